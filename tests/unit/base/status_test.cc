@@ -1,0 +1,63 @@
+#include "common/base/status.h"
+
+#include <memory>
+#include <string>
+
+#include "absl/strings/cord.h"
+#include "gtest/gtest.h"
+
+namespace imageddpo {
+namespace {
+
+absl::Status FailIf(bool fail) {
+  return fail ? absl::NotFoundError("model.safetensors") : absl::OkStatus();
+}
+
+absl::Status RunSteps(bool fail, bool* reached) {
+  IMAGEDDPO_RETURN_IF_ERROR(FailIf(fail));
+  *reached = true;
+  return absl::OkStatus();
+}
+
+TEST(ReturnIfError, ReturnsAnErrorAndGoesOnAfterOk) {
+  bool reached = false;
+  EXPECT_EQ(RunSteps(true, &reached).code(), absl::StatusCode::kNotFound);
+  EXPECT_FALSE(reached);
+  EXPECT_TRUE(RunSteps(false, &reached).ok());
+  EXPECT_TRUE(reached);
+}
+
+absl::StatusOr<std::unique_ptr<int>> Make(int value) {
+  if (value < 0) {
+    return absl::OutOfRangeError("negative");
+  }
+  return std::make_unique<int>(value);
+}
+
+absl::StatusOr<int> Sum(int a, int b) {
+  IMAGEDDPO_ASSIGN_OR_RETURN(const std::unique_ptr<int> first, Make(a));
+  std::unique_ptr<int> second;
+  IMAGEDDPO_ASSIGN_OR_RETURN(second, Make(b));
+  return *first + *second;
+}
+
+TEST(AssignOrReturn, MovesTheValueOrReturnsTheError) {
+  ASSERT_TRUE(Sum(2, 3).ok());
+  EXPECT_EQ(*Sum(2, 3), 5);
+  EXPECT_EQ(Sum(-1, 3).status().code(), absl::StatusCode::kOutOfRange);
+  EXPECT_EQ(Sum(2, -3).status().code(), absl::StatusCode::kOutOfRange);
+}
+
+TEST(Annotate, KeepsCodeAndPayloadsAndPutsThePrefixInFront) {
+  absl::Status status = absl::DataLossError("truncated");
+  status.SetPayload("type", absl::Cord("payload"));
+  const absl::Status annotated = Annotate(status, "unet/config.json");
+  EXPECT_EQ(annotated.code(), absl::StatusCode::kDataLoss);
+  EXPECT_EQ(annotated.message(), "unet/config.json: truncated");
+  ASSERT_TRUE(annotated.GetPayload("type").has_value());
+  EXPECT_EQ(*annotated.GetPayload("type"), "payload");
+  EXPECT_TRUE(Annotate(absl::OkStatus(), "unused").ok());
+}
+
+}  // namespace
+}  // namespace imageddpo
