@@ -3,7 +3,6 @@
 # for code that calls those directly. The driver (libcuda.so.1) comes with the machine that runs it.
 
 set(nvidia_root ${IMAGEDDPO_THIRD_PARTY}/nvidia)
-imageddpo_import_library(torch_cuda ${torch_root}/lib/libtorch_cuda.so " --cuda")
 imageddpo_import_library(c10_cuda ${torch_root}/lib/libc10_cuda.so " --cuda")
 imageddpo_import_library(cudart ${nvidia_root}/cu13/lib/libcudart.so.13 " --cuda")
 imageddpo_import_library(nccl ${nvidia_root}/nccl/lib/libnccl.so.2 " --cuda")
@@ -26,4 +25,5 @@ add_library(deps::nccl ALIAS imageddpo_nccl)
 # Nothing refers to a symbol of libtorch_cuda: its kernels register themselves when it is loaded, so it
 # has to stay on the list of needed libraries.
 target_link_libraries(imageddpo_torch INTERFACE
-  "$<LINK_GROUP:imageddpo_keep,torch_cuda,c10_cuda>" imageddpo_cuda)
+  "-Wl,--push-state,--no-as-needed,${torch_root}/lib/libtorch_cuda.so,--pop-state" c10_cuda
+  imageddpo_cuda)
