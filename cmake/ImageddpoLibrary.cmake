@@ -50,7 +50,6 @@ endfunction()
 
 function(imageddpo_executable name)
   target_link_libraries(${name} PRIVATE imageddpo_flags ${arg_DEPS})
-  target_link_options(${name} PRIVATE LINKER:--disable-new-dtags "LINKER:-rpath,${imageddpo_rpath}")
 endfunction()
 
 function(imageddpo_program)

