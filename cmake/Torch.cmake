@@ -23,6 +23,8 @@ add_library(imageddpo_torch INTERFACE)
 target_compile_options(imageddpo_torch INTERFACE
   "SHELL:-idirafter ${torch_root}/include"
   "SHELL:-idirafter ${torch_root}/include/torch/csrc/api/include")
+# So that ATen/TensorOperators.h (+ - * / on tensors) does not pull in every operator there is.
+target_compile_definitions(imageddpo_torch INTERFACE AT_PER_OPERATOR_HEADERS)
 target_link_libraries(imageddpo_torch INTERFACE torch_cpu c10)
 # libtorch_cpu needs libcupti and libcudart, and finds them by its own DT_RPATH; the linker looks here.
 target_link_options(imageddpo_torch INTERFACE
