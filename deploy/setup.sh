@@ -7,6 +7,9 @@
 #   deploy/setup.sh [--cuda] [--ci]
 #     --cuda   also the GPU half of libtorch, with the CUDA, cuDNN and NCCL libraries it links against
 #     --ci     also what only checks need: clang-format, clang-tidy, Debian's Open MPI
+#   deploy/setup.sh --runtime
+#     only the Debian packages that finished programs need, for a machine or image that they are copied
+#     to together with third_party/
 set -euo pipefail
 
 readonly root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
@@ -19,6 +22,9 @@ readonly build_packages=(build-essential cmake ninja-build ccache pkg-config git
   libsqlite3-dev libjpeg62-turbo-dev libpng-dev libwebp-dev zlib1g-dev libutf8proc-dev libssl-dev
   libgtest-dev libgmock-dev libbenchmark-dev sqlite3 prometheus dataset-fashion-mnist)
 readonly ci_packages=(clang-format clang-tidy libopenmpi-dev openmpi-bin)
+readonly runtime_packages=(ca-certificates libgrpc++1.51 libprotobuf32 libprometheus-cpp-core1.0
+  libprometheus-cpp-pull1.0 libspdlog1.10 libyaml-cpp0.7 libsqlite3-0 libjpeg62-turbo libpng16-16 libwebp7
+  zlib1g libutf8proc2 libssl3 openssh-client procps)
 
 die() {
   echo "setup: $*" >&2
@@ -133,7 +139,8 @@ main() {
     case "$option" in
       --cuda) groups+="cuda " ;;
       --ci) packages+=("${ci_packages[@]}") ;;
-      *) die "unknown option $option; usage: deploy/setup.sh [--cuda] [--ci]" ;;
+      --runtime) packages=("${runtime_packages[@]}") groups=" " ;;
+      *) die "unknown option $option; usage: deploy/setup.sh [--cuda] [--ci] | --runtime" ;;
     esac
   done
   [[ $(uname -m) == x86_64 ]] || die "the pinned wheels are for x86_64, this machine is $(uname -m)."
@@ -143,6 +150,7 @@ main() {
     flock -w 1800 9 || die "another set-up holds $third_party/.lock for 30 minutes; is it still alive?"
   fi
   install_packages "${packages[@]}"
+  [[ $groups == " " ]] && return
   python=/usr/bin/python3
   [[ -x $python ]] || python=python3
 
