@@ -1,0 +1,193 @@
+#include <cmath>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/diffusion/ddim.h"
+#include "common/diffusion/json_config.h"
+
+namespace imageddpo {
+namespace {
+
+/// diffusers' discrete schedulers over the same beta schedule; a pipeline may swap one for another.
+const std::vector<std::string>& ReadableClasses() {
+  static const std::vector<std::string> classes = {
+      "DDIMScheduler",
+      "PNDMScheduler",
+      "DDPMScheduler",
+      "EulerDiscreteScheduler",
+      "EulerAncestralDiscreteScheduler",
+      "LMSDiscreteScheduler",
+      "HeunDiscreteScheduler",
+      "KDPM2DiscreteScheduler",
+      "KDPM2AncestralDiscreteScheduler",
+      "DPMSolverMultistepScheduler",
+      "DPMSolverSinglestepScheduler",
+      "DEISMultistepScheduler",
+      "UniPCMultistepScheduler",
+  };
+  return classes;
+}
+
+struct ForeignField {
+  const char* name;
+  const char* reason;
+};
+
+/// Fields that only say how another solver takes its steps.
+constexpr ForeignField kForeignFields[] = {
+    {"skip_prk_steps", "PNDM's Runge-Kutta warm-up; DDIM has none"},
+    {"interpolation_type", "Euler's sigmas between timesteps; DDIM has integer timesteps"},
+    {"use_karras_sigmas", "another solver's spacing of sigmas; DDIM spaces timesteps"},
+    {"use_exponential_sigmas", "another solver's spacing of sigmas; DDIM spaces timesteps"},
+    {"use_beta_sigmas", "another solver's spacing of sigmas; DDIM spaces timesteps"},
+    {"use_lu_lambdas", "another solver's spacing of sigmas; DDIM spaces timesteps"},
+    {"sigma_min", "end of another solver's range of sigmas"},
+    {"sigma_max", "end of another solver's range of sigmas"},
+    {"final_sigmas_type", "another solver's last step; DDIM has set_alpha_to_one"},
+    {"solver_order", "order of a multi-step solver; DDIM is of first order"},
+    {"algorithm_type", "variant of DPM-Solver"},
+    {"solver_type", "variant of a multi-step solver"},
+    {"lower_order_final", "a multi-step solver's last steps"},
+    {"euler_at_final", "a multi-step solver's last steps"},
+    {"lambda_min_clipped", "range of DPM-Solver's lambdas"},
+    {"predict_x0", "variant of UniPC"},
+    {"disable_corrector", "variant of UniPC"},
+    {"solver_p", "variant of UniPC"},
+    {"dynamic_thresholding_threshold", "threshold of another solver"},
+};
+
+std::string Choice(JsonConfig& file, const std::string& key, const std::string& fallback,
+                   const std::vector<std::string>& choices) {
+  const std::string value = file.String(key, fallback);
+  for (const std::string& choice : choices) {
+    if (value == choice) return value;
+  }
+  std::string allowed;
+  for (const std::string& choice : choices)
+    absl::StrAppend(&allowed, allowed.empty() ? "" : ", ", choice);
+  file.Refuse(key, absl::StrCat("must be one of ", allowed));
+  return fallback;
+}
+
+std::vector<double> TrainedBetas(JsonConfig& file) {
+  if (file.IsNull("trained_betas")) return {};
+  const nlohmann::json& value = *file.Find("trained_betas");
+  std::vector<double> betas;
+  bool numbers = value.is_array() && !value.empty();
+  for (size_t i = 0; numbers && i < value.size(); ++i) {
+    numbers = value[i].is_number();
+    if (numbers) betas.push_back(value[i].get<double>());
+  }
+  if (!numbers) file.Refuse("trained_betas", "must be null or a list of numbers");
+  return betas;
+}
+
+/// Settings that would make the file describe another noise process than DDIM's.
+void ReadForeignFields(JsonConfig& file, DdimConfig& config) {
+  for (const ForeignField& field : kForeignFields) {
+    if (file.Find(field.name) != nullptr)
+      config.ignored_fields.push_back({field.name, field.reason});
+  }
+  if (file.Find("variance_type") != nullptr) {
+    const std::string learned =
+        file.IsNull("variance_type") ? "" : file.String("variance_type", "");
+    if (learned.rfind("learned", 0) == 0) {
+      file.Refuse("variance_type", "models that predict their variance are not supported");
+    }
+    config.ignored_fields.push_back({"variance_type", "DDIM's variance follows from eta"});
+  }
+  if (file.Find("timestep_type") != nullptr) {
+    Choice(file, "timestep_type", "discrete", {"discrete"});
+    config.ignored_fields.push_back({"timestep_type", "DDIM's timesteps are always discrete"});
+  }
+  file.Neutral("use_flow_sigmas", false);
+  file.Neutral("flow_shift", 1.0);
+  file.Neutral("use_dynamic_shifting", false);
+  file.Neutral("time_shift_type", "exponential");
+}
+
+std::string Finite(const char* name, double value) {
+  return std::isfinite(value) ? "" : absl::StrCat(name, " must be finite; ");
+}
+
+}  // namespace
+
+absl::Status DdimConfig::Validate() const {
+  std::string faults = Finite("beta_start", beta_start) + Finite("beta_end", beta_end);
+  if (num_train_timesteps < 1) absl::StrAppend(&faults, "num_train_timesteps must be at least 1; ");
+  if (steps_offset < 0) absl::StrAppend(&faults, "steps_offset must not be negative; ");
+  if (trained_betas.empty()) {
+    if (beta_schedule != "linear" && beta_schedule != "scaled_linear" &&
+        beta_schedule != "squaredcos_cap_v2") {
+      absl::StrAppend(&faults, "beta_schedule is \"", beta_schedule,
+                      "\", it must be linear, scaled_linear or squaredcos_cap_v2; ");
+    } else if (beta_schedule != "squaredcos_cap_v2" &&
+               !(beta_start > 0 && beta_start < 1 && beta_end > 0 && beta_end < 1)) {
+      absl::StrAppend(&faults, "beta_start and beta_end must lie in (0, 1); ");
+    }
+  } else {
+    if (static_cast<int64_t>(trained_betas.size()) != num_train_timesteps) {
+      absl::StrAppend(&faults, "trained_betas has ", trained_betas.size(),
+                      " entries, num_train_timesteps is ", num_train_timesteps, "; ");
+    }
+    for (double beta : trained_betas) {
+      if (beta > 0 && beta < 1) continue;
+      absl::StrAppend(&faults, "every one of trained_betas must lie in (0, 1); ");
+      break;
+    }
+  }
+  if (thresholding) {
+    if (!(dynamic_thresholding_ratio >= 0 && dynamic_thresholding_ratio <= 1)) {
+      absl::StrAppend(&faults, "dynamic_thresholding_ratio must lie in [0, 1]; ");
+    }
+    if (!(sample_max_value >= 1)) absl::StrAppend(&faults, "sample_max_value must be at least 1; ");
+  } else if (clip_sample && !(clip_sample_range > 0)) {
+    absl::StrAppend(&faults, "clip_sample_range must be above 0; ");
+  }
+  if (faults.empty()) return absl::OkStatus();
+  faults.resize(faults.size() - 2);
+  return absl::InvalidArgumentError(faults);
+}
+
+absl::StatusOr<DdimConfig> LoadDdimConfig(const std::string& scheduler_dir) {
+  absl::StatusOr<JsonConfig> opened =
+      JsonConfig::Open(scheduler_dir + "/scheduler_config.json", "_class_name", ReadableClasses());
+  if (!opened.ok()) return opened.status();
+  JsonConfig& file = *opened;
+  DdimConfig config;
+  config.num_train_timesteps = file.Int("num_train_timesteps", config.num_train_timesteps);
+  config.beta_start = file.Double("beta_start", config.beta_start);
+  config.beta_end = file.Double("beta_end", config.beta_end);
+  config.trained_betas = TrainedBetas(file);
+  config.beta_schedule = Choice(file, "beta_schedule", config.beta_schedule,
+                                {"linear", "scaled_linear", "squaredcos_cap_v2"});
+  config.set_alpha_to_one = file.Bool("set_alpha_to_one", config.set_alpha_to_one);
+  config.steps_offset = file.Int("steps_offset", config.steps_offset, /*min=*/0);
+  const std::string prediction =
+      Choice(file, "prediction_type", "epsilon", {"epsilon", "sample", "v_prediction"});
+  config.prediction_type = prediction == "epsilon"  ? PredictionType::kEpsilon
+                           : prediction == "sample" ? PredictionType::kSample
+                                                    : PredictionType::kVPrediction;
+  config.thresholding = file.Bool("thresholding", config.thresholding);
+  config.dynamic_thresholding_ratio =
+      file.Double("dynamic_thresholding_ratio", config.dynamic_thresholding_ratio);
+  config.sample_max_value = file.Double("sample_max_value", config.sample_max_value);
+  config.clip_sample = file.Bool("clip_sample", config.clip_sample);
+  config.clip_sample_range = file.Double("clip_sample_range", config.clip_sample_range);
+  const std::string spacing =
+      Choice(file, "timestep_spacing", "leading", {"leading", "trailing", "linspace"});
+  config.timestep_spacing = spacing == "leading"    ? TimestepSpacing::kLeading
+                            : spacing == "trailing" ? TimestepSpacing::kTrailing
+                                                    : TimestepSpacing::kLinspace;
+  config.rescale_betas_zero_snr =
+      file.Bool("rescale_betas_zero_snr", config.rescale_betas_zero_snr);
+  ReadForeignFields(file, config);
+  file.Ignore({"_diffusers_version", "_name_or_path", "_commit_hash"});
+  if (absl::Status status = file.Finish(); !status.ok()) return status;
+  if (absl::Status status = config.Validate(); !status.ok()) {
+    return absl::InvalidArgumentError(absl::StrCat(file.path(), ": ", status.message()));
+  }
+  return config;
+}
+
+}  // namespace imageddpo
