@@ -1,0 +1,43 @@
+#include "common/diffusion/activation.h"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/gelu.h>
+#include <ATen/ops/mish.h>
+#include <ATen/ops/relu.h>
+#include <ATen/ops/sigmoid.h>
+#include <ATen/ops/silu.h>
+
+#include <stdexcept>
+#include <string>
+
+#include "absl/strings/ascii.h"
+
+namespace imageddpo {
+
+std::optional<Activation> ParseActivation(std::string_view name) {
+  const std::string lower = absl::AsciiStrToLower(std::string(name));
+  if (lower == "silu" || lower == "swish") return Activation::kSilu;
+  if (lower == "gelu") return Activation::kGelu;
+  if (lower == "mish") return Activation::kMish;
+  if (lower == "relu") return Activation::kRelu;
+  if (lower == "quick_gelu") return Activation::kQuickGelu;
+  return std::nullopt;
+}
+
+at::Tensor Activate(Activation act, const at::Tensor& x) {
+  switch (act) {
+    case Activation::kSilu:
+      return at::silu(x);
+    case Activation::kGelu:
+      return at::gelu(x);
+    case Activation::kMish:
+      return at::mish(x);
+    case Activation::kRelu:
+      return at::relu(x);
+    case Activation::kQuickGelu:
+      return x * at::sigmoid(x * 1.702);
+  }
+  throw std::logic_error("Activate: not an Activation");
+}
+
+}  // namespace imageddpo

@@ -1,0 +1,25 @@
+#pragma once
+
+#include <c10/core/Device.h>
+#include <c10/core/ScalarType.h>
+
+#include <cstdint>
+#include <string>
+
+namespace imageddpo {
+
+/// Where a model's weights live and the type it computes in. Inputs and outputs of every model are
+/// float32; they are cast to `dtype` inside.
+struct ModelOptions {
+  at::Device device{at::kCPU};
+  at::ScalarType dtype{at::kFloat};  ///< kFloat, kBFloat16 or kHalf.
+};
+
+/// A linear layer that a LoRA can be attached to.
+struct LinearInfo {
+  std::string path;  ///< "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
+  int64_t in_features = 0;
+  int64_t out_features = 0;
+};
+
+}  // namespace imageddpo
