@@ -15,6 +15,7 @@ set -euo pipefail
 readonly root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 readonly third_party="${IMAGEDDPO_THIRD_PARTY:-$root/third_party}"
 readonly stamps="$third_party/.stamps"
+readonly wheels="${IMAGEDDPO_WHEELS:-$root/deploy/wheels.txt}"
 
 readonly build_packages=(build-essential cmake ninja-build ccache pkg-config git unzip python3 python3-pip
   ca-certificates curl libgrpc++-dev protobuf-compiler protobuf-compiler-grpc libprotobuf-dev
@@ -116,7 +117,10 @@ fetch_wheel() {
   # A wheel's data files lie under NAME-VERSION.data/data; here they get the wheel's name.
   local data
   for data in "$work"/tree/*.data/data; do
-    [[ -d $data ]] && mv "$data" "$work/tree/$name" && rmdir "${data%/data}"
+    [[ -d $data ]] || continue
+    mkdir -p "$work/tree/$name"
+    cp -rlf "$data/." "$work/tree/$name/"
+    rm -rf "${data%/data}"
   done
 
   local old file
@@ -162,7 +166,7 @@ main() {
     set +f
     [[ $groups == *" ${fields[0]} "* ]] || continue
     fetch_wheel "${fields[@]}"
-  done <"$root/deploy/wheels.txt"
+  done <"$wheels"
 }
 
 main "$@"
