@@ -1,0 +1,41 @@
+#pragma once
+
+#include <absl/status/statusor.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace imageddpo {
+
+/// Settings of one service, from cluster.yaml; every field has a default, so the file is optional.
+struct ClusterConfig {
+  std::string data_dir = "out/imageddpo";  ///< Jobs, checkpoints, job store. Rank 0 writes here.
+  std::string base_dir;  ///< Relative paths in jobs start here; empty: where it was started.
+  std::vector<std::string>
+      allowed_roots;  ///< Jobs may name paths below these; empty: base_dir alone.
+  struct {
+    std::string address = "127.0.0.1";  ///< Others are refused until TLS and tokens are configured.
+    int port = 50051;                   ///< 0: a free port, written to <data_dir>/service.json.
+  } grpc;
+  struct {
+    std::string address = "127.0.0.1";
+    int port = 9464;  ///< 0: a free port.
+  } http;
+  struct {
+    int min_ranks = 0;  ///< Fewer live workers than this: drain and exit 75. 0: all.
+    double heartbeat_timeout_seconds = 10;  ///< A worker silent for so long counts as dead.
+    double lease_seconds = 10;  ///< A worker that hears nothing from rank 0 for so long exits 75.
+    int max_restarts = 3;       ///< Of a job without a finished epoch in between; then FAILED.
+  } pool;
+  std::string log_level = "info";  ///< trace | debug | info | warn | error
+};
+
+/// Reads cluster.yaml. @return INVALID_ARGUMENT naming file, line, key and the closest known key;
+/// NOT_FOUND naming the file.
+absl::StatusOr<ClusterConfig> LoadClusterConfig(const std::string& file);
+
+/// Checks ranges and makes paths absolute (base_dir against the working directory, then the rest).
+absl::Status ResolveClusterConfig(ClusterConfig* config);
+
+}  // namespace imageddpo

@@ -1,0 +1,120 @@
+#include <numeric>
+#include <string>
+
+#include "common/config/job_config.h"
+
+// Every default of a job, once. Where DDPOConfig (TRL 0.21) has the setting, the value is its
+// value, but for three: seed 0 there, save_freq 1 and num_checkpoint_limit 5
+// (checkpoint.every_epochs, keep). noise_strength is the original img2img trainer's.
+namespace imageddpo {
+namespace {
+
+// Sets an optional field that is not present.
+#define IMAGEDDPO_DEFAULT(section, field, value) \
+  do {                                           \
+    if (!(section)->has_##field()) {             \
+      (section)->set_##field(value);             \
+    }                                            \
+  } while (false)
+
+void FillReward(v1::RewardSpec* reward) {
+  IMAGEDDPO_DEFAULT(reward, weight, 1.0);
+  const bool is_change =
+      reward->measure() == "logit_change" || reward->measure() == "margin_change";
+  IMAGEDDPO_DEFAULT(reward, clamp, is_change ? 10.0 : 0.0);
+  if (reward->type() == "jpeg") {
+    IMAGEDDPO_DEFAULT(reward, jpeg_quality, 95);
+  }
+}
+
+void FillSample(v1::SampleSpec* sample) {
+  IMAGEDDPO_DEFAULT(sample, num_steps, 50);
+  IMAGEDDPO_DEFAULT(sample, noise_strength, 0.2);
+  IMAGEDDPO_DEFAULT(sample, guidance_scale, 5.0);
+  IMAGEDDPO_DEFAULT(sample, guidance_rescale, 0.0);
+  IMAGEDDPO_DEFAULT(sample, eta, 1.0);
+  IMAGEDDPO_DEFAULT(sample, batch_size, 1);
+  IMAGEDDPO_DEFAULT(sample, num_batches_per_epoch, 2);
+}
+
+void FillTrain(v1::TrainSpec* train) {
+  IMAGEDDPO_DEFAULT(train, batch_size, 1);
+  IMAGEDDPO_DEFAULT(train, gradient_accumulation_steps, 1);
+  IMAGEDDPO_DEFAULT(train, learning_rate, 3e-4);
+  IMAGEDDPO_DEFAULT(train, clip_range, 1e-4);
+  IMAGEDDPO_DEFAULT(train, num_inner_epochs, 1);
+  IMAGEDDPO_DEFAULT(train, adv_clip_max, 5.0);
+  IMAGEDDPO_DEFAULT(train, max_grad_norm, 1.0);
+  IMAGEDDPO_DEFAULT(train, adam_beta1, 0.9);
+  IMAGEDDPO_DEFAULT(train, adam_beta2, 0.999);
+  IMAGEDDPO_DEFAULT(train, adam_weight_decay, 1e-4);
+  IMAGEDDPO_DEFAULT(train, adam_epsilon, 1e-8);
+  IMAGEDDPO_DEFAULT(train, optimizer, "adamw");
+  IMAGEDDPO_DEFAULT(train, update, "auto");
+  IMAGEDDPO_DEFAULT(train, gradient_shards, 0);
+}
+
+void FillAdvantage(v1::AdvantageSpec* advantage) {
+  IMAGEDDPO_DEFAULT(advantage, mode, "global");
+  IMAGEDDPO_DEFAULT(advantage, stat_key, "image");
+  IMAGEDDPO_DEFAULT(advantage, buffer_size, 16);
+  IMAGEDDPO_DEFAULT(advantage, min_count, 16);
+}
+
+// After sample and train: a micro-batch that divides both batches is the largest that always fits.
+void FillDevice(v1::JobSpec* job) {
+  v1::DeviceSpec* device = job->mutable_device();
+  IMAGEDDPO_DEFAULT(device, num_threads, 0);
+  const int64_t sample = job->sample().batch_size();
+  const int64_t train = job->train().batch_size();
+  if (device->device_batch_size() == 0) {
+    device->set_device_batch_size(sample > 0 && train > 0 ? std::gcd(sample, train) : 1);
+  }
+}
+
+// After device.
+void FillEval(v1::JobSpec* job) {
+  v1::EvalSpec* eval = job->mutable_eval();
+  IMAGEDDPO_DEFAULT(eval, every_epochs, 0);
+  IMAGEDDPO_DEFAULT(eval, seed, 7);
+  IMAGEDDPO_DEFAULT(eval, max_images, 0);
+  IMAGEDDPO_DEFAULT(eval, batch_size, job->device().device_batch_size());
+  IMAGEDDPO_DEFAULT(eval, num_pictures, 8);
+}
+
+}  // namespace
+
+void FillDefaults(v1::JobSpec* job) {
+  IMAGEDDPO_DEFAULT(job, name, "job");
+  IMAGEDDPO_DEFAULT(job, seed, 42);
+  IMAGEDDPO_DEFAULT(job->mutable_model(), precision, "fp32");
+
+  v1::LoraSpec* lora = job->mutable_lora();
+  IMAGEDDPO_DEFAULT(lora, rank, 4);
+  IMAGEDDPO_DEFAULT(lora, alpha, 4.0);
+  if (lora->target_modules().empty()) {
+    for (const char* module : {"to_q", "to_k", "to_v", "to_out.0"})
+      lora->add_target_modules(module);
+  }
+
+  v1::DataSpec* data = job->mutable_data();
+  IMAGEDDPO_DEFAULT(data, prompt, "");
+  IMAGEDDPO_DEFAULT(data, negative_prompt, "");
+  IMAGEDDPO_DEFAULT(data, resolution, 0);
+
+  for (v1::RewardSpec& reward : *job->mutable_rewards()) FillReward(&reward);
+  FillSample(job->mutable_sample());
+  FillTrain(job->mutable_train());
+  FillAdvantage(job->mutable_advantage());
+  FillDevice(job);
+  FillEval(job);
+
+  IMAGEDDPO_DEFAULT(job, num_epochs, 100);
+  IMAGEDDPO_DEFAULT(job->mutable_checkpoint(), every_epochs, 10);
+  IMAGEDDPO_DEFAULT(job->mutable_checkpoint(), keep, 3);
+  job->mutable_topology();  // Empty: auto.
+}
+
+#undef IMAGEDDPO_DEFAULT
+
+}  // namespace imageddpo

@@ -1,0 +1,132 @@
+#include "common/config/job_config.h"
+
+#include <google/protobuf/message.h>
+#include <google/protobuf/util/json_util.h>
+
+#include <memory>
+#include <utility>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "common/base/status.h"
+#include "common/config/job_schema.h"
+#include "common/config/yaml_to_json.h"
+
+namespace imageddpo {
+namespace {
+
+using google::protobuf::FieldDescriptor;
+using google::protobuf::Message;
+using nlohmann::json;
+
+// Protobuf's own reading of what was checked before; its errors name no line, so what people run
+// into is caught by YamlSectionToJson().
+absl::Status ReadJson(const json& object, const std::string& file, Message* message) {
+  std::string text;
+  try {
+    text = object.dump();
+  } catch (const json::exception&) {
+    return absl::InvalidArgumentError(absl::StrCat(file, " holds text that is not UTF-8"));
+  }
+  const auto status = google::protobuf::util::JsonStringToMessage(text, message);
+  if (!status.ok()) {
+    return absl::InvalidArgumentError(absl::StrCat(file, ": ", status.message().ToString()));
+  }
+  return absl::OkStatus();
+}
+
+// The section that holds the last name of `path` ("rewards.0.weight"), made where it is missing.
+absl::StatusOr<Message*> FindSection(const std::vector<std::string>& names, const std::string& path,
+                                     Message* job) {
+  Message* section = job;
+  std::string prefix;
+  for (size_t i = 0; i + 1 < names.size(); ++i) {
+    const FieldDescriptor* field = section->GetDescriptor()->FindFieldByName(names[i]);
+    if (field == nullptr) {
+      return absl::InvalidArgumentError(UnknownSetting(*section->GetDescriptor(), prefix, names[i],
+                                                       absl::StrCat("`", prefix, names[i], "`")));
+    }
+    absl::StrAppend(&prefix, names[i], ".");
+    if (field->message_type() == nullptr) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("unknown setting `", path, "`: `", prefix.substr(0, prefix.size() - 1),
+                       "` is ", ExpectedValue(*field), " and has no settings of its own"));
+    }
+    const auto* reflection = section->GetReflection();
+    if (!field->is_repeated()) {
+      section = reflection->MutableMessage(section, field);
+      continue;
+    }
+    int index = -1;
+    const int size = reflection->FieldSize(*section, field);
+    if (i + 2 >= names.size() || !absl::SimpleAtoi(names[i + 1], &index) || index < 0 ||
+        index >= size) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("`", path, "`: the job has ", size, " `", names[i],
+                       "`; write the item's number, from 0, as in `", prefix, "0.NAME`"));
+    }
+    section = reflection->MutableRepeatedMessage(section, field, index);
+    absl::StrAppend(&prefix, names[++i], ".");
+  }
+  return section;
+}
+
+}  // namespace
+
+absl::StatusOr<v1::JobSpec> ParseJobYaml(std::string_view text, const std::string& file) {
+  IMAGEDDPO_ASSIGN_OR_RETURN(const YAML::Node root, LoadYamlMap(text, file));
+  if (IsYamlNull(root)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        file, " has no settings; docs/settings.md lists them, deploy/jobs/ has examples"));
+  }
+  YamlFaults faults(file);
+  const json object = YamlSectionToJson(root, *v1::JobSpec::descriptor(), "", &faults);
+  IMAGEDDPO_RETURN_IF_ERROR(faults.ToStatus());
+  v1::JobSpec job;
+  IMAGEDDPO_RETURN_IF_ERROR(ReadJson(object, file, &job));
+  return job;
+}
+
+absl::Status ApplyJobSetting(std::string_view assignment, v1::JobSpec* job) {
+  const std::pair<std::string, std::string> parts =
+      absl::StrSplit(std::string(assignment), absl::MaxSplits('=', 1));
+  const std::string& path = parts.first;
+  if (path.empty() || assignment.find('=') == std::string_view::npos) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("`", std::string(assignment),
+                     "` is not of the form SETTING=VALUE, as in sample.num_steps=20"));
+  }
+  const std::vector<std::string> names = absl::StrSplit(path, '.');
+  v1::JobSpec changed = *job;
+  IMAGEDDPO_ASSIGN_OR_RETURN(Message * section, FindSection(names, path, &changed));
+  const std::string prefix = path.substr(0, path.size() - names.back().size());
+  const FieldDescriptor* field = section->GetDescriptor()->FindFieldByName(names.back());
+  if (field == nullptr) {
+    return absl::InvalidArgumentError(UnknownSetting(*section->GetDescriptor(), prefix,
+                                                     names.back(), absl::StrCat("`", path, "`")));
+  }
+
+  YamlFaults faults("");
+  json item;
+  if (field->cpp_type() == FieldDescriptor::CPPTYPE_STRING && !field->is_repeated()) {
+    item = parts.second;  // As the shell gave it: text needs no second pair of quotes.
+  } else {
+    try {
+      item = YamlValueToJson(YAML::Load(parts.second), *field, path, &faults);
+    } catch (const YAML::Exception& error) {
+      return absl::InvalidArgumentError(absl::StrCat("`", path, "`: ", error.msg));
+    }
+  }
+  IMAGEDDPO_RETURN_IF_ERROR(faults.ToStatus());
+  section->GetReflection()->ClearField(section, field);
+  const std::unique_ptr<Message> update(section->New());
+  json object = json::object();
+  if (!item.is_null()) object[names.back()] = std::move(item);
+  IMAGEDDPO_RETURN_IF_ERROR(ReadJson(object, absl::StrCat("`", path, "`"), update.get()));
+  section->MergeFrom(*update);
+  *job = std::move(changed);
+  return absl::OkStatus();
+}
+
+}  // namespace imageddpo

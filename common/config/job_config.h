@@ -1,0 +1,41 @@
+#pragma once
+
+#include <absl/status/status.h>
+#include <absl/status/statusor.h>
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "imageddpo/v1/job.pb.h"
+
+namespace imageddpo {
+
+/// Reads a job file: YAML (or JSON) of v1.JobSpec. `file` is used in messages only.
+/// `topology: auto` is an empty TopologySpec.
+/// @return INVALID_ARGUMENT naming file, line, key and, for an unknown key, the closest known one.
+absl::StatusOr<v1::JobSpec> ParseJobYaml(std::string_view text, const std::string& file);
+
+/// Sets one setting, as `submit --set` does: "sample.num_steps=20", "rewards.0.weight=0.5",
+/// "lora.target_modules=[to_q, to_v]", "topology=auto". Replaces what was there. The value is
+/// YAML, but for a text setting the plain text.
+/// @return INVALID_ARGUMENT as ParseJobYaml(); then the job is unchanged.
+absl::Status ApplyJobSetting(std::string_view assignment, v1::JobSpec* job);
+
+/// The job as YAML with every setting that is present, in the schema's order. ParseJobYaml() reads
+/// it back to the same job, bit for bit.
+std::string JobToYaml(const v1::JobSpec& job);
+
+/// Sets every setting that is not given to its default (defaults.cc lists them all).
+void FillDefaults(v1::JobSpec* job);
+
+/// Checks a job with defaults filled in, as far as it can be judged without opening files: ranges,
+/// choices, batch arithmetic, topology. @return INVALID_ARGUMENT naming the setting, its value,
+/// what is allowed and the remedy; all faults at once, one per line.
+absl::Status ValidateJob(const v1::JobSpec& job);
+
+/// Settings that are accepted but deserve a word, e.g. a prompt that guidance_scale <= 1 never
+/// uses.
+std::vector<std::string> JobWarnings(const v1::JobSpec& job);
+
+}  // namespace imageddpo

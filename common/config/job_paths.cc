@@ -1,0 +1,90 @@
+#include "common/config/job_paths.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+
+namespace imageddpo {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Whole path elements count: /data-old is not below /data.
+bool IsBelow(const fs::path& path, const fs::path& root) {
+  return std::mismatch(root.begin(), root.end(), path.begin(), path.end()).first == root.end();
+}
+
+}  // namespace
+
+absl::StatusOr<std::string> ResolveJobPath(const ClusterConfig& config, const std::string& setting,
+                                           const std::string& path) {
+  const fs::path absolute = (fs::path(config.base_dir) / path).lexically_normal();
+  std::error_code error;
+  const fs::path real = fs::weakly_canonical(absolute, error);
+  if (error) {
+    return absl::InvalidArgumentError(absl::StrCat("`", setting, "`: ", absolute.string(),
+                                                   " cannot be reached: ", error.message()));
+  }
+  // Judged before looking whether it exists: what lies outside is nobody's business.
+  const bool is_allowed = std::any_of(config.allowed_roots.begin(), config.allowed_roots.end(),
+                                      [&](const std::string& r) {
+                                        std::error_code root_error;
+                                        const fs::path root = fs::weakly_canonical(r, root_error);
+                                        return !root_error && IsBelow(real, root);
+                                      });
+  if (!is_allowed) {
+    return absl::PermissionDeniedError(absl::StrCat(
+        "`", setting, "`: ", absolute.string(), " lies outside the folders that jobs may use (",
+        absl::StrJoin(config.allowed_roots, ", "),
+        "); move it there, or let the service's owner add its folder to `allowed_roots` in "
+        "cluster.yaml"));
+  }
+  if (!fs::exists(real, error)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "`", setting, "`: ", absolute.string(), " does not exist on the service's host",
+        fs::path(path).is_absolute()
+            ? ""
+            : absl::StrCat(" (relative paths start at ", config.base_dir, ")")));
+  }
+  return real.string();
+}
+
+absl::Status ResolveJobPaths(const ClusterConfig& config, v1::JobSpec* job) {
+  v1::JobSpec resolved = *job;
+  std::vector<std::pair<std::string, std::string*>> paths;
+  const auto add = [&](std::string setting, std::string* path) {
+    if (!path->empty()) paths.emplace_back(std::move(setting), path);
+  };
+  if (resolved.has_model()) add("model.path", resolved.mutable_model()->mutable_path());
+  if (resolved.lora().has_init_from()) {
+    add("lora.init_from", resolved.mutable_lora()->mutable_init_from());
+  }
+  if (resolved.has_data()) add("data.path", resolved.mutable_data()->mutable_path());
+  if (resolved.eval().has_path()) add("eval.path", resolved.mutable_eval()->mutable_path());
+  for (int i = 0; i < resolved.rewards_size(); ++i) {
+    if (resolved.rewards(i).has_model()) {
+      add(absl::StrCat("rewards[", i, "].model"), resolved.mutable_rewards(i)->mutable_model());
+    }
+  }
+  std::vector<std::string> faults;
+  absl::StatusCode code = absl::StatusCode::kInvalidArgument;
+  for (const auto& [setting, path] : paths) {
+    absl::StatusOr<std::string> real = ResolveJobPath(config, setting, *path);
+    if (real.ok()) {
+      *path = *std::move(real);
+    } else {
+      faults.emplace_back(real.status().message());
+      if (absl::IsPermissionDenied(real.status())) code = absl::StatusCode::kPermissionDenied;
+    }
+  }
+  if (!faults.empty()) return absl::Status(code, absl::StrJoin(faults, "\n"));
+  *job = std::move(resolved);
+  return absl::OkStatus();
+}
+
+}  // namespace imageddpo

@@ -1,0 +1,26 @@
+#pragma once
+
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "common/config/cluster_config.h"
+#include "imageddpo/v1/job.pb.h"
+
+namespace imageddpo {
+
+/// A path that a job names, as the service may open it: relative ones start at base_dir, and the
+/// result, with every symbolic link followed, lies below one of allowed_roots.
+/// @param config   after ResolveClusterConfig().
+/// @param setting  for messages: "data.path".
+/// @return INVALID_ARGUMENT where it does not exist, naming setting and absolute path;
+/// PERMISSION_DENIED where it lies outside the roots, naming them.
+absl::StatusOr<std::string> ResolveJobPath(const ClusterConfig& config, const std::string& setting,
+                                           const std::string& path);
+
+/// Does so for every path of a job (model.path, lora.init_from, data.path, eval.path,
+/// rewards[i].model); those that are not given stay so. All faults at once, one per line; on an
+/// error the job is unchanged.
+absl::Status ResolveJobPaths(const ClusterConfig& config, v1::JobSpec* job);
+
+}  // namespace imageddpo

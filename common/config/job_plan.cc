@@ -1,0 +1,116 @@
+#include "common/config/job_plan.h"
+
+#include <algorithm>
+#include <numeric>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+
+namespace imageddpo {
+namespace {
+
+constexpr int64_t kMaxDefaultShards = 8;
+constexpr int64_t kMaxCount = 1 << 20;  // Of each factor: products stay far inside int64.
+
+absl::Status CheckCount(const char* setting, int64_t value) {
+  if (value >= 1 && value <= kMaxCount) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("`", setting, "` is ", value, "; it must be from 1 to ", kMaxCount));
+}
+
+absl::Status CheckCounts(const v1::JobSpec& job) {
+  for (const absl::Status& status :
+       {CheckCount("sample.batch_size", job.sample().batch_size()),
+        CheckCount("sample.num_batches_per_epoch", job.sample().num_batches_per_epoch()),
+        CheckCount("train.batch_size", job.train().batch_size()),
+        CheckCount("train.gradient_accumulation_steps",
+                   job.train().gradient_accumulation_steps())}) {
+    if (!status.ok()) return status;
+  }
+  const int64_t device_batch = job.device().device_batch_size();
+  return device_batch == 0 ? absl::OkStatus()
+                           : CheckCount("device.device_batch_size", device_batch);
+}
+
+int64_t LargestDivisorUpTo(int64_t number, int64_t limit) {
+  for (int64_t divisor = std::min(number, limit); divisor > 1; --divisor) {
+    if (number % divisor == 0) return divisor;
+  }
+  return 1;
+}
+
+std::string Product(const char* a, int64_t a_value, const char* b, int64_t b_value) {
+  return absl::StrCat("`", a, "` ", a_value, " × `", b, "` ", b_value, " = ", a_value * b_value);
+}
+
+// The epoch is no whole number of updates.
+absl::Status EpochError(const v1::JobSpec& job, const JobPlan& plan) {
+  const int64_t sample_batch = job.sample().batch_size();
+  const int64_t batches = job.sample().num_batches_per_epoch();
+  const int64_t accumulation = job.train().gradient_accumulation_steps();
+  const int64_t step = plan.samples_per_update / std::gcd(sample_batch, plan.samples_per_update);
+  const int64_t more_batches = (batches + step - 1) / step * step;
+  std::string remedy = absl::StrCat("set `sample.num_batches_per_epoch: ", more_batches, "`");
+  if (plan.samples_per_epoch % accumulation == 0) {
+    absl::StrAppend(
+        &remedy, " or `train.batch_size: ",
+        LargestDivisorUpTo(plan.samples_per_epoch / accumulation, job.train().batch_size()), "`");
+  }
+  return absl::InvalidArgumentError(absl::StrCat(
+      "the samples of an epoch (",
+      Product("sample.batch_size", sample_batch, "sample.num_batches_per_epoch", batches),
+      ") must be a multiple of the samples of an update (",
+      Product("train.batch_size", job.train().batch_size(), "train.gradient_accumulation_steps",
+              accumulation),
+      "); ", remedy));
+}
+
+absl::Status DeviceBatchError(const v1::JobSpec& job, const JobPlan& plan) {
+  return absl::InvalidArgumentError(absl::StrCat(
+      "the samples of an update (",
+      Product("train.batch_size", job.train().batch_size(), "train.gradient_accumulation_steps",
+              job.train().gradient_accumulation_steps()),
+      ") must be a multiple of `device.device_batch_size` ", plan.device_batch_size, "; set it to ",
+      LargestDivisorUpTo(plan.samples_per_update, plan.device_batch_size),
+      ", or leave it out to get a size that fits"));
+}
+
+}  // namespace
+
+std::pair<int64_t, int64_t> JobPlan::ShardRange(int64_t shard) const {
+  return {shard * micro_batches_per_update / gradient_shards,
+          (shard + 1) * micro_batches_per_update / gradient_shards};
+}
+
+int64_t JobPlan::ShardOf(int64_t position) const {
+  return ((position + 1) * gradient_shards - 1) / micro_batches_per_update;
+}
+
+absl::StatusOr<JobPlan> MakeJobPlan(const v1::JobSpec& job) {
+  if (const absl::Status status = CheckCounts(job); !status.ok()) return status;
+  JobPlan plan;
+  plan.samples_per_epoch = job.sample().batch_size() * job.sample().num_batches_per_epoch();
+  plan.samples_per_update = job.train().batch_size() * job.train().gradient_accumulation_steps();
+  plan.device_batch_size = job.device().device_batch_size();
+  if (plan.device_batch_size == 0) {
+    plan.device_batch_size = std::gcd(job.sample().batch_size(), job.train().batch_size());
+  }
+  if (plan.samples_per_epoch % plan.samples_per_update != 0) return EpochError(job, plan);
+  if (plan.samples_per_update % plan.device_batch_size != 0) return DeviceBatchError(job, plan);
+  plan.micro_batches_per_epoch = plan.samples_per_epoch / plan.device_batch_size;
+  plan.micro_batches_per_update = plan.samples_per_update / plan.device_batch_size;
+  plan.updates_per_inner_epoch = plan.samples_per_epoch / plan.samples_per_update;
+
+  const int64_t shards = job.train().gradient_shards();
+  if (shards < 0 || shards > plan.micro_batches_per_update) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "`train.gradient_shards` is ", shards, "; it must be from 0 (chosen) to ",
+        plan.micro_batches_per_update, ", the micro-batches of an update (",
+        plan.samples_per_update, " samples in micro-batches of ", plan.device_batch_size, ")"));
+  }
+  plan.gradient_shards =
+      shards == 0 ? std::min(kMaxDefaultShards, plan.micro_batches_per_update) : shards;
+  return plan;
+}
+
+}  // namespace imageddpo

@@ -1,0 +1,56 @@
+#pragma once
+
+#include <absl/status/statusor.h>
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "imageddpo/v1/control.pb.h"
+#include "imageddpo/v1/job.pb.h"
+
+namespace imageddpo {
+
+/// The arithmetic of a job that follows from its settings alone: who does what is the same whatever
+/// the number of ranks. All counts are samples, updates or micro-batches of one epoch.
+struct JobPlan {
+  int64_t samples_per_epoch = 0;   ///< sample.batch_size × sample.num_batches_per_epoch
+  int64_t samples_per_update = 0;  ///< train.batch_size × train.gradient_accumulation_steps
+  int64_t device_batch_size = 0;   ///< Samples of a micro-batch; divides samples_per_update.
+  int64_t micro_batches_per_epoch = 0;
+  int64_t micro_batches_per_update = 0;
+  int64_t updates_per_inner_epoch = 0;
+  int64_t gradient_shards = 0;  ///< V: fixed partial sums of an update's gradient.
+
+  int64_t FirstSample(int64_t micro_batch) const { return micro_batch * device_batch_size; }
+
+  /// [begin, end) of the positions among an update's micro-batches that form gradient shard v.
+  std::pair<int64_t, int64_t> ShardRange(int64_t shard) const;
+  /// The shard of position p among an update's micro-batches.
+  int64_t ShardOf(int64_t position) const;
+};
+
+/// @param job  defaults filled in.
+/// @return INVALID_ARGUMENT where a division leaves a remainder, naming both settings and values
+/// that would do.
+absl::StatusOr<JobPlan> MakeJobPlan(const v1::JobSpec& job);
+
+/// How many ranks a job takes. `auto` fits the pool: colocated 1 for one worker; otherwise one
+/// trainer and the rest (no more than the epoch has micro-batches) rollout.
+struct Topology {
+  int rollout = 0;
+  int trainer = 0;
+  bool colocated = false;  ///< Then rollout == trainer == number of ranks.
+  int ranks() const { return colocated ? rollout : rollout + trainer; }
+  std::string ToString() const;  ///< "rollout 1, trainer 1" | "colocated 1"
+};
+
+/// @return FAILED_PRECONDITION naming the pool's size where the job does not fit it.
+absl::StatusOr<Topology> ResolveTopology(const v1::JobSpec& job, int pool_size);
+
+/// The gang over the given world ranks: rollout ranks first, then trainers.
+v1::GangLayout MakeGangLayout(const Topology& topology, const std::vector<int>& world_ranks,
+                              const std::string& tag);
+
+}  // namespace imageddpo

@@ -1,0 +1,30 @@
+#pragma once
+
+#include <google/protobuf/descriptor.h>
+
+#include <string>
+#include <vector>
+
+namespace imageddpo {
+
+/// One setting of a job, as the schema defines it.
+struct JobSetting {
+  std::string path;  ///< "sample.num_steps", "rewards.weight" (list items have no index).
+  const google::protobuf::FieldDescriptor* field;
+};
+
+/// Every setting of v1.JobSpec, sections and their settings, in the schema's order. Tests hold the
+/// defaults and docs/settings.md against it.
+std::vector<JobSetting> AllJobSettings();
+
+/// What is wrong with a key that `section` does not have, with the closest known one:
+/// "unknown setting `sample.num_step` (job.yaml:12); did you mean `num_steps`?".
+/// @param prefix  the section's path with a trailing dot; empty at the top.
+/// @param where   "`sample.num_step` (job.yaml:12)".
+std::string UnknownSetting(const google::protobuf::Descriptor& section, const std::string& prefix,
+                           const std::string& key, const std::string& where);
+
+/// What a value of the field looks like, for messages: "a whole number", "text", "a list of text".
+std::string ExpectedValue(const google::protobuf::FieldDescriptor& field);
+
+}  // namespace imageddpo

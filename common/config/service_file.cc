@@ -1,0 +1,41 @@
+#include "common/config/service_file.h"
+
+#include <nlohmann/json.hpp>
+
+#include "absl/strings/str_cat.h"
+
+namespace imageddpo {
+
+using nlohmann::json;
+
+std::string ServiceFileToJson(const ServiceFile& file) {
+  const json object = {{"grpc_address", file.grpc_address},
+                       {"http_address", file.http_address},
+                       {"pid", file.pid},
+                       {"version", file.version}};
+  return object.dump(2, ' ', false, json::error_handler_t::replace) + "\n";
+}
+
+absl::StatusOr<ServiceFile> ParseServiceFile(std::string_view text, const std::string& name) {
+  const json object = json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (!object.is_object()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(name, " is not a service file: it holds no JSON object"));
+  }
+  ServiceFile file;
+  for (const auto& [key, target] :
+       {std::pair("grpc_address", &file.grpc_address),
+        std::pair("http_address", &file.http_address), std::pair("version", &file.version)}) {
+    const auto it = object.find(key);
+    if (it == object.end() || !it->is_string()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(name, " is not a service file: it has no text `", key, "`"));
+    }
+    *target = it->get<std::string>();
+  }
+  const auto pid = object.find("pid");
+  if (pid != object.end() && pid->is_number_integer()) file.pid = pid->get<int64_t>();
+  return file;
+}
+
+}  // namespace imageddpo

@@ -1,0 +1,251 @@
+#include <algorithm>
+#include <cmath>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "common/base/suggest.h"
+#include "common/config/job_config.h"
+#include "common/config/job_plan.h"
+
+namespace imageddpo {
+namespace {
+
+constexpr int64_t kMaxCount = 1'000'000;
+
+/// What is wrong with a job; all of it is told at once.
+class Faults {
+ public:
+  void Add(std::string fault) { faults_.push_back(std::move(fault)); }
+  void Add(const std::string& setting, const std::string& value, const std::string& must) {
+    Add(absl::StrCat("`", setting, "` is ", value, "; it must be ", must));
+  }
+
+  void Range(const std::string& setting, int64_t value, int64_t min, int64_t max = kMaxCount) {
+    if (value >= min && value <= max) return;
+    Add(setting, absl::StrCat(value), absl::StrCat("a whole number from ", min, " to ", max));
+  }
+
+  /// @param is_allowed  false for what is out of range; NaN and infinity never are.
+  void Real(const std::string& setting, double value, bool is_allowed, const std::string& must) {
+    if (std::isfinite(value) && is_allowed) return;
+    Add(setting, absl::StrCat(value), must);
+  }
+
+  void Choice(const std::string& setting, const std::string& value,
+              const std::vector<std::string>& choices) {
+    if (std::find(choices.begin(), choices.end(), value) != choices.end()) return;
+    const auto closest = ClosestMatch(value, choices);
+    Add(setting, value.empty() ? "not given" : absl::StrCat("`", value, "`"),
+        absl::StrCat(choices.size() > 1 ? "one of " : "", absl::StrJoin(choices, ", "),
+                     closest ? absl::StrCat("; did you mean `", *closest, "`?") : ""));
+  }
+
+  void Required(const std::string& setting, const std::string& value, const std::string& what) {
+    if (value.empty()) Add(absl::StrCat("`", setting, "` is not given; it must be ", what));
+  }
+
+  /// @return true where the value is one that a later version will have.
+  bool Unsupported(const std::string& setting, const std::string& value,
+                   const std::vector<std::string>& later, const std::string& use) {
+    if (std::find(later.begin(), later.end(), value) == later.end()) return false;
+    Add(absl::StrCat("`", setting, ": ", value, "` is not supported by this version; use `", use,
+                     "`"));
+    return true;
+  }
+
+  absl::Status ToStatus() const {
+    if (faults_.empty()) return absl::OkStatus();
+    return absl::InvalidArgumentError(absl::StrJoin(faults_, "\n"));
+  }
+
+ private:
+  std::vector<std::string> faults_;
+};
+
+bool IsWord(const std::string& text, size_t max_size) {
+  if (text.empty() || text.size() > max_size) return false;
+  return std::all_of(text.begin(), text.end(), [](char c) {
+    return absl::ascii_isalnum(static_cast<unsigned char>(c)) || c == '.' || c == '_' || c == '-';
+  });
+}
+
+void CheckModel(const v1::JobSpec& job, Faults* faults) {
+  if (!IsWord(job.name(), 64)) {
+    faults->Add("name", absl::StrCat("`", job.name(), "`"),
+                "1 to 64 letters, digits, `.`, `_` or `-`");
+  }
+  faults->Required("model.path", job.model().path(),
+                   "a folder with a Stable Diffusion model in diffusers' layout");
+  const std::string& precision = job.model().precision();
+  if (!faults->Unsupported("model.precision", precision, {"bf16", "fp16"}, "fp32")) {
+    faults->Choice("model.precision", precision, {"fp32"});
+  }
+  const v1::LoraSpec& lora = job.lora();
+  faults->Range("lora.rank", lora.rank(), 1, 1024);
+  faults->Real("lora.alpha", lora.alpha(), lora.alpha() > 0, "above 0");
+  std::set<std::string> seen;
+  for (const std::string& module : lora.target_modules()) {
+    if (!IsWord(module, 256)) {
+      faults->Add("lora.target_modules", absl::StrCat("`", module, "`"),
+                  "the last part of a layer's path, as `to_q` or `to_out.0`");
+    } else if (!seen.insert(module).second) {
+      faults->Add(absl::StrCat("`lora.target_modules` has `", module, "` twice"));
+    }
+  }
+}
+
+void CheckData(const v1::JobSpec& job, Faults* faults) {
+  faults->Required("data.path", job.data().path(), "a folder of PNG or JPEG images");
+  faults->Range("data.resolution", job.data().resolution(), 0, 8192);
+  const v1::EvalSpec& eval = job.eval();
+  if (eval.has_path())
+    faults->Required("eval.path", eval.path(), "a folder; leave it out for none");
+  faults->Range("eval.every_epochs", eval.every_epochs(), 0);
+  faults->Range("eval.max_images", eval.max_images(), 0, 100 * kMaxCount);
+  faults->Range("eval.batch_size", eval.batch_size(), 1, 65536);
+  faults->Range("eval.num_pictures", eval.num_pictures(), 0, 10'000);
+}
+
+void CheckReward(const v1::RewardSpec& reward, const std::string& prefix, Faults* faults) {
+  faults->Choice(prefix + "type", reward.type(), {"classifier", "jpeg"});
+  if (reward.type() == "classifier") {
+    faults->Required(prefix + "model", reward.model(), "a TorchScript file");
+    faults->Choice(prefix + "measure", reward.measure(),
+                   {"logit_change", "margin_change", "logit_max_margin"});
+    if (reward.has_jpeg_quality()) {
+      faults->Add(
+          absl::StrCat("`", prefix, "jpeg_quality` is for `type: jpeg` alone; leave it out"));
+    }
+  } else if (reward.type() == "jpeg") {
+    faults->Choice(prefix + "measure", reward.measure(), {"compressibility", "incompressibility"});
+    faults->Range(prefix + "jpeg_quality", reward.jpeg_quality(), 1, 100);
+    if (reward.has_model()) {
+      faults->Add(
+          absl::StrCat("`", prefix, "model` is for `type: classifier` alone; leave it out"));
+    }
+  }
+  faults->Real(prefix + "weight", reward.weight(), true, "a finite number");
+  faults->Real(prefix + "clamp", reward.clamp(), reward.clamp() >= 0, "0 (no limit) or above");
+}
+
+void CheckRewards(const v1::JobSpec& job, Faults* faults) {
+  if (job.rewards().empty()) {
+    faults->Add(
+        "`rewards` is empty; it needs at least one reward, as `- {type: jpeg, measure: "
+        "compressibility}`");
+    return;
+  }
+  bool all_zero = true;
+  for (int i = 0; i < job.rewards_size(); ++i) {
+    CheckReward(job.rewards(i), absl::StrCat("rewards[", i, "]."), faults);
+    all_zero = all_zero && job.rewards(i).weight() == 0;
+  }
+  if (all_zero)
+    faults->Add("every `rewards` weight is 0, so nothing is rewarded; give one another");
+}
+
+void CheckSample(const v1::SampleSpec& sample, Faults* faults) {
+  faults->Range("sample.num_steps", sample.num_steps(), 1, 10'000);
+  const double strength = sample.noise_strength();
+  faults->Real("sample.noise_strength", strength, strength > 0 && strength <= 1,
+               "above 0 and at most 1: the share of the schedule that is run");
+  faults->Real("sample.guidance_scale", sample.guidance_scale(), sample.guidance_scale() >= 0,
+               "0 or above");
+  const double rescale = sample.guidance_rescale();
+  faults->Real("sample.guidance_rescale", rescale, rescale >= 0 && rescale <= 1, "from 0 to 1");
+  faults->Real("sample.eta", sample.eta(), sample.eta() > 0,
+               "above 0: without noise in the steps there is no probability to train; 1 is usual");
+}
+
+void CheckTrain(const v1::TrainSpec& train, Faults* faults) {
+  faults->Real("train.learning_rate", train.learning_rate(), train.learning_rate() > 0, "above 0");
+  faults->Real("train.clip_range", train.clip_range(),
+               train.clip_range() > 0 && train.clip_range() < 1, "above 0 and below 1");
+  faults->Range("train.num_inner_epochs", train.num_inner_epochs(), 1, 1000);
+  faults->Real("train.adv_clip_max", train.adv_clip_max(), train.adv_clip_max() > 0, "above 0");
+  faults->Real("train.max_grad_norm", train.max_grad_norm(), train.max_grad_norm() > 0, "above 0");
+  for (const auto& [setting, beta] : {std::pair("train.adam_beta1", train.adam_beta1()),
+                                      std::pair("train.adam_beta2", train.adam_beta2())}) {
+    faults->Real(setting, beta, beta >= 0 && beta < 1, "from 0 to below 1");
+  }
+  faults->Real("train.adam_weight_decay", train.adam_weight_decay(), train.adam_weight_decay() >= 0,
+               "0 or above");
+  faults->Real("train.adam_epsilon", train.adam_epsilon(), train.adam_epsilon() > 0, "above 0");
+  if (!faults->Unsupported("train.optimizer", train.optimizer(), {"adamw8bit"}, "adamw")) {
+    faults->Choice("train.optimizer", train.optimizer(), {"adamw"});
+  }
+  if (!faults->Unsupported("train.update", train.update(), {"single_pass"}, "auto")) {
+    faults->Choice("train.update", train.update(), {"auto", "replay"});
+  }
+}
+
+void CheckAdvantage(const v1::AdvantageSpec& advantage, Faults* faults) {
+  faults->Choice("advantage.mode", advantage.mode(), {"global", "per_key"});
+  faults->Choice("advantage.stat_key", advantage.stat_key(), {"image", "prompt", "pair"});
+  faults->Range("advantage.buffer_size", advantage.buffer_size(), 1);
+  faults->Range("advantage.min_count", advantage.min_count(), 1);
+  if (advantage.mode() == "per_key" && advantage.min_count() > advantage.buffer_size()) {
+    faults->Add("advantage.min_count", absl::StrCat(advantage.min_count()),
+                absl::StrCat("at most `advantage.buffer_size` (", advantage.buffer_size(),
+                             "), or a key's own statistics are never used"));
+  }
+}
+
+// Gangs that can never work, whatever the pool; what the pool allows is ResolveTopology()'s.
+void CheckTopology(const v1::TopologySpec& topology, const JobPlan& plan, Faults* faults) {
+  if (topology.has_colocated() && (topology.has_rollout() || topology.has_trainer())) {
+    faults->Add("`topology` has `colocated` and `rollout`/`trainer`; use the one or the other two");
+    return;
+  }
+  if (topology.has_rollout() != topology.has_trainer()) {
+    faults->Add(absl::StrCat("`topology` has `", topology.has_rollout() ? "rollout" : "trainer",
+                             "` alone; it needs `", topology.has_rollout() ? "trainer" : "rollout",
+                             "` as well"));
+    return;
+  }
+  const auto check = [&](const char* name, int64_t ranks, int64_t limit, const std::string& why) {
+    if (ranks >= 1 && ranks <= limit) return;
+    faults->Add(absl::StrCat("topology.", name), absl::StrCat(ranks),
+                absl::StrCat("from 1 to ", limit, ", ", why));
+  };
+  const std::string shards = absl::StrCat(
+      "the gradient shards of an update; a larger `train.gradient_shards`, or a smaller "
+      "`device.device_batch_size`, allows more");
+  const std::string micro_batches =
+      absl::StrCat("the micro-batches of an epoch (of ", plan.device_batch_size, " samples each)");
+  if (topology.has_colocated())
+    check("colocated", topology.colocated(), plan.gradient_shards, shards);
+  if (topology.has_rollout()) {
+    check("rollout", topology.rollout(), plan.micro_batches_per_epoch, micro_batches);
+    check("trainer", topology.trainer(), plan.gradient_shards, shards);
+  }
+}
+
+}  // namespace
+
+absl::Status ValidateJob(const v1::JobSpec& job) {
+  Faults faults;
+  CheckModel(job, &faults);
+  CheckData(job, &faults);
+  CheckRewards(job, &faults);
+  CheckSample(job.sample(), &faults);
+  CheckTrain(job.train(), &faults);
+  CheckAdvantage(job.advantage(), &faults);
+  faults.Range("num_epochs", job.num_epochs(), 1, 100 * kMaxCount);
+  faults.Range("checkpoint.every_epochs", job.checkpoint().every_epochs(), 1);
+  faults.Range("checkpoint.keep", job.checkpoint().keep(), 0);
+  faults.Range("device.num_threads", job.device().num_threads(), 0, 1024);
+  const absl::StatusOr<JobPlan> plan = MakeJobPlan(job);
+  if (plan.ok()) {
+    CheckTopology(job.topology(), *plan, &faults);
+  } else {
+    faults.Add(std::string(plan.status().message()));
+  }
+  return faults.ToStatus();
+}
+
+}  // namespace imageddpo

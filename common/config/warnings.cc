@@ -1,0 +1,44 @@
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "common/config/job_config.h"
+
+namespace imageddpo {
+
+std::vector<std::string> JobWarnings(const v1::JobSpec& job) {
+  std::vector<std::string> warnings;
+  const double guidance = job.sample().guidance_scale();
+  if (guidance <= 1 && !job.data().prompt().empty()) {
+    warnings.push_back(absl::StrCat(
+        "`data.prompt` is not used: with `sample.guidance_scale` ", guidance,
+        " the model sees the negative prompt alone; set it above 1 to use the prompt"));
+  }
+  if (guidance <= 1 && job.sample().guidance_rescale() > 0) {
+    warnings.push_back(
+        absl::StrCat("`sample.guidance_rescale` has no effect with "
+                     "`sample.guidance_scale` ",
+                     guidance));
+  }
+  if (job.sample().batch_size() * job.sample().num_batches_per_epoch() == 1) {
+    warnings.push_back(
+        "an epoch has one sample: with nothing to compare it to, its advantage is 0 until its key "
+        "has "
+        "enough rewards; raise `sample.batch_size` or `sample.num_batches_per_epoch`");
+  }
+  if (job.eval().path().empty() && job.eval().every_epochs() > 0) {
+    warnings.push_back("`eval.every_epochs` has no effect without `eval.path`");
+  }
+  if (job.train().clip_range() > 0.3) {
+    warnings.push_back(absl::StrCat("`train.clip_range` ", job.train().clip_range(),
+                                    " hardly clips; DDPO uses about 1e-4"));
+  }
+  if (job.checkpoint().keep() == 1) {
+    warnings.push_back(
+        "`checkpoint.keep: 1` leaves nothing to fall back to where the newest checkpoint is "
+        "damaged");
+  }
+  return warnings;
+}
+
+}  // namespace imageddpo

@@ -1,0 +1,232 @@
+#include "common/config/cluster_config.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <string>
+
+#include "common/config/job_paths.h"
+#include "common/config/service_file.h"
+
+namespace imageddpo {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+class ClusterConfigTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    std::string pattern = (fs::temp_directory_path() / "cluster-XXXXXX").string();
+    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
+    folder_ = fs::canonical(pattern);
+  }
+  void TearDown() override { fs::remove_all(folder_); }
+
+  std::string Write(const std::string& text) {
+    const std::string file = (folder_ / "cluster.yaml").string();
+    std::ofstream(file) << text;
+    return file;
+  }
+  std::string Refusal(const std::string& text) {
+    const auto config = LoadClusterConfig(Write(text));
+    EXPECT_EQ(config.status().code(), absl::StatusCode::kInvalidArgument) << text;
+    return std::string(config.status().message());
+  }
+
+  fs::path folder_;
+};
+
+TEST_F(ClusterConfigTest, EverySettingIsRead) {
+  const auto config = LoadClusterConfig(Write(R"(
+data_dir: /var/lib/imageddpo
+base_dir: /srv
+allowed_roots: [/srv/models, data]
+grpc: { address: localhost, port: 0 }
+http: { address: "::1", port: 9000 }
+pool: { min_ranks: 2, heartbeat_timeout_seconds: 5.5, lease_seconds: 20, max_restarts: 1 }
+log_level: debug
+)"));
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->data_dir, "/var/lib/imageddpo");
+  EXPECT_EQ(config->base_dir, "/srv");
+  EXPECT_THAT(config->allowed_roots, ElementsAre("/srv/models", "data"));
+  EXPECT_EQ(config->grpc.address, "localhost");
+  EXPECT_EQ(config->grpc.port, 0);
+  EXPECT_EQ(config->http.address, "::1");
+  EXPECT_EQ(config->http.port, 9000);
+  EXPECT_EQ(config->pool.min_ranks, 2);
+  EXPECT_EQ(config->pool.heartbeat_timeout_seconds, 5.5);
+  EXPECT_EQ(config->pool.lease_seconds, 20);
+  EXPECT_EQ(config->pool.max_restarts, 1);
+  EXPECT_EQ(config->log_level, "debug");
+}
+
+TEST_F(ClusterConfigTest, AnEmptyFileIsTheDefaults) {
+  const auto config = LoadClusterConfig(Write("# nothing\n"));
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->grpc.port, 50051);
+  EXPECT_EQ(config->http.port, 9464);
+  EXPECT_EQ(config->data_dir, "out/imageddpo");
+}
+
+TEST_F(ClusterConfigTest, TheExampleNamesEverySettingAndIsValid) {
+  const std::string example =
+      std::string(std::getenv("IMAGEDDPO_SOURCE_DIR")) + "/deploy/cluster.yaml";
+  auto config = LoadClusterConfig(example);
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_TRUE(ResolveClusterConfig(&*config).ok()) << ResolveClusterConfig(&*config);
+  std::ifstream stream(example);
+  const std::string text((std::istreambuf_iterator<char>(stream)),
+                         std::istreambuf_iterator<char>());
+  for (const char* key : {"data_dir:", "base_dir:", "allowed_roots:", "log_level:", "grpc:",
+                          "http:", "pool:", "address:", "port:", "min_ranks:",
+                          "heartbeat_timeout_seconds:", "lease_seconds:", "max_restarts:"}) {
+    EXPECT_THAT(text, HasSubstr(key));
+  }
+}
+
+TEST_F(ClusterConfigTest, NamesFileLineKeyAndTheClosestOne) {
+  EXPECT_THAT(Refusal("grpc:\n  prot: 1"), HasSubstr("cluster.yaml:2); did you mean `port`?"));
+  EXPECT_THAT(Refusal("pol: {min_ranks: 1}"), HasSubstr("did you mean `pool`?"));
+  EXPECT_THAT(Refusal("zzzzzzzz: 1"), HasSubstr("known here: allowed_roots"));
+  EXPECT_THAT(Refusal("grpc: {port: many}"), HasSubstr("`grpc.port`"));
+  EXPECT_THAT(Refusal("grpc: {port: many}"), HasSubstr("must be a whole number, not `many`"));
+  EXPECT_THAT(Refusal("grpc: {port: 99999999999}"), HasSubstr("must be a whole number"));
+  EXPECT_THAT(Refusal("grpc: 50051"), HasSubstr("must be a section of settings"));
+  EXPECT_THAT(Refusal("allowed_roots: /srv"), HasSubstr("must be a list of text, not `/srv`"));
+  EXPECT_THAT(Refusal("pool: {lease_seconds: soon}"), HasSubstr("must be a number of seconds"));
+  EXPECT_THAT(Refusal("data_dir: a\ndata_dir: b"), HasSubstr("is given twice"));
+  EXPECT_THAT(Refusal("a: [b"), HasSubstr("not valid YAML"));
+}
+
+TEST_F(ClusterConfigTest, AMissingFileIsNotFound) {
+  for (const std::string& file : {(folder_ / "none.yaml").string(), folder_.string()}) {
+    const auto config = LoadClusterConfig(file);
+    EXPECT_EQ(config.status().code(), absl::StatusCode::kNotFound);
+    EXPECT_THAT(std::string(config.status().message()), HasSubstr(file));
+  }
+}
+
+TEST_F(ClusterConfigTest, PathsBecomeAbsolute) {
+  ClusterConfig config;
+  ASSERT_TRUE(ResolveClusterConfig(&config).ok());
+  EXPECT_EQ(config.base_dir, fs::current_path().string());
+  EXPECT_EQ(config.data_dir, (fs::current_path() / "out/imageddpo").string());
+  EXPECT_THAT(config.allowed_roots, ElementsAre(config.base_dir));
+
+  ClusterConfig other;
+  other.base_dir = "/srv/x/../y";
+  other.data_dir = "jobs";
+  other.allowed_roots = {"data", "/models"};
+  ASSERT_TRUE(ResolveClusterConfig(&other).ok());
+  EXPECT_EQ(other.base_dir, "/srv/y");
+  EXPECT_EQ(other.data_dir, "/srv/y/jobs");
+  EXPECT_THAT(other.allowed_roots, ElementsAre("/srv/y/data", "/models"));
+}
+
+TEST_F(ClusterConfigTest, RefusesWhatCannotWork) {
+  const auto refusal = [](auto change) {
+    ClusterConfig config;
+    change(&config);
+    const absl::Status status = ResolveClusterConfig(&config);
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+    return std::string(status.message());
+  };
+  EXPECT_THAT(refusal([](auto* c) { c->grpc.address = "0.0.0.0"; }),
+              HasSubstr("`grpc.address` is `0.0.0.0`; it must be 127.0.0.1, ::1 or localhost"));
+  EXPECT_THAT(refusal([](auto* c) { c->http.address = "10.0.0.3"; }), HasSubstr("`http.address`"));
+  EXPECT_THAT(refusal([](auto* c) { c->http.address = ""; }), HasSubstr("`http.address`"));
+  EXPECT_THAT(refusal([](auto* c) { c->grpc.port = 70000; }), HasSubstr("`grpc.port` is 70000"));
+  EXPECT_THAT(refusal([](auto* c) { c->http.port = c->grpc.port; }), HasSubstr("`http.port`"));
+  EXPECT_THAT(refusal([](auto* c) { c->pool.min_ranks = -1; }), HasSubstr("`pool.min_ranks`"));
+  EXPECT_THAT(refusal([](auto* c) { c->pool.lease_seconds = 0; }),
+              HasSubstr("`pool.lease_seconds`"));
+  EXPECT_THAT(refusal([](auto* c) { c->pool.max_restarts = -1; }),
+              HasSubstr("`pool.max_restarts`"));
+  EXPECT_THAT(refusal([](auto* c) { c->log_level = "loud"; }), HasSubstr("`log_level` is `loud`"));
+}
+
+TEST_F(ClusterConfigTest, JobPathsMustExistBelowTheRoots) {
+  fs::create_directories(folder_ / "srv/models/sd");
+  fs::create_directories(folder_ / "srv/models-private");
+  fs::create_directory_symlink(folder_ / "srv/models-private", folder_ / "srv/models/link");
+  fs::create_directory_symlink(folder_ / "srv/models/sd", folder_ / "srv/models/inner");
+  ClusterConfig config;
+  config.base_dir = (folder_ / "srv").string();
+  config.allowed_roots = {"models/"};
+  ASSERT_TRUE(ResolveClusterConfig(&config).ok());
+
+  EXPECT_EQ(*ResolveJobPath(config, "model.path", "models/sd"),
+            (folder_ / "srv/models/sd").string());
+  EXPECT_EQ(*ResolveJobPath(config, "model.path", "models"), (folder_ / "srv/models").string());
+  EXPECT_EQ(*ResolveJobPath(config, "model.path", "models/inner"),
+            (folder_ / "srv/models/sd").string());
+  EXPECT_EQ(*ResolveJobPath(config, "model.path", (folder_ / "srv/models/./sd").string()),
+            (folder_ / "srv/models/sd").string());
+  for (const char* outside :
+       {"models-private", "models/../models-private", "models/link", "/etc/passwd",
+        "../../../../etc/passwd", "models/link/none", "/none-at-all"}) {
+    const auto path = ResolveJobPath(config, "data.path", outside);
+    EXPECT_EQ(path.status().code(), absl::StatusCode::kPermissionDenied) << outside;
+    EXPECT_THAT(std::string(path.status().message()), HasSubstr("`data.path`"));
+  }
+  const auto missing = ResolveJobPath(config, "data.path", "models/none");
+  EXPECT_EQ(missing.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(missing.status().message()),
+              HasSubstr((folder_ / "srv/models/none").string() + " does not exist"));
+}
+
+TEST_F(ClusterConfigTest, AllPathsOfAJobAreResolvedOrNone) {
+  for (const char* name : {"m", "d", "e", "l", "c"}) fs::create_directories(folder_ / name);
+  ClusterConfig config;
+  config.base_dir = folder_.string();
+  ASSERT_TRUE(ResolveClusterConfig(&config).ok());
+  v1::JobSpec job;
+  job.mutable_model()->set_path("m");
+  job.mutable_data()->set_path("d");
+  job.mutable_eval()->set_path("e");
+  job.mutable_lora()->set_init_from("l");
+  job.add_rewards()->set_type("jpeg");
+  job.add_rewards()->set_model("c");
+  v1::JobSpec broken = job;
+  broken.mutable_data()->set_path("/etc");
+  broken.mutable_rewards(1)->set_model("nope");
+  ASSERT_TRUE(ResolveJobPaths(config, &job).ok());
+  EXPECT_EQ(job.model().path(), (folder_ / "m").string());
+  EXPECT_EQ(job.data().path(), (folder_ / "d").string());
+  EXPECT_EQ(job.eval().path(), (folder_ / "e").string());
+  EXPECT_EQ(job.lora().init_from(), (folder_ / "l").string());
+  EXPECT_EQ(job.rewards(1).model(), (folder_ / "c").string());
+  EXPECT_FALSE(job.rewards(0).has_model());
+
+  const absl::Status status = ResolveJobPaths(config, &broken);
+  EXPECT_EQ(status.code(), absl::StatusCode::kPermissionDenied);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("`data.path`"));
+  EXPECT_THAT(std::string(status.message()), HasSubstr("`rewards[1].model`"));
+  EXPECT_EQ(broken.model().path(), "m");
+}
+
+TEST(ServiceFileTest, IsReadBack) {
+  const ServiceFile file{"127.0.0.1:40001", "127.0.0.1:40002", 1234, "0.1.0"};
+  const auto again = ParseServiceFile(ServiceFileToJson(file), "service.json");
+  ASSERT_TRUE(again.ok()) << again.status();
+  EXPECT_EQ(again->grpc_address, file.grpc_address);
+  EXPECT_EQ(again->http_address, file.http_address);
+  EXPECT_EQ(again->pid, 1234);
+  EXPECT_EQ(again->version, "0.1.0");
+}
+
+TEST(ServiceFileTest, NamesWhatIsWrong) {
+  for (const char* text : {"", "[]", "{", "{\"grpc_address\": 3}", "{}"}) {
+    const auto file = ParseServiceFile(text, "x/service.json");
+    EXPECT_EQ(file.status().code(), absl::StatusCode::kInvalidArgument) << text;
+    EXPECT_THAT(std::string(file.status().message()), HasSubstr("x/service.json"));
+  }
+}
+
+}  // namespace
+}  // namespace imageddpo

@@ -1,0 +1,185 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <string>
+
+#include "common/config/job_config.h"
+
+namespace imageddpo {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+v1::JobSpec Good() {
+  v1::JobSpec job = *ParseJobYaml(
+      "name: a\nmodel: {path: m}\ndata: {path: d}\nrewards: [{type: jpeg, measure: "
+      "compressibility}]\n"
+      "sample: {batch_size: 16, guidance_scale: 1}\ntrain: {batch_size: 8}",
+      "job.yaml");
+  return job;
+}
+
+v1::JobSpec With(const std::vector<std::string>& settings) {
+  v1::JobSpec job = Good();
+  for (const std::string& setting : settings) {
+    const absl::Status status = ApplyJobSetting(setting, &job);
+    EXPECT_TRUE(status.ok()) << status;
+  }
+  FillDefaults(&job);
+  return job;
+}
+
+std::string Refusal(const std::vector<std::string>& settings) {
+  const absl::Status status = ValidateJob(With(settings));
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << settings.front();
+  return std::string(status.message());
+}
+
+TEST(ValidateJob, AcceptsAGoodJob) {
+  EXPECT_TRUE(ValidateJob(With({})).ok()) << ValidateJob(With({}));
+}
+
+struct Case {
+  const char* setting;
+  const char* message;
+};
+
+class ValidateJobTest : public ::testing::TestWithParam<Case> {};
+
+TEST_P(ValidateJobTest, RefusesAndNamesTheSetting) {
+  EXPECT_THAT(Refusal({GetParam().setting}), HasSubstr(GetParam().message));
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Settings, ValidateJobTest,
+    ::testing::Values(
+        Case{"name=", "`name` is ``; it must be 1 to 64 letters, digits"},
+        Case{"name=a b", "`name` is `a b`"}, Case{"name=../../etc", "`name`"},
+        Case{"model.path=", "`model.path` is not given; it must be a folder"},
+        Case{"model.precision=bf16",
+             "`model.precision: bf16` is not supported by this version; use `fp32`"},
+        Case{"model.precision=fp23",
+             "`model.precision` is `fp23`; it must be fp32; did you mean `fp32`?"},
+        Case{"lora.rank=0", "`lora.rank` is 0; it must be a whole number from 1 to 1024"},
+        Case{"lora.alpha=0", "`lora.alpha` is 0; it must be above 0"},
+        Case{"lora.target_modules=[to_q, to_q]", "`lora.target_modules` has `to_q` twice"},
+        Case{"lora.target_modules=['']", "`lora.target_modules` is ``"},
+        Case{"data.path=", "`data.path` is not given"},
+        Case{"data.resolution=-1", "`data.resolution` is -1"},
+        Case{"eval.path=", "`eval.path` is not given"},
+        Case{"eval.batch_size=0", "`eval.batch_size` is 0"},
+        Case{"rewards=[]", "`rewards` is empty"},
+        Case{"rewards.0.type=jpg",
+             "`rewards[0].type` is `jpg`; it must be one of classifier, jpeg; did you mean"},
+        Case{"rewards=[{type: classifier, measure: logit_change}]",
+             "`rewards[0].model` is not given"},
+        Case{"rewards=[{type: classifier, model: m, measure: logits}]",
+             "`rewards[0].measure` is `logits`"},
+        Case{"rewards=[{type: classifier, model: m}]",
+             "`rewards[0].measure` is not given; it must be one of logit_change, margin_change, "
+             "logit_max_margin"},
+        Case{"rewards=[{type: classifier, model: m, measure: logit_change, jpeg_quality: 3}]",
+             "`rewards[0].jpeg_quality` is for `type: jpeg` alone"},
+        Case{"rewards.0.model=x", "`rewards[0].model` is for `type: classifier` alone"},
+        Case{"rewards.0.jpeg_quality=101", "from 1 to 100"},
+        Case{"rewards.0.clamp=-1", "`rewards[0].clamp` is -1"},
+        Case{"rewards.0.weight=0", "every `rewards` weight is 0"},
+        Case{"sample.num_steps=0", "`sample.num_steps` is 0"},
+        Case{"sample.noise_strength=0",
+             "`sample.noise_strength` is 0; it must be above 0 and at most 1"},
+        Case{"sample.noise_strength=1.01", "`sample.noise_strength` is 1.01"},
+        Case{"sample.guidance_scale=-1", "`sample.guidance_scale` is -1"},
+        Case{"sample.guidance_rescale=2", "`sample.guidance_rescale` is 2"},
+        Case{"sample.eta=0", "`sample.eta` is 0; it must be above 0: without noise"},
+        Case{"sample.batch_size=0", "`sample.batch_size` is 0"},
+        Case{"sample.num_batches_per_epoch=-2", "`sample.num_batches_per_epoch` is -2"},
+        Case{"train.batch_size=0", "`train.batch_size` is 0"},
+        Case{"train.gradient_accumulation_steps=0", "`train.gradient_accumulation_steps` is 0"},
+        Case{"train.learning_rate=0", "`train.learning_rate` is 0; it must be above 0"},
+        Case{"train.clip_range=1", "`train.clip_range` is 1"},
+        Case{"train.num_inner_epochs=0", "`train.num_inner_epochs` is 0"},
+        Case{"train.adv_clip_max=0", "`train.adv_clip_max` is 0"},
+        Case{"train.max_grad_norm=-1", "`train.max_grad_norm` is -1"},
+        Case{"train.adam_beta1=1", "`train.adam_beta1` is 1; it must be from 0 to below 1"},
+        Case{"train.adam_beta2=-0.1", "`train.adam_beta2` is -0.1"},
+        Case{"train.adam_weight_decay=-1", "`train.adam_weight_decay` is -1"},
+        Case{"train.adam_epsilon=0", "`train.adam_epsilon` is 0"},
+        Case{"train.optimizer=adamw8bit",
+             "`train.optimizer: adamw8bit` is not supported by this version; use `adamw`"},
+        Case{"train.optimizer=sgd", "`train.optimizer` is `sgd`; it must be adamw"},
+        Case{"train.update=single_pass",
+             "`train.update: single_pass` is not supported by this version; use `auto`"},
+        Case{"train.update=replya", "did you mean `replay`?"},
+        Case{"train.gradient_shards=99", "`train.gradient_shards` is 99; it must be from 0"},
+        Case{"advantage.mode=local",
+             "`advantage.mode` is `local`; it must be one of global, per_key"},
+        Case{"advantage.stat_key=image_id", "`advantage.stat_key`"},
+        Case{"advantage.buffer_size=0", "`advantage.buffer_size` is 0"},
+        Case{"num_epochs=0", "`num_epochs` is 0"},
+        Case{"checkpoint.every_epochs=0", "`checkpoint.every_epochs` is 0"},
+        Case{"checkpoint.keep=-1", "`checkpoint.keep` is -1"},
+        Case{"device.num_threads=-1", "`device.num_threads` is -1"},
+        Case{"device.device_batch_size=-1", "`device.device_batch_size` is -1"},
+        Case{"topology={rollout: 1}", "`topology` has `rollout` alone; it needs `trainer` as well"},
+        Case{"topology={colocated: 1, trainer: 1}",
+             "`topology` has `colocated` and `rollout`/`trainer`"},
+        Case{"topology={colocated: 0}", "`topology.colocated` is 0"},
+        Case{"topology={rollout: 5, trainer: 1}",
+             "`topology.rollout` is 5; it must be from 1 to 4, the micro-batches of an epoch (of 8 "
+             "samples each)"},
+        Case{"topology={rollout: 1, trainer: 2}",
+             "`topology.trainer` is 2; it must be from 1 to 1, the gradient shards of an update"}));
+
+TEST(ValidateJob, RefusesNumbersThatAreNone) {
+  for (const double bad :
+       {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()}) {
+    v1::JobSpec job = With({});
+    job.mutable_train()->set_learning_rate(bad);
+    job.mutable_sample()->set_guidance_scale(bad);
+    job.mutable_rewards(0)->set_weight(bad);
+    const std::string message(ValidateJob(job).message());
+    EXPECT_THAT(message, HasSubstr("train.learning_rate"));
+    EXPECT_THAT(message, HasSubstr("sample.guidance_scale"));
+    EXPECT_THAT(message, HasSubstr("rewards[0].weight"));
+  }
+}
+
+TEST(ValidateJob, TellsAllFaultsAtOnce) {
+  const std::string message = Refusal({"num_epochs=0", "lora.rank=-1", "train.batch_size=5"});
+  EXPECT_THAT(message, HasSubstr("`num_epochs`"));
+  EXPECT_THAT(message, HasSubstr("`lora.rank`"));
+  EXPECT_THAT(message, HasSubstr("must be a multiple of the samples of an update"));
+}
+
+TEST(ValidateJob, AMinCountAboveTheBufferIsRefusedOnlyWhereItMatters) {
+  EXPECT_THAT(
+      Refusal({"advantage.mode=per_key", "advantage.min_count=17"}),
+      HasSubstr("`advantage.min_count` is 17; it must be at most `advantage.buffer_size` (16)"));
+  EXPECT_TRUE(ValidateJob(With({"advantage.min_count=17"})).ok());
+}
+
+TEST(JobWarnings, AreSilentOnAGoodJob) { EXPECT_THAT(JobWarnings(With({})), IsEmpty()); }
+
+TEST(JobWarnings, TellWhatHasNoEffect) {
+  EXPECT_THAT(JobWarnings(With({"data.prompt=a cat"})),
+              ElementsAre(HasSubstr("`data.prompt` is not used: with `sample.guidance_scale` 1 ")));
+  EXPECT_THAT(JobWarnings(With({"data.prompt=a cat", "sample.guidance_scale=1.5"})), IsEmpty());
+  EXPECT_THAT(JobWarnings(With({"sample.guidance_rescale=0.5"})),
+              ElementsAre(HasSubstr("`sample.guidance_rescale` has no effect")));
+  EXPECT_THAT(JobWarnings(With({"eval.every_epochs=5"})),
+              ElementsAre(HasSubstr("`eval.every_epochs` has no effect without `eval.path`")));
+  EXPECT_THAT(JobWarnings(With({"train.clip_range=0.5"})),
+              ElementsAre(HasSubstr("`train.clip_range` 0.5")));
+  EXPECT_THAT(JobWarnings(With({"checkpoint.keep=1"})),
+              ElementsAre(HasSubstr("`checkpoint.keep: 1`")));
+  EXPECT_THAT(JobWarnings(With(
+                  {"sample.batch_size=1", "sample.num_batches_per_epoch=1", "train.batch_size=1"})),
+              ElementsAre(HasSubstr("an epoch has one sample")));
+}
+
+}  // namespace
+}  // namespace imageddpo
