@@ -1,0 +1,187 @@
+#include "common/metrics/http_exporter.h"
+
+#include <civetweb.h>
+#include <prometheus/text_serializer.h>
+
+#include <array>
+#include <exception>
+#include <nlohmann/json.hpp>
+#include <string_view>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
+
+namespace imageddpo {
+namespace {
+
+constexpr char kMetricsType[] = "text/plain; version=0.0.4; charset=utf-8";
+constexpr char kJsonType[] = "application/json";
+constexpr char kTextType[] = "text/plain; charset=utf-8";
+
+int Reply(mg_connection* connection, int code, const char* type, const char* extra_header,
+          std::string_view body) {
+  const std::string head =
+      absl::StrCat("HTTP/1.1 ", code, " ", mg_get_response_code_text(connection, code),
+                   "\r\nContent-Type: ", type, "\r\nContent-Length: ", body.size(),
+                   "\r\nCache-Control: no-store\r\nConnection: close\r\n", extra_header, "\r\n");
+  mg_write(connection, head.data(), head.size());
+  const bool is_head = std::string_view(mg_get_request_info(connection)->request_method) == "HEAD";
+  if (!is_head) mg_write(connection, body.data(), body.size());
+  return code;
+}
+
+}  // namespace
+
+// Owns the CivetWeb context, whose threads call back into this object; so it stays where it is.
+class HttpExporter::Server {
+ public:
+  Server(std::shared_ptr<prometheus::Registry> registry, std::function<Health()> health)
+      : registry_(std::move(registry)), health_(std::move(health)) {
+    mg_init_library(MG_FEATURES_DEFAULT);  // Counts its callers, as mg_exit_library() below.
+  }
+
+  ~Server() {
+    if (context_ != nullptr) mg_stop(context_);
+    mg_exit_library();
+  }
+
+  Server(const Server&) = delete;
+  Server& operator=(const Server&) = delete;
+
+  absl::Status Start(const Options& options) {
+    const bool is_ipv6 = options.address.find(':') != std::string::npos;
+    const std::string endpoint = is_ipv6 ? absl::StrCat("[", options.address, "]:", options.port)
+                                         : absl::StrCat(options.address, ":", options.port);
+    const std::array<const char*, 13> settings = {"listening_ports",
+                                                  endpoint.c_str(),
+                                                  "num_threads",
+                                                  "2",
+                                                  "request_timeout_ms",
+                                                  "5000",
+                                                  "enable_keep_alive",
+                                                  "no",
+                                                  "enable_directory_listing",
+                                                  "no",
+                                                  "allow_sendfile_call",
+                                                  "no",
+                                                  nullptr};
+    mg_callbacks callbacks{};
+    callbacks.log_message = &Server::OnLog;
+    mg_init_data init{&callbacks, this, const_cast<const char**>(settings.data())};
+    std::array<char, 256> text{};
+    unsigned code = 0;
+    mg_error_data error{&code, text.data(), text.size()};
+    context_ = mg_start2(&init, &error);
+    if (context_ == nullptr) return StartError(endpoint, text.data());
+
+    mg_server_port bound{};
+    if (mg_get_server_ports(context_, 1, &bound) != 1) {
+      return absl::InternalError("the HTTP server does not say which port it listens on");
+    }
+    port_ = bound.port;
+    mg_set_request_handler(context_, "/metrics$", &Server::OnMetrics, this);
+    mg_set_request_handler(context_, "/healthz$", &Server::OnHealth, this);
+    mg_set_request_handler(context_, "/", &Server::OnOther, this);
+    return absl::OkStatus();
+  }
+
+  int port() const { return port_; }
+
+ private:
+  absl::Status StartError(const std::string& endpoint, const std::string& text) {
+    absl::MutexLock lock(&mutex_);
+    const std::string why = absl::StrCat(log_, text);
+    if (why.find("in use") != std::string::npos) {
+      return absl::UnavailableError(
+          absl::StrCat("http: ", endpoint,
+                       " is in use by another program (another imageddpod?); end that one, or set "
+                       "`http.port` in cluster.yaml to another port (0: any free one)"));
+    }
+    if (why.find("ermission denied") != std::string::npos) {
+      return absl::UnavailableError(absl::StrCat("http: this user may not bind ", endpoint,
+                                                 "; set `http.port` to 1024 or above"));
+    }
+    return absl::InvalidArgumentError(absl::StrCat(
+        "http: cannot listen on ", endpoint, ": ", why,
+        "; `http.address` must be an address of this host and `http.port` from 0 to 65535"));
+  }
+
+  static int OnLog(const mg_connection* connection, const char* message) {
+    const mg_context* context = connection == nullptr ? nullptr : mg_get_context(connection);
+    auto* self = context == nullptr ? nullptr : static_cast<Server*>(mg_get_user_data(context));
+    if (self != nullptr) {
+      absl::MutexLock lock(&self->mutex_);
+      if (self->log_.size() < 1000) absl::StrAppend(&self->log_, message, "; ");
+    }
+    return 1;  // Handled: nothing goes to stderr.
+  }
+
+  // Handlers run on the server's threads; no exception may reach its C code.
+  template <typename Make>
+  static int Serve(mg_connection* connection, const Make& make) {
+    const std::string_view method = mg_get_request_info(connection)->request_method;
+    if (method != "GET" && method != "HEAD") {
+      return Reply(connection, 405, kTextType, "Allow: GET, HEAD\r\n", "only GET is served here\n");
+    }
+    try {
+      return make();
+    } catch (const std::exception& error) {
+      return Reply(connection, 500, kTextType, "", absl::StrCat(error.what(), "\n"));
+    }
+  }
+
+  static int OnMetrics(mg_connection* connection, void* self) {
+    return Serve(connection, [&] {
+      const std::string text =
+          prometheus::TextSerializer().Serialize(static_cast<Server*>(self)->registry_->Collect());
+      return Reply(connection, 200, kMetricsType, "", text);
+    });
+  }
+
+  static int OnHealth(mg_connection* connection, void* self) {
+    return Serve(connection, [&] {
+      const Health health = static_cast<Server*>(self)->health_();
+      const nlohmann::json body = {{"status", health.ok ? "ok" : "unhealthy"},
+                                   {"reason", health.reason}};
+      // Whatever is in the reason, it is sent as valid UTF-8.
+      const std::string text =
+          body.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+      return Reply(connection, health.ok ? 200 : 503, kJsonType, "", text);
+    });
+  }
+
+  static int OnOther(mg_connection* connection, void*) {
+    return Serve(connection, [&] {
+      return Reply(connection, 404, kTextType, "", "not found; there are /metrics and /healthz\n");
+    });
+  }
+
+  const std::shared_ptr<prometheus::Registry> registry_;
+  const std::function<Health()> health_;
+  mg_context* context_ = nullptr;
+  int port_ = 0;
+  absl::Mutex mutex_;
+  std::string log_ ABSL_GUARDED_BY(mutex_);
+};
+
+absl::StatusOr<std::unique_ptr<HttpExporter>> HttpExporter::Start(
+    const Options& options, std::shared_ptr<prometheus::Registry> registry,
+    std::function<Health()> health) {
+  if (options.port < 0 || options.port > 65535) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("http: `http.port` is ", options.port, "; it must be from 0 to 65535"));
+  }
+  auto server = std::make_unique<Server>(std::move(registry), std::move(health));
+  const absl::Status status = server->Start(options);
+  if (!status.ok()) return status;
+  return std::unique_ptr<HttpExporter>(new HttpExporter(std::move(server)));
+}
+
+HttpExporter::HttpExporter(std::unique_ptr<Server> server) : server_(std::move(server)) {}
+
+HttpExporter::~HttpExporter() = default;
+
+int HttpExporter::port() const { return server_->port(); }
+
+}  // namespace imageddpo

@@ -1,0 +1,145 @@
+#pragma once
+
+#include <array>
+#include <string_view>
+
+// Every metric that the service exports: name, kind, labels and help, in this one place. Names
+// start with imageddpo_ and end in their unit (_seconds, _bytes) or, for counters, in _total; what
+// has no such ending is a plain number. docs/metrics.md explains each of them and is tested against
+// kAll.
+//
+// The label of a job is `job_id`, not `job`: Prometheus sets `job` itself on everything it scrapes.
+namespace imageddpo::metric {
+
+enum class Kind { kGauge, kCounter, kHistogram };
+
+struct Info {
+  std::string_view name;
+  Kind kind;
+  std::string_view labels;  ///< Comma-separated, in the order of docs/metrics.md; may be empty.
+  std::string_view help;
+};
+
+// --- One job. Series of a job appear with their first value and go some time after its end. ---
+
+inline constexpr Info kJobInfo{"imageddpo_job_info", Kind::kGauge, "job_id,job_name,topology",
+                               "Always 1; says how the job runs."};
+inline constexpr Info kJobEpoch{"imageddpo_job_epoch", Kind::kGauge, "job_id,job_name",
+                                "Epochs finished, counted from the job's first."};
+inline constexpr Info kJobNumEpochs{"imageddpo_job_num_epochs", Kind::kGauge, "job_id,job_name",
+                                    "Epochs that the job asked for."};
+inline constexpr Info kJobSamplesSeen{
+    "imageddpo_job_samples_seen", Kind::kGauge, "job_id,job_name",
+    "Samples trained on, as in metrics.jsonl; goes back on a resume."};
+inline constexpr Info kJobRewardMean{"imageddpo_job_reward_mean", Kind::kGauge, "job_id,job_name",
+                                     "Mean reward of the newest epoch's samples."};
+inline constexpr Info kJobRewardStd{"imageddpo_job_reward_std", Kind::kGauge, "job_id,job_name",
+                                    "Standard deviation of the newest epoch's rewards."};
+inline constexpr Info kJobLoss{"imageddpo_job_loss", Kind::kGauge, "job_id,job_name",
+                               "Clipped policy loss, mean over the newest epoch's updates."};
+inline constexpr Info kJobApproxKl{
+    "imageddpo_job_approx_kl", Kind::kGauge, "job_id,job_name",
+    "Half the mean squared change of the log-probability, newest epoch."};
+inline constexpr Info kJobClipFraction{"imageddpo_job_clip_fraction", Kind::kGauge,
+                                       "job_id,job_name",
+                                       "Share of ratios outside the clip range, newest epoch."};
+inline constexpr Info kJobGradNorm{"imageddpo_job_grad_norm", Kind::kGauge, "job_id,job_name",
+                                   "Norm of the LoRA gradient before clipping, newest epoch."};
+inline constexpr Info kJobRatioFirstStepMaxError{
+    "imageddpo_job_ratio_first_step_max_error", Kind::kGauge, "job_id,job_name",
+    "Largest |ratio - 1| before an epoch's first update, newest epoch; 0 in exact arithmetic."};
+inline constexpr Info kJobImagesPerSecond{"imageddpo_job_images_per_second", Kind::kGauge,
+                                          "job_id,job_name",
+                                          "Samples of the newest epoch over its whole wall time."};
+inline constexpr Info kJobSamplesTotal{"imageddpo_job_samples_total", Kind::kCounter,
+                                       "job_id,job_name",
+                                       "Samples drawn and trained on since this process started."};
+inline constexpr Info kJobEpochsTotal{"imageddpo_job_epochs_total", Kind::kCounter,
+                                      "job_id,job_name",
+                                      "Epochs finished since this process started."};
+inline constexpr Info kJobStageSecondsTotal{
+    "imageddpo_job_stage_seconds_total", Kind::kCounter, "job_id,job_name,stage",
+    "Seconds spent in each stage of an epoch, as its slowest rank saw it."};
+inline constexpr Info kJobEvalRewardMean{"imageddpo_job_eval_reward_mean", Kind::kGauge,
+                                         "job_id,job_name",
+                                         "Mean reward of the newest evaluation."};
+inline constexpr Info kJobEvalPartMean{
+    "imageddpo_job_eval_part_mean", Kind::kGauge, "job_id,job_name,part",
+    "Mean of one part of the reward over the newest evaluation."};
+inline constexpr Info kJobEvalEpoch{"imageddpo_job_eval_epoch", Kind::kGauge, "job_id,job_name",
+                                    "Epochs trained when the newest evaluation was made."};
+inline constexpr Info kJobCheckpointsTotal{"imageddpo_job_checkpoints_total", Kind::kCounter,
+                                           "job_id,job_name",
+                                           "Checkpoints written since this process started."};
+inline constexpr Info kJobCheckpointBytes{"imageddpo_job_checkpoint_bytes", Kind::kGauge,
+                                          "job_id,job_name", "Size of the newest checkpoint."};
+inline constexpr Info kJobCheckpointEpoch{"imageddpo_job_checkpoint_epoch", Kind::kGauge,
+                                          "job_id,job_name",
+                                          "Epochs trained when the newest checkpoint was made."};
+inline constexpr Info kJobResumesTotal{
+    "imageddpo_job_resumes_total", Kind::kCounter, "job_id,job_name",
+    "Times the job went on after a death, since this process started."};
+inline constexpr Info kJobWarningsTotal{"imageddpo_job_warnings_total", Kind::kCounter,
+                                        "job_id,job_name",
+                                        "Warnings on the job since this process started."};
+
+// --- The service ---
+
+inline constexpr Info kJobs{"imageddpo_jobs", Kind::kGauge, "state",
+                            "Jobs in the store by state; every state is always present."};
+inline constexpr Info kJobTransitionsTotal{"imageddpo_job_transitions_total", Kind::kCounter,
+                                           "state",
+                                           "Changes of a job's state, by the state entered."};
+inline constexpr Info kQueueDepth{"imageddpo_queue_depth", Kind::kGauge, "",
+                                  "Jobs that wait for free ranks."};
+inline constexpr Info kWorkers{"imageddpo_workers", Kind::kGauge, "state",
+                               "Worker ranks by state: idle, busy, dead."};
+inline constexpr Info kWorkerHeartbeatAgeSeconds{"imageddpo_worker_heartbeat_age_seconds",
+                                                 Kind::kGauge, "rank",
+                                                 "Time since the worker was last heard."};
+inline constexpr Info kRpcsTotal{"imageddpo_rpcs_total", Kind::kCounter, "method,code",
+                                 "Finished calls of the API by method and status code."};
+inline constexpr Info kRpcDurationSeconds{
+    "imageddpo_rpc_duration_seconds", Kind::kHistogram, "method,code",
+    "Duration of calls of the API; WatchJob counts its whole stream."};
+inline constexpr Info kBuildInfo{"imageddpo_build_info", Kind::kGauge, "version,commit,device",
+                                 "Always 1; says which build runs."};
+inline constexpr Info kProcessStartTimeSeconds{"imageddpo_process_start_time_seconds", Kind::kGauge,
+                                               "", "Start of the controller, seconds since 1970."};
+
+inline constexpr std::array kAll = {
+    &kJobInfo,
+    &kJobEpoch,
+    &kJobNumEpochs,
+    &kJobSamplesSeen,
+    &kJobRewardMean,
+    &kJobRewardStd,
+    &kJobLoss,
+    &kJobApproxKl,
+    &kJobClipFraction,
+    &kJobGradNorm,
+    &kJobRatioFirstStepMaxError,
+    &kJobImagesPerSecond,
+    &kJobSamplesTotal,
+    &kJobEpochsTotal,
+    &kJobStageSecondsTotal,
+    &kJobEvalRewardMean,
+    &kJobEvalPartMean,
+    &kJobEvalEpoch,
+    &kJobCheckpointsTotal,
+    &kJobCheckpointBytes,
+    &kJobCheckpointEpoch,
+    &kJobResumesTotal,
+    &kJobWarningsTotal,
+    &kJobs,
+    &kJobTransitionsTotal,
+    &kQueueDepth,
+    &kWorkers,
+    &kWorkerHeartbeatAgeSeconds,
+    &kRpcsTotal,
+    &kRpcDurationSeconds,
+    &kBuildInfo,
+    &kProcessStartTimeSeconds,
+};
+
+}  // namespace imageddpo::metric

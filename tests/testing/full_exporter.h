@@ -1,0 +1,76 @@
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <utility>
+
+#include "common/metrics/http_exporter.h"
+#include "common/metrics/job_metrics.h"
+#include "common/metrics/service_metrics.h"
+
+namespace imageddpo {
+
+/// An exporter on a free port in which every metric of names.h has a value: two jobs, one of them
+/// resumed, three workers. For tests of what reads the metrics.
+class FullExporter {
+ public:
+  FullExporter()
+      : service_(*registry_, {"0.1.0", "0123abc", "cpu"}, std::chrono::system_clock::now()),
+        jobs_(*registry_) {
+    auto exporter = HttpExporter::Start({"127.0.0.1", 0}, registry_, [] { return Health{}; });
+    if (!exporter.ok()) throw std::runtime_error(exporter.status().ToString());
+    exporter_ = *std::move(exporter);
+    jobs_.Get("job-000001", "deblur")->Started("rollout 1, trainer 1", 80);
+    jobs_.Get("job-000002", "small jpegs")->Started("colocated 1", 20);
+    jobs_.Get("job-000002", "small jpegs")->Resumed();
+    service_.SetWorkers(1, 2, 1);
+    for (int rank = 1; rank <= 3; ++rank) service_.SetHeartbeatAge(rank, 0.1 * rank);
+    Step();
+  }
+
+  int port() const { return exporter_->port(); }
+
+  /// Another epoch of both jobs and a few calls of the API.
+  void Step() {
+    for (const auto& [id, name] :
+         {std::pair("job-000001", "deblur"), std::pair("job-000002", "small jpegs")}) {
+      JobMetrics& job = *jobs_.Get(id, name);
+      v1::EpochReport report;
+      report.set_epoch(epoch_);
+      report.set_samples_seen((epoch_ + 1) * 128);
+      report.set_reward_mean(0.9 + 0.01 * static_cast<double>(epoch_));
+      report.set_reward_std(0.8);
+      report.set_loss(-0.001);
+      report.set_approx_kl(1e-5);
+      report.set_clipfrac(0.2);
+      report.set_grad_norm(0.7);
+      report.set_epoch_seconds(2.5);
+      for (const char* stage : {"sample", "reward", "transfer", "wait", "train", "publish"}) {
+        (*report.mutable_stage_seconds())[stage] = 0.4;
+      }
+      job.EpochFinished(report, 128);
+      v1::EvalReport eval;
+      eval.set_epoch(epoch_);
+      eval.set_reward_mean(1.1);
+      (*eval.mutable_parts_mean())["classifier.correct"] = 0.5;
+      job.Evaluated(eval);
+      job.CheckpointWritten(epoch_, 123456);
+    }
+    service_.SetJobs({{v1::QUEUED, 1}, {v1::RUNNING, 2}, {v1::SUCCEEDED, 4}});
+    service_.JobEntered(v1::RUNNING);
+    service_.RpcFinished("ListJobs", absl::StatusCode::kOk, 0.002);
+    service_.RpcFinished("SubmitJob", absl::StatusCode::kInvalidArgument, 0.004);
+    ++epoch_;
+  }
+
+ private:
+  std::shared_ptr<prometheus::Registry> registry_ = std::make_shared<prometheus::Registry>();
+  ServiceMetrics service_;
+  JobMetricsTable jobs_;
+  std::unique_ptr<HttpExporter> exporter_;
+  int64_t epoch_ = 0;
+};
+
+}  // namespace imageddpo

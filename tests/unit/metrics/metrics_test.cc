@@ -1,0 +1,273 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <prometheus/text_serializer.h>
+
+#include <set>
+#include <string>
+
+#include "absl/strings/match.h"
+#include "common/metrics/job_metrics.h"
+#include "common/metrics/names.h"
+#include "common/metrics/service_metrics.h"
+
+namespace imageddpo {
+namespace {
+
+using std::chrono::seconds;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+std::string Text(const prometheus::Registry& registry) {
+  return prometheus::TextSerializer().Serialize(registry.Collect());
+}
+
+v1::EpochReport Report(int64_t epoch) {
+  v1::EpochReport report;
+  report.set_epoch(epoch);
+  report.set_samples_seen((epoch + 1) * 128);
+  report.set_reward_mean(1.5);
+  report.set_reward_std(0.75);
+  report.set_loss(-0.25);
+  report.set_approx_kl(0.125);
+  report.set_clipfrac(0.5);
+  report.set_grad_norm(2);
+  report.set_ratio_first_step_max_error(0);
+  report.set_epoch_seconds(4);
+  (*report.mutable_stage_seconds())["sample"] = 1.5;
+  (*report.mutable_stage_seconds())["train"] = 2.5;
+  return report;
+}
+
+constexpr char kLabels[] = R"({job_id="job-000001",job_name="deblur"})";
+
+std::string Line(const std::string& name, const std::string& value) {
+  return "\n" + name + kLabels + " " + value + "\n";
+}
+
+TEST(JobMetrics, ShowAnEpoch) {
+  prometheus::Registry registry;
+  JobMetrics metrics(registry, "job-000001", "deblur");
+  metrics.Started("rollout 1, trainer 1", 80);
+  metrics.EpochFinished(Report(11), 128);
+  const std::string text = Text(registry);
+  EXPECT_THAT(text, HasSubstr(Line("imageddpo_job_reward_mean", "1.5")));
+  EXPECT_THAT(text, HasSubstr(Line("imageddpo_job_reward_std", "0.75")));
+  EXPECT_THAT(text, HasSubstr(Line("imageddpo_job_loss", "-0.25")));
+  EXPECT_THAT(text, HasSubstr(Line("imageddpo_job_approx_kl", "0.125")));
+  EXPECT_THAT(text, HasSubstr(Line("imageddpo_job_clip_fraction", "0.5")));
+  EXPECT_THAT(text, HasSubstr(Line("imageddpo_job_grad_norm", "2")));
+  EXPECT_THAT(text, HasSubstr(Line("imageddpo_job_ratio_first_step_max_error", "0")));
+  EXPECT_THAT(text, HasSubstr(Line("imageddpo_job_images_per_second", "32")));
+  EXPECT_THAT(text, HasSubstr(Line("imageddpo_job_epoch", "12")));
+  EXPECT_THAT(text, HasSubstr(Line("imageddpo_job_num_epochs", "80")));
+  EXPECT_THAT(text, HasSubstr(Line("imageddpo_job_samples_seen", "1536")));
+  EXPECT_THAT(text, HasSubstr(Line("imageddpo_job_samples_total", "128")));
+  EXPECT_THAT(text, HasSubstr(Line("imageddpo_job_epochs_total", "1")));
+  EXPECT_THAT(text, HasSubstr("stage=\"sample\"} 1.5"));
+  EXPECT_THAT(text, HasSubstr("topology=\"rollout 1, trainer 1\"} 1"));
+}
+
+TEST(JobMetrics, CountersGrowAndGaugesFollow) {
+  prometheus::Registry registry;
+  JobMetrics metrics(registry, "job-000001", "deblur");
+  for (int64_t epoch = 0; epoch < 3; ++epoch) metrics.EpochFinished(Report(epoch), 128);
+  metrics.CheckpointWritten(0, 100);
+  metrics.CheckpointWritten(10, 300);
+  metrics.Resumed();
+  metrics.Warned();
+  v1::EvalReport eval;
+  eval.set_epoch(10);
+  eval.set_reward_mean(0.5);
+  (*eval.mutable_parts_mean())["classifier.correct"] = 0.75;
+  metrics.Evaluated(eval);
+  const std::string text = Text(registry);
+  EXPECT_THAT(text, HasSubstr(Line("imageddpo_job_samples_total", "384")));
+  EXPECT_THAT(text, HasSubstr(Line("imageddpo_job_epochs_total", "3")));
+  EXPECT_THAT(text, HasSubstr("stage=\"train\"} 7.5"));
+  EXPECT_THAT(text, HasSubstr(Line("imageddpo_job_checkpoints_total", "2")));
+  EXPECT_THAT(text, HasSubstr(Line("imageddpo_job_checkpoint_bytes", "300")));
+  EXPECT_THAT(text, HasSubstr(Line("imageddpo_job_checkpoint_epoch", "10")));
+  EXPECT_THAT(text, HasSubstr(Line("imageddpo_job_resumes_total", "1")));
+  EXPECT_THAT(text, HasSubstr(Line("imageddpo_job_warnings_total", "1")));
+  EXPECT_THAT(text, HasSubstr(Line("imageddpo_job_eval_reward_mean", "0.5")));
+  EXPECT_THAT(text, HasSubstr(Line("imageddpo_job_eval_epoch", "10")));
+  EXPECT_THAT(text, HasSubstr("part=\"classifier.correct\"} 0.75"));
+}
+
+TEST(JobMetrics, NothingIsMadeUpBeforeTheFirstValue) {
+  prometheus::Registry registry;
+  JobMetrics metrics(registry, "job-000001", "deblur");
+  metrics.Started("colocated 1", 80);
+  EXPECT_THAT(Text(registry), Not(HasSubstr("imageddpo_job_reward_mean{")));
+  EXPECT_THAT(Text(registry), Not(HasSubstr("imageddpo_job_eval_reward_mean{")));
+  EXPECT_THAT(Text(registry), HasSubstr(Line("imageddpo_job_samples_total", "0")));
+}
+
+TEST(JobMetrics, AJobInAnotherShapeHasOneInfo) {
+  prometheus::Registry registry;
+  JobMetrics metrics(registry, "job-000001", "deblur");
+  metrics.Started("rollout 2, trainer 1", 80);
+  metrics.Started("colocated 1", 80);
+  EXPECT_THAT(Text(registry), Not(HasSubstr("rollout 2")));
+  EXPECT_THAT(Text(registry), HasSubstr("topology=\"colocated 1\"} 1"));
+}
+
+TEST(JobMetrics, LeaveNothingBehind) {
+  prometheus::Registry registry;
+  {
+    JobMetrics one(registry, "job-000001", "deblur");
+    JobMetrics two(registry, "job-000002", "other");
+    one.Started("colocated 1", 80);
+    one.EpochFinished(Report(0), 1);
+    two.Started("colocated 1", 80);
+    two.EpochFinished(Report(0), 1);
+  }
+  EXPECT_EQ(Text(registry), "");
+}
+
+class JobMetricsTableTest : public ::testing::Test {
+ protected:
+  bool Has(const std::string& job_id) {
+    return absl::StrContains(Text(registry_), "\"" + job_id + "\"");
+  }
+
+  prometheus::Registry registry_;
+  JobMetricsTable::TimePoint now_{};
+};
+
+TEST_F(JobMetricsTableTest, AnEndedJobStaysForAWhile) {
+  JobMetricsTable table(registry_, {seconds(60), 10});
+  table.Get("a", "x")->Started("colocated 1", 1);
+  table.Ended("a", now_);
+  table.Ended("a", now_ + seconds(50));  // Said twice: the first time counts.
+  table.Sweep(now_ + seconds(59));
+  EXPECT_TRUE(Has("a"));
+  table.Sweep(now_ + seconds(60));
+  EXPECT_FALSE(Has("a"));
+  EXPECT_EQ(table.size(), 0U);
+}
+
+TEST_F(JobMetricsTableTest, ARunningJobStaysForEver) {
+  JobMetricsTable table(registry_, {seconds(60), 0});
+  table.Get("a", "x")->Started("colocated 1", 1);
+  table.Sweep(now_ + seconds(1000000));
+  EXPECT_TRUE(Has("a"));
+  table.Ended("unknown", now_);
+  EXPECT_EQ(table.size(), 1U);
+}
+
+TEST_F(JobMetricsTableTest, GetAgainMeansThatItRuns) {
+  JobMetricsTable table(registry_, {seconds(60), 10});
+  const JobMetrics* first = table.Get("a", "x").get();
+  table.Ended("a", now_);
+  EXPECT_EQ(table.Get("a", "x").get(), first);
+  table.Sweep(now_ + seconds(1000));
+  EXPECT_EQ(table.size(), 1U);
+}
+
+TEST_F(JobMetricsTableTest, TheNumberOfEndedJobsIsBounded) {
+  JobMetricsTable table(registry_, {seconds(3600), 3});
+  for (int i = 0; i < 100; ++i) {
+    const std::string id = "job-" + std::to_string(i);
+    table.Get(id, "x")->Started("colocated 1", 1);
+    table.Ended(id, now_ + seconds(i));
+    table.Sweep(now_ + seconds(i));
+    EXPECT_LE(table.size(), 3U);
+  }
+  EXPECT_TRUE(Has("job-99"));
+  EXPECT_TRUE(Has("job-97"));
+  EXPECT_FALSE(Has("job-96"));
+}
+
+TEST_F(JobMetricsTableTest, WhatSomeoneHoldsIsKept) {
+  JobMetricsTable table(registry_, {seconds(60), 10});
+  auto held = table.Get("a", "x");
+  table.Ended("a", now_);
+  table.Sweep(now_ + seconds(100));
+  held->EpochFinished(Report(0), 1);
+  EXPECT_TRUE(Has("a"));
+  held.reset();
+  table.Sweep(now_ + seconds(100));
+  EXPECT_FALSE(Has("a"));
+}
+
+class ServiceMetricsTest : public ::testing::Test {
+ protected:
+  prometheus::Registry registry_;
+  ServiceMetrics metrics_{registry_,
+                          {"0.1.0", "abc123", "cpu"},
+                          std::chrono::system_clock::time_point(std::chrono::milliseconds(1500))};
+};
+
+TEST_F(ServiceMetricsTest, EveryStateIsThereFromTheStart) {
+  const std::string text = Text(registry_);
+  for (const char* state : {"QUEUED", "STARTING", "RUNNING", "PAUSING", "PAUSED", "RECOVERING",
+                            "CANCELLING", "SUCCEEDED", "FAILED", "CANCELLED"}) {
+    EXPECT_THAT(text, HasSubstr(std::string("imageddpo_jobs{state=\"") + state + "\"} 0"));
+    EXPECT_THAT(
+        text, HasSubstr(std::string("imageddpo_job_transitions_total{state=\"") + state + "\"} 0"));
+  }
+  EXPECT_THAT(text, Not(HasSubstr("UNSPECIFIED")));
+  EXPECT_THAT(
+      text,
+      HasSubstr("imageddpo_build_info{commit=\"abc123\",device=\"cpu\",version=\"0.1.0\"} 1"));
+  EXPECT_THAT(text, HasSubstr("imageddpo_process_start_time_seconds 1.5"));
+}
+
+TEST_F(ServiceMetricsTest, JobsFollowTheStore) {
+  metrics_.SetJobs({{v1::QUEUED, 2}, {v1::RUNNING, 1}});
+  metrics_.JobEntered(v1::RUNNING);
+  metrics_.JobEntered(v1::RUNNING);
+  EXPECT_THAT(Text(registry_), HasSubstr("imageddpo_jobs{state=\"QUEUED\"} 2"));
+  EXPECT_THAT(Text(registry_), HasSubstr("imageddpo_queue_depth 2"));
+  EXPECT_THAT(Text(registry_), HasSubstr("imageddpo_job_transitions_total{state=\"RUNNING\"} 2"));
+  metrics_.SetJobs({{v1::SUCCEEDED, 3}});
+  EXPECT_THAT(Text(registry_), HasSubstr("imageddpo_jobs{state=\"RUNNING\"} 0"));
+  EXPECT_THAT(Text(registry_), HasSubstr("imageddpo_jobs{state=\"SUCCEEDED\"} 3"));
+}
+
+TEST_F(ServiceMetricsTest, WorkersComeAndGo) {
+  metrics_.SetWorkers(1, 2, 1);
+  metrics_.SetHeartbeatAge(1, 0.5);
+  metrics_.SetHeartbeatAge(2, 0.25);
+  metrics_.SetHeartbeatAge(2, 1.25);
+  EXPECT_THAT(Text(registry_), HasSubstr("imageddpo_workers{state=\"busy\"} 2"));
+  EXPECT_THAT(Text(registry_), HasSubstr("imageddpo_workers{state=\"dead\"} 1"));
+  EXPECT_THAT(Text(registry_),
+              HasSubstr("imageddpo_worker_heartbeat_age_seconds{rank=\"2\"} 1.25"));
+  metrics_.RemoveWorker(2);
+  metrics_.RemoveWorker(77);
+  EXPECT_THAT(Text(registry_), Not(HasSubstr("rank=\"2\"")));
+  EXPECT_THAT(Text(registry_), HasSubstr("rank=\"1\"} 0.5"));
+}
+
+TEST_F(ServiceMetricsTest, RpcsAreCountedByMethodAndCode) {
+  metrics_.RpcFinished("SubmitJob", absl::StatusCode::kOk, 0.004);
+  metrics_.RpcFinished("SubmitJob", absl::StatusCode::kOk, 0.3);
+  metrics_.RpcFinished("SubmitJob", absl::StatusCode::kInvalidArgument, 0.001);
+  const std::string text = Text(registry_);
+  EXPECT_THAT(text, HasSubstr("imageddpo_rpcs_total{code=\"OK\",method=\"SubmitJob\"} 2"));
+  EXPECT_THAT(text,
+              HasSubstr("imageddpo_rpcs_total{code=\"INVALID_ARGUMENT\",method=\"SubmitJob\"} 1"));
+  EXPECT_THAT(
+      text, HasSubstr("imageddpo_rpc_duration_seconds_count{code=\"OK\",method=\"SubmitJob\"} 2"));
+  EXPECT_THAT(text, HasSubstr("code=\"OK\",method=\"SubmitJob\",le=\"0.005\"} 1"));
+}
+
+TEST(Names, FollowTheRules) {
+  std::set<std::string_view> seen;
+  for (const metric::Info* info : metric::kAll) {
+    EXPECT_TRUE(seen.insert(info->name).second) << info->name << " twice";
+    EXPECT_TRUE(absl::StartsWith(std::string(info->name), "imageddpo_")) << info->name;
+    EXPECT_EQ(info->kind == metric::Kind::kCounter,
+              absl::EndsWith(std::string(info->name), "_total"))
+        << info->name;
+    if (info->kind == metric::Kind::kHistogram) {
+      EXPECT_TRUE(absl::EndsWith(std::string(info->name), "_seconds")) << info->name;
+    }
+    EXPECT_TRUE(absl::EndsWith(std::string(info->help), ".")) << info->name;
+  }
+}
+
+}  // namespace
+}  // namespace imageddpo
