@@ -1,0 +1,207 @@
+#include "common/io/file.h"
+
+#include <openssl/evp.h>
+#include <unistd.h>
+
+#include <array>
+#include <chrono>
+#include <filesystem>
+#include <new>
+#include <utility>
+
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+#include "common/base/status.h"
+
+namespace imageddpo {
+namespace {
+
+constexpr const char* kTemporaryMark = ".tmp-";
+
+/// "/a/b" for "/a/b/c"; "." for "c".
+std::string ParentOf(const std::string& path) {
+  std::filesystem::path parent = std::filesystem::path(path).parent_path();
+  return parent.empty() ? "." : parent.string();
+}
+
+std::string WithoutTrailingSlashes(std::string path) {
+  while (path.size() > 1 && path.back() == '/') path.pop_back();
+  return path;
+}
+
+/// A name beside `path` that no other process or thread takes: Create() and MakeDirectory() refuse
+/// an existing one.
+std::string TemporaryPathFor(const std::string& path) {
+  const auto nanoseconds = std::chrono::steady_clock::now().time_since_epoch().count();
+  const std::filesystem::path final_path(path);
+  const std::string name = absl::StrCat(".", final_path.filename().string(), kTemporaryMark,
+                                        ::getpid(), "-", absl::Hex(nanoseconds));
+  return (final_path.parent_path() / name).string();
+}
+
+absl::Status CheckFileName(const std::string& name) {
+  if (name.empty() || name == "." || name == ".." || name.find('/') != std::string::npos) {
+    return absl::InvalidArgumentError(absl::StrCat("'", name, "' is not a file name"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CreateWriteSyncClose(FileSystem& file_system, const std::string& path,
+                                  std::string_view bytes) {
+  IMAGEDDPO_ASSIGN_OR_RETURN(const std::unique_ptr<WritableFile> file, file_system.Create(path));
+  IMAGEDDPO_RETURN_IF_ERROR(file->Append(bytes));
+  IMAGEDDPO_RETURN_IF_ERROR(file->Sync());
+  return file->Close();
+}
+
+}  // namespace
+
+absl::StatusOr<std::string> ReadFile(const std::string& path) {
+  return PosixFileSystem().Read(path);
+}
+
+absl::Status WriteFileAtomically(const std::string& path, std::string_view bytes) {
+  PosixFileSystem file_system;
+  return WriteFileAtomically(file_system, path, bytes);
+}
+
+absl::Status WriteFileAtomically(FileSystem& file_system, const std::string& path,
+                                 std::string_view bytes) {
+  if (!CheckFileName(std::filesystem::path(path).filename().string()).ok()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("cannot write '", path, "': it does not end in a file name"));
+  }
+  const std::string temporary = TemporaryPathFor(path);
+  absl::Status status = CreateWriteSyncClose(file_system, temporary, bytes);
+  if (status.ok()) status = file_system.Rename(temporary, path);
+  if (!status.ok()) {
+    if (!absl::IsAlreadyExists(status)) file_system.Remove(temporary).IgnoreError();
+    return Annotate(status, absl::StrCat("cannot write '", path, "'"));
+  }
+  return file_system.SyncDirectory(ParentOf(path));
+}
+
+absl::Status AppendLine(const std::string& path, std::string_view line) {
+  PosixFileSystem file_system;
+  return AppendLine(file_system, path, line);
+}
+
+absl::Status AppendLine(FileSystem& file_system, const std::string& path, std::string_view line) {
+  if (line.find('\n') != std::string_view::npos) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("cannot append to '", path, "': the line contains a newline"));
+  }
+  std::string bytes(line);
+  bytes += '\n';
+  return file_system.Append(path, bytes);
+}
+
+absl::Status MakeDirectories(const std::string& path) {
+  PosixFileSystem file_system;
+  return MakeDirectories(file_system, path);
+}
+
+absl::Status MakeDirectories(FileSystem& file_system, const std::string& path) {
+  std::filesystem::path so_far;
+  for (const std::filesystem::path& component : std::filesystem::path(path)) {
+    so_far /= component;
+    if (component.empty() || component == "/" || component == "." || component == "..") continue;
+    const absl::Status status = file_system.MakeDirectory(so_far.string());
+    if (status.ok() || absl::IsAlreadyExists(status)) continue;
+    // A read-only or foreign parent may refuse even where the directory is there already.
+    const absl::StatusOr<bool> exists = file_system.Exists(so_far.string());
+    if (!exists.ok() || !*exists) return status;
+  }
+  const absl::StatusOr<std::vector<std::string>> names = file_system.List(path);
+  return names.ok() ? absl::OkStatus() : names.status();  // Fails where the path names a file.
+}
+
+absl::StatusOr<std::vector<std::string>> ListDirectory(const std::string& path) {
+  return PosixFileSystem().List(path);
+}
+
+bool IsTemporaryName(std::string_view name) {
+  return name.starts_with('.') && name.find(kTemporaryMark) != std::string_view::npos;
+}
+
+absl::Status RemoveTemporaries(FileSystem& file_system, const std::string& directory) {
+  IMAGEDDPO_ASSIGN_OR_RETURN(const std::vector<std::string> names, file_system.List(directory));
+  for (const std::string& name : names) {
+    if (!IsTemporaryName(name)) continue;
+    IMAGEDDPO_RETURN_IF_ERROR(
+        file_system.RemoveAll((std::filesystem::path(directory) / name).string()));
+  }
+  return absl::OkStatus();
+}
+
+std::string Sha256Hex(std::string_view bytes) {
+  std::array<unsigned char, EVP_MAX_MD_SIZE> digest{};
+  unsigned int size = 0;
+  // Fails only when OpenSSL cannot allocate.
+  if (EVP_Digest(bytes.data(), bytes.size(), digest.data(), &size, EVP_sha256(), nullptr) != 1)
+    throw std::bad_alloc();
+  return absl::BytesToHexString(
+      absl::string_view(reinterpret_cast<const char*>(digest.data()), size));
+}
+
+absl::StatusOr<AtomicDirectory> AtomicDirectory::Create(FileSystem& file_system,
+                                                        const std::string& final_path) {
+  const std::string path = WithoutTrailingSlashes(final_path);
+  if (!CheckFileName(std::filesystem::path(path).filename().string()).ok()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("cannot make directory '", final_path, "': it has no name"));
+  }
+  const std::string temporary = TemporaryPathFor(path);
+  IMAGEDDPO_RETURN_IF_ERROR(file_system.MakeDirectory(temporary));
+  return AtomicDirectory(file_system, path, temporary);
+}
+
+AtomicDirectory::AtomicDirectory(FileSystem& file_system, std::string final_path,
+                                 std::string temporary_path)
+    : file_system_(&file_system),
+      final_path_(std::move(final_path)),
+      temporary_path_(std::move(temporary_path)) {}
+
+AtomicDirectory::AtomicDirectory(AtomicDirectory&& other) noexcept
+    : file_system_(other.file_system_),
+      final_path_(std::move(other.final_path_)),
+      temporary_path_(std::exchange(other.temporary_path_, std::string())) {}
+
+AtomicDirectory::~AtomicDirectory() {
+  if (!temporary_path_.empty()) file_system_->RemoveAll(temporary_path_).IgnoreError();
+}
+
+absl::Status AtomicDirectory::Write(const std::string& name, std::string_view bytes) {
+  IMAGEDDPO_RETURN_IF_ERROR(CheckFileName(name));
+  return CreateWriteSyncClose(*file_system_, absl::StrCat(temporary_path_, "/", name), bytes);
+}
+
+absl::Status AtomicDirectory::Commit() {
+  IMAGEDDPO_RETURN_IF_ERROR(file_system_->SyncDirectory(temporary_path_));
+  if (absl::Status status = file_system_->Rename(temporary_path_, final_path_); !status.ok()) {
+    const absl::StatusOr<bool> taken = file_system_->Exists(final_path_);
+    if (taken.ok() && *taken) {
+      return absl::AlreadyExistsError(
+          absl::StrCat("cannot make directory '", final_path_, "': it exists"));
+    }
+    return status;
+  }
+  temporary_path_.clear();
+  return file_system_->SyncDirectory(ParentOf(final_path_));
+}
+
+absl::Status AtomicDirectory::CommitReplacing() {
+  IMAGEDDPO_ASSIGN_OR_RETURN(const bool taken, file_system_->Exists(final_path_));
+  if (!taken) return Commit();
+
+  const std::string old = TemporaryPathFor(final_path_);
+  IMAGEDDPO_RETURN_IF_ERROR(file_system_->Rename(final_path_, old));
+  if (absl::Status status = Commit(); !status.ok()) {
+    file_system_->Rename(old, final_path_)
+        .IgnoreError();  // Refused where the new one is in place after all.
+    return status;
+  }
+  return file_system_->RemoveAll(old);
+}
+
+}  // namespace imageddpo

@@ -1,0 +1,60 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+namespace imageddpo {
+
+/// 8-bit RGB, rows from the top, interleaved: rgb[(y * width + x) * 3 + channel].
+struct Image {
+  int width = 0;
+  int height = 0;
+  std::vector<uint8_t> rgb;
+};
+
+/// Larger files and images are refused before any memory is taken for them.
+inline constexpr size_t kMaxImageFileBytes = size_t{256} << 20;
+inline constexpr int kMaxImageSide = 32768;
+inline constexpr int64_t kMaxImagePixels = int64_t{1} << 27;
+
+/// PNG or JPEG, told apart by content, not by name. What PIL's convert("RGB") gives after
+/// exif_transpose: grey and palette expanded, alpha dropped (not blended), of 16-bit samples the
+/// high byte, gamma and colour profiles ignored, EXIF orientation applied. INVALID_ARGUMENT, naming
+/// the file, for any other format, CMYK, corrupt or truncated data and sizes over the limits.
+absl::StatusOr<Image> ReadImage(const std::string& path);
+absl::StatusOr<Image> DecodeImage(std::string_view bytes, std::string_view name_for_errors);
+
+absl::StatusOr<std::string> EncodePng(const Image& image);
+absl::Status WritePng(const std::string& path, const Image& image);  ///< Atomic.
+
+/// Baseline JPEG, 4:2:0, standard Huffman tables: PIL's save(format="JPEG", quality=quality), so
+/// that sizes are comparable.
+/// @param quality  1 to 100
+absl::StatusOr<std::string> EncodeJpeg(const Image& image, int quality);
+
+/// Resampling kernels, all antialiased (stretched by the scale when shrinking), in the arithmetic of
+/// PIL's Image.resize: separable, 22-bit fixed point, first across, rounded to 8 bits, then down.
+/// (Pillow 13 goes down first where that is cheaper, which changes the rounding in between.)
+enum class ResizeFilter { kBilinear, kBicubic, kLanczos };
+
+/// @throws std::invalid_argument  empty image or a size < 1 (a caller bug).
+Image Resize(const Image& image, int width, int height,
+             ResizeFilter filter = ResizeFilter::kBicubic);
+
+/// Scales, keeping the aspect ratio, until the image covers width × height, then cuts the middle
+/// out.
+Image ResizeAndCentreCrop(const Image& image, int width, int height,
+                          ResizeFilter filter = ResizeFilter::kBicubic);
+
+/// One picture of a grid of pictures, `gap` pixels of white between them. A column is as wide, a
+/// row as high, as its largest picture; smaller ones stand at the cell's top left. Rows may have
+/// different lengths.
+Image Tile(const std::vector<std::vector<Image>>& rows, int gap);
+
+}  // namespace imageddpo
