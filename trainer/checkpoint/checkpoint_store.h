@@ -1,0 +1,70 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "common/io/file_system.h"
+#include "imageddpo/v1/control.pb.h"
+
+namespace imageddpo {
+
+/// The checkpoints of one job: a directory `epoch-000012` each, with
+/// `pytorch_lora_weights.safetensors` (what diffusers' load_lora_weights reads),
+/// `optimizer.safetensors`, `state.json` and MANIFEST. A checkpoint appears whole: every file is
+/// written to a temporary directory and synced, MANIFEST (JSON: format, epoch, size and SHA-256 of
+/// each file) last, then comes the rename. Readers trust only what its MANIFEST confirms. Takes and
+/// gives bytes; knows nothing of tensors. Blocks on the disk. Thread-compatible.
+class CheckpointStore {
+ public:
+  /// @param file_system  must outlive the store.
+  /// @param directory    <data_dir>/jobs/<id>/checkpoints.
+  CheckpointStore(FileSystem& file_system, std::string directory);
+
+  /// Makes the directory where it is missing and removes what a crash left half written. Call it
+  /// first, once, while nothing else writes there.
+  absl::Status Open();
+
+  /// Writes a checkpoint. The same epoch with the same bytes again changes nothing; with other
+  /// bytes, or damaged on disk, it is replaced. After an error the older checkpoints are as they
+  /// were.
+  /// @return its directory. RESOURCE_EXHAUSTED: the disk is full. INVALID_ARGUMENT: a negative
+  /// epoch.
+  absl::StatusOr<std::string> Save(const v1::Checkpoint& checkpoint);
+
+  struct Found {
+    std::optional<v1::Checkpoint>
+        checkpoint;                     ///< Not set: there is no complete one. job_id is empty.
+    std::string path;                   ///< Its directory.
+    std::vector<std::string> warnings;  ///< What was wrong with newer ones, one line each.
+  };
+  /// The newest complete checkpoint, all bytes checked.
+  /// @return an error only where the directory itself cannot be read.
+  absl::StatusOr<Found> Newest();
+
+  /// Removes all but the newest `keep` complete checkpoints, and damaged ones older than those. The
+  /// newest complete one always stays. @param keep  0: all stay.
+  absl::Status Prune(int64_t keep);
+
+  /// Epochs that have a directory, complete or not, in ascending order.
+  absl::StatusOr<std::vector<int64_t>> Epochs() const;
+
+  /// <directory>/epoch-000012.
+  std::string PathOf(int64_t epoch) const;
+  /// The LoRA file of a checkpoint's directory.
+  static std::string LoraFileIn(const std::string& checkpoint_path);
+
+ private:
+  absl::StatusOr<v1::Checkpoint> Load(int64_t epoch) const;
+
+  FileSystem& file_system_;
+  const std::string directory_;
+  std::set<int64_t>
+      known_complete_;  // Saved or checked by this object: Prune need not read them again.
+};
+
+}  // namespace imageddpo
