@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "common/base/status.h"
 #include "common/io/file.h"
 
 namespace imageddpo {
@@ -19,13 +20,33 @@ std::string Dump(const nlohmann::json& value) {
   return text;
 }
 
+/// Python writes infinite numbers as bare words, which JSON does not know: they become null.
+std::string ReplaceNonFinite(const std::string& text) {
+  std::string out;
+  bool in_string = false;
+  for (size_t at = 0; at < text.size(); ++at) {
+    if (text[at] == '"') in_string = !in_string;
+    if (in_string && text[at] == '\\') out.push_back(text[at++]);
+    if (!in_string) {
+      for (const std::string word : {"-Infinity", "Infinity", "NaN"}) {
+        if (text.compare(at, word.size(), word) != 0) continue;
+        out += "null";
+        at += word.size();
+        break;
+      }
+    }
+    if (at < text.size()) out.push_back(text[at]);
+  }
+  return out;
+}
+
 }  // namespace
 
 absl::StatusOr<JsonConfig> JsonConfig::Open(const std::string& path, const std::string& class_key,
                                             const std::vector<std::string>& class_values) {
-  absl::StatusOr<std::string> text = ReadFile(path);
-  if (!text.ok()) return text.status();
-  nlohmann::json root = nlohmann::json::parse(*text, nullptr, /*allow_exceptions=*/false);
+  IMAGEDDPO_ASSIGN_OR_RETURN(const std::string text, ReadFile(path));
+  nlohmann::json root =
+      nlohmann::json::parse(ReplaceNonFinite(text), nullptr, /*allow_exceptions=*/false);
   if (root.is_discarded() || !root.is_object()) {
     return absl::InvalidArgumentError(absl::StrCat(path, ": not a JSON object"));
   }

@@ -68,8 +68,8 @@ class Lora {
   /// The same from memory. `metadata` is the file header's; `source` names the tensors in errors.
   static absl::StatusOr<Lora> FromTensors(const TensorMap& tensors,
                                           const std::map<std::string, std::string>& metadata,
-                                          const std::vector<LinearInfo>& linears,
                                           const std::string& source,
+                                          const std::vector<LinearInfo>& linears,
                                           std::optional<double> default_alpha = {},
                                           at::Device device = at::kCPU);
 

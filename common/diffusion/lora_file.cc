@@ -13,6 +13,7 @@
 #include "absl/strings/str_replace.h"
 #include "absl/strings/string_view.h"
 #include "absl/strings/strip.h"
+#include "common/base/status.h"
 #include "common/diffusion/lora.h"
 
 namespace imageddpo {
@@ -42,11 +43,11 @@ std::optional<Part> ParsePart(absl::string_view ending) {
 
 /// "attn1.to_q_lora.down.weight" to "attn1.to_q.lora.down.weight", as diffusers wrote before 0.21.
 std::string ModernSpelling(std::string key) {
-  for (const char* name : {"to_q", "to_k", "to_v"}) {
-    key = absl::StrReplaceAll(
-        key, {{absl::StrCat(".", name, "_lora."), absl::StrCat(".", name, ".lora.")}});
-  }
-  return absl::StrReplaceAll(key, {{".processor.", "."}, {".to_out_lora.", ".to_out.0.lora."}});
+  key = absl::StrReplaceAll(key, {{".processor.", "."}});
+  return absl::StrReplaceAll(key, {{".to_q_lora.", ".to_q.lora."},
+                                   {".to_k_lora.", ".to_k.lora."},
+                                   {".to_v_lora.", ".to_v.lora."},
+                                   {".to_out_lora.", ".to_out.0.lora."}});
 }
 
 /// "….lora_A.default.weight" to "….lora_A.weight".
@@ -219,8 +220,8 @@ absl::Status Refuse(const std::string& source, const std::vector<std::string>& p
 
 absl::StatusOr<Lora> Lora::FromTensors(const TensorMap& tensors,
                                        const std::map<std::string, std::string>& metadata,
-                                       const std::vector<LinearInfo>& linears,
                                        const std::string& source,
+                                       const std::vector<LinearInfo>& linears,
                                        std::optional<double> default_alpha, at::Device device) {
   const KeyParser parser(linears);
   std::vector<std::string> problems;
@@ -238,8 +239,7 @@ absl::StatusOr<Lora> Lora::FromTensors(const TensorMap& tensors,
   }
   if (!problems.empty()) return Refuse(source, problems);
 
-  absl::StatusOr<HeaderAlphas> header = ParseHeader(metadata, source);
-  if (!header.ok()) return header.status();
+  IMAGEDDPO_ASSIGN_OR_RETURN(const HeaderAlphas header, ParseHeader(metadata, source));
   const auto leaf = [&](const at::Tensor& tensor) {
     const auto options = at::TensorOptions().dtype(at::kFloat).device(device);
     return tensor.to(options, /*non_blocking=*/false, /*copy=*/true)
@@ -250,7 +250,7 @@ absl::StatusOr<Lora> Lora::FromTensors(const TensorMap& tensors,
   for (const auto& [path, parts] : parts_by_path) {
     const double rank = static_cast<double>(parts.down_RI.size(0));
     double alpha = default_alpha.value_or(rank);
-    if (const std::optional<double> stated = header->For(path)) alpha = *stated;
+    if (const std::optional<double> stated = header.For(path)) alpha = *stated;
     if (parts.alpha) alpha = *parts.alpha;
     if (!std::isfinite(alpha))
       return Refuse(source, {absl::StrCat(path, " has an alpha that is not finite")});
@@ -265,15 +265,12 @@ absl::StatusOr<Lora> Lora::FromTensors(const TensorMap& tensors,
 
 absl::StatusOr<Lora> Lora::Load(const std::string& file, const std::vector<LinearInfo>& linears,
                                 std::optional<double> default_alpha, at::Device device) {
-  absl::StatusOr<std::shared_ptr<const SafetensorsFile>> opened = SafetensorsFile::Open(file);
-  if (!opened.ok()) return opened.status();
+  IMAGEDDPO_ASSIGN_OR_RETURN(const auto opened, SafetensorsFile::Open(file));
   TensorMap tensors;
-  for (const std::string& name : (*opened)->names()) {
-    absl::StatusOr<at::Tensor> tensor = (*opened)->Get(name);
-    if (!tensor.ok()) return tensor.status();
-    tensors[name] = *tensor;
+  for (const std::string& name : opened->names()) {
+    IMAGEDDPO_ASSIGN_OR_RETURN(tensors[name], opened->Get(name));
   }
-  return FromTensors(tensors, (*opened)->metadata(), linears, file, default_alpha, device);
+  return FromTensors(tensors, opened->metadata(), file, linears, default_alpha, device);
 }
 
 TensorMap Lora::ToTensors() const {

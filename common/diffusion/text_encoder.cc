@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "common/base/status.h"
 #include "common/diffusion/attention.h"
 #include "common/diffusion/json_config.h"
 #include "common/diffusion/layers.h"
@@ -104,10 +105,8 @@ struct EncoderLayer {
 }  // namespace
 
 absl::StatusOr<TextEncoderConfig> TextEncoderConfig::Load(const std::string& config_json) {
-  absl::StatusOr<JsonConfig> opened =
-      JsonConfig::Open(config_json, "model_type", {"clip_text_model"});
-  if (!opened.ok()) return opened.status();
-  JsonConfig& json = *opened;
+  IMAGEDDPO_ASSIGN_OR_RETURN(JsonConfig json,
+                             JsonConfig::Open(config_json, "model_type", {"clip_text_model"}));
 
   TextEncoderConfig config;
   config.vocab_size = json.Int("vocab_size", 49408);
@@ -129,8 +128,7 @@ absl::StatusOr<TextEncoderConfig> TextEncoderConfig::Load(const std::string& con
   }
   IgnoreBookkeeping(json);
 
-  const absl::Status status = json.Finish();
-  if (!status.ok()) return status;
+  IMAGEDDPO_RETURN_IF_ERROR(json.Finish());
   return config;
 }
 
@@ -148,16 +146,12 @@ const TextEncoderConfig& TextEncoder::config() const { return impl_->config; }
 
 absl::StatusOr<std::unique_ptr<TextEncoder>> TextEncoder::Load(const std::string& dir,
                                                                const ModelOptions& options) {
-  absl::StatusOr<TextEncoderConfig> config =
-      TextEncoderConfig::Load(absl::StrCat(dir, "/config.json"));
-  if (!config.ok()) return config.status();
-  absl::StatusOr<WeightMap> weights = WeightMap::Open(dir, "model", options);
-  if (!weights.ok()) return weights.status();
-
   auto impl = std::make_unique<Impl>();
-  impl->config = *std::move(config);
-  ModelLoader root(&*weights, nullptr);
-  if (weights->ContainsPrefix("text_model.")) root = root.At("text_model");
+  IMAGEDDPO_ASSIGN_OR_RETURN(impl->config,
+                             TextEncoderConfig::Load(absl::StrCat(dir, "/config.json")));
+  IMAGEDDPO_ASSIGN_OR_RETURN(WeightMap weights, WeightMap::Open(dir, "model", options));
+  ModelLoader root(&weights, nullptr);
+  if (weights.ContainsPrefix("text_model.")) root = root.At("text_model");
   const ModelLoader embeddings = root.At("embeddings");
   const int64_t width = impl->config.hidden_size;
   impl->token_embedding =
@@ -170,10 +164,9 @@ absl::StatusOr<std::unique_ptr<TextEncoder>> TextEncoder::Load(const std::string
   impl->final_layer_norm =
       LayerNorm::Load(root.At("final_layer_norm"), width, impl->config.layer_norm_eps);
   // 0, 1, 2, …, and the head that only pooled embeddings go through.
-  weights->Drop(embeddings.Path("position_ids"));
-  weights->Drop("text_projection.weight");
-  const absl::Status status = weights->Finish();
-  if (!status.ok()) return status;
+  weights.Drop(embeddings.Path("position_ids"));
+  weights.Drop("text_projection.weight");
+  IMAGEDDPO_RETURN_IF_ERROR(weights.Finish());
   return std::unique_ptr<TextEncoder>(new TextEncoder(std::move(impl)));
 }
 

@@ -15,6 +15,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "common/base/status.h"
 #include "common/diffusion/lora.h"
 #include "common/diffusion/unet_blocks.h"
 #include "common/diffusion/weights.h"
@@ -125,17 +126,13 @@ const UnetConfig& Unet::config() const { return impl_->config; }
 
 absl::StatusOr<std::unique_ptr<Unet>> Unet::Load(const std::string& dir,
                                                  const ModelOptions& options) {
-  absl::StatusOr<UnetConfig> config = UnetConfig::Load(absl::StrCat(dir, "/config.json"));
-  if (!config.ok()) return config.status();
-  absl::StatusOr<WeightMap> weights = WeightMap::Open(dir, "diffusion_pytorch_model", options);
-  if (!weights.ok()) return weights.status();
-
   auto impl = std::make_unique<Impl>();
-  impl->config = *std::move(config);
+  IMAGEDDPO_ASSIGN_OR_RETURN(impl->config, UnetConfig::Load(absl::StrCat(dir, "/config.json")));
+  IMAGEDDPO_ASSIGN_OR_RETURN(WeightMap weights,
+                             WeightMap::Open(dir, "diffusion_pytorch_model", options));
   impl->options = options;
-  impl->Build(ModelLoader(&*weights, &impl->linears));
-  const absl::Status status = weights->Finish();
-  if (!status.ok()) return status;
+  impl->Build(ModelLoader(&weights, &impl->linears));
+  IMAGEDDPO_RETURN_IF_ERROR(weights.Finish());
   std::sort(impl->linears.begin(), impl->linears.end(),
             [](const NamedLinear& a, const NamedLinear& b) { return a.info.path < b.info.path; });
   return std::unique_ptr<Unet>(new Unet(std::move(impl)));

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/base/status.h"
 #include "common/diffusion/json_config.h"
 
 namespace imageddpo {
@@ -182,10 +183,8 @@ void ReadNeutralFields(JsonConfig& json) {
 }  // namespace
 
 absl::StatusOr<UnetConfig> UnetConfig::Load(const std::string& config_json) {
-  absl::StatusOr<JsonConfig> opened =
-      JsonConfig::Open(config_json, "_class_name", {"UNet2DConditionModel"});
-  if (!opened.ok()) return opened.status();
-  JsonConfig& json = *opened;
+  IMAGEDDPO_ASSIGN_OR_RETURN(
+      JsonConfig json, JsonConfig::Open(config_json, "_class_name", {"UNet2DConditionModel"}));
 
   UnetConfig config;
   ReadSampleSize(json, config);
@@ -215,8 +214,7 @@ absl::StatusOr<UnetConfig> UnetConfig::Load(const std::string& config_json) {
   CheckCrossAttentionDims(json, config);
   ReadNeutralFields(json);
 
-  const absl::Status status = json.Finish();
-  if (!status.ok()) return status;
+  IMAGEDDPO_RETURN_IF_ERROR(json.Finish());
   return config;
 }
 

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/base/status.h"
 #include "common/diffusion/attention.h"
 #include "common/diffusion/resnet.h"
 #include "common/diffusion/weights.h"
@@ -168,20 +169,17 @@ const VaeConfig& Vae::config() const { return impl_->config; }
 
 absl::StatusOr<std::unique_ptr<Vae>> Vae::Load(const std::string& dir,
                                                const ModelOptions& options) {
-  absl::StatusOr<VaeConfig> config = VaeConfig::Load(absl::StrCat(dir, "/config.json"));
-  if (!config.ok()) return config.status();
-  absl::StatusOr<WeightMap> weights = WeightMap::Open(dir, "diffusion_pytorch_model", options);
-  if (!weights.ok()) return weights.status();
-
   auto impl = std::make_unique<Impl>();
-  impl->config = *std::move(config);
+  IMAGEDDPO_ASSIGN_OR_RETURN(impl->config, VaeConfig::Load(absl::StrCat(dir, "/config.json")));
+  IMAGEDDPO_ASSIGN_OR_RETURN(WeightMap weights,
+                             WeightMap::Open(dir, "diffusion_pytorch_model", options));
   impl->options = options;
   const ResnetOptions resnet = {.time_dim = 0,
                                 .norm_groups = impl->config.norm_num_groups,
                                 .norm_eps = kNormEps,
                                 .act = impl->config.act,
                                 .output_scale_factor = 1.0};
-  const ModelLoader root(&*weights, nullptr);
+  const ModelLoader root(&weights, nullptr);
   impl->BuildEncoder(root.At("encoder"), resnet);
   impl->BuildDecoder(root.At("decoder"), resnet);
   const int64_t latent = impl->config.latent_channels;
@@ -189,8 +187,7 @@ absl::StatusOr<std::unique_ptr<Vae>> Vae::Load(const std::string& dir,
     impl->quant_conv = Conv2d::Load(root.At("quant_conv"), 2 * latent, 2 * latent, 1);
   if (impl->config.use_post_quant_conv)
     impl->post_quant_conv = Conv2d::Load(root.At("post_quant_conv"), latent, latent, 1);
-  const absl::Status status = weights->Finish();
-  if (!status.ok()) return status;
+  IMAGEDDPO_RETURN_IF_ERROR(weights.Finish());
   return std::unique_ptr<Vae>(new Vae(std::move(impl)));
 }
 

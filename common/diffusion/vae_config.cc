@@ -1,4 +1,5 @@
 #include "absl/strings/str_cat.h"
+#include "common/base/status.h"
 #include "common/diffusion/json_config.h"
 #include "common/diffusion/vae.h"
 
@@ -18,10 +19,8 @@ void CheckBlockTypes(JsonConfig& json, const std::string& key, const std::string
 }  // namespace
 
 absl::StatusOr<VaeConfig> VaeConfig::Load(const std::string& config_json) {
-  absl::StatusOr<JsonConfig> opened =
-      JsonConfig::Open(config_json, "_class_name", {"AutoencoderKL"});
-  if (!opened.ok()) return opened.status();
-  JsonConfig& json = *opened;
+  IMAGEDDPO_ASSIGN_OR_RETURN(JsonConfig json,
+                             JsonConfig::Open(config_json, "_class_name", {"AutoencoderKL"}));
 
   VaeConfig config;
   config.in_channels = json.Int("in_channels", 3);
@@ -59,8 +58,7 @@ absl::StatusOr<VaeConfig> VaeConfig::Load(const std::string& config_json) {
   json.Ignore({"force_upcast", "_diffusers_version", "_name_or_path", "_commit_hash",
                "_use_default_values"});
 
-  const absl::Status status = json.Finish();
-  if (!status.ok()) return status;
+  IMAGEDDPO_RETURN_IF_ERROR(json.Finish());
   return config;
 }
 

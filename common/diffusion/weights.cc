@@ -2,12 +2,14 @@
 
 #include <ATen/ops/zeros.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "common/base/status.h"
 #include "common/io/file.h"
 
 namespace imageddpo {
@@ -60,8 +62,7 @@ absl::Status NothingToRead(const std::string& dir, const std::string& stem,
 
 absl::StatusOr<WeightMap> WeightMap::Open(const std::string& dir, const std::string& stem,
                                           const ModelOptions& options) {
-  absl::StatusOr<std::vector<std::string>> names = ListDirectory(dir);
-  if (!names.ok()) return names.status();
+  IMAGEDDPO_ASSIGN_OR_RETURN(const std::vector<std::string> names, ListDirectory(dir));
   WeightMap weights(dir, options);
   const std::string base = absl::StrCat(stem, ".safetensors");
   const std::string base_fp16 = absl::StrCat(stem, ".fp16.safetensors");
@@ -70,21 +71,20 @@ absl::StatusOr<WeightMap> WeightMap::Open(const std::string& dir, const std::str
                                                absl::StrCat(base, ".index.fp16.json"),
                                                absl::StrCat(base_fp16, ".index.json")};
   for (const std::string& name : candidates) {
-    if (!Listed(*names, name)) continue;
+    if (!Listed(names, name)) continue;
     weights.source_ = absl::StrCat(dir, "/", name);
-    const absl::Status status = absl::EndsWith(name, ".json") ? weights.AddIndex(weights.source_)
-                                                              : weights.AddFile(weights.source_);
-    if (!status.ok()) return status;
+    const bool sharded = absl::EndsWith(name, ".json");
+    IMAGEDDPO_RETURN_IF_ERROR(sharded ? weights.AddIndex(weights.source_)
+                                      : weights.AddFile(weights.source_));
     return weights;
   }
-  return NothingToRead(dir, stem, *names);
+  return NothingToRead(dir, stem, names);
 }
 
 absl::Status WeightMap::AddFile(const std::string& path) {
-  absl::StatusOr<std::shared_ptr<const SafetensorsFile>> file = SafetensorsFile::Open(path);
-  if (!file.ok()) return file.status();
-  for (const std::string& name : (*file)->names()) {
-    if (!files_by_name_.emplace(name, *file).second) {
+  IMAGEDDPO_ASSIGN_OR_RETURN(const auto file, SafetensorsFile::Open(path));
+  for (const std::string& name : file->names()) {
+    if (!files_by_name_.emplace(name, file).second) {
       return absl::InvalidArgumentError(
           absl::StrCat(path, ": tensor ", name, " is also in ", files_by_name_.at(name)->path()));
     }
@@ -93,9 +93,8 @@ absl::Status WeightMap::AddFile(const std::string& path) {
 }
 
 absl::Status WeightMap::AddIndex(const std::string& path) {
-  absl::StatusOr<std::string> text = ReadFile(path);
-  if (!text.ok()) return text.status();
-  const nlohmann::json root = nlohmann::json::parse(*text, nullptr, /*allow_exceptions=*/false);
+  IMAGEDDPO_ASSIGN_OR_RETURN(const std::string text, ReadFile(path));
+  const nlohmann::json root = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
   const bool has_map =
       root.is_object() && root.contains("weight_map") && root["weight_map"].is_object();
   if (!has_map)
@@ -110,8 +109,7 @@ absl::Status WeightMap::AddIndex(const std::string& path) {
     names_by_shard[shard_name].insert(name);
   }
   for (const auto& [shard, names] : names_by_shard) {
-    const absl::Status status = AddFile(absl::StrCat(dir_, "/", shard));
-    if (!status.ok()) return status;
+    IMAGEDDPO_RETURN_IF_ERROR(AddFile(absl::StrCat(dir_, "/", shard)));
     for (const std::string& name : names) {
       if (Contains(name)) continue;
       return absl::InvalidArgumentError(
