@@ -1,0 +1,48 @@
+#pragma once
+
+#include <chrono>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "imageddpo/v1/control.pb.h"
+
+namespace imageddpo {
+
+/// Rank 0's end of the control plane: small messages to and from the workers, in order per rank.
+/// All calls are thread-safe and none blocks longer than its timeout.
+class ControllerChannel {
+ public:
+  virtual ~ControllerChannel() = default;
+
+  /// World ranks of the workers (0 alone when the service is one process).
+  virtual std::vector<int> worker_ranks() const = 0;
+
+  /// Queues a message. A message to a rank that has died is dropped.
+  virtual void Send(int world_rank, v1::ControllerMessage message) = 0;
+
+  /// The next message of any worker with its world rank; none within `timeout`: nullopt.
+  virtual std::optional<std::pair<int, v1::WorkerMessage>> Receive(
+      std::chrono::milliseconds timeout) = 0;
+
+  struct Failure {
+    int world_rank;
+    std::string reason;  ///< "process died", "no heartbeat for 10.2 s".
+  };
+  /// Ranks found dead since the last call, each reported once.
+  virtual std::vector<Failure> TakeFailures() = 0;
+};
+
+/// A worker's end.
+class WorkerChannel {
+ public:
+  virtual ~WorkerChannel() = default;
+  virtual int world_rank() const = 0;
+  virtual void Send(v1::WorkerMessage message) = 0;  ///< Thread-safe; queues.
+  virtual std::optional<v1::ControllerMessage> Receive(std::chrono::milliseconds timeout) = 0;
+  /// True once the transport knows that rank 0 is gone (a missed lease is the worker's business).
+  virtual bool ControllerFailed() = 0;
+};
+
+}  // namespace imageddpo

@@ -1,0 +1,62 @@
+#pragma once
+
+#include <mpi.h>
+
+#include <chrono>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+
+namespace imageddpo {
+
+/// MPI's life in this process: started once by main(), ended once by Finish(). Errors of MPI calls
+/// are returned, never fatal.
+///
+/// How it ends. MPI_Finalize synchronises with every rank, so it may hang once a rank has died or
+/// is stopped. Finish() therefore calls it only when no rank is known to be lost, and gives it a
+/// deadline after which the process ends without it. A process that knows of a lost rank ends
+/// without MPI_Finalize; mpirun with fault tolerance accepts that, any other has already ended all
+/// processes.
+class MpiRuntime {
+ public:
+  /// Collective over all processes of the launch; one process alone needs no mpirun.
+  /// Errors: FAILED_PRECONDITION when MPI is too old to be called from a thread of ours.
+  static absl::StatusOr<std::unique_ptr<MpiRuntime>> Start(int* argc, char*** argv);
+
+  MpiRuntime(const MpiRuntime&) = delete;
+  MpiRuntime& operator=(const MpiRuntime&) = delete;
+
+  int world_rank() const { return world_rank_; }
+  int world_size() const { return world_size_; }
+
+  /// Whether the death of another process leaves this one running.
+  bool fault_tolerant() const { return fault_tolerant_; }
+
+  /// One sentence for the log: which MPI, how many ranks, what it cannot survive.
+  std::string Describe() const;
+
+  /// Every rank, for the messenger alone. Valid until Finish().
+  MPI_Comm comm() const { return comm_; }
+
+  /// Keeps memory that MPI may still write to or read from until MPI has ended.
+  void Retain(std::shared_ptr<void> memory) { retained_.push_back(std::move(memory)); }
+
+  /// Ends MPI; the last call before main() returns `exit_code`. When `ranks_lost` or when
+  /// MPI_Finalize takes longer than `timeout`, it does not return: the process ends at once with
+  /// `exit_code`, so logs and files must be flushed before.
+  void Finish(int exit_code, bool ranks_lost,
+              std::chrono::milliseconds timeout = std::chrono::seconds(5));
+
+ private:
+  MpiRuntime() = default;
+
+  int world_rank_ = 0;
+  int world_size_ = 1;
+  bool fault_tolerant_ = false;
+  MPI_Comm comm_ = MPI_COMM_NULL;
+  std::vector<std::shared_ptr<void>> retained_;
+};
+
+}  // namespace imageddpo

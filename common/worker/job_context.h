@@ -1,0 +1,45 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <absl/status/status.h>
+#include <spdlog/logger.h>
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "common/base/clock.h"
+#include "common/comm/communicator.h"
+#include "imageddpo/v1/control.pb.h"
+
+namespace imageddpo {
+
+/// Set once, from another thread, when a job has to end early on this rank.
+class StopToken {
+ public:
+  void Request() { requested_.store(true, std::memory_order_release); }
+  bool requested() const { return requested_.load(std::memory_order_acquire); }
+
+ private:
+  std::atomic<bool> requested_{false};
+};
+
+/// All that a job may touch on one rank. Owned by the worker for the length of the job.
+struct JobContext {
+  const v1::StartJob& start;  ///< Spec (complete), gang layout, state to go on from.
+  int gang_rank;              ///< This rank's index in start.gang().world_ranks().
+  Communicator& gang;         ///< Every rank of the gang; gang.rank() == gang_rank.
+  at::Device device;
+  const Clock& clock;
+  std::shared_ptr<spdlog::logger> logger;
+  const StopToken& stop;  ///< Poll it between micro-batches.
+  std::function<void(v1::WorkerMessage)>
+      report;  ///< To the controller; thread-safe, does not block.
+};
+
+/// Runs one job on one rank from start to end. Blocks; called on a thread of its own, on which the
+/// intra-op thread count has not been set yet. kCancelled: stop was requested.
+using JobFunction = std::function<absl::Status(JobContext&)>;
+
+}  // namespace imageddpo

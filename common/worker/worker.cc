@@ -1,0 +1,258 @@
+#include "common/worker/worker.h"
+
+#include <malloc.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <thread>
+#include <utility>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/synchronization/notification.h"
+#include "absl/time/time.h"
+#include "common/base/logging.h"
+#include "common/base/status.h"
+#include "common/comm/meeting.h"
+#include "common/worker/job_outcome.h"
+
+namespace imageddpo {
+namespace {
+
+// How often the loop looks at its timers when no message comes.
+constexpr std::chrono::milliseconds kLook{200};
+// A longer gap between two looks means that this process was stopped, not the controller.
+constexpr double kLongestLookSeconds = 2;
+
+std::string HostName() {
+  std::array<char, 256> name{};
+  return gethostname(name.data(), name.size() - 1) == 0 ? name.data() : "unknown";
+}
+
+double Seconds(std::chrono::milliseconds duration) {
+  return std::chrono::duration<double>(duration).count();
+}
+
+}  // namespace
+
+/// One job on its thread. The thread starts with the object and is joined by its destructor.
+class Worker::Job {
+ public:
+  Job(const Parts& parts, const v1::StartJob& start, std::chrono::milliseconds gang_timeout)
+      : parts_(parts),
+        start_(start),
+        gang_timeout_(gang_timeout),
+        logger_(WithJob(*parts.logger, start.job_id())) {
+    thread_ = std::thread([this] { Run(); });
+  }
+  ~Job() { thread_.join(); }
+
+  const std::string& id() const { return start_.job_id(); }
+  bool ended() const { return ended_.HasBeenNotified(); }
+  bool WaitUntilEnded(std::chrono::milliseconds timeout) const {
+    return ended_.WaitForNotificationWithTimeout(absl::FromChrono(timeout));
+  }
+
+  /// After ended(): what to tell the controller.
+  const v1::WorkerMessage& ended_message() const { return ended_message_; }
+
+  void Stop(const std::string& reason) {
+    stop_.Request();
+    absl::MutexLock lock(&mutex_);
+    if (gang_ != nullptr) {
+      gang_->Abort(reason);
+    }
+  }
+
+ private:
+  void Run() {
+    absl::Status status = RunCatching([this] { return RunInGang(); });
+    if (!status.ok() && stop_.requested()) {
+      status = absl::CancelledError(status.message());
+    }
+    {
+      absl::MutexLock lock(&mutex_);
+      if (gang_ != nullptr && !status.ok()) {
+        gang_->Abort(absl::StrCat("its job ended: ", status.message()));
+      }
+      gang_.reset();
+    }
+    if (status.ok()) {
+      logger_->info("the job has ended on this rank");
+    } else {
+      logger_->warn("the job has ended on this rank: {}", status.ToString());
+    }
+    v1::WorkerMessage message;
+    message.mutable_ended()->set_job_id(id());
+    message.mutable_ended()->set_code(static_cast<int>(status.code()));
+    message.mutable_ended()->set_message(std::string(status.message()));
+    message.mutable_ended()->set_gang_tag(start_.gang().tag());
+    ended_message_ = std::move(message);
+    ended_.Notify();
+  }
+
+  absl::Status RunInGang() {
+    const auto& ranks = start_.gang().world_ranks();
+    const auto self = std::find(ranks.begin(), ranks.end(), parts_.channel.world_rank());
+    if (self == ranks.end()) {
+      return absl::InvalidArgumentError("StartJob went to a rank that is not in the gang");
+    }
+    IMAGEDDPO_ASSIGN_OR_RETURN(auto opened, parts_.open_gang(start_.gang()));
+    Communicator& gang = *opened;
+    {
+      absl::MutexLock lock(&mutex_);
+      gang_ = std::move(opened);
+    }
+    if (stop_.requested()) {  // StopJob came before there was anything to abort.
+      return absl::CancelledError("stopped before the gang was formed");
+    }
+    IMAGEDDPO_RETURN_IF_ERROR(MeetGang(gang, absl::StrJoin(ranks, ","), gang_timeout_));
+    JobContext context{.start = start_,
+                       .gang_rank = static_cast<int>(self - ranks.begin()),
+                       .gang = gang,
+                       .device = parts_.device,
+                       .clock = parts_.clock,
+                       .logger = logger_,
+                       .stop = stop_,
+                       .report = [&channel = parts_.channel](v1::WorkerMessage message) {
+                         channel.Send(std::move(message));
+                       }};
+    return parts_.run_job(context);
+  }
+
+  const Parts& parts_;
+  const v1::StartJob start_;
+  const std::chrono::milliseconds gang_timeout_;
+  const std::shared_ptr<spdlog::logger> logger_;
+  StopToken stop_;
+  absl::Mutex mutex_;
+  std::unique_ptr<Communicator> gang_ ABSL_GUARDED_BY(mutex_);
+  v1::WorkerMessage ended_message_;  // Written before ended_ is notified.
+  absl::Notification ended_;
+  std::thread thread_;
+};
+
+Worker::Worker(Parts parts, const Options& options) : parts_(std::move(parts)), options_(options) {}
+
+Worker::~Worker() = default;
+
+bool Worker::job_abandoned() const { return job_ != nullptr; }
+
+int Worker::Run() {
+  SayHello();
+  double last_look = parts_.clock.NowSeconds();
+  double last_heartbeat = last_look;
+  double without_lease = 0;
+  while (true) {
+    const auto message = parts_.channel.Receive(job_ == nullptr ? kLook : kLook / 4);
+    const double now = parts_.clock.NowSeconds();
+    without_lease += std::min(now - last_look, kLongestLookSeconds);
+    last_look = now;
+    if (message.has_value()) {
+      if (message->has_lease()) {
+        without_lease = 0;
+        lease_number_ = message->lease().number();
+      }
+      Handle(*message);
+    }
+    ReapJob();
+    if (shutdown_) {
+      EndJob("the service ends");
+      return 0;
+    }
+    if (parts_.channel.ControllerFailed() || without_lease >= Seconds(options_.lease_timeout)) {
+      parts_.logger->error("the controller (rank 0) is gone: {}; this rank ends with exit code {}",
+                           parts_.channel.ControllerFailed()
+                               ? "its process has ended"
+                               : absl::StrCat("no lease for ", without_lease, " s"),
+                           kExitRestart);
+      EndJob("the controller is gone");
+      return kExitRestart;
+    }
+    if (now - last_heartbeat >= Seconds(options_.heartbeat_interval)) {
+      last_heartbeat = now;
+      SendHeartbeat();
+    }
+  }
+}
+
+void Worker::SayHello() {
+  v1::WorkerMessage message;
+  v1::Hello& hello = *message.mutable_hello();
+  hello.set_hostname(HostName());
+  hello.set_pid(getpid());
+  hello.set_device(parts_.device.str());
+  hello.set_cores(static_cast<int>(std::thread::hardware_concurrency()));
+  parts_.channel.Send(std::move(message));
+}
+
+void Worker::SendHeartbeat() {
+  v1::WorkerMessage message;
+  message.mutable_heartbeat()->set_lease_number(lease_number_);
+  parts_.channel.Send(std::move(message));
+}
+
+void Worker::Handle(const v1::ControllerMessage& message) {
+  switch (message.message_case()) {
+    case v1::ControllerMessage::kStartJob:
+      StartJob(message.start_job());
+      return;
+    case v1::ControllerMessage::kStopJob:
+      StopJob(message.stop_job().job_id(), message.stop_job().reason());
+      return;
+    case v1::ControllerMessage::kShutdown:
+      shutdown_ = true;
+      return;
+    case v1::ControllerMessage::kLease:
+    case v1::ControllerMessage::MESSAGE_NOT_SET:
+      return;
+  }
+}
+
+void Worker::StartJob(const v1::StartJob& start) {
+  if (job_ != nullptr) {
+    v1::WorkerMessage message;
+    message.mutable_ended()->set_job_id(start.job_id());
+    message.mutable_ended()->set_code(static_cast<int>(absl::StatusCode::kFailedPrecondition));
+    message.mutable_ended()->set_message(
+        absl::StrCat("this rank is running job ", job_->id(), " already"));
+    message.mutable_ended()->set_gang_tag(start.gang().tag());
+    parts_.channel.Send(std::move(message));
+    return;
+  }
+  job_ = std::make_unique<Job>(parts_, start, options_.gang_timeout);
+}
+
+void Worker::StopJob(const std::string& job_id, const std::string& reason) {
+  if (job_ != nullptr && job_->id() == job_id) {
+    job_->Stop(reason);
+  }
+}
+
+void Worker::ReapJob() {
+  if (job_ != nullptr && job_->ended()) {
+    const v1::WorkerMessage message = job_->ended_message();
+    job_.reset();    // The rank is free before the controller hears of it,
+    malloc_trim(0);  // and its memory is the host's again.
+    parts_.channel.Send(message);
+  }
+}
+
+void Worker::EndJob(const std::string& reason) {
+  if (job_ == nullptr) {
+    return;
+  }
+  job_->Stop(reason);
+  if (job_->WaitUntilEnded(options_.stop_timeout)) {
+    ReapJob();
+  } else {
+    parts_.logger->error("job {} did not stop within {} ms", job_->id(),
+                         options_.stop_timeout.count());
+  }
+}
+
+}  // namespace imageddpo

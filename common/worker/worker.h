@@ -1,0 +1,88 @@
+#pragma once
+
+#include <spdlog/logger.h>
+
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "common/base/clock.h"
+#include "common/comm/communicator.h"
+#include "common/comm/control_channel.h"
+#include "common/worker/job_context.h"
+
+namespace imageddpo {
+
+/// Exit code of a rank that wants the whole service to be started again.
+constexpr int kExitRestart = 75;
+
+/// The life of a rank that works: says hello, sends heartbeats, runs one job at a time on a thread
+/// of its own, and ends when it is told to or when the controller is gone.
+///
+/// The lease: the controller sends a Lease about once a second. When none has come for
+/// Options::lease_timeout, or the transport knows that rank 0 is dead, the rank gives up: whatever
+/// it computes would have nobody to go to. Time during which this process itself was stopped does
+/// not count.
+///
+/// A job that ends with anything but OK aborts its gang, so that the other members do not wait for
+/// this rank. Exceptions of the job function become the status that JobEnded carries (see
+/// job_outcome.h).
+class Worker {
+ public:
+  struct Options {
+    std::chrono::milliseconds heartbeat_interval{1'000};
+    std::chrono::milliseconds lease_timeout{10'000};
+    /// How long a job may take to end after it was asked to, when this rank ends. Then Run()
+    /// returns all the same.
+    std::chrono::milliseconds stop_timeout{20'000};
+    /// How long the members of a gang wait for each other before a job starts.
+    std::chrono::milliseconds gang_timeout{60'000};
+  };
+
+  /// Opens this rank's communicator of a job's gang without waiting for the others, whom the worker
+  /// meets (MeetGang) afterwards. Called on the job's thread.
+  using GangFactory =
+      std::function<absl::StatusOr<std::unique_ptr<Communicator>>(const v1::GangLayout& gang)>;
+
+  /// What a worker needs; the references must outlive it.
+  struct Parts {
+    WorkerChannel& channel;
+    GangFactory open_gang;
+    JobFunction run_job;
+    at::Device device;
+    const Clock& clock;
+    std::shared_ptr<spdlog::logger> logger;
+  };
+
+  Worker(Parts parts, const Options& options);
+  ~Worker();  ///< After Run() has returned. Waits for a job that did not stop in time.
+
+  /// Blocks until the rank ends. @return its exit code: 0 after Shutdown, kExitRestart after the
+  /// controller was lost.
+  int Run();
+
+  /// After Run(): whether a job was still running, so that only ending the process gets rid of it.
+  bool job_abandoned() const;
+
+ private:
+  class Job;
+
+  void SayHello();
+  void SendHeartbeat();
+  void Handle(const v1::ControllerMessage& message);
+  void StartJob(const v1::StartJob& start);
+  void StopJob(const std::string& job_id, const std::string& reason);
+  void ReapJob();
+  /// Asks the job to stop and waits for it.
+  void EndJob(const std::string& reason);
+
+  Parts parts_;
+  const Options options_;
+  std::unique_ptr<Job> job_;
+  std::uint64_t lease_number_ = 0;
+  bool shutdown_ = false;
+};
+
+}  // namespace imageddpo
