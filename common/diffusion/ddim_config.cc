@@ -2,6 +2,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/base/status.h"
 #include "common/diffusion/ddim.h"
 #include "common/diffusion/json_config.h"
 
@@ -150,10 +151,9 @@ absl::Status DdimConfig::Validate() const {
 }
 
 absl::StatusOr<DdimConfig> LoadDdimConfig(const std::string& scheduler_dir) {
-  absl::StatusOr<JsonConfig> opened =
-      JsonConfig::Open(scheduler_dir + "/scheduler_config.json", "_class_name", ReadableClasses());
-  if (!opened.ok()) return opened.status();
-  JsonConfig& file = *opened;
+  IMAGEDDPO_ASSIGN_OR_RETURN(
+      JsonConfig file,
+      JsonConfig::Open(scheduler_dir + "/scheduler_config.json", "_class_name", ReadableClasses()));
   DdimConfig config;
   config.num_train_timesteps = file.Int("num_train_timesteps", config.num_train_timesteps);
   config.beta_start = file.Double("beta_start", config.beta_start);
@@ -183,10 +183,8 @@ absl::StatusOr<DdimConfig> LoadDdimConfig(const std::string& scheduler_dir) {
       file.Bool("rescale_betas_zero_snr", config.rescale_betas_zero_snr);
   ReadForeignFields(file, config);
   file.Ignore({"_diffusers_version", "_name_or_path", "_commit_hash"});
-  if (absl::Status status = file.Finish(); !status.ok()) return status;
-  if (absl::Status status = config.Validate(); !status.ok()) {
-    return absl::InvalidArgumentError(absl::StrCat(file.path(), ": ", status.message()));
-  }
+  IMAGEDDPO_RETURN_IF_ERROR(file.Finish());
+  IMAGEDDPO_RETURN_IF_ERROR(Annotate(config.Validate(), file.path()));
   return config;
 }
 

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
+#include "common/base/status.h"
 #include "common/diffusion/byte_pair_encoder.h"
 #include "common/diffusion/clip_text.h"
 #include "common/diffusion/tokenizer_files.h"
@@ -76,16 +76,12 @@ struct ClipTokenizer::Impl {
 
 absl::StatusOr<std::unique_ptr<ClipTokenizer>> ClipTokenizer::Load(
     const std::string& tokenizer_dir) {
-  absl::StatusOr<TokenizerFiles> files = ReadTokenizerFiles(tokenizer_dir);
-  if (!files.ok()) return files.status();
+  IMAGEDDPO_ASSIGN_OR_RETURN(const TokenizerFiles files, ReadTokenizerFiles(tokenizer_dir));
   absl::StatusOr<BytePairEncoder> encoder =
-      BytePairEncoder::Create(files->vocabulary, files->merges, files->unk_id);
-  if (!encoder.ok()) {
-    return absl::Status(encoder.status().code(),
-                        absl::StrCat(tokenizer_dir, ": ", encoder.status().message()));
-  }
+      BytePairEncoder::Create(files.vocabulary, files.merges, files.unk_id);
+  IMAGEDDPO_RETURN_IF_ERROR(Annotate(encoder.status(), tokenizer_dir));
   return std::unique_ptr<ClipTokenizer>(
-      new ClipTokenizer(std::make_unique<Impl>(*std::move(encoder), *files)));
+      new ClipTokenizer(std::make_unique<Impl>(*std::move(encoder), files)));
 }
 
 ClipTokenizer::ClipTokenizer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}

@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
+#include "common/base/status.h"
 #include "common/io/file.h"
 
 namespace imageddpo {
@@ -26,9 +27,8 @@ bool Exists(const std::string& path) {
 }
 
 absl::StatusOr<json> ReadJson(const std::string& path) {
-  absl::StatusOr<std::string> text = ReadFile(path);
-  if (!text.ok()) return text.status();
-  json root = json::parse(*text, nullptr, /*allow_exceptions=*/false);
+  IMAGEDDPO_ASSIGN_OR_RETURN(const std::string text, ReadFile(path));
+  json root = json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (!root.is_object())
     return absl::InvalidArgumentError(absl::StrCat(path, ": not a JSON object"));
   return root;
@@ -53,13 +53,11 @@ absl::Status ReadVocabulary(const std::string& path, const json& entries, Tokeni
 absl::Status ReadVocabAndMerges(const std::string& dir, TokenizerFiles& out) {
   const std::string vocab_path = dir + "/vocab.json";
   const std::string merges_path = dir + "/merges.txt";
-  absl::StatusOr<json> vocab = ReadJson(vocab_path);
-  if (!vocab.ok()) return vocab.status();
-  if (absl::Status status = ReadVocabulary(vocab_path, *vocab, out); !status.ok()) return status;
-  absl::StatusOr<std::string> merges = ReadFile(merges_path);
-  if (!merges.ok()) return merges.status();
+  IMAGEDDPO_ASSIGN_OR_RETURN(const json vocab, ReadJson(vocab_path));
+  IMAGEDDPO_RETURN_IF_ERROR(ReadVocabulary(vocab_path, vocab, out));
+  IMAGEDDPO_ASSIGN_OR_RETURN(const std::string merges, ReadFile(merges_path));
   size_t line_number = 0;
-  for (absl::string_view line : absl::StrSplit(*merges, '\n')) {
+  for (absl::string_view line : absl::StrSplit(merges, '\n')) {
     ++line_number;
     line = absl::StripSuffix(line, "\r");
     if (line.empty() || absl::StartsWith(line, "#version")) continue;
@@ -81,8 +79,7 @@ absl::Status ReadModel(const std::string& path, const json& root, TokenizerFiles
     return absl::UnimplementedError(absl::StrCat(
         path, ": model must be BPE with end_of_word_suffix \"</w>\", as CLIP's tokenizer is"));
   }
-  if (absl::Status status = ReadVocabulary(path, model.value("vocab", json()), out); !status.ok())
-    return status;
+  IMAGEDDPO_RETURN_IF_ERROR(ReadVocabulary(path, model.value("vocab", json()), out));
   const json merges = model.value("merges", json());
   if (!merges.is_array())
     return absl::InvalidArgumentError(absl::StrCat(path, ": model.merges must be a list"));
@@ -141,11 +138,10 @@ class SpecialTokenTable {
       : dir_(std::move(dir)), config_(std::move(config)) {}
 
   absl::Status Read(const json& tokenizer_json, TokenizerFiles& out) {
-    absl::Status status =
-        config_.contains("added_tokens_decoder") ? ReadDecoder() : ReadOlderFiles(tokenizer_json);
-    if (!status.ok()) return status;
+    IMAGEDDPO_RETURN_IF_ERROR(
+        config_.contains("added_tokens_decoder") ? ReadDecoder() : ReadOlderFiles(tokenizer_json));
     for (const Declared& token : order_) {
-      if (absl::Status added = Add(token, out); !added.ok()) return added;
+      IMAGEDDPO_RETURN_IF_ERROR(Add(token, out));
     }
     const std::pair<const char*, int64_t*> named[] = {{"bos_token", &out.bos_id},
                                                       {"eos_token", &out.eos_id},
@@ -154,14 +150,12 @@ class SpecialTokenTable {
     for (const auto& [key, id] : named) {
       const json fallback =
           key == std::string_view("bos_token") ? "<|startoftext|>" : "<|endoftext|>";
-      absl::StatusOr<Declared> token =
-          ParseDeclared(Where(key), config_.value(key, fallback), /*special=*/true);
-      if (!token.ok()) return token.status();
-      const auto listed = declared_.find(token->content);
-      if (absl::Status added = Add(listed == declared_.end() ? *token : listed->second, out);
-          !added.ok())
-        return added;
-      *id = out.special_tokens[positions_.at(token->content)].id;
+      IMAGEDDPO_ASSIGN_OR_RETURN(
+          Declared token,
+          ParseDeclared(Where(key), config_.value(key, fallback), /*special=*/true));
+      const auto listed = declared_.find(token.content);
+      IMAGEDDPO_RETURN_IF_ERROR(Add(listed == declared_.end() ? token : listed->second, out));
+      *id = out.special_tokens[positions_.at(token.content)].id;
     }
     return ReadExtra(out);
   }
@@ -179,12 +173,11 @@ class SpecialTokenTable {
   absl::Status ReadDecoder() {
     for (const auto& [id, value] : config_["added_tokens_decoder"].items()) {
       const std::string where = Where("added_tokens_decoder." + id);
-      absl::StatusOr<Declared> token = ParseDeclared(where, value, /*special=*/false);
-      if (!token.ok()) return token.status();
+      IMAGEDDPO_ASSIGN_OR_RETURN(Declared token, ParseDeclared(where, value, /*special=*/false));
       int64_t number = 0;
       if (!absl::SimpleAtoi(id, &number)) return absl::InvalidArgumentError(where + ": not an id");
-      token->id = number;
-      Declare(*token);
+      token.id = number;
+      Declare(token);
     }
     return absl::OkStatus();
   }
@@ -192,24 +185,22 @@ class SpecialTokenTable {
   /// special_tokens_map.json overrides tokenizer_config.json, tokenizer.json's flags override both.
   absl::Status ReadOlderFiles(const json& tokenizer_json) {
     if (const std::string path = dir_ + "/special_tokens_map.json"; Exists(path)) {
-      absl::StatusOr<json> map = ReadJson(path);
-      if (!map.ok()) return map.status();
-      for (const auto& [key, value] : map->items()) config_[key] = value;
+      IMAGEDDPO_ASSIGN_OR_RETURN(const json map, ReadJson(path));
+      for (const auto& [key, value] : map.items()) config_[key] = value;
     }
     if (const std::string path = dir_ + "/added_tokens.json"; Exists(path)) {
-      absl::StatusOr<json> added = ReadJson(path);
-      if (!added.ok()) return added.status();
-      for (const auto& [content, id] : added->items()) {
+      IMAGEDDPO_ASSIGN_OR_RETURN(const json added, ReadJson(path));
+      for (const auto& [content, id] : added.items()) {
         if (!id.is_number_integer())
           return absl::InvalidArgumentError(absl::StrCat(path, ": ", content, ": not an id"));
         Declare({content, !IsNamed(content), id.get<int64_t>()});
       }
     }
     for (const json& value : tokenizer_json.value("added_tokens", json::array())) {
-      absl::StatusOr<Declared> token =
-          ParseDeclared(dir_ + "/tokenizer.json: added_tokens", value, /*special=*/false);
-      if (!token.ok()) return token.status();
-      Declare(*token);
+      IMAGEDDPO_ASSIGN_OR_RETURN(
+          Declared token,
+          ParseDeclared(dir_ + "/tokenizer.json: added_tokens", value, /*special=*/false));
+      Declare(token);
     }
     return absl::OkStatus();
   }
@@ -228,9 +219,9 @@ class SpecialTokenTable {
       const json tokens = config_.value(key, json());
       if (!tokens.is_array() && !tokens.is_object()) continue;
       for (const json& value : tokens) {
-        absl::StatusOr<Declared> token = ParseDeclared(Where(key), value, /*special=*/true);
-        if (!token.ok()) return token.status();
-        if (absl::Status added = Add(*token, out); !added.ok()) return added;
+        IMAGEDDPO_ASSIGN_OR_RETURN(Declared token,
+                                   ParseDeclared(Where(key), value, /*special=*/true));
+        IMAGEDDPO_RETURN_IF_ERROR(Add(token, out));
       }
     }
     return absl::OkStatus();
@@ -301,22 +292,19 @@ absl::Status ReadSettings(const std::string& path, const json& config, Tokenizer
 absl::StatusOr<TokenizerFiles> ReadTokenizerFiles(const std::string& tokenizer_dir) {
   TokenizerFiles out;
   const std::string config_path = tokenizer_dir + "/tokenizer_config.json";
-  absl::StatusOr<json> config = ReadJson(config_path);
-  if (!config.ok()) return config.status();
-  if (absl::Status status = ReadSettings(config_path, *config, out); !status.ok()) return status;
+  IMAGEDDPO_ASSIGN_OR_RETURN(json config, ReadJson(config_path));
+  IMAGEDDPO_RETURN_IF_ERROR(ReadSettings(config_path, config, out));
 
   const std::string whole_path = tokenizer_dir + "/tokenizer.json";
   json whole = json::object();
   if (Exists(whole_path)) {
-    absl::StatusOr<json> read = ReadJson(whole_path);
-    if (!read.ok()) return read.status();
-    whole = *std::move(read);
-    if (absl::Status status = ReadModel(whole_path, whole, out); !status.ok()) return status;
-  } else if (absl::Status status = ReadVocabAndMerges(tokenizer_dir, out); !status.ok()) {
-    return status;
+    IMAGEDDPO_ASSIGN_OR_RETURN(whole, ReadJson(whole_path));
+    IMAGEDDPO_RETURN_IF_ERROR(ReadModel(whole_path, whole, out));
+  } else {
+    IMAGEDDPO_RETURN_IF_ERROR(ReadVocabAndMerges(tokenizer_dir, out));
   }
-  SpecialTokenTable table(tokenizer_dir, *std::move(config));
-  if (absl::Status status = table.Read(whole, out); !status.ok()) return status;
+  SpecialTokenTable table(tokenizer_dir, std::move(config));
+  IMAGEDDPO_RETURN_IF_ERROR(table.Read(whole, out));
   return out;
 }
 

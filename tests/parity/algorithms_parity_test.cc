@@ -1,0 +1,212 @@
+// Holds the scheduler, guidance, tokenizer and the update's mathematics against recordings of
+// diffusers, transformers, TRL and torch (see record_algorithms.py).
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "common/diffusion/ddim.h"
+#include "common/diffusion/guidance.h"
+#include "common/diffusion/tokenizer.h"
+#include "common/io/safetensors.h"
+#include "tests/testing/temp_dir.h"
+#include "trainer/algo/adamw.h"
+#include "trainer/algo/advantages.h"
+#include "trainer/algo/loss.h"
+
+namespace imageddpo {
+namespace {
+
+constexpr char kFolder[] = "tests/data/parity/algorithms";
+
+nlohmann::json ReadJson(const std::string& name) {
+  std::ifstream file(std::string(kFolder) + "/" + name);
+  return nlohmann::json::parse(file);
+}
+
+class AlgorithmsParity : public testing::Test {
+ protected:
+  void SetUp() override {
+    auto file = SafetensorsFile::Open(std::string(kFolder) + "/reference.safetensors");
+    ASSERT_TRUE(file.ok()) << file.status();
+    reference_ = *file;
+  }
+
+  at::Tensor Get(const std::string& name) const {
+    absl::StatusOr<at::Tensor> tensor = reference_->Get(name);
+    EXPECT_TRUE(tensor.ok()) << tensor.status();
+    return tensor.ok() ? *tensor : at::zeros({1});
+  }
+
+  /// |found - expected| <= tolerance · max(1, |expected|), for every element that the reference
+  /// has. (At zero terminal SNR and eta 1 it takes the root of -1e-7, which is 0 but for rounding.)
+  void ExpectClose(const std::string& name, const at::Tensor& found, double tolerance) {
+    const at::Tensor expected = Get(name);
+    ASSERT_EQ(found.sizes(), expected.sizes()) << name;
+    EXPECT_TRUE(found.isfinite().all().item<bool>()) << name;
+    const at::Tensor known = expected.isfinite();
+    EXPECT_GE(known.to(at::kFloat).mean().item<double>(), 0.75) << name;
+    const at::Tensor error = (found - expected).abs() / expected.abs().clamp_min(1);
+    const double worst = at::where(known, error, at::zeros_like(error)).max().item().toDouble();
+    EXPECT_LE(worst, tolerance) << name;
+    worst_ = std::max(worst_, worst);
+  }
+
+  std::shared_ptr<const SafetensorsFile> reference_;
+  double worst_ = 0;
+};
+
+TEST_F(AlgorithmsParity, SchedulerSteps) {
+  const nlohmann::json facts = ReadJson("reference.json");
+  double worst_next = 0;
+  double worst_log_prob = 0;
+  double worst_gradient = 0;
+  ASSERT_EQ(facts["schedulers"].size(), 40u);
+  for (const auto& [name, fact] : facts["schedulers"].items()) {
+    const TempDir dir;
+    dir.Write("scheduler_config.json", fact["config"].dump());
+    const absl::StatusOr<DdimConfig> config = LoadDdimConfig(dir.path());
+    ASSERT_TRUE(config.ok()) << config.status();
+    const DdimScheduler scheduler(*config);
+    ExpectClose(name + ".alphas_cumprod", scheduler.alphas_cumprod(), 0);
+
+    const bool no_signal =
+        config->rescale_betas_zero_snr && config->prediction_type == PredictionType::kEpsilon;
+    for (const auto& [num_steps, timesteps] : fact["schedules"].items()) {
+      if (no_signal && timesteps[0] == 999) continue;  // Refused: see the unit tests.
+      const absl::StatusOr<Schedule> schedule = scheduler.MakeSchedule(std::stoi(num_steps), 1.0);
+      ASSERT_TRUE(schedule.ok()) << name << schedule.status();
+      EXPECT_EQ(nlohmann::json(schedule->timesteps), timesteps) << name << " " << num_steps;
+    }
+
+    const at::Tensor timesteps =
+        at::tensor(fact["timesteps"].get<std::vector<int64_t>>(), at::kLong);
+    const auto num_steps = fact["num_steps"].get<int64_t>();
+    ExpectClose(name + ".noised", scheduler.AddNoise(Get("sample"), Get("noise"), timesteps), 1e-6);
+    for (const char* eta : {"1.0", "0.5", "0.0"}) {
+      const std::string prefix = name + "." + eta;
+      const at::Tensor output = Get("model_output").clone().requires_grad_();
+      const auto sampled = scheduler.Step(output, timesteps, Get("sample"), num_steps,
+                                          std::stod(eta), Get("noise"), {});
+      worst_ = 0;
+      ExpectClose(prefix + ".next", sampled.prev_sample_BCHW, 2e-6);
+      worst_next = std::max(worst_next, worst_);
+      worst_ = 0;
+      ExpectClose(prefix + ".log_prob", sampled.log_prob_B.detach(), 1e-5);
+      worst_log_prob = std::max(worst_log_prob, worst_);
+      const auto replayed = scheduler.Step(output, timesteps, Get("sample"), num_steps,
+                                           std::stod(eta), {}, sampled.prev_sample_BCHW);
+      replayed.log_prob_B.sum().backward();
+      worst_ = 0;
+      ExpectClose(prefix + ".gradient", output.grad(), 1e-4);
+      worst_gradient = std::max(worst_gradient, worst_);
+    }
+  }
+  std::printf("    next %.1e, log-prob %.1e, gradient %.1e\n", worst_next, worst_log_prob,
+              worst_gradient);
+}
+
+TEST_F(AlgorithmsParity, ExecutedStepsFollowFromTheStrength) {
+  DdimConfig config;
+  config.num_train_timesteps = 1000;
+  const DdimScheduler scheduler(config);
+  const nlohmann::json facts = ReadJson("reference.json");
+  for (const auto& [num_steps, counts] : facts["executed_steps"].items()) {
+    for (size_t percent = 0; percent <= 100; ++percent) {
+      const absl::StatusOr<Schedule> schedule =
+          scheduler.MakeSchedule(std::stoi(num_steps), static_cast<double>(percent) / 100);
+      ASSERT_TRUE(schedule.ok());
+      EXPECT_EQ(schedule->timesteps.size(), counts[percent]) << num_steps << " " << percent;
+    }
+  }
+}
+
+TEST_F(AlgorithmsParity, Guidance) {
+  const at::Tensor outputs = at::cat({Get("guidance.negative"), Get("guidance.prompt")});
+  const Denoiser denoiser = [&](const at::Tensor&, const at::Tensor&, const at::Tensor&) {
+    return outputs;
+  };
+  const int64_t batch = outputs.size(0) / 2;
+  const auto predict = [&](double rescale) {
+    return PredictGuided(denoiser, at::zeros({batch, 4, 3, 3}), at::zeros({batch}, at::kLong),
+                         at::zeros({batch, 2, 2}), at::zeros({batch, 2, 2}),
+                         std::vector<bool>(static_cast<size_t>(batch)), {7.5, rescale});
+  };
+  ExpectClose("guidance.guided", predict(0.0), 1e-6);
+  ExpectClose("guidance.rescaled", predict(0.7), 1e-6);
+}
+
+TEST_F(AlgorithmsParity, Advantages) {
+  const at::Tensor rewards_EN = Get("advantages.rewards");
+  const at::Tensor ids_EN = Get("advantages.ids");
+  KeyedStatistics statistics({16, 16});
+  std::vector<at::Tensor> per_key;
+  std::vector<at::Tensor> global;
+  for (int64_t epoch = 0; epoch < rewards_EN.size(0); ++epoch) {
+    std::vector<double> rewards;
+    std::vector<std::string> keys;
+    for (int64_t i = 0; i < rewards_EN.size(1); ++i) {
+      rewards.push_back(rewards_EN[epoch][i].item<double>());
+      keys.push_back(std::to_string(ids_EN[epoch][i].item<int64_t>()));
+    }
+    per_key.push_back(at::tensor(statistics.Update(keys, rewards), at::kDouble));
+    global.push_back(at::tensor(GlobalAdvantages(rewards), at::kDouble));
+  }
+  ExpectClose("advantages.per_key", at::stack(per_key), 5e-6);
+  ExpectClose("advantages.global", at::stack(global), 5e-6);
+  std::printf("    max error %.1e\n", worst_);
+}
+
+TEST_F(AlgorithmsParity, Loss) {
+  const at::Tensor log_prob = Get("loss.new").clone().requires_grad_();
+  const PpoLossResult result =
+      PpoLoss(log_prob, Get("loss.old"), Get("loss.advantages"), {1e-4, 5.0});
+  result.loss.backward();
+  ExpectClose("loss.loss", result.loss.detach(), 1e-6);
+  ExpectClose("loss.gradient", log_prob.grad(), 1e-6);
+  ExpectClose("loss.clipfrac", result.clipfrac, 0);
+  const double kl = Get("loss.approx_kl").item<double>();
+  EXPECT_NEAR(result.approx_kl.item<double>(), kl, 1e-6 * kl);
+}
+
+TEST_F(AlgorithmsParity, ClippingAndAdamW) {
+  std::vector<at::Tensor> params;
+  for (int i = 0; i < 3; ++i) params.push_back(Get("adamw.before." + std::to_string(i)).clone());
+  AdamW optimizer({"0", "1", "2"}, params, {.learning_rate = 3e-3});
+  const at::Tensor norms = Get("adamw.norms");
+  for (int step = 0; step < 6; ++step) {
+    const auto name = [step](const char* what, int i) {
+      return "adamw." + std::string(what) + "." + std::to_string(step) + "." + std::to_string(i);
+    };
+    std::vector<at::Tensor> grads;
+    for (int i = 0; i < 3; ++i) grads.push_back(Get(name("grad", i)).clone());
+    const double norm = norms[step].item<double>();
+    EXPECT_NEAR(ClipGradNorm(grads, 1.0), norm, 1e-6 * norm);
+    optimizer.Step(grads);
+    for (int i = 0; i < 3; ++i) {
+      ExpectClose(name("clipped", i), grads[i], 1e-7);
+      ExpectClose(name("after", i), params[i], 1e-7);
+    }
+  }
+  std::printf("    max error %.1e\n", worst_);
+}
+
+TEST_F(AlgorithmsParity, Tokens) {
+  const nlohmann::json recorded = ReadJson("tokens.json");
+  for (const auto& [folder, tokens] : recorded["tokens"].items()) {
+    const auto tokenizer = ClipTokenizer::Load(std::string(kFolder) + "/tokenizers/" + folder);
+    ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+    ASSERT_GE(tokens.size(), 200u);
+    for (size_t i = 0; i < tokens.size(); ++i) {
+      const auto text = recorded["texts"][i].get<std::string>();
+      EXPECT_EQ(nlohmann::json((*tokenizer)->Encode(text)), tokens[i]) << folder << ": " << text;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace imageddpo
