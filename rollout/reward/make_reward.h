@@ -1,0 +1,16 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <memory>
+
+#include "absl/status/statusor.h"
+#include "rollout/reward/reward.h"
+
+namespace imageddpo {
+
+/// The reward that `config` describes, ready to score on `device`. INVALID_ARGUMENT names the
+/// setting, NOT_FOUND the missing model file.
+absl::StatusOr<std::unique_ptr<Reward>> MakeReward(const RewardConfig& config, at::Device device);
+
+}  // namespace imageddpo

@@ -1,0 +1,136 @@
+#include "rollout/data/metadata.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "tests/testing/temp_dir.h"
+
+namespace imageddpo {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+class MetadataTest : public ::testing::Test {
+ protected:
+  MetadataTest() {
+    for (const char* name : {"a.png", "b.png", "sub/c.png"}) dir_.Write(name, "x");
+  }
+
+  absl::StatusOr<std::vector<Example>> Parse(const std::string& text) const {
+    return ParseMetadata(text, "folder/metadata.jsonl", dir_.path(), {dir_.path()});
+  }
+  std::string ErrorOf(const std::string& text) const {
+    const auto examples = Parse(text);
+    if (examples.ok()) return "no error";
+    EXPECT_TRUE(absl::IsInvalidArgument(examples.status()));
+    return std::string(examples.status().message());
+  }
+
+  TempDir dir_;
+};
+
+TEST_F(MetadataTest, ReadsEveryKey) {
+  const auto examples = Parse(
+      R"({"file_name": "a.png", "text": "a shoe ä", "label": 7, "id": "x1", "split": "train", "n": [1]})"
+      "\n"
+      R"({"file_name": "sub/c.png"})");
+  ASSERT_TRUE(examples.ok()) << examples.status();
+  ASSERT_EQ(examples->size(), 2);
+  const Example& first = (*examples)[0];
+  EXPECT_EQ(first.id, "x1");
+  EXPECT_EQ(first.file_name, dir_ / "a.png");
+  EXPECT_EQ(first.text, "a shoe ä");
+  EXPECT_EQ(first.label, 7);
+  EXPECT_EQ(first.metadata, nlohmann::json::parse(R"({"split": "train", "n": [1]})"));
+  const Example& second = (*examples)[1];
+  EXPECT_EQ(second.id, "sub/c.png");
+  EXPECT_EQ(second.file_name, dir_ / "sub/c.png");
+  EXPECT_EQ(second.text, "");
+  EXPECT_EQ(second.label, std::nullopt);
+  EXPECT_EQ(second.metadata, nlohmann::json::object());
+}
+
+TEST_F(MetadataTest, NullMeansAbsentAndIdsMayBeIntegers) {
+  const auto examples = Parse(R"({"file_name": "a.png", "text": null, "label": null, "id": null})"
+                              "\n"
+                              R"({"file_name": "b.png", "id": 12})");
+  ASSERT_TRUE(examples.ok()) << examples.status();
+  EXPECT_EQ((*examples)[0].id, "a.png");
+  EXPECT_EQ((*examples)[0].label, std::nullopt);
+  EXPECT_EQ((*examples)[1].id, "12");
+}
+
+TEST_F(MetadataTest, TakesByteOrderMarkWindowsLinesAndBlankLines) {
+  const auto examples =
+      Parse("\xef\xbb\xbf{\"file_name\": \"a.png\"}\r\n\r\n  \n{\"file_name\": \"b.png\"}\r\n");
+  ASSERT_TRUE(examples.ok()) << examples.status();
+  EXPECT_EQ(examples->size(), 2);
+}
+
+TEST_F(MetadataTest, NothingGivesNothing) {
+  EXPECT_TRUE(Parse("")->empty());
+  EXPECT_TRUE(Parse("\n\n")->empty());
+}
+
+TEST_F(MetadataTest, ErrorsNameFileAndLine) {
+  const std::string good = "{\"file_name\": \"a.png\"}\n";
+  const auto error_of_line_2 = [&](const std::string& line) { return ErrorOf(good + line); };
+  const std::string place = "folder/metadata.jsonl:2: ";
+  EXPECT_THAT(error_of_line_2("{\"file_name\": "), AllOf(HasSubstr(place), HasSubstr("not JSON")));
+  EXPECT_THAT(error_of_line_2("{\"file_name\": \"\xff\"}"), HasSubstr("not JSON"));
+  EXPECT_THAT(error_of_line_2("[1, 2]"), AllOf(HasSubstr(place), HasSubstr("not a JSON object")));
+  EXPECT_THAT(error_of_line_2("{}"),
+              AllOf(HasSubstr(place), HasSubstr("\"file_name\" is missing")));
+  EXPECT_THAT(error_of_line_2(R"({"file_name": 3})"), HasSubstr("must be a string"));
+  EXPECT_THAT(error_of_line_2(R"({"file_name": "none.png"})"),
+              AllOf(HasSubstr(place), HasSubstr(dir_ / "none.png"), HasSubstr("No such file")));
+  EXPECT_THAT(error_of_line_2(R"({"file_name": "sub"})"), HasSubstr("is not a file"));
+  EXPECT_THAT(error_of_line_2(R"({"file_name": "b.png", "text": ["x"]})"),
+              AllOf(HasSubstr(place), HasSubstr("\"text\" is [\"x\"]")));
+}
+
+TEST_F(MetadataTest, RefusesBadLabelsAndIds) {
+  for (const char* label : {"\"7\"", "7.0", "true", "18446744073709551615", "[7]"}) {
+    EXPECT_THAT(ErrorOf(std::string(R"({"file_name": "a.png", "label": )") + label + "}"),
+                AllOf(HasSubstr(":1: \"label\""), HasSubstr("must be an integer")))
+        << label;
+  }
+  for (const char* id : {"\"\"", "1.5", "{}"}) {
+    EXPECT_THAT(ErrorOf(std::string(R"({"file_name": "a.png", "id": )") + id + "}"),
+                HasSubstr("\"id\""))
+        << id;
+  }
+}
+
+TEST_F(MetadataTest, RefusesAnIdGivenTwice) {
+  EXPECT_THAT(ErrorOf("{\"file_name\": \"a.png\"}\n{\"file_name\": \"b.png\"}\n\n"
+                      "{\"file_name\": \"a.png\"}"),
+              AllOf(HasSubstr(":4: "), HasSubstr("'a.png'"), HasSubstr("line 1")));
+  // The same image under two ids is two examples.
+  EXPECT_EQ(Parse("{\"file_name\": \"a.png\", \"id\": \"1\"}\n{\"file_name\": \"a.png\"}")->size(),
+            2);
+}
+
+TEST_F(MetadataTest, RefusesFilesOutsideTheFolder) {
+  const TempDir outside;
+  outside.Write("secret.png", "x");
+  std::filesystem::create_symlink(outside / "secret.png", dir_ / "link.png");
+  for (const std::string& name : {outside / "secret.png", std::string("../x.png"),
+                                  std::string("link.png"), std::string("/etc/passwd")}) {
+    EXPECT_THAT(ErrorOf(R"({"file_name": ")" + name + "\"}"),
+                AllOf(HasSubstr(":1: "), HasSubstr("allowed")))
+        << name;
+  }
+  const std::string line = R"({"file_name": "link.png"})";
+  const auto examples = ParseMetadata(line, "m", dir_.path(), {dir_.path(), outside.path()});
+  ASSERT_TRUE(examples.ok()) << examples.status();
+  EXPECT_EQ((*examples)[0].file_name, outside / "secret.png");
+}
+
+}  // namespace
+}  // namespace imageddpo
