@@ -2,6 +2,7 @@
 
   record_models.py stored DIR            the cases kept in tests/data/parity/models (deterministic)
   record_models.py fresh DIR --seed N    the same shapes with other weights and inputs
+  record_models.py plain DIR --seed N    models only, as diffusers writes and reads them
   record_models.py folder MODEL DIR      one case around an existing diffusers folder, which is linked, not copied
 
 A case is a diffusers folder (unet/, vae/, text_encoder/), a LoRA as diffusers saves it (lora/), and
@@ -183,12 +184,16 @@ def record(unet, vae, text, size, lora, folder):
     save_file({k: v.detach().contiguous() for k, v in x.items()}, f"{folder}/reference.safetensors")
 
 
-def record_cases(root, seed):
+def record_cases(root, seed, plain=False):
     for i, (name, case) in enumerate(CASES.items()):
         torch.manual_seed(seed * 1000 + i)
         folder = f"{root}/{name}"
         shutil.rmtree(folder, ignore_errors=True)
         models = build(case)
+        if plain:
+            for part, model in zip(("unet", "vae", "text_encoder"), models):
+                model.save_pretrained(f"{folder}/{part}")
+            continue
         save_models(*models, case["spelling"], folder)
         record(*models, case["size"], case["lora"], folder)
 
@@ -211,9 +216,10 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("stored").add_argument("dir")
-    fresh = commands.add_parser("fresh")
-    fresh.add_argument("dir")
-    fresh.add_argument("--seed", type=int, default=1)
+    for name in ("fresh", "plain"):
+        command = commands.add_parser(name)
+        command.add_argument("dir")
+        command.add_argument("--seed", type=int, default=1)
     folder = commands.add_parser("folder")
     folder.add_argument("model")
     folder.add_argument("dir")
@@ -221,4 +227,4 @@ if __name__ == "__main__":
     if args.command == "folder":
         record_folder(args.model, args.dir)
     else:
-        record_cases(args.dir, 0 if args.command == "stored" else args.seed)
+        record_cases(args.dir, 0 if args.command == "stored" else args.seed, plain=args.command == "plain")
