@@ -11,6 +11,6 @@ demo: build ; @deploy/demo/run.sh
 test: build ; @ctest --test-dir $(BUILD) -j 2 --output-on-failure --no-tests=error
 bench: build ; @cmake --build $(BUILD) -j $(JOBS) --target bench
 soak: build ; @tests/soak/run.sh
-format: ; @deploy/setup.sh --ci && git ls-files -co --exclude-standard '*.h' '*.cc' | xargs clang-format -i
+format: ; @deploy/setup.sh --ci && find common rollout trainer deploy tests -name '*.h' -o -name '*.cc' | xargs clang-format -i
 lint: ; @.ci/lint
 clean: ; @rm -rf build build-cuda build-mpi3 out
