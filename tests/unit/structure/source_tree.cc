@@ -111,8 +111,9 @@ SourceTree ReadSourceTree(const std::filesystem::path& root) {
   SourceTree tree;
   for (const char* const folder : kRoots) {
     for (const auto& entry : std::filesystem::recursive_directory_iterator(root / folder)) {
-      const std::string extension = entry.path().extension();
-      if (!entry.is_regular_file() || (extension != ".h" && extension != ".cc")) {
+      const std::string name = entry.path().filename();
+      if (!entry.is_regular_file() || !(absl::EndsWith(name, ".h") || absl::EndsWith(name, ".cc") ||
+                                        absl::EndsWith(name, ".h.in"))) {
         continue;
       }
       std::ifstream file(entry.path());
@@ -145,7 +146,7 @@ std::vector<std::string> LayerViolations(const SourceTree& tree) {
         }
         continue;
       }
-      if (!tree.contains(include.path)) {
+      if (!tree.contains(include.path) && !tree.contains(include.path + ".in")) {
         violations.push_back(absl::StrCat(path, " includes ", include.path, ", which is no file"));
       }
       const bool same_half = !HalfOf(from).empty() && HalfOf(from) == HalfOf(to);

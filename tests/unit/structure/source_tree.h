@@ -10,7 +10,8 @@ namespace imageddpo {
 /// The project's own C++ files: path from the repository's root to text.
 using SourceTree = std::map<std::string, std::string>;
 
-/// Reads every .h and .cc below common, rollout, trainer, deploy and tests of `root`.
+/// Reads every .h, .h.in (CMake makes a header of it) and .cc below common, rollout, trainer,
+/// deploy and tests of `root`.
 SourceTree ReadSourceTree(const std::filesystem::path& root);
 
 /// Includes that go against the layers
