@@ -2,13 +2,14 @@
 BUILD ?= build
 JOBS ?= $(shell nproc)
 .DEFAULT_GOAL := build
-.PHONY: setup build build-cuda demo test bench soak format lint clean
+.PHONY: setup build build-cuda build-tests demo test bench soak format lint clean
 
 setup: ; @deploy/setup.sh
-build: setup ; @cmake --preset default -B $(BUILD) --log-level=NOTICE && cmake --build $(BUILD) -j $(JOBS)
-build-cuda: ; @deploy/setup.sh --cuda && cmake --preset cuda --log-level=NOTICE && cmake --build build-cuda -j $(JOBS)
+build: setup ; @cmake --preset default -B $(BUILD) --log-level=NOTICE && cmake --build $(BUILD) -j $(JOBS) --target programs
+build-cuda: ; @deploy/setup.sh --cuda && cmake --preset cuda --log-level=NOTICE && cmake --build build-cuda -j $(JOBS) --target programs
+build-tests: build ; @cmake --build $(BUILD) -j $(JOBS)
 demo: build ; @deploy/demo/run.sh
-test: build ; @ctest --test-dir $(BUILD) -j 2 --output-on-failure --no-tests=error
+test: build-tests ; @ctest --test-dir $(BUILD) -j 2 --output-on-failure --no-tests=error
 bench: build ; @cmake --build $(BUILD) -j $(JOBS) --target bench
 soak: build ; @tests/soak/run.sh
 format: ; @deploy/setup.sh --ci && find common rollout trainer deploy tests -name '*.h' -o -name '*.cc' | xargs clang-format -i

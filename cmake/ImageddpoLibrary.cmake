@@ -3,7 +3,7 @@
 #   imageddpo_library(NAME common_io SOURCES a.cc b.cc DEPS common_base deps::jpeg)
 #     A static library; DEPS are public, so that whoever links it gets their headers too.
 #   imageddpo_program(NAME imageddpo SOURCES main.cc DEPS ...)
-#     build/bin/imageddpo.
+#     build/bin/imageddpo; part of the target "programs", which is what `make build` builds.
 #   imageddpo_test(NAME unit_io_safetensors LABEL unit SOURCES safetensors_test.cc DEPS common_io
 #                  [RANKS n] [MAIN] [TIMEOUT seconds])
 #     A GoogleTest program in build/tests, run by ctest from the source root. RANKS starts it with
@@ -14,6 +14,7 @@
 # Labels: unit, parity, dist, service, e2e. Tests see IMAGEDDPO_BIN_DIR, IMAGEDDPO_SOURCE_DIR and
 # IMAGEDDPO_MPIRUN in their environment.
 
+add_custom_target(programs)
 set(imageddpo_labels unit parity dist service e2e)
 
 function(imageddpo_check_arguments kind)
@@ -57,6 +58,7 @@ function(imageddpo_program)
   imageddpo_check_arguments(imageddpo_program NAME SOURCES)
   add_executable(${arg_NAME} ${arg_SOURCES})
   imageddpo_executable(${arg_NAME})
+  add_dependencies(programs ${arg_NAME})
 endfunction()
 
 function(imageddpo_register_test name label timeout_s processors)
