@@ -14,4 +14,4 @@ bench: build ; @cmake --build $(BUILD) -j $(JOBS) --target bench
 soak: build ; @tests/soak/run.sh
 format: ; @deploy/setup.sh --ci && find common rollout trainer deploy tests -name '*.h' -o -name '*.cc' | xargs clang-format -i
 lint: ; @.ci/lint
-clean: ; @rm -rf build build-cuda build-mpi3 out
+clean: ; @rm -rf build build-cuda build-mpi3
