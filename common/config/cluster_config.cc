@@ -1,5 +1,7 @@
 #include "common/config/cluster_config.h"
 
+#include <arpa/inet.h>
+
 #include <cmath>
 #include <filesystem>
 #include <fstream>
@@ -124,7 +126,9 @@ void ReadSection(const YAML::Node& node, const std::string& name,
 }
 
 bool IsLoopback(const std::string& address) {
-  return address == "localhost" || address == "::1" || absl::StartsWith(address, "127.");
+  if (address == "localhost" || address == "::1") return true;
+  in_addr ipv4;  // A host's name may begin with "127." too.
+  return absl::StartsWith(address, "127.") && inet_pton(AF_INET, address.c_str(), &ipv4) == 1;
 }
 
 // Without a slash at the end.

@@ -140,6 +140,8 @@ TEST_F(ClusterConfigTest, RefusesWhatCannotWork) {
               HasSubstr("`grpc.address` is `0.0.0.0`; it must be 127.0.0.1, ::1 or localhost"));
   EXPECT_THAT(refusal([](auto* c) { c->http.address = "10.0.0.3"; }), HasSubstr("`http.address`"));
   EXPECT_THAT(refusal([](auto* c) { c->http.address = ""; }), HasSubstr("`http.address`"));
+  EXPECT_THAT(refusal([](auto* c) { c->http.address = "127.example.org"; }),
+              HasSubstr("`http.address`"));
   EXPECT_THAT(refusal([](auto* c) { c->grpc.port = 70000; }), HasSubstr("`grpc.port` is 70000"));
   EXPECT_THAT(refusal([](auto* c) { c->http.port = c->grpc.port; }), HasSubstr("`http.port`"));
   EXPECT_THAT(refusal([](auto* c) { c->pool.min_ranks = -1; }), HasSubstr("`pool.min_ranks`"));

@@ -1,0 +1,66 @@
+// imageddpo: the client of the trainer service.
+
+#include <CLI/CLI.hpp>
+#include <cstdlib>
+#include <exception>
+#include <iostream>
+
+#include "common/base/stop_flag.h"
+#include "deploy/imageddpo/commands.h"
+#include "deploy/imageddpo/version.h"
+
+namespace imageddpo {
+namespace {
+
+constexpr char kFooter[] =
+    "\nThe service is looked for at --address, else where --service-file says, else at\n"
+    "$IMAGEDDPO_ADDRESS, else at 127.0.0.1:50051.\n"
+    "\nExit codes: 0 done; 1 a watched job failed or was cancelled; 2 wrong arguments or job "
+    "file;\n"
+    "3 no such job; 4 no service answers; 130 interrupted. See docs/errors.md.\n"
+    "\nExample: imageddpo submit deploy/jobs/sd15-compressibility.yaml --watch";
+
+int Main(int argc, char** argv) {
+  const StopFlag stop;
+  Program program;
+  const char* environment = std::getenv(kAddressVariable);
+  program.environment = environment == nullptr ? "" : environment;
+  program.is_interrupted = [&stop] { return stop.Requested(); };
+
+  CLI::App app("Trains img2img diffusion models with DDPO, on a service: imageddpod.", "imageddpo");
+  app.set_version_flag("--version", std::string("imageddpo ") + kVersion);
+  app.require_subcommand(1);
+  app.fallthrough();  // --address may stand behind the sub-command too.
+  app.footer(kFooter);
+  app.add_option("--address", program.address.address, "Where the service listens")
+      ->type_name("HOST:PORT");
+  app.add_option("--service-file", program.address.service_file,
+                 "<data_dir>/service.json of the service")
+      ->type_name("FILE")
+      ->excludes("--address");
+  AddSubmitCommand(app, program);
+  AddListCommand(app, program);
+  AddGetCommand(app, program);
+  AddWatchCommand(app, program);
+  AddCancelCommand(app, program);
+  AddValidateCommand(app, program);
+  AddImportTrlCommand(app, program);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : static_cast<int>(ExitCode::kUsage);
+  }
+  return static_cast<int>(program.action());
+}
+
+}  // namespace
+}  // namespace imageddpo
+
+int main(int argc, char** argv) {
+  try {
+    return imageddpo::Main(argc, argv);
+  } catch (const std::exception& error) {
+    std::cerr << "imageddpo: " << error.what() << std::endl;
+    return static_cast<int>(imageddpo::ExitCode::kJobFailed);
+  }
+}

@@ -1,0 +1,158 @@
+#pragma once
+
+#include <grpcpp/server.h>
+#include <grpcpp/server_builder.h>
+
+#include <chrono>
+#include <map>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
+#include "imageddpo/v1/service.grpc.pb.h"
+
+namespace imageddpo {
+
+/// A trainer service that plays back what a test has written, and notes what it is asked. Stop()
+/// and Start() are a restart on the same port.
+class FakeService : public v1::TrainerService::Service {
+ public:
+  FakeService() { Start(); }
+  ~FakeService() override { Stop(); }
+
+  void Start() {
+    {
+      absl::MutexLock lock(&mutex_);
+      is_stopping_ = false;
+    }
+    grpc::ServerBuilder builder;
+    builder.AddListeningPort("127.0.0.1:" + std::to_string(port_),
+                             grpc::InsecureServerCredentials(), &port_);
+    builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+    builder.RegisterService(this);
+    server_ = builder.BuildAndStart();
+    if (server_ == nullptr) throw std::runtime_error("the fake service does not start");
+  }
+
+  void Stop() {
+    if (server_ == nullptr) return;
+    {
+      absl::MutexLock lock(&mutex_);
+      is_stopping_ = true;
+    }
+    server_->Shutdown(std::chrono::system_clock::now());
+    server_->Wait();
+    server_ = nullptr;
+  }
+
+  /// The next Start() listens elsewhere.
+  void ForgetPort() { port_ = 0; }
+  std::string address() const { return "127.0.0.1:" + std::to_string(port_); }
+
+  void SetJob(const v1::Job& job) {
+    absl::MutexLock lock(&mutex_);
+    jobs_[job.id()] = job;
+  }
+  /// Numbers the event and shows it to those who watch.
+  void AddEvent(v1::JobEvent event) {
+    absl::MutexLock lock(&mutex_);
+    event.set_number(static_cast<int64_t>(events_.size()) + 1);
+    events_.push_back(std::move(event));
+  }
+  std::vector<v1::SubmitJobRequest> submitted() const {
+    absl::MutexLock lock(&mutex_);
+    return submitted_;
+  }
+  std::vector<int64_t> watched_from() const {
+    absl::MutexLock lock(&mutex_);
+    return watched_from_;
+  }
+  int cancel_count() const {
+    absl::MutexLock lock(&mutex_);
+    return cancel_count_;
+  }
+
+ private:
+  grpc::Status Find(const std::string& id, v1::Job* job) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    const auto it = jobs_.find(id);
+    if (it == jobs_.end())
+      return {grpc::StatusCode::NOT_FOUND, "no job " + id + "; see `imageddpo list`"};
+    *job = it->second;
+    return grpc::Status::OK;
+  }
+
+  grpc::Status SubmitJob(grpc::ServerContext*, const v1::SubmitJobRequest* request,
+                         v1::Job* job) override {
+    absl::MutexLock lock(&mutex_);
+    submitted_.push_back(*request);
+    if (request->job().model().path() == "/outside") {
+      return {grpc::StatusCode::INVALID_ARGUMENT, "`model.path`: /outside does not exist"};
+    }
+    return Find("job-000001", job);
+  }
+  grpc::Status GetJob(grpc::ServerContext*, const v1::GetJobRequest* request,
+                      v1::Job* job) override {
+    absl::MutexLock lock(&mutex_);
+    return Find(request->id(), job);
+  }
+  grpc::Status CancelJob(grpc::ServerContext*, const v1::CancelJobRequest* request,
+                         v1::Job* job) override {
+    absl::MutexLock lock(&mutex_);
+    ++cancel_count_;
+    const grpc::Status status = Find(request->id(), job);
+    if (status.ok() && job->state() == v1::SUCCEEDED) {
+      return {grpc::StatusCode::FAILED_PRECONDITION, "job-000001 has already SUCCEEDED"};
+    }
+    job->set_state(v1::CANCELLING);
+    return status;
+  }
+  grpc::Status ListJobs(grpc::ServerContext*, const v1::ListJobsRequest* request,
+                        v1::ListJobsResponse* response) override {
+    absl::MutexLock lock(&mutex_);
+    auto it = request->page_token().empty() ? jobs_.begin() : jobs_.find(request->page_token());
+    for (; it != jobs_.end() && response->jobs_size() < std::min(3, request->page_size()); ++it) {
+      *response->add_jobs() = it->second;
+    }
+    if (it != jobs_.end()) response->set_next_page_token(it->first);
+    return grpc::Status::OK;
+  }
+  grpc::Status WatchJob(grpc::ServerContext* context, const v1::WatchJobRequest* request,
+                        grpc::ServerWriter<v1::JobEvent>* writer) override {
+    auto next = static_cast<size_t>(request->from_event());
+    {
+      absl::MutexLock lock(&mutex_);
+      watched_from_.push_back(request->from_event());
+    }
+    while (!context->IsCancelled()) {
+      v1::JobEvent event;
+      {
+        absl::MutexLock lock(&mutex_);
+        if (is_stopping_) return {grpc::StatusCode::UNAVAILABLE, "the service is ending"};
+        if (next <= events_.size()) event = events_[next - 1];
+      }
+      if (event.number() == 0) {
+        absl::SleepFor(absl::Milliseconds(10));
+        continue;
+      }
+      writer->Write(event);
+      ++next;
+      if (event.has_state() && event.state().state() >= v1::SUCCEEDED) return grpc::Status::OK;
+    }
+    return grpc::Status::CANCELLED;
+  }
+
+  int port_ = 0;
+  std::unique_ptr<grpc::Server> server_;
+  mutable absl::Mutex mutex_;
+  bool is_stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  std::map<std::string, v1::Job> jobs_ ABSL_GUARDED_BY(mutex_);
+  std::vector<v1::JobEvent> events_ ABSL_GUARDED_BY(mutex_);
+  std::vector<v1::SubmitJobRequest> submitted_ ABSL_GUARDED_BY(mutex_);
+  std::vector<int64_t> watched_from_ ABSL_GUARDED_BY(mutex_);
+  int cancel_count_ ABSL_GUARDED_BY(mutex_) = 0;
+};
+
+}  // namespace imageddpo

@@ -1,0 +1,88 @@
+#pragma once
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <string>
+#include <thread>
+#include <vector>
+
+namespace imageddpo {
+
+/// One run of build/bin/imageddpo, with its output in files. No terminal.
+class ClientProgram {
+ public:
+  ClientProgram(const std::string& folder, const std::vector<std::string>& arguments,
+                const std::string& environment = "")
+      : out_file_(folder + "/stdout"), err_file_(folder + "/stderr") {
+    const std::string program = std::string(std::getenv("IMAGEDDPO_BIN_DIR")) + "/imageddpo";
+    pid_ = fork();
+    if (pid_ != 0) return;
+    if (environment.empty()) {
+      unsetenv("IMAGEDDPO_ADDRESS");
+    } else {
+      setenv("IMAGEDDPO_ADDRESS", environment.c_str(), 1);
+    }
+    setenv("http_proxy", "http://127.0.0.1:1", 1);  // Must not matter.
+    dup2(open(out_file_.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644), STDOUT_FILENO);
+    dup2(open(err_file_.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644), STDERR_FILENO);
+    std::vector<char*> argv = {const_cast<char*>(program.c_str())};
+    for (const std::string& argument : arguments)
+      argv.push_back(const_cast<char*>(argument.c_str()));
+    argv.push_back(nullptr);
+    execv(program.c_str(), argv.data());
+    _exit(99);
+  }
+  ~ClientProgram() {
+    if (pid_ <= 0) return;
+    kill(pid_, SIGKILL);
+    waitpid(pid_, nullptr, 0);
+  }
+  ClientProgram(const ClientProgram&) = delete;
+  ClientProgram& operator=(const ClientProgram&) = delete;
+
+  void Signal(int number) const { kill(pid_, number); }
+
+  /// Its exit code; -1 where it was killed or has not ended after 30 s.
+  int Wait() {
+    for (int i = 0; i < 3000; ++i) {
+      int status = 0;
+      if (waitpid(pid_, &status, WNOHANG) == pid_) {
+        pid_ = -1;
+        return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+      }
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    return -1;
+  }
+
+  std::string out() const { return Read(out_file_); }
+  std::string err() const { return Read(err_file_); }
+
+  /// Waits until standard output holds the text; false after 30 s.
+  bool Shows(const std::string& text) const {
+    for (int i = 0; i < 3000; ++i) {
+      if (out().find(text) != std::string::npos) return true;
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    return false;
+  }
+
+ private:
+  static std::string Read(const std::string& file) {
+    std::ifstream stream(file);
+    return {std::istreambuf_iterator<char>(stream), std::istreambuf_iterator<char>()};
+  }
+
+  const std::string out_file_, err_file_;
+  pid_t pid_ = -1;
+};
+
+}  // namespace imageddpo

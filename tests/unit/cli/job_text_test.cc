@@ -1,0 +1,181 @@
+#include "deploy/imageddpo/job_text.h"
+
+#include <gmock/gmock.h>
+#include <google/protobuf/util/json_util.h>
+#include <google/protobuf/util/message_differencer.h>
+#include <gtest/gtest.h>
+
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "common/config/job_config.h"
+#include "deploy/imageddpo/exit_codes.h"
+#include "deploy/imageddpo/job_file.h"
+#include "deploy/imageddpo/service_address.h"
+
+namespace imageddpo {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
+using ::testing::StartsWith;
+
+v1::Job Running() {
+  v1::Job job;
+  job.set_id("job-000001");
+  *job.mutable_spec() = *ParseJobYaml(
+      "name: deblur\nseed: 18446744073709551615\nmodel: {path: m}\ndata: {path: d}\n"
+      "rewards: [{type: jpeg, measure: compressibility}]\nnum_epochs: 80",
+      "job.yaml");
+  job.set_state(v1::RUNNING);
+  job.mutable_create_time()->set_seconds(1769847330);
+  job.mutable_start_time()->set_seconds(1769847331);
+  job.set_topology("rollout 1, trainer 1");
+  job.set_output_dir("/data/jobs/job-000001");
+  v1::JobProgress& progress = *job.mutable_progress();
+  progress.set_epoch(12);
+  progress.set_num_epochs(80);
+  progress.set_samples_seen(1536);
+  progress.set_reward_mean(1.5342);
+  progress.set_reward_std(0.8123);
+  progress.set_images_per_second(38.14);
+  progress.set_seconds_left(192);
+  progress.set_stage("sampling");
+  return job;
+}
+
+TEST(JobToJson, HasNumbersAndTheSchemasNames) {
+  const nlohmann::json json = nlohmann::json::parse(JobToJson(Running()));
+  EXPECT_EQ(json["state"], "RUNNING");
+  EXPECT_EQ(json["progress"]["epoch"], 12);
+  EXPECT_EQ(json["progress"]["samples_seen"], 1536);
+  EXPECT_EQ(json["resume_count"], 0);
+  EXPECT_EQ(json["spec"]["seed"], 18446744073709551615ULL);
+  EXPECT_EQ(json["spec"]["rewards"][0]["measure"], "compressibility");
+  EXPECT_EQ(json["lora_path"], "");
+  EXPECT_TRUE(json["progress"]["epoch_samples"].is_number_integer());
+}
+
+TEST(JobToJson, IsReadByProtobuf) {
+  v1::Job job = Running();
+  FillDefaults(job.mutable_spec());
+  v1::Job again;
+  ASSERT_TRUE(google::protobuf::util::JsonStringToMessage(JobToJson(job), &again).ok());
+  EXPECT_TRUE(google::protobuf::util::MessageDifferencer::Equals(job, again));
+}
+
+TEST(JobToJson, AListIsOneObject) {
+  EXPECT_EQ(nlohmann::json::parse(JobsToJson({Running(), Running()}))["jobs"].size(), 2U);
+  EXPECT_EQ(nlohmann::json::parse(JobsToJson({}))["jobs"], nlohmann::json::array());
+}
+
+TEST(JobTable, HasALinePerJob) {
+  v1::Job queued;
+  queued.set_id("job-000002");
+  queued.mutable_spec()->set_name("a name \x1b with an escape");
+  queued.mutable_spec()->set_num_epochs(3);
+  queued.set_state(v1::QUEUED);
+  EXPECT_EQ(JobTable({queued, Running()}),
+            "ID          NAME                     STATE    EPOCH  REWARD  IMAGES/S   LEFT  RESUMED"
+            "  CREATED (UTC)\n"
+            "job-000002  a name ? with an escape  QUEUED     0/3       -         -      -        0"
+            "  -\n"
+            "job-000001  deblur                   RUNNING  12/80    1.53      38.1  3m12s        0"
+            "  2026-01-31 08:15:30\n");
+  EXPECT_THAT(JobTable({}), StartsWith("No jobs yet."));
+}
+
+TEST(JobDetails, SaysWhatIsKnown) {
+  v1::Job job = Running();
+  EXPECT_THAT(JobDetails(job), HasSubstr("epochs       12/80, sampling\n"));
+  EXPECT_THAT(JobDetails(job), HasSubstr("reward       1.534 ± 0.812\n"));
+  EXPECT_THAT(JobDetails(job), Not(HasSubstr("resumed")));
+  EXPECT_THAT(JobDetails(job), Not(HasSubstr("ended")));
+  job.set_state(v1::FAILED);
+  job.set_state_reason("rank 2: killed by signal 9");
+  job.set_resume_count(2);
+  job.set_resumed_from_epoch(10);
+  job.mutable_end_time()->set_seconds(1769847331 + 192);
+  job.add_warnings("something");
+  const std::string details = JobDetails(job);
+  EXPECT_THAT(details, HasSubstr("state        FAILED: rank 2: killed by signal 9\n"));
+  EXPECT_THAT(details, HasSubstr("resumed      2×, the last time from epoch 10\n"));
+  EXPECT_THAT(details, HasSubstr("after 3m12s\n"));
+  EXPECT_THAT(details, HasSubstr("warning      something\n"));
+}
+
+TEST(JobAsFile, CanBeSubmittedAgain) {
+  const auto again = ParseJobYaml(JobAsFile(Running()), "again.yaml");
+  ASSERT_TRUE(again.ok()) << again.status();
+  EXPECT_TRUE(google::protobuf::util::MessageDifferencer::Equals(Running().spec(), *again));
+}
+
+class JobFileTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    std::string pattern = (std::filesystem::temp_directory_path() / "job-file-XXXXXX").string();
+    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
+    folder_ = pattern;
+  }
+  void TearDown() override { std::filesystem::remove_all(folder_); }
+  std::string Write(const std::string& name, const std::string& text) {
+    std::ofstream(folder_ + "/" + name) << text;
+    return folder_ + "/" + name;
+  }
+  std::string folder_;
+  const std::string body_ =
+      "model: {path: m}\ndata: {path: d}\nrewards: [{type: jpeg, measure: compressibility}]\n";
+};
+
+TEST_F(JobFileTest, TakesItsNameFromTheFileAndSettingsFromTheCommandLine) {
+  const auto job = LoadJobFile(Write("my job (2).yaml", body_), {"sample.num_steps=7", "seed=3"});
+  ASSERT_TRUE(job.ok()) << job.status();
+  EXPECT_EQ(job->name(), "my-job--2-");
+  EXPECT_EQ(job->sample().num_steps(), 7);
+  EXPECT_EQ(job->seed(), 3U);
+  EXPECT_FALSE(job->has_num_epochs()) << "defaults are the service's";
+  EXPECT_EQ(LoadJobFile(Write("a.yaml", body_ + "name: other"), {})->name(), "other");
+}
+
+TEST_F(JobFileTest, NamesTheFileInEveryError) {
+  const auto refusal = [](const std::string& file, const std::vector<std::string>& settings = {}) {
+    const auto job = LoadJobFile(file, settings);
+    EXPECT_EQ(ExitCodeOf(job.status()), ExitCode::kUsage) << file;
+    return std::string(job.status().message());
+  };
+  EXPECT_EQ(refusal(folder_ + "/none.yaml"), folder_ + "/none.yaml does not exist");
+  EXPECT_THAT(refusal(folder_), HasSubstr("is a folder"));
+  const std::string file = Write("a.yaml", body_ + "num_epochs: 0\ntrain: {batch_size: 0}\n");
+  EXPECT_EQ(refusal(file),
+            file +
+                " cannot run:\n"
+                "  `num_epochs` is 0; it must be a whole number from 1 to 100000000\n"
+                "  `train.batch_size` is 0; it must be from 1 to 1048576");
+  EXPECT_THAT(refusal(Write("b.yaml", "smaple: {}")),
+              HasSubstr("b.yaml:1); did you mean `sample`?"));
+  EXPECT_THAT(refusal(Write("c.yaml", body_), {"seeed=1"}),
+              HasSubstr("--set: unknown setting `seeed`"));
+}
+
+TEST_F(JobFileTest, AddressComesFromWhereItIsSaid) {
+  EXPECT_EQ(*ResolveAddress({}, ""), "127.0.0.1:50051");
+  EXPECT_EQ(*ResolveAddress({}, "host:1"), "host:1");
+  EXPECT_EQ(*ResolveAddress({"a:2", ""}, "host:1"), "a:2");
+  EXPECT_EQ(*ResolveAddress({"[::1]:2", ""}, ""), "[::1]:2");
+  const std::string file =
+      Write("service.json",
+            R"({"grpc_address": "127.0.0.1:4", "http_address": "x", "version": "1", "pid": 2})");
+  EXPECT_EQ(*ResolveAddress({"", file}, "host:1"), "127.0.0.1:4");
+  for (const char* bad : {"a", "a:", ":1", "a:0", "a:65536", "http://a:1", "a b:1", "a:b"}) {
+    EXPECT_EQ(ExitCodeOf(ResolveAddress({bad, ""}, "").status()), ExitCode::kUsage) << bad;
+    EXPECT_EQ(ExitCodeOf(ResolveAddress({}, bad).status()), ExitCode::kUsage) << bad;
+  }
+  EXPECT_EQ(ExitCodeOf(ResolveAddress({"", folder_ + "/none"}, "").status()),
+            ExitCode::kUnreachable);
+  EXPECT_EQ(ExitCodeOf(ResolveAddress({"", Write("x", "{")}, "").status()), ExitCode::kUsage);
+}
+
+}  // namespace
+}  // namespace imageddpo
