@@ -1,0 +1,31 @@
+#include "common/diffusion/policy.h"
+
+namespace imageddpo {
+
+DdimScheduler::StepResult Policy::Sample(const at::Tensor& latents_BCHW,
+                                         const at::Tensor& timesteps_B,
+                                         const Conditioning& conditioning,
+                                         const at::Tensor& noise_BCHW) const {
+  return Step(latents_BCHW, timesteps_B, conditioning, noise_BCHW, {});
+}
+
+DdimScheduler::StepResult Policy::Replay(const at::Tensor& latents_BCHW,
+                                         const at::Tensor& timesteps_B,
+                                         const Conditioning& conditioning,
+                                         const at::Tensor& next_latents_BCHW) const {
+  return Step(latents_BCHW, timesteps_B, conditioning, {}, next_latents_BCHW);
+}
+
+DdimScheduler::StepResult Policy::Step(const at::Tensor& latents_BCHW,
+                                       const at::Tensor& timesteps_B,
+                                       const Conditioning& conditioning,
+                                       const at::Tensor& noise_BCHW,
+                                       const at::Tensor& next_latents_BCHW) const {
+  const at::Tensor prediction_BCHW =
+      PredictGuided(unet_, latents_BCHW, timesteps_B, conditioning.prompt_embeds_BLD,
+                    conditioning.negative_embeds_BLD, conditioning.same_tokens_B, options_.guidance);
+  return scheduler_.Step(prediction_BCHW, timesteps_B, latents_BCHW, options_.num_steps,
+                         options_.eta, noise_BCHW, next_latents_BCHW);
+}
+
+}  // namespace imageddpo

@@ -1,0 +1,60 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <absl/status/statusor.h>
+
+#include <vector>
+
+#include "common/diffusion/ddim.h"
+#include "common/diffusion/guidance.h"
+#include "common/diffusion/unet.h"
+
+namespace imageddpo {
+
+/// What a batch of B samples is conditioned on, float32 on the model's device.
+struct Conditioning {
+  at::Tensor prompt_embeds_BLD;    ///< May be undefined at guidance scale <= 1.
+  at::Tensor negative_embeds_BLD;
+  std::vector<bool> same_tokens_B;  ///< Prompt and negative prompt have equal tokens.
+};
+
+struct PolicyOptions {
+  int64_t num_steps = 50;       ///< T of the full schedule.
+  Guidance guidance;
+  double eta = 1.0;
+};
+
+/// The policy that is trained: a model, a scheduler step with its log-probability, and the settings of
+/// both. Rollout and update call the same two functions, so that a replayed step repeats the rollout's
+/// arithmetic exactly. Holds references only; cheap to make.
+///
+/// Shapes: B samples, C h w latents.
+class Policy {
+ public:
+  Policy(const Unet& unet, const DdimScheduler& scheduler, const PolicyOptions& options)
+      : unet_(unet), scheduler_(scheduler), options_(options) {}
+
+  /// Draws z_{t-1} ~ N(mean(z_t), (eta·sqrt(variance))²) from standard normal noise.
+  DdimScheduler::StepResult Sample(const at::Tensor& latents_BCHW, const at::Tensor& timesteps_B,
+                                   const Conditioning& conditioning,
+                                   const at::Tensor& noise_BCHW) const;
+
+  /// log p(next | latents) under the current weights, with the graph to the LoRA where grad mode is on.
+  DdimScheduler::StepResult Replay(const at::Tensor& latents_BCHW, const at::Tensor& timesteps_B,
+                                   const Conditioning& conditioning,
+                                   const at::Tensor& next_latents_BCHW) const;
+
+  const DdimScheduler& scheduler() const { return scheduler_; }
+  const PolicyOptions& options() const { return options_; }
+
+ private:
+  DdimScheduler::StepResult Step(const at::Tensor& latents_BCHW, const at::Tensor& timesteps_B,
+                                 const Conditioning& conditioning, const at::Tensor& noise_BCHW,
+                                 const at::Tensor& next_latents_BCHW) const;
+
+  const Unet& unet_;
+  const DdimScheduler& scheduler_;
+  PolicyOptions options_;
+};
+
+}  // namespace imageddpo

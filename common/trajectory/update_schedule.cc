@@ -1,0 +1,45 @@
+#include "common/trajectory/update_schedule.h"
+
+#include <algorithm>
+
+#include "common/diffusion/noise.h"
+
+namespace imageddpo {
+
+UpdateSchedule::UpdateSchedule(const JobPlan& plan, uint64_t seed, int64_t num_inner_epochs,
+                               int num_trainers)
+    : plan_(plan), seed_(seed), num_inner_epochs_(num_inner_epochs), num_trainers_(num_trainers) {}
+
+std::vector<int64_t> UpdateSchedule::MicroBatches(int64_t epoch, int64_t inner_epoch,
+                                                  int64_t update) const {
+  const std::vector<int64_t> order =
+      KeyedPermutation({.seed = seed_,
+                        .purpose = StreamPurpose::kShuffle,
+                        .epoch = static_cast<uint64_t>(epoch),
+                        .sample = static_cast<uint64_t>(inner_epoch)},
+                       plan_.micro_batches_per_epoch);
+  const auto begin = order.begin() + update * plan_.micro_batches_per_update;
+  std::vector<int64_t> micro_batches(begin, begin + plan_.micro_batches_per_update);
+  std::sort(micro_batches.begin(), micro_batches.end());
+  return micro_batches;
+}
+
+int UpdateSchedule::OwnerOfShard(int64_t shard) const {
+  return static_cast<int>(shard * num_trainers_ / plan_.gradient_shards);
+}
+
+std::vector<std::vector<bool>> UpdateSchedule::LatentsNeeded(int64_t epoch) const {
+  std::vector<std::vector<bool>> needed(num_trainers_,
+                                        std::vector<bool>(plan_.micro_batches_per_epoch, false));
+  for (int64_t inner = 0; inner < num_inner_epochs_; ++inner) {
+    for (int64_t update = 0; update < plan_.updates_per_inner_epoch; ++update) {
+      const std::vector<int64_t> micro_batches = MicroBatches(epoch, inner, update);
+      for (size_t p = 0; p < micro_batches.size(); ++p) {
+        needed[OwnerOfShard(plan_.ShardOf(static_cast<int64_t>(p)))][micro_batches[p]] = true;
+      }
+    }
+  }
+  return needed;
+}
+
+}  // namespace imageddpo

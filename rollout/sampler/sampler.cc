@@ -1,0 +1,81 @@
+#include "rollout/sampler/sampler.h"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/stack.h>
+#include <ATen/ops/tensor.h>
+#include <absl/strings/str_cat.h>
+
+#include <stdexcept>
+
+namespace imageddpo {
+namespace {
+
+void CheckShape(const char* name, const at::Tensor& tensor, at::IntArrayRef wanted,
+                bool more_steps_allowed = false) {
+  bool fits = tensor.defined() && tensor.dim() == static_cast<int64_t>(wanted.size());
+  for (size_t dim = 0; fits && dim < wanted.size(); ++dim) {
+    const int64_t size = tensor.size(static_cast<int64_t>(dim));
+    fits = size == wanted[dim] || (more_steps_allowed && dim == 1 && size > wanted[dim]);
+  }
+  if (fits) return;
+  const std::string found = tensor.defined() ? absl::StrCat("[", [&] {
+    std::string text;
+    for (const int64_t size : tensor.sizes()) absl::StrAppend(&text, text.empty() ? "" : ",", size);
+    return text;
+  }(), "]") : "missing";
+  std::string expected;
+  for (const int64_t size : wanted) absl::StrAppend(&expected, expected.empty() ? "" : ",", size);
+  throw std::invalid_argument(absl::StrCat(name, " is ", found, ", expected [", expected, "]",
+                                           more_steps_allowed ? " or more steps" : ""));
+}
+
+}  // namespace
+
+SampledTrajectories SampleTrajectories(const Policy& policy, const Vae& vae,
+                                       const Schedule& schedule, const SamplerInputs& inputs,
+                                       at::Device device) {
+  const at::NoGradGuard no_grad;
+  const at::Tensor images_BCHW = inputs.images_BCHW.to(device);
+  if (images_BCHW.dim() != 4) throw std::invalid_argument("images must be [B,3,H,W]");
+  const int64_t downscale = vae.config().downscale();
+  const int64_t b = images_BCHW.size(0), c = vae.config().latent_channels;
+  const int64_t h = images_BCHW.size(2) / downscale, w = images_BCHW.size(3) / downscale;
+  const int64_t num_steps = static_cast<int64_t>(schedule.timesteps.size());
+  CheckShape("encode_noise", inputs.encode_noise_BCHW, {b, c, h, w});
+  CheckShape("init_noise", inputs.init_noise_BCHW, {b, c, h, w});
+  CheckShape("step_noise", inputs.step_noise_BKCHW, {b, num_steps, c, h, w}, true);
+
+  const Vae::Posterior posterior = vae.Encode(2.0 * images_BCHW - 1.0);
+  const at::Tensor encoded_BCHW =
+      (posterior.mean_BCHW + posterior.std_BCHW * inputs.encode_noise_BCHW.to(device)) *
+      vae.config().scaling_factor;
+
+  const auto index = at::TensorOptions().dtype(at::kLong).device(device);
+  at::Tensor latents_BCHW =
+      policy.scheduler().AddNoise(encoded_BCHW, inputs.init_noise_BCHW.to(device),
+                                  at::full({b}, schedule.timesteps.front(), index));
+  const at::Tensor step_noise_BKCHW = inputs.step_noise_BKCHW.to(device);
+
+  std::vector<at::Tensor> latents = {latents_BCHW};
+  std::vector<at::Tensor> log_probs;
+  for (int64_t k = 0; k < num_steps; ++k) {
+    const at::Tensor timesteps_B = at::full({b}, schedule.timesteps[k], index);
+    const auto step = policy.Sample(latents_BCHW, timesteps_B, inputs.conditioning,
+                                    step_noise_BKCHW.select(1, k).contiguous());
+    latents_BCHW = step.prev_sample_BCHW;
+    latents.push_back(latents_BCHW);
+    log_probs.push_back(step.log_prob_B);
+  }
+
+  const at::Tensor decoded_BCHW = vae.Decode(latents_BCHW / vae.config().scaling_factor);
+  SampledTrajectories result;
+  result.latents_BKCHW = at::stack(latents, 1).to(at::kCPU);
+  result.timesteps_BK = at::tensor(schedule.timesteps, at::kLong).unsqueeze(0).repeat({b, 1});
+  result.log_probs_BK = at::stack(log_probs, 1).to(at::kCPU);
+  result.images_BCHW = (decoded_BCHW / 2 + 0.5).clamp(0, 1).to(at::kCPU);
+  return result;
+}
+
+}  // namespace imageddpo

@@ -1,0 +1,37 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include "common/diffusion/policy.h"
+#include "common/diffusion/vae.h"
+
+namespace imageddpo {
+
+/// Where a batch of trajectories starts and every random number it uses. float32, on the CPU or the
+/// model's device.
+///
+/// Shapes: B samples, K executed steps, H W pixels, C h w latents.
+struct SamplerInputs {
+  at::Tensor images_BCHW;        ///< [B,3,H,W] in [0,1].
+  at::Tensor encode_noise_BCHW;  ///< [B,C,h,w], of the VAE posterior's sample.
+  at::Tensor init_noise_BCHW;    ///< [B,C,h,w], added to the encoded image.
+  at::Tensor step_noise_BKCHW;   ///< [B,>=K,C,h,w], one per executed step.
+  Conditioning conditioning;
+};
+
+struct SampledTrajectories {
+  at::Tensor latents_BKCHW;  ///< [B,K+1,C,h,w] float32: before each step and after the last.
+  at::Tensor timesteps_BK;   ///< int64
+  at::Tensor log_probs_BK;   ///< float32; 0 at deterministic steps.
+  at::Tensor images_BCHW;    ///< [B,3,H,W] in [0,1].
+};
+
+/// Encodes the images, noises them to the schedule's first executed step and denoises them:
+/// z0 = (mean + std·encode_noise)·scaling_factor of 2x-1, z_start = add_noise(z0, init_noise), then the
+/// K steps, then decode and (x+1)/2 clamped to [0,1]. Records no graph. Results are on the CPU.
+/// @throws std::invalid_argument  shapes that do not fit; c10::Error from the models.
+SampledTrajectories SampleTrajectories(const Policy& policy, const Vae& vae,
+                                       const Schedule& schedule, const SamplerInputs& inputs,
+                                       at::Device device = at::kCPU);
+
+}  // namespace imageddpo

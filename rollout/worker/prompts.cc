@@ -1,0 +1,54 @@
+#include "rollout/worker/prompts.h"
+
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/stack.h>
+#include <ATen/ops/tensor.h>
+
+#include <utility>
+
+namespace imageddpo {
+
+PromptCache::PromptCache(const Pipeline& pipeline, std::string negative_prompt, bool use_prompts,
+                         at::Device device)
+    : pipeline_(pipeline),
+      negative_prompt_(std::move(negative_prompt)),
+      use_prompts_(use_prompts),
+      device_(device) {}
+
+const PromptCache::Entry& PromptCache::Lookup(const std::string& prompt, bool encode) {
+  Entry& entry = entries_[prompt];
+  const bool is_new = entry.hash == 0;
+  if (!is_new && (!encode || entry.embedding_LD.defined())) return entry;
+  const std::vector<int64_t> tokens = pipeline_.tokenizer->Encode(prompt);
+  entry.hash = HashTokens(tokens);
+  if (encode) {
+    const at::NoGradGuard no_grad;
+    const at::Tensor tokens_BL = at::tensor(tokens, at::kLong).unsqueeze(0).to(device_);
+    entry.embedding_LD = pipeline_.text_encoder->Forward(tokens_BL).squeeze(0).contiguous();
+  }
+  return entry;
+}
+
+PromptCache::Encoded PromptCache::Encode(const std::vector<std::string>& prompts) {
+  const Entry negative = Lookup(negative_prompt_, true);
+  Encoded encoded;
+  encoded.keys.negative_hash = negative.hash;
+  encoded.embeddings_LD[negative.hash] = negative.embedding_LD.to(at::kCPU);
+  std::vector<at::Tensor> prompt_embeds;
+  for (const auto& prompt : prompts) {
+    const Entry& entry = Lookup(prompt, use_prompts_);
+    encoded.keys.prompt_hashes.push_back(entry.hash);
+    encoded.keys.same_tokens.push_back(entry.hash == negative.hash);
+    if (!use_prompts_) continue;
+    prompt_embeds.push_back(entry.embedding_LD);
+    encoded.embeddings_LD.try_emplace(entry.hash, entry.embedding_LD.to(at::kCPU));
+  }
+  const auto batch = static_cast<int64_t>(prompts.size());
+  encoded.conditioning.negative_embeds_BLD =
+      negative.embedding_LD.unsqueeze(0).expand({batch, -1, -1}).contiguous();
+  if (use_prompts_) encoded.conditioning.prompt_embeds_BLD = at::stack(prompt_embeds);
+  encoded.conditioning.same_tokens_B = encoded.keys.same_tokens;
+  return encoded;
+}
+
+}  // namespace imageddpo

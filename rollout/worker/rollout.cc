@@ -1,0 +1,248 @@
+#include "rollout/worker/rollout.h"
+
+#include <ATen/ops/stack.h>
+#include <absl/strings/str_cat.h>
+
+#include <algorithm>
+#include <chrono>
+#include <functional>
+#include <utility>
+
+#include "common/base/status.h"
+#include "common/diffusion/noise.h"
+#include "common/io/image_tensor.h"
+#include "rollout/sampler/sampler.h"
+
+namespace imageddpo {
+namespace {
+
+constexpr int64_t kPicturesPerMicroBatch = 8;
+
+PolicyOptions MakePolicyOptions(const v1::SampleSpec& sample) {
+  return {.num_steps = sample.num_steps(),
+          .guidance = {.scale = sample.guidance_scale(), .rescale = sample.guidance_rescale()},
+          .eta = sample.eta()};
+}
+
+std::vector<RewardConfig> MakeRewardConfigs(const v1::JobSpec& job) {
+  std::vector<RewardConfig> configs;
+  for (const auto& reward : job.rewards()) {
+    RewardConfig config{.type = reward.type(),
+                        .model = reward.model(),
+                        .measure = reward.measure(),
+                        .weight = reward.weight(),
+                        .jpeg_quality = static_cast<int>(reward.jpeg_quality())};
+    if (reward.clamp() > 0) config.clamp = reward.clamp();
+    configs.push_back(std::move(config));
+  }
+  return configs;
+}
+
+double SecondsSince(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+absl::StatusOr<std::string> EncodePicture(const at::Tensor& image_CHW) {
+  return EncodePng(TensorToImage(image_CHW));
+}
+
+}  // namespace
+
+/// Inputs of one batch, ready for the sampler.
+struct Rollout::Drawn {
+  std::vector<const Example*> examples;
+  std::vector<std::string> prompts;
+  PromptCache::Encoded encoded;
+  SamplerInputs inputs;
+};
+
+Rollout::Rollout(const v1::JobSpec& job, const JobPlan& plan, const Pipeline& pipeline,
+                 at::Device device)
+    : job_(job),
+      plan_(plan),
+      pipeline_(pipeline),
+      device_(device),
+      policy_(*pipeline.unet, *pipeline.scheduler, MakePolicyOptions(job.sample())) {}
+
+absl::StatusOr<std::unique_ptr<Rollout>> Rollout::Create(const v1::JobSpec& job, const JobPlan& plan,
+                                                         const Pipeline& pipeline,
+                                                         at::Device device) {
+  std::unique_ptr<Rollout> rollout(new Rollout(job, plan, pipeline, device));
+  IMAGEDDPO_ASSIGN_OR_RETURN(
+      rollout->schedule_,
+      pipeline.scheduler->MakeSchedule(job.sample().num_steps(), job.sample().noise_strength()));
+  IMAGEDDPO_RETURN_IF_ERROR(pipeline.scheduler->CheckEta(rollout->schedule_, job.sample().eta()));
+  rollout->prompts_ = std::make_unique<PromptCache>(pipeline, job.data().negative_prompt(),
+                                                    job.sample().guidance_scale() > 1, device);
+  IMAGEDDPO_RETURN_IF_ERROR(rollout->OpenData());
+  return rollout;
+}
+
+absl::Status Rollout::OpenData() {
+  resolution_ = job_.data().resolution();
+  const int64_t downscale = pipeline_.vae->config().downscale();
+  if (resolution_ == 0) resolution_ = pipeline_.default_resolution();
+  if (resolution_ % downscale != 0) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "data.resolution is ", resolution_, "; this model needs a multiple of ", downscale));
+  }
+  const int side = static_cast<int>(resolution_);
+  IMAGEDDPO_ASSIGN_OR_RETURN(Dataset data, Dataset::Open(job_.data().path()));
+  data_ = std::make_unique<Dataset>(std::move(data));
+  order_ = std::make_unique<ExampleOrder>(job_.seed(), data_->size());
+  IMAGEDDPO_ASSIGN_OR_RETURN(WeightedRewards rewards,
+                             WeightedRewards::Make(MakeRewardConfigs(job_), device_));
+  rewards_ = std::make_unique<WeightedRewards>(std::move(rewards));
+  IMAGEDDPO_RETURN_IF_ERROR(rewards_->CheckDataset(*data_, side, side));
+  if (job_.eval().path().empty()) return absl::OkStatus();
+  IMAGEDDPO_ASSIGN_OR_RETURN(Dataset eval_data, Dataset::Open(job_.eval().path()));
+  eval_data_ = std::make_unique<Dataset>(std::move(eval_data));
+  return rewards_->CheckDataset(*eval_data_, side, side);
+}
+
+absl::StatusOr<Rollout::Drawn> Rollout::Draw(
+    const Dataset& dataset, const std::vector<int64_t>& examples,
+    const std::function<StreamKey(StreamPurpose, int64_t)>& key_of) {
+  Drawn drawn;
+  std::vector<at::Tensor> images, encode_noise, init_noise, step_noise;
+  const int64_t latent_side = resolution_ / pipeline_.vae->config().downscale();
+  const std::vector<int64_t> shape = {pipeline_.vae->config().latent_channels, latent_side,
+                                      latent_side};
+  for (size_t i = 0; i < examples.size(); ++i) {
+    const auto position = static_cast<int64_t>(i);
+    const Example& example = dataset.at(examples[i]);
+    drawn.examples.push_back(&example);
+    drawn.prompts.push_back(example.text.empty() ? job_.data().prompt() : example.text);
+    IMAGEDDPO_ASSIGN_OR_RETURN(at::Tensor image,
+                               dataset.LoadImage(examples[i], static_cast<int>(resolution_),
+                                                 static_cast<int>(resolution_)));
+    images.push_back(std::move(image));
+    encode_noise.push_back(KeyedNormal(key_of(StreamPurpose::kEncodeNoise, position), shape));
+    init_noise.push_back(KeyedNormal(key_of(StreamPurpose::kInitNoise, position), shape));
+    std::vector<at::Tensor> steps;
+    for (size_t k = 0; k < schedule_.timesteps.size(); ++k) {
+      StreamKey key = key_of(StreamPurpose::kStepNoise, position);
+      key.step = k;
+      steps.push_back(KeyedNormal(key, shape));
+    }
+    step_noise.push_back(at::stack(steps));
+  }
+  drawn.encoded = prompts_->Encode(drawn.prompts);
+  drawn.inputs = {.images_BCHW = at::stack(images),
+                  .encode_noise_BCHW = at::stack(encode_noise),
+                  .init_noise_BCHW = at::stack(init_noise),
+                  .step_noise_BKCHW = at::stack(step_noise),
+                  .conditioning = drawn.encoded.conditioning};
+  return drawn;
+}
+
+absl::StatusOr<WeightedOutput> Rollout::Score(const Drawn& drawn,
+                                              const SampledTrajectories& sampled) {
+  return rewards_->Score({.generated_BCHW = sampled.images_BCHW,
+                          .inputs_BCHW = drawn.inputs.images_BCHW,
+                          .prompts = drawn.prompts,
+                          .examples = drawn.examples});
+}
+
+absl::StatusOr<TrajectoryBatch> Rollout::Sample(int64_t epoch, int64_t micro_batch,
+                                                int64_t weight_version, bool keep_pictures) {
+  const auto start = std::chrono::steady_clock::now();
+  const int64_t first = plan_.FirstSample(micro_batch);
+  std::vector<int64_t> examples;
+  for (int64_t i = 0; i < plan_.device_batch_size; ++i) {
+    examples.push_back((*order_)(epoch * plan_.samples_per_epoch + first + i));
+  }
+  IMAGEDDPO_ASSIGN_OR_RETURN(
+      const Drawn drawn, Draw(*data_, examples, [&](StreamPurpose purpose, int64_t i) {
+        return StreamKey{.seed = job_.seed(),
+                         .purpose = purpose,
+                         .epoch = static_cast<uint64_t>(epoch),
+                         .sample = static_cast<uint64_t>(first + i)};
+      }));
+  const SampledTrajectories sampled =
+      SampleTrajectories(policy_, *pipeline_.vae, schedule_, drawn.inputs, device_);
+  TrajectoryBatch batch;
+  batch.sample_seconds = SecondsSince(start);
+
+  const auto scoring = std::chrono::steady_clock::now();
+  IMAGEDDPO_ASSIGN_OR_RETURN(const WeightedOutput scored, Score(drawn, sampled));
+  batch.reward_seconds = SecondsSince(scoring);
+
+  batch.epoch = epoch;
+  batch.micro_batch = micro_batch;
+  batch.first_sample = first;
+  batch.weight_version = weight_version;
+  batch.prompts = drawn.prompts;
+  for (const Example* example : drawn.examples) batch.image_ids.push_back(example->id);
+  batch.keys = drawn.encoded.keys;
+  batch.new_embeddings = drawn.encoded.embeddings_LD;
+  batch.latents = sampled.latents_BKCHW.contiguous();
+  batch.timesteps_BK = sampled.timesteps_BK.contiguous();
+  batch.log_probs_BK = sampled.log_probs_BK.contiguous();
+  batch.rewards_B = scored.values_B.contiguous();
+  std::vector<at::Tensor> parts;
+  for (const auto& [name, values_B] : scored.parts) {
+    batch.part_names.push_back(name);
+    parts.push_back(values_B);
+  }
+  batch.parts_BP = at::stack(parts, 1).contiguous();
+  if (!keep_pictures) return batch;
+  for (int64_t i = 0; i < std::min(kPicturesPerMicroBatch, batch.batch_size()); ++i) {
+    for (const auto& [suffix, images] : {std::pair("input", drawn.inputs.images_BCHW),
+                                         std::pair("output", sampled.images_BCHW)}) {
+      IMAGEDDPO_ASSIGN_OR_RETURN(std::string png, EncodePicture(images[i]));
+      batch.pictures.push_back({absl::StrCat(first + i, "-", suffix, ".png"), std::move(png)});
+    }
+  }
+  return batch;
+}
+
+int64_t Rollout::num_eval_images() const {
+  if (!eval_data_) return 0;
+  const int64_t most = job_.eval().max_images();
+  return most > 0 ? std::min(most, eval_data_->size()) : eval_data_->size();
+}
+
+int64_t Rollout::num_eval_batches() const {
+  return (num_eval_images() + job_.eval().batch_size() - 1) / job_.eval().batch_size();
+}
+
+absl::StatusOr<v1::EvalBatch> Rollout::Evaluate(int64_t batch, int64_t weight_version) {
+  const int64_t first = batch * job_.eval().batch_size();
+  const int64_t last = std::min(first + job_.eval().batch_size(), num_eval_images());
+  std::vector<int64_t> examples;
+  for (int64_t i = first; i < last; ++i) examples.push_back(i);
+  IMAGEDDPO_ASSIGN_OR_RETURN(
+      const Drawn drawn, Draw(*eval_data_, examples, [&](StreamPurpose purpose, int64_t i) {
+        return StreamKey{.seed = job_.eval().seed(),
+                         .purpose = StreamPurpose::kEvalNoise,
+                         .epoch = static_cast<uint64_t>(purpose),
+                         .sample = static_cast<uint64_t>(first + i)};
+      }));
+  const SampledTrajectories sampled =
+      SampleTrajectories(policy_, *pipeline_.vae, schedule_, drawn.inputs, device_);
+  IMAGEDDPO_ASSIGN_OR_RETURN(const WeightedOutput scored, Score(drawn, sampled));
+  v1::EvalBatch result;
+  result.set_weight_version(weight_version);
+  result.set_first_image(first);
+  result.set_num_images(num_eval_images());
+  for (const auto& [name, values_B] : scored.parts) result.add_part_names(name);
+  for (int64_t i = 0; i < last - first; ++i) {
+    result.add_image_ids(drawn.examples[i]->id);
+    result.add_rewards(scored.values_B[i].item<double>());
+    for (const auto& [name, values_B] : scored.parts) {
+      result.add_parts(values_B[i].item<double>());
+    }
+    if (first + i >= job_.eval().num_pictures()) continue;
+    for (const auto& [suffix, images] : {std::pair("input", drawn.inputs.images_BCHW),
+                                         std::pair("output", sampled.images_BCHW)}) {
+      IMAGEDDPO_ASSIGN_OR_RETURN(std::string png, EncodePicture(images[i]));
+      auto* picture = result.add_pictures();
+      picture->set_name(absl::StrCat(first + i, "-", suffix, ".png"));
+      picture->set_data(std::move(png));
+    }
+  }
+  return result;
+}
+
+}  // namespace imageddpo

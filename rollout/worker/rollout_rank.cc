@@ -1,0 +1,95 @@
+#include "rollout/worker/rollout_rank.h"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "common/base/status.h"
+#include "common/trajectory/tags.h"
+#include "common/trajectory/weights.h"
+#include "common/worker/gang_timeouts.h"
+
+namespace imageddpo {
+namespace {
+
+constexpr size_t kRecordsInFlight = 4;
+
+absl::Status Cancelled() { return absl::CancelledError("the job was asked to stop"); }
+
+}  // namespace
+
+RolloutRank::RolloutRank(JobContext* context, const JobPlan& plan, int index, Rollout* rollout,
+                         Unet* unet, Lora* lora)
+    : context_(context),
+      plan_(plan),
+      index_(index),
+      num_rollout_(context->start.gang().rollout_size()),
+      leader_(context->start.gang().trainer(0)),
+      rollout_(rollout),
+      unet_(unet),
+      lora_(lora),
+      schedule_(plan, context->start.spec().seed(), context->start.spec().train().num_inner_epochs(),
+                context->start.gang().trainer_size()) {
+  const auto& trainers = context->start.gang().trainer();
+  // A trainer that also samples receives only once it has sampled: waiting for it here would be
+  // waiting for each other, so nothing is held back and the epoch's records are the bound.
+  const bool trains_too =
+      std::find(trainers.begin(), trainers.end(), context->gang_rank) != trainers.end();
+  const size_t in_flight =
+      trains_too ? static_cast<size_t>(plan.micro_batches_per_epoch) + 1 : kRecordsInFlight;
+  for (const int trainer : trainers) senders_.emplace_back(&context->gang, trainer, in_flight);
+}
+
+absl::Status RolloutRank::TakeWeights(int64_t version) {
+  return ReceiveWeights(&context_->gang, leader_, version, lora_, unet_, kSetupTimeout);
+}
+
+absl::Status RolloutRank::EvaluateShare(int64_t version) {
+  const int64_t num_batches = rollout_->num_eval_batches();
+  for (int64_t batch = index_; batch < num_batches; batch += num_rollout_) {
+    if (context_->stop.requested()) return Cancelled();
+    IMAGEDDPO_ASSIGN_OR_RETURN(v1::EvalBatch result, rollout_->Evaluate(batch, version));
+    result.set_job_id(context_->start.job_id());
+    context_->gang.SendBytes(result.SerializeAsString(), leader_, kEvalTag);
+    const int64_t batch_size = context_->start.spec().eval().batch_size();
+    ReportProgress("evaluating", version, (batch + 1) * batch_size, rollout_->num_eval_images());
+  }
+  return absl::OkStatus();
+}
+
+absl::Status RolloutRank::SampleShare(int64_t epoch, int64_t version, bool keep_pictures) {
+  const auto needed = schedule_.LatentsNeeded(epoch);
+  ReportProgress("sampling", epoch, 0, plan_.samples_per_epoch);
+  int64_t done = 0;
+  for (int64_t m = index_; m < plan_.micro_batches_per_epoch; m += num_rollout_) {
+    if (context_->stop.requested()) return Cancelled();
+    IMAGEDDPO_ASSIGN_OR_RETURN(TrajectoryBatch batch,
+                               rollout_->Sample(epoch, m, version, keep_pictures && m == 0));
+    batch.job_id = context_->start.job_id();
+    for (size_t trainer = 0; trainer < senders_.size(); ++trainer) {
+      senders_[trainer].Send(batch, needed[trainer][m], kStepTimeout);
+    }
+    // The other rollout ranks are taken to be as far as this one.
+    done += plan_.device_batch_size * num_rollout_;
+    ReportProgress("sampling", epoch, done, plan_.samples_per_epoch);
+  }
+  return absl::OkStatus();
+}
+
+void RolloutRank::Flush() {
+  for (auto& sender : senders_) sender.Flush(kStepTimeout);
+}
+
+void RolloutRank::ReportProgress(const char* stage, int64_t epoch, int64_t done, int64_t total) {
+  if (!reports_progress()) return;
+  v1::WorkerMessage message;
+  auto* progress = message.mutable_progress();
+  progress->set_job_id(context_->start.job_id());
+  progress->set_stage(stage);
+  progress->set_epoch(epoch);
+  progress->set_samples_done(std::min(done, total));
+  progress->set_samples_total(total);
+  context_->report(std::move(message));
+}
+
+}  // namespace imageddpo

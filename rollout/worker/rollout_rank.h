@@ -1,0 +1,55 @@
+#pragma once
+
+#include <absl/status/status.h>
+
+#include <cstdint>
+#include <vector>
+
+#include "common/config/job_plan.h"
+#include "common/diffusion/lora.h"
+#include "common/trajectory/update_schedule.h"
+#include "common/trajectory/wire.h"
+#include "common/worker/job_context.h"
+#include "rollout/worker/rollout.h"
+
+namespace imageddpo {
+
+/// The rollout side of a job on one rank: its share of every epoch, sent to the trainers. The phases
+/// are called once per epoch in this order; a rank that also trains calls the trainer's in between.
+/// Micro-batches and evaluation batches are dealt out by index: the i-th of R rollout ranks takes
+/// those with index mod R == i. All phases throw CommError.
+class RolloutRank {
+ public:
+  /// @param index  of this rank among the gang's rollout ranks. @param lora  sampled with.
+  RolloutRank(JobContext* context, const JobPlan& plan, int index, Rollout* rollout, Unet* unet,
+              Lora* lora);
+
+  /// Receives LoRA `version` from the leader, binds it and sends the receipt.
+  absl::Status TakeWeights(int64_t version);
+
+  /// Evaluates this rank's share of the held-out images; results go to the leader.
+  absl::Status EvaluateShare(int64_t version);
+
+  /// Samples, scores and sends this rank's micro-batches; latents only to trainers that replay them.
+  absl::Status SampleShare(int64_t epoch, int64_t version, bool keep_pictures);
+
+  /// Returns once everything sent has arrived. A rank that does not train calls it after SampleShare.
+  void Flush();
+
+ private:
+  void ReportProgress(const char* stage, int64_t epoch, int64_t done, int64_t total);
+  bool reports_progress() const { return index_ == 0; }
+
+  JobContext* context_;
+  JobPlan plan_;
+  int index_;
+  int num_rollout_;
+  int leader_;
+  Rollout* rollout_;
+  Unet* unet_;
+  Lora* lora_;
+  UpdateSchedule schedule_;
+  std::vector<TrajectorySender> senders_;  ///< One per trainer.
+};
+
+}  // namespace imageddpo

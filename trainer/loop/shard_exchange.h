@@ -1,0 +1,36 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <chrono>
+#include <functional>
+#include <vector>
+
+#include "common/comm/communicator.h"
+
+namespace imageddpo {
+
+/// Brings the rows of a [V, ...] tensor, each computed by one trainer rank, to all of them. With one
+/// trainer it does nothing.
+class ShardExchange {
+ public:
+  /// @param gang           the whole gang; only the trainers below take part.
+  /// @param trainer_ranks  gang ranks of the trainers, in order. @param my_index  among them.
+  ShardExchange(Communicator* gang, std::vector<int> trainer_ranks, int my_index,
+                std::chrono::milliseconds timeout);
+
+  int my_index() const { return my_index_; }
+  int num_trainers() const { return static_cast<int>(trainer_ranks_.size()); }
+
+  /// In place. @param rows_V  contiguous, on the CPU, same shape and dtype everywhere.
+  /// @param owner_of_row  index of the trainer that filled a row. @throws CommError
+  void AllGatherRows(const at::Tensor& rows_V, const std::function<int(int64_t)>& owner_of_row);
+
+ private:
+  Communicator* gang_;
+  std::vector<int> trainer_ranks_;
+  int my_index_;
+  std::chrono::milliseconds timeout_;
+};
+
+}  // namespace imageddpo

@@ -1,0 +1,276 @@
+#include "trainer/loop/trainer.h"
+
+#include <ATen/ops/from_blob.h>
+#include <ATen/ops/stack.h>
+#include <ATen/ops/zeros.h>
+#include <absl/strings/str_cat.h>
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "common/base/status.h"
+
+namespace imageddpo {
+namespace {
+
+PpoOptions MakePpoOptions(const v1::TrainSpec& train) {
+  return {.clip_range = train.clip_range(), .adv_clip_max = train.adv_clip_max()};
+}
+
+AdamWOptions MakeAdamWOptions(const v1::TrainSpec& train) {
+  return {.learning_rate = train.learning_rate(),
+          .beta1 = train.adam_beta1(),
+          .beta2 = train.adam_beta2(),
+          .epsilon = train.adam_epsilon(),
+          .weight_decay = train.adam_weight_decay()};
+}
+
+KeyedStatistics::Options MakeStatisticsOptions(const v1::AdvantageSpec& advantage) {
+  return {.buffer_size = advantage.buffer_size(), .min_count = advantage.min_count()};
+}
+
+double Mean(const std::vector<double>& values) {
+  return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
+}
+
+double PopulationStd(const std::vector<double>& values) {
+  const double mean = Mean(values);
+  double sum = 0;
+  for (const double value : values) sum += (value - mean) * (value - mean);
+  return std::sqrt(sum / static_cast<double>(values.size()));
+}
+
+std::vector<double> RewardsInOrder(const std::vector<TrajectoryBatch>& batches) {
+  std::vector<double> rewards;
+  for (const auto& batch : batches) {
+    const auto* values = batch.rewards_B.const_data_ptr<double>();
+    rewards.insert(rewards.end(), values, values + batch.rewards_B.numel());
+  }
+  return rewards;
+}
+
+/// What statistics are kept by: the image's stable id, the prompt's text, or both.
+std::string StatisticsKey(const std::string& stat_key, const TrajectoryBatch& batch, size_t i) {
+  if (stat_key == "image") return batch.image_ids[i];
+  if (stat_key == "prompt") return batch.prompts[i];
+  return batch.image_ids[i] + '\n' + batch.prompts[i];
+}
+
+constexpr int64_t kStatisticsPerStep = 4;  // Fields of StepStatistics.
+
+}  // namespace
+
+nlohmann::ordered_json UpdateMetrics::ToJson() const {
+  return {{"epoch", epoch},
+          {"inner_epoch", inner_epoch},
+          {"update", update},
+          {"samples_seen", samples_seen},
+          {"reward_mean", reward_mean},
+          {"reward_std", reward_std},
+          {"loss", loss},
+          {"approx_kl", approx_kl},
+          {"clipfrac", clipfrac},
+          {"grad_norm", grad_norm},
+          {"ratio_first_step_max_error", ratio_first_step_max_error},
+          {"parts_mean", parts_mean}};
+}
+
+Trainer::Trainer(const v1::JobSpec& job, const JobPlan& plan, const Policy& policy, Lora* lora,
+                 ShardExchange* exchange)
+    : job_(job),
+      plan_(plan),
+      lora_(lora),
+      exchange_(exchange),
+      schedule_(plan, job.seed(), job.train().num_inner_epochs(), exchange->num_trainers()),
+      optimizer_(lora->ParameterNames(), lora->Parameters(), MakeAdamWOptions(job.train())),
+      replay_(policy, lora->Parameters(), MakePpoOptions(job.train())),
+      state_(MakeStatisticsOptions(job.advantage())) {}
+
+absl::StatusOr<std::vector<double>> Trainer::Advantages(const std::vector<TrajectoryBatch>& batches,
+                                                        const std::vector<double>& rewards) {
+  for (size_t i = 0; i < rewards.size(); ++i) {
+    if (!std::isfinite(rewards[i])) {
+      return absl::OutOfRangeError(absl::StrCat("sample ", i, " has the reward ", rewards[i],
+                                                "; rewards must be finite: check the reward model"));
+    }
+  }
+  if (job_.advantage().mode() == "global") return GlobalAdvantages(rewards);
+  std::vector<std::string> keys;
+  for (const auto& batch : batches) {
+    for (size_t i = 0; i < batch.image_ids.size(); ++i) {
+      keys.push_back(StatisticsKey(job_.advantage().stat_key(), batch, i));
+    }
+  }
+  return state_.statistics.Update(keys, rewards);
+}
+
+absl::StatusOr<std::vector<UpdateMetrics>> Trainer::TrainEpoch(
+    int64_t epoch, const std::vector<TrajectoryBatch>& batches) {
+  for (const auto& batch : batches) {
+    for (const auto& [hash, embedding] : batch.new_embeddings) {
+      embeddings_.try_emplace(hash, embedding.to(lora_->Parameters().front().device()));
+    }
+  }
+  const std::vector<double> rewards = RewardsInOrder(batches);
+  IMAGEDDPO_ASSIGN_OR_RETURN(const std::vector<double> advantages, Advantages(batches, rewards));
+  const double reward_mean = Mean(rewards), reward_std = PopulationStd(rewards);
+  std::map<std::string, double> parts_mean;
+  for (size_t p = 0; p < batches.front().part_names.size(); ++p) {
+    double sum = 0;
+    for (const auto& batch : batches) {
+      sum += batch.parts_BP.select(1, static_cast<int64_t>(p)).sum().item<double>();
+    }
+    parts_mean[batches.front().part_names[p]] = sum / static_cast<double>(rewards.size());
+  }
+  state_.samples_seen += static_cast<int64_t>(rewards.size());
+
+  std::vector<UpdateMetrics> rows;
+  for (int64_t inner = 0; inner < job_.train().num_inner_epochs(); ++inner) {
+    for (int64_t update = 0; update < plan_.updates_per_inner_epoch; ++update) {
+      IMAGEDDPO_ASSIGN_OR_RETURN(UpdateMetrics row,
+                                 Update(epoch, inner, update, batches, advantages));
+      row.reward_mean = reward_mean;
+      row.reward_std = reward_std;
+      row.parts_mean = parts_mean;
+      if (rows.empty()) {
+        state_.ratio_first_step_max_error =
+            std::max(state_.ratio_first_step_max_error, row.ratio_first_step_max_error);
+      } else {
+        row.ratio_first_step_max_error = rows.front().ratio_first_step_max_error;
+      }
+      rows.push_back(std::move(row));
+    }
+  }
+  state_.epochs_trained = epoch + 1;
+  return rows;
+}
+
+absl::StatusOr<UpdateMetrics> Trainer::Update(int64_t epoch, int64_t inner_epoch,
+                                              int64_t update_in_epoch,
+                                              const std::vector<TrajectoryBatch>& batches,
+                                              const std::vector<double>& advantages) {
+  const std::vector<int64_t> micro_batches =
+      schedule_.MicroBatches(epoch, inner_epoch, update_in_epoch);
+  const int64_t num_micro = plan_.micro_batches_per_update, num_shards = plan_.gradient_shards;
+  const int64_t num_steps = batches.front().timesteps_BK.size(1);
+  const double weight = 1.0 / static_cast<double>(num_micro * num_steps);
+
+  const at::Tensor shards_VP = at::zeros({num_shards, lora_->num_parameters()}, at::kFloat);
+  const at::Tensor statistics = at::zeros({num_micro, num_steps, kStatisticsPerStep}, at::kDouble);
+  for (int64_t shard = 0; shard < num_shards; ++shard) {
+    if (schedule_.OwnerOfShard(shard) != exchange_->my_index()) continue;
+    const auto [begin, end] = plan_.ShardRange(shard);
+    for (int64_t p = begin; p < end; ++p) {
+      IMAGEDDPO_ASSIGN_OR_RETURN(const ReplayBatch replay,
+                                 MakeReplayBatch(batches[micro_batches[p]], advantages));
+      const std::vector<StepStatistics> steps = replay_.Accumulate(replay, weight);
+      for (int64_t k = 0; k < num_steps; ++k) {
+        auto* row = statistics.select(0, p).select(0, k).mutable_data_ptr<double>();
+        row[0] = steps[k].loss;
+        row[1] = steps[k].approx_kl;
+        row[2] = steps[k].clipfrac;
+        row[3] = steps[k].ratio_max_error;
+      }
+    }
+    shards_VP.select(0, shard).copy_(replay_.TakeGradient());
+  }
+  exchange_->AllGatherRows(shards_VP, [this](int64_t v) { return schedule_.OwnerOfShard(v); });
+  exchange_->AllGatherRows(statistics, [this](int64_t position) {
+    return schedule_.OwnerOfShard(plan_.ShardOf(position));
+  });
+
+  UpdateMetrics metrics;
+  metrics.grad_norm = ClipAndStep(SumShards(shards_VP).to(lora_->Parameters().front().device()),
+                                  job_.train().max_grad_norm(), lora_->Parameters(), &optimizer_);
+  if (!std::isfinite(metrics.grad_norm)) {
+    return absl::OutOfRangeError(absl::StrCat(
+        "the gradient of update ", state_.updates, " in epoch ", epoch, " is not finite; lower "
+        "train.learning_rate or train.clip_range, or go on from an earlier checkpoint"));
+  }
+  metrics.epoch = epoch;
+  metrics.inner_epoch = inner_epoch;
+  metrics.update = state_.updates++;
+  metrics.samples_seen = state_.samples_seen;
+  const at::Tensor mean = statistics.mean(at::IntArrayRef{0, 1});
+  metrics.loss = mean[0].item<double>();
+  metrics.approx_kl = mean[1].item<double>();
+  metrics.clipfrac = mean[2].item<double>();
+  if (update_in_epoch == 0 && inner_epoch == 0) {
+    metrics.ratio_first_step_max_error = statistics.select(2, 3).max().item<double>();
+  }
+  return metrics;
+}
+
+absl::StatusOr<ReplayBatch> Trainer::MakeReplayBatch(const TrajectoryBatch& batch,
+                                                     const std::vector<double>& advantages) const {
+  const auto embed = [this](const std::vector<uint64_t>& hashes) -> absl::StatusOr<at::Tensor> {
+    std::vector<at::Tensor> rows;
+    for (const uint64_t hash : hashes) {
+      const auto found = embeddings_.find(hash);
+      if (found == embeddings_.end()) {
+        return absl::InternalError(absl::StrCat("no embedding was received for prompt ", hash));
+      }
+      rows.push_back(found->second);
+    }
+    return at::stack(rows);
+  };
+  const int64_t b = batch.batch_size();
+  ReplayBatch replay{.latents_BKCHW = batch.latents,
+                     .timesteps_BK = batch.timesteps_BK,
+                     .log_probs_BK = batch.log_probs_BK,
+                     .advantages_B = at::zeros({b}, at::kFloat)};
+  auto* values = replay.advantages_B.mutable_data_ptr<float>();
+  for (int64_t i = 0; i < b; ++i) {
+    values[i] = static_cast<float>(advantages[batch.first_sample + i]);
+  }
+  IMAGEDDPO_ASSIGN_OR_RETURN(
+      replay.conditioning.negative_embeds_BLD,
+      embed(std::vector<uint64_t>(static_cast<size_t>(b), batch.keys.negative_hash)));
+  if (job_.sample().guidance_scale() > 1) {
+    IMAGEDDPO_ASSIGN_OR_RETURN(replay.conditioning.prompt_embeds_BLD,
+                               embed(batch.keys.prompt_hashes));
+  }
+  replay.conditioning.same_tokens_B = batch.keys.same_tokens;
+  return replay;
+}
+
+nlohmann::ordered_json Trainer::StateJson() const {
+  return {{"format_version", 1},
+          {"epochs_trained", state_.epochs_trained},
+          {"updates", state_.updates},
+          {"samples_seen", state_.samples_seen},
+          {"ratio_first_step_max_error", state_.ratio_first_step_max_error},
+          {"num_threads", job_.device().num_threads()},
+          {"device_batch_size", plan_.device_batch_size},
+          {"gradient_shards", plan_.gradient_shards},
+          {"lora_hash", lora_->Hash()},
+          {"statistics", state_.statistics.ToJson()}};
+}
+
+absl::Status Trainer::Restore(const std::map<std::string, at::Tensor>& optimizer,
+                              const nlohmann::json& state) {
+  try {
+    if (state.at("format_version") != 1) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "state.json: format_version ", state.at("format_version").dump(), " is not supported"));
+    }
+    if (state.at("lora_hash") != lora_->Hash()) {
+      return absl::InvalidArgumentError(
+          "state.json: lora_hash is not that of the LoRA file beside it");
+    }
+    IMAGEDDPO_ASSIGN_OR_RETURN(KeyedStatistics statistics,
+                               KeyedStatistics::FromJson(state.at("statistics")));
+    IMAGEDDPO_RETURN_IF_ERROR(optimizer_.LoadState(optimizer));
+    state_.epochs_trained = state.at("epochs_trained");
+    state_.updates = state.at("updates");
+    state_.samples_seen = state.at("samples_seen");
+    state_.ratio_first_step_max_error = state.at("ratio_first_step_max_error");
+    state_.statistics = std::move(statistics);
+  } catch (const nlohmann::json::exception& error) {
+    return absl::InvalidArgumentError(absl::StrCat("state.json: ", error.what()));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace imageddpo

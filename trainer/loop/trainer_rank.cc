@@ -1,0 +1,223 @@
+#include "trainer/loop/trainer_rank.h"
+
+#include <absl/strings/str_cat.h>
+
+#include <algorithm>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "common/base/status.h"
+#include "common/io/safetensors.h"
+#include "common/trajectory/tags.h"
+#include "common/trajectory/weights.h"
+#include "common/trajectory/wire.h"
+#include "common/worker/gang_timeouts.h"
+#include "imageddpo/v1/trajectory.pb.h"
+
+namespace imageddpo {
+namespace {
+
+/// A replay that is off by more than this share of the clip range hides what the update does.
+constexpr double kRatioErrorShare = 0.1;
+
+std::string EvalRow(const v1::EvalBatch& batch, int i) {
+  nlohmann::ordered_json row = {{"id", batch.image_ids(i)}, {"reward", batch.rewards(i)}};
+  for (int p = 0; p < batch.part_names_size(); ++p) {
+    row[batch.part_names(p)] = batch.parts(i * batch.part_names_size() + p);
+  }
+  return row.dump() + '\n';
+}
+
+}  // namespace
+
+TrainerRank::TrainerRank(JobContext* context, const JobPlan& plan, int index, Trainer* trainer,
+                         Lora* lora)
+    : context_(context),
+      plan_(plan),
+      index_(index),
+      trainer_(trainer),
+      lora_(lora),
+      rollout_ranks_(context->start.gang().rollout().begin(),
+                     context->start.gang().rollout().end()) {}
+
+void TrainerRank::PublishWeights(int64_t version) {
+  epoch_start_ = context_->clock.NowSeconds();
+  if (!is_leader()) return;
+  publishing_ = AnnounceWeights(&context_->gang, rollout_ranks_, *lora_, version);
+}
+
+absl::Status TrainerRank::CheckReceipts(int64_t version) {
+  if (!is_leader()) return absl::OkStatus();
+  for (auto& work : publishing_) work->Wait(kSetupTimeout);
+  publishing_.clear();
+  IMAGEDDPO_RETURN_IF_ERROR(imageddpo::CheckReceipts(&context_->gang, rollout_ranks_, *lora_,
+                                                     version, kSetupTimeout));
+  publish_seconds_ = context_->clock.NowSeconds() - epoch_start_;
+  return absl::OkStatus();
+}
+
+absl::Status TrainerRank::CollectEvaluation(int64_t version) {
+  if (!is_leader()) return absl::OkStatus();
+  const double start = context_->clock.NowSeconds();
+  const int64_t batch_size = context_->start.spec().eval().batch_size();
+  v1::WorkerMessage message;
+  auto* report = message.mutable_eval();
+  double reward_sum = 0;
+  std::map<std::string, double> part_sums;
+  int64_t num_images = 1;  // The first batch tells.
+  for (int64_t first = 0, batch = 0; first < num_images; first += batch_size, ++batch) {
+    const int from = rollout_ranks_[batch % static_cast<int64_t>(rollout_ranks_.size())];
+    v1::EvalBatch result;
+    if (!result.ParseFromString(context_->gang.RecvBytes(from, kEvalTag, kStepTimeout)) ||
+        (num_images = result.num_images()) < 1 || result.first_image() != first || result.weight_version() != version ||
+        result.rewards_size() != std::min(batch_size, num_images - first) ||
+        result.image_ids_size() != result.rewards_size() ||
+        result.parts_size() != result.rewards_size() * result.part_names_size()) {
+      return absl::InternalError(absl::StrCat("gang rank ", from, " sent another evaluation batch (",
+                                              result.first_image(), ", version ",
+                                              result.weight_version(), ") than the expected one (",
+                                              first, ", version ", version, ")"));
+    }
+    for (int i = 0; i < result.rewards_size(); ++i) {
+      report->mutable_rows()->append(EvalRow(result, i));
+      reward_sum += result.rewards(i);
+      for (int p = 0; p < result.part_names_size(); ++p) {
+        part_sums[result.part_names(p)] += result.parts(i * result.part_names_size() + p);
+      }
+    }
+    for (auto& picture : *result.mutable_pictures()) {
+      auto* kept = report->add_pictures();
+      kept->set_name(picture.name());
+      kept->set_data(std::move(*picture.mutable_data()));
+    }
+  }
+  report->set_job_id(context_->start.job_id());
+  report->set_epoch(version);
+  report->set_num_images(num_images);
+  report->set_reward_mean(reward_sum / static_cast<double>(num_images));
+  for (const auto& [name, sum] : part_sums) {
+    (*report->mutable_parts_mean())[name] = sum / static_cast<double>(num_images);
+  }
+  report->set_seconds(context_->clock.NowSeconds() - start);
+  context_->report(std::move(message));
+  epoch_start_ = context_->clock.NowSeconds() - publish_seconds_;  // Evaluation is no part of it.
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<TrajectoryBatch>> TrainerRank::Collect(int64_t epoch, int64_t version) {
+  const auto needed = trainer_->schedule().LatentsNeeded(epoch)[index_];
+  std::vector<TrajectoryBatch> batches;
+  for (int64_t m = 0; m < plan_.micro_batches_per_epoch; ++m) {
+    if (context_->stop.requested()) return absl::CancelledError("the job was asked to stop");
+    const int from = rollout_ranks_[m % static_cast<int64_t>(rollout_ranks_.size())];
+    IMAGEDDPO_ASSIGN_OR_RETURN(TrajectoryBatch batch,
+                               ReceiveTrajectory(&context_->gang, from,
+                                                 {.job_id = context_->start.job_id(),
+                                                  .epoch = epoch,
+                                                  .micro_batch = m,
+                                                  .batch_size = plan_.device_batch_size,
+                                                  .weight_version = version,
+                                                  .with_latents = needed[m]},
+                                                 kStepTimeout));
+    batches.push_back(std::move(batch));
+  }
+  return batches;
+}
+
+absl::Status TrainerRank::TrainEpoch(int64_t epoch, int64_t version) {
+  const double start = context_->clock.NowSeconds();
+  IMAGEDDPO_ASSIGN_OR_RETURN(const std::vector<TrajectoryBatch> batches, Collect(epoch, version));
+  wait_seconds_ = context_->clock.NowSeconds() - start;
+  if (is_leader()) {
+    v1::WorkerMessage message;
+    auto* progress = message.mutable_progress();
+    progress->set_job_id(context_->start.job_id());
+    progress->set_stage("training");
+    progress->set_epoch(epoch);
+    progress->set_samples_done(plan_.samples_per_epoch);
+    progress->set_samples_total(plan_.samples_per_epoch);
+    context_->report(std::move(message));
+  }
+  IMAGEDDPO_ASSIGN_OR_RETURN(const std::vector<UpdateMetrics> rows,
+                             trainer_->TrainEpoch(epoch, batches));
+  train_seconds_ = context_->clock.NowSeconds() - start - wait_seconds_;
+  if (is_leader()) ReportEpoch(epoch, batches, rows);
+  return absl::OkStatus();
+}
+
+void TrainerRank::ReportEpoch(int64_t epoch, const std::vector<TrajectoryBatch>& batches,
+                              const std::vector<UpdateMetrics>& rows) {
+  v1::WorkerMessage message;
+  auto* report = message.mutable_epoch();
+  report->set_job_id(context_->start.job_id());
+  report->set_epoch(epoch);
+  report->set_samples_seen(trainer_->state().samples_seen);
+  const double updates = static_cast<double>(rows.size());
+  for (const auto& row : rows) {
+    report->add_metrics_rows(row.ToJson().dump());
+    report->set_loss(report->loss() + row.loss / updates);
+    report->set_approx_kl(report->approx_kl() + row.approx_kl / updates);
+    report->set_clipfrac(report->clipfrac() + row.clipfrac / updates);
+    report->set_grad_norm(report->grad_norm() + row.grad_norm / updates);
+  }
+  report->set_reward_mean(rows.front().reward_mean);
+  report->set_reward_std(rows.front().reward_std);
+  const double ratio_error = rows.front().ratio_first_step_max_error;
+  report->set_ratio_first_step_max_error(ratio_error);
+  report->set_epoch_seconds(context_->clock.NowSeconds() - epoch_start_);
+
+  std::map<std::string, double> stages = {
+      {"publish", publish_seconds_}, {"wait", wait_seconds_}, {"train", train_seconds_}};
+  for (const auto& batch : batches) {
+    stages["sample"] += batch.sample_seconds / static_cast<double>(rollout_ranks_.size());
+    stages["reward"] += batch.reward_seconds / static_cast<double>(rollout_ranks_.size());
+    for (const auto& picture : batch.pictures) {
+      auto* kept = report->add_pictures();
+      kept->set_name(picture.name);
+      kept->set_data(picture.png);
+    }
+  }
+  nlohmann::ordered_json timings = {{"epoch", epoch}, {"epoch_seconds", report->epoch_seconds()}};
+  for (const auto& [stage, seconds] : stages) {
+    (*report->mutable_stage_seconds())[stage] = seconds;
+    timings[stage + "_seconds"] = seconds;
+  }
+  timings["images_per_second"] =
+      static_cast<double>(plan_.samples_per_epoch) / std::max(report->epoch_seconds(), 1e-9);
+  report->set_timings_row(timings.dump());
+  context_->report(std::move(message));
+
+  const double clip_range = context_->start.spec().train().clip_range();
+  if (ratio_error > kRatioErrorShare * clip_range && !ratio_warned_) {
+    ratio_warned_ = true;
+    Warn(absl::StrCat("ratio_first_step_max_error is ", ratio_error, ", more than a tenth of "
+                      "train.clip_range (", clip_range, "): the replay does not repeat the rollout "
+                      "and samples are clipped before they have taught anything"));
+  }
+}
+
+absl::Status TrainerRank::SendCheckpoint() {
+  if (!is_leader()) return absl::OkStatus();
+  v1::WorkerMessage message;
+  auto* checkpoint = message.mutable_checkpoint();
+  checkpoint->set_job_id(context_->start.job_id());
+  checkpoint->set_epoch(trainer_->state().epochs_trained);
+  IMAGEDDPO_ASSIGN_OR_RETURN(*checkpoint->mutable_lora(),
+                             SerializeSafetensors(lora_->ToTensors(), lora_->Metadata()));
+  IMAGEDDPO_ASSIGN_OR_RETURN(*checkpoint->mutable_optimizer(),
+                             SerializeSafetensors(trainer_->OptimizerState()));
+  checkpoint->set_state(trainer_->StateJson().dump(1) + '\n');
+  context_->report(std::move(message));
+  return absl::OkStatus();
+}
+
+void TrainerRank::Warn(const std::string& message) {
+  context_->logger->warn("{}", message);
+  v1::WorkerMessage warning;
+  warning.mutable_warning()->set_job_id(context_->start.job_id());
+  warning.mutable_warning()->set_message(message);
+  context_->report(std::move(warning));
+}
+
+}  // namespace imageddpo

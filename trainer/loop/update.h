@@ -1,0 +1,71 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "common/diffusion/lora.h"
+#include "common/diffusion/policy.h"
+#include "trainer/algo/adamw.h"
+#include "trainer/algo/loss.h"
+
+namespace imageddpo {
+
+/// One micro-batch of recorded trajectories, as an update replays it. float32, any device.
+///
+/// Shapes: B samples, K recorded steps, C h w latents.
+struct ReplayBatch {
+  at::Tensor latents_BKCHW;  ///< [B,K+1,C,h,w]: before each step and after the last.
+  at::Tensor timesteps_BK;   ///< int64
+  at::Tensor log_probs_BK;   ///< Recorded in the rollout.
+  at::Tensor advantages_B;   ///< Not yet clamped.
+  Conditioning conditioning;
+};
+
+/// What replaying one timestep of one micro-batch gave.
+struct StepStatistics {
+  double loss = 0;             ///< Mean over the B samples.
+  double approx_kl = 0;
+  double clipfrac = 0;
+  double ratio_max_error = 0;  ///< max over B of |ratio - 1|.
+};
+
+/// Replays micro-batches and collects the LoRA's gradient: forward and backward again over the stored
+/// latents, one graph per timestep, freed at once. Thread-compatible; leaves the parameters' own .grad
+/// undefined between calls.
+class ReplayUpdate {
+ public:
+  /// @param parameters  the LoRA's, bound to the policy's UNet; float32 leaves that require gradients.
+  ReplayUpdate(const Policy& policy, std::vector<at::Tensor> parameters, const PpoOptions& options);
+
+  /// Adds the gradient of mean-loss × `weight` over `batch` to the sum that TakeGradient() hands out.
+  /// @param weight  1 / (micro-batches of the update × K), so that an update's gradients add up to
+  ///                that of the mean over its N samples × K steps.
+  /// @return        K entries.
+  std::vector<StepStatistics> Accumulate(const ReplayBatch& batch, double weight);
+
+  /// The sum since the last call as one flat [P] float32 tensor in parameter order; zeros where nothing
+  /// had a gradient.
+  at::Tensor TakeGradient();
+
+ private:
+  const Policy& policy_;
+  std::vector<at::Tensor> parameters_;
+  PpoOptions options_;
+};
+
+/// Views of a flat [P] gradient in the shapes of `parameters`.
+std::vector<at::Tensor> SplitLike(const at::Tensor& flat_P, const std::vector<at::Tensor>& parameters);
+
+/// Adds gradient shards in their order: the same bits whoever computed them.
+/// @param shards_VP  [V,P] float32.
+at::Tensor SumShards(const at::Tensor& shards_VP);
+
+/// Clips once over all parameters and takes one optimizer step.
+/// @return the norm before clipping; not finite: nothing was changed and the caller must stop the job.
+double ClipAndStep(const at::Tensor& gradient_P, double max_grad_norm,
+                   const std::vector<at::Tensor>& parameters, AdamW* optimizer);
+
+}  // namespace imageddpo
