@@ -39,12 +39,13 @@ inline constexpr Info kJobLoss{"imageddpo_job_loss", Kind::kGauge, "job_id,job_n
                                "Clipped policy loss, mean over the newest epoch's updates."};
 inline constexpr Info kJobApproxKl{
     "imageddpo_job_approx_kl", Kind::kGauge, "job_id,job_name",
-    "Half the mean squared change of the log-probability, newest epoch."};
-inline constexpr Info kJobClipFraction{"imageddpo_job_clip_fraction", Kind::kGauge,
-                                       "job_id,job_name",
-                                       "Share of ratios outside the clip range, newest epoch."};
-inline constexpr Info kJobGradNorm{"imageddpo_job_grad_norm", Kind::kGauge, "job_id,job_name",
-                                   "Norm of the LoRA gradient before clipping, newest epoch."};
+    "Half the mean squared change of the log-probability, mean over the newest epoch's updates."};
+inline constexpr Info kJobClipFraction{
+    "imageddpo_job_clip_fraction", Kind::kGauge, "job_id,job_name",
+    "Share of ratios outside the clip range, mean over the newest epoch's updates."};
+inline constexpr Info kJobGradNorm{
+    "imageddpo_job_grad_norm", Kind::kGauge, "job_id,job_name",
+    "Norm of the LoRA gradient before clipping, mean over the newest epoch's updates."};
 inline constexpr Info kJobRatioFirstStepMaxError{
     "imageddpo_job_ratio_first_step_max_error", Kind::kGauge, "job_id,job_name",
     "Largest |ratio - 1| before an epoch's first update, newest epoch; 0 in exact arithmetic."};
@@ -57,9 +58,10 @@ inline constexpr Info kJobSamplesTotal{"imageddpo_job_samples_total", Kind::kCou
 inline constexpr Info kJobEpochsTotal{"imageddpo_job_epochs_total", Kind::kCounter,
                                       "job_id,job_name",
                                       "Epochs finished since this process started."};
-inline constexpr Info kJobStageSecondsTotal{
-    "imageddpo_job_stage_seconds_total", Kind::kCounter, "job_id,job_name,stage",
-    "Seconds spent in each stage of an epoch, as its slowest rank saw it."};
+inline constexpr Info kJobStageSecondsTotal{"imageddpo_job_stage_seconds_total", Kind::kCounter,
+                                            "job_id,job_name,stage",
+                                            "Seconds spent in each stage; sample and reward per "
+                                            "rollout rank, the others of the leading trainer."};
 inline constexpr Info kJobEvalRewardMean{"imageddpo_job_eval_reward_mean", Kind::kGauge,
                                          "job_id,job_name",
                                          "Mean reward of the newest evaluation."};
