@@ -20,6 +20,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/base/status.h"
 
 // Shapes: B samples, C channels, H and W of the latents, T training timesteps.
 // alpha_t is abar_t, the cumulative product; sigma the deviation of the step's noise.
@@ -178,27 +179,31 @@ absl::StatusOr<Schedule> DdimScheduler::MakeSchedule(int64_t num_steps,
   return schedule;
 }
 
-absl::Status DdimScheduler::CheckEta(const Schedule& schedule, double eta) const {
+absl::Status DdimScheduler::CheckDirection(const Schedule& schedule, double eta) const {
   if (!(eta >= 0.0) || !std::isfinite(eta)) {
     return absl::InvalidArgumentError(
         absl::StrCat("eta is ", eta, ", it must be a number of at least 0"));
   }
-  bool any_stochastic = false;
-  for (size_t i = 0; i < schedule.timesteps.size(); ++i) {
-    const at::Tensor timestep = at::tensor({schedule.timesteps[i]}, at::kLong);
-    const Coefficients step = Gather(timestep, schedule.num_steps);
-    const double variance = step.variance_B.item<double>();
-    if (eta == 0.0 || variance < kMinVariance) continue;
-    any_stochastic = true;
-    const double direction = 1.0 - step.alpha_prev_B.item<double>() - eta * eta * variance;
-    if (direction < -kDirectionRounding) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "eta is ", eta, ", too large for step ", i, " of ", schedule.timesteps.size(),
-          " (timestep ", schedule.timesteps[i], "): 1 - abar_prev - sigma² is ", direction,
-          " there; use an eta of at most 1"));
-    }
+  const Coefficients step = GatherSchedule(schedule);
+  const size_t num_steps = schedule.timesteps.size();
+  for (size_t k = 0; k < num_steps; ++k) {
+    const auto index = static_cast<int64_t>(k);
+    const double variance = step.variance_B[index].item<double>();
+    if (variance < kMinVariance) continue;
+    const double direction = 1.0 - step.alpha_prev_B[index].item<double>() - eta * eta * variance;
+    if (direction >= -kDirectionRounding) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat("eta is ", eta, ", too large for step ", k, " of ", num_steps, " (timestep ",
+                     schedule.timesteps[k], "): 1 - abar_prev - sigma² is ", direction,
+                     " there; use an eta of at most 1"));
   }
-  if (any_stochastic) return absl::OkStatus();
+  return absl::OkStatus();
+}
+
+absl::Status DdimScheduler::CheckEta(const Schedule& schedule, double eta) const {
+  IMAGEDDPO_RETURN_IF_ERROR(CheckDirection(schedule, eta));
+  const at::Tensor stochastic_K = GatherSchedule(schedule).variance_B >= kMinVariance;
+  if (eta > 0.0 && stochastic_K.any().item<bool>()) return absl::OkStatus();
   return absl::InvalidArgumentError(
       absl::StrCat("with eta ", eta, ", none of the ", schedule.timesteps.size(),
                    " steps is random, so that there is nothing to learn from; use eta above 0",
@@ -223,6 +228,10 @@ DdimScheduler::Coefficients DdimScheduler::Gather(const at::Tensor& timesteps_B,
   step.variance_B = ((1.0 - step.alpha_prev_B) / (1.0 - step.alpha_t_B)) *
                     (1.0 - step.alpha_t_B / step.alpha_prev_B);
   return step;
+}
+
+DdimScheduler::Coefficients DdimScheduler::GatherSchedule(const Schedule& schedule) const {
+  return Gather(at::tensor(schedule.timesteps, at::kLong), schedule.num_steps);
 }
 
 at::Tensor DdimScheduler::ClipPredicted(const at::Tensor& x0_BCHW) const {

@@ -87,6 +87,8 @@ class DdimScheduler {
   /// whole trajectory; the direction term 1 - abar_prev - sigma² negative at some step, which is
   /// named. InvalidArgument.
   absl::Status CheckEta(const Schedule& schedule, double eta) const;
+  /// The same without the demand for a stochastic step: what can be run, though not learned from.
+  absl::Status CheckDirection(const Schedule& schedule, double eta) const;
 
   /// sqrt(abar_t)·x0 + sqrt(1 - abar_t)·noise.
   /// @param x0_BCHW, noise_BCHW  float32, same shape and device.
@@ -123,6 +125,7 @@ class DdimScheduler {
     at::Tensor alpha_t_B, alpha_prev_B, variance_B;
   };
   Coefficients Gather(const at::Tensor& timesteps_B, int64_t num_steps) const;
+  Coefficients GatherSchedule(const Schedule& schedule) const;  ///< B is the executed steps.
   at::Tensor ClipPredicted(const at::Tensor& x0_BCHW) const;
 
   DdimConfig config_;

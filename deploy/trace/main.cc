@@ -1,0 +1,122 @@
+// imageddpo-trace: one rollout, update or advantage computation from files to files.
+
+#include <c10/util/Exception.h>
+
+#include <CLI/CLI.hpp>
+#include <exception>
+#include <functional>
+#include <iostream>
+
+#include "deploy/trace/trace.h"
+
+namespace imageddpo {
+namespace {
+
+constexpr int kExitError = 1;
+constexpr int kExitUnimplemented = 2;
+
+constexpr char kFooter[] =
+    "\nAll files are safetensors. Exit codes: 0 done; 1 an error, with a message; 2 not built yet.";
+
+void AddPolicyOptions(CLI::App& command, TracePolicyOptions& policy) {
+  command.add_option("--num-steps", policy.num_steps, "Steps of the full schedule");
+  command.add_option("--guidance-scale", policy.guidance_scale,
+                     "Above 1: two branches; at most 1: the negative prompt alone");
+  command.add_option("--guidance-rescale", policy.guidance_rescale, "0 is off");
+  command.add_option("--eta", policy.eta, "Noise of a step; 1 is DDPM's");
+  command.add_option("--precision", policy.precision, "Of the model's calls: fp32 or bf16");
+}
+
+CLI::Option* AddFile(CLI::App& command, const char* name, std::string& path, const char* help) {
+  return command.add_option(name, path, help)->type_name("FILE")->required();
+}
+
+CLI::Option* AddModel(CLI::App& command, std::string& path) {
+  return command.add_option("--model", path, "Pipeline in diffusers' layout")
+      ->type_name("DIR")
+      ->required();
+}
+
+void AddRollout(CLI::App& app, TraceRolloutOptions& options, std::function<absl::Status()>& run) {
+  CLI::App* command = app.add_subcommand("rollout", "Images and noise to trajectories");
+  AddModel(*command, options.model);
+  command->add_option("--lora", options.lora, "None: the base model")->type_name("FILE");
+  AddFile(*command, "--inputs", options.inputs, "image, encode_noise, init_noise, step_noise");
+  AddFile(*command, "--output", options.output, "latents, log_probs, images, …");
+  AddPolicyOptions(*command, options.policy);
+  command->add_option("--noise-strength", options.noise_strength, "0 to 1");
+  command->add_option("--prompt", options.prompt, "Unused at guidance of at most 1");
+  command->add_option("--negative-prompt", options.negative_prompt, "What to steer away from");
+  command->callback([&] { run = [&] { return TraceRollout(options); }; });
+}
+
+void AddUpdate(CLI::App& app, TraceUpdateOptions& options, std::function<absl::Status()>& run) {
+  CLI::App* command = app.add_subcommand("update", "Trajectories and advantages to a new LoRA");
+  AddModel(*command, options.model);
+  AddFile(*command, "--lora", options.lora, "The LoRA that the trajectories were sampled with");
+  AddFile(*command, "--inputs", options.inputs, "advantages");
+  AddFile(*command, "--trajectory", options.trajectory, "What rollout wrote");
+  AddFile(*command, "--output-lora", options.output_lora, "The LoRA after all updates");
+  AddFile(*command, "--output", options.output, "losses, grad_norm, grad.…");
+  AddPolicyOptions(*command, options.policy);
+  command->add_option("--train-batch-size", options.train_batch_size, "Of a micro-batch");
+  command->add_option("--gradient-accumulation-steps", options.gradient_accumulation_steps,
+                      "Micro-batches of an update");
+  command->add_option("--num-inner-epochs", options.num_inner_epochs, "Passes over the samples");
+  command->add_option("--learning-rate", options.learning_rate, "Of AdamW");
+  command->add_option("--clip-range", options.clip_range, "Of the ratio, around 1");
+  command->add_option("--adv-clip-max", options.adv_clip_max, "Bound of |advantage|");
+  command->add_option("--max-grad-norm", options.max_grad_norm, "Of all gradients together");
+  command->add_option("--optimizer", options.optimizer, "adamw or adamw8bit");
+  command->add_option("--update", options.update, "replay or single_pass");
+  command->callback([&] { run = [&] { return TraceUpdate(options); }; });
+}
+
+void AddAdvantages(CLI::App& app, TraceAdvantagesOptions& options,
+                   std::function<absl::Status()>& run) {
+  CLI::App* command = app.add_subcommand("advantages", "Rewards to advantages, unclamped");
+  AddFile(*command, "--inputs", options.inputs, "rewards, and ids for per_key");
+  AddFile(*command, "--output", options.output, "advantages");
+  command->add_option("--mode", options.mode, "global or per_key");
+  command->add_option("--buffer-size", options.buffer_size, "Rewards kept per key");
+  command->add_option("--min-count", options.min_count, "Fewer: the epoch's statistics");
+  command->callback([&] { run = [&] { return TraceAdvantages(options); }; });
+}
+
+int Main(int argc, char** argv) {
+  CLI::App app("One rollout, update or advantage computation, from files to files.",
+               "imageddpo-trace");
+  app.require_subcommand(1);
+  app.footer(kFooter);
+  app.option_defaults()->always_capture_default();
+  TraceRolloutOptions rollout;
+  TraceUpdateOptions update;
+  TraceAdvantagesOptions advantages;
+  std::function<absl::Status()> run;
+  AddRollout(app, rollout, run);
+  AddUpdate(app, update, run);
+  AddAdvantages(app, advantages, run);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : kExitError;
+  }
+  const absl::Status status = run();
+  if (status.ok()) return 0;
+  std::cerr << "imageddpo-trace: " << status << "\n";
+  return status.code() == absl::StatusCode::kUnimplemented ? kExitUnimplemented : kExitError;
+}
+
+}  // namespace
+}  // namespace imageddpo
+
+int main(int argc, char** argv) {
+  try {
+    return imageddpo::Main(argc, argv);
+  } catch (const c10::Error& error) {
+    std::cerr << "imageddpo-trace: " << error.what_without_backtrace() << "\n";
+  } catch (const std::exception& error) {
+    std::cerr << "imageddpo-trace: " << error.what() << "\n";
+  }
+  return imageddpo::kExitError;
+}

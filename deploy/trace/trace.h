@@ -1,0 +1,67 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "absl/status/status.h"
+
+namespace imageddpo {
+
+/// The three computations of imageddpo-trace, from files to files (safetensors), through the same
+/// code as the service's workers: rollout, replay update, advantages. Nothing is drawn at random;
+/// every noise comes from the input file.
+///
+/// Errors name the file and the tensor or the option. UNIMPLEMENTED: a choice that is not built.
+/// Compute throws what it throws in the service (std::invalid_argument, c10::Error).
+
+/// What both halves of the policy are run with.
+struct TracePolicyOptions {
+  int64_t num_steps = 10;  ///< Of the full schedule.
+  double guidance_scale = 1.0;
+  double guidance_rescale = 0.0;
+  double eta = 1.0;
+  std::string precision = "fp32";  ///< fp32 or bf16: of the model's calls only.
+};
+
+struct TraceRolloutOptions {
+  std::string model;   ///< Folder in diffusers' layout.
+  std::string lora;    ///< Empty: the base model.
+  std::string inputs;  ///< image, encode_noise, init_noise, step_noise.
+  std::string output;
+  TracePolicyOptions policy;
+  double noise_strength = 0.5;
+  std::string prompt;
+  std::string negative_prompt;
+};
+absl::Status TraceRollout(const TraceRolloutOptions& options);
+
+struct TraceUpdateOptions {
+  std::string model;
+  std::string lora;
+  std::string inputs;      ///< advantages.
+  std::string trajectory;  ///< What TraceRollout() wrote.
+  std::string output_lora;
+  std::string output;
+  TracePolicyOptions policy;
+  int64_t train_batch_size = 2;             ///< Samples of a micro-batch.
+  int64_t gradient_accumulation_steps = 2;  ///< Micro-batches of an update.
+  int64_t num_inner_epochs = 1;
+  double learning_rate = 3e-4;
+  double clip_range = 1e-4;
+  double adv_clip_max = 5.0;
+  double max_grad_norm = 1.0;
+  std::string optimizer = "adamw";
+  std::string update = "replay";
+};
+absl::Status TraceUpdate(const TraceUpdateOptions& options);
+
+struct TraceAdvantagesOptions {
+  std::string inputs;  ///< rewards, and ids for per_key.
+  std::string output;
+  std::string mode = "global";  ///< global or per_key.
+  int64_t buffer_size = 16;
+  int64_t min_count = 16;
+};
+absl::Status TraceAdvantages(const TraceAdvantagesOptions& options);
+
+}  // namespace imageddpo

@@ -1,0 +1,85 @@
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/tensor.h>
+
+#include "absl/strings/str_cat.h"
+#include "common/base/status.h"
+#include "common/diffusion/lora.h"
+#include "common/diffusion/pipeline.h"
+#include "deploy/trace/trace.h"
+#include "deploy/trace/trace_files.h"
+#include "rollout/sampler/sampler.h"
+
+namespace imageddpo {
+namespace {
+
+/// One prompt for the whole batch, encoded by itself: its bits do not depend on the batch.
+struct EncodedPrompt {
+  at::Tensor ids_BL;
+  at::Tensor embeds_BLD;
+};
+
+EncodedPrompt EncodePrompt(const Pipeline& pipeline, const std::string& prompt, int64_t batch) {
+  const at::NoGradGuard no_grad;
+  const at::Tensor ids_1L = at::tensor(pipeline.tokenizer->Encode(prompt), at::kLong).unsqueeze(0);
+  const at::Tensor embeds_1LD = pipeline.text_encoder->Forward(ids_1L);
+  return {ids_1L.expand({batch, -1}).contiguous(), embeds_1LD.expand({batch, -1, -1}).contiguous()};
+}
+
+absl::StatusOr<SamplerInputs> ReadInputs(const std::string& path, int64_t latent_channels) {
+  IMAGEDDPO_ASSIGN_OR_RETURN(const auto file, SafetensorsFile::Open(path));
+  SamplerInputs inputs;
+  IMAGEDDPO_ASSIGN_OR_RETURN(inputs.images_BCHW,
+                             GetTensor(*file, "image", at::kFloat, {-1, 3, -1, -1}));
+  const int64_t batch = inputs.images_BCHW.size(0);
+  if (inputs.images_BCHW.min().item<float>() < 0 || inputs.images_BCHW.max().item<float>() > 1) {
+    return absl::InvalidArgumentError(absl::StrCat(path, ": tensor image must lie in [0, 1]"));
+  }
+  const std::vector<int64_t> latent_shape = {batch, latent_channels, -1, -1};
+  IMAGEDDPO_ASSIGN_OR_RETURN(inputs.encode_noise_BCHW,
+                             GetTensor(*file, "encode_noise", at::kFloat, latent_shape));
+  IMAGEDDPO_ASSIGN_OR_RETURN(inputs.init_noise_BCHW,
+                             GetTensor(*file, "init_noise", at::kFloat, latent_shape));
+  IMAGEDDPO_ASSIGN_OR_RETURN(
+      inputs.step_noise_BKCHW,
+      GetTensor(*file, "step_noise", at::kFloat, {batch, -1, latent_channels, -1, -1}));
+  return inputs;
+}
+
+}  // namespace
+
+absl::Status TraceRollout(const TraceRolloutOptions& options) {
+  IMAGEDDPO_ASSIGN_OR_RETURN(const ModelOptions model, MakeModelOptions(options.policy.precision));
+  IMAGEDDPO_ASSIGN_OR_RETURN(const Pipeline pipeline, Pipeline::Load(options.model, model));
+  IMAGEDDPO_ASSIGN_OR_RETURN(
+      const Schedule schedule,
+      pipeline.scheduler->MakeSchedule(options.policy.num_steps, options.noise_strength));
+  IMAGEDDPO_RETURN_IF_ERROR(pipeline.scheduler->CheckDirection(schedule, options.policy.eta));
+  if (!options.lora.empty()) {
+    IMAGEDDPO_ASSIGN_OR_RETURN(const Lora lora, Lora::Load(options.lora, pipeline.unet->linears()));
+    IMAGEDDPO_RETURN_IF_ERROR(pipeline.unet->BindLora(lora).status());
+  }
+  IMAGEDDPO_ASSIGN_OR_RETURN(SamplerInputs inputs,
+                             ReadInputs(options.inputs, pipeline.vae->config().latent_channels));
+
+  const int64_t batch = inputs.images_BCHW.size(0);
+  const EncodedPrompt prompt = EncodePrompt(pipeline, options.prompt, batch);
+  const EncodedPrompt negative = EncodePrompt(pipeline, options.negative_prompt, batch);
+  inputs.conditioning = {
+      prompt.embeds_BLD, negative.embeds_BLD,
+      std::vector<bool>(static_cast<size_t>(batch), prompt.ids_BL.equal(negative.ids_BL))};
+
+  const Policy policy(*pipeline.unet, *pipeline.scheduler, MakePolicyOptions(options.policy));
+  const SampledTrajectories sampled = SampleTrajectories(policy, *pipeline.vae, schedule, inputs);
+  const int64_t num_steps = sampled.timesteps_BK.size(1);
+  return WriteSafetensors(options.output,
+                          {{"latents", sampled.latents_BKCHW.narrow(1, 0, num_steps)},
+                           {"next_latents", sampled.latents_BKCHW.narrow(1, 1, num_steps)},
+                           {"timesteps", sampled.timesteps_BK},
+                           {"log_probs", sampled.log_probs_BK},
+                           {"images", sampled.images_BCHW},
+                           {"prompt_ids", prompt.ids_BL},
+                           {"prompt_embeds", prompt.embeds_BLD},
+                           {"negative_prompt_embeds", negative.embeds_BLD}});
+}
+
+}  // namespace imageddpo

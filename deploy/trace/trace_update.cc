@@ -1,0 +1,190 @@
+#include <ATen/ops/cat.h>
+#include <ATen/ops/stack.h>
+#include <ATen/ops/tensor.h>
+
+#include <cmath>
+
+#include "absl/strings/str_cat.h"
+#include "common/base/status.h"
+#include "common/diffusion/lora.h"
+#include "common/diffusion/pipeline.h"
+#include "deploy/trace/trace.h"
+#include "deploy/trace/trace_files.h"
+#include "trainer/loop/update.h"
+
+namespace imageddpo {
+namespace {
+
+absl::Status CheckOptions(const TraceUpdateOptions& options) {
+  if (options.optimizer == "adamw8bit") {
+    return absl::UnimplementedError("--optimizer adamw8bit is not built yet; use adamw");
+  }
+  if (options.optimizer != "adamw") {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--optimizer is ", options.optimizer, ", it must be adamw or adamw8bit"));
+  }
+  if (options.update == "single_pass") {
+    return absl::UnimplementedError("--update single_pass is not built yet; use replay");
+  }
+  if (options.update != "replay") {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--update is ", options.update, ", it must be replay or single_pass"));
+  }
+  const std::pair<const char*, int64_t> counts[] = {
+      {"--train-batch-size", options.train_batch_size},
+      {"--gradient-accumulation-steps", options.gradient_accumulation_steps},
+      {"--num-inner-epochs", options.num_inner_epochs}};
+  for (const auto& [name, value] : counts) {
+    if (value < 1) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(name, " is ", value, ", it must be at least 1"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+/// All N samples of a trajectory file as one batch.
+absl::StatusOr<ReplayBatch> ReadSamples(const TraceUpdateOptions& options,
+                                        const DdimScheduler& scheduler) {
+  const std::string& path = options.trajectory;
+  IMAGEDDPO_ASSIGN_OR_RETURN(const auto file, SafetensorsFile::Open(path));
+  ReplayBatch all;
+  IMAGEDDPO_ASSIGN_OR_RETURN(const at::Tensor latents,
+                             GetTensor(*file, "latents", at::kFloat, {-1, -1, -1, -1, -1}));
+  IMAGEDDPO_ASSIGN_OR_RETURN(const at::Tensor next,
+                             GetTensor(*file, "next_latents", at::kFloat, latents.sizes().vec()));
+  const int64_t num_samples = latents.size(0);
+  const int64_t num_steps = latents.size(1);
+  if (!next.narrow(1, 0, num_steps - 1).equal(latents.narrow(1, 1, num_steps - 1))) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, ": next_latents[:,k] must be latents[:,k+1]"));
+  }
+  all.latents_BKCHW = at::cat({latents, next.narrow(1, num_steps - 1, 1)}, 1);
+  IMAGEDDPO_ASSIGN_OR_RETURN(all.timesteps_BK,
+                             GetTensor(*file, "timesteps", at::kLong, {num_samples, num_steps}));
+  if (all.timesteps_BK.min().item<int64_t>() < 0 ||
+      all.timesteps_BK.max().item<int64_t>() >= scheduler.config().num_train_timesteps) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        path, ": tensor timesteps has values outside the model's training schedule of ",
+        scheduler.config().num_train_timesteps));
+  }
+  IMAGEDDPO_ASSIGN_OR_RETURN(all.log_probs_BK,
+                             GetTensor(*file, "log_probs", at::kFloat, {num_samples, num_steps}));
+  Conditioning& conditioning = all.conditioning;
+  IMAGEDDPO_ASSIGN_OR_RETURN(conditioning.prompt_embeds_BLD,
+                             GetTensor(*file, "prompt_embeds", at::kFloat, {num_samples, -1, -1}));
+  IMAGEDDPO_ASSIGN_OR_RETURN(conditioning.negative_embeds_BLD,
+                             GetTensor(*file, "negative_prompt_embeds", at::kFloat,
+                                       {num_samples, conditioning.prompt_embeds_BLD.size(1),
+                                        conditioning.prompt_embeds_BLD.size(2)}));
+  for (int64_t i = 0; i < num_samples; ++i) {  // Equal tokens have equal embeddings.
+    conditioning.same_tokens_B.push_back(
+        conditioning.prompt_embeds_BLD[i].equal(conditioning.negative_embeds_BLD[i]));
+  }
+  IMAGEDDPO_ASSIGN_OR_RETURN(const auto inputs, SafetensorsFile::Open(options.inputs));
+  IMAGEDDPO_ASSIGN_OR_RETURN(all.advantages_B,
+                             GetTensor(*inputs, "advantages", at::kFloat, {num_samples}));
+  return all;
+}
+
+ReplayBatch Slice(const ReplayBatch& all, int64_t begin, int64_t size) {
+  const auto part = [begin, size](const at::Tensor& x) { return x.narrow(0, begin, size); };
+  const auto first = all.conditioning.same_tokens_B.begin() + begin;
+  return {part(all.latents_BKCHW),
+          part(all.timesteps_BK),
+          part(all.log_probs_BK),
+          part(all.advantages_B),
+          {part(all.conditioning.prompt_embeds_BLD), part(all.conditioning.negative_embeds_BLD),
+           std::vector<bool>(first, first + size)}};
+}
+
+/// Runs the micro-batches in order and gathers what the output file holds.
+class UpdateRecorder {
+ public:
+  UpdateRecorder(const TraceUpdateOptions& options, const Policy& policy, const Lora& lora)
+      : options_(options),
+        names_(lora.ParameterNames()),
+        parameters_(lora.Parameters()),
+        replay_(policy, parameters_,
+                {.clip_range = options.clip_range, .adv_clip_max = options.adv_clip_max}),
+        optimizer_(names_, parameters_, {.learning_rate = options.learning_rate}) {}
+
+  /// Gradients left over at the end of an inner epoch count towards the next one's first update.
+  absl::Status Run(const ReplayBatch& batch) {
+    const int64_t num_steps = batch.timesteps_BK.size(1);
+    const double weight =
+        1.0 / static_cast<double>(options_.gradient_accumulation_steps * num_steps);
+    for (const StepStatistics& step : replay_.Accumulate(batch, weight)) {
+      losses_.push_back(at::tensor({step.loss, step.approx_kl, step.clipfrac}, at::kFloat));
+    }
+    if (++micro_batches_ % options_.gradient_accumulation_steps != 0) return absl::OkStatus();
+
+    const at::Tensor gradient_P = replay_.TakeGradient();
+    const std::vector<at::Tensor> gradients = SplitLike(gradient_P.clone(), parameters_);
+    for (size_t i = 0; i < names_.size(); ++i) {
+      tensors_[absl::StrCat("grad.", norms_.size(), ".", names_[i])] = gradients[i];
+    }
+    norms_.push_back(ClipAndStep(gradient_P, options_.max_grad_norm, parameters_, &optimizer_));
+    if (std::isfinite(norms_.back())) return absl::OkStatus();
+    return absl::OutOfRangeError(
+        absl::StrCat("the gradient of update ", norms_.size() - 1, " is not finite"));
+  }
+
+  size_t updates() const { return norms_.size(); }
+
+  TensorMap Tensors() const {
+    TensorMap tensors = tensors_;
+    tensors["losses"] = at::stack(losses_);
+    tensors["grad_norm"] = at::tensor(norms_, at::kDouble).to(at::kFloat);
+    return tensors;
+  }
+
+ private:
+  const TraceUpdateOptions& options_;
+  std::vector<std::string> names_;
+  std::vector<at::Tensor> parameters_;
+  ReplayUpdate replay_;
+  AdamW optimizer_;
+  int64_t micro_batches_ = 0;
+  std::vector<at::Tensor> losses_;
+  std::vector<double> norms_;
+  TensorMap tensors_;
+};
+
+}  // namespace
+
+absl::Status TraceUpdate(const TraceUpdateOptions& options) {
+  IMAGEDDPO_RETURN_IF_ERROR(CheckOptions(options));
+  IMAGEDDPO_ASSIGN_OR_RETURN(const ModelOptions model, MakeModelOptions(options.policy.precision));
+  IMAGEDDPO_ASSIGN_OR_RETURN(const Pipeline pipeline,
+                             Pipeline::Load(options.model, model, {.vae = false, .text = false}));
+  IMAGEDDPO_ASSIGN_OR_RETURN(const ReplayBatch all, ReadSamples(options, *pipeline.scheduler));
+  Schedule schedule{.num_steps = options.policy.num_steps};
+  const at::Tensor timesteps_K = all.timesteps_BK[0].contiguous();
+  schedule.timesteps.assign(timesteps_K.const_data_ptr<int64_t>(),
+                            timesteps_K.const_data_ptr<int64_t>() + timesteps_K.numel());
+  IMAGEDDPO_RETURN_IF_ERROR(pipeline.scheduler->MakeSchedule(schedule.num_steps, 0.0).status());
+  IMAGEDDPO_RETURN_IF_ERROR(pipeline.scheduler->CheckDirection(schedule, options.policy.eta));
+  IMAGEDDPO_ASSIGN_OR_RETURN(const Lora lora, Lora::Load(options.lora, pipeline.unet->linears()));
+  IMAGEDDPO_RETURN_IF_ERROR(pipeline.unet->BindLora(lora).status());
+
+  const Policy policy(*pipeline.unet, *pipeline.scheduler, MakePolicyOptions(options.policy));
+  UpdateRecorder recorder(options, policy, lora);
+  const int64_t num_samples = all.advantages_B.size(0);
+  for (int64_t inner = 0; inner < options.num_inner_epochs; ++inner) {
+    for (int64_t begin = 0; begin < num_samples; begin += options.train_batch_size) {
+      const int64_t size = std::min(options.train_batch_size, num_samples - begin);
+      IMAGEDDPO_RETURN_IF_ERROR(recorder.Run(Slice(all, begin, size)));
+    }
+  }
+  if (recorder.updates() == 0) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "no update takes place: ", num_samples, " samples make fewer than ",
+        options.gradient_accumulation_steps, " micro-batches of ", options.train_batch_size,
+        "; lower --gradient-accumulation-steps or --train-batch-size"));
+  }
+  IMAGEDDPO_RETURN_IF_ERROR(WriteSafetensors(options.output, recorder.Tensors()));
+  return lora.Save(options.output_lora);
+}
+
+}  // namespace imageddpo
