@@ -157,8 +157,10 @@ class MpiControllerChannel : public ControllerChannel {
     for (auto deadline = deadlines_.begin(); deadline != deadlines_.end();) {
       const int rank = deadline->first;
       deadline->second += stopped;
-      if (const auto heard = last_heard.find(rank); heard != last_heard.end()) {
-        deadline->second = std::max(deadline->second, heard->second + options_.heartbeat_timeout);
+      const auto heard = last_heard.find(rank);
+      if (heard != last_heard.end() && heard->second > last_seen_[rank]) {
+        last_seen_[rank] = heard->second;
+        deadline->second = heard->second + options_.heartbeat_timeout;
       }
       std::string reason;
       if (const auto found = lost.find(rank); found != lost.end()) {
@@ -193,6 +195,7 @@ class MpiControllerChannel : public ControllerChannel {
   absl::Mutex mutex_;
   std::map<int, Clock::time_point> deadlines_
       ABSL_GUARDED_BY(mutex_);  // Of ranks not reported yet.
+  std::map<int, Clock::time_point> last_seen_ ABSL_GUARDED_BY(mutex_);  // What deadlines_ rests on.
   Clock::time_point last_look_ ABSL_GUARDED_BY(mutex_);
 };
 

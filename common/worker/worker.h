@@ -11,12 +11,10 @@
 #include "common/base/clock.h"
 #include "common/comm/communicator.h"
 #include "common/comm/control_channel.h"
+#include "common/worker/exit_codes.h"
 #include "common/worker/job_context.h"
 
 namespace imageddpo {
-
-/// Exit code of a rank that wants the whole service to be started again.
-constexpr int kExitRestart = 75;
 
 /// The life of a rank that works: says hello, sends heartbeats, runs one job at a time on a thread
 /// of its own, and ends when it is told to or when the controller is gone.
