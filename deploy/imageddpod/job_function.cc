@@ -14,6 +14,7 @@
 #include "common/diffusion/noise.h"
 #include "common/diffusion/pipeline.h"
 #include "common/io/safetensors.h"
+#include "common/worker/gang_timeouts.h"
 #include "rollout/worker/rollout_rank.h"
 #include "trainer/loop/trainer_rank.h"
 

@@ -1,0 +1,38 @@
+#include "deploy/imageddpod/controller_rank.h"
+
+#include "common/base/clock.h"
+#include "common/io/file_system.h"
+#include "common/worker/exit_codes.h"
+#include "deploy/imageddpo/version.h"
+#include "trainer/controller/controller_service.h"
+
+namespace imageddpo {
+
+int RunControllerRank(const ClusterConfig& cluster, ControllerChannel& channel,
+                      const std::string& device_kind, std::shared_ptr<spdlog::logger> logger,
+                      const std::function<bool()>& stop_requested) {
+  SystemClock clock;
+  PosixFileSystem file_system;
+  auto service = ControllerService::Start(
+      cluster, {.channel = channel,
+                .file_system = file_system,
+                .clock = clock,
+                .logger = logger,
+                .build = {.version = kVersion, .commit = kCommit, .device = device_kind}});
+  if (!service.ok()) {
+    logger->error("the service cannot start: {}", service.status().ToString());
+    return kExitRefused;
+  }
+  logger->info("gRPC on {}, metrics on http://{}/metrics, data in {}", (*service)->grpc_address(),
+               (*service)->http_address(), cluster.data_dir);
+  const auto reason = (*service)->Run(stop_requested);
+  if (!reason.ok()) {
+    logger->error("the service ends: {}", reason.status().ToString());
+    return kExitRefused;
+  }
+  if (*reason == Controller::ExitReason::kRestart) return kExitRestart;
+  logger->info("stopped; jobs under way go on at the next start");
+  return 0;
+}
+
+}  // namespace imageddpo

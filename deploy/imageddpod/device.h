@@ -1,0 +1,18 @@
+#pragma once
+
+#include <c10/core/Device.h>
+
+#include <string>
+
+namespace imageddpo {
+
+/// "cuda" where this build and this host have a GPU, else "cpu".
+std::string DeviceKind();
+
+/// The device of the `index`-th worker of this host: GPU index modulo their number, or the CPU.
+at::Device ChooseDevice(int index);
+
+/// 0-based among the workers of this host, as the launcher tells it; rank 0 is no worker.
+int LocalWorkerIndex();
+
+}  // namespace imageddpo

@@ -1,0 +1,172 @@
+// imageddpod: every rank of the service. Rank 0 is the controller, the others are workers; a single
+// process is both.
+
+#include <unistd.h>
+
+#include <chrono>
+#include <exception>
+#include <iostream>
+#include <thread>
+
+#include "common/base/clock.h"
+#include "common/base/logging.h"
+#include "common/base/stop_flag.h"
+#include "common/comm/gang.h"
+#include "common/comm/local_control_channel.h"
+#include "common/comm/mpi_control_channel.h"
+#include "common/comm/mpi_messenger.h"
+#include "common/comm/mpi_runtime.h"
+#include "common/comm/thread_communicator.h"
+#include "common/io/file.h"
+#include "common/worker/exit_codes.h"
+#include "common/worker/worker.h"
+#include "deploy/imageddpod/controller_rank.h"
+#include "deploy/imageddpod/device.h"
+#include "deploy/imageddpod/job_function.h"
+#include "deploy/imageddpod/options.h"
+
+namespace imageddpo {
+namespace {
+
+using Logger = std::shared_ptr<spdlog::logger>;
+
+std::chrono::milliseconds Milliseconds(double seconds) {
+  return std::chrono::milliseconds(static_cast<int64_t>(seconds * 1e3));
+}
+
+Worker::Options WorkerOptions(const ClusterConfig& cluster) {
+  Worker::Options options;
+  options.lease_timeout = Milliseconds(cluster.pool.lease_seconds);
+  return options;
+}
+
+/// What a rank ended with.
+struct Outcome {
+  int exit_code = 0;
+  bool abandoned = false;  ///< A job did not stop: only the end of the process ends it.
+};
+
+Outcome RunWorkerRank(const ClusterConfig& cluster, WorkerChannel& channel,
+                      Worker::GangFactory open_gang, at::Device device, const Logger& logger) {
+  SystemClock clock;
+  Worker worker({.channel = channel,
+                 .open_gang = std::move(open_gang),
+                 .run_job = RunJob,
+                 .device = device,
+                 .clock = clock,
+                 .logger = logger},
+                WorkerOptions(cluster));
+  const int exit_code = worker.Run();
+  if (!worker.job_abandoned()) return {exit_code, false};
+  logger->warn("a job did not stop in time; the process ends without it");
+  logger->flush();
+  _exit(exit_code);
+}
+
+/// One process: rank 0 is also the one worker, on a thread of its own.
+Outcome RunAlone(const ClusterConfig& cluster, const Logger& logger, const StopFlag& stop) {
+  LocalControlPlane plane({0});
+  const at::Device device = ChooseDevice(0);
+  std::thread worker([&] {
+    const auto solo = [&](const v1::GangLayout&) { return MakeSoloCommunicator(device); };
+    RunWorkerRank(cluster, plane.worker(0), solo, device, logger);
+  });
+  const int exit_code = RunControllerRank(cluster, plane.controller(), DeviceKind(), logger,
+                                          [&stop] { return stop.Requested(); });
+  plane.FailController();
+  worker.join();
+  return {exit_code, false};
+}
+
+Outcome RunAmongMany(const ClusterConfig& cluster, MpiRuntime& runtime, const Logger& logger,
+                     const StopFlag& stop) {
+  MpiMessenger messenger(runtime, {});
+  Outcome outcome;
+  if (runtime.world_rank() == 0) {
+    const auto channel = MakeMpiControllerChannel(
+        messenger,
+        {.heartbeat_timeout = Milliseconds(cluster.pool.heartbeat_timeout_seconds)});
+    outcome.exit_code = RunControllerRank(cluster, *channel, DeviceKind(), logger,
+                                          [&stop] { return stop.Requested(); });
+  } else {
+    const auto channel = MakeMpiWorkerChannel(messenger);
+    const at::Device device = ChooseDevice(LocalWorkerIndex());
+    const auto open_gang = [&](const v1::GangLayout& gang) {
+      return OpenGang(messenger, {gang.world_ranks().begin(), gang.world_ranks().end()}, gang.tag(),
+                      device);
+    };
+    outcome = RunWorkerRank(cluster, *channel, open_gang, device, logger);
+  }
+  messenger.Leave("the end of the rank", std::chrono::seconds(2));
+  return outcome;
+}
+
+/// Runs this process's rank. @return its exit code
+int RunRank(const DaemonOptions& options, MpiRuntime& runtime, const StopFlag& stop) {
+  const auto logger = MakeLogger({.rank = runtime.world_rank(),
+                                  .level = options.cluster.log_level,
+                                  .json = options.log_json});
+  if (!logger.ok()) {
+    std::cerr << "imageddpod: " << logger.status().message() << std::endl;
+    return kExitRefused;
+  }
+  if (options.ranks != 0 && options.ranks != runtime.world_size()) {
+    (*logger)->error("{} ranks were started but MPI sees {}: mpirun and the MPI that imageddpod was "
+                     "built with are not the same",
+                     options.ranks, runtime.world_size());
+    return kExitRefused;
+  }
+  if (runtime.world_rank() == 0) {
+    (*logger)->info("{}", runtime.Describe());
+    if (!options.pid_file.empty()) {
+      const auto status = WriteFileAtomically(options.pid_file, std::to_string(getpid()) + "\n");
+      if (!status.ok()) (*logger)->warn("{}", status.ToString());
+    }
+  }
+  const Outcome outcome = runtime.world_size() == 1
+                              ? RunAlone(options.cluster, *logger, stop)
+                              : RunAmongMany(options.cluster, runtime, *logger, stop);
+  if (outcome.exit_code == 0 && stop.Signal() != 0) return stop.ExitCode();
+  return outcome.exit_code;
+}
+
+void WriteExitStatus(const DaemonOptions& options, int exit_code) {
+  if (options.exit_status_file.empty()) return;
+  const auto status =
+      WriteFileAtomically(options.exit_status_file, std::to_string(exit_code) + "\n");
+  if (!status.ok()) std::cerr << "imageddpod: " << status.message() << std::endl;
+}
+
+int Main(int argc, char** argv) {
+  const auto options = ParseDaemonOptions(argc, argv);
+  if (!options.ok() && options.status().code() == absl::StatusCode::kCancelled) return 0;
+  auto runtime = MpiRuntime::Start(&argc, &argv);
+  if (!runtime.ok()) {
+    std::cerr << "imageddpod: " << runtime.status().message() << std::endl;
+    return kExitRefused;
+  }
+  const bool is_rank_0 = (*runtime)->world_rank() == 0;
+  int exit_code = kExitRefused;
+  if (options.ok()) {
+    const StopFlag stop;
+    exit_code = RunRank(*options, **runtime, stop);
+    if (is_rank_0) WriteExitStatus(*options, exit_code);
+  } else if (is_rank_0) {
+    std::cerr << "imageddpod: " << options.status().message() << std::endl;
+  }
+  // Ranks end when they please, one after the other: nobody waits for the others in MPI_Finalize.
+  (*runtime)->Finish(exit_code, /*ranks_lost=*/(*runtime)->world_size() > 1);
+  return exit_code;
+}
+
+}  // namespace
+}  // namespace imageddpo
+
+int main(int argc, char** argv) {
+  try {
+    return imageddpo::Main(argc, argv);
+  } catch (const std::exception& error) {
+    std::cerr << "imageddpod: " << error.what() << std::endl;
+    return 1;
+  }
+}
