@@ -1,0 +1,133 @@
+// docs/settings.md and the examples, held against the schema and the defaults.
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <set>
+#include <sstream>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
+#include "common/config/job_config.h"
+#include "common/config/job_schema.h"
+
+namespace imageddpo {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string SourceDir() { return std::getenv("IMAGEDDPO_SOURCE_DIR"); }
+
+std::string ReadText(const fs::path& file) {
+  std::ifstream stream(file);
+  EXPECT_TRUE(stream) << file;
+  return {std::istreambuf_iterator<char>(stream), std::istreambuf_iterator<char>()};
+}
+
+// Rows of tables: first cell to second, `name` without its backticks.
+std::map<std::string, std::string> Rows(const std::string& section) {
+  std::map<std::string, std::string> rows;
+  std::istringstream lines(section);
+  for (std::string line; std::getline(lines, line);) {
+    if (!absl::StartsWith(line, "| `")) continue;
+    const std::vector<std::string> cells = absl::StrSplit(line, " | ");
+    EXPECT_GE(cells.size(), 3U) << line;
+    const std::string name = cells[0].substr(3, cells[0].size() - 4);
+    EXPECT_TRUE(rows.emplace(name, cells[1]).second) << name << " has two rows";
+  }
+  return rows;
+}
+
+// "sample.num_steps" of a job with every default to "50", as it stands in a job file.
+std::map<std::string, std::string> Defaults() {
+  v1::JobSpec job = *ParseJobYaml("rewards: [{type: jpeg}]", "defaults");
+  FillDefaults(&job);
+  std::map<std::string, std::string> defaults;
+  std::string section;
+  std::istringstream lines(JobToYaml(job));
+  for (std::string line; std::getline(lines, line);) {
+    const bool is_nested = line[0] == ' ';
+    const std::string text(absl::StripPrefix(absl::StripAsciiWhitespace(line), "- "));
+    const std::pair<std::string, std::string> parts =
+        absl::StrSplit(text, absl::MaxSplits(": ", 1));
+    if (is_nested) {
+      defaults[section + "." + parts.first] = parts.second;
+    } else if (text.back() == ':') {
+      section = text.substr(0, text.size() - 1);
+    } else {
+      defaults[parts.first] = parts.second;
+    }
+  }
+  return defaults;
+}
+
+TEST(SettingsPage, HasEverySettingOfAJobAndNoOther) {
+  const std::string page = ReadText(SourceDir() + "/docs/settings.md");
+  const std::string jobs = page.substr(0, page.find("## The service"));
+  const std::map<std::string, std::string> rows = Rows(jobs);
+  std::set<std::string> known;
+  for (const JobSetting& setting : AllJobSettings()) {
+    known.insert(setting.path);
+    if (setting.field->message_type() != nullptr) {
+      EXPECT_TRUE(absl::StrContains(jobs, "`" + setting.path + "`")) << setting.path;
+    } else {
+      EXPECT_TRUE(rows.contains(setting.path)) << setting.path << " is not in docs/settings.md";
+    }
+  }
+  for (const auto& [path, unused] : rows)
+    EXPECT_TRUE(known.contains(path)) << path << " is no setting";
+}
+
+TEST(SettingsPage, HasTheDefaults) {
+  const std::string page = ReadText(SourceDir() + "/docs/settings.md");
+  const std::map<std::string, std::string> rows = Rows(page.substr(0, page.find("## The service")));
+  const std::map<std::string, std::string> defaults = Defaults();
+  EXPECT_GT(defaults.size(), 40U);
+  // These follow from other settings; the page says how.
+  const std::set<std::string> derived = {"device.device_batch_size", "eval.batch_size",
+                                         "rewards.clamp"};
+  for (const auto& [path, text] : rows) {
+    if (derived.contains(path)) continue;
+    if (text == "required" || text == "–") {
+      EXPECT_TRUE(!defaults.contains(path) || path == "rewards.type") << path << " has a default";
+    } else {
+      ASSERT_TRUE(defaults.contains(path)) << path << " has no default";
+      EXPECT_EQ(text, "`" + defaults.at(path) + "`") << path;
+    }
+  }
+}
+
+TEST(SettingsPage, HasEverySettingOfTheService) {
+  const std::string page = ReadText(SourceDir() + "/docs/settings.md");
+  const size_t begin = page.find("## The service");
+  const std::map<std::string, std::string> rows =
+      Rows(page.substr(begin, page.find("## The client") - begin));
+  for (const char* setting :
+       {"data_dir", "base_dir", "allowed_roots", "log_level", "grpc.address", "grpc.port",
+        "http.address", "http.port", "pool.min_ranks", "pool.heartbeat_timeout_seconds",
+        "pool.lease_seconds", "pool.max_restarts"}) {
+    EXPECT_TRUE(rows.contains(setting)) << setting;
+  }
+}
+
+TEST(ExampleJobs, AreValidWithoutWarnings) {
+  int count = 0;
+  for (const auto& entry : fs::directory_iterator(SourceDir() + "/deploy/jobs")) {
+    if (entry.path().extension() != ".yaml") continue;
+    ++count;
+    absl::StatusOr<v1::JobSpec> job = ParseJobYaml(ReadText(entry.path()), entry.path().string());
+    ASSERT_TRUE(job.ok()) << job.status();
+    EXPECT_EQ(job->name(), entry.path().stem().string());
+    FillDefaults(&*job);
+    EXPECT_TRUE(ValidateJob(*job).ok()) << entry.path() << ": " << ValidateJob(*job);
+    EXPECT_THAT(JobWarnings(*job), ::testing::IsEmpty()) << entry.path();
+  }
+  EXPECT_GE(count, 2);
+}
+
+}  // namespace
+}  // namespace imageddpo
