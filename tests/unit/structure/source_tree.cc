@@ -52,7 +52,7 @@ std::optional<int> LayerOf(const std::string& folder) {
 
 /// The half of the system, "rollout" or "trainer", whose folders may include each other; else
 /// empty.
-std::string HalfOf(const std::string& folder) {
+std::string PartOf(const std::string& folder) {
   const std::string first = folder.substr(0, folder.find('/'));
   return first == "rollout" || first == "trainer" ? first : "";
 }
@@ -149,8 +149,8 @@ std::vector<std::string> LayerViolations(const SourceTree& tree) {
       if (!tree.contains(include.path) && !tree.contains(include.path + ".in")) {
         violations.push_back(absl::StrCat(path, " includes ", include.path, ", which is no file"));
       }
-      const bool same_half = !HalfOf(from).empty() && HalfOf(from) == HalfOf(to);
-      if (from != to && !same_half && *to_layer >= *from_layer) {
+      const bool same_part = !PartOf(from).empty() && PartOf(from) == PartOf(to);
+      if (from != to && !same_part && *to_layer >= *from_layer) {
         violations.push_back(
             absl::StrCat(path, " includes ", include.path, ": ", from, " must not depend on ", to));
       }

@@ -18,7 +18,7 @@ using ::testing::IsEmpty;
 
 std::string Including(const std::string& path) { return "#include \"" + path + "\"\n"; }
 
-TEST(LayerViolations, LowerLayersAndTheOwnHalfMayBeIncluded) {
+TEST(LayerViolations, LowerLayersAndTheOwnPartMayBeIncluded) {
   const SourceTree tree = {
       {"common/base/status.h", ""},
       {"common/io/file.h", Including("common/base/status.h")},
