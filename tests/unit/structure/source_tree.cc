@@ -50,11 +50,10 @@ std::optional<int> LayerOf(const std::string& folder) {
   return std::nullopt;
 }
 
-/// The half of the system, "rollout" or "trainer", whose folders may include each other; else
-/// empty.
+/// "rollout", "trainer" or "deploy", whose folders may include each other; else empty.
 std::string PartOf(const std::string& folder) {
   const std::string first = folder.substr(0, folder.find('/'));
-  return first == "rollout" || first == "trainer" ? first : "";
+  return first == "rollout" || first == "trainer" || first == "deploy" ? first : "";
 }
 
 struct Include {

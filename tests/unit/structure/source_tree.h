@@ -17,11 +17,10 @@ SourceTree ReadSourceTree(const std::filesystem::path& root);
 /// Includes that go against the layers
 ///   base < {config, io, comm, metrics} < diffusion < trajectory < worker < {rollout, trainer} <
 ///   deploy
-/// A folder includes itself and folders of lower layers; below rollout/ and below trainer/ any
-/// folder of the same half; tests/ includes anything and is included by tests only. Rollout and
-/// trainer thus never include each other. Also folders that stand in no layer, and quoted includes
-/// that are neither a file of the tree nor a generated protobuf header. One sentence each, naming
-/// file and include.
+/// A folder includes itself, folders of lower layers and, below rollout/, trainer/ and deploy/, the
+/// folders beside it; tests/ includes anything and is included by tests only. Rollout and trainer
+/// thus never include each other. Also folders that stand in no layer, and quoted includes that are
+/// neither a file of the tree nor a generated header. One sentence each, naming file and include.
 std::vector<std::string> LayerViolations(const SourceTree& tree);
 
 /// Sources that see both a libtorch and a gRPC header, directly or through headers of the tree: the
