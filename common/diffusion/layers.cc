@@ -46,7 +46,7 @@ Linear Linear::Load(const ModelLoader& at, int64_t in_features, int64_t out_feat
 }
 
 at::Tensor Linear::Forward(const at::Tensor& x) const {
-  const at::Tensor y = at::linear(x, weight_OI, bias_O);
+  at::Tensor y = at::linear(x, weight_OI, bias_O);
   if (!lora->down_RI.defined()) return y;
   const at::Tensor low_rank = at::linear(x.to(lora->down_RI.scalar_type()), lora->down_RI);
   return (y + at::linear(low_rank, lora->up_OR) * lora->scale).to(y.scalar_type());

@@ -120,8 +120,8 @@ struct Vae::Impl {
   VaeMidBlock encoder_mid, decoder_mid;
   std::optional<Conv2d> quant_conv, post_quant_conv;
 
-  void BuildEncoder(const ModelLoader& at, const ResnetOptions& options);
-  void BuildDecoder(const ModelLoader& at, const ResnetOptions& options);
+  void BuildEncoder(const ModelLoader& at, const ResnetOptions& resnet);
+  void BuildDecoder(const ModelLoader& at, const ResnetOptions& resnet);
 };
 
 void Vae::Impl::BuildEncoder(const ModelLoader& at, const ResnetOptions& resnet) {

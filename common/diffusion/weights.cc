@@ -1,6 +1,7 @@
 #include "common/diffusion/weights.h"
 
 #include <ATen/ops/zeros.h>
+#include <c10/util/Exception.h>
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
@@ -28,6 +29,8 @@ std::string FirstFew(const std::vector<std::string>& names) {
   if (names.size() > shown) absl::StrAppend(&text, ", … (", names.size(), " in all)");
   return text;
 }
+
+std::string FirstLine(const std::string& text) { return text.substr(0, text.find('\n')); }
 
 bool Listed(const std::vector<std::string>& names, const std::string& name) {
   return std::find(names.begin(), names.end(), name) != names.end();
@@ -131,8 +134,7 @@ at::Tensor WeightMap::Take(const std::string& name, at::IntArrayRef shape) {
 at::Tensor WeightMap::TakeAnyShape(const std::string& name,
                                    const std::vector<std::vector<int64_t>>& shapes) {
   const auto it = files_by_name_.find(name);
-  const at::Tensor nothing =
-      at::zeros({1}, at::TensorOptions().dtype(options_.dtype).device(options_.device));
+  at::Tensor nothing = at::zeros({1}, at::TensorOptions().dtype(options_.dtype));
   if (it == files_by_name_.end()) {
     missing_.push_back(absl::StrCat(name, " ", ShapeText(shapes.front())));
     return nothing;
@@ -154,9 +156,17 @@ at::Tensor WeightMap::TakeAnyShape(const std::string& name,
   }
   // Always a copy: it is aligned alike in every process, which bit-equal results rest on, and
   // outlives a replaced file.
-  at::Tensor copy = stored->to(at::TensorOptions().dtype(options_.dtype).device(options_.device),
-                               /*non_blocking=*/false, /*copy=*/true);
-  return copy.reshape(shapes.front()).requires_grad_(false);
+  try {
+    return stored
+        ->to(at::TensorOptions().dtype(options_.dtype).device(options_.device),
+             /*non_blocking=*/false, /*copy=*/true)
+        .reshape(shapes.front())
+        .requires_grad_(false);
+  } catch (const c10::Error& error) {  // Out of memory, or no such device.
+    misfits_.push_back(absl::StrCat(name, " cannot be put on ", options_.device.str(), ": ",
+                                    FirstLine(error.what_without_backtrace())));
+    return nothing;
+  }
 }
 
 absl::Status WeightMap::Finish() const {

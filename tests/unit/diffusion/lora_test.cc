@@ -18,7 +18,6 @@ namespace imageddpo {
 namespace {
 
 using testing::AllOf;
-using testing::ElementsAre;
 using testing::HasSubstr;
 
 const std::vector<LinearInfo>& Linears() {
@@ -41,7 +40,8 @@ Lora MakeLora(int64_t rank = 2, double alpha = 2.0) {
   absl::StatusOr<Lora> lora = Lora::Create(Linears(), config, Normal);
   EXPECT_TRUE(lora.ok()) << lora.status();
   const at::NoGradGuard no_grad;
-  for (at::Tensor parameter : lora->Parameters()) parameter.copy_(at::randn(parameter.sizes()));
+  for (const at::Tensor& parameter : lora->Parameters())
+    parameter.copy_(at::randn(parameter.sizes()));
   return *lora;
 }
 

@@ -161,5 +161,14 @@ TEST_F(WeightsTest, UnetOfAnotherShapeThanItsConfig) {
                     HasSubstr("in all)")));
 }
 
+TEST_F(WeightsTest, DeviceThatIsNotThere) {
+  Save("model.safetensors", {{"a", at::ones({1})}});
+  absl::StatusOr<WeightMap> weights =
+      WeightMap::Open(dir_.path(), "model", {.device = at::Device(at::kHPU)});
+  ASSERT_TRUE(weights.ok()) << weights.status();
+  weights->Take("a", {1});
+  EXPECT_THAT(std::string(weights->Finish().message()), HasSubstr("a cannot be put on hpu"));
+}
+
 }  // namespace
 }  // namespace imageddpo
