@@ -254,7 +254,9 @@ DdimScheduler::StepResult DdimScheduler::Step(const at::Tensor& model_output_BCH
                                               const at::Tensor& prev_sample_BCHW) const {
   CheckStep(model_output_BCHW, timesteps_B, sample_BCHW, num_steps, config_.num_train_timesteps,
             noise_BCHW, prev_sample_BCHW);
-  const at::Tensor output_BCHW = model_output_BCHW.to(at::kFloat);
+  // The order of a sum follows the memory layout, and that must not tell a replay from its rollout.
+  const at::Tensor output_BCHW = model_output_BCHW.to(at::kFloat).contiguous();
+  const at::Tensor latents_BCHW = sample_BCHW.contiguous();
   const Coefficients step = Gather(timesteps_B, num_steps);
   const at::Tensor root_alpha = Spread(step.alpha_t_B.sqrt());
   const at::Tensor root_beta = Spread((1.0 - step.alpha_t_B).sqrt());
@@ -264,16 +266,16 @@ DdimScheduler::StepResult DdimScheduler::Step(const at::Tensor& model_output_BCH
   at::Tensor epsilon_BCHW;
   switch (config_.prediction_type) {
     case PredictionType::kEpsilon:
-      x0_BCHW = (sample_BCHW - root_beta * output_BCHW) / root_alpha;
+      x0_BCHW = (latents_BCHW - root_beta * output_BCHW) / root_alpha;
       epsilon_BCHW = output_BCHW;
       break;
     case PredictionType::kSample:
       x0_BCHW = output_BCHW;
-      epsilon_BCHW = (sample_BCHW - root_alpha * x0_BCHW) / root_beta;
+      epsilon_BCHW = (latents_BCHW - root_alpha * x0_BCHW) / root_beta;
       break;
     case PredictionType::kVPrediction:
-      x0_BCHW = root_alpha * sample_BCHW - root_beta * output_BCHW;
-      epsilon_BCHW = root_alpha * output_BCHW + root_beta * sample_BCHW;
+      x0_BCHW = root_alpha * latents_BCHW - root_beta * output_BCHW;
+      epsilon_BCHW = root_alpha * output_BCHW + root_beta * latents_BCHW;
       break;
   }
   x0_BCHW = ClipPredicted(x0_BCHW);
@@ -290,8 +292,9 @@ DdimScheduler::StepResult DdimScheduler::Step(const at::Tensor& model_output_BCH
   const at::Tensor mean_BCHW =
       Spread(step.alpha_prev_B.sqrt()) * x0_BCHW + Spread(direction_B) * epsilon_BCHW;
 
-  const at::Tensor prev_BCHW =
-      noise_BCHW.defined() ? mean_BCHW + Spread(sigma_B) * noise_BCHW : prev_sample_BCHW;
+  const at::Tensor prev_BCHW = noise_BCHW.defined()
+                                   ? mean_BCHW + Spread(sigma_B) * noise_BCHW.contiguous()
+                                   : prev_sample_BCHW.contiguous();
   result.prev_sample_BCHW = prev_BCHW.detach();
 
   // Where deterministic, a deviation of 1 keeps the unused branch finite, so that its gradient is 0

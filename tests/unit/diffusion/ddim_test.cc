@@ -168,6 +168,19 @@ TEST_F(StepTest, ASampleDoesNotDependOnItsNeighbours) {
   }
 }
 
+TEST_F(StepTest, MemoryLayoutDoesNotShow) {
+  const DdimScheduler scheduler(StableDiffusion());
+  const auto plain = scheduler.Step(output_, timesteps_, sample_, 10, 1.0, noise_, {});
+  const auto other = [](const at::Tensor& x) { return x.to(at::MemoryFormat::ChannelsLast); };
+  const auto sampled =
+      scheduler.Step(other(output_), timesteps_, other(sample_), 10, 1.0, other(noise_), {});
+  EXPECT_TRUE(sampled.prev_sample_BCHW.is_contiguous());
+  EXPECT_TRUE(at::equal(sampled.log_prob_B, plain.log_prob_B));
+  const auto replayed = scheduler.Step(output_, timesteps_, other(sample_), 10, 1.0, {},
+                                       other(plain.prev_sample_BCHW));
+  EXPECT_TRUE(at::equal(replayed.log_prob_B, plain.log_prob_B));
+}
+
 TEST_F(StepTest, RefusesBadCalls) {
   const DdimScheduler scheduler(StableDiffusion());
   const auto step = [&](const at::Tensor& timesteps, int64_t num_steps, const at::Tensor& noise,
