@@ -106,7 +106,7 @@ absl::Status MakeDirectories(FileSystem& file_system, const std::string& path) {
   for (const std::filesystem::path& component : std::filesystem::path(path)) {
     so_far /= component;
     if (component.empty() || component == "/" || component == "." || component == "..") continue;
-    const absl::Status status = file_system.MakeDirectory(so_far.string());
+    absl::Status status = file_system.MakeDirectory(so_far.string());
     if (status.ok() || absl::IsAlreadyExists(status)) continue;
     // A read-only or foreign parent may refuse even where the directory is there already.
     const absl::StatusOr<bool> exists = file_system.Exists(so_far.string());

@@ -17,8 +17,9 @@ namespace imageddpo {
 absl::StatusOr<std::string> ReadFile(const std::string& path);
 
 /// Readers see the old file or the whole new one, also after a crash or power cut: temporary name
-/// in the same directory, write, sync, rename, sync of the directory. After an error the old file
-/// is intact and the temporary is gone.
+/// in the same directory, write, sync, rename, sync of the directory. After an error the temporary
+/// is gone and the old file intact; only where the last step failed the new one stands in its
+/// place, which a power cut could still undo.
 absl::Status WriteFileAtomically(const std::string& path, std::string_view bytes);
 absl::Status WriteFileAtomically(FileSystem& file_system, const std::string& path,
                                  std::string_view bytes);

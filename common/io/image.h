@@ -38,9 +38,9 @@ absl::Status WritePng(const std::string& path, const Image& image);  ///< Atomic
 /// @param quality  1 to 100
 absl::StatusOr<std::string> EncodeJpeg(const Image& image, int quality);
 
-/// Resampling kernels, all antialiased (stretched by the scale when shrinking), in the arithmetic of
-/// PIL's Image.resize: separable, 22-bit fixed point, first across, rounded to 8 bits, then down.
-/// (Pillow 13 goes down first where that is cheaper, which changes the rounding in between.)
+/// Resampling kernels, all antialiased (stretched by the scale when shrinking), in the arithmetic
+/// of PIL's Image.resize: separable, 22-bit fixed point, first across, rounded to 8 bits, then
+/// down. (Pillow 13 goes down first where that is cheaper, which changes the rounding in between.)
 enum class ResizeFilter { kBilinear, kBicubic, kLanczos };
 
 /// @throws std::invalid_argument  empty image or a size < 1 (a caller bug).

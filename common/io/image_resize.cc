@@ -71,8 +71,10 @@ std::vector<Taps> ComputeTaps(int source_size, int target_size, const Kernel& ke
   std::vector<double> weights;
   for (int target = 0; target < target_size; ++target) {
     const double centre = (target + 0.5) * scale;
+    // Cut, not rounded, as PIL does. NOLINTBEGIN(bugprone-incorrect-roundings)
     const int first = std::max(static_cast<int>(centre - support + 0.5), 0);
     const int last = std::min(static_cast<int>(centre + support + 0.5), source_size);
+    // NOLINTEND(bugprone-incorrect-roundings)
     weights.clear();
     double sum = 0.0;
     for (int source = first; source < last; ++source) {

@@ -31,7 +31,7 @@ class TempDir {
 
   /// Writes a file, with the folders on the way to it, and returns its path.
   std::string Write(std::string_view name, std::string_view bytes) const {
-    const std::string path = *this / name;
+    std::string path = *this / name;
     std::filesystem::create_directories(std::filesystem::path(path).parent_path());
     std::ofstream(path, std::ios::binary) << bytes;
     return path;

@@ -156,6 +156,7 @@ TEST_F(DatasetTest, LoadsFromSeveralThreads) {
   const auto dataset = Dataset::Open(dir_.path());
   std::vector<std::vector<at::Tensor>> loaded(4);
   std::vector<std::thread> threads;
+  threads.reserve(loaded.size());
   for (auto& images : loaded) {
     threads.emplace_back([&] {
       for (int i = 0; i < 40; ++i) images.push_back(dataset->LoadImage(i % 8, 16, 16).value());

@@ -51,10 +51,11 @@ TEST(ImageResizeTest, CropKeepsTheAspectRatio) {
   const Image source = ExpectedImage("resize.source");  // 37×23
   const Image cropped = ResizeAndCentreCrop(source, 16, 16);
   const Image scaled = Resize(source, 26, 16);  // 37 · 16/23 = 25.7
-  ASSERT_EQ(cropped.rgb.size(), size_t{16 * 16 * 3});
+  ASSERT_EQ(cropped.rgb.size(), size_t{16} * 16 * 3);
+  constexpr size_t kRowBytes = 16 * 3;
   for (size_t y = 0; y < 16; ++y) {
-    for (size_t x = 0; x < 16 * 3; ++x) {
-      ASSERT_EQ(cropped.rgb[y * 16 * 3 + x], scaled.rgb[(y * 26 + 5) * 3 + x]);
+    for (size_t x = 0; x < kRowBytes; ++x) {
+      ASSERT_EQ(cropped.rgb[y * kRowBytes + x], scaled.rgb[(y * 26 + 5) * 3 + x]);
     }
   }
 }

@@ -55,6 +55,7 @@ struct Spec {
 WeightedRewards Rewards(const std::vector<Spec>& specs,
                         NonFinitePolicy policy = NonFinitePolicy::kFail) {
   std::vector<WeightedRewards::Term> terms;
+  terms.reserve(specs.size());
   for (const Spec& spec : specs) {
     terms.push_back({std::make_unique<FixedReward>(spec.name, spec.values), spec.weight});
   }
