@@ -64,6 +64,10 @@ absl::StatusOr<Pipeline> Pipeline::Load(const std::string& dir, const ModelOptio
                                TextEncoder::Load(dir + "/text_encoder", options));
     const TextEncoderConfig& text = pipeline.text_encoder->config();
     const ClipTokenizer& tokenizer = *pipeline.tokenizer;
+    if (text.hidden_size != unet.cross_attention_dim) {
+      return Mismatch(dir, "text_encoder hidden_size", text.hidden_size, "unet cross_attention_dim",
+                      unet.cross_attention_dim);
+    }
     if (tokenizer.vocabulary_size() > text.vocab_size) {
       return Mismatch(dir, "the tokenizer's vocabulary", tokenizer.vocabulary_size(),
                       "text_encoder vocab_size", text.vocab_size);

@@ -4,6 +4,7 @@
 #include <absl/strings/str_cat.h>
 
 #include <algorithm>
+#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -40,19 +41,26 @@ bool CheckpointDue(const v1::JobSpec& job, int64_t epochs_trained) {
          (every > 0 && epochs_trained % every == 0);
 }
 
-/// The LoRA to start with: the checkpoint's, the file's or a fresh one.
+absl::StatusOr<nlohmann::json> ParseState(const v1::StartJob& start) {
+  auto state = nlohmann::json::parse(start.resume_from().state(), nullptr, false);
+  if (!state.is_object()) {
+    return absl::InvalidArgumentError("the checkpoint's state.json is not a JSON object");
+  }
+  return state;
+}
+
+/// The LoRA to start with: the checkpoint's, the file's (with its own ranks and alphas) or a fresh one.
 absl::StatusOr<Lora> MakeLora(const v1::StartJob& start, const Unet& unet, at::Device device) {
   const v1::LoraSpec& spec = start.spec().lora();
   if (start.has_resume_from()) {
     IMAGEDDPO_ASSIGN_OR_RETURN(
         const TensorMap tensors,
         ParseSafetensors(start.resume_from().lora(), "the checkpoint's LoRA"));
-    return Lora::FromTensors(tensors, {}, "the checkpoint's LoRA", unet.linears(), spec.alpha(),
-                             device);
+    IMAGEDDPO_ASSIGN_OR_RETURN(const nlohmann::json state, ParseState(start));
+    const auto metadata = state.value("lora_metadata", std::map<std::string, std::string>());
+    return Lora::FromTensors(tensors, metadata, "the checkpoint's LoRA", unet.linears(), {}, device);
   }
-  if (!spec.init_from().empty()) {
-    return Lora::Load(spec.init_from(), unet.linears(), spec.alpha(), device);
-  }
+  if (!spec.init_from().empty()) return Lora::Load(spec.init_from(), unet.linears(), {}, device);
   const LoraConfig config{
       .rank = spec.rank(),
       .alpha = spec.alpha(),
@@ -111,10 +119,7 @@ absl::Status SetUpTrainer(JobContext& context, int index, Rank* rank) {
     IMAGEDDPO_ASSIGN_OR_RETURN(
         const TensorMap optimizer,
         ParseSafetensors(checkpoint.optimizer(), "the checkpoint's optimizer.safetensors"));
-    const auto state = nlohmann::json::parse(checkpoint.state(), nullptr, false);
-    if (state.is_discarded()) {
-      return absl::InvalidArgumentError("the checkpoint's state.json is not JSON");
-    }
+    IMAGEDDPO_ASSIGN_OR_RETURN(const nlohmann::json state, ParseState(context.start));
     IMAGEDDPO_RETURN_IF_ERROR(rank->trainer->Restore(optimizer, state));
   }
   rank->trainer_rank = std::make_unique<TrainerRank>(&context, rank->plan, index,

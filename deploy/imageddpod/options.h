@@ -17,8 +17,7 @@ struct DaemonOptions {
   std::string pid_file;          ///< Rank 0 writes its process id here.
 };
 
-/// @return the options; or, where there is nothing to run (--help, wrong arguments), nullopt-like: an
-/// OK-less status whose code is CANCELLED after --help and INVALID_ARGUMENT otherwise.
+/// @return CANCELLED after --help, INVALID_ARGUMENT or NOT_FOUND for wrong arguments or settings.
 absl::StatusOr<DaemonOptions> ParseDaemonOptions(int argc, char** argv);
 
 }  // namespace imageddpo

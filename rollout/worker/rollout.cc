@@ -31,8 +31,8 @@ std::vector<RewardConfig> MakeRewardConfigs(const v1::JobSpec& job) {
                         .model = reward.model(),
                         .measure = reward.measure(),
                         .weight = reward.weight(),
+                        .clamp = reward.clamp(),
                         .jpeg_quality = static_cast<int>(reward.jpeg_quality())};
-    if (reward.clamp() > 0) config.clamp = reward.clamp();
     configs.push_back(std::move(config));
   }
   return configs;

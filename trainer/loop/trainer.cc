@@ -245,6 +245,7 @@ nlohmann::ordered_json Trainer::StateJson() const {
           {"device_batch_size", plan_.device_batch_size},
           {"gradient_shards", plan_.gradient_shards},
           {"lora_hash", lora_->Hash()},
+          {"lora_metadata", lora_->Metadata()},
           {"statistics", state_.statistics.ToJson()}};
 }
 

@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# make demo: starts the service with 3 processes, submits deploy/demo/job.yaml, watches it, and shows
+# what came of it. SEED=n sets the job's seed.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+bin=${BIN:-build/bin}
+out=out/demo
+seed=${SEED:-1}
+service_log=$out/service.log
+
+fail() {
+  echo "demo: $*" >&2
+  exit 1
+}
+[[ $seed =~ ^[0-9]+$ ]] || fail "SEED=$seed is not a number"
+for program in imageddpod imageddpo imageddpo-demo-data imageddpo-demo-report; do
+  [[ -x $bin/$program ]] || fail "$bin/$program is missing; run make build"
+done
+
+mkdir -p "$out"
+"$bin/imageddpo-demo-data" --output "$out/data"
+# Every run of the demo starts with an empty job store; results of earlier runs go with it.
+rm -rf "$out/service"
+deploy/imageddpod-run -n 3 --config deploy/demo/cluster.yaml --program "$bin/imageddpod" \
+  >"$service_log" 2>&1 &
+launcher=$!
+stop_service() {
+  kill -TERM "$launcher" 2>/dev/null || true
+  wait "$launcher" 2>/dev/null || true
+}
+trap stop_service EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+for _ in $(seq 300); do
+  [[ -s $out/service/service.json ]] && break
+  kill -0 "$launcher" 2>/dev/null || fail "the service did not start; see $service_log"
+  sleep 0.2
+done
+[[ -s $out/service/service.json ]] || fail "the service did not start within 60 s; see $service_log"
+
+client=("$bin/imageddpo" --service-file "$out/service/service.json")
+"${client[@]}" submit deploy/demo/job.yaml --set "seed=$seed" --watch
+job=$("${client[@]}" list -o json | grep -o 'job-[0-9]*' | head -1)
+"${client[@]}" get "$job" -o json >"$out/job.json"
+"$bin/imageddpo-demo-report" --job "$out/job.json" --clean "$out/data/held-out-clean" \
+  --classifier deploy/demo/classifier.pt --output "$out"

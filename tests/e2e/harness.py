@@ -1,0 +1,171 @@
+"""The real service for tests: imageddpod under its launcher, the real client, the demo's tiny model.
+
+Every service has a directory and ports of its own, so that tests run side by side, and is ended with
+all its processes when the `with` block ends.
+"""
+import contextlib
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+BIN = pathlib.Path(os.environ.get("IMAGEDDPO_BIN_DIR", ROOT / "build/bin"))
+
+
+@contextlib.contextmanager
+def workspace():
+    """A temporary directory with 40 blurred images and 12 held-out ones, made by the demo's tool."""
+    directory = pathlib.Path(tempfile.mkdtemp(prefix="imageddpo-e2e-"))
+    try:
+        subprocess.run([BIN / "imageddpo-demo-data", "--output", directory / "data", "--train-count", "40",
+                        "--held-out-count", "12"], check=True, stdout=subprocess.DEVNULL)
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def job(directory, **changes):
+    """A small job as a dictionary; JSON is YAML."""
+    settings = {
+        "name": "small", "seed": 5,
+        "model": {"path": str(ROOT / "deploy/demo/tiny-sd")},
+        "data": {"path": str(directory / "data/blurred")},
+        "eval": {"path": str(directory / "data/held-out"), "batch_size": 4, "num_pictures": 2},
+        "rewards": [{"type": "classifier", "model": str(ROOT / "deploy/demo/classifier.pt"), "measure": "logit_change"}],
+        "sample": {"num_steps": 6, "noise_strength": 0.5, "guidance_scale": 1.0, "eta": 1.0, "batch_size": 16, "num_batches_per_epoch": 1},
+        "train": {"batch_size": 8, "learning_rate": 1e-3, "clip_range": 1e-3},
+        "num_epochs": 4,
+        "checkpoint": {"every_epochs": 2, "keep": 3},
+        "device": {"device_batch_size": 4, "num_threads": 1},
+    }
+    for key, value in changes.items():
+        if isinstance(value, dict):
+            settings[key] = {**settings.get(key, {}), **value}
+        else:
+            settings[key] = value
+    return settings
+
+
+class Service:
+    """The service of `ranks` processes on `directory`/service."""
+
+    def __init__(self, directory, ranks):
+        self.directory = directory
+        self.ranks = ranks
+        self.data_dir = directory / "service"
+        self.log = directory / "service.log"
+        self.config = directory / "cluster.yaml"
+        self.config.write_text(json.dumps({
+            "data_dir": str(self.data_dir), "base_dir": str(directory), "allowed_roots": [str(directory), str(ROOT)],
+            "grpc": {"port": 0}, "http": {"port": 0}}))
+        self.launcher = None
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+    def start(self):
+        # As soon as the launcher runs it may be asked for the service file: an old one would mislead.
+        (self.data_dir / "service.json").unlink(missing_ok=True)
+        with open(self.log, "a", encoding="utf-8") as log:
+            self.launcher = subprocess.Popen([ROOT / "deploy/imageddpod-run", "-n", str(self.ranks), "--config", self.config,
+                                              "--program", BIN / "imageddpod"], stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+        wait_for(lambda: (self.data_dir / "service.json").exists() or self.ended(), 60, "the service's start")
+        if self.ended():
+            raise AssertionError(f"the service ended with {self.launcher.returncode}:\n{self.log.read_text()}")
+
+    def ended(self):
+        return self.launcher.poll() is not None
+
+    def stop(self):
+        if self.launcher and not self.ended():
+            self.launcher.send_signal(signal.SIGTERM)
+            self.launcher.wait(timeout=120)
+        left = self.pids()
+        assert not left, f"processes left behind: {left}"
+
+    def pids(self):
+        """Of imageddpod by rank, found by the service's own config file on their command lines."""
+        found = {}
+        for process in pathlib.Path("/proc").iterdir():
+            if not process.name.isdigit():
+                continue
+            try:
+                words = (process / "cmdline").read_bytes().split(b"\0")
+                environment = (process / "environ").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if str(self.config).encode() in words and words[0].endswith(b"/imageddpod"):
+                rank = [e.split(b"=")[1] for e in environment if e.startswith(b"OMPI_COMM_WORLD_RANK=")]
+                found[int(rank[0]) if rank else 0] = int(process.name)
+        return found
+
+    def kill(self, rank):
+        os.kill(self.pids()[rank], signal.SIGKILL)
+
+    def client(self, *arguments, check=True, timeout=300):
+        result = subprocess.run([BIN / "imageddpo", "--service-file", self.data_dir / "service.json", *map(str, arguments)],
+                                capture_output=True, text=True, timeout=timeout, check=False)
+        if check and result.returncode != 0:
+            raise AssertionError(f"imageddpo {arguments} ended with {result.returncode}:\n{result.stderr}\n{self.log.read_text()}")
+        return result
+
+    def submit(self, settings):
+        path = self.directory / f"job-{time.monotonic_ns()}.yaml"
+        path.write_text(json.dumps(settings))
+        self.client("submit", path)
+        return json.loads(self.client("list", "-o", "json").stdout)["jobs"][0]["id"]
+
+    def get(self, job_id):
+        """The job, or None while the service restarts."""
+        result = self.client("get", job_id, "-o", "json", check=False)
+        return json.loads(result.stdout) if result.returncode == 0 else None
+
+    def wait(self, job_id, condition, timeout, what):
+        last = [None]
+
+        def holds():
+            last[0] = self.get(job_id) or last[0]
+            return last[0] is not None and condition(last[0])
+
+        try:
+            wait_for(holds, timeout, what)
+        except AssertionError as error:
+            raise AssertionError(f"{error}; the job: {json.dumps(last[0])[:3000]}\n{self.log.read_text()[-6000:]}") from None
+        return last[0]
+
+    def wait_end(self, job_id, timeout=300):
+        ended = self.wait(job_id, lambda j: j["state"] in ("SUCCEEDED", "FAILED", "CANCELLED"), timeout, f"{job_id} to end")
+        return ended
+
+    def run(self, settings, timeout=300):
+        ended = self.wait_end(self.submit(settings), timeout)
+        assert ended["state"] == "SUCCEEDED", f"{ended['state']}: {ended['state_reason']}\n{self.log.read_text()[-6000:]}"
+        return ended
+
+
+def outcome(ended):
+    """What must be equal, bit for bit, between two runs of one job."""
+    return {"lora": pathlib.Path(ended["lora_path"]).read_bytes(),
+            "metrics": (pathlib.Path(ended["output_dir"]) / "metrics.jsonl").read_text()}
+
+
+def assert_same(left, right, what):
+    assert left["metrics"] == right["metrics"], f"{what}: metrics.jsonl differs:\n{left['metrics']}\n{right['metrics']}"
+    assert left["lora"] == right["lora"], f"{what}: the LoRA differs"
+
+
+def wait_for(condition, timeout, what):
+    deadline = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {timeout} s for {what}")
+        time.sleep(0.1)

@@ -1,0 +1,38 @@
+"""Rank 0 alone, a worker alone, everything killed in the middle of a job: it goes on by itself and ends
+with the undisturbed run's LoRA and metrics, bit for bit; `get` says that it was resumed.
+
+usage: kills.py [ROUNDS]
+"""
+import random
+import sys
+
+import harness
+
+EPOCHS = 12
+VICTIMS = {"rank 0": lambda ranks: [0], "a worker": lambda ranks: [random.choice([1, 2])], "everything": lambda ranks: ranks}
+
+
+def disturbed(directory, name, ranks_of):
+    with harness.Service(directory, 3) as service:
+        settings = harness.job(directory, num_epochs=EPOCHS)
+        job_id = service.submit(settings)
+        at = random.randint(2, 6)
+        service.wait(job_id, lambda j: j["progress"]["epoch"] >= at, 240, f"epoch {at} of {job_id}")
+        pids = service.pids()
+        for rank in ranks_of(sorted(pids)):
+            service.kill(rank)
+        ended = service.wait_end(job_id, 300)
+        assert ended["state"] == "SUCCEEDED", f"{name}: {ended['state']} {ended['state_reason']}"
+        assert ended["resume_count"] >= 1, f"{name} was killed after epoch {at} but get does not say resumed: {ended}"
+        assert ended["resumed_from_epoch"] >= 1, ended
+        print(f"{name} killed after epoch {at}: resumed from {ended['resumed_from_epoch']}", flush=True)
+        return harness.outcome(ended)
+
+
+with harness.workspace() as directory:
+    with harness.Service(directory, 3) as service:
+        undisturbed = harness.outcome(service.run(harness.job(directory, num_epochs=EPOCHS)))
+    for _ in range(int(sys.argv[1]) if len(sys.argv) > 1 else 1):
+        for victim, ranks_of in VICTIMS.items():
+            harness.assert_same(undisturbed, disturbed(directory, victim, ranks_of), f"{victim} killed")
+print("ok")
