@@ -1,5 +1,6 @@
 #include "common/comm/mpi_runtime.h"
 
+#include <cstdio>
 #include <cstdlib>
 #include <thread>
 
@@ -61,8 +62,9 @@ std::string MpiRuntime::Describe() const {
                           : "; no fault tolerance: when one process dies, MPI ends all of them");
 }
 
-void MpiRuntime::Finish(int exit_code, bool ranks_lost, std::chrono::milliseconds timeout) {
-  if (ranks_lost) {
+void MpiRuntime::Finish(int exit_code, std::chrono::milliseconds timeout) {
+  std::fflush(nullptr);
+  if (fault_tolerant_ && world_size_ > 1) {
     std::_Exit(exit_code);
   }
   std::thread([exit_code, timeout] {

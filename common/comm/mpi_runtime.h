@@ -14,11 +14,10 @@ namespace imageddpo {
 /// MPI's life in this process: started once by main(), ended once by Finish(). Errors of MPI calls
 /// are returned, never fatal.
 ///
-/// How it ends. MPI_Finalize synchronises with every rank, so it may hang once a rank has died or
-/// is stopped. Finish() therefore calls it only when no rank is known to be lost, and gives it a
-/// deadline after which the process ends without it. A process that knows of a lost rank ends
-/// without MPI_Finalize; mpirun with fault tolerance accepts that, any other has already ended all
-/// processes.
+/// How it ends. MPI_Finalize waits for all ranks, so it may hang once one has died, is stopped or
+/// ends later. A launch that tolerates faults therefore does without it: each rank ends when it
+/// pleases. In any other launch mpirun ends all ranks when one ends without MPI_Finalize, so that
+/// is called, with a deadline.
 class MpiRuntime {
  public:
   /// Collective over all processes of the launch; one process alone needs no mpirun.
@@ -43,11 +42,10 @@ class MpiRuntime {
   /// Keeps memory that MPI may still write to or read from until MPI has ended.
   void Retain(std::shared_ptr<void> memory) { retained_.push_back(std::move(memory)); }
 
-  /// Ends MPI; the last call before main() returns `exit_code`. When `ranks_lost` or when
-  /// MPI_Finalize takes longer than `timeout`, it does not return: the process ends at once with
-  /// `exit_code`, so logs and files must be flushed before.
-  void Finish(int exit_code, bool ranks_lost,
-              std::chrono::milliseconds timeout = std::chrono::seconds(5));
+  /// Ends MPI; the last call before main() returns `exit_code`. Where MPI_Finalize is left out or
+  /// takes longer than `timeout`, it does not return: the process ends with `exit_code`, without
+  /// destructors. Standard streams are flushed.
+  void Finish(int exit_code, std::chrono::milliseconds timeout = std::chrono::seconds(5));
 
  private:
   MpiRuntime() = default;

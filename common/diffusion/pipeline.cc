@@ -20,10 +20,10 @@ absl::Status CheckLayout(const std::string& dir, const PipelineParts& parts) {
   if (parts.text) wanted.insert(wanted.end(), {"text_encoder", "tokenizer"});
   for (const auto& part : wanted) {
     if (!fs::is_directory(fs::path(dir) / part, error)) {
-      return absl::NotFoundError(
-          absl::StrCat("model.path: ", dir, " has no folder ", part,
-                       "/; it must be a Stable Diffusion checkpoint in diffusers' layout (unet, vae, "
-                       "text_encoder, tokenizer, scheduler)"));
+      return absl::NotFoundError(absl::StrCat(
+          "model.path: ", dir, " has no folder ", part,
+          "/; it must be a Stable Diffusion checkpoint in diffusers' layout (unet, vae, "
+          "text_encoder, tokenizer, scheduler)"));
     }
   }
   return absl::OkStatus();
@@ -31,8 +31,8 @@ absl::Status CheckLayout(const std::string& dir, const PipelineParts& parts) {
 
 absl::Status Mismatch(const std::string& dir, const std::string& left, int64_t left_value,
                       const std::string& right, int64_t right_value) {
-  return absl::InvalidArgumentError(absl::StrCat(dir, ": ", left, " is ", left_value, " but ", right,
-                                                 " is ", right_value,
+  return absl::InvalidArgumentError(absl::StrCat(dir, ": ", left, " is ", left_value, " but ",
+                                                 right, " is ", right_value,
                                                  "; the parts are not of one checkpoint"));
 }
 
@@ -48,7 +48,8 @@ absl::StatusOr<Pipeline> Pipeline::Load(const std::string& dir, const ModelOptio
   IMAGEDDPO_ASSIGN_OR_RETURN(pipeline.unet, Unet::Load(dir + "/unet", options));
   const UnetConfig& unet = pipeline.unet->config();
   if (unet.in_channels != unet.out_channels) {
-    return Mismatch(dir, "unet in_channels", unet.in_channels, "its out_channels", unet.out_channels);
+    return Mismatch(dir, "unet in_channels", unet.in_channels, "its out_channels",
+                    unet.out_channels);
   }
   if (parts.vae) {
     IMAGEDDPO_ASSIGN_OR_RETURN(pipeline.vae, Vae::Load(dir + "/vae", options));

@@ -14,7 +14,8 @@
 
 namespace imageddpo {
 
-/// Which parts of a checkpoint a rank needs. A trainer rank replays latents: it needs the UNet alone.
+/// Which parts of a checkpoint a rank needs. A trainer rank replays latents: it needs the UNet
+/// alone.
 struct PipelineParts {
   bool vae = true;
   bool text = true;  ///< Text encoder and tokenizer.
@@ -23,16 +24,18 @@ struct PipelineParts {
 /// A Stable Diffusion 1.x/2.x checkpoint in diffusers' layout, frozen.
 struct Pipeline {
   std::unique_ptr<Unet> unet;
-  std::unique_ptr<Vae> vae;                  ///< Null where not asked for, as are the two below.
+  std::unique_ptr<Vae> vae;  ///< Null where not asked for, as are the two below.
   std::unique_ptr<TextEncoder> text_encoder;
   std::unique_ptr<ClipTokenizer> tokenizer;
   std::unique_ptr<DdimScheduler> scheduler;
 
   /// Pixels of the images it was made for: the UNet's sample_size × the VAE's factor.
-  int64_t default_resolution() const { return unet->config().sample_size * vae->config().downscale(); }
+  int64_t default_resolution() const {
+    return unet->config().sample_size * vae->config().downscale();
+  }
 
-  /// Reads `dir`/{unet,scheduler[,vae,text_encoder,tokenizer]} and checks that the parts fit each other
-  /// (latent channels, width of the text embedding, vocabulary, tokens).
+  /// Reads `dir`/{unet,scheduler[,vae,text_encoder,tokenizer]} and checks that the parts fit each
+  /// other (latent channels, width of the text embedding, vocabulary, tokens).
   /// @return NOT_FOUND naming the folder that is missing; INVALID_ARGUMENT naming file and field.
   static absl::StatusOr<Pipeline> Load(const std::string& dir, const ModelOptions& options,
                                        const PipelineParts& parts = {});

@@ -21,9 +21,9 @@ DdimScheduler::StepResult Policy::Step(const at::Tensor& latents_BCHW,
                                        const Conditioning& conditioning,
                                        const at::Tensor& noise_BCHW,
                                        const at::Tensor& next_latents_BCHW) const {
-  const at::Tensor prediction_BCHW =
-      PredictGuided(unet_, latents_BCHW, timesteps_B, conditioning.prompt_embeds_BLD,
-                    conditioning.negative_embeds_BLD, conditioning.same_tokens_B, options_.guidance);
+  const at::Tensor prediction_BCHW = PredictGuided(
+      unet_, latents_BCHW, timesteps_B, conditioning.prompt_embeds_BLD,
+      conditioning.negative_embeds_BLD, conditioning.same_tokens_B, options_.guidance);
   return scheduler_.Step(prediction_BCHW, timesteps_B, latents_BCHW, options_.num_steps,
                          options_.eta, noise_BCHW, next_latents_BCHW);
 }

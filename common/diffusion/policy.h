@@ -13,20 +13,20 @@ namespace imageddpo {
 
 /// What a batch of B samples is conditioned on, float32 on the model's device.
 struct Conditioning {
-  at::Tensor prompt_embeds_BLD;    ///< May be undefined at guidance scale <= 1.
+  at::Tensor prompt_embeds_BLD;  ///< May be undefined at guidance scale <= 1.
   at::Tensor negative_embeds_BLD;
   std::vector<bool> same_tokens_B;  ///< Prompt and negative prompt have equal tokens.
 };
 
 struct PolicyOptions {
-  int64_t num_steps = 50;       ///< T of the full schedule.
+  int64_t num_steps = 50;  ///< T of the full schedule.
   Guidance guidance;
   double eta = 1.0;
 };
 
-/// The policy that is trained: a model, a scheduler step with its log-probability, and the settings of
-/// both. Rollout and update call the same two functions, so that a replayed step repeats the rollout's
-/// arithmetic exactly. Holds references only; cheap to make.
+/// The policy that is trained: a model, a scheduler step with its log-probability, and the settings
+/// of both. Rollout and update call the same two functions, so that a replayed step repeats the
+/// rollout's arithmetic exactly. Holds references only; cheap to make.
 ///
 /// Shapes: B samples, C h w latents.
 class Policy {
@@ -39,7 +39,8 @@ class Policy {
                                    const Conditioning& conditioning,
                                    const at::Tensor& noise_BCHW) const;
 
-  /// log p(next | latents) under the current weights, with the graph to the LoRA where grad mode is on.
+  /// log p(next | latents) under the current weights, with the graph to the LoRA where grad mode is
+  /// on.
   DdimScheduler::StepResult Replay(const at::Tensor& latents_BCHW, const at::Tensor& timesteps_B,
                                    const Conditioning& conditioning,
                                    const at::Tensor& next_latents_BCHW) const;

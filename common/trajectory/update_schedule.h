@@ -7,10 +7,10 @@
 
 namespace imageddpo {
 
-/// Which micro-batches form which update, and which trainer replays them: a function of (seed, epoch)
-/// and the number of trainers alone, so that rollout ranks know where to send latents before they
-/// exist. Micro-batches are shuffled whole: their composition stays that of the rollout, which is what
-/// makes a replay bit-equal.
+/// Which micro-batches form which update, and which trainer replays them: a function of (seed,
+/// epoch) and the number of trainers alone, so that rollout ranks know where to send latents before
+/// they exist. Micro-batches are shuffled whole: their composition stays that of the rollout, which
+/// is what makes a replay bit-equal.
 class UpdateSchedule {
  public:
   UpdateSchedule(const JobPlan& plan, uint64_t seed, int64_t num_inner_epochs, int num_trainers);
@@ -18,7 +18,8 @@ class UpdateSchedule {
   /// The epoch's micro-batches that update `u` of an inner epoch takes, ascending.
   std::vector<int64_t> MicroBatches(int64_t epoch, int64_t inner_epoch, int64_t update) const;
 
-  /// The trainer (index among the trainers) that owns a gradient shard; contiguous blocks of shards.
+  /// The trainer (index among the trainers) that owns a gradient shard; contiguous blocks of
+  /// shards.
   int OwnerOfShard(int64_t shard) const;
 
   /// needs[t][m]: trainer t replays micro-batch m in some inner epoch of `epoch`.

@@ -14,9 +14,8 @@ namespace {
 
 template <typename Found, typename Wanted>
 absl::Status Differs(const std::string& what, const Found& found, const Wanted& wanted) {
-  return absl::InternalError(
-      absl::StrCat(what, " is ", found, ", expected ", wanted,
-                   "; the LoRA was not applied where it should have been"));
+  return absl::InternalError(absl::StrCat(what, " is ", found, ", expected ", wanted,
+                                          "; the LoRA was not applied where it should have been"));
 }
 
 }  // namespace

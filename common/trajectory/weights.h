@@ -17,13 +17,15 @@ namespace imageddpo {
 /// answers with the version, the number of modules it has bound and the hash of what it will sample
 /// with, so that a LoRA that was silently not applied stops the job.
 
-/// Leader: starts to send `lora` as `version` to every rank and returns without waiting for answers.
+/// Leader: starts to send `lora` as `version` to every rank and returns without waiting for
+/// answers.
 /// @throws CommError
 std::vector<std::unique_ptr<Work>> AnnounceWeights(Communicator* gang,
                                                    const std::vector<int>& rollout_ranks,
                                                    const Lora& lora, int64_t version);
 
-/// Rollout rank: receives the version into `lora` in place, binds it to `unet` and sends the receipt.
+/// Rollout rank: receives the version into `lora` in place, binds it to `unet` and sends the
+/// receipt.
 /// @return INTERNAL where the announced LoRA is another one (version, modules, hash).
 /// @throws CommError
 absl::Status ReceiveWeights(Communicator* gang, int leader, int64_t version, Lora* lora, Unet* unet,

@@ -56,7 +56,8 @@ absl::Status CheckHeader(const v1::TrajectoryHeader& header, int from_rank,
   if (header.wire_version() != kTrajectoryWireVersion) {
     return differs("wire_version", header.wire_version(), kTrajectoryWireVersion);
   }
-  if (header.job_id() != expected.job_id) return differs("job_id", header.job_id(), expected.job_id);
+  if (header.job_id() != expected.job_id)
+    return differs("job_id", header.job_id(), expected.job_id);
   if (header.epoch() != expected.epoch) return differs("epoch", header.epoch(), expected.epoch);
   if (header.micro_batch() != expected.micro_batch) {
     return differs("micro_batch", header.micro_batch(), expected.micro_batch);

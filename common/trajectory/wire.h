@@ -28,8 +28,8 @@ class TrajectorySender {
   TrajectorySender(Communicator* gang, int to_rank, size_t max_in_flight = 4);
 
   /// Starts to send. `with_latents` false sends what every trainer needs: rewards and keys.
-  /// `batch.new_embeddings` is the sender's whole table of what this batch uses; those that were sent
-  /// before are left out.
+  /// `batch.new_embeddings` is the sender's whole table of what this batch uses; those that were
+  /// sent before are left out.
   /// @throws CommError
   void Send(const TrajectoryBatch& batch, bool with_latents, std::chrono::milliseconds timeout);
 
@@ -59,7 +59,8 @@ struct ExpectedRecord {
 };
 
 /// Receives the next record of `from_rank`. Blocks.
-/// @return INTERNAL naming the field, rank and both values where the record is not the expected one.
+/// @return INTERNAL naming the field, rank and both values where the record is not the expected
+/// one.
 /// @throws CommError
 absl::StatusOr<TrajectoryBatch> ReceiveTrajectory(Communicator* gang, int from_rank,
                                                   const ExpectedRecord& expected,

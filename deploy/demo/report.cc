@@ -144,7 +144,8 @@ Image Enlarge(const Image& image) {
   for (int y = 0; y < large.height; ++y) {
     for (int x = 0; x < large.width; ++x) {
       const auto* pixel =
-          &image.rgb[(static_cast<size_t>(y / kPictureScale) * image.width + x / kPictureScale) * 3];
+          &image
+               .rgb[(static_cast<size_t>(y / kPictureScale) * image.width + x / kPictureScale) * 3];
       large.rgb.insert(large.rgb.end(), pixel, pixel + 3);
     }
   }
@@ -196,10 +197,9 @@ absl::Status WritePicture(const JobFiles& files, const std::string& path) {
   order.resize(std::min<size_t>(order.size(), kColumns));
   std::vector<std::vector<Image>> rows(4);
   for (const size_t i : order) {
-    const std::string paths[] = {absl::StrCat(base, "/", i, "-input.png"),
-                                 absl::StrCat(base, "/", i, "-output.png"),
-                                 absl::StrCat(trained, "/", i, "-output.png"),
-                                 clean.at(static_cast<int64_t>(i)).file_name};
+    const std::string paths[] = {
+        absl::StrCat(base, "/", i, "-input.png"), absl::StrCat(base, "/", i, "-output.png"),
+        absl::StrCat(trained, "/", i, "-output.png"), clean.at(static_cast<int64_t>(i)).file_name};
     for (size_t row = 0; row < rows.size(); ++row) {
       IMAGEDDPO_ASSIGN_OR_RETURN(const Image image, ReadImage(paths[row]));
       rows[row].push_back(Enlarge(image));

@@ -27,7 +27,7 @@ struct Summary {
 
 /// Paths below the folder of the job (`jobs/<id>`).
 struct JobFiles {
-  std::string job_json;  ///< What `imageddpo get -o json` printed.
+  std::string job_json;   ///< What `imageddpo get -o json` printed.
   std::string clean_dir;  ///< The held-out images, clean.
   std::string classifier;
 };
@@ -35,8 +35,8 @@ struct JobFiles {
 /// @return INVALID_ARGUMENT or NOT_FOUND naming the file.
 absl::StatusOr<Summary> Summarise(const JobFiles& files);
 
-/// Writes a grid of corrupted input, base model, trained model and clean image to `path`; the held-out
-/// images that the training has fixed come first.
+/// Writes a grid of corrupted input, base model, trained model and clean image to `path`; the
+/// held-out images that the training has fixed come first.
 absl::Status WritePicture(const JobFiles& files, const std::string& path);
 
 std::string SummaryToJson(const Summary& summary);

@@ -1,4 +1,5 @@
-// imageddpo-demo-report: the demo's table, summary.json and picture from the files of a finished job.
+// imageddpo-demo-report: the demo's table, summary.json and picture from the files of a finished
+// job.
 
 #include <CLI/CLI.hpp>
 #include <exception>

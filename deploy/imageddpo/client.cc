@@ -30,6 +30,15 @@ std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address) {
   return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
 }
 
+// Whether an UNAVAILABLE comes from gRPC's client half and not from the service.
+bool IsFromConnection(const std::string& message) {
+  for (const char* words : {"failed to connect", "Connection refused", "Socket closed",
+                            "Connection reset", "Broken pipe", "DNS resolution", "GOAWAY"}) {
+    if (absl::StrContains(message, words)) return true;
+  }
+  return message.empty();
+}
+
 /// Cancels a call once someone wants it to end.
 class Interrupter {
  public:
@@ -76,10 +85,11 @@ absl::Status Client::FromGrpc(const grpc::Status& status) const {
   if (is_interrupted_()) return absl::CancelledError("interrupted");
   const auto code = static_cast<absl::StatusCode>(status.error_code());
   if (code == absl::StatusCode::kUnavailable) {
-    const bool is_refused = absl::StrContains(status.error_message(), "Connection refused");
+    const std::string& message = status.error_message();
+    if (!IsFromConnection(message)) return absl::UnavailableError(message);  // The service says so.
+    const bool is_refused = absl::StrContains(message, "Connection refused");
     return absl::UnavailableError(absl::StrCat(
-        "no service answers at ", address_, " (",
-        is_refused ? "connection refused" : status.error_message(),
+        "no service answers at ", address_, " (", is_refused ? "connection refused" : message,
         "). Start one: deploy/imageddpod-run -n 3. One elsewhere: --address HOST:PORT, $",
         kAddressVariable, " or --service-file DATA_DIR/service.json"));
   }

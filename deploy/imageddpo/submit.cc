@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "common/base/clock.h"
@@ -44,12 +45,17 @@ ExitCode Submit(const Program& program, const SubmitOptions& options) {
 
   Client client = program.MakeClient();
   const absl::StatusOr<v1::Job> job = client.SubmitJob(request);
-  if (absl::IsDeadlineExceeded(job.status())) {
-    return Report(absl::DeadlineExceededError(
-        absl::StrCat(job.status().message(),
-                     " Whether the job was accepted is not known; to submit it once only, "
-                     "repeat this with --request-id ",
-                     request.request_id())));
+  const bool was_lost_underway =
+      absl::IsDeadlineExceeded(job.status()) ||
+      (absl::IsUnavailable(job.status()) && !absl::StrContains(job.status().message(), "refused"));
+  if (was_lost_underway) {
+    return Report(absl::Status(
+        job.status().code(),
+        absl::StrCat(
+            job.status().message(),
+            "\nWhether the job was accepted is not known. To submit it once and only once, "
+            "repeat this with --request-id ",
+            request.request_id())));
   }
   if (!job.ok()) return Report(job.status());
 

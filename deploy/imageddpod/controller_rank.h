@@ -11,7 +11,8 @@
 
 namespace imageddpo {
 
-inline constexpr int kExitRefused = 2;  ///< The service could not start; starting again would not help.
+inline constexpr int kExitRefused =
+    2;  ///< The service could not start; starting again would not help.
 
 /// Rank 0: serves until `stop_requested` or until all ranks have to be started again.
 /// @return the exit code: 0 stopped, kExitRestart, or kExitRefused with the reason in the log.

@@ -49,16 +49,17 @@ absl::StatusOr<nlohmann::json> ParseState(const v1::StartJob& start) {
   return state;
 }
 
-/// The LoRA to start with: the checkpoint's, the file's (with its own ranks and alphas) or a fresh one.
+/// The LoRA to start with: the checkpoint's, the file's (with its own ranks and alphas) or a fresh
+/// one.
 absl::StatusOr<Lora> MakeLora(const v1::StartJob& start, const Unet& unet, at::Device device) {
   const v1::LoraSpec& spec = start.spec().lora();
   if (start.has_resume_from()) {
-    IMAGEDDPO_ASSIGN_OR_RETURN(
-        const TensorMap tensors,
-        ParseSafetensors(start.resume_from().lora(), "the checkpoint's LoRA"));
+    IMAGEDDPO_ASSIGN_OR_RETURN(const TensorMap tensors, ParseSafetensors(start.resume_from().lora(),
+                                                                         "the checkpoint's LoRA"));
     IMAGEDDPO_ASSIGN_OR_RETURN(const nlohmann::json state, ParseState(start));
     const auto metadata = state.value("lora_metadata", std::map<std::string, std::string>());
-    return Lora::FromTensors(tensors, metadata, "the checkpoint's LoRA", unet.linears(), {}, device);
+    return Lora::FromTensors(tensors, metadata, "the checkpoint's LoRA", unet.linears(), {},
+                             device);
   }
   if (!spec.init_from().empty()) return Lora::Load(spec.init_from(), unet.linears(), {}, device);
   const LoraConfig config{
@@ -70,10 +71,8 @@ absl::StatusOr<Lora> MakeLora(const v1::StartJob& start, const Unet& unet, at::D
   return Lora::Create(
       unet.linears(), config,
       [&](const std::string&, at::IntArrayRef shape) {
-        return KeyedNormal({.seed = seed,
-                            .purpose = StreamPurpose::kLoraInit,
-                            .sample = tensor_number++},
-                           shape);
+        return KeyedNormal(
+            {.seed = seed, .purpose = StreamPurpose::kLoraInit, .sample = tensor_number++}, shape);
       },
       device);
 }
@@ -95,9 +94,8 @@ absl::Status SetUpRollout(JobContext& context, int index, Rank* rank) {
   const v1::JobSpec& job = context.start.spec();
   IMAGEDDPO_ASSIGN_OR_RETURN(rank->rollout,
                              Rollout::Create(job, rank->plan, rank->pipeline, context.device));
-  rank->rollout_rank =
-      std::make_unique<RolloutRank>(&context, rank->plan, index, rank->rollout.get(),
-                                    rank->pipeline.unet.get(), &rank->lora);
+  rank->rollout_rank = std::make_unique<RolloutRank>(
+      &context, rank->plan, index, rank->rollout.get(), rank->pipeline.unet.get(), &rank->lora);
   return absl::OkStatus();
 }
 
@@ -112,8 +110,8 @@ absl::Status SetUpTrainer(JobContext& context, int index, Rank* rank) {
                     .guidance = {.scale = job.sample().guidance_scale(),
                                  .rescale = job.sample().guidance_rescale()},
                     .eta = job.sample().eta()});
-  rank->trainer = std::make_unique<Trainer>(job, rank->plan, *rank->policy, &rank->lora,
-                                            rank->exchange.get());
+  rank->trainer =
+      std::make_unique<Trainer>(job, rank->plan, *rank->policy, &rank->lora, rank->exchange.get());
   if (context.start.has_resume_from()) {
     const v1::Checkpoint& checkpoint = context.start.resume_from();
     IMAGEDDPO_ASSIGN_OR_RETURN(
@@ -122,8 +120,8 @@ absl::Status SetUpTrainer(JobContext& context, int index, Rank* rank) {
     IMAGEDDPO_ASSIGN_OR_RETURN(const nlohmann::json state, ParseState(context.start));
     IMAGEDDPO_RETURN_IF_ERROR(rank->trainer->Restore(optimizer, state));
   }
-  rank->trainer_rank = std::make_unique<TrainerRank>(&context, rank->plan, index,
-                                                     rank->trainer.get(), &rank->lora);
+  rank->trainer_rank =
+      std::make_unique<TrainerRank>(&context, rank->plan, index, rank->trainer.get(), &rank->lora);
   return absl::OkStatus();
 }
 
@@ -135,10 +133,11 @@ absl::Status SetUp(JobContext& context, Rank* rank) {
   at::set_num_threads(static_cast<int>(job.device().num_threads()));
   IMAGEDDPO_ASSIGN_OR_RETURN(rank->plan, MakeJobPlan(job));
   if (gang.trainer_size() > rank->plan.gradient_shards) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "topology has ", gang.trainer_size(), " trainer ranks but an update has only ",
-        rank->plan.gradient_shards, " gradient shards; use fewer trainer ranks or a smaller "
-        "device.device_batch_size"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("topology has ", gang.trainer_size(), " trainer ranks but an update has only ",
+                     rank->plan.gradient_shards,
+                     " gradient shards; use fewer trainer ranks or a smaller "
+                     "device.device_batch_size"));
   }
   const bool samples = rollout_index >= 0;
   IMAGEDDPO_ASSIGN_OR_RETURN(rank->pipeline,

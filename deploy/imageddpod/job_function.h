@@ -4,8 +4,8 @@
 
 namespace imageddpo {
 
-/// What a rank does for a training job: loads its parts of the model, goes on from the checkpoint in
-/// StartJob if there is one, and runs the epochs' phases of the roles the gang layout gives it.
+/// What a rank does for a training job: loads its parts of the model, goes on from the checkpoint
+/// in StartJob if there is one, and runs the epochs' phases of the roles the gang layout gives it.
 /// Statuses name the file, setting or rank that is at fault.
 absl::Status RunJob(JobContext& context);
 

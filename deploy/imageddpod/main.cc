@@ -84,8 +84,7 @@ Outcome RunAmongMany(const ClusterConfig& cluster, MpiRuntime& runtime, const Lo
   Outcome outcome;
   if (runtime.world_rank() == 0) {
     const auto channel = MakeMpiControllerChannel(
-        messenger,
-        {.heartbeat_timeout = Milliseconds(cluster.pool.heartbeat_timeout_seconds)});
+        messenger, {.heartbeat_timeout = Milliseconds(cluster.pool.heartbeat_timeout_seconds)});
     outcome.exit_code = RunControllerRank(cluster, *channel, DeviceKind(), logger,
                                           [&stop] { return stop.Requested(); });
   } else {
@@ -103,17 +102,17 @@ Outcome RunAmongMany(const ClusterConfig& cluster, MpiRuntime& runtime, const Lo
 
 /// Runs this process's rank. @return its exit code
 int RunRank(const DaemonOptions& options, MpiRuntime& runtime, const StopFlag& stop) {
-  const auto logger = MakeLogger({.rank = runtime.world_rank(),
-                                  .level = options.cluster.log_level,
-                                  .json = options.log_json});
+  const auto logger = MakeLogger(
+      {.rank = runtime.world_rank(), .level = options.cluster.log_level, .json = options.log_json});
   if (!logger.ok()) {
     std::cerr << "imageddpod: " << logger.status().message() << std::endl;
     return kExitRefused;
   }
   if (options.ranks != 0 && options.ranks != runtime.world_size()) {
-    (*logger)->error("{} ranks were started but MPI sees {}: mpirun and the MPI that imageddpod was "
-                     "built with are not the same",
-                     options.ranks, runtime.world_size());
+    (*logger)->error(
+        "{} ranks were started but MPI sees {}: mpirun and the MPI that imageddpod was "
+        "built with are not the same",
+        options.ranks, runtime.world_size());
     return kExitRefused;
   }
   if (runtime.world_rank() == 0) {
@@ -154,8 +153,7 @@ int Main(int argc, char** argv) {
   } else if (is_rank_0) {
     std::cerr << "imageddpod: " << options.status().message() << std::endl;
   }
-  // Ranks end when they please, one after the other: nobody waits for the others in MPI_Finalize.
-  (*runtime)->Finish(exit_code, /*ranks_lost=*/(*runtime)->world_size() > 1);
+  (*runtime)->Finish(exit_code);
   return exit_code;
 }
 

@@ -11,7 +11,8 @@ absl::StatusOr<DaemonOptions> ParseDaemonOptions(int argc, char** argv) {
   DaemonOptions options;
   std::string config_file, data_dir, log_level;
   int grpc_port = -1, http_port = -1;
-  CLI::App app("Every rank of the trainer service; started by deploy/imageddpod-run.", "imageddpod");
+  CLI::App app("Every rank of the trainer service; started by deploy/imageddpod-run.",
+               "imageddpod");
   app.add_option("--config", config_file, "cluster.yaml; see deploy/cluster.yaml")
       ->type_name("FILE");
   app.add_option("--data-dir", data_dir, "Instead of data_dir in cluster.yaml")->type_name("DIR");
@@ -28,7 +29,8 @@ absl::StatusOr<DaemonOptions> ParseDaemonOptions(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    if (app.exit(error, std::cout, std::cerr) == 0) return absl::CancelledError("help was asked for");
+    if (app.exit(error, std::cout, std::cerr) == 0)
+      return absl::CancelledError("help was asked for");
     return absl::InvalidArgumentError("wrong arguments; see imageddpod --help");
   }
   if (!config_file.empty()) {

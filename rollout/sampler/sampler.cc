@@ -20,11 +20,17 @@ void CheckShape(const char* name, const at::Tensor& tensor, at::IntArrayRef want
     fits = size == wanted[dim] || (more_steps_allowed && dim == 1 && size > wanted[dim]);
   }
   if (fits) return;
-  const std::string found = tensor.defined() ? absl::StrCat("[", [&] {
-    std::string text;
-    for (const int64_t size : tensor.sizes()) absl::StrAppend(&text, text.empty() ? "" : ",", size);
-    return text;
-  }(), "]") : "missing";
+  const std::string found = tensor.defined()
+                                ? absl::StrCat(
+                                      "[",
+                                      [&] {
+                                        std::string text;
+                                        for (const int64_t size : tensor.sizes())
+                                          absl::StrAppend(&text, text.empty() ? "" : ",", size);
+                                        return text;
+                                      }(),
+                                      "]")
+                                : "missing";
   std::string expected;
   for (const int64_t size : wanted) absl::StrAppend(&expected, expected.empty() ? "" : ",", size);
   throw std::invalid_argument(absl::StrCat(name, " is ", found, ", expected [", expected, "]",

@@ -27,8 +27,8 @@ struct SampledTrajectories {
 };
 
 /// Encodes the images, noises them to the schedule's first executed step and denoises them:
-/// z0 = (mean + std·encode_noise)·scaling_factor of 2x-1, z_start = add_noise(z0, init_noise), then the
-/// K steps, then decode and (x+1)/2 clamped to [0,1]. Records no graph. Results are on the CPU.
+/// z0 = (mean + std·encode_noise)·scaling_factor of 2x-1, z_start = add_noise(z0, init_noise), then
+/// the K steps, then decode and (x+1)/2 clamped to [0,1]. Records no graph. Results are on the CPU.
 /// @throws std::invalid_argument  shapes that do not fit; c10::Error from the models.
 SampledTrajectories SampleTrajectories(const Policy& policy, const Vae& vae,
                                        const Schedule& schedule, const SamplerInputs& inputs,

@@ -13,8 +13,8 @@
 
 namespace imageddpo {
 
-/// Embeddings of prompts, each encoded once and by itself, so that its bits do not depend on what it
-/// was batched with. Thread-compatible.
+/// Embeddings of prompts, each encoded once and by itself, so that its bits do not depend on what
+/// it was batched with. Thread-compatible.
 class PromptCache {
  public:
   /// @param use_prompts  false at guidance scale <= 1: only the negative prompt is ever encoded.

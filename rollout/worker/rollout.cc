@@ -64,7 +64,8 @@ Rollout::Rollout(const v1::JobSpec& job, const JobPlan& plan, const Pipeline& pi
       device_(device),
       policy_(*pipeline.unet, *pipeline.scheduler, MakePolicyOptions(job.sample())) {}
 
-absl::StatusOr<std::unique_ptr<Rollout>> Rollout::Create(const v1::JobSpec& job, const JobPlan& plan,
+absl::StatusOr<std::unique_ptr<Rollout>> Rollout::Create(const v1::JobSpec& job,
+                                                         const JobPlan& plan,
                                                          const Pipeline& pipeline,
                                                          at::Device device) {
   std::unique_ptr<Rollout> rollout(new Rollout(job, plan, pipeline, device));
@@ -83,8 +84,8 @@ absl::Status Rollout::OpenData() {
   const int64_t downscale = pipeline_.vae->config().downscale();
   if (resolution_ == 0) resolution_ = pipeline_.default_resolution();
   if (resolution_ % downscale != 0) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "data.resolution is ", resolution_, "; this model needs a multiple of ", downscale));
+    return absl::InvalidArgumentError(absl::StrCat("data.resolution is ", resolution_,
+                                                   "; this model needs a multiple of ", downscale));
   }
   const int side = static_cast<int>(resolution_);
   IMAGEDDPO_ASSIGN_OR_RETURN(Dataset data, Dataset::Open(job_.data().path()));
@@ -152,13 +153,13 @@ absl::StatusOr<TrajectoryBatch> Rollout::Sample(int64_t epoch, int64_t micro_bat
   for (int64_t i = 0; i < plan_.device_batch_size; ++i) {
     examples.push_back((*order_)(epoch * plan_.samples_per_epoch + first + i));
   }
-  IMAGEDDPO_ASSIGN_OR_RETURN(
-      const Drawn drawn, Draw(*data_, examples, [&](StreamPurpose purpose, int64_t i) {
-        return StreamKey{.seed = job_.seed(),
-                         .purpose = purpose,
-                         .epoch = static_cast<uint64_t>(epoch),
-                         .sample = static_cast<uint64_t>(first + i)};
-      }));
+  IMAGEDDPO_ASSIGN_OR_RETURN(const Drawn drawn,
+                             Draw(*data_, examples, [&](StreamPurpose purpose, int64_t i) {
+                               return StreamKey{.seed = job_.seed(),
+                                                .purpose = purpose,
+                                                .epoch = static_cast<uint64_t>(epoch),
+                                                .sample = static_cast<uint64_t>(first + i)};
+                             }));
   const SampledTrajectories sampled =
       SampleTrajectories(policy_, *pipeline_.vae, schedule_, drawn.inputs, device_);
   TrajectoryBatch batch;
@@ -188,8 +189,8 @@ absl::StatusOr<TrajectoryBatch> Rollout::Sample(int64_t epoch, int64_t micro_bat
   batch.parts_BP = at::stack(parts, 1).contiguous();
   if (!keep_pictures) return batch;
   for (int64_t i = 0; i < std::min(kPicturesPerMicroBatch, batch.batch_size()); ++i) {
-    for (const auto& [suffix, images] : {std::pair("input", drawn.inputs.images_BCHW),
-                                         std::pair("output", sampled.images_BCHW)}) {
+    for (const auto& [suffix, images] :
+         {std::pair("input", drawn.inputs.images_BCHW), std::pair("output", sampled.images_BCHW)}) {
       IMAGEDDPO_ASSIGN_OR_RETURN(std::string png, EncodePicture(images[i]));
       batch.pictures.push_back({absl::StrCat(first + i, "-", suffix, ".png"), std::move(png)});
     }
@@ -212,13 +213,13 @@ absl::StatusOr<v1::EvalBatch> Rollout::Evaluate(int64_t batch, int64_t weight_ve
   const int64_t last = std::min(first + job_.eval().batch_size(), num_eval_images());
   std::vector<int64_t> examples;
   for (int64_t i = first; i < last; ++i) examples.push_back(i);
-  IMAGEDDPO_ASSIGN_OR_RETURN(
-      const Drawn drawn, Draw(*eval_data_, examples, [&](StreamPurpose purpose, int64_t i) {
-        return StreamKey{.seed = job_.eval().seed(),
-                         .purpose = StreamPurpose::kEvalNoise,
-                         .epoch = static_cast<uint64_t>(purpose),
-                         .sample = static_cast<uint64_t>(first + i)};
-      }));
+  IMAGEDDPO_ASSIGN_OR_RETURN(const Drawn drawn,
+                             Draw(*eval_data_, examples, [&](StreamPurpose purpose, int64_t i) {
+                               return StreamKey{.seed = job_.eval().seed(),
+                                                .purpose = StreamPurpose::kEvalNoise,
+                                                .epoch = static_cast<uint64_t>(purpose),
+                                                .sample = static_cast<uint64_t>(first + i)};
+                             }));
   const SampledTrajectories sampled =
       SampleTrajectories(policy_, *pipeline_.vae, schedule_, drawn.inputs, device_);
   IMAGEDDPO_ASSIGN_OR_RETURN(const WeightedOutput scored, Score(drawn, sampled));
@@ -234,8 +235,8 @@ absl::StatusOr<v1::EvalBatch> Rollout::Evaluate(int64_t batch, int64_t weight_ve
       result.add_parts(values_B[i].item<double>());
     }
     if (first + i >= job_.eval().num_pictures()) continue;
-    for (const auto& [suffix, images] : {std::pair("input", drawn.inputs.images_BCHW),
-                                         std::pair("output", sampled.images_BCHW)}) {
+    for (const auto& [suffix, images] :
+         {std::pair("input", drawn.inputs.images_BCHW), std::pair("output", sampled.images_BCHW)}) {
       IMAGEDDPO_ASSIGN_OR_RETURN(std::string png, EncodePicture(images[i]));
       auto* picture = result.add_pictures();
       picture->set_name(absl::StrCat(first + i, "-", suffix, ".png"));

@@ -23,15 +23,16 @@
 
 namespace imageddpo {
 
-/// One rollout rank: images and prompts in, scored trajectories out, under the LoRA that is bound to
-/// the pipeline's UNet at the time of the call. What a sample is depends on (job seed, epoch, sample
-/// index) alone, never on the rank that makes it. Thread-compatible.
+/// One rollout rank: images and prompts in, scored trajectories out, under the LoRA that is bound
+/// to the pipeline's UNet at the time of the call. What a sample is depends on (job seed, epoch,
+/// sample index) alone, never on the rank that makes it. Thread-compatible.
 class Rollout {
  public:
   /// Opens the data, the held-out data and the rewards and checks them against each other and the
   /// model. @param pipeline  with all parts; outlives this.
   /// @return INVALID_ARGUMENT or NOT_FOUND naming file, line, example or setting.
-  static absl::StatusOr<std::unique_ptr<Rollout>> Create(const v1::JobSpec& job, const JobPlan& plan,
+  static absl::StatusOr<std::unique_ptr<Rollout>> Create(const v1::JobSpec& job,
+                                                         const JobPlan& plan,
                                                          const Pipeline& pipeline,
                                                          at::Device device);
 

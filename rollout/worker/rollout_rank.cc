@@ -28,7 +28,8 @@ RolloutRank::RolloutRank(JobContext* context, const JobPlan& plan, int index, Ro
       rollout_(rollout),
       unet_(unet),
       lora_(lora),
-      schedule_(plan, context->start.spec().seed(), context->start.spec().train().num_inner_epochs(),
+      schedule_(plan, context->start.spec().seed(),
+                context->start.spec().train().num_inner_epochs(),
                 context->start.gang().trainer_size()) {
   const auto& trainers = context->start.gang().trainer();
   // A trainer that also samples receives only once it has sampled: waiting for it here would be

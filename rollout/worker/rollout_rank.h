@@ -14,10 +14,10 @@
 
 namespace imageddpo {
 
-/// The rollout side of a job on one rank: its share of every epoch, sent to the trainers. The phases
-/// are called once per epoch in this order; a rank that also trains calls the trainer's in between.
-/// Micro-batches and evaluation batches are dealt out by index: the i-th of R rollout ranks takes
-/// those with index mod R == i. All phases throw CommError.
+/// The rollout side of a job on one rank: its share of every epoch, sent to the trainers. The
+/// phases are called once per epoch in this order; a rank that also trains calls the trainer's in
+/// between. Micro-batches and evaluation batches are dealt out by index: the i-th of R rollout
+/// ranks takes those with index mod R == i. All phases throw CommError.
 class RolloutRank {
  public:
   /// @param index  of this rank among the gang's rollout ranks. @param lora  sampled with.
@@ -30,10 +30,12 @@ class RolloutRank {
   /// Evaluates this rank's share of the held-out images; results go to the leader.
   absl::Status EvaluateShare(int64_t version);
 
-  /// Samples, scores and sends this rank's micro-batches; latents only to trainers that replay them.
+  /// Samples, scores and sends this rank's micro-batches; latents only to trainers that replay
+  /// them.
   absl::Status SampleShare(int64_t epoch, int64_t version, bool keep_pictures);
 
-  /// Returns once everything sent has arrived. A rank that does not train calls it after SampleShare.
+  /// Returns once everything sent has arrived. A rank that does not train calls it after
+  /// SampleShare.
   void Flush();
 
  private:

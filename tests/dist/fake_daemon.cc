@@ -101,6 +101,6 @@ int main(int argc, char** argv) {
     }
     messenger.Leave("the end", std::chrono::seconds(1));
   }
-  (*runtime)->Finish(0, /*ranks_lost=*/true);
+  (*runtime)->Finish(0);
   return 0;
 }

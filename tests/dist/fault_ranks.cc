@@ -321,6 +321,6 @@ int main(int argc, char** argv) {
     imageddpo::Rank rank(**runtime, argv[2]);
     code = rank.Run(argv[1]);
   }
-  (*runtime)->Finish(code, /*ranks_lost=*/true);
+  (*runtime)->Finish(code);
   return code;
 }

@@ -133,6 +133,6 @@ int main(int argc, char** argv) {
     result = RUN_ALL_TESTS();
     own_messenger.Leave("the tests are over", std::chrono::seconds(5));
   }
-  (*runtime)->Finish(result, /*ranks_lost=*/false);
+  (*runtime)->Finish(result);
   return result;
 }

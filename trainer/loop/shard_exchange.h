@@ -10,8 +10,8 @@
 
 namespace imageddpo {
 
-/// Brings the rows of a [V, ...] tensor, each computed by one trainer rank, to all of them. With one
-/// trainer it does nothing.
+/// Brings the rows of a [V, ...] tensor, each computed by one trainer rank, to all of them. With
+/// one trainer it does nothing.
 class ShardExchange {
  public:
   /// @param gang           the whole gang; only the trainers below take part.

@@ -91,8 +91,9 @@ absl::StatusOr<std::vector<double>> Trainer::Advantages(const std::vector<Trajec
                                                         const std::vector<double>& rewards) {
   for (size_t i = 0; i < rewards.size(); ++i) {
     if (!std::isfinite(rewards[i])) {
-      return absl::OutOfRangeError(absl::StrCat("sample ", i, " has the reward ", rewards[i],
-                                                "; rewards must be finite: check the reward model"));
+      return absl::OutOfRangeError(
+          absl::StrCat("sample ", i, " has the reward ", rewards[i],
+                       "; rewards must be finite: check the reward model"));
     }
   }
   if (job_.advantage().mode() == "global") return GlobalAdvantages(rewards);
@@ -185,7 +186,8 @@ absl::StatusOr<UpdateMetrics> Trainer::Update(int64_t epoch, int64_t inner_epoch
                                   job_.train().max_grad_norm(), lora_->Parameters(), &optimizer_);
   if (!std::isfinite(metrics.grad_norm)) {
     return absl::OutOfRangeError(absl::StrCat(
-        "the gradient of update ", state_.updates, " in epoch ", epoch, " is not finite; lower "
+        "the gradient of update ", state_.updates, " in epoch ", epoch,
+        " is not finite; lower "
         "train.learning_rate or train.clip_range, or go on from an earlier checkpoint"));
   }
   metrics.epoch = epoch;

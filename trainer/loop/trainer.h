@@ -32,11 +32,11 @@ struct UpdateMetrics {
   int64_t samples_seen = 0;  ///< Sampled up to and with this epoch.
   double reward_mean = 0;    ///< Of the epoch.
   double reward_std = 0;     ///< Population's.
-  double loss = 0;           ///< Mean over the update's micro-batches and timesteps, as the two below.
+  double loss = 0;  ///< Mean over the update's micro-batches and timesteps, as the two below.
   double approx_kl = 0;
   double clipfrac = 0;
-  double grad_norm = 0;      ///< Before clipping.
-  double ratio_first_step_max_error = 0;  ///< Of the epoch's first update.
+  double grad_norm = 0;                      ///< Before clipping.
+  double ratio_first_step_max_error = 0;     ///< Of the epoch's first update.
   std::map<std::string, double> parts_mean;  ///< Means of the reward's parts over the epoch.
 
   nlohmann::ordered_json ToJson() const;
@@ -53,9 +53,9 @@ struct TrainerState {
   explicit TrainerState(const KeyedStatistics::Options& options) : statistics(options) {}
 };
 
-/// One trainer rank: turns an epoch's trajectories into updates of the LoRA. Trainer ranks run the same
-/// calls in the same order; each replays the gradient shards it owns, and all take the same step.
-/// Thread-compatible.
+/// One trainer rank: turns an epoch's trajectories into updates of the LoRA. Trainer ranks run the
+/// same calls in the same order; each replays the gradient shards it owns, and all take the same
+/// step. Thread-compatible.
 class Trainer {
  public:
   /// @param job       complete settings. @param lora  bound to the policy's UNet, updated in place.
@@ -63,12 +63,12 @@ class Trainer {
   Trainer(const v1::JobSpec& job, const JobPlan& plan, const Policy& policy, Lora* lora,
           ShardExchange* exchange);
 
-  /// Trains on one epoch's micro-batches, in order of index and all of them; those whose latents this
-  /// rank does not own (see UpdateSchedule) come without.
+  /// Trains on one epoch's micro-batches, in order of index and all of them; those whose latents
+  /// this rank does not own (see UpdateSchedule) come without.
   /// @return one entry per update. INTERNAL: an embedding is missing; OUT_OF_RANGE: a reward or the
   ///         gradient is not finite, with the remedy.
-  absl::StatusOr<std::vector<UpdateMetrics>> TrainEpoch(int64_t epoch,
-                                                        const std::vector<TrajectoryBatch>& batches);
+  absl::StatusOr<std::vector<UpdateMetrics>> TrainEpoch(
+      int64_t epoch, const std::vector<TrajectoryBatch>& batches);
 
   /// Which micro-batches this rank must have whole in `epoch`.
   const UpdateSchedule& schedule() const { return schedule_; }

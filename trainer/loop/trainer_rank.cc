@@ -51,8 +51,8 @@ absl::Status TrainerRank::CheckReceipts(int64_t version) {
   if (!is_leader()) return absl::OkStatus();
   for (auto& work : publishing_) work->Wait(kSetupTimeout);
   publishing_.clear();
-  IMAGEDDPO_RETURN_IF_ERROR(imageddpo::CheckReceipts(&context_->gang, rollout_ranks_, *lora_,
-                                                     version, kSetupTimeout));
+  IMAGEDDPO_RETURN_IF_ERROR(
+      imageddpo::CheckReceipts(&context_->gang, rollout_ranks_, *lora_, version, kSetupTimeout));
   publish_seconds_ = context_->clock.NowSeconds() - epoch_start_;
   return absl::OkStatus();
 }
@@ -70,14 +70,15 @@ absl::Status TrainerRank::CollectEvaluation(int64_t version) {
     const int from = rollout_ranks_[batch % static_cast<int64_t>(rollout_ranks_.size())];
     v1::EvalBatch result;
     if (!result.ParseFromString(context_->gang.RecvBytes(from, kEvalTag, kStepTimeout)) ||
-        (num_images = result.num_images()) < 1 || result.first_image() != first || result.weight_version() != version ||
+        (num_images = result.num_images()) < 1 || result.first_image() != first ||
+        result.weight_version() != version ||
         result.rewards_size() != std::min(batch_size, num_images - first) ||
         result.image_ids_size() != result.rewards_size() ||
         result.parts_size() != result.rewards_size() * result.part_names_size()) {
-      return absl::InternalError(absl::StrCat("gang rank ", from, " sent another evaluation batch (",
-                                              result.first_image(), ", version ",
-                                              result.weight_version(), ") than the expected one (",
-                                              first, ", version ", version, ")"));
+      return absl::InternalError(
+          absl::StrCat("gang rank ", from, " sent another evaluation batch (", result.first_image(),
+                       ", version ", result.weight_version(), ") than the expected one (", first,
+                       ", version ", version, ")"));
     }
     for (int i = 0; i < result.rewards_size(); ++i) {
       report->mutable_rows()->append(EvalRow(result, i));
@@ -191,8 +192,11 @@ void TrainerRank::ReportEpoch(int64_t epoch, const std::vector<TrajectoryBatch>&
   const double clip_range = context_->start.spec().train().clip_range();
   if (ratio_error > kRatioErrorShare * clip_range && !ratio_warned_) {
     ratio_warned_ = true;
-    Warn(absl::StrCat("ratio_first_step_max_error is ", ratio_error, ", more than a tenth of "
-                      "train.clip_range (", clip_range, "): the replay does not repeat the rollout "
+    Warn(absl::StrCat("ratio_first_step_max_error is ", ratio_error,
+                      ", more than a tenth of "
+                      "train.clip_range (",
+                      clip_range,
+                      "): the replay does not repeat the rollout "
                       "and samples are clipped before they have taught anything"));
   }
 }

@@ -17,9 +17,9 @@
 namespace imageddpo {
 
 /// The trainer side of a job on one rank: takes in every epoch's trajectories, trains, and, on the
-/// first trainer rank (the leader), publishes LoRA versions and reports to the controller. The phases
-/// are called once per epoch in this order; a rank that also samples calls the rollout's in between.
-/// LoRA version v is the one after v trained epochs. All phases throw CommError.
+/// first trainer rank (the leader), publishes LoRA versions and reports to the controller. The
+/// phases are called once per epoch in this order; a rank that also samples calls the rollout's in
+/// between. LoRA version v is the one after v trained epochs. All phases throw CommError.
 class TrainerRank {
  public:
   /// @param index  of this rank among the gang's trainers; 0 is the leader.

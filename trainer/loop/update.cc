@@ -16,7 +16,8 @@ ReplayUpdate::ReplayUpdate(const Policy& policy, std::vector<at::Tensor> paramet
     : policy_(policy), parameters_(std::move(parameters)), options_(options) {
   for (const at::Tensor& parameter : parameters_) {
     if (!parameter.is_leaf() || !parameter.requires_grad()) {
-      throw std::invalid_argument("ReplayUpdate: a parameter is not a leaf that requires gradients");
+      throw std::invalid_argument(
+          "ReplayUpdate: a parameter is not a leaf that requires gradients");
     }
   }
 }
@@ -30,7 +31,8 @@ std::vector<StepStatistics> ReplayUpdate::Accumulate(const ReplayBatch& batch, d
   const at::Tensor advantages_B = batch.advantages_B.to(device);
   std::vector<StepStatistics> statistics;
   for (int64_t k = 0; k < num_steps; ++k) {
-    // contiguous(): the rollout's call had contiguous latents, and other strides may round otherwise.
+    // contiguous(): the rollout's call had contiguous latents, and other strides may round
+    // otherwise.
     const auto step = policy_.Replay(latents_BKCHW.select(1, k).contiguous(),
                                      timesteps_BK.select(1, k).contiguous(), batch.conditioning,
                                      latents_BKCHW.select(1, k + 1).contiguous());

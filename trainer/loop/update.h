@@ -26,28 +26,30 @@ struct ReplayBatch {
 
 /// What replaying one timestep of one micro-batch gave.
 struct StepStatistics {
-  double loss = 0;             ///< Mean over the B samples.
+  double loss = 0;  ///< Mean over the B samples.
   double approx_kl = 0;
   double clipfrac = 0;
   double ratio_max_error = 0;  ///< max over B of |ratio - 1|.
 };
 
-/// Replays micro-batches and collects the LoRA's gradient: forward and backward again over the stored
-/// latents, one graph per timestep, freed at once. Thread-compatible; leaves the parameters' own .grad
-/// undefined between calls.
+/// Replays micro-batches and collects the LoRA's gradient: forward and backward again over the
+/// stored latents, one graph per timestep, freed at once. Thread-compatible; leaves the parameters'
+/// own .grad undefined between calls.
 class ReplayUpdate {
  public:
-  /// @param parameters  the LoRA's, bound to the policy's UNet; float32 leaves that require gradients.
+  /// @param parameters  the LoRA's, bound to the policy's UNet; float32 leaves that require
+  /// gradients.
   ReplayUpdate(const Policy& policy, std::vector<at::Tensor> parameters, const PpoOptions& options);
 
-  /// Adds the gradient of mean-loss × `weight` over `batch` to the sum that TakeGradient() hands out.
+  /// Adds the gradient of mean-loss × `weight` over `batch` to the sum that TakeGradient() hands
+  /// out.
   /// @param weight  1 / (micro-batches of the update × K), so that an update's gradients add up to
   ///                that of the mean over its N samples × K steps.
   /// @return        K entries.
   std::vector<StepStatistics> Accumulate(const ReplayBatch& batch, double weight);
 
-  /// The sum since the last call as one flat [P] float32 tensor in parameter order; zeros where nothing
-  /// had a gradient.
+  /// The sum since the last call as one flat [P] float32 tensor in parameter order; zeros where
+  /// nothing had a gradient.
   at::Tensor TakeGradient();
 
  private:
@@ -57,14 +59,16 @@ class ReplayUpdate {
 };
 
 /// Views of a flat [P] gradient in the shapes of `parameters`.
-std::vector<at::Tensor> SplitLike(const at::Tensor& flat_P, const std::vector<at::Tensor>& parameters);
+std::vector<at::Tensor> SplitLike(const at::Tensor& flat_P,
+                                  const std::vector<at::Tensor>& parameters);
 
 /// Adds gradient shards in their order: the same bits whoever computed them.
 /// @param shards_VP  [V,P] float32.
 at::Tensor SumShards(const at::Tensor& shards_VP);
 
 /// Clips once over all parameters and takes one optimizer step.
-/// @return the norm before clipping; not finite: nothing was changed and the caller must stop the job.
+/// @return the norm before clipping; not finite: nothing was changed and the caller must stop the
+/// job.
 double ClipAndStep(const at::Tensor& gradient_P, double max_grad_norm,
                    const std::vector<at::Tensor>& parameters, AdamW* optimizer);
 

@@ -122,6 +122,27 @@ TEST_F(CliTest, SubmitAndWatchEndsAsTheJobDoes) {
   EXPECT_EQ(program_->err(), "warning: the prompt is not used\n");
 }
 
+TEST_F(CliTest, OnATerminalOneLineChanges) {
+  service_.AddEvent(State(v1::RUNNING));
+  service_.AddEvent(Epoch(0, 0.5));
+  service_.AddEvent(State(v1::RECOVERING, "rank 2 died"));
+  End(v1::SUCCEEDED);
+  const std::string text = OnTerminal({"--address", service_.address(), "watch", "job-000001"}, 70);
+  EXPECT_THAT(text, HasSubstr("\r\x1b[Kdeblur ▕███▎                ▏  epoch 1/6  RECOVERING"));
+  EXPECT_THAT(text, HasSubstr("\r\x1b[Kjob-000001 RECOVERING: rank 2 died\r\n"));
+  EXPECT_THAT(text, Not(HasSubstr("epoch 1/6  samples"))) << "epochs are in the changing line";
+  EXPECT_THAT(text, HasSubstr("\r\x1b[Kjob-000001 SUCCEEDED after"));
+}
+
+TEST_F(CliTest, AServiceThatIsEndingSaysSoItself) {
+  Run({"submit", folder_ + "/deblur.yaml", "--set", "model.path=/restarting", "--request-id", "r7"},
+      4);
+  EXPECT_EQ(
+      program_->err(),
+      "imageddpo: the service is about to restart; try again\nWhether the job was accepted is "
+      "not known. To submit it once and only once, repeat this with --request-id r7\n");
+}
+
 TEST_F(CliTest, AFailedJobIsExitCode1WithItsReason) {
   End(v1::FAILED, "rank 2 was killed by signal 9");
   Run({"watch", "job-000001"}, 1);

@@ -91,6 +91,9 @@ class FakeService : public v1::TrainerService::Service {
     if (request->job().model().path() == "/outside") {
       return {grpc::StatusCode::INVALID_ARGUMENT, "`model.path`: /outside does not exist"};
     }
+    if (request->job().model().path() == "/restarting") {
+      return {grpc::StatusCode::UNAVAILABLE, "the service is about to restart; try again"};
+    }
     return Find("job-000001", job);
   }
   grpc::Status GetJob(grpc::ServerContext*, const v1::GetJobRequest* request,

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <fcntl.h>
+#include <pty.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -15,6 +16,32 @@
 #include <vector>
 
 namespace imageddpo {
+
+/// What a run of build/bin/imageddpo writes on a terminal of so many columns, from start to end.
+inline std::string OnTerminal(const std::vector<std::string>& arguments, unsigned short columns) {
+  const std::string program = std::string(std::getenv("IMAGEDDPO_BIN_DIR")) + "/imageddpo";
+  winsize size{};
+  size.ws_row = 24;
+  size.ws_col = columns;
+  int terminal = -1;
+  const pid_t pid = forkpty(&terminal, nullptr, nullptr, &size);
+  if (pid == 0) {
+    std::vector<char*> argv = {const_cast<char*>(program.c_str())};
+    for (const std::string& argument : arguments)
+      argv.push_back(const_cast<char*>(argument.c_str()));
+    argv.push_back(nullptr);
+    execv(program.c_str(), argv.data());
+    _exit(99);
+  }
+  std::string text;
+  char buffer[4096];
+  for (ssize_t n = 0; (n = read(terminal, buffer, sizeof(buffer))) > 0;) {
+    text.append(buffer, static_cast<size_t>(n));
+  }
+  close(terminal);
+  waitpid(pid, nullptr, 0);
+  return text;
+}
 
 /// One run of build/bin/imageddpo, with its output in files. No terminal.
 class ClientProgram {
@@ -50,9 +77,9 @@ class ClientProgram {
 
   void Signal(int number) const { kill(pid_, number); }
 
-  /// Its exit code; -1 where it was killed or has not ended after 30 s.
+  /// Its exit code; -1 where it was killed or has not ended after 60 s.
   int Wait() {
-    for (int i = 0; i < 3000; ++i) {
+    for (int i = 0; i < 6000; ++i) {
       int status = 0;
       if (waitpid(pid_, &status, WNOHANG) == pid_) {
         pid_ = -1;
@@ -66,9 +93,9 @@ class ClientProgram {
   std::string out() const { return Read(out_file_); }
   std::string err() const { return Read(err_file_); }
 
-  /// Waits until standard output holds the text; false after 30 s.
+  /// Waits until standard output holds the text; false after 60 s.
   bool Shows(const std::string& text) const {
-    for (int i = 0; i < 3000; ++i) {
+    for (int i = 0; i < 6000; ++i) {
       if (out().find(text) != std::string::npos) return true;
       std::this_thread::sleep_for(std::chrono::milliseconds(10));
     }

@@ -1,4 +1,5 @@
-// Shows every metric that there is, with values that move, until standard input ends. Prints its port.
+// Shows every metric that there is, with values that move, until standard input ends. Prints its
+// port.
 
 #include <poll.h>
 #include <unistd.h>

@@ -114,8 +114,9 @@ TEST(CheckpointFaults, CrashWhilePruning) {
                 ASSERT_TRUE(found.ok() && found->checkpoint.has_value());
                 EXPECT_THAT(found->warnings, IsEmpty());
                 EXPECT_EQ(found->checkpoint->epoch(), 20);
-                if (outcome.ok())
+                if (outcome.ok()) {
                   EXPECT_FALSE(std::filesystem::exists(dir / "checkpoints/epoch-000010"));
+                }
               });
 }
 

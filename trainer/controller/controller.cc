@@ -1,0 +1,244 @@
+#include "trainer/controller/controller.h"
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/time/clock.h"
+#include "common/base/status.h"
+#include "trainer/controller/admission.h"
+#include "trainer/controller/page_token.h"
+
+namespace imageddpo {
+namespace {
+
+constexpr absl::Duration kTickInterval = absl::Milliseconds(200);
+constexpr int kMaxMailPerTick = 10000;
+constexpr absl::Duration kWorkersTimeout = absl::Seconds(20);
+constexpr double kUnhealthyAfterSeconds = 5;
+constexpr double kCheckIntervalSeconds = 1;
+constexpr double kStoreCheckIntervalSeconds = 30;
+constexpr int kDefaultPageSize = 50;
+constexpr int kMaxPageSize = 500;
+constexpr size_t kMaxRequestIdLength = 128;
+
+}  // namespace
+
+Controller::Controller(const ClusterConfig& cluster, const Dependencies& dependencies)
+    : cluster_(cluster),
+      dependencies_(dependencies),
+      table_({dependencies.store, dependencies.hub, dependencies.metrics, dependencies.job_metrics,
+              dependencies.clock, dependencies.logger}),
+      supervisor_(Supervisor::Options{cluster.pool.min_ranks, cluster.pool.max_restarts},
+                  {dependencies.file_system, dependencies.clock, table_, dependencies.hub,
+                   dependencies.metrics, dependencies.job_metrics, dependencies.logger,
+                   [this](int world_rank, v1::ControllerMessage message) {
+                     dependencies_.channel.Send(world_rank, std::move(message));
+                   }},
+                  dependencies.channel.worker_ranks()),
+      last_tick_s_(dependencies.clock.NowSeconds()) {
+  WorkerLink::Options options;
+  options.lease_interval_seconds = std::min(1.0, cluster.pool.lease_seconds / 4);
+  link_ = std::make_unique<WorkerLink>(
+      options, dependencies_.channel, dependencies_.clock,
+      [this](int rank, v1::WorkerMessage message) {
+        mailbox_.Put(FromWorker{rank, std::move(message)});
+      },
+      [this](int rank, std::string reason) {
+        mailbox_.Put(WorkerLost{rank, std::move(reason)});
+      });
+}
+
+Controller::~Controller() = default;
+
+absl::StatusOr<Controller::ExitReason> Controller::Run(
+    const std::function<bool()>& stop_requested) {
+  IMAGEDDPO_RETURN_IF_ERROR(supervisor_.ResumeStored());
+  ExitReason exit_reason = ExitReason::kStopped;
+  for (;;) {
+    std::optional<Mail> mail = mailbox_.Take(kTickInterval);
+    // What has come goes first: a rank may have reported its end before it died.
+    for (int i = 0; mail.has_value() && i < kMaxMailPerTick;
+         ++i, mail = mailbox_.Take(absl::ZeroDuration())) {
+      Handle(*std::move(mail));
+      link_->Alive();
+      last_tick_s_.store(dependencies_.clock.NowSeconds());
+    }
+    Tick();
+    if (!supervisor_.restart_reason().empty()) {
+      exit_reason = ExitReason::kRestart;
+      supervisor_.Drain(absl::StrCat("the service restarts: ", supervisor_.restart_reason()));
+      break;
+    }
+    if (stop_requested()) {
+      supervisor_.Drain("the service was stopped; the job goes on when it is started again");
+      break;
+    }
+  }
+  {
+    const absl::MutexLock lock(&mutex_);
+    closed_ = true;
+  }
+  while (std::optional<Mail> mail = mailbox_.Take(absl::ZeroDuration())) {
+    if (auto* command = std::get_if<Command>(&*mail)) (*command)();  // Its caller waits.
+  }
+  dependencies_.hub.Close();
+  TellWorkersToEnd();
+  return exit_reason;
+}
+
+void Controller::TellWorkersToEnd() {
+  for (const int rank : dependencies_.channel.worker_ranks()) {
+    v1::ControllerMessage message;
+    message.mutable_shutdown();
+    dependencies_.channel.Send(rank, std::move(message));
+  }
+}
+
+void Controller::Handle(Mail mail) {
+  if (auto* from_worker = std::get_if<FromWorker>(&mail)) {
+    supervisor_.OnMessage(from_worker->world_rank, from_worker->message);
+  } else if (auto* lost = std::get_if<WorkerLost>(&mail)) {
+    supervisor_.OnFailure(lost->world_rank, lost->reason);
+  } else {
+    std::get<Command>(mail)();
+  }
+}
+
+void Controller::Tick() {
+  supervisor_.Tick();
+  link_->Alive();
+  const double now_s = dependencies_.clock.NowSeconds();
+  last_tick_s_.store(now_s);
+  const bool reported = supervisor_.scheduler().AllReported();
+  {
+    const absl::MutexLock lock(&mutex_);
+    workers_reported_ = reported;
+  }
+  if (now_s < next_check_s_) return;
+  next_check_s_ = now_s + kCheckIntervalSeconds;
+  for (const auto& [rank, age_s] : link_->HeartbeatAges())
+    dependencies_.metrics.SetHeartbeatAge(rank, age_s);
+  dependencies_.job_metrics.Sweep(SteadyTime(now_s));
+  absl::Status store_status = table_.Flush();
+  if (store_status.ok() && now_s >= next_store_check_s_)
+    store_status = dependencies_.store.CheckWritable();
+  if (store_status.ok() && now_s >= next_store_check_s_)
+    next_store_check_s_ = now_s + kStoreCheckIntervalSeconds;
+  if (!store_status.ok()) next_store_check_s_ = now_s;
+  const absl::MutexLock lock(&mutex_);
+  store_status_ = std::move(store_status);
+}
+
+void Controller::WaitForWorkers(absl::Time deadline) {
+  const absl::MutexLock lock(&mutex_);
+  const auto ready = [](Controller* controller) ABSL_EXCLUSIVE_LOCKS_REQUIRED(controller->mutex_) {
+    return controller->workers_reported_ || controller->closed_;
+  };
+  mutex_.AwaitWithDeadline(absl::Condition(+ready, this), deadline);
+}
+
+absl::StatusOr<v1::Job> Controller::OnControllerThread(
+    std::function<absl::StatusOr<v1::Job>()> function, absl::Time deadline) {
+  struct Call {
+    absl::Mutex mutex;
+    bool abandoned ABSL_GUARDED_BY(mutex) = false;
+    std::optional<absl::StatusOr<v1::Job>> result ABSL_GUARDED_BY(mutex);
+  };
+  const auto call = std::make_shared<Call>();
+  {
+    const absl::MutexLock lock(&mutex_);
+    if (closed_) return absl::UnavailableError("the service is ending; try again in a few seconds");
+    mailbox_.Put(Command([call, function = std::move(function)] {
+      {
+        const absl::MutexLock lock(&call->mutex);
+        if (call->abandoned) return;
+      }
+      absl::StatusOr<v1::Job> result = function();
+      const absl::MutexLock lock(&call->mutex);
+      call->result = std::move(result);
+    }));
+  }
+  const absl::MutexLock lock(&call->mutex);
+  const auto done = [](std::optional<absl::StatusOr<v1::Job>>* result) {
+    return result->has_value();
+  };
+  if (!call->mutex.AwaitWithDeadline(absl::Condition(+done, &call->result), deadline)) {
+    call->abandoned = true;
+    return absl::DeadlineExceededError(
+        "the controller did not answer in time; it is busy or its disk is slow");
+  }
+  return *std::move(call->result);
+}
+
+absl::StatusOr<v1::Job> Controller::Submit(const v1::SubmitJobRequest& request,
+                                           absl::Duration timeout) {
+  if (request.request_id().size() > kMaxRequestIdLength) {
+    return absl::InvalidArgumentError(absl::StrCat("`request_id` has ", request.request_id().size(),
+                                                   " bytes; at most ", kMaxRequestIdLength,
+                                                   " are allowed"));
+  }
+  const absl::Time deadline = absl::Now() + timeout;
+  Supervisor::NewJob job{{}, request.request_id(), RequestSha256(request.job())};
+  std::optional<JobRecord> earlier;
+  if (!request.request_id().empty()) {
+    IMAGEDDPO_ASSIGN_OR_RETURN(earlier, dependencies_.store.FindByRequestId(request.request_id()));
+  }
+  // A repeated request gets its job also when the files it names are gone by now.
+  if (!earlier.has_value()) {
+    IMAGEDDPO_ASSIGN_OR_RETURN(job.spec, AdmitJob(request.job(), cluster_));
+    WaitForWorkers(
+        std::min(deadline, absl::Now() + kWorkersTimeout));  // They tell how many cores there are.
+  }
+  return OnControllerThread([this, job = std::move(job)] { return supervisor_.Submit(job); },
+                            deadline);
+}
+
+absl::StatusOr<v1::Job> Controller::Cancel(const std::string& id, absl::Duration timeout) {
+  return OnControllerThread([this, id] { return supervisor_.Cancel(id); }, absl::Now() + timeout);
+}
+
+absl::StatusOr<v1::Job> Controller::Get(const std::string& id) const {
+  IMAGEDDPO_ASSIGN_OR_RETURN(JobRecord record, dependencies_.store.Get(id));
+  if (const auto progress = dependencies_.hub.Progress(id); progress.has_value())
+    *record.job.mutable_progress() = *progress;
+  return std::move(record.job);
+}
+
+absl::StatusOr<v1::ListJobsResponse> Controller::List(const v1::ListJobsRequest& request) const {
+  if (request.page_size() < 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("`page_size` is ", request.page_size(), "; it must not be negative"));
+  }
+  const int page_size =
+      request.page_size() == 0 ? kDefaultPageSize : std::min(request.page_size(), kMaxPageSize);
+  IMAGEDDPO_ASSIGN_OR_RETURN(const int64_t before, ReadPageToken(request.page_token()));
+  IMAGEDDPO_ASSIGN_OR_RETURN(const std::vector<JobRecord> records,
+                             dependencies_.store.List(before, page_size + 1));
+  v1::ListJobsResponse response;
+  for (const JobRecord& record : records) {
+    if (response.jobs_size() == page_size) break;
+    v1::Job& job = *response.add_jobs();
+    job = record.job;
+    if (const auto progress = dependencies_.hub.Progress(job.id()); progress.has_value())
+      *job.mutable_progress() = *progress;
+  }
+  if (records.size() > static_cast<size_t>(page_size)) {
+    response.set_next_page_token(MakePageToken(records[static_cast<size_t>(page_size) - 1].number));
+  }
+  return response;
+}
+
+Health Controller::GetHealth() const {
+  const double age_s = dependencies_.clock.NowSeconds() - last_tick_s_.load();
+  if (age_s > kUnhealthyAfterSeconds)
+    return {false, absl::StrFormat("the controller has been stuck for %.1f s", age_s)};
+  const absl::MutexLock lock(&mutex_);
+  if (closed_) return {false, "the service is ending"};
+  if (!store_status_.ok()) return {false, std::string(store_status_.message())};
+  return {true, "ok"};
+}
+
+}  // namespace imageddpo

@@ -1,0 +1,113 @@
+#pragma once
+
+#include <spdlog/logger.h>
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "common/base/clock.h"
+#include "common/comm/control_channel.h"
+#include "common/config/cluster_config.h"
+#include "common/io/file_system.h"
+#include "common/metrics/http_exporter.h"
+#include "common/metrics/job_metrics.h"
+#include "common/metrics/service_metrics.h"
+#include "imageddpo/v1/service.pb.h"
+#include "trainer/controller/blocking_queue.h"
+#include "trainer/controller/event_hub.h"
+#include "trainer/controller/job_store.h"
+#include "trainer/controller/job_table.h"
+#include "trainer/controller/supervisor.h"
+#include "trainer/controller/worker_link.h"
+
+namespace imageddpo {
+
+/// The service's brain. One thread, the one that calls Run(), owns all state of jobs and workers
+/// (class Supervisor); the calls of the API come from other threads and either read the job store
+/// and the hub, which have locks of their own, or put a command into the mailbox and wait for its
+/// result.
+class Controller {
+ public:
+  struct Dependencies {
+    ControllerChannel& channel;
+    JobStore& store;
+    EventHub& hub;
+    FileSystem& file_system;
+    const Clock& clock;
+    ServiceMetrics& metrics;
+    JobMetricsTable& job_metrics;
+    std::shared_ptr<spdlog::logger> logger;
+  };
+
+  /// @param cluster  resolved. Dependencies must outlive the controller.
+  Controller(const ClusterConfig& cluster, const Dependencies& dependencies);
+  ~Controller();
+  Controller(const Controller&) = delete;
+  Controller& operator=(const Controller&) = delete;
+
+  enum class ExitReason {
+    kStopped,  ///< It was asked to. Jobs go on at the next start.
+    kRestart,  ///< Workers were lost: start all ranks again (exit code 75).
+  };
+  /// Works until `stop_requested` says so (asked several times a second) or a restart is needed.
+  /// Before it returns, everything is stored and the workers were told to end.
+  /// @return an error where the stored jobs cannot be read at the start.
+  absl::StatusOr<ExitReason> Run(const std::function<bool()>& stop_requested);
+
+  // The API; see service.proto. Any thread. DEADLINE_EXCEEDED: no answer within `timeout`.
+  absl::StatusOr<v1::Job> Submit(const v1::SubmitJobRequest& request, absl::Duration timeout);
+  absl::StatusOr<v1::Job> Cancel(const std::string& id, absl::Duration timeout);
+  absl::StatusOr<v1::Job> Get(const std::string& id) const;
+  absl::StatusOr<v1::ListJobsResponse> List(const v1::ListJobsRequest& request) const;
+
+  /// Not ok: the thread in Run() is stuck, or the job store cannot be written. Any thread.
+  Health GetHealth() const;
+
+ private:
+  struct FromWorker {
+    int world_rank;
+    v1::WorkerMessage message;
+  };
+  struct WorkerLost {
+    int world_rank;
+    std::string reason;
+  };
+  using Command = std::function<void()>;
+  using Mail = std::variant<FromWorker, WorkerLost, Command>;
+
+  /// Runs `function` on the controller's thread and waits for its result.
+  absl::StatusOr<v1::Job> OnControllerThread(std::function<absl::StatusOr<v1::Job>()> function,
+                                             absl::Time deadline);
+  void Handle(Mail mail);
+  void Tick();
+  void WaitForWorkers(absl::Time deadline);
+  void TellWorkersToEnd();
+
+  const ClusterConfig cluster_;
+  const Dependencies dependencies_;
+  BlockingQueue<Mail> mailbox_;
+  // The controller's thread alone.
+  JobTable table_;
+  Supervisor supervisor_;
+  double next_check_s_ = 0;
+  double next_store_check_s_ = 0;
+
+  std::atomic<double> last_tick_s_;
+  mutable absl::Mutex mutex_;
+  bool workers_reported_ ABSL_GUARDED_BY(mutex_) = false;
+  bool closed_ ABSL_GUARDED_BY(mutex_) = false;  // Run() is over: nobody takes commands.
+  absl::Status store_status_ ABSL_GUARDED_BY(mutex_);
+  std::unique_ptr<WorkerLink> link_;  // Last: its thread uses the mailbox.
+};
+
+}  // namespace imageddpo

@@ -1,0 +1,78 @@
+#include "trainer/controller/controller_service.h"
+
+#include <unistd.h>
+
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "common/base/status.h"
+#include "common/config/service_file.h"
+#include "common/io/file.h"
+
+namespace imageddpo {
+namespace {
+
+constexpr char kServiceFile[] = "service.json";
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<ControllerService>> ControllerService::Start(
+    const ClusterConfig& cluster, const Dependencies& dependencies) {
+  IMAGEDDPO_ASSIGN_OR_RETURN(std::unique_ptr<JobStore> store, JobStore::Open(cluster.data_dir));
+  std::unique_ptr<ControllerService> service(
+      new ControllerService(cluster, dependencies, std::move(store)));
+  IMAGEDDPO_RETURN_IF_ERROR(service->Listen());
+  return service;
+}
+
+ControllerService::ControllerService(const ClusterConfig& cluster, const Dependencies& dependencies,
+                                     std::unique_ptr<JobStore> store)
+    : cluster_(cluster),
+      dependencies_(dependencies),
+      registry_(std::make_shared<prometheus::Registry>()),
+      store_(std::move(store)),
+      metrics_(*registry_, dependencies.build, std::chrono::system_clock::now()),
+      job_metrics_(*registry_),
+      controller_(cluster, {dependencies.channel, *store_, hub_, dependencies.file_system,
+                            dependencies.clock, metrics_, job_metrics_, dependencies.logger}),
+      service_({controller_, *store_, hub_, metrics_, dependencies.clock}) {}
+
+absl::Status ControllerService::Listen() {
+  IMAGEDDPO_ASSIGN_OR_RETURN(
+      http_, HttpExporter::Start({cluster_.http.address, cluster_.http.port}, registry_,
+                                 [this] { return controller_.GetHealth(); }));
+  IMAGEDDPO_ASSIGN_OR_RETURN(api_, ApiServer::Start({cluster_.grpc.address, cluster_.grpc.port,
+                                                     v1::TrainerService::service_full_name()},
+                                                    service_));
+  const ServiceFile file{grpc_address(), http_address(), ::getpid(), dependencies_.build.version};
+  IMAGEDDPO_RETURN_IF_ERROR(WriteFileAtomically(dependencies_.file_system,
+                                                absl::StrCat(cluster_.data_dir, "/", kServiceFile),
+                                                ServiceFileToJson(file)));
+  return absl::OkStatus();
+}
+
+std::string ControllerService::http_address() const {
+  const std::string& address = cluster_.http.address;
+  return absl::StrCat(absl::StrContains(address, ':') ? absl::StrCat("[", address, "]") : address,
+                      ":", http_->port());
+}
+
+absl::StatusOr<Controller::ExitReason> ControllerService::Run(
+    const std::function<bool()>& stop_requested) {
+  absl::StatusOr<Controller::ExitReason> reason = controller_.Run(stop_requested);
+  api_->SetServing(false);
+  return reason;
+}
+
+ControllerService::~ControllerService() {
+  if (api_ != nullptr) {
+    dependencies_.file_system.Remove(absl::StrCat(cluster_.data_dir, "/", kServiceFile))
+        .IgnoreError();
+  }
+  hub_.Close();
+  api_.reset();
+  http_.reset();
+}
+
+}  // namespace imageddpo

@@ -1,0 +1,72 @@
+#pragma once
+
+#include <prometheus/registry.h>
+#include <spdlog/logger.h>
+
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "common/base/clock.h"
+#include "common/comm/control_channel.h"
+#include "common/config/cluster_config.h"
+#include "common/io/file_system.h"
+#include "common/metrics/http_exporter.h"
+#include "common/metrics/job_metrics.h"
+#include "common/metrics/service_metrics.h"
+#include "trainer/controller/api_server.h"
+#include "trainer/controller/controller.h"
+#include "trainer/controller/event_hub.h"
+#include "trainer/controller/job_store.h"
+#include "trainer/controller/service.h"
+
+namespace imageddpo {
+
+/// Rank 0's whole service, wired: job store, controller, API, metrics. What `imageddpod` runs on
+/// rank 0 and tests run in a process of theirs.
+class ControllerService {
+ public:
+  struct Dependencies {
+    ControllerChannel& channel;
+    FileSystem& file_system;
+    const Clock& clock;
+    std::shared_ptr<spdlog::logger> logger;
+    ServiceMetrics::Build build;
+  };
+
+  /// Opens the data directory, serves the API and /metrics, and writes <data_dir>/service.json (see
+  /// common/config/service_file.h) atomically.
+  /// Jobs wait until Run(). @param cluster  resolved. Dependencies must outlive the service.
+  /// @return an error naming the setting and the remedy: port in use, data directory in use, …
+  static absl::StatusOr<std::unique_ptr<ControllerService>> Start(const ClusterConfig& cluster,
+                                                                  const Dependencies& dependencies);
+  /// Ends all calls and takes service.json away.
+  ~ControllerService();
+
+  /// See Controller::Run. Blocks.
+  absl::StatusOr<Controller::ExitReason> Run(const std::function<bool()>& stop_requested);
+
+  std::string grpc_address() const { return api_->address(); }
+  std::string http_address() const;
+
+ private:
+  ControllerService(const ClusterConfig& cluster, const Dependencies& dependencies,
+                    std::unique_ptr<JobStore> store);
+  absl::Status Listen();
+
+  const ClusterConfig cluster_;
+  const Dependencies dependencies_;
+  const std::shared_ptr<prometheus::Registry> registry_;
+  const std::unique_ptr<JobStore> store_;
+  ServiceMetrics metrics_;
+  JobMetricsTable job_metrics_;
+  EventHub hub_;
+  Controller controller_;
+  TrainerServiceImpl service_;
+  std::unique_ptr<HttpExporter> http_;
+  std::unique_ptr<ApiServer> api_;
+};
+
+}  // namespace imageddpo

@@ -1,0 +1,86 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "imageddpo/v1/service.pb.h"
+
+namespace imageddpo {
+
+/// Tells watchers that a job has news, on a thread of its own: whoever makes the news never waits
+/// for a watcher. Holds the newest progress of each running job, which is not stored. Watchers are
+/// told of progress at most every `progress_interval`, always including the last. Thread-safe.
+class EventHub {
+ public:
+  class Listener {
+   public:
+    virtual ~Listener() = default;
+    /// There may be new events in the store, new progress, or the hub was closed. One call at a
+    /// time; must not block for long.
+    virtual void OnNews() = 0;
+  };
+
+  explicit EventHub(absl::Duration progress_interval = absl::Milliseconds(200));
+  ~EventHub();
+  EventHub(const EventHub&) = delete;
+  EventHub& operator=(const EventHub&) = delete;
+
+  /// The listener hears of the job as long as somebody else holds it.
+  void Listen(const std::string& job_id, std::weak_ptr<Listener> listener);
+
+  void EventsStored(const std::string& job_id);
+  void SetProgress(const std::string& job_id, const v1::JobProgress& progress);
+  /// The job runs no more.
+  void ClearProgress(const std::string& job_id);
+
+  /// As up to date as the controller knows it.
+  std::optional<v1::JobProgress> Progress(const std::string& job_id) const;
+
+  struct Published {
+    uint64_t version = 0;  ///< Grows with every publication of any job; 0: none so far.
+    v1::JobProgress progress;
+  };
+  /// What watchers are to be shown now; nothing for a job that does not run.
+  std::optional<Published> PublishedProgress(const std::string& job_id) const;
+
+  /// The service ends: tells every listener, a last time.
+  void Close();
+  bool closed() const;
+
+ private:
+  struct JobProgress {
+    v1::JobProgress newest;
+    Published published;
+    bool unpublished = false;
+    absl::Time last_published = absl::InfinitePast();
+  };
+
+  void Dispatch();
+  bool HasWork() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Time NextDue() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  std::vector<std::shared_ptr<Listener>> TakeListeners(absl::Time now)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  const absl::Duration progress_interval_;
+  mutable absl::Mutex mutex_;
+  std::map<std::string, std::vector<std::weak_ptr<Listener>>> listeners_ ABSL_GUARDED_BY(mutex_);
+  uint64_t num_listens_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::map<std::string, JobProgress> progress_ ABSL_GUARDED_BY(mutex_);
+  std::set<std::string> news_ ABSL_GUARDED_BY(mutex_);  // Jobs whose listeners are to be told.
+  uint64_t last_version_ ABSL_GUARDED_BY(mutex_) = 0;
+  bool closed_ ABSL_GUARDED_BY(mutex_) = false;
+  bool stop_ ABSL_GUARDED_BY(mutex_) = false;
+  std::thread thread_;
+};
+
+}  // namespace imageddpo

@@ -1,0 +1,143 @@
+#include "trainer/controller/scheduler.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+namespace imageddpo {
+
+Scheduler::Scheduler(const std::vector<int>& worker_ranks) {
+  for (const int rank : worker_ranks) workers_[rank].world_rank = rank;
+}
+
+void Scheduler::WorkerReported(int world_rank, const v1::Hello& hello) {
+  const auto worker = workers_.find(world_rank);
+  if (worker == workers_.end()) return;
+  worker->second.hostname = hello.hostname();
+  worker->second.pid = hello.pid();
+  worker->second.device = hello.device();
+  worker->second.cores = std::max(1, hello.cores());
+}
+
+std::string Scheduler::WorkerFailed(int world_rank) {
+  const auto worker = workers_.find(world_rank);
+  if (worker == workers_.end()) return "";
+  worker->second.dead = true;
+  return std::exchange(worker->second.job_id, "");
+}
+
+int Scheduler::pool_size() const {
+  return static_cast<int>(std::count_if(workers_.begin(), workers_.end(),
+                                        [](const auto& entry) { return !entry.second.dead; }));
+}
+
+int Scheduler::num_free() const {
+  return static_cast<int>(std::count_if(workers_.begin(), workers_.end(),
+                                        [](const auto& entry) { return entry.second.free(); }));
+}
+
+bool Scheduler::AllReported() const {
+  return std::all_of(workers_.begin(), workers_.end(), [](const auto& entry) {
+    return entry.second.dead || entry.second.reported();
+  });
+}
+
+int Scheduler::MinCoresPerHost() const {
+  int cores = 0;
+  for (const auto& [rank, worker] : workers_) {
+    if (worker.reported() && (cores == 0 || worker.cores < cores)) cores = worker.cores;
+  }
+  return std::max(1, cores);
+}
+
+int Scheduler::MaxWorkersPerHost() const {
+  std::map<std::string, int> count_by_host;
+  int most = 1;
+  for (const auto& [rank, worker] : workers_) {
+    if (!worker.dead) most = std::max(most, ++count_by_host[worker.hostname]);
+  }
+  return most;
+}
+
+void Scheduler::Enqueue(int64_t number, const std::string& job_id, const v1::JobSpec& spec) {
+  queue_[number] = Waiting{job_id, spec};
+}
+
+void Scheduler::RemoveFromQueue(const std::string& job_id) {
+  std::erase_if(queue_, [&](const auto& entry) { return entry.second.job_id == job_id; });
+}
+
+std::vector<int> Scheduler::ChooseRanks(int count) const {
+  std::map<std::string, std::vector<int>> free_by_host;
+  for (const auto& [rank, worker] : workers_) {
+    if (worker.free()) free_by_host[worker.hostname].push_back(rank);
+  }
+  // The smallest hole that holds the whole gang; where none does, the largest holes.
+  const std::vector<int>* whole = nullptr;
+  std::vector<const std::vector<int>*> hosts;
+  for (const auto& [hostname, ranks] : free_by_host) {
+    hosts.push_back(&ranks);
+    const bool fits = ranks.size() >= static_cast<size_t>(count);
+    if (fits && (whole == nullptr || ranks.size() < whole->size())) whole = &ranks;
+  }
+  if (whole != nullptr) {
+    hosts = {whole};
+  } else {
+    std::stable_sort(hosts.begin(), hosts.end(),
+                     [](const auto* a, const auto* b) { return a->size() > b->size(); });
+  }
+  std::vector<int> chosen;
+  for (const std::vector<int>* ranks : hosts) {
+    for (const int rank : *ranks) {
+      if (chosen.size() < static_cast<size_t>(count)) chosen.push_back(rank);
+    }
+  }
+  return chosen.size() == static_cast<size_t>(count) ? chosen : std::vector<int>();
+}
+
+std::vector<Scheduler::Gang> Scheduler::FormGangs() {
+  std::vector<Gang> gangs;
+  for (auto waiting = queue_.begin(); waiting != queue_.end();) {
+    const absl::StatusOr<Topology> topology = ResolveTopology(waiting->second.spec, pool_size());
+    if (!topology.ok()) {  // The pool has shrunk below it: others need not wait for that.
+      ++waiting;
+      continue;
+    }
+    std::vector<int> ranks = ChooseRanks(topology->ranks());
+    if (ranks.empty()) break;
+    for (const int rank : ranks) workers_.at(rank).job_id = waiting->second.job_id;
+    gangs.push_back(Gang{waiting->second.job_id, *topology, std::move(ranks)});
+    waiting = queue_.erase(waiting);
+  }
+  return gangs;
+}
+
+void Scheduler::Release(const std::string& job_id) {
+  for (auto& [rank, worker] : workers_) {
+    if (worker.job_id == job_id) worker.job_id.clear();
+  }
+}
+
+std::map<std::string, std::string> Scheduler::WaitReasons() const {
+  std::map<std::string, std::string> reasons;
+  std::string first;
+  for (const auto& [number, waiting] : queue_) {
+    std::string& reason = reasons[waiting.job_id];
+    const absl::StatusOr<Topology> topology = ResolveTopology(waiting.spec, pool_size());
+    if (!topology.ok()) {
+      reason = absl::StrCat("waits for more workers: ", topology.status().message());
+    } else if (!first.empty()) {
+      reason = absl::StrCat("waits behind ", first);
+    } else {
+      first = waiting.job_id;
+      reason =
+          absl::StrCat("waits for ", topology->ranks(),
+                       topology->ranks() == 1 ? " free worker" : " free workers", ": ", num_free(),
+                       " of ", pool_size(), pool_size() == 1 ? " is free" : " are free");
+    }
+  }
+  return reasons;
+}
+
+}  // namespace imageddpo

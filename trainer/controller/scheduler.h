@@ -1,0 +1,75 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "common/config/job_plan.h"
+#include "imageddpo/v1/control.pb.h"
+#include "imageddpo/v1/job.pb.h"
+
+namespace imageddpo {
+
+/// The pool of workers and the queue of jobs: who works for whom, who waits for what. Jobs get
+/// their ranks in order of submission; none overtakes an earlier one that fits the pool. Decides
+/// only: sends and stores nothing. Thread-compatible.
+class Scheduler {
+ public:
+  struct Worker {
+    int world_rank = 0;
+    std::string hostname;  ///< Empty until the worker has reported.
+    int pid = 0;
+    std::string device;
+    int cores = 0;
+    std::string job_id;  ///< For which it works; empty: idle.
+    bool dead = false;
+    bool reported() const { return cores > 0; }
+    bool free() const { return reported() && !dead && job_id.empty(); }
+  };
+
+  explicit Scheduler(const std::vector<int>& worker_ranks);
+
+  /// The worker is there. Ranks that are no worker's are ignored.
+  void WorkerReported(int world_rank, const v1::Hello& hello);
+  /// The worker is gone for good. @return the job it worked for; empty: none.
+  std::string WorkerFailed(int world_rank);
+
+  const std::map<int, Worker>& workers() const { return workers_; }
+  int pool_size() const;  ///< Workers that are not dead.
+  int num_free() const;
+  bool AllReported() const;  ///< Every worker that is not dead has.
+  int MinCoresPerHost() const;
+  int MaxWorkersPerHost() const;
+
+  /// Puts a job in the queue, at its place in the order of submission. @param number
+  /// JobRecord::number.
+  void Enqueue(int64_t number, const std::string& job_id, const v1::JobSpec& spec);
+  void RemoveFromQueue(const std::string& job_id);
+
+  struct Gang {
+    std::string job_id;
+    Topology topology;
+    std::vector<int> world_ranks;  ///< Rollout ranks first, then trainers.
+  };
+  /// Takes out of the queue what can start now. Its ranks belong to it until Release().
+  std::vector<Gang> FormGangs();
+  /// The job's ranks are free again.
+  void Release(const std::string& job_id);
+
+  /// Why each job in the queue waits, by job id.
+  std::map<std::string, std::string> WaitReasons() const;
+
+ private:
+  struct Waiting {
+    std::string job_id;
+    v1::JobSpec spec;
+  };
+  std::vector<int> ChooseRanks(int count) const;
+
+  std::map<int, Worker> workers_;     // By world rank.
+  std::map<int64_t, Waiting> queue_;  // By number.
+};
+
+}  // namespace imageddpo

@@ -1,0 +1,77 @@
+#include "trainer/controller/service.h"
+
+#include <algorithm>
+#include <chrono>
+#include <string>
+#include <utility>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "trainer/controller/watch_reactor.h"
+
+namespace imageddpo {
+namespace {
+
+constexpr absl::Duration kMaxCallDuration = absl::Seconds(30);
+
+/// What the caller grants, but no more than kMaxCallDuration.
+absl::Duration TimeoutOf(const grpc::ServerContext& context) {
+  const auto left = context.deadline() - std::chrono::system_clock::now();
+  return std::clamp(absl::FromChrono(left), absl::ZeroDuration(), kMaxCallDuration);
+}
+
+/// Runs a call, moves its result into `response` and counts it.
+template <typename Response, typename Function>
+grpc::Status Answer(const TrainerServiceImpl::Dependencies& dependencies, const char* method,
+                    Response* response, Function function) {
+  const double start_s = dependencies.clock.NowSeconds();
+  absl::StatusOr<Response> result = function();
+  dependencies.metrics.RpcFinished(method, result.status().code(),
+                                   dependencies.clock.NowSeconds() - start_s);
+  if (!result.ok()) return ToGrpcStatus(result.status());
+  *response = *std::move(result);
+  return grpc::Status::OK;
+}
+
+}  // namespace
+
+grpc::Status ToGrpcStatus(const absl::Status& status) {
+  return grpc::Status(static_cast<grpc::StatusCode>(status.code()), std::string(status.message()));
+}
+
+TrainerServiceImpl::TrainerServiceImpl(const Dependencies& dependencies)
+    : dependencies_(dependencies) {}
+
+grpc::Status TrainerServiceImpl::SubmitJob(grpc::ServerContext* context,
+                                           const v1::SubmitJobRequest* request, v1::Job* response) {
+  return Answer(dependencies_, "SubmitJob", response,
+                [&] { return dependencies_.controller.Submit(*request, TimeoutOf(*context)); });
+}
+
+grpc::Status TrainerServiceImpl::GetJob(grpc::ServerContext*, const v1::GetJobRequest* request,
+                                        v1::Job* response) {
+  return Answer(dependencies_, "GetJob", response,
+                [&] { return dependencies_.controller.Get(request->id()); });
+}
+
+grpc::Status TrainerServiceImpl::ListJobs(grpc::ServerContext*, const v1::ListJobsRequest* request,
+                                          v1::ListJobsResponse* response) {
+  return Answer(dependencies_, "ListJobs", response,
+                [&] { return dependencies_.controller.List(*request); });
+}
+
+grpc::Status TrainerServiceImpl::CancelJob(grpc::ServerContext* context,
+                                           const v1::CancelJobRequest* request, v1::Job* response) {
+  return Answer(dependencies_, "CancelJob", response, [&] {
+    return dependencies_.controller.Cancel(request->id(), TimeoutOf(*context));
+  });
+}
+
+grpc::ServerWriteReactor<v1::JobEvent>* TrainerServiceImpl::WatchJob(
+    grpc::CallbackServerContext*, const v1::WatchJobRequest* request) {
+  return WatchReactor::Start(
+      {dependencies_.store, dependencies_.hub, dependencies_.metrics, dependencies_.clock},
+      *request);
+}
+
+}  // namespace imageddpo
