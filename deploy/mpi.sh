@@ -94,7 +94,7 @@ private_mpi_folders() {
   export PRTE_MCA_prte_tmpdir_base=$dir OMPI_MCA_orte_tmpdir_base=$dir
   # A rank takes 16 MiB there; small ones (a container's 64 MiB) are left alone.
   mpi_shm_dir=
-  free_kb=$(df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 { print $4 }')
+  free_kb=$(df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 { print $4 }' || true)
   if [[ -w /dev/shm && ${free_kb:-0} -gt $((ranks * 32768)) ]]; then
     remove_abandoned_shm
     mpi_shm_dir=$(mktemp -d /dev/shm/imageddpo-run.XXXXXX)

@@ -278,12 +278,14 @@ TEST_F(WorkerTest, ADeadControllerEndsTheRankAtOnce) {
 
 TEST_F(WorkerTest, AJobThatDoesNotStopIsAbandoned) {
   options_.stop_timeout = milliseconds(300);
-  std::promise<void> release;
-  Begin([&release](JobContext&) {
+  std::promise<void> running, release;
+  Begin([&](JobContext&) {
+    running.set_value();
     release.get_future().wait();
     return absl::OkStatus();
   });
   Start("job");
+  running.get_future().wait();  // Asked to end before that, it would not even begin.
   Tell([](auto& message) { message.mutable_shutdown(); });
   EXPECT_EQ(ExitCode(), 0);
   EXPECT_TRUE(worker_->job_abandoned());
