@@ -48,7 +48,7 @@ describe_mpirun() {
       info=$("$(dirname "$mpirun")/ompi_info" 2>/dev/null || true)
       [[ -z $info || $info == *"Fault Tolerance support: yes"* ]] && mpirun_ft=1
       ;;
-    *"Open MPI"*) mpirun_kind=openmpi4 ;;
+    *"Open MPI"* | *OpenRTE*) mpirun_kind=openmpi4 ;;
   esac
   return 0
 }
