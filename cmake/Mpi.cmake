@@ -1,7 +1,7 @@
-# MPI: target deps::mpi, IMAGEDDPO_MPIRUN, and IMAGEDDPO_MPI_FLAVOUR, which says by which files gangs
-# are made:
-#   mpi4_ft  MPI_Comm_create_from_group and ULFM (MPIX_Comm_revoke): a gang survives its members' deaths
-#   mpi3     MPI_Comm_create_group only: deaths are not survived, and the service says so at start
+# MPI: target deps::mpi, IMAGEDDPO_MPIRUN, and IMAGEDDPO_MPI_FLAVOUR, which says by which file
+# (common/comm/mpi_faults_<flavour>.cc) deaths are recognised:
+#   mpi4_ft  ULFM: the death of a process is an error that the others see and survive
+#   mpi3     any MPI: deaths are not survived, and the service says so at start
 
 add_library(deps::mpi INTERFACE IMPORTED GLOBAL)
 if(IMAGEDDPO_MPI STREQUAL wheel)
@@ -31,12 +31,10 @@ check_cxx_source_compiles("
   #include <mpi-ext.h>
   #endif
   int main() {
-    MPI_Comm comm = MPI_COMM_NULL;
-    MPI_Group group = MPI_GROUP_NULL;
-    MPI_Comm_create_from_group(group, \"tag\", MPI_INFO_NULL, MPI_ERRORS_RETURN, &comm);
-    MPIX_Comm_revoke(comm);
-    MPIX_Comm_ack_failed(comm, 0, nullptr);
-    return 0;
+    int* value = nullptr;
+    int found = 0;
+    MPI_Comm_get_attr(MPI_COMM_WORLD, MPIX_FT, &value, &found);
+    return MPIX_ERR_PROC_FAILED + MPIX_ERR_PROC_FAILED_PENDING;
   }" IMAGEDDPO_MPI_HAS_FT)
 unset(CMAKE_REQUIRED_LIBRARIES)
 if(IMAGEDDPO_MPI_HAS_FT)
