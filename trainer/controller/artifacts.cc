@@ -58,7 +58,11 @@ JobArtifacts::JobArtifacts(FileSystem& file_system, std::string job_dir)
 absl::Status JobArtifacts::Begin(const v1::JobSpec& spec) {
   IMAGEDDPO_RETURN_IF_ERROR(MakeDirectories(file_system_, directory_));
   IMAGEDDPO_RETURN_IF_ERROR(RemoveTemporaries(file_system_, directory_));
-  return WriteFileAtomically(file_system_, absl::StrCat(directory_, "/job.yaml"), JobToYaml(spec));
+  const std::string path = absl::StrCat(directory_, "/job.yaml");
+  const std::string yaml = JobToYaml(spec);
+  const absl::StatusOr<std::string> old = file_system_.Read(path);
+  if (old.ok() && *old == yaml) return absl::OkStatus();  // A full disk must not stop a resume.
+  return WriteFileAtomically(file_system_, path, yaml);
 }
 
 absl::Status JobArtifacts::CutBackTo(int64_t epoch) {
@@ -97,6 +101,7 @@ absl::Status JobArtifacts::WritePictures(
     const google::protobuf::RepeatedPtrField<v1::NamedBytes>& pictures) {
   if (pictures.empty()) return absl::OkStatus();
   IMAGEDDPO_RETURN_IF_ERROR(MakeDirectories(file_system_, directory));
+  IMAGEDDPO_RETURN_IF_ERROR(RemoveTemporaries(file_system_, directory));
   for (const v1::NamedBytes& picture : pictures) {
     if (picture.name().empty() || picture.name().find('/') != std::string::npos) {
       return absl::InvalidArgumentError(
@@ -126,8 +131,10 @@ absl::Status JobArtifacts::WriteEpoch(const v1::EpochReport& report) {
 }
 
 absl::Status JobArtifacts::WriteEval(const v1::EvalReport& report) {
-  const std::string stem = absl::StrCat(directory_, "/eval/", EpochName(report.epoch()));
-  IMAGEDDPO_RETURN_IF_ERROR(MakeDirectories(file_system_, absl::StrCat(directory_, "/eval")));
+  const std::string folder = absl::StrCat(directory_, "/eval");
+  IMAGEDDPO_RETURN_IF_ERROR(MakeDirectories(file_system_, folder));
+  IMAGEDDPO_RETURN_IF_ERROR(RemoveTemporaries(file_system_, folder));
+  const std::string stem = absl::StrCat(folder, "/", EpochName(report.epoch()));
   absl::Status result;
   KeepFirst(&result,
             WriteFileAtomically(file_system_, absl::StrCat(stem, ".jsonl"), report.rows()));

@@ -55,28 +55,42 @@ Controller::~Controller() = default;
 
 absl::StatusOr<Controller::ExitReason> Controller::Run(
     const std::function<bool()>& stop_requested) {
+  absl::StatusOr<ExitReason> reason = Loop(stop_requested);
+  Close();
+  for (const int rank : dependencies_.channel.worker_ranks()) {
+    v1::ControllerMessage message;
+    message.mutable_shutdown();
+    dependencies_.channel.Send(rank, std::move(message));
+  }
+  return reason;
+}
+
+absl::StatusOr<Controller::ExitReason> Controller::Loop(
+    const std::function<bool()>& stop_requested) {
   IMAGEDDPO_RETURN_IF_ERROR(supervisor_.ResumeStored());
-  ExitReason exit_reason = ExitReason::kStopped;
   for (;;) {
     std::optional<Mail> mail = mailbox_.Take(kTickInterval);
     // What has come goes first: a rank may have reported its end before it died.
-    for (int i = 0; mail.has_value() && i < kMaxMailPerTick;
-         ++i, mail = mailbox_.Take(absl::ZeroDuration())) {
+    for (int i = 0; mail.has_value() && i < kMaxMailPerTick; ++i) {
       Handle(*std::move(mail));
       link_->Alive();
       last_tick_s_.store(dependencies_.clock.NowSeconds());
+      mail = mailbox_.Take(absl::ZeroDuration());
     }
+    if (mail.has_value()) Handle(*std::move(mail));
     Tick();
     if (!supervisor_.restart_reason().empty()) {
-      exit_reason = ExitReason::kRestart;
       supervisor_.Drain(absl::StrCat("the service restarts: ", supervisor_.restart_reason()));
-      break;
+      return ExitReason::kRestart;
     }
     if (stop_requested()) {
       supervisor_.Drain("the service was stopped; the job goes on when it is started again");
-      break;
+      return ExitReason::kStopped;
     }
   }
+}
+
+void Controller::Close() {
   {
     const absl::MutexLock lock(&mutex_);
     closed_ = true;
@@ -85,16 +99,6 @@ absl::StatusOr<Controller::ExitReason> Controller::Run(
     if (auto* command = std::get_if<Command>(&*mail)) (*command)();  // Its caller waits.
   }
   dependencies_.hub.Close();
-  TellWorkersToEnd();
-  return exit_reason;
-}
-
-void Controller::TellWorkersToEnd() {
-  for (const int rank : dependencies_.channel.worker_ranks()) {
-    v1::ControllerMessage message;
-    message.mutable_shutdown();
-    dependencies_.channel.Send(rank, std::move(message));
-  }
 }
 
 void Controller::Handle(Mail mail) {
@@ -132,12 +136,13 @@ void Controller::Tick() {
   store_status_ = std::move(store_status);
 }
 
-void Controller::WaitForWorkers(absl::Time deadline) {
+absl::Status Controller::WaitForWorkers(absl::Time deadline) {
   const absl::MutexLock lock(&mutex_);
   const auto ready = [](Controller* controller) ABSL_EXCLUSIVE_LOCKS_REQUIRED(controller->mutex_) {
     return controller->workers_reported_ || controller->closed_;
   };
-  mutex_.AwaitWithDeadline(absl::Condition(+ready, this), deadline);
+  if (mutex_.AwaitWithDeadline(absl::Condition(+ready, this), deadline)) return absl::OkStatus();
+  return absl::UnavailableError("not all workers have started yet; try again in a few seconds");
 }
 
 absl::StatusOr<v1::Job> Controller::OnControllerThread(
@@ -189,8 +194,8 @@ absl::StatusOr<v1::Job> Controller::Submit(const v1::SubmitJobRequest& request,
   // A repeated request gets its job also when the files it names are gone by now.
   if (!earlier.has_value()) {
     IMAGEDDPO_ASSIGN_OR_RETURN(job.spec, AdmitJob(request.job(), cluster_));
-    WaitForWorkers(
-        std::min(deadline, absl::Now() + kWorkersTimeout));  // They tell how many cores there are.
+    // They tell how many cores there are.
+    IMAGEDDPO_RETURN_IF_ERROR(WaitForWorkers(std::min(deadline, absl::Now() + kWorkersTimeout)));
   }
   return OnControllerThread([this, job = std::move(job)] { return supervisor_.Submit(job); },
                             deadline);

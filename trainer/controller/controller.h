@@ -90,8 +90,11 @@ class Controller {
                                              absl::Time deadline);
   void Handle(Mail mail);
   void Tick();
-  void WaitForWorkers(absl::Time deadline);
-  void TellWorkersToEnd();
+  absl::StatusOr<ExitReason> Loop(const std::function<bool()>& stop_requested);
+  /// Nobody takes commands any more: answers those that wait, and their callers' later ones.
+  void Close();
+  /// UNAVAILABLE: some have not said how many cores they have.
+  absl::Status WaitForWorkers(absl::Time deadline);
 
   const ClusterConfig cluster_;
   const Dependencies dependencies_;

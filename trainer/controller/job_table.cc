@@ -99,7 +99,10 @@ absl::Status JobTable::Transition(JobRecord& record, v1::JobState to, const std:
   job.set_state(to);
   job.set_state_reason(reason);
   if (to == v1::STARTING && !job.has_start_time()) *job.mutable_start_time() = Now();
-  if (IsFinal(to)) *job.mutable_end_time() = Now();
+  if (IsFinal(to)) {
+    *job.mutable_end_time() = Now();
+    job.mutable_progress()->clear_stage();
+  }
   const auto level = to == v1::FAILED       ? spdlog::level::err
                      : to == v1::RECOVERING ? spdlog::level::warn
                                             : spdlog::level::info;

@@ -11,6 +11,7 @@ namespace imageddpo {
 namespace {
 
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 v1::EpochReport ReportOf(int64_t epoch, int updates = 2) {
   v1::EpochReport report;
@@ -76,6 +77,20 @@ TEST_F(ArtifactsTest, PicturesGoToTheirEpoch) {
   ASSERT_TRUE(artifacts_.WriteEval(eval).ok());  // Again, after a resume.
   EXPECT_EQ(dir_.Read("job/eval/epoch-000010.jsonl"), "{}\n");
   EXPECT_EQ(dir_.Read("job/eval/epoch-000010/3.png"), "bytes");
+}
+
+TEST_F(ArtifactsTest, WhatACrashLeftHalfWrittenGoes) {
+  dir_.Write("job/.job.yaml.tmp-1-1", "half");
+  dir_.Write("job/eval/.epoch-000000.jsonl.tmp-1-1", "half");
+  dir_.Write("job/samples/epoch-000000/.0.png.tmp-1-1", "half");
+  ASSERT_TRUE(artifacts_.Begin(v1::JobSpec()).ok());
+  v1::EpochReport report = ReportOf(0);
+  report.add_pictures()->set_name("0.png");
+  ASSERT_TRUE(artifacts_.WriteEpoch(report).ok());
+  ASSERT_TRUE(artifacts_.WriteEval(v1::EvalReport()).ok());
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(dir_ / "job")) {
+    EXPECT_THAT(entry.path().filename().string(), Not(HasSubstr(".tmp-")));
+  }
 }
 
 TEST_F(ArtifactsTest, APictureStaysInItsFolder) {

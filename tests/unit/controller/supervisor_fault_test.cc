@@ -103,6 +103,17 @@ TEST_F(SupervisorFaultTest, AJobThatCannotBeginFailsAndFreesItsRanks) {
   EXPECT_EQ(Stored(Submit(SpecOf(3)).id()).state(), v1::STARTING);
 }
 
+TEST_F(SupervisorFaultTest, AFullDiskDoesNotStopAResume) {
+  const std::string id = Submit(SpecOf(1)).id();
+  Epoch(1, id, 0);
+  Checkpoint(1, id, 1);
+  disk_full_.full_for = id;
+  Ended(1, id, absl::UnavailableError("x"));
+  supervisor_->Tick();
+  EXPECT_EQ(Stored(id).state(), v1::STARTING);
+  EXPECT_EQ(Stored(id).resumed_from_epoch(), 1);
+}
+
 TEST_F(SupervisorFaultTest, AFullStoreRefusesJobsAndKeepsWhatHappensUntilItCanBeStored) {
   const std::string id = Submit(SpecOf(1)).id();
   ASSERT_TRUE(store_->LimitSize(1).ok());
