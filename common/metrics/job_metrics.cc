@@ -27,6 +27,9 @@ JobMetrics::JobMetrics(prometheus::Registry& registry, const std::string& job_id
       grad_norm_(registry, metric::kJobGradNorm, JobLabels(job_id, job_name)),
       ratio_error_(registry, metric::kJobRatioFirstStepMaxError, JobLabels(job_id, job_name)),
       images_per_second_(registry, metric::kJobImagesPerSecond, JobLabels(job_id, job_name)),
+      epoch_seconds_(registry, metric::kJobEpochSeconds, JobLabels(job_id, job_name)),
+      epoch_stage_seconds_(registry, metric::kJobEpochStageSeconds, JobLabels(job_id, job_name),
+                           "stage"),
       eval_reward_(registry, metric::kJobEvalRewardMean, JobLabels(job_id, job_name)),
       eval_part_(registry, metric::kJobEvalPartMean, JobLabels(job_id, job_name), "part"),
       eval_epoch_(registry, metric::kJobEvalEpoch, JobLabels(job_id, job_name)),
@@ -60,12 +63,14 @@ void JobMetrics::EpochFinished(const v1::EpochReport& report, int64_t samples) {
   clip_fraction_.At().Set(report.clipfrac());
   grad_norm_.At().Set(report.grad_norm());
   ratio_error_.At().Set(report.ratio_first_step_max_error());
+  epoch_seconds_.At().Set(report.epoch_seconds());
   if (report.epoch_seconds() > 0) {
     images_per_second_.At().Set(static_cast<double>(samples) / report.epoch_seconds());
   }
   samples_total_.At().Increment(static_cast<double>(samples));
   epochs_total_.At().Increment();
   for (const auto& [stage, seconds] : report.stage_seconds()) {
+    epoch_stage_seconds_.At(stage).Set(seconds);
     if (seconds > 0) stage_seconds_.At(stage).Increment(seconds);
   }
 }

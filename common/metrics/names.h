@@ -52,16 +52,22 @@ inline constexpr Info kJobRatioFirstStepMaxError{
 inline constexpr Info kJobImagesPerSecond{"imageddpo_job_images_per_second", Kind::kGauge,
                                           "job_id,job_name",
                                           "Samples of the newest epoch over its whole wall time."};
+inline constexpr Info kJobEpochSeconds{"imageddpo_job_epoch_seconds", Kind::kGauge,
+                                       "job_id,job_name", "Wall time of the newest epoch."};
+inline constexpr Info kJobEpochStageSeconds{"imageddpo_job_epoch_stage_seconds", Kind::kGauge,
+                                            "job_id,job_name,stage",
+                                            "Seconds of each stage of the newest epoch; sample and "
+                                            "reward per rollout rank, the others of the "
+                                            "leading trainer."};
 inline constexpr Info kJobSamplesTotal{"imageddpo_job_samples_total", Kind::kCounter,
                                        "job_id,job_name",
                                        "Samples drawn and trained on since this process started."};
 inline constexpr Info kJobEpochsTotal{"imageddpo_job_epochs_total", Kind::kCounter,
                                       "job_id,job_name",
                                       "Epochs finished since this process started."};
-inline constexpr Info kJobStageSecondsTotal{"imageddpo_job_stage_seconds_total", Kind::kCounter,
-                                            "job_id,job_name,stage",
-                                            "Seconds spent in each stage; sample and reward per "
-                                            "rollout rank, the others of the leading trainer."};
+inline constexpr Info kJobStageSecondsTotal{
+    "imageddpo_job_stage_seconds_total", Kind::kCounter, "job_id,job_name,stage",
+    "Seconds spent in each stage since this process started."};
 inline constexpr Info kJobEvalRewardMean{"imageddpo_job_eval_reward_mean", Kind::kGauge,
                                          "job_id,job_name",
                                          "Mean reward of the newest evaluation."};
@@ -122,6 +128,8 @@ inline constexpr std::array kAll = {
     &kJobGradNorm,
     &kJobRatioFirstStepMaxError,
     &kJobImagesPerSecond,
+    &kJobEpochSeconds,
+    &kJobEpochStageSeconds,
     &kJobSamplesTotal,
     &kJobEpochsTotal,
     &kJobStageSecondsTotal,

@@ -63,6 +63,9 @@ TEST(JobMetrics, ShowAnEpoch) {
   EXPECT_THAT(text, HasSubstr(Line("imageddpo_job_samples_seen", "1536")));
   EXPECT_THAT(text, HasSubstr(Line("imageddpo_job_samples_total", "128")));
   EXPECT_THAT(text, HasSubstr(Line("imageddpo_job_epochs_total", "1")));
+  EXPECT_THAT(text, HasSubstr(Line("imageddpo_job_epoch_seconds", "4")));
+  EXPECT_THAT(text, HasSubstr("imageddpo_job_epoch_stage_seconds{job_id=\"job-000001\",job_name="
+                              "\"deblur\",stage=\"train\"} 2.5"));
   EXPECT_THAT(text, HasSubstr("stage=\"sample\"} 1.5"));
   EXPECT_THAT(text, HasSubstr("topology=\"rollout 1, trainer 1\"} 1"));
 }

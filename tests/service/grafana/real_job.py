@@ -1,0 +1,46 @@
+#!/usr/bin/env python3
+"""The dashboard's queries against a real job: three ranks, one of them rollout, one trainer."""
+import json
+import pathlib
+import subprocess
+import sys
+import threading
+import urllib.request
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parents[1] / "e2e"))
+sys.dont_write_bytecode = True
+import harness  # noqa: E402  (found by the line above)
+
+
+def main():
+    with harness.workspace() as directory, harness.Service(directory, 3) as service:
+        job_id = service.submit(harness.job(directory, num_epochs=100000, eval={"every_epochs": 2},
+                                            checkpoint={"every_epochs": 2}))
+        service.wait(job_id, lambda job: job["progress"]["epoch"] >= 3 and job["lora_path"], 300, "three epochs")
+        address = json.loads((service.data_dir / "service.json").read_text())["http_address"]
+        with urllib.request.urlopen(f"http://{address}/healthz", timeout=10) as reply:
+            assert reply.status == 200, reply.status
+
+        done = threading.Event()
+
+        def call():
+            while not done.wait(0.5):
+                service.client("list")
+
+        caller = threading.Thread(target=call)
+        caller.start()
+        try:
+            subprocess.run([HERE / "grafana_queries.py", "--scrape", address], check=True)
+        finally:
+            done.set()
+            caller.join()
+        with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as reply:
+            subprocess.run(["promtool", "check", "metrics"], input=reply.read(), check=True)
+        service.client("cancel", job_id)
+        ended = service.wait_end(job_id)
+        assert ended["state"] == "CANCELLED", ended["state"]
+
+
+if __name__ == "__main__":
+    main()
