@@ -25,6 +25,7 @@ void AddPolicyOptions(CLI::App& command, TracePolicyOptions& policy) {
   command.add_option("--guidance-rescale", policy.guidance_rescale, "0 is off");
   command.add_option("--eta", policy.eta, "Noise of a step; 1 is DDPM's");
   command.add_option("--precision", policy.precision, "Of the model's calls: fp32 or bf16");
+  command.add_option("--num-threads", policy.num_threads, "Intra-op; the last bits depend on it");
 }
 
 CLI::Option* AddFile(CLI::App& command, const char* name, std::string& path, const char* help) {

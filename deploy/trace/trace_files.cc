@@ -1,5 +1,6 @@
 #include "deploy/trace/trace_files.h"
 
+#include <ATen/Parallel.h>
 #include <ATen/ops/isfinite.h>
 
 #include "absl/strings/str_cat.h"
@@ -45,14 +46,20 @@ absl::StatusOr<at::Tensor> GetTensor(const SafetensorsFile& file, const std::str
   return tensor;
 }
 
-absl::StatusOr<ModelOptions> MakeModelOptions(const std::string& precision) {
+absl::StatusOr<ModelOptions> MakeModelOptions(const TracePolicyOptions& policy) {
+  constexpr int64_t kMaxThreads = 1024;
   ModelOptions options;
-  if (precision == "bf16") {
+  if (policy.precision == "bf16") {
     options.dtype = at::kBFloat16;
-  } else if (precision != "fp32") {
+  } else if (policy.precision != "fp32") {
     return absl::InvalidArgumentError(
-        absl::StrCat("--precision is ", precision, ", it must be fp32 or bf16"));
+        absl::StrCat("--precision is ", policy.precision, ", it must be fp32 or bf16"));
   }
+  if (policy.num_threads < 1 || policy.num_threads > kMaxThreads) {
+    return absl::InvalidArgumentError(absl::StrCat("--num-threads is ", policy.num_threads,
+                                                   ", it must be from 1 to ", kMaxThreads));
+  }
+  at::set_num_threads(static_cast<int>(policy.num_threads));
   return options;
 }
 

@@ -20,7 +20,8 @@ namespace imageddpo {
 absl::StatusOr<at::Tensor> GetTensor(const SafetensorsFile& file, const std::string& name,
                                      at::ScalarType dtype, const std::vector<int64_t>& shape);
 
-absl::StatusOr<ModelOptions> MakeModelOptions(const std::string& precision);
+/// Sets the process's intra-op threads, too.
+absl::StatusOr<ModelOptions> MakeModelOptions(const TracePolicyOptions& policy);
 
 PolicyOptions MakePolicyOptions(const TracePolicyOptions& options);
 

@@ -48,7 +48,7 @@ absl::StatusOr<SamplerInputs> ReadInputs(const std::string& path, int64_t latent
 }  // namespace
 
 absl::Status TraceRollout(const TraceRolloutOptions& options) {
-  IMAGEDDPO_ASSIGN_OR_RETURN(const ModelOptions model, MakeModelOptions(options.policy.precision));
+  IMAGEDDPO_ASSIGN_OR_RETURN(const ModelOptions model, MakeModelOptions(options.policy));
   IMAGEDDPO_ASSIGN_OR_RETURN(const Pipeline pipeline, Pipeline::Load(options.model, model));
   IMAGEDDPO_ASSIGN_OR_RETURN(
       const Schedule schedule,

@@ -155,7 +155,7 @@ class UpdateRecorder {
 
 absl::Status TraceUpdate(const TraceUpdateOptions& options) {
   IMAGEDDPO_RETURN_IF_ERROR(CheckOptions(options));
-  IMAGEDDPO_ASSIGN_OR_RETURN(const ModelOptions model, MakeModelOptions(options.policy.precision));
+  IMAGEDDPO_ASSIGN_OR_RETURN(const ModelOptions model, MakeModelOptions(options.policy));
   IMAGEDDPO_ASSIGN_OR_RETURN(const Pipeline pipeline,
                              Pipeline::Load(options.model, model, {.vae = false, .text = false}));
   IMAGEDDPO_ASSIGN_OR_RETURN(const ReplayBatch all, ReadSamples(options, *pipeline.scheduler));

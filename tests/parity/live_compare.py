@@ -119,6 +119,7 @@ def main():
     parser.add_argument("--quick", action="store_true", help="two noise strengths instead of five")
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
+    torch.set_num_threads(2)  # As imageddpo-trace by default: the last bits depend on it.
     report = Report()
     with tempfile.TemporaryDirectory() as work:
         compare_advantages(args, pathlib.Path(work), report)

@@ -12,13 +12,14 @@ import tempfile
 
 from reference_pipeline import Reference, make_inputs  # First: sets up.
 
-from safetensors.torch import save_file
+import torch
+from safetensors.torch import load_file, save_file
 
 MODELS = pathlib.Path(__file__).parent.parent / "data/parity/models"
 NUM_STEPS, STRENGTH, BATCH = 6, 0.5, 4
 CASES = {  # model, prompt, guidance, eta, guidance rescale of the rollout, norm that gradients are clipped to
     "sd1-plain": ("sd1", "", 1.0, 1.0, 0.0, 1.0),
-    "sd1-guided": ("sd1", "a cat", 7.5, 0.5, 0.0, 0.01),
+    "sd1-guided": ("sd1", "a cat", 3.0, 0.5, 0.0, 0.01),
     "sd2-guided": ("sd2", "the cat", 7.5, 1.0, 0.0, 0.01),
     "sd2-rescaled": ("sd2", "the cat", 7.5, 1.0, 0.7, None),
 }
@@ -51,8 +52,12 @@ def assemble(model, stored, work):
     from transformers import CLIPTextModel
     shutil.rmtree(work, ignore_errors=True)
     for part, kind in (("unet", UNet2DConditionModel), ("vae", AutoencoderKL), ("text_encoder", CLIPTextModel)):
-        source = MODELS / model / part
+        source = shutil.copytree(MODELS / model / part, work / "stored" / part)
         variant = "fp16" if list(source.glob("*.fp16.*")) else None
+        for path in source.glob("*.safetensors"):  # Older files have 1×1 convolutions for the VAE's attention.
+            tensors = load_file(path)
+            save_file({name: tensor.reshape(tensor.shape[:2]).contiguous() if "attentions" in name and tensor.ndim == 4 and part == "vae"
+                       else tensor for name, tensor in tensors.items()}, path, metadata={"format": "pt"})
         loaded = kind.from_pretrained(str(source), variant=variant)
         loaded.float().save_pretrained(str(work / part))
     shutil.copytree(stored / "tokenizer", work / "tokenizer")
@@ -65,6 +70,7 @@ def assemble(model, stored, work):
 
 
 def main():
+    torch.set_num_threads(1)
     stored = pathlib.Path(sys.argv[1])
     write_tokenizer(stored / "tokenizer")
     write_scheduler(stored / "scheduler-sd1", "epsilon")

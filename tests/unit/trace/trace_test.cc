@@ -1,0 +1,184 @@
+#include "deploy/trace/trace.h"
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <string>
+
+#include "common/io/safetensors.h"
+#include "tests/parity/stored_pipeline.h"
+
+namespace imageddpo {
+namespace {
+
+class TraceTest : public testing::Test {
+ protected:
+  static void ExpectRefused(const absl::Status& status, const std::string& what,
+                            absl::StatusCode code = absl::StatusCode::kInvalidArgument) {
+    EXPECT_EQ(status.code(), code) << status;
+    EXPECT_NE(std::string(status.message()).find(what), std::string::npos) << status;
+  }
+
+  /// A copy of a stored file with some tensors put in the place of others (undefined: removed).
+  std::string Changed(const std::string& file, const TensorMap& changes) {
+    TensorMap tensors;
+    const auto original = SafetensorsFile::Open(stored_.File(file));
+    EXPECT_TRUE(original.ok()) << original.status();
+    for (const std::string& name : (*original)->names()) tensors[name] = *(*original)->Get(name);
+    for (const auto& [name, tensor] : changes) {
+      if (tensor.defined()) {
+        tensors[name] = tensor;
+      } else {
+        tensors.erase(name);
+      }
+    }
+    const std::string path = stored_.Output("changed-" + file);
+    EXPECT_TRUE(WriteSafetensors(path, tensors).ok());
+    return path;
+  }
+
+  const StoredPipeline stored_{"sd1-guided"};
+};
+
+TEST_F(TraceTest, RolloutNamesWhatIsWrong) {
+  const auto refused = [&](const TensorMap& changes, const std::string& what,
+                           absl::StatusCode code = absl::StatusCode::kInvalidArgument) {
+    TraceRolloutOptions options = stored_.Rollout();
+    options.inputs = Changed("inputs.safetensors", changes);
+    ExpectRefused(TraceRollout(options), what, code);
+    EXPECT_FALSE(std::filesystem::exists(options.output));
+  };
+  refused({{"image", {}}}, "image", absl::StatusCode::kNotFound);
+  refused({{"image", at::rand({4, 3, 16, 16}).to(at::kDouble)}}, "image");
+  refused({{"image", at::rand({4, 1, 16, 16})}}, "image");
+  refused({{"image", at::rand({4, 3, 16, 16}) + 1}}, "image");
+  refused({{"image", at::full({4, 3, 16, 16}, NAN)}}, "image");
+  refused({{"encode_noise", at::randn({3, 4, 8, 8})}}, "encode_noise");
+  refused({{"step_noise", at::randn({4, 3, 1, 8, 8})}}, "step_noise");
+
+  TraceRolloutOptions options = stored_.Rollout();
+  options.policy.precision = "fp64";
+  ExpectRefused(TraceRollout(options), "--precision");
+  options = stored_.Rollout();
+  options.policy.num_threads = 0;
+  ExpectRefused(TraceRollout(options), "--num-threads");
+  options = stored_.Rollout();
+  options.policy.num_steps = 0;
+  ExpectRefused(TraceRollout(options), "num_steps");
+  options = stored_.Rollout();
+  options.policy.eta = 3;
+  ExpectRefused(TraceRollout(options), "eta");
+  options = stored_.Rollout();
+  options.model = "no/such/folder";
+  ExpectRefused(TraceRollout(options), "no/such/folder", absl::StatusCode::kNotFound);
+  options = stored_.Rollout();
+  options.inputs = Changed("inputs.safetensors", {{"step_noise", at::randn({4, 2, 4, 8, 8})}});
+  EXPECT_THROW(TraceRollout(options).IgnoreError(), std::invalid_argument);  // Too few steps.
+}
+
+TEST_F(TraceTest, EtaZeroIsARolloutWithoutLogProbs) {
+  TraceRolloutOptions options = stored_.Rollout();
+  options.policy.eta = 0;
+  ASSERT_TRUE(TraceRollout(options).ok());
+  const auto file = SafetensorsFile::Open(options.output);
+  ASSERT_TRUE(file.ok());
+  EXPECT_EQ((*file)->Get("log_probs")->abs().max().item<float>(), 0.0F);
+}
+
+TEST_F(TraceTest, UpdateNamesWhatIsWrong) {
+  const auto refused = [&](const TensorMap& changes, const std::string& what) {
+    TraceUpdateOptions options = stored_.Update();
+    options.trajectory = Changed("trajectory.safetensors", changes);
+    ExpectRefused(TraceUpdate(options), what);
+    EXPECT_FALSE(std::filesystem::exists(options.output));
+    EXPECT_FALSE(std::filesystem::exists(options.output_lora));
+  };
+  refused({{"latents", at::randn({4, 3, 4, 8, 8})}}, "latents");
+  refused({{"timesteps", at::full({4, 3}, 1000, at::kLong)}}, "timesteps");
+  refused({{"log_probs", at::zeros({4, 2})}}, "log_probs");
+  refused({{"negative_prompt_embeds", at::zeros({4, 16, 9})}}, "negative_prompt_embeds");
+
+  TraceUpdateOptions options = stored_.Update();
+  options.gradient_accumulation_steps = 100;
+  ExpectRefused(TraceUpdate(options), "no update");
+  options = stored_.Update();
+  options.train_batch_size = 0;
+  ExpectRefused(TraceUpdate(options), "--train-batch-size");
+  options = stored_.Update();
+  options.optimizer = "sgd";
+  ExpectRefused(TraceUpdate(options), "--optimizer");
+  options = stored_.Update();
+  options.optimizer = "adamw8bit";
+  ExpectRefused(TraceUpdate(options), "adamw8bit", absl::StatusCode::kUnimplemented);
+  options = stored_.Update();
+  options.update = "single_pass";
+  ExpectRefused(TraceUpdate(options), "single_pass", absl::StatusCode::kUnimplemented);
+}
+
+TEST_F(TraceTest, UpdatesGoOnAcrossInnerEpochs) {
+  TraceUpdateOptions options = stored_.Update();
+  options.train_batch_size = 3;  // 3 + 1 samples.
+  options.gradient_accumulation_steps = 3;
+  options.num_inner_epochs = 3;
+  ASSERT_TRUE(TraceUpdate(options).ok());
+  const auto file = SafetensorsFile::Open(options.output);
+  ASSERT_TRUE(file.ok());
+  EXPECT_EQ((*file)->Get("grad_norm")->numel(), 2);
+  EXPECT_EQ((*file)->Get("losses")->sizes(), at::IntArrayRef({18, 3}));
+}
+
+TEST_F(TraceTest, Advantages) {
+  const std::string inputs = stored_.Output("rewards.safetensors");
+  const TensorMap rewards = {{"rewards", at::tensor({1.0F, 3.0F, 2.0F, 6.0F}).view({2, 2})},
+                             {"ids", at::tensor({1, 1, 1, 2}, at::kLong).view({2, 2})}};
+  ASSERT_TRUE(WriteSafetensors(inputs, rewards).ok());
+  TraceAdvantagesOptions options;
+  options.inputs = inputs;
+  options.output = stored_.Output("advantages.safetensors");
+  ASSERT_TRUE(TraceAdvantages(options).ok());
+  const auto global = SafetensorsFile::Open(options.output);
+  EXPECT_TRUE(at::allclose(*(*global)->Get("advantages"),
+                           at::tensor({-1.0F, 1.0F, -1.0F, 1.0F}).view({2, 2})));
+  options.mode = "per_key";
+  options.min_count = 2;
+  ASSERT_TRUE(TraceAdvantages(options).ok());
+  const auto per_key = SafetensorsFile::Open(options.output);
+  EXPECT_TRUE(at::allclose(*(*per_key)->Get("advantages"),
+                           at::tensor({-1.0F, 1.0F, 0.0F, 1.0F}).view({2, 2}), 1e-4, 1e-4));
+  options.mode = "median";
+  ExpectRefused(TraceAdvantages(options), "--mode");
+  options.mode = "global";
+  options.buffer_size = 0;
+  ExpectRefused(TraceAdvantages(options), "--buffer-size");
+}
+
+/// Exit code of the program itself.
+int ExitCode(const std::string& arguments) {
+  const std::string program = std::string(std::getenv("IMAGEDDPO_BIN_DIR")) + "/imageddpo-trace ";
+  return WEXITSTATUS(std::system((program + arguments + " >/dev/null 2>&1").c_str()));
+}
+
+TEST_F(TraceTest, ExitCodes) {
+  EXPECT_EQ(ExitCode("--help"), 0);
+  EXPECT_EQ(ExitCode(""), 1);
+  EXPECT_EQ(ExitCode("rollout --model x"), 1);
+  EXPECT_EQ(ExitCode("advantages --inputs no.safetensors --output o.safetensors"), 1);
+  const TraceUpdateOptions update = stored_.Update();
+  EXPECT_EQ(
+      ExitCode("update --model m --lora l --inputs i --trajectory t --output-lora o --output o "
+               "--optimizer adamw8bit"),
+      2);
+  const TraceRolloutOptions rollout = stored_.Rollout();
+  const std::string files = "rollout --model " + rollout.model + " --lora " + rollout.lora +
+                            " --inputs " + rollout.inputs + " --output " + rollout.output;
+  // Prompts that look like options or lists stay what they are.
+  EXPECT_EQ(ExitCode(files + " --num-steps 6 --prompt '' --negative-prompt '[a, b]' --eta 0.5"), 0);
+  EXPECT_EQ(ExitCode(files + " --num-steps 6 --prompt=--cat"), 0);
+  EXPECT_EQ(ExitCode(files + " --num-steps 60"), 1);  // More steps than the file has noise for.
+}
+
+}  // namespace
+}  // namespace imageddpo
