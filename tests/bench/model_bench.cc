@@ -1,0 +1,105 @@
+/// What the parts of a step cost on the model of IMAGEDDPO_BENCH_MODEL (a diffusers folder;
+/// default: the demo's). The argument is the batch. On CPUs, with one intra-op thread per core.
+
+#include <ATen/core/Tensor.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/randn.h>
+#include <benchmark/benchmark.h>
+
+#include <cstdlib>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <utility>
+
+#include "common/diffusion/lora.h"
+#include "common/diffusion/pipeline.h"
+
+namespace imageddpo {
+namespace {
+
+constexpr int64_t kNumSteps = 50;
+constexpr double kEta = 1.0;
+
+std::string ModelDir() {
+  const char* const dir = std::getenv("IMAGEDDPO_BENCH_MODEL");
+  return dir != nullptr ? dir : "deploy/demo/tiny-sd";
+}
+
+/// The model and one batch of inputs for it.
+struct Fixture {
+  explicit Fixture(int64_t batch) {
+    absl::StatusOr<Pipeline> loaded = Pipeline::Load(ModelDir(), {}, {.vae = true, .text = false});
+    if (!loaded.ok()) {
+      throw std::runtime_error(loaded.status().ToString());
+    }
+    pipeline.emplace(*std::move(loaded));
+    const UnetConfig& config = pipeline->unet->config();
+    const int64_t size = config.sample_size;
+    latents_BCHW = at::randn({batch, config.in_channels, size, size});
+    noise_BCHW = at::randn(latents_BCHW.sizes());
+    context_BLD = at::randn({batch, 77, config.cross_attention_dim});
+    timesteps_B = at::full({batch}, 501, at::kLong);
+  }
+
+  at::Tensor Predict() const {
+    return pipeline->unet->Forward(latents_BCHW, timesteps_B, context_BLD);
+  }
+
+  std::optional<Pipeline> pipeline;
+  at::Tensor latents_BCHW, noise_BCHW, context_BLD, timesteps_B;
+};
+
+/// One UNet pass without gradients: what a rollout does for each step.
+void BM_UnetForward(benchmark::State& state) {
+  const Fixture fixture(state.range(0));
+  const at::NoGradGuard no_grad;
+  for (auto _ : state) {
+    benchmark::DoNotOptimize(fixture.Predict());
+  }
+  state.SetItemsProcessed(state.iterations() * state.range(0));
+}
+
+/// Forward and backward to the LoRA's gradients: what a replay update does for each step.
+void BM_UnetForwardBackward(benchmark::State& state) {
+  const Fixture fixture(state.range(0));
+  Unet& unet = *fixture.pipeline->unet;
+  const auto normal = [](const std::string& /*path*/, at::IntArrayRef shape) {
+    return at::randn(shape);
+  };
+  absl::StatusOr<Lora> lora = Lora::Create(unet.linears(), LoraConfig(), normal);
+  if (!lora.ok() || !unet.BindLora(*lora).ok()) {
+    state.SkipWithError("the LoRA does not fit the model");
+    return;
+  }
+  for (auto _ : state) {
+    fixture.Predict().sum().backward();
+  }
+  state.SetItemsProcessed(state.iterations() * state.range(0));
+}
+
+/// The scheduler's step with its log-probability.
+void BM_DdimStep(benchmark::State& state) {
+  const Fixture fixture(state.range(0));
+  for (auto _ : state) {
+    benchmark::DoNotOptimize(fixture.pipeline->scheduler->Step(
+        fixture.noise_BCHW, fixture.timesteps_B, fixture.latents_BCHW, kNumSteps, kEta,
+        fixture.noise_BCHW, at::Tensor()));
+  }
+  state.SetItemsProcessed(state.iterations() * state.range(0));
+}
+
+BENCHMARK(BM_UnetForward)->Arg(1)->Arg(8)->Arg(32)->Unit(benchmark::kMillisecond)->UseRealTime();
+BENCHMARK(BM_UnetForwardBackward)
+    ->Arg(1)
+    ->Arg(8)
+    ->Arg(32)
+    ->Unit(benchmark::kMillisecond)
+    ->UseRealTime();
+BENCHMARK(BM_DdimStep)->Arg(32)->Unit(benchmark::kMillisecond)->UseRealTime();
+
+}  // namespace
+}  // namespace imageddpo
+
+BENCHMARK_MAIN();
