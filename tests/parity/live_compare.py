@@ -17,8 +17,8 @@ from safetensors.torch import load_file, save_file
 
 NUM_STEPS, BATCH = 10, 4
 PROMPT = "a photo of a cat, it's 100% détaillé!"
-BOUNDS = dict(tokens=0, timesteps=0, embeddings=2e-5, latents=2e-5, images=2e-5, log_probs=1e-4, loss=1e-5, approx_kl=1e-2,
-              clipfrac=1e-6, gradients=1e-3, grad_norm=1e-2, lora=1e-5, advantages=1e-5)
+BOUNDS = dict(tokens=0, timesteps=0, embeddings=2e-5, latents=2e-5, images=2e-5, log_probs=1e-4, loss=1e-5, approx_kl=5e-2,
+              clipfrac=1e-6, gradients=1e-3, grad_norm=1e-2, lora=1e-4, advantages=1e-5)
 
 
 class Report:
