@@ -101,6 +101,8 @@ absl::StatusOr<JobPlan> MakeJobPlan(const v1::JobSpec& job) {
   plan.micro_batches_per_update = plan.samples_per_update / plan.device_batch_size;
   plan.updates_per_inner_epoch = plan.samples_per_epoch / plan.samples_per_update;
 
+  plan.single_pass = job.train().update() == "single_pass";
+
   const int64_t shards = job.train().gradient_shards();
   if (shards < 0 || shards > plan.micro_batches_per_update) {
     return absl::InvalidArgumentError(absl::StrCat(

@@ -178,9 +178,7 @@ void CheckTrain(const v1::TrainSpec& train, Faults* faults) {
   if (!faults->Unsupported("train.optimizer", train.optimizer(), {"adamw8bit"}, "adamw")) {
     faults->Choice("train.optimizer", train.optimizer(), {"adamw"});
   }
-  if (!faults->Unsupported("train.update", train.update(), {"single_pass"}, "auto")) {
-    faults->Choice("train.update", train.update(), {"auto", "replay"});
-  }
+  faults->Choice("train.update", train.update(), {"auto", "replay", "single_pass"});
 }
 
 void CheckAdvantage(const v1::AdvantageSpec& advantage, Faults* faults) {
@@ -242,6 +240,10 @@ absl::Status ValidateJob(const v1::JobSpec& job) {
   const absl::StatusOr<JobPlan> plan = MakeJobPlan(job);
   if (plan.ok()) {
     CheckTopology(job.topology(), *plan, &faults);
+    if (const std::string why = WhyNoSinglePass(job, *plan); plan->single_pass && !why.empty()) {
+      faults.Add(absl::StrCat("`train.update: single_pass` is not possible: ", why,
+                              "; or use `train.update: replay`"));
+    }
   } else {
     faults.Add(std::string(plan.status().message()));
   }

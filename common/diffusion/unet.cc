@@ -11,6 +11,7 @@
 #include <cmath>
 #include <map>
 #include <optional>
+#include <stdexcept>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -187,6 +188,40 @@ absl::StatusOr<int> Unet::BindLora(const Lora& lora) {
 
 void Unet::UnbindLora() {
   for (const NamedLinear& linear : impl_->linears) *linear.slot = LoraSlot();
+}
+
+void Unet::CaptureRowGradients(const Lora& lora, const at::Tensor& gradients_BP) {
+  if (gradients_BP.dim() != 2 || gradients_BP.size(1) != lora.num_parameters() ||
+      gradients_BP.scalar_type() != at::kFloat || !gradients_BP.is_contiguous()) {
+    throw std::invalid_argument(absl::StrCat(
+        "CaptureRowGradients: gradients are [", absl::StrJoin(gradients_BP.sizes(), ", "),
+        "], expected contiguous float32 [B, ", lora.num_parameters(), "]"));
+  }
+  std::map<std::string, LoraSlot*> by_path;
+  for (const NamedLinear& linear : impl_->linears) by_path[linear.info.path] = linear.slot.get();
+  int64_t offset = 0;
+  const auto next = [&](const at::Tensor& parameter) {
+    const at::Tensor rows = gradients_BP.narrow(1, offset, parameter.numel());
+    offset += parameter.numel();
+    return rows.view({gradients_BP.size(0), parameter.size(0), parameter.size(1)});
+  };
+  for (const Lora::Module& module : lora.modules()) {
+    const auto slot = by_path.find(module.path);
+    if (slot == by_path.end() || !slot->second->down_RI.is_same(module.down_RI)) {
+      ReleaseRowGradients();
+      throw std::invalid_argument(
+          absl::StrCat("CaptureRowGradients: ", module.path, " is not the one that is bound"));
+    }
+    slot->second->down_grad_BRI = next(module.down_RI);
+    slot->second->up_grad_BOR = next(module.up_OR);
+  }
+}
+
+void Unet::ReleaseRowGradients() {
+  for (const NamedLinear& linear : impl_->linears) {
+    linear.slot->down_grad_BRI = at::Tensor();
+    linear.slot->up_grad_BOR = at::Tensor();
+  }
 }
 
 std::vector<LinearInfo> Unet::linears() const {

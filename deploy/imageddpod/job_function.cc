@@ -82,6 +82,7 @@ struct Rank {
   JobPlan plan;
   Pipeline pipeline;
   Lora lora;
+  SampleGradients gradients;  ///< Of a single pass; empty in a replay.
   std::unique_ptr<Policy> policy;
   std::unique_ptr<Rollout> rollout;
   std::unique_ptr<RolloutRank> rollout_rank;
@@ -94,6 +95,9 @@ absl::Status SetUpRollout(JobContext& context, int index, Rank* rank) {
   const v1::JobSpec& job = context.start.spec();
   IMAGEDDPO_ASSIGN_OR_RETURN(rank->rollout,
                              Rollout::Create(job, rank->plan, rank->pipeline, context.device));
+  if (rank->plan.single_pass) {
+    rank->rollout->CollectGradients(rank->pipeline.unet.get(), &rank->lora, &rank->gradients);
+  }
   rank->rollout_rank = std::make_unique<RolloutRank>(
       &context, rank->plan, index, rank->rollout.get(), rank->pipeline.unet.get(), &rank->lora);
   return absl::OkStatus();
@@ -110,8 +114,8 @@ absl::Status SetUpTrainer(JobContext& context, int index, Rank* rank) {
                     .guidance = {.scale = job.sample().guidance_scale(),
                                  .rescale = job.sample().guidance_rescale()},
                     .eta = job.sample().eta()});
-  rank->trainer =
-      std::make_unique<Trainer>(job, rank->plan, *rank->policy, &rank->lora, rank->exchange.get());
+  rank->trainer = std::make_unique<Trainer>(job, rank->plan, *rank->policy, &rank->lora,
+                                            rank->exchange.get(), &rank->gradients);
   if (context.start.has_resume_from()) {
     const v1::Checkpoint& checkpoint = context.start.resume_from();
     IMAGEDDPO_ASSIGN_OR_RETURN(

@@ -8,7 +8,7 @@
 namespace imageddpo {
 
 /// The three computations of imageddpo-trace, from files to files (safetensors), through the same
-/// code as the service's workers: rollout, replay update, advantages. Nothing is drawn at random;
+/// code as the service's workers: rollout, update, advantages. Nothing is drawn at random;
 /// every noise comes from the input file.
 ///
 /// Errors name the file and the tensor or the option. UNIMPLEMENTED: a choice that is not built.

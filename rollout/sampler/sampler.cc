@@ -41,7 +41,7 @@ void CheckShape(const char* name, const at::Tensor& tensor, at::IntArrayRef want
 
 SampledTrajectories SampleTrajectories(const Policy& policy, const Vae& vae,
                                        const Schedule& schedule, const SamplerInputs& inputs,
-                                       at::Device device) {
+                                       at::Device device, LogProbGradients* gradients) {
   const at::NoGradGuard no_grad;
   const at::Tensor images_BCHW = inputs.images_BCHW.to(device);
   if (images_BCHW.dim() != 4) throw std::invalid_argument("images must be [B,3,H,W]");
@@ -68,11 +68,13 @@ SampledTrajectories SampleTrajectories(const Policy& policy, const Vae& vae,
   std::vector<at::Tensor> log_probs;
   for (int64_t k = 0; k < num_steps; ++k) {
     const at::Tensor timesteps_B = at::full({b}, schedule.timesteps[k], index);
+    const at::AutoGradMode with_graph(gradients != nullptr);
     const auto step = policy.Sample(latents_BCHW, timesteps_B, inputs.conditioning,
                                     step_noise_BKCHW.select(1, k).contiguous());
+    if (gradients != nullptr) gradients->Add(step);
     latents_BCHW = step.prev_sample_BCHW;
     latents.push_back(latents_BCHW);
-    log_probs.push_back(step.log_prob_B);
+    log_probs.push_back(step.log_prob_B.detach());
   }
 
   const at::Tensor decoded_BCHW = vae.Decode(latents_BCHW / vae.config().scaling_factor);

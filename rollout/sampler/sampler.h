@@ -2,6 +2,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "common/diffusion/log_prob_gradients.h"
 #include "common/diffusion/policy.h"
 #include "common/diffusion/vae.h"
 
@@ -28,10 +29,13 @@ struct SampledTrajectories {
 
 /// Encodes the images, noises them to the schedule's first executed step and denoises them:
 /// z0 = (mean + std·encode_noise)·scaling_factor of 2x-1, z_start = add_noise(z0, init_noise), then
-/// the K steps, then decode and (x+1)/2 clamped to [0,1]. Records no graph. Results are on the CPU.
+/// the K steps, then decode and (x+1)/2 clamped to [0,1]. Results are on the CPU.
+/// @param gradients  not null: each step's log-probabilities are back-propagated into it at once;
+///                   what is sampled is the same, bit for bit. Null: no graph is recorded.
 /// @throws std::invalid_argument  shapes that do not fit; c10::Error from the models.
 SampledTrajectories SampleTrajectories(const Policy& policy, const Vae& vae,
                                        const Schedule& schedule, const SamplerInputs& inputs,
-                                       at::Device device = at::kCPU);
+                                       at::Device device = at::kCPU,
+                                       LogProbGradients* gradients = nullptr);
 
 }  // namespace imageddpo

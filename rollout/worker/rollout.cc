@@ -6,9 +6,11 @@
 #include <algorithm>
 #include <chrono>
 #include <functional>
+#include <optional>
 #include <utility>
 
 #include "common/base/status.h"
+#include "common/diffusion/log_prob_gradients.h"
 #include "common/diffusion/noise.h"
 #include "common/io/image_tensor.h"
 #include "rollout/sampler/sampler.h"
@@ -145,6 +147,12 @@ absl::StatusOr<WeightedOutput> Rollout::Score(const Drawn& drawn,
                           .examples = drawn.examples});
 }
 
+void Rollout::CollectGradients(Unet* unet, const Lora* lora, SampleGradients* gradients) {
+  unet_ = unet;
+  lora_ = lora;
+  gradients_ = gradients;
+}
+
 absl::StatusOr<TrajectoryBatch> Rollout::Sample(int64_t epoch, int64_t micro_batch,
                                                 int64_t weight_version, bool keep_pictures) {
   const auto start = std::chrono::steady_clock::now();
@@ -160,8 +168,14 @@ absl::StatusOr<TrajectoryBatch> Rollout::Sample(int64_t epoch, int64_t micro_bat
                                                 .epoch = static_cast<uint64_t>(epoch),
                                                 .sample = static_cast<uint64_t>(first + i)};
                              }));
-  const SampledTrajectories sampled =
-      SampleTrajectories(policy_, *pipeline_.vae, schedule_, drawn.inputs, device_);
+  std::optional<LogProbGradients> gradients;
+  if (gradients_ != nullptr) {
+    gradients.emplace(unet_, *lora_, plan_.device_batch_size, drawn.inputs.conditioning,
+                      policy_.options().guidance);
+  }
+  const SampledTrajectories sampled = SampleTrajectories(
+      policy_, *pipeline_.vae, schedule_, drawn.inputs, device_, gradients ? &*gradients : nullptr);
+  if (gradients) gradients_->Put(micro_batch, gradients->Take());
   TrajectoryBatch batch;
   batch.sample_seconds = SecondsSince(start);
 

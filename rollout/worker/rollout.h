@@ -9,9 +9,11 @@
 #include <string>
 
 #include "common/config/job_plan.h"
+#include "common/diffusion/lora.h"
 #include "common/diffusion/noise.h"
 #include "common/diffusion/pipeline.h"
 #include "common/diffusion/policy.h"
+#include "common/trajectory/sample_gradients.h"
 #include "common/trajectory/trajectory.h"
 #include "imageddpo/v1/control.pb.h"
 #include "imageddpo/v1/trajectory.pb.h"
@@ -35,6 +37,11 @@ class Rollout {
                                                          const JobPlan& plan,
                                                          const Pipeline& pipeline,
                                                          at::Device device);
+
+  /// From now on Sample() also collects the gradient of each sample's log-probabilities, for the
+  /// single pass, and leaves it in `gradients`. What is sampled stays the same.
+  /// @param lora  bound to `unet`, the pipeline's; all three outlive this.
+  void CollectGradients(Unet* unet, const Lora* lora, SampleGradients* gradients);
 
   /// Samples and scores one micro-batch.
   /// @param keep_pictures  attach PNGs of its first samples' inputs and outputs.
@@ -69,6 +76,9 @@ class Rollout {
   std::unique_ptr<ExampleOrder> order_;
   std::unique_ptr<WeightedRewards> rewards_;
   std::unique_ptr<PromptCache> prompts_;
+  Unet* unet_ = nullptr;  ///< These three: of CollectGradients(), else null.
+  const Lora* lora_ = nullptr;
+  SampleGradients* gradients_ = nullptr;
 };
 
 }  // namespace imageddpo

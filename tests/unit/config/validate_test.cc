@@ -112,7 +112,8 @@ INSTANTIATE_TEST_SUITE_P(
              "`train.optimizer: adamw8bit` is not supported by this version; use `adamw`"},
         Case{"train.optimizer=sgd", "`train.optimizer` is `sgd`; it must be adamw"},
         Case{"train.update=single_pass",
-             "`train.update: single_pass` is not supported by this version; use `auto`"},
+             "`train.update: single_pass` is not possible: an epoch has 4 updates, and from the "
+             "second one on the weights are not those that sampled; raise `train.batch_size`"},
         Case{"train.update=replya", "did you mean `replay`?"},
         Case{"train.gradient_shards=99", "`train.gradient_shards` is 99; it must be from 0"},
         Case{"advantage.mode=local",
@@ -133,6 +134,22 @@ INSTANTIATE_TEST_SUITE_P(
              "samples each)"},
         Case{"topology={rollout: 1, trainer: 2}",
              "`topology.trainer` is 2; it must be from 1 to 1, the gradient shards of an update"}));
+
+TEST(ValidateJob, ASinglePassNamesWhatKeepsItFromBeingExact) {
+  const std::vector<std::string> one_update = {"train.update=single_pass", "train.batch_size=32",
+                                               "topology={colocated: 1}"};
+  EXPECT_TRUE(ValidateJob(With(one_update)).ok()) << ValidateJob(With(one_update));
+  const auto refusal = [&](const std::string& setting) {
+    std::vector<std::string> settings = one_update;
+    settings.push_back(setting);
+    return Refusal(settings);
+  };
+  EXPECT_THAT(refusal("train.num_inner_epochs=2"), HasSubstr("`train.num_inner_epochs` is 2"));
+  EXPECT_THAT(refusal("train.batch_size=16"), HasSubstr("an epoch has 2 updates"));
+  EXPECT_THAT(refusal("topology=auto"), HasSubstr("set `topology: {colocated: C}`"));
+  EXPECT_THAT(refusal("topology={rollout: 1, trainer: 1}"),
+              HasSubstr("or use `train.update: replay`"));
+}
 
 TEST(ValidateJob, RefusesNumbersThatAreNone) {
   for (const double bad :

@@ -114,8 +114,12 @@ TEST_F(TraceTest, UpdateNamesWhatIsWrong) {
   options.optimizer = "adamw8bit";
   ExpectRefused(TraceUpdate(options), "adamw8bit", absl::StatusCode::kUnimplemented);
   options = stored_.Update();
+  options.update = "double_pass";
+  ExpectRefused(TraceUpdate(options), "--update");
+  options = stored_.Update();
   options.update = "single_pass";
-  ExpectRefused(TraceUpdate(options), "single_pass", absl::StatusCode::kUnimplemented);
+  options.num_inner_epochs = 2;
+  ExpectRefused(TraceUpdate(options), "--update single_pass is exact for one update");
 }
 
 TEST_F(TraceTest, UpdatesGoOnAcrossInnerEpochs) {
