@@ -11,13 +11,6 @@ namespace {
 /// Stable Diffusion 1.5's size with adapters on attention, 0.8 MB for each sample and unit of rank.
 constexpr int64_t kMostSampleRanks = 2560;
 
-int64_t SamplesOfARank(const JobPlan& plan, int64_t ranks) {
-  const int64_t shards = (plan.gradient_shards + ranks - 1) / ranks;
-  const int64_t micro_batches =
-      (plan.micro_batches_per_update + plan.gradient_shards - 1) / plan.gradient_shards;
-  return std::min(shards * micro_batches * plan.device_batch_size, plan.samples_per_update);
-}
-
 }  // namespace
 
 std::string WhyNoSinglePass(const v1::JobSpec& job, const JobPlan& plan) {
@@ -44,11 +37,11 @@ void ResolveUpdate(v1::JobSpec* job) {
   if (job->train().update() != "auto") return;
   const absl::StatusOr<JobPlan> plan = MakeJobPlan(*job);
   if (!plan.ok()) return;
-  const bool single_pass =
-      WhyNoSinglePass(*job, *plan).empty() &&
-      SamplesOfARank(*plan, std::max<int64_t>(1, job->topology().colocated())) *
-              job->lora().rank() <=
-          kMostSampleRanks;
+  const bool small =
+      plan->MostSamplesOfATrainer(std::max<int64_t>(1, job->topology().colocated())) *
+          job->lora().rank() <=
+      kMostSampleRanks;
+  const bool single_pass = small && WhyNoSinglePass(*job, *plan).empty();
   job->mutable_train()->set_update(single_pass ? "single_pass" : "replay");
 }
 

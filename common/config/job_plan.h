@@ -30,6 +30,8 @@ struct JobPlan {
   std::pair<int64_t, int64_t> ShardRange(int64_t shard) const;
   /// The shard of position p among an update's micro-batches.
   int64_t ShardOf(int64_t position) const;
+  /// At most so many of an update's samples fall to one of so many trainers.
+  int64_t MostSamplesOfATrainer(int64_t num_trainers) const;
 };
 
 /// @param job  defaults filled in.

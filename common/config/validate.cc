@@ -81,8 +81,8 @@ void CheckModel(const v1::JobSpec& job, Faults* faults) {
   faults->Required("model.path", job.model().path(),
                    "a folder with a Stable Diffusion model in diffusers' layout");
   const std::string& precision = job.model().precision();
-  if (!faults->Unsupported("model.precision", precision, {"bf16", "fp16"}, "fp32")) {
-    faults->Choice("model.precision", precision, {"fp32"});
+  if (!faults->Unsupported("model.precision", precision, {"fp16"}, "bf16")) {
+    faults->Choice("model.precision", precision, {"fp32", "bf16"});
   }
   const v1::LoraSpec& lora = job.lora();
   faults->Range("lora.rank", lora.rank(), 1, 1024);

@@ -2,12 +2,15 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/cat.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/stack.h>
 #include <ATen/ops/tensor.h>
 #include <absl/strings/str_cat.h>
 
 #include <stdexcept>
+#include <utility>
+#include <vector>
 
 namespace imageddpo {
 namespace {
@@ -39,24 +42,36 @@ void CheckShape(const char* name, const at::Tensor& tensor, at::IntArrayRef want
 
 }  // namespace
 
+Vae::Posterior EncodeImages(const Vae& vae, const at::Tensor& images_BCHW, at::Device device) {
+  const at::NoGradGuard no_grad;
+  if (images_BCHW.dim() != 4) throw std::invalid_argument("images must be [B,3,H,W]");
+  std::vector<at::Tensor> means, stds;
+  for (int64_t i = 0; i < images_BCHW.size(0); ++i) {
+    Vae::Posterior one = vae.Encode(2.0 * images_BCHW.narrow(0, i, 1).to(device) - 1.0);
+    means.push_back(std::move(one.mean_BCHW));
+    stds.push_back(std::move(one.std_BCHW));
+  }
+  return {.mean_BCHW = at::cat(means), .std_BCHW = at::cat(stds)};
+}
+
 SampledTrajectories SampleTrajectories(const Policy& policy, const Vae& vae,
                                        const Schedule& schedule, const SamplerInputs& inputs,
                                        at::Device device, LogProbGradients* gradients) {
   const at::NoGradGuard no_grad;
-  const at::Tensor images_BCHW = inputs.images_BCHW.to(device);
-  if (images_BCHW.dim() != 4) throw std::invalid_argument("images must be [B,3,H,W]");
-  const int64_t downscale = vae.config().downscale();
-  const int64_t b = images_BCHW.size(0), c = vae.config().latent_channels;
-  const int64_t h = images_BCHW.size(2) / downscale, w = images_BCHW.size(3) / downscale;
+  const at::Tensor mean_BCHW = inputs.posterior.mean_BCHW.to(device);
+  const at::Tensor std_BCHW = inputs.posterior.std_BCHW.to(device);
+  if (mean_BCHW.dim() != 4) throw std::invalid_argument("posteriors must be [B,C,h,w]");
+  const int64_t b = mean_BCHW.size(0), c = vae.config().latent_channels;
+  const int64_t h = mean_BCHW.size(2), w = mean_BCHW.size(3);
   const int64_t num_steps = static_cast<int64_t>(schedule.timesteps.size());
+  CheckShape("posterior mean", mean_BCHW, {b, c, h, w});
+  CheckShape("posterior std", std_BCHW, {b, c, h, w});
   CheckShape("encode_noise", inputs.encode_noise_BCHW, {b, c, h, w});
   CheckShape("init_noise", inputs.init_noise_BCHW, {b, c, h, w});
   CheckShape("step_noise", inputs.step_noise_BKCHW, {b, num_steps, c, h, w}, true);
 
-  const Vae::Posterior posterior = vae.Encode(2.0 * images_BCHW - 1.0);
   const at::Tensor encoded_BCHW =
-      (posterior.mean_BCHW + posterior.std_BCHW * inputs.encode_noise_BCHW.to(device)) *
-      vae.config().scaling_factor;
+      (mean_BCHW + std_BCHW * inputs.encode_noise_BCHW.to(device)) * vae.config().scaling_factor;
 
   const auto index = at::TensorOptions().dtype(at::kLong).device(device);
   at::Tensor latents_BCHW =

@@ -59,7 +59,7 @@ class SinglePassTest : public testing::TestWithParam<Case> {
     const int64_t side = 8 * pipeline_.vae->config().downscale();
     const int64_t width = pipeline_.unet->config().cross_attention_dim;
     const int64_t channels = pipeline_.vae->config().latent_channels;
-    inputs_.images_BCHW = at::rand({kBatch, 3, side, side});
+    inputs_.posterior = EncodeImages(*pipeline_.vae, at::rand({kBatch, 3, side, side}));
     inputs_.encode_noise_BCHW = at::randn({kBatch, channels, 8, 8});
     inputs_.init_noise_BCHW = at::randn({kBatch, channels, 8, 8});
     inputs_.step_noise_BKCHW = at::randn({kBatch, kNumSteps, channels, 8, 8});
@@ -145,7 +145,7 @@ TEST_P(SinglePassTest, GradientsAreOfOneSampleEachAndRepeatBitForBit) {
   collector.reset();
 
   // Another last sample leaves the gradients of the others as they are.
-  inputs_.images_BCHW[kBatch - 1].copy_(at::rand_like(inputs_.images_BCHW[0]));
+  inputs_.init_noise_BCHW[kBatch - 1].normal_();
   collector = Collector();
   Sample(collector.get());
   const at::Tensor changed_BP = collector->Take();
