@@ -175,9 +175,8 @@ void CheckTrain(const v1::TrainSpec& train, Faults* faults) {
   faults->Real("train.adam_weight_decay", train.adam_weight_decay(), train.adam_weight_decay() >= 0,
                "0 or above");
   faults->Real("train.adam_epsilon", train.adam_epsilon(), train.adam_epsilon() > 0, "above 0");
-  if (!faults->Unsupported("train.optimizer", train.optimizer(), {"adamw8bit"}, "adamw")) {
-    faults->Choice("train.optimizer", train.optimizer(), {"adamw"});
-  }
+  faults->Choice("train.optimizer", train.optimizer(), {"adamw", "adamw8bit"});
+  faults->Range("train.min_8bit_size", train.min_8bit_size(), 0, 100 * kMaxCount);
   faults->Choice("train.update", train.update(), {"auto", "replay", "single_pass"});
 }
 

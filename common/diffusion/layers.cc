@@ -84,7 +84,7 @@ at::Tensor Linear::Forward(const at::Tensor& x) const {
   if (y_NO.scalar_type() == at::kFloat) {
     y_NO.addmm_(low_NR, up_OR.t(), /*beta=*/1, /*alpha=*/slot.scale);
   } else {
-    y_NO = at::add(y_NO, at::linear(low_NR, up_OR), slot.scale).to(y_NO.scalar_type());
+    y_NO = y_NO.add(at::linear(low_NR, up_OR), slot.scale).to(y_NO.scalar_type());
   }
   if (per_row) {
     y_NO.register_hook([to_BOR = slot.up_grad_BOR, low_NR = low_NR.detach(),

@@ -54,6 +54,7 @@ struct TraceUpdateOptions {
   double adv_clip_max = 5.0;
   double max_grad_norm = 1.0;
   std::string optimizer = "adamw";
+  int64_t min_8bit_size = 4096;  ///< adamw8bit: smaller tensors keep 32-bit moments.
   std::string update = "replay";
 };
 absl::Status TraceUpdate(const TraceUpdateOptions& options);

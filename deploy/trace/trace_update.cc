@@ -18,10 +18,7 @@ namespace imageddpo {
 namespace {
 
 absl::Status CheckOptions(const TraceUpdateOptions& options) {
-  if (options.optimizer == "adamw8bit") {
-    return absl::UnimplementedError("--optimizer adamw8bit is not built yet; use adamw");
-  }
-  if (options.optimizer != "adamw") {
+  if (options.optimizer != "adamw" && options.optimizer != "adamw8bit") {
     return absl::InvalidArgumentError(
         absl::StrCat("--optimizer is ", options.optimizer, ", it must be adamw or adamw8bit"));
   }
@@ -126,7 +123,10 @@ class UpdateRecorder {
         parameters_(lora.Parameters()),
         replay_(policy, parameters_, ppo_),
         single_pass_(&sample_gradients_, ppo_),
-        optimizer_(names_, parameters_, {.learning_rate = options.learning_rate}) {}
+        optimizer_(names_, parameters_,
+                   {.learning_rate = options.learning_rate,
+                    .moments_8bit = options.optimizer == "adamw8bit",
+                    .min_8bit_size = options.min_8bit_size}) {}
 
   /// Gradients left over at the end of an inner epoch count towards the next one's first update.
   absl::Status Run(const ReplayBatch& batch) {

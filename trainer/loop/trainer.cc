@@ -23,7 +23,9 @@ AdamWOptions MakeAdamWOptions(const v1::TrainSpec& train) {
           .beta1 = train.adam_beta1(),
           .beta2 = train.adam_beta2(),
           .epsilon = train.adam_epsilon(),
-          .weight_decay = train.adam_weight_decay()};
+          .weight_decay = train.adam_weight_decay(),
+          .moments_8bit = train.optimizer() == "adamw8bit",
+          .min_8bit_size = train.min_8bit_size()};
 }
 
 KeyedStatistics::Options MakeStatisticsOptions(const v1::AdvantageSpec& advantage) {

@@ -108,9 +108,9 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"train.adam_beta2=-0.1", "`train.adam_beta2` is -0.1"},
         Case{"train.adam_weight_decay=-1", "`train.adam_weight_decay` is -1"},
         Case{"train.adam_epsilon=0", "`train.adam_epsilon` is 0"},
-        Case{"train.optimizer=adamw8bit",
-             "`train.optimizer: adamw8bit` is not supported by this version; use `adamw`"},
-        Case{"train.optimizer=sgd", "`train.optimizer` is `sgd`; it must be adamw"},
+        Case{"train.min_8bit_size=-1", "`train.min_8bit_size` is -1"},
+        Case{"train.optimizer=sgd",
+             "`train.optimizer` is `sgd`; it must be one of adamw, adamw8bit"},
         Case{"train.update=single_pass",
              "`train.update: single_pass` is not possible: an epoch has 4 updates, and from the "
              "second one on the weights are not those that sampled; raise `train.batch_size`"},

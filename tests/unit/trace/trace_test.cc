@@ -111,9 +111,6 @@ TEST_F(TraceTest, UpdateNamesWhatIsWrong) {
   options.optimizer = "sgd";
   ExpectRefused(TraceUpdate(options), "--optimizer");
   options = stored_.Update();
-  options.optimizer = "adamw8bit";
-  ExpectRefused(TraceUpdate(options), "adamw8bit", absl::StatusCode::kUnimplemented);
-  options = stored_.Update();
   options.update = "double_pass";
   ExpectRefused(TraceUpdate(options), "--update");
   options = stored_.Update();
@@ -170,11 +167,6 @@ TEST_F(TraceTest, ExitCodes) {
   EXPECT_EQ(ExitCode(""), 1);
   EXPECT_EQ(ExitCode("rollout --model x"), 1);
   EXPECT_EQ(ExitCode("advantages --inputs no.safetensors --output o.safetensors"), 1);
-  const TraceUpdateOptions update = stored_.Update();
-  EXPECT_EQ(
-      ExitCode("update --model m --lora l --inputs i --trajectory t --output-lora o --output o "
-               "--optimizer adamw8bit"),
-      2);
   const TraceRolloutOptions rollout = stored_.Rollout();
   const std::string files = "rollout --model " + rollout.model + " --lora " + rollout.lora +
                             " --inputs " + rollout.inputs + " --output " + rollout.output;
