@@ -1,5 +1,6 @@
 // Nothing is encoded twice, what is kept changes no bit, and what is needed no more is freed.
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
 #include <memory>
