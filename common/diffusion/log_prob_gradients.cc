@@ -1,6 +1,7 @@
 #include "common/diffusion/log_prob_gradients.h"
 
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/cat.h>
 #include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
 
@@ -13,10 +14,12 @@ LogProbGradients::LogProbGradients(Unet* unet, const Lora& lora, int64_t batch,
     : unet_(unet),
       batch_(batch),
       row_samples_R_(RowSamples(batch, conditioning.same_tokens_B, guidance)) {
-  gradients_RP_ =
-      at::zeros({static_cast<int64_t>(row_samples_R_.size()), lora.num_parameters()},
-                at::TensorOptions().dtype(at::kFloat).device(lora.Parameters().front().device()));
-  unet_->CaptureRowGradients(lora, gradients_RP_);
+  const auto rows = static_cast<int64_t>(row_samples_R_.size());
+  for (const at::Tensor& parameter : lora.Parameters()) {
+    row_gradients_.push_back(at::zeros({rows, parameter.size(0), parameter.size(1)},
+                                       parameter.options().requires_grad(false)));
+  }
+  unet_->CaptureRowGradients(lora, row_gradients_);
 }
 
 LogProbGradients::~LogProbGradients() { unet_->ReleaseRowGradients(); }
@@ -29,7 +32,9 @@ void LogProbGradients::Add(const DdimScheduler::StepResult& step) {
 at::Tensor LogProbGradients::Take() {
   const at::NoGradGuard no_grad;
   unet_->ReleaseRowGradients();
-  at::Tensor rows_RP = std::exchange(gradients_RP_, at::Tensor());
+  std::vector<at::Tensor> flat;
+  for (const at::Tensor& rows : std::exchange(row_gradients_, {})) flat.push_back(rows.flatten(1));
+  const at::Tensor rows_RP = at::cat(flat, 1);
   if (rows_RP.size(0) == batch_) return rows_RP;  // One row each, in the order of the samples.
   const at::Tensor gradients_BP = at::zeros({batch_, rows_RP.size(1)}, rows_RP.options());
   const auto index = at::TensorOptions().dtype(at::kLong).device(rows_RP.device());

@@ -42,7 +42,7 @@ class LogProbGradients {
   Unet* unet_;
   int64_t batch_;
   std::vector<int64_t> row_samples_R_;
-  at::Tensor gradients_RP_;
+  std::vector<at::Tensor> row_gradients_;  ///< [R, shape] for each parameter.
 };
 
 }  // namespace imageddpo

@@ -190,30 +190,30 @@ void Unet::UnbindLora() {
   for (const NamedLinear& linear : impl_->linears) *linear.slot = LoraSlot();
 }
 
-void Unet::CaptureRowGradients(const Lora& lora, const at::Tensor& gradients_BP) {
-  if (gradients_BP.dim() != 2 || gradients_BP.size(1) != lora.num_parameters() ||
-      gradients_BP.scalar_type() != at::kFloat || !gradients_BP.is_contiguous()) {
-    throw std::invalid_argument(absl::StrCat(
-        "CaptureRowGradients: gradients are [", absl::StrJoin(gradients_BP.sizes(), ", "),
-        "], expected contiguous float32 [B, ", lora.num_parameters(), "]"));
+void Unet::CaptureRowGradients(const Lora& lora, const std::vector<at::Tensor>& gradients) {
+  const std::vector<at::Tensor> parameters = lora.Parameters();
+  bool fits = gradients.size() == parameters.size();
+  for (size_t i = 0; fits && i < parameters.size(); ++i) {
+    const at::Tensor& rows = gradients[i];
+    fits = rows.dim() == 3 && rows.sizes().slice(1) == parameters[i].sizes() &&
+           rows.scalar_type() == at::kFloat && rows.is_contiguous();
+  }
+  if (!fits) {
+    throw std::invalid_argument(
+        "CaptureRowGradients: one contiguous float32 [B, shape] for each parameter is needed");
   }
   std::map<std::string, LoraSlot*> by_path;
   for (const NamedLinear& linear : impl_->linears) by_path[linear.info.path] = linear.slot.get();
-  int64_t offset = 0;
-  const auto next = [&](const at::Tensor& parameter) {
-    const at::Tensor rows = gradients_BP.narrow(1, offset, parameter.numel());
-    offset += parameter.numel();
-    return rows.view({gradients_BP.size(0), parameter.size(0), parameter.size(1)});
-  };
   for (const Lora::Module& module : lora.modules()) {
     const auto slot = by_path.find(module.path);
-    if (slot == by_path.end() || !slot->second->down_RI.is_same(module.down_RI)) {
-      ReleaseRowGradients();
-      throw std::invalid_argument(
-          absl::StrCat("CaptureRowGradients: ", module.path, " is not the one that is bound"));
-    }
-    slot->second->down_grad_BRI = next(module.down_RI);
-    slot->second->up_grad_BOR = next(module.up_OR);
+    if (slot != by_path.end() && slot->second->down_RI.is_same(module.down_RI)) continue;
+    throw std::invalid_argument(
+        absl::StrCat("CaptureRowGradients: the LoRA's ", module.path, " is not bound"));
+  }
+  for (size_t m = 0; m < lora.modules().size(); ++m) {
+    LoraSlot& slot = *by_path.at(lora.modules()[m].path);
+    slot.down_grad_BRI = gradients[2 * m];
+    slot.up_grad_BOR = gradients[2 * m + 1];
   }
 }
 

@@ -49,12 +49,13 @@ class Unet {
   void UnbindLora();  ///< Back to the base model.
 
   /// Until ReleaseRowGradients(): a backward pass adds the gradients of each row of the batch to
-  /// that row of `gradients_BP` and leaves the LoRA's own gradients alone. Passes with gradients
-  /// must have B rows.
-  /// @param lora          the one that is bound.
-  /// @param gradients_BP  contiguous float32 on the model's device; P as in Lora::Parameters().
-  /// @throws std::invalid_argument  another shape or dtype; a module without a layer.
-  void CaptureRowGradients(const Lora& lora, const at::Tensor& gradients_BP);
+  /// that row of `gradients` and leaves the LoRA's own gradients alone. Passes with gradients must
+  /// have B rows.
+  /// @param lora       the one that is bound.
+  /// @param gradients  for each of Lora::Parameters(), contiguous float32 [B, its shape] on its
+  ///                   device.
+  /// @throws std::invalid_argument  another shape or dtype; a LoRA that is not bound.
+  void CaptureRowGradients(const Lora& lora, const std::vector<at::Tensor>& gradients);
   void ReleaseRowGradients();
 
   /// Every linear layer, sorted by path.

@@ -126,7 +126,7 @@ TEST_P(SinglePassTest, SamplesTheSameBitsAndHasTheReplaysGradient) {
   const std::vector<at::Tensor> expected = SplitLike(expected_P, lora_.Parameters());
   const std::vector<at::Tensor> found = SplitLike(found_P, lora_.Parameters());
   // In bf16 the two sum rows of rounded values in another order.
-  const double bound = GetParam().dtype == at::kFloat ? 1e-5 : 2e-2;
+  const double bound = GetParam().dtype != at::kFloat ? 5e-2 : GetParam().rescale > 0 ? 3e-5 : 1e-5;
   double worst = 0;
   for (size_t i = 0; i < expected.size(); ++i) {
     const double norm = expected[i].norm().item<double>();
