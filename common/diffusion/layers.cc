@@ -22,7 +22,7 @@ void AddRowGradients(const at::Tensor& to_BFG, const at::Tensor& left_NF,
   const at::NoGradGuard no_grad;
   const int64_t rows = to_BFG.size(0);
   const at::Tensor left_BLF = left_NF.to(at::kFloat).reshape({rows, -1, to_BFG.size(1)});
-  const at::Tensor right_BLG = right_NG.reshape({rows, -1, to_BFG.size(2)});
+  const at::Tensor right_BLG = right_NG.to(at::kFloat).reshape({rows, -1, to_BFG.size(2)});
   to_BFG.baddbmm_(left_BLF.transpose(1, 2), right_BLG, /*beta=*/1, /*alpha=*/scale);
 }
 
@@ -77,7 +77,7 @@ at::Tensor Linear::Forward(const at::Tensor& x) const {
   if (per_row) {
     if (!low_NR.requires_grad()) low_NR.requires_grad_(true);
     low_NR.register_hook(
-        [to_BRI = slot.down_grad_BRI, x_NI = x_float_NI.detach()](const at::Tensor& low_grad_NR) {
+        [to_BRI = slot.down_grad_BRI, x_NI = x_NI.detach()](const at::Tensor& low_grad_NR) {
           AddRowGradients(to_BRI, low_grad_NR, x_NI, 1.0);
         });
   }
