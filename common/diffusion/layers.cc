@@ -81,10 +81,12 @@ at::Tensor Linear::Forward(const at::Tensor& x) const {
           AddRowGradients(to_BRI, low_grad_NR, x_NI, 1.0);
         });
   }
+  at::Tensor branch_NO = at::linear(low_NR, up_OR);
+  if (slot.scale != 1.0) branch_NO.mul_(slot.scale);
   if (y_NO.scalar_type() == at::kFloat) {
-    y_NO.addmm_(low_NR, up_OR.t(), /*beta=*/1, /*alpha=*/slot.scale);
+    y_NO.add_(branch_NO);
   } else {
-    y_NO = y_NO.add(at::linear(low_NR, up_OR), slot.scale).to(y_NO.scalar_type());
+    y_NO = (y_NO + branch_NO).to(y_NO.scalar_type());
   }
   if (per_row) {
     y_NO.register_hook([to_BOR = slot.up_grad_BOR, low_NR = low_NR.detach(),

@@ -27,11 +27,10 @@ ResnetBlock ResnetBlock::Load(const ModelLoader& at, int64_t in_channels, int64_
 
 at::Tensor ResnetBlock::Forward(const at::Tensor& x_BCHW, const at::Tensor& time_BT) const {
   at::Tensor y = conv1.Forward(Activate(act, norm1.Forward(x_BCHW)));
-  // In place where it is a convolution's result, which no gradient needs.
   if (time_emb_proj)
     y.add_(time_emb_proj->Forward(Activate(act, time_BT)).unsqueeze(-1).unsqueeze(-1));
   y = conv2.Forward(Activate(act, norm2.Forward(y)));
-  y.add_(conv_shortcut ? conv_shortcut->Forward(x_BCHW) : x_BCHW);
+  y = (conv_shortcut ? conv_shortcut->Forward(x_BCHW) : x_BCHW) + y;
   return output_scale_factor == 1.0 ? y : y / output_scale_factor;
 }
 

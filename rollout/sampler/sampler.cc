@@ -2,14 +2,12 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/cat.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/stack.h>
 #include <ATen/ops/tensor.h>
 #include <absl/strings/str_cat.h>
 
 #include <stdexcept>
-#include <utility>
 #include <vector>
 
 namespace imageddpo {
@@ -45,13 +43,7 @@ void CheckShape(const char* name, const at::Tensor& tensor, at::IntArrayRef want
 Vae::Posterior EncodeImages(const Vae& vae, const at::Tensor& images_BCHW, at::Device device) {
   const at::NoGradGuard no_grad;
   if (images_BCHW.dim() != 4) throw std::invalid_argument("images must be [B,3,H,W]");
-  std::vector<at::Tensor> means, stds;
-  for (int64_t i = 0; i < images_BCHW.size(0); ++i) {
-    Vae::Posterior one = vae.Encode(2.0 * images_BCHW.narrow(0, i, 1).to(device) - 1.0);
-    means.push_back(std::move(one.mean_BCHW));
-    stds.push_back(std::move(one.std_BCHW));
-  }
-  return {.mean_BCHW = at::cat(means), .std_BCHW = at::cat(stds)};
+  return vae.Encode(2.0 * images_BCHW.to(device) - 1.0);
 }
 
 SampledTrajectories SampleTrajectories(const Policy& policy, const Vae& vae,

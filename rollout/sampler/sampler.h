@@ -27,8 +27,7 @@ struct SampledTrajectories {
   at::Tensor images_BCHW;    ///< [B,3,H,W] in [0,1].
 };
 
-/// The posteriors of images, each encoded by itself, so that an image's bits do not depend on its
-/// neighbours and can be kept for the next time it is drawn.
+/// The posteriors of images. As with every model, the last bits depend on the size of the batch.
 /// @param images_BCHW  [B,3,H,W] float32 in [0,1]. @return  on `device`.
 /// @throws std::invalid_argument  another shape; c10::Error from the model.
 Vae::Posterior EncodeImages(const Vae& vae, const at::Tensor& images_BCHW,

@@ -74,7 +74,8 @@ class Rollout {
     std::unique_ptr<PosteriorCache> posteriors;
   };
   struct Drawn;  ///< A batch of inputs.
-  Rollout(const v1::JobSpec& job, const JobPlan& plan, Pipeline* pipeline, at::Device device);
+  Rollout(const v1::JobSpec& job, const JobPlan& plan, Pipeline* pipeline, const Schedule& schedule,
+          at::Device device);
   absl::Status OpenData();
   absl::Status OpenEvaluation(const RolloutShare& share);
   absl::StatusOr<std::unique_ptr<Dataset>> OpenDataset(const std::string& path) const;

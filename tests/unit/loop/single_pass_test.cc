@@ -53,11 +53,12 @@ class SinglePassTest : public testing::TestWithParam<Case> {
       module.up_OR.normal_(0, 0.1);
     }
     ASSERT_TRUE(pipeline_.unet->BindLora(lora_).ok());
+    schedule_ = *pipeline_.scheduler->MakeSchedule(kNumSteps, c.strength);
     policy_.emplace(*pipeline_.unet, *pipeline_.scheduler,
                     PolicyOptions{.num_steps = kNumSteps,
                                   .guidance = {.scale = c.guidance, .rescale = c.rescale},
-                                  .eta = c.eta});
-    schedule_ = *pipeline_.scheduler->MakeSchedule(kNumSteps, c.strength);
+                                  .eta = c.eta,
+                                  .first_timestep = schedule_.timesteps.front()});
     const int64_t side = 8 * pipeline_.vae->config().downscale();
     const int64_t width = pipeline_.unet->config().cross_attention_dim;
     const int64_t channels = pipeline_.vae->config().latent_channels;

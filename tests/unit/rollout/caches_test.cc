@@ -35,7 +35,10 @@ TEST(PosteriorCache, KeepsWhatFitsAndReturnsTheSameBitsEitherWay) {
   const Pipeline pipeline = LoadModel();
   at::manual_seed(3);
   const at::Tensor images = at::rand({4, 3, 16, 16});
-  const Vae::Posterior expected = EncodeImages(*pipeline.vae, images);
+  PosteriorCache alone(4, 0);
+  const Vae::Posterior expected = alone.Encode(*pipeline.vae, {0, 1, 2, 3}, images, at::kCPU);
+  const Vae::Posterior last = EncodeImages(*pipeline.vae, images.narrow(0, 3, 1));
+  EXPECT_TRUE(expected.mean_BCHW.narrow(0, 3, 1).equal(last.mean_BCHW));  // Each by itself.
   const size_t one = (expected.mean_BCHW.nbytes() + expected.std_BCHW.nbytes()) / 4;
   for (const size_t budget : {size_t{0}, 2 * one, 10 * one}) {
     PosteriorCache cache(4, budget);
