@@ -50,6 +50,7 @@ void FillTrain(v1::TrainSpec* train) {
   IMAGEDDPO_DEFAULT(train, adam_weight_decay, 1e-4);
   IMAGEDDPO_DEFAULT(train, adam_epsilon, 1e-8);
   IMAGEDDPO_DEFAULT(train, optimizer, "adamw");
+  IMAGEDDPO_DEFAULT(train, min_8bit_size, 4096);
   IMAGEDDPO_DEFAULT(train, update, "auto");
   IMAGEDDPO_DEFAULT(train, gradient_shards, 0);
 }

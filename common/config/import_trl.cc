@@ -170,6 +170,8 @@ v1::JobSpec ToJob(const DdpoConfig& config, int processes) {
     advantage->set_buffer_size(config.per_prompt_stat_tracking_buffer_size);
     advantage->set_min_count(config.per_prompt_stat_tracking_min_count);
   }
+  if (config.train_use_8bit_adam) train->set_optimizer("adamw8bit");
+  if (config.mixed_precision == "bf16") job.mutable_model()->set_precision("bf16");
   if (!config.negative_prompts.empty()) {
     job.mutable_data()->set_negative_prompt(config.negative_prompts);
   }
@@ -191,12 +193,11 @@ std::vector<std::string> Notes(const DdpoConfig& config, const std::set<std::str
     notes.push_back(absl::StrCat("train_timestep_fraction ", config.train_timestep_fraction,
                                  " has no twin: every step that the rollout ran is trained"));
   }
-  if (config.mixed_precision != "no" && given.contains("mixed_precision")) {
+  const bool as_it_is = config.mixed_precision == "no" || config.mixed_precision == "bf16";
+  if (!as_it_is && given.contains("mixed_precision")) {
     notes.push_back(absl::StrCat("mixed_precision ", config.mixed_precision,
-                                 " is not supported by this version; the model runs in fp32"));
-  }
-  if (config.train_use_8bit_adam) {
-    notes.push_back("train_use_8bit_adam is not supported by this version; AdamW keeps 32 bits");
+                                 " is not supported by this version; the model runs in fp32, and "
+                                 "`model.precision: bf16` is possible"));
   }
   if (!config.resume_from.empty()) {
     notes.push_back(

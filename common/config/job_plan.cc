@@ -86,6 +86,13 @@ int64_t JobPlan::ShardOf(int64_t position) const {
   return ((position + 1) * gradient_shards - 1) / micro_batches_per_update;
 }
 
+int64_t JobPlan::MostSamplesOfATrainer(int64_t num_trainers) const {
+  const auto up = [](int64_t a, int64_t b) { return (a + b - 1) / b; };
+  const int64_t micro_batches =
+      up(gradient_shards, num_trainers) * up(micro_batches_per_update, gradient_shards);
+  return std::min(micro_batches * device_batch_size, samples_per_update);
+}
+
 absl::StatusOr<JobPlan> MakeJobPlan(const v1::JobSpec& job) {
   if (const absl::Status status = CheckCounts(job); !status.ok()) return status;
   JobPlan plan;
@@ -100,6 +107,8 @@ absl::StatusOr<JobPlan> MakeJobPlan(const v1::JobSpec& job) {
   plan.micro_batches_per_epoch = plan.samples_per_epoch / plan.device_batch_size;
   plan.micro_batches_per_update = plan.samples_per_update / plan.device_batch_size;
   plan.updates_per_inner_epoch = plan.samples_per_epoch / plan.samples_per_update;
+
+  plan.single_pass = job.train().update() == "single_pass";
 
   const int64_t shards = job.train().gradient_shards();
   if (shards < 0 || shards > plan.micro_batches_per_update) {

@@ -22,6 +22,7 @@ struct JobPlan {
   int64_t micro_batches_per_update = 0;
   int64_t updates_per_inner_epoch = 0;
   int64_t gradient_shards = 0;  ///< V: fixed partial sums of an update's gradient.
+  bool single_pass = false;     ///< The rollout collects the gradients; else the update replays it.
 
   int64_t FirstSample(int64_t micro_batch) const { return micro_batch * device_batch_size; }
 
@@ -29,12 +30,24 @@ struct JobPlan {
   std::pair<int64_t, int64_t> ShardRange(int64_t shard) const;
   /// The shard of position p among an update's micro-batches.
   int64_t ShardOf(int64_t position) const;
+  /// At most so many of an update's samples fall to one of so many trainers.
+  int64_t MostSamplesOfATrainer(int64_t num_trainers) const;
 };
 
 /// @param job  defaults filled in.
 /// @return INVALID_ARGUMENT where a division leaves a remainder, naming both settings and values
 /// that would do.
 absl::StatusOr<JobPlan> MakeJobPlan(const v1::JobSpec& job);
+
+/// Why a job cannot train by a single pass: because it would not be exact (an update under other
+/// weights than those that sampled), or because ranks that sample do not train. Empty where it can.
+std::string WhyNoSinglePass(const v1::JobSpec& job, const JobPlan& plan);
+
+/// Turns `train.update: auto` into the one of single_pass and replay that the job's settings alone
+/// decide: a single pass where the job names `topology: {colocated: C}`, it would be exact, and a
+/// rank's gradients stay small; never by the pool, so that the same job gives the same bits in any
+/// pool. To be called once, at submit. Does nothing where the batch settings do not fit.
+void ResolveUpdate(v1::JobSpec* job);
 
 /// How many ranks a job takes. `auto` fits the pool: colocated 1 for one worker; otherwise one
 /// trainer and the rest (no more than the epoch has micro-batches) rollout.

@@ -81,8 +81,8 @@ void CheckModel(const v1::JobSpec& job, Faults* faults) {
   faults->Required("model.path", job.model().path(),
                    "a folder with a Stable Diffusion model in diffusers' layout");
   const std::string& precision = job.model().precision();
-  if (!faults->Unsupported("model.precision", precision, {"bf16", "fp16"}, "fp32")) {
-    faults->Choice("model.precision", precision, {"fp32"});
+  if (!faults->Unsupported("model.precision", precision, {"fp16"}, "bf16")) {
+    faults->Choice("model.precision", precision, {"fp32", "bf16"});
   }
   const v1::LoraSpec& lora = job.lora();
   faults->Range("lora.rank", lora.rank(), 1, 1024);
@@ -175,12 +175,9 @@ void CheckTrain(const v1::TrainSpec& train, Faults* faults) {
   faults->Real("train.adam_weight_decay", train.adam_weight_decay(), train.adam_weight_decay() >= 0,
                "0 or above");
   faults->Real("train.adam_epsilon", train.adam_epsilon(), train.adam_epsilon() > 0, "above 0");
-  if (!faults->Unsupported("train.optimizer", train.optimizer(), {"adamw8bit"}, "adamw")) {
-    faults->Choice("train.optimizer", train.optimizer(), {"adamw"});
-  }
-  if (!faults->Unsupported("train.update", train.update(), {"single_pass"}, "auto")) {
-    faults->Choice("train.update", train.update(), {"auto", "replay"});
-  }
+  faults->Choice("train.optimizer", train.optimizer(), {"adamw", "adamw8bit"});
+  faults->Range("train.min_8bit_size", train.min_8bit_size(), 0, 100 * kMaxCount);
+  faults->Choice("train.update", train.update(), {"auto", "replay", "single_pass"});
 }
 
 void CheckAdvantage(const v1::AdvantageSpec& advantage, Faults* faults) {
@@ -242,6 +239,10 @@ absl::Status ValidateJob(const v1::JobSpec& job) {
   const absl::StatusOr<JobPlan> plan = MakeJobPlan(job);
   if (plan.ok()) {
     CheckTopology(job.topology(), *plan, &faults);
+    if (const std::string why = WhyNoSinglePass(job, *plan); plan->single_pass && !why.empty()) {
+      faults.Add(absl::StrCat("`train.update: single_pass` is not possible: ", why,
+                              "; or use `train.update: replay`"));
+    }
   } else {
     faults.Add(std::string(plan.status().message()));
   }

@@ -66,7 +66,7 @@ at::Tensor PredictGuided(const Denoiser& denoiser, const at::Tensor& latents_BCH
   const auto index_options = at::TensorOptions(at::kLong).device(latents_BCHW.device());
   const at::Tensor pairs_P = at::tensor(pairs, index_options);
   const at::Tensor singles_S = at::tensor(singles, index_options);
-  const at::Tensor rows = at::cat({pairs_P, pairs_P, singles_S});
+  const at::Tensor rows = at::tensor(RowSamples(batch, same_tokens_B, guidance), index_options);
   const at::Tensor embeds = at::cat({negative_embeds_BLD.index_select(0, pairs_P),
                                      prompt_embeds_BLD.index_select(0, pairs_P),
                                      negative_embeds_BLD.index_select(0, singles_S)});
@@ -91,6 +91,19 @@ at::Tensor PredictGuided(const Unet& unet, const at::Tensor& latents_BCHW,
   };
   return PredictGuided(denoiser, latents_BCHW, timesteps_B, prompt_embeds_BLD, negative_embeds_BLD,
                        same_tokens_B, guidance);
+}
+
+std::vector<int64_t> RowSamples(int64_t batch, const std::vector<bool>& same_tokens_B,
+                                const Guidance& guidance) {
+  std::vector<int64_t> pairs;
+  std::vector<int64_t> singles;
+  for (int64_t b = 0; b < batch; ++b) {
+    (guidance.scale > 1.0 && !same_tokens_B.at(b) ? pairs : singles).push_back(b);
+  }
+  std::vector<int64_t> rows = pairs;
+  rows.insert(rows.end(), pairs.begin(), pairs.end());
+  rows.insert(rows.end(), singles.begin(), singles.end());
+  return rows;
 }
 
 int64_t PassesOf(const std::vector<bool>& same_tokens_B, const Guidance& guidance) {

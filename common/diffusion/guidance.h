@@ -51,6 +51,11 @@ at::Tensor PredictGuided(const Unet& unet, const at::Tensor& latents_BCHW,
                          const at::Tensor& negative_embeds_BLD,
                          const std::vector<bool>& same_tokens_B, const Guidance& guidance);
 
+/// The sample that each row of the denoiser's batch belongs to, in the order of the rows: B to 2B
+/// entries.
+std::vector<int64_t> RowSamples(int64_t batch, const std::vector<bool>& same_tokens_B,
+                                const Guidance& guidance);
+
 /// Passes through the denoiser that a micro-batch costs: B, 2B or between.
 int64_t PassesOf(const std::vector<bool>& same_tokens_B, const Guidance& guidance);
 

@@ -1,15 +1,32 @@
 #include "common/diffusion/layers.h"
 
 #include <ATen/TensorOperators.h>
+#include <ATen/core/grad_mode.h>
 #include <ATen/ops/conv2d.h>
 #include <ATen/ops/embedding.h>
 #include <ATen/ops/group_norm.h>
 #include <ATen/ops/layer_norm.h>
 #include <ATen/ops/linear.h>
 
+#include <vector>
+
 #include "absl/strings/str_cat.h"
 
 namespace imageddpo {
+namespace {
+
+/// to_b += scale · left_b^T right_b for each row b of a batch whose positions follow one another in
+/// left [N, F] and right [N, G]. @param to_BFG  float32, written in place.
+void AddRowGradients(const at::Tensor& to_BFG, const at::Tensor& left_NF,
+                     const at::Tensor& right_NG, double scale) {
+  const at::NoGradGuard no_grad;
+  const int64_t rows = to_BFG.size(0);
+  const at::Tensor left_BLF = left_NF.to(at::kFloat).reshape({rows, -1, to_BFG.size(1)});
+  const at::Tensor right_BLG = right_NG.to(at::kFloat).reshape({rows, -1, to_BFG.size(2)});
+  to_BFG.baddbmm_(left_BLF.transpose(1, 2), right_BLG, /*beta=*/1, /*alpha=*/scale);
+}
+
+}  // namespace
 
 ModelLoader ModelLoader::At(const std::string& name) const {
   ModelLoader child = *this;
@@ -46,10 +63,40 @@ Linear Linear::Load(const ModelLoader& at, int64_t in_features, int64_t out_feat
 }
 
 at::Tensor Linear::Forward(const at::Tensor& x) const {
-  at::Tensor y = at::linear(x, weight_OI, bias_O);
-  if (!lora->down_RI.defined()) return y;
-  const at::Tensor low_rank = at::linear(x.to(lora->down_RI.scalar_type()), lora->down_RI);
-  return (y + at::linear(low_rank, lora->up_OR) * lora->scale).to(y.scalar_type());
+  const LoraSlot& slot = *lora;
+  if (!slot.down_RI.defined()) return at::linear(x, weight_OI, bias_O);
+  const bool per_row = slot.down_grad_BRI.defined() && c10::GradMode::is_enabled();
+  const at::Tensor down_RI = per_row ? slot.down_RI.detach() : slot.down_RI;
+  const at::Tensor up_OR = per_row ? slot.up_OR.detach() : slot.up_OR;
+
+  // N: all rows and positions. Two dimensions, so that the branch is added in place.
+  const at::Tensor x_NI = x.reshape({-1, weight_OI.size(1)});
+  const at::Tensor x_float_NI = x_NI.to(at::kFloat);
+  at::Tensor y_NO = at::linear(x_NI, weight_OI, bias_O);
+  at::Tensor low_NR = at::linear(x_float_NI, down_RI);
+  if (per_row) {
+    if (!low_NR.requires_grad()) low_NR.requires_grad_(true);
+    low_NR.register_hook(
+        [to_BRI = slot.down_grad_BRI, x_NI = x_NI.detach()](const at::Tensor& low_grad_NR) {
+          AddRowGradients(to_BRI, low_grad_NR, x_NI, 1.0);
+        });
+  }
+  at::Tensor branch_NO = at::linear(low_NR, up_OR);
+  if (slot.scale != 1.0) branch_NO.mul_(slot.scale);
+  if (y_NO.scalar_type() == at::kFloat) {
+    y_NO.add_(branch_NO);
+  } else {
+    y_NO = (y_NO + branch_NO).to(y_NO.scalar_type());
+  }
+  if (per_row) {
+    y_NO.register_hook([to_BOR = slot.up_grad_BOR, low_NR = low_NR.detach(),
+                        scale = slot.scale](const at::Tensor& y_grad_NO) {
+      AddRowGradients(to_BOR, y_grad_NO, low_NR, scale);
+    });
+  }
+  std::vector<int64_t> shape = x.sizes().vec();
+  shape.back() = weight_OI.size(0);
+  return y_NO.view(shape);
 }
 
 Conv2d Conv2d::Load(const ModelLoader& at, int64_t in_channels, int64_t out_channels,

@@ -22,6 +22,11 @@ struct LoraSlot {
   at::Tensor down_RI;  ///< float32 [rank, in_features]
   at::Tensor up_OR;    ///< float32 [out_features, rank]
   double scale = 1.0;
+
+  /// Where they are defined, a backward pass adds the gradients of each row of the batch to these
+  /// instead of those of the whole batch to the two above. float32, written in place.
+  at::Tensor down_grad_BRI;
+  at::Tensor up_grad_BOR;
 };
 
 /// A linear layer's place in the model.

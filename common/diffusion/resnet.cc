@@ -28,7 +28,7 @@ ResnetBlock ResnetBlock::Load(const ModelLoader& at, int64_t in_channels, int64_
 at::Tensor ResnetBlock::Forward(const at::Tensor& x_BCHW, const at::Tensor& time_BT) const {
   at::Tensor y = conv1.Forward(Activate(act, norm1.Forward(x_BCHW)));
   if (time_emb_proj)
-    y = y + time_emb_proj->Forward(Activate(act, time_BT)).unsqueeze(-1).unsqueeze(-1);
+    y.add_(time_emb_proj->Forward(Activate(act, time_BT)).unsqueeze(-1).unsqueeze(-1));
   y = conv2.Forward(Activate(act, norm2.Forward(y)));
   y = (conv_shortcut ? conv_shortcut->Forward(x_BCHW) : x_BCHW) + y;
   return output_scale_factor == 1.0 ? y : y / output_scale_factor;

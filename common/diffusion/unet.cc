@@ -11,6 +11,7 @@
 #include <cmath>
 #include <map>
 #include <optional>
+#include <stdexcept>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -187,6 +188,40 @@ absl::StatusOr<int> Unet::BindLora(const Lora& lora) {
 
 void Unet::UnbindLora() {
   for (const NamedLinear& linear : impl_->linears) *linear.slot = LoraSlot();
+}
+
+void Unet::CaptureRowGradients(const Lora& lora, const std::vector<at::Tensor>& gradients) {
+  const std::vector<at::Tensor> parameters = lora.Parameters();
+  bool fits = gradients.size() == parameters.size();
+  for (size_t i = 0; fits && i < parameters.size(); ++i) {
+    const at::Tensor& rows = gradients[i];
+    fits = rows.dim() == 3 && rows.sizes().slice(1) == parameters[i].sizes() &&
+           rows.scalar_type() == at::kFloat && rows.is_contiguous();
+  }
+  if (!fits) {
+    throw std::invalid_argument(
+        "CaptureRowGradients: one contiguous float32 [B, shape] for each parameter is needed");
+  }
+  std::map<std::string, LoraSlot*> by_path;
+  for (const NamedLinear& linear : impl_->linears) by_path[linear.info.path] = linear.slot.get();
+  for (const Lora::Module& module : lora.modules()) {
+    const auto slot = by_path.find(module.path);
+    if (slot != by_path.end() && slot->second->down_RI.is_same(module.down_RI)) continue;
+    throw std::invalid_argument(
+        absl::StrCat("CaptureRowGradients: the LoRA's ", module.path, " is not bound"));
+  }
+  for (size_t m = 0; m < lora.modules().size(); ++m) {
+    LoraSlot& slot = *by_path.at(lora.modules()[m].path);
+    slot.down_grad_BRI = gradients[2 * m];
+    slot.up_grad_BOR = gradients[2 * m + 1];
+  }
+}
+
+void Unet::ReleaseRowGradients() {
+  for (const NamedLinear& linear : impl_->linears) {
+    linear.slot->down_grad_BRI = at::Tensor();
+    linear.slot->up_grad_BOR = at::Tensor();
+  }
 }
 
 std::vector<LinearInfo> Unet::linears() const {

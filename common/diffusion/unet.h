@@ -48,6 +48,16 @@ class Unet {
   absl::StatusOr<int> BindLora(const Lora& lora);
   void UnbindLora();  ///< Back to the base model.
 
+  /// Until ReleaseRowGradients(): a backward pass adds the gradients of each row of the batch to
+  /// that row of `gradients` and leaves the LoRA's own gradients alone. Passes with gradients must
+  /// have B rows.
+  /// @param lora       the one that is bound.
+  /// @param gradients  for each of Lora::Parameters(), contiguous float32 [B, its shape] on its
+  ///                   device.
+  /// @throws std::invalid_argument  another shape or dtype; a LoRA that is not bound.
+  void CaptureRowGradients(const Lora& lora, const std::vector<at::Tensor>& gradients);
+  void ReleaseRowGradients();
+
   /// Every linear layer, sorted by path.
   std::vector<LinearInfo> linears() const;
 

@@ -193,6 +193,7 @@ absl::StatusOr<std::unique_ptr<Vae>> Vae::Load(const std::string& dir,
 
 Vae::Posterior Vae::Encode(const at::Tensor& images_BCHW) const {
   const Impl& m = *impl_;
+  if (m.down_blocks.empty()) throw std::logic_error("Vae::Encode: the encoder was released");
   at::Tensor x_BCHW = m.encoder_conv_in.Forward(images_BCHW.to(m.options.dtype));
   for (const VaeBlock& block : m.down_blocks) x_BCHW = block.Forward(x_BCHW);
   x_BCHW = m.encoder_norm_out.Forward(m.encoder_mid.Forward(x_BCHW));
@@ -201,6 +202,16 @@ Vae::Posterior Vae::Encode(const at::Tensor& images_BCHW) const {
   if (m.quant_conv) x_BCHW = m.quant_conv->Forward(x_BCHW);
   const std::vector<at::Tensor> halves = x_BCHW.to(at::kFloat).chunk(2, 1);
   return {.mean_BCHW = halves[0], .std_BCHW = at::exp(at::clamp(halves[1], -30.0, 20.0) * 0.5)};
+}
+
+void Vae::ReleaseEncoder() {
+  Impl& m = *impl_;
+  m.encoder_conv_in = Conv2d();
+  m.down_blocks.clear();
+  m.encoder_mid = VaeMidBlock();
+  m.encoder_norm_out = GroupNorm();
+  m.encoder_conv_out = Conv2d();
+  m.quant_conv.reset();
 }
 
 at::Tensor Vae::Decode(const at::Tensor& latents_BCHW) const {

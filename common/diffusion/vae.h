@@ -59,6 +59,10 @@ class Vae {
   /// @throws c10::Error  on shapes that do not fit.
   Posterior Encode(const at::Tensor& images_BCHW) const;
 
+  /// Frees the weights that only Encode() needs; afterwards it throws std::logic_error. May not
+  /// overlap with anything.
+  void ReleaseEncoder();
+
   /// @param latents_BCHW  float32 [B, latent_channels, h, w], already divided by the scaling
   /// factor.
   /// @return              float32 [B, out_channels, h*downscale, w*downscale], about [-1, 1], not

@@ -154,14 +154,14 @@ at::Tensor WeightMap::TakeAnyShape(const std::string& name,
         ShapeText(stored->sizes()), ", expected floating point ", ShapeText(shapes.front())));
     return nothing;
   }
-  // Always a copy: it is aligned alike in every process, which bit-equal results rest on, and
-  // outlives a replaced file.
+  const auto wanted = at::TensorOptions().dtype(options_.dtype).device(options_.device);
+  if (stored->scalar_type() == options_.dtype && options_.device.is_cpu()) {
+    return stored->reshape(shapes.front());
+  }
   try {
-    return stored
-        ->to(at::TensorOptions().dtype(options_.dtype).device(options_.device),
-             /*non_blocking=*/false, /*copy=*/true)
-        .reshape(shapes.front())
-        .requires_grad_(false);
+    at::Tensor copy = stored->to(wanted, /*non_blocking=*/false, /*copy=*/true);
+    it->second->Discard(name);
+    return copy.reshape(shapes.front()).requires_grad_(false);
   } catch (const c10::Error& error) {  // Out of memory, or no such device.
     misfits_.push_back(absl::StrCat(name, " cannot be put on ", options_.device.str(), ": ",
                                     FirstLine(error.what_without_backtrace())));

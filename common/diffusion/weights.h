@@ -37,7 +37,11 @@ class WeightMap {
   /// True where some tensor's name begins with `prefix`.
   bool ContainsPrefix(const std::string& prefix) const;
 
-  /// A copy on the options' device, in their dtype, that requires no gradient.
+  /// On the options' device, in their dtype, without gradients. On a CPU, where the file has that
+  /// dtype, it is the mapped file itself: nothing is copied, pages are read as they are used, and all
+  /// processes of a host that map the file share them. It lies alike in every process, which
+  /// bit-equal results rest on. The file must not be changed in place meanwhile; one that is
+  /// replaced lives on. Do not write to it.
   at::Tensor Take(const std::string& name, at::IntArrayRef shape);
   /// The same for a tensor that files keep in one of several shapes with equal element counts: the
   /// first is returned, the others are accepted.

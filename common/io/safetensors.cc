@@ -147,6 +147,18 @@ absl::StatusOr<at::Tensor> SafetensorsFile::Get(const std::string& name) const {
       at::TensorOptions().dtype(ScalarTypeOf(entry.dtype)));
 }
 
+void SafetensorsFile::Discard(const std::string& name) const {
+  const auto found = index_.find(name);
+  if (found == index_.end()) return;
+  const SafetensorsEntry& entry = header_.tensors[found->second];
+  // Whole pages only: the ones at the ends are shared with neighbours.
+  const auto page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
+  const size_t begin = (entry.begin + page - 1) / page * page;
+  const size_t end = (entry.begin + entry.size_bytes) / page * page;
+  if (begin >= end) return;
+  ::madvise(static_cast<char*>(mapping_) + begin, end - begin, MADV_DONTNEED);  // Advice: may fail.
+}
+
 absl::StatusOr<std::string> SerializeSafetensors(
     const TensorMap& tensors, const std::map<std::string, std::string>& metadata) {
   SafetensorsHeader header;

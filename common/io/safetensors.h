@@ -47,6 +47,11 @@ class SafetensorsFile : public std::enable_shared_from_this<SafetensorsFile> {
   /// names the file and the tensor.
   absl::StatusOr<at::Tensor> Get(const std::string& name) const;
 
+  /// Gives back the memory that a tensor's data take here; the next use reads the file again. For
+  /// data that have been copied. Nothing where there is no such tensor. What a caller wrote through
+  /// a view of it is lost.
+  void Discard(const std::string& name) const;
+
   const std::string& path() const { return path_; }
 
  private:

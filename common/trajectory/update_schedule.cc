@@ -28,9 +28,16 @@ int UpdateSchedule::OwnerOfShard(int64_t shard) const {
   return static_cast<int>(shard * num_trainers_ / plan_.gradient_shards);
 }
 
+int UpdateSchedule::SamplerOf(int64_t micro_batch, int num_rollout) const {
+  // One update takes all micro-batches, in their order: positions are indices.
+  if (plan_.single_pass) return OwnerOfShard(plan_.ShardOf(micro_batch));
+  return static_cast<int>(micro_batch % num_rollout);
+}
+
 std::vector<std::vector<bool>> UpdateSchedule::LatentsNeeded(int64_t epoch) const {
   std::vector<std::vector<bool>> needed(num_trainers_,
                                         std::vector<bool>(plan_.micro_batches_per_epoch, false));
+  if (plan_.single_pass) return needed;
   for (int64_t inner = 0; inner < num_inner_epochs_; ++inner) {
     for (int64_t update = 0; update < plan_.updates_per_inner_epoch; ++update) {
       const std::vector<int64_t> micro_batches = MicroBatches(epoch, inner, update);

@@ -22,7 +22,12 @@ class UpdateSchedule {
   /// shards.
   int OwnerOfShard(int64_t shard) const;
 
-  /// needs[t][m]: trainer t replays micro-batch m in some inner epoch of `epoch`.
+  /// The rollout rank (index among them) that samples a micro-batch: in turn; in a single pass the
+  /// rank that owns its gradient shard.
+  int SamplerOf(int64_t micro_batch, int num_rollout) const;
+
+  /// needs[t][m]: trainer t replays micro-batch m in some inner epoch of `epoch`; none in a single
+  /// pass.
   std::vector<std::vector<bool>> LatentsNeeded(int64_t epoch) const;
 
  private:

@@ -2,6 +2,8 @@
 
 #include <ATen/Parallel.h>
 #include <absl/strings/str_cat.h>
+#include <absl/strings/str_format.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <map>
@@ -77,11 +79,36 @@ absl::StatusOr<Lora> MakeLora(const v1::StartJob& start, const Unet& unet, at::D
       device);
 }
 
+ModelOptions MakeModelOptions(const JobContext& context) {
+  const bool bf16 = context.start.spec().model().precision() == "bf16";
+  return {.device = context.device, .dtype = bf16 ? at::kBFloat16 : at::kFloat};
+}
+
+/// A single pass keeps the gradients of an epoch's samples until their advantages are known.
+absl::Status CheckGradientMemory(const JobContext& context, const JobPlan& plan, const Lora& lora) {
+  if (!plan.single_pass) return absl::OkStatus();
+  constexpr double kMostOfMemory = 0.5;
+  constexpr double kGigabyte = 1e9;
+  const int64_t samples = plan.MostSamplesOfATrainer(context.start.gang().trainer_size());
+  const double bytes = static_cast<double>(samples * lora.num_parameters()) * sizeof(float);
+  const double memory =
+      static_cast<double>(::sysconf(_SC_PHYS_PAGES)) * static_cast<double>(::sysconf(_SC_PAGESIZE));
+  context.logger->info("single pass: {:.3f} GB for the gradients of {} samples", bytes / kGigabyte,
+                       samples);
+  if (bytes <= kMostOfMemory * memory) return absl::OkStatus();
+  return absl::ResourceExhaustedError(absl::StrFormat(
+      "`train.update: single_pass` would keep the gradients of %d samples on a rank, %.1f GB, and "
+      "the host has %.1f GB; use `train.update: replay`, more colocated ranks, fewer samples an "
+      "epoch or a smaller `lora.rank`",
+      samples, bytes / kGigabyte, memory / kGigabyte));
+}
+
 /// Everything that one rank holds for a job; the members refer to those before them.
 struct Rank {
   JobPlan plan;
   Pipeline pipeline;
   Lora lora;
+  SampleGradients gradients;  ///< Of a single pass; empty in a replay.
   std::unique_ptr<Policy> policy;
   std::unique_ptr<Rollout> rollout;
   std::unique_ptr<RolloutRank> rollout_rank;
@@ -93,7 +120,11 @@ struct Rank {
 absl::Status SetUpRollout(JobContext& context, int index, Rank* rank) {
   const v1::JobSpec& job = context.start.spec();
   IMAGEDDPO_ASSIGN_OR_RETURN(rank->rollout,
-                             Rollout::Create(job, rank->plan, rank->pipeline, context.device));
+                             Rollout::Create(job, rank->plan, &rank->pipeline, context.device,
+                                             {index, context.start.gang().rollout_size()}));
+  if (rank->plan.single_pass) {
+    rank->rollout->CollectGradients(&rank->lora, &rank->gradients);
+  }
   rank->rollout_rank = std::make_unique<RolloutRank>(
       &context, rank->plan, index, rank->rollout.get(), rank->pipeline.unet.get(), &rank->lora);
   return absl::OkStatus();
@@ -114,8 +145,8 @@ absl::Status SetUpTrainer(JobContext& context, int index, Rank* rank) {
                                  .rescale = job.sample().guidance_rescale()},
                     .eta = job.sample().eta(),
                     .first_timestep = schedule.timesteps.front()});
-  rank->trainer =
-      std::make_unique<Trainer>(job, rank->plan, *rank->policy, &rank->lora, rank->exchange.get());
+  rank->trainer = std::make_unique<Trainer>(job, rank->plan, *rank->policy, &rank->lora,
+                                            rank->exchange.get(), &rank->gradients);
   if (context.start.has_resume_from()) {
     const v1::Checkpoint& checkpoint = context.start.resume_from();
     IMAGEDDPO_ASSIGN_OR_RETURN(
@@ -145,10 +176,11 @@ absl::Status SetUp(JobContext& context, Rank* rank) {
   }
   const bool samples = rollout_index >= 0;
   IMAGEDDPO_ASSIGN_OR_RETURN(rank->pipeline,
-                             Pipeline::Load(job.model().path(), {.device = context.device},
+                             Pipeline::Load(job.model().path(), MakeModelOptions(context),
                                             {.vae = samples, .text = samples}));
   IMAGEDDPO_ASSIGN_OR_RETURN(rank->lora,
                              MakeLora(context.start, *rank->pipeline.unet, context.device));
+  IMAGEDDPO_RETURN_IF_ERROR(CheckGradientMemory(context, rank->plan, rank->lora));
   IMAGEDDPO_ASSIGN_OR_RETURN(const int bound, rank->pipeline.unet->BindLora(rank->lora));
   context.logger->info("loaded {}: {} LoRA modules, {} parameters", job.model().path(), bound,
                        rank->lora.num_parameters());

@@ -69,6 +69,8 @@ void AddUpdate(CLI::App& app, TraceUpdateOptions& options, std::function<absl::S
   command->add_option("--adv-clip-max", options.adv_clip_max, "Bound of |advantage|");
   command->add_option("--max-grad-norm", options.max_grad_norm, "Of all gradients together");
   command->add_option("--optimizer", options.optimizer, "adamw or adamw8bit");
+  command->add_option("--min-8bit-size", options.min_8bit_size,
+                      "adamw8bit: smaller tensors keep 32-bit moments");
   command->add_option("--update", options.update, "replay or single_pass");
   command->callback([&] { run = [&] { return TraceUpdate(options); }; });
 }

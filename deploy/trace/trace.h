@@ -8,7 +8,7 @@
 namespace imageddpo {
 
 /// The three computations of imageddpo-trace, from files to files (safetensors), through the same
-/// code as the service's workers: rollout, replay update, advantages. Nothing is drawn at random;
+/// code as the service's workers: rollout, update, advantages. Nothing is drawn at random;
 /// every noise comes from the input file.
 ///
 /// Errors name the file and the tensor or the option. UNIMPLEMENTED: a choice that is not built.
@@ -54,6 +54,7 @@ struct TraceUpdateOptions {
   double adv_clip_max = 5.0;
   double max_grad_norm = 1.0;
   std::string optimizer = "adamw";
+  int64_t min_8bit_size = 4096;  ///< adamw8bit: smaller tensors keep 32-bit moments.
   std::string update = "replay";
 };
 absl::Status TraceUpdate(const TraceUpdateOptions& options);

@@ -25,15 +25,16 @@ EncodedPrompt EncodePrompt(const Pipeline& pipeline, const std::string& prompt, 
   return {ids_1L.expand({batch, -1}).contiguous(), embeds_1LD.expand({batch, -1, -1}).contiguous()};
 }
 
-absl::StatusOr<SamplerInputs> ReadInputs(const std::string& path, int64_t latent_channels) {
+absl::StatusOr<SamplerInputs> ReadInputs(const std::string& path, const Vae& vae) {
   IMAGEDDPO_ASSIGN_OR_RETURN(const auto file, SafetensorsFile::Open(path));
   SamplerInputs inputs;
-  IMAGEDDPO_ASSIGN_OR_RETURN(inputs.images_BCHW,
+  IMAGEDDPO_ASSIGN_OR_RETURN(const at::Tensor images_BCHW,
                              GetTensor(*file, "image", at::kFloat, {-1, 3, -1, -1}));
-  const int64_t batch = inputs.images_BCHW.size(0);
-  if (inputs.images_BCHW.min().item<float>() < 0 || inputs.images_BCHW.max().item<float>() > 1) {
+  const int64_t batch = images_BCHW.size(0);
+  if (images_BCHW.min().item<float>() < 0 || images_BCHW.max().item<float>() > 1) {
     return absl::InvalidArgumentError(absl::StrCat(path, ": tensor image must lie in [0, 1]"));
   }
+  const int64_t latent_channels = vae.config().latent_channels;
   const std::vector<int64_t> latent_shape = {batch, latent_channels, -1, -1};
   IMAGEDDPO_ASSIGN_OR_RETURN(inputs.encode_noise_BCHW,
                              GetTensor(*file, "encode_noise", at::kFloat, latent_shape));
@@ -42,6 +43,7 @@ absl::StatusOr<SamplerInputs> ReadInputs(const std::string& path, int64_t latent
   IMAGEDDPO_ASSIGN_OR_RETURN(
       inputs.step_noise_BKCHW,
       GetTensor(*file, "step_noise", at::kFloat, {batch, -1, latent_channels, -1, -1}));
+  inputs.posterior = EncodeImages(vae, images_BCHW);
   return inputs;
 }
 
@@ -58,10 +60,9 @@ absl::Status TraceRollout(const TraceRolloutOptions& options) {
     IMAGEDDPO_ASSIGN_OR_RETURN(const Lora lora, Lora::Load(options.lora, pipeline.unet->linears()));
     IMAGEDDPO_RETURN_IF_ERROR(pipeline.unet->BindLora(lora).status());
   }
-  IMAGEDDPO_ASSIGN_OR_RETURN(SamplerInputs inputs,
-                             ReadInputs(options.inputs, pipeline.vae->config().latent_channels));
+  IMAGEDDPO_ASSIGN_OR_RETURN(SamplerInputs inputs, ReadInputs(options.inputs, *pipeline.vae));
 
-  const int64_t batch = inputs.images_BCHW.size(0);
+  const int64_t batch = inputs.init_noise_BCHW.size(0);
   const EncodedPrompt prompt = EncodePrompt(pipeline, options.prompt, batch);
   const EncodedPrompt negative = EncodePrompt(pipeline, options.negative_prompt, batch);
   inputs.conditioning = {

@@ -6,27 +6,23 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/base/status.h"
+#include "common/diffusion/log_prob_gradients.h"
 #include "common/diffusion/lora.h"
 #include "common/diffusion/pipeline.h"
 #include "deploy/trace/trace.h"
 #include "deploy/trace/trace_files.h"
+#include "trainer/loop/single_pass.h"
 #include "trainer/loop/update.h"
 
 namespace imageddpo {
 namespace {
 
 absl::Status CheckOptions(const TraceUpdateOptions& options) {
-  if (options.optimizer == "adamw8bit") {
-    return absl::UnimplementedError("--optimizer adamw8bit is not built yet; use adamw");
-  }
-  if (options.optimizer != "adamw") {
+  if (options.optimizer != "adamw" && options.optimizer != "adamw8bit") {
     return absl::InvalidArgumentError(
         absl::StrCat("--optimizer is ", options.optimizer, ", it must be adamw or adamw8bit"));
   }
-  if (options.update == "single_pass") {
-    return absl::UnimplementedError("--update single_pass is not built yet; use replay");
-  }
-  if (options.update != "replay") {
+  if (options.update != "replay" && options.update != "single_pass") {
     return absl::InvalidArgumentError(
         absl::StrCat("--update is ", options.update, ", it must be replay or single_pass"));
   }
@@ -41,6 +37,21 @@ absl::Status CheckOptions(const TraceUpdateOptions& options) {
     }
   }
   return absl::OkStatus();
+}
+
+/// A single pass is exact for one update under the weights that sampled, and for nothing else.
+absl::Status CheckSinglePass(const TraceUpdateOptions& options, int64_t num_samples) {
+  if (options.update != "single_pass") return absl::OkStatus();
+  const int64_t micro_batches =
+      (num_samples + options.train_batch_size - 1) / options.train_batch_size;
+  const int64_t updates =
+      options.num_inner_epochs * micro_batches / options.gradient_accumulation_steps;
+  if (updates <= 1) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      "--update single_pass is exact for one update, and ", num_samples, " samples make ", updates,
+      ": from the second one on the weights are not those that sampled; raise "
+      "--gradient-accumulation-steps to ",
+      options.num_inner_epochs * micro_batches, " or use --update replay"));
 }
 
 /// All N samples of a trajectory file as one batch.
@@ -101,25 +112,35 @@ ReplayBatch Slice(const ReplayBatch& all, int64_t begin, int64_t size) {
 /// Runs the micro-batches in order and gathers what the output file holds.
 class UpdateRecorder {
  public:
-  UpdateRecorder(const TraceUpdateOptions& options, const Policy& policy, const Lora& lora)
+  UpdateRecorder(const TraceUpdateOptions& options, const Policy& policy, Unet* unet,
+                 const Lora& lora)
       : options_(options),
+        ppo_({.clip_range = options.clip_range, .adv_clip_max = options.adv_clip_max}),
+        policy_(policy),
+        unet_(unet),
+        lora_(lora),
         names_(lora.ParameterNames()),
         parameters_(lora.Parameters()),
-        replay_(policy, parameters_,
-                {.clip_range = options.clip_range, .adv_clip_max = options.adv_clip_max}),
-        optimizer_(names_, parameters_, {.learning_rate = options.learning_rate}) {}
+        replay_(policy, parameters_, ppo_),
+        single_pass_(&sample_gradients_, ppo_),
+        optimizer_(names_, parameters_,
+                   {.learning_rate = options.learning_rate,
+                    .moments_8bit = options.optimizer == "adamw8bit",
+                    .min_8bit_size = options.min_8bit_size}) {}
 
   /// Gradients left over at the end of an inner epoch count towards the next one's first update.
   absl::Status Run(const ReplayBatch& batch) {
     const int64_t num_steps = batch.timesteps_BK.size(1);
     const double weight =
         1.0 / static_cast<double>(options_.gradient_accumulation_steps * num_steps);
-    for (const StepStatistics& step : replay_.Accumulate(batch, weight)) {
+    for (const StepStatistics& step :
+         single_pass() ? AccumulateSinglePass(batch, weight) : replay_.Accumulate(batch, weight)) {
       losses_.push_back(at::tensor({step.loss, step.approx_kl, step.clipfrac}, at::kFloat));
     }
     if (++micro_batches_ % options_.gradient_accumulation_steps != 0) return absl::OkStatus();
 
-    const at::Tensor gradient_P = replay_.TakeGradient();
+    const at::Tensor gradient_P =
+        single_pass() ? single_pass_.TakeGradient() : replay_.TakeGradient();
     const std::vector<at::Tensor> gradients = SplitLike(gradient_P.clone(), parameters_);
     for (size_t i = 0; i < names_.size(); ++i) {
       tensors_[absl::StrCat("grad.", norms_.size(), ".", names_[i])] = gradients[i];
@@ -140,10 +161,32 @@ class UpdateRecorder {
   }
 
  private:
+  bool single_pass() const { return options_.update == "single_pass"; }
+
+  /// What the rollout of a single pass collects, from the stored latents of its steps.
+  std::vector<StepStatistics> AccumulateSinglePass(const ReplayBatch& batch, double weight) {
+    const int64_t num_steps = batch.timesteps_BK.size(1);
+    LogProbGradients gradients(unet_, lora_, batch.advantages_B.size(0), batch.conditioning,
+                               policy_.options().guidance);
+    for (int64_t k = 0; k < num_steps; ++k) {
+      gradients.Add(policy_.Replay(batch.latents_BKCHW.select(1, k).contiguous(),
+                                   batch.timesteps_BK.select(1, k).contiguous(), batch.conditioning,
+                                   batch.latents_BKCHW.select(1, k + 1).contiguous()));
+    }
+    sample_gradients_.Put(micro_batches_, gradients.Take());
+    return single_pass_.Accumulate(micro_batches_, batch.advantages_B, num_steps, weight);
+  }
+
   const TraceUpdateOptions& options_;
+  PpoOptions ppo_;
+  const Policy& policy_;
+  Unet* unet_;
+  const Lora& lora_;
   std::vector<std::string> names_;
   std::vector<at::Tensor> parameters_;
   ReplayUpdate replay_;
+  SampleGradients sample_gradients_;
+  SinglePassUpdate single_pass_;
   AdamW optimizer_;
   int64_t micro_batches_ = 0;
   std::vector<at::Tensor> losses_;
@@ -170,8 +213,9 @@ absl::Status TraceUpdate(const TraceUpdateOptions& options) {
 
   const Policy policy(*pipeline.unet, *pipeline.scheduler,
                       MakePolicyOptions(options.policy, schedule.timesteps.front()));
-  UpdateRecorder recorder(options, policy, lora);
+  UpdateRecorder recorder(options, policy, pipeline.unet.get(), lora);
   const int64_t num_samples = all.advantages_B.size(0);
+  IMAGEDDPO_RETURN_IF_ERROR(CheckSinglePass(options, num_samples));
   for (int64_t inner = 0; inner < options.num_inner_epochs; ++inner) {
     for (int64_t begin = 0; begin < num_samples; begin += options.train_batch_size) {
       const int64_t size = std::min(options.train_batch_size, num_samples - begin);

@@ -8,6 +8,7 @@
 #include <absl/strings/str_cat.h>
 
 #include <stdexcept>
+#include <vector>
 
 namespace imageddpo {
 namespace {
@@ -39,24 +40,30 @@ void CheckShape(const char* name, const at::Tensor& tensor, at::IntArrayRef want
 
 }  // namespace
 
+Vae::Posterior EncodeImages(const Vae& vae, const at::Tensor& images_BCHW, at::Device device) {
+  const at::NoGradGuard no_grad;
+  if (images_BCHW.dim() != 4) throw std::invalid_argument("images must be [B,3,H,W]");
+  return vae.Encode(2.0 * images_BCHW.to(device) - 1.0);
+}
+
 SampledTrajectories SampleTrajectories(const Policy& policy, const Vae& vae,
                                        const Schedule& schedule, const SamplerInputs& inputs,
-                                       at::Device device) {
+                                       at::Device device, LogProbGradients* gradients) {
   const at::NoGradGuard no_grad;
-  const at::Tensor images_BCHW = inputs.images_BCHW.to(device);
-  if (images_BCHW.dim() != 4) throw std::invalid_argument("images must be [B,3,H,W]");
-  const int64_t downscale = vae.config().downscale();
-  const int64_t b = images_BCHW.size(0), c = vae.config().latent_channels;
-  const int64_t h = images_BCHW.size(2) / downscale, w = images_BCHW.size(3) / downscale;
+  const at::Tensor mean_BCHW = inputs.posterior.mean_BCHW.to(device);
+  const at::Tensor std_BCHW = inputs.posterior.std_BCHW.to(device);
+  if (mean_BCHW.dim() != 4) throw std::invalid_argument("posteriors must be [B,C,h,w]");
+  const int64_t b = mean_BCHW.size(0), c = vae.config().latent_channels;
+  const int64_t h = mean_BCHW.size(2), w = mean_BCHW.size(3);
   const int64_t num_steps = static_cast<int64_t>(schedule.timesteps.size());
+  CheckShape("posterior mean", mean_BCHW, {b, c, h, w});
+  CheckShape("posterior std", std_BCHW, {b, c, h, w});
   CheckShape("encode_noise", inputs.encode_noise_BCHW, {b, c, h, w});
   CheckShape("init_noise", inputs.init_noise_BCHW, {b, c, h, w});
   CheckShape("step_noise", inputs.step_noise_BKCHW, {b, num_steps, c, h, w}, true);
 
-  const Vae::Posterior posterior = vae.Encode(2.0 * images_BCHW - 1.0);
   const at::Tensor encoded_BCHW =
-      (posterior.mean_BCHW + posterior.std_BCHW * inputs.encode_noise_BCHW.to(device)) *
-      vae.config().scaling_factor;
+      (mean_BCHW + std_BCHW * inputs.encode_noise_BCHW.to(device)) * vae.config().scaling_factor;
 
   const auto index = at::TensorOptions().dtype(at::kLong).device(device);
   at::Tensor latents_BCHW =
@@ -68,11 +75,13 @@ SampledTrajectories SampleTrajectories(const Policy& policy, const Vae& vae,
   std::vector<at::Tensor> log_probs;
   for (int64_t k = 0; k < num_steps; ++k) {
     const at::Tensor timesteps_B = at::full({b}, schedule.timesteps[k], index);
+    const at::AutoGradMode with_graph(gradients != nullptr);
     const auto step = policy.Sample(latents_BCHW, timesteps_B, inputs.conditioning,
                                     step_noise_BKCHW.select(1, k).contiguous());
+    if (gradients != nullptr) gradients->Add(step);
     latents_BCHW = step.prev_sample_BCHW;
     latents.push_back(latents_BCHW);
-    log_probs.push_back(step.log_prob_B);
+    log_probs.push_back(step.log_prob_B.detach());
   }
 
   const at::Tensor decoded_BCHW = vae.Decode(latents_BCHW / vae.config().scaling_factor);

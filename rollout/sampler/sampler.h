@@ -2,6 +2,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "common/diffusion/log_prob_gradients.h"
 #include "common/diffusion/policy.h"
 #include "common/diffusion/vae.h"
 
@@ -12,7 +13,7 @@ namespace imageddpo {
 ///
 /// Shapes: B samples, K executed steps, H W pixels, C h w latents.
 struct SamplerInputs {
-  at::Tensor images_BCHW;        ///< [B,3,H,W] in [0,1].
+  Vae::Posterior posterior;      ///< Of the images, [B,C,h,w] each: see EncodeImages().
   at::Tensor encode_noise_BCHW;  ///< [B,C,h,w], of the VAE posterior's sample.
   at::Tensor init_noise_BCHW;    ///< [B,C,h,w], added to the encoded image.
   at::Tensor step_noise_BKCHW;   ///< [B,>=K,C,h,w], one per executed step.
@@ -26,12 +27,21 @@ struct SampledTrajectories {
   at::Tensor images_BCHW;    ///< [B,3,H,W] in [0,1].
 };
 
-/// Encodes the images, noises them to the schedule's first executed step and denoises them:
-/// z0 = (mean + std·encode_noise)·scaling_factor of 2x-1, z_start = add_noise(z0, init_noise), then
-/// the K steps, then decode and (x+1)/2 clamped to [0,1]. Records no graph. Results are on the CPU.
+/// The posteriors of images. As with every model, the last bits depend on the size of the batch.
+/// @param images_BCHW  [B,3,H,W] float32 in [0,1]. @return  on `device`.
+/// @throws std::invalid_argument  another shape; c10::Error from the model.
+Vae::Posterior EncodeImages(const Vae& vae, const at::Tensor& images_BCHW,
+                            at::Device device = at::kCPU);
+
+/// Noises encoded images to the schedule's first executed step and denoises them:
+/// z0 = (mean + std·encode_noise)·scaling_factor, z_start = add_noise(z0, init_noise), then the K
+/// steps, then decode and (x+1)/2 clamped to [0,1]. Results are on the CPU.
+/// @param gradients  not null: each step's log-probabilities are back-propagated into it at once;
+///                   what is sampled is the same, bit for bit. Null: no graph is recorded.
 /// @throws std::invalid_argument  shapes that do not fit; c10::Error from the models.
 SampledTrajectories SampleTrajectories(const Policy& policy, const Vae& vae,
                                        const Schedule& schedule, const SamplerInputs& inputs,
-                                       at::Device device = at::kCPU);
+                                       at::Device device = at::kCPU,
+                                       LogProbGradients* gradients = nullptr);
 
 }  // namespace imageddpo

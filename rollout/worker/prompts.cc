@@ -8,23 +8,36 @@
 
 namespace imageddpo {
 
-PromptCache::PromptCache(const Pipeline& pipeline, std::string negative_prompt, bool use_prompts,
-                         at::Device device)
+PromptCache::PromptCache(const Pipeline& pipeline, std::string negative_prompt,
+                         std::set<std::string> to_come, bool use_prompts, at::Device device,
+                         size_t budget_bytes)
     : pipeline_(pipeline),
       negative_prompt_(std::move(negative_prompt)),
+      to_come_(std::move(to_come)),
       use_prompts_(use_prompts),
-      device_(device) {}
+      device_(device),
+      budget_bytes_(budget_bytes) {
+  if (!use_prompts_) to_come_.clear();
+  to_come_.insert(negative_prompt_);
+}
 
-const PromptCache::Entry& PromptCache::Lookup(const std::string& prompt, bool encode) {
-  Entry& entry = entries_[prompt];
-  const bool is_new = entry.hash == 0;
-  if (!is_new && (!encode || entry.embedding_LD.defined())) return entry;
+PromptCache::Entry PromptCache::Lookup(const std::string& prompt, bool encode) {
+  const auto found = entries_.find(prompt);
+  if (found != entries_.end() && (!encode || found->second.embedding_LD.defined())) {
+    return found->second;
+  }
   const std::vector<int64_t> tokens = pipeline_.tokenizer->Encode(prompt);
-  entry.hash = HashTokens(tokens);
+  Entry entry{.hash = HashTokens(tokens)};
   if (encode) {
     const at::NoGradGuard no_grad;
     const at::Tensor tokens_BL = at::tensor(tokens, at::kLong).unsqueeze(0).to(device_);
     entry.embedding_LD = pipeline_.text_encoder->Forward(tokens_BL).squeeze(0).contiguous();
+  }
+  const size_t size_bytes = prompt.size() + (encode ? entry.embedding_LD.nbytes() : 0);
+  if (size_bytes <= budget_bytes_ - used_bytes_) {
+    entries_[prompt] = entry;
+    used_bytes_ += size_bytes;
+    if (encode) to_come_.erase(prompt);
   }
   return entry;
 }
@@ -36,7 +49,7 @@ PromptCache::Encoded PromptCache::Encode(const std::vector<std::string>& prompts
   encoded.embeddings_LD[negative.hash] = negative.embedding_LD.to(at::kCPU);
   std::vector<at::Tensor> prompt_embeds;
   for (const auto& prompt : prompts) {
-    const Entry& entry = Lookup(prompt, use_prompts_);
+    const Entry entry = Lookup(prompt, use_prompts_);
     encoded.keys.prompt_hashes.push_back(entry.hash);
     encoded.keys.same_tokens.push_back(entry.hash == negative.hash);
     if (!use_prompts_) continue;

@@ -2,8 +2,10 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -13,13 +15,15 @@
 
 namespace imageddpo {
 
-/// Embeddings of prompts, each encoded once and by itself, so that its bits do not depend on what
-/// it was batched with. Thread-compatible.
+/// Embeddings of prompts, each encoded by itself, so that its bits do not depend on what it was
+/// batched with, and kept, so that it is encoded once. Thread-compatible.
 class PromptCache {
  public:
-  /// @param use_prompts  false at guidance scale <= 1: only the negative prompt is ever encoded.
-  PromptCache(const Pipeline& pipeline, std::string negative_prompt, bool use_prompts,
-              at::Device device);
+  /// @param to_come       every prompt that Encode() will ever get.
+  /// @param use_prompts   false at guidance scale <= 1: only the negative prompt is ever encoded.
+  /// @param budget_bytes  of embeddings that are kept; the rest is encoded each time.
+  PromptCache(const Pipeline& pipeline, std::string negative_prompt, std::set<std::string> to_come,
+              bool use_prompts, at::Device device, size_t budget_bytes = size_t{1} << 30);
 
   struct Encoded {
     PromptKeys keys;
@@ -28,17 +32,23 @@ class PromptCache {
   };
   Encoded Encode(const std::vector<std::string>& prompts);
 
+  /// True once all that will be asked for is kept: then no text encoder is needed.
+  bool complete() const { return to_come_.empty(); }
+
  private:
   struct Entry {
     uint64_t hash = 0;
     at::Tensor embedding_LD;  ///< On the device; undefined where it is never used.
   };
-  const Entry& Lookup(const std::string& prompt, bool encode);
+  Entry Lookup(const std::string& prompt, bool encode);
 
   const Pipeline& pipeline_;
   std::string negative_prompt_;
+  std::set<std::string> to_come_;  ///< Still to be encoded and kept.
   bool use_prompts_;
   at::Device device_;
+  size_t budget_bytes_;
+  size_t used_bytes_ = 0;
   std::map<std::string, Entry> entries_;
 };
 

@@ -6,9 +6,14 @@
 #include <algorithm>
 #include <chrono>
 #include <functional>
+#include <numeric>
+#include <optional>
+#include <set>
+#include <string>
 #include <utility>
 
 #include "common/base/status.h"
+#include "common/diffusion/log_prob_gradients.h"
 #include "common/diffusion/noise.h"
 #include "common/io/image_tensor.h"
 #include "rollout/sampler/sampler.h"
@@ -17,6 +22,7 @@ namespace imageddpo {
 namespace {
 
 constexpr int64_t kPicturesPerMicroBatch = 8;
+constexpr size_t kPosteriorCacheBytes = size_t{1} << 29;  // 4,096 images of 512x512.
 
 PolicyOptions MakePolicyOptions(const v1::SampleSpec& sample, const Schedule& schedule) {
   return {.num_steps = sample.num_steps(),
@@ -54,68 +60,98 @@ struct Rollout::Drawn {
   std::vector<const Example*> examples;
   std::vector<std::string> prompts;
   PromptCache::Encoded encoded;
+  at::Tensor images_BCHW;  ///< [B,3,H,W] in [0,1].
   SamplerInputs inputs;
 };
 
-Rollout::Rollout(const v1::JobSpec& job, const JobPlan& plan, const Pipeline& pipeline,
+Rollout::Rollout(const v1::JobSpec& job, const JobPlan& plan, Pipeline* pipeline,
                  const Schedule& schedule, at::Device device)
     : job_(job),
       plan_(plan),
       pipeline_(pipeline),
       device_(device),
-      policy_(*pipeline.unet, *pipeline.scheduler, MakePolicyOptions(job.sample(), schedule)),
+      policy_(*pipeline->unet, *pipeline->scheduler, MakePolicyOptions(job.sample(), schedule)),
       schedule_(schedule) {}
 
 absl::StatusOr<std::unique_ptr<Rollout>> Rollout::Create(const v1::JobSpec& job,
-                                                         const JobPlan& plan,
-                                                         const Pipeline& pipeline,
-                                                         at::Device device) {
+                                                         const JobPlan& plan, Pipeline* pipeline,
+                                                         at::Device device,
+                                                         const RolloutShare& share) {
   IMAGEDDPO_ASSIGN_OR_RETURN(
       const Schedule schedule,
-      pipeline.scheduler->MakeSchedule(job.sample().num_steps(), job.sample().noise_strength()));
-  IMAGEDDPO_RETURN_IF_ERROR(pipeline.scheduler->CheckEta(schedule, job.sample().eta()));
+      pipeline->scheduler->MakeSchedule(job.sample().num_steps(), job.sample().noise_strength()));
+  IMAGEDDPO_RETURN_IF_ERROR(pipeline->scheduler->CheckEta(schedule, job.sample().eta()));
   std::unique_ptr<Rollout> rollout(new Rollout(job, plan, pipeline, schedule, device));
-  rollout->prompts_ = std::make_unique<PromptCache>(pipeline, job.data().negative_prompt(),
-                                                    job.sample().guidance_scale() > 1, device);
   IMAGEDDPO_RETURN_IF_ERROR(rollout->OpenData());
+  IMAGEDDPO_RETURN_IF_ERROR(rollout->OpenEvaluation(share));
+  std::set<std::string> prompts;
+  for (const Images* images : {&rollout->data_, &rollout->eval_data_}) {
+    for (const int64_t i : images->to_come) {
+      prompts.insert(rollout->PromptOf(images->examples->at(i)));
+    }
+  }
+  rollout->prompts_ =
+      std::make_unique<PromptCache>(*pipeline, job.data().negative_prompt(), std::move(prompts),
+                                    job.sample().guidance_scale() > 1, device);
   return rollout;
+}
+
+const std::string& Rollout::PromptOf(const Example& example) const {
+  return example.text.empty() ? job_.data().prompt() : example.text;
+}
+
+absl::Status Rollout::OpenEvaluation(const RolloutShare& share) {
+  if (job_.eval().path().empty()) return absl::OkStatus();
+  IMAGEDDPO_ASSIGN_OR_RETURN(eval_data_.examples, OpenDataset(job_.eval().path()));
+  const int64_t batch_size = job_.eval().batch_size();
+  for (int64_t i = 0; i < num_eval_images(); ++i) {
+    if (i / batch_size % share.num_ranks == share.index) eval_data_.to_come.push_back(i);
+  }
+  eval_data_.posteriors =
+      std::make_unique<PosteriorCache>(eval_data_.to_come.size(), kPosteriorCacheBytes);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::unique_ptr<Dataset>> Rollout::OpenDataset(const std::string& path) const {
+  IMAGEDDPO_ASSIGN_OR_RETURN(Dataset dataset, Dataset::Open(path));
+  const int side = static_cast<int>(resolution_);
+  IMAGEDDPO_RETURN_IF_ERROR(rewards_->CheckDataset(dataset, side, side));
+  return std::make_unique<Dataset>(std::move(dataset));
 }
 
 absl::Status Rollout::OpenData() {
   resolution_ = job_.data().resolution();
-  const int64_t downscale = pipeline_.vae->config().downscale();
-  if (resolution_ == 0) resolution_ = pipeline_.default_resolution();
+  const int64_t downscale = pipeline_->vae->config().downscale();
+  if (resolution_ == 0) resolution_ = pipeline_->default_resolution();
   if (resolution_ % downscale != 0) {
     return absl::InvalidArgumentError(absl::StrCat("data.resolution is ", resolution_,
                                                    "; this model needs a multiple of ", downscale));
   }
-  const int side = static_cast<int>(resolution_);
-  IMAGEDDPO_ASSIGN_OR_RETURN(Dataset data, Dataset::Open(job_.data().path()));
-  data_ = std::make_unique<Dataset>(std::move(data));
-  order_ = std::make_unique<ExampleOrder>(job_.seed(), data_->size());
   IMAGEDDPO_ASSIGN_OR_RETURN(WeightedRewards rewards,
                              WeightedRewards::Make(MakeRewardConfigs(job_), device_));
   rewards_ = std::make_unique<WeightedRewards>(std::move(rewards));
-  IMAGEDDPO_RETURN_IF_ERROR(rewards_->CheckDataset(*data_, side, side));
-  if (job_.eval().path().empty()) return absl::OkStatus();
-  IMAGEDDPO_ASSIGN_OR_RETURN(Dataset eval_data, Dataset::Open(job_.eval().path()));
-  eval_data_ = std::make_unique<Dataset>(std::move(eval_data));
-  return rewards_->CheckDataset(*eval_data_, side, side);
+  IMAGEDDPO_ASSIGN_OR_RETURN(data_.examples, OpenDataset(job_.data().path()));
+  data_.to_come.resize(static_cast<size_t>(data_.examples->size()));
+  std::iota(data_.to_come.begin(), data_.to_come.end(), 0);
+  data_.posteriors = std::make_unique<PosteriorCache>(data_.to_come.size(), kPosteriorCacheBytes);
+  order_ = std::make_unique<ExampleOrder>(job_.seed(), data_.examples->size());
+  return absl::OkStatus();
 }
 
 absl::StatusOr<Rollout::Drawn> Rollout::Draw(
-    const Dataset& dataset, const std::vector<int64_t>& examples,
+    const Images& source, const std::vector<int64_t>& examples,
     const std::function<StreamKey(StreamPurpose, int64_t)>& key_of) {
+  const Dataset& dataset = *source.examples;
   Drawn drawn;
   std::vector<at::Tensor> images, encode_noise, init_noise, step_noise;
-  const int64_t latent_side = resolution_ / pipeline_.vae->config().downscale();
-  const std::vector<int64_t> shape = {pipeline_.vae->config().latent_channels, latent_side,
+  const int64_t latent_side = resolution_ / pipeline_->vae->config().downscale();
+  const std::vector<int64_t> shape = {pipeline_->vae->config().latent_channels, latent_side,
                                       latent_side};
   for (size_t i = 0; i < examples.size(); ++i) {
     const auto position = static_cast<int64_t>(i);
     const Example& example = dataset.at(examples[i]);
     drawn.examples.push_back(&example);
-    drawn.prompts.push_back(example.text.empty() ? job_.data().prompt() : example.text);
+    drawn.prompts.push_back(PromptOf(example));
     IMAGEDDPO_ASSIGN_OR_RETURN(at::Tensor image,
                                dataset.LoadImage(examples[i], static_cast<int>(resolution_),
                                                  static_cast<int>(resolution_)));
@@ -131,20 +167,35 @@ absl::StatusOr<Rollout::Drawn> Rollout::Draw(
     step_noise.push_back(at::stack(steps));
   }
   drawn.encoded = prompts_->Encode(drawn.prompts);
-  drawn.inputs = {.images_BCHW = at::stack(images),
-                  .encode_noise_BCHW = at::stack(encode_noise),
-                  .init_noise_BCHW = at::stack(init_noise),
-                  .step_noise_BKCHW = at::stack(step_noise),
-                  .conditioning = drawn.encoded.conditioning};
+  drawn.images_BCHW = at::stack(images);
+  drawn.inputs = {
+      .posterior = source.posteriors->Encode(*pipeline_->vae, examples, drawn.images_BCHW, device_),
+      .encode_noise_BCHW = at::stack(encode_noise),
+      .init_noise_BCHW = at::stack(init_noise),
+      .step_noise_BKCHW = at::stack(step_noise),
+      .conditioning = drawn.encoded.conditioning};
+  ReleaseEncoders();
   return drawn;
+}
+
+void Rollout::ReleaseEncoders() {
+  if (prompts_->complete()) pipeline_->text_encoder.reset();
+  const bool all_encoded =
+      data_.posteriors->complete() && (!eval_data_.posteriors || eval_data_.posteriors->complete());
+  if (all_encoded) pipeline_->vae->ReleaseEncoder();
 }
 
 absl::StatusOr<WeightedOutput> Rollout::Score(const Drawn& drawn,
                                               const SampledTrajectories& sampled) {
   return rewards_->Score({.generated_BCHW = sampled.images_BCHW,
-                          .inputs_BCHW = drawn.inputs.images_BCHW,
+                          .inputs_BCHW = drawn.images_BCHW,
                           .prompts = drawn.prompts,
                           .examples = drawn.examples});
+}
+
+void Rollout::CollectGradients(const Lora* lora, SampleGradients* gradients) {
+  lora_ = lora;
+  gradients_ = gradients;
 }
 
 absl::StatusOr<TrajectoryBatch> Rollout::Sample(int64_t epoch, int64_t micro_batch,
@@ -156,14 +207,21 @@ absl::StatusOr<TrajectoryBatch> Rollout::Sample(int64_t epoch, int64_t micro_bat
     examples.push_back((*order_)(epoch * plan_.samples_per_epoch + first + i));
   }
   IMAGEDDPO_ASSIGN_OR_RETURN(const Drawn drawn,
-                             Draw(*data_, examples, [&](StreamPurpose purpose, int64_t i) {
+                             Draw(data_, examples, [&](StreamPurpose purpose, int64_t i) {
                                return StreamKey{.seed = job_.seed(),
                                                 .purpose = purpose,
                                                 .epoch = static_cast<uint64_t>(epoch),
                                                 .sample = static_cast<uint64_t>(first + i)};
                              }));
+  std::optional<LogProbGradients> gradients;
+  if (gradients_ != nullptr) {
+    gradients.emplace(pipeline_->unet.get(), *lora_, plan_.device_batch_size,
+                      drawn.inputs.conditioning, policy_.options().guidance);
+  }
   const SampledTrajectories sampled =
-      SampleTrajectories(policy_, *pipeline_.vae, schedule_, drawn.inputs, device_);
+      SampleTrajectories(policy_, *pipeline_->vae, schedule_, drawn.inputs, device_,
+                         gradients ? &*gradients : nullptr);
+  if (gradients) gradients_->Put(micro_batch, gradients->Take());
   TrajectoryBatch batch;
   batch.sample_seconds = SecondsSince(start);
 
@@ -192,7 +250,7 @@ absl::StatusOr<TrajectoryBatch> Rollout::Sample(int64_t epoch, int64_t micro_bat
   if (!keep_pictures) return batch;
   for (int64_t i = 0; i < std::min(kPicturesPerMicroBatch, batch.batch_size()); ++i) {
     for (const auto& [suffix, images] :
-         {std::pair("input", drawn.inputs.images_BCHW), std::pair("output", sampled.images_BCHW)}) {
+         {std::pair("input", drawn.images_BCHW), std::pair("output", sampled.images_BCHW)}) {
       IMAGEDDPO_ASSIGN_OR_RETURN(std::string png, EncodePicture(images[i]));
       batch.pictures.push_back({absl::StrCat(first + i, "-", suffix, ".png"), std::move(png)});
     }
@@ -201,9 +259,9 @@ absl::StatusOr<TrajectoryBatch> Rollout::Sample(int64_t epoch, int64_t micro_bat
 }
 
 int64_t Rollout::num_eval_images() const {
-  if (!eval_data_) return 0;
+  if (!eval_data_.examples) return 0;
   const int64_t most = job_.eval().max_images();
-  return most > 0 ? std::min(most, eval_data_->size()) : eval_data_->size();
+  return most > 0 ? std::min(most, eval_data_.examples->size()) : eval_data_.examples->size();
 }
 
 int64_t Rollout::num_eval_batches() const {
@@ -216,14 +274,14 @@ absl::StatusOr<v1::EvalBatch> Rollout::Evaluate(int64_t batch, int64_t weight_ve
   std::vector<int64_t> examples;
   for (int64_t i = first; i < last; ++i) examples.push_back(i);
   IMAGEDDPO_ASSIGN_OR_RETURN(const Drawn drawn,
-                             Draw(*eval_data_, examples, [&](StreamPurpose purpose, int64_t i) {
+                             Draw(eval_data_, examples, [&](StreamPurpose purpose, int64_t i) {
                                return StreamKey{.seed = job_.eval().seed(),
                                                 .purpose = StreamPurpose::kEvalNoise,
                                                 .epoch = static_cast<uint64_t>(purpose),
                                                 .sample = static_cast<uint64_t>(first + i)};
                              }));
   const SampledTrajectories sampled =
-      SampleTrajectories(policy_, *pipeline_.vae, schedule_, drawn.inputs, device_);
+      SampleTrajectories(policy_, *pipeline_->vae, schedule_, drawn.inputs, device_);
   IMAGEDDPO_ASSIGN_OR_RETURN(const WeightedOutput scored, Score(drawn, sampled));
   v1::EvalBatch result;
   result.set_weight_version(weight_version);
@@ -238,7 +296,7 @@ absl::StatusOr<v1::EvalBatch> Rollout::Evaluate(int64_t batch, int64_t weight_ve
     }
     if (first + i >= job_.eval().num_pictures()) continue;
     for (const auto& [suffix, images] :
-         {std::pair("input", drawn.inputs.images_BCHW), std::pair("output", sampled.images_BCHW)}) {
+         {std::pair("input", drawn.images_BCHW), std::pair("output", sampled.images_BCHW)}) {
       IMAGEDDPO_ASSIGN_OR_RETURN(std::string png, EncodePicture(images[i]));
       auto* picture = result.add_pictures();
       picture->set_name(absl::StrCat(first + i, "-", suffix, ".png"));

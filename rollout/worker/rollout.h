@@ -9,9 +9,11 @@
 #include <string>
 
 #include "common/config/job_plan.h"
+#include "common/diffusion/lora.h"
 #include "common/diffusion/noise.h"
 #include "common/diffusion/pipeline.h"
 #include "common/diffusion/policy.h"
+#include "common/trajectory/sample_gradients.h"
 #include "common/trajectory/trajectory.h"
 #include "imageddpo/v1/control.pb.h"
 #include "imageddpo/v1/trajectory.pb.h"
@@ -19,9 +21,16 @@
 #include "rollout/data/order.h"
 #include "rollout/reward/weighted_rewards.h"
 #include "rollout/sampler/sampler.h"
+#include "rollout/worker/posterior_cache.h"
 #include "rollout/worker/prompts.h"
 
 namespace imageddpo {
+
+/// Which of a job's rollout ranks this is.
+struct RolloutShare {
+  int index = 0;
+  int num_ranks = 1;
+};
 
 /// One rollout rank: images and prompts in, scored trajectories out, under the LoRA that is bound
 /// to the pipeline's UNet at the time of the call. What a sample is depends on (job seed, epoch,
@@ -29,12 +38,20 @@ namespace imageddpo {
 class Rollout {
  public:
   /// Opens the data, the held-out data and the rewards and checks them against each other and the
-  /// model. @param pipeline  with all parts; outlives this.
+  /// model.
+  /// @param pipeline  with all parts; outlives this. Text encoder and the VAE's encoder are freed
+  /// as
+  ///                  soon as everything that they could be asked for is kept.
   /// @return INVALID_ARGUMENT or NOT_FOUND naming file, line, example or setting.
   static absl::StatusOr<std::unique_ptr<Rollout>> Create(const v1::JobSpec& job,
-                                                         const JobPlan& plan,
-                                                         const Pipeline& pipeline,
-                                                         at::Device device);
+                                                         const JobPlan& plan, Pipeline* pipeline,
+                                                         at::Device device,
+                                                         const RolloutShare& share);
+
+  /// From now on Sample() also collects the gradient of each sample's log-probabilities, for the
+  /// single pass, and leaves it in `gradients`. What is sampled stays the same.
+  /// @param lora  bound to the pipeline's UNet; both outlive this.
+  void CollectGradients(const Lora* lora, SampleGradients* gradients);
 
   /// Samples and scores one micro-batch.
   /// @param keep_pictures  attach PNGs of its first samples' inputs and outputs.
@@ -50,26 +67,38 @@ class Rollout {
   absl::StatusOr<v1::EvalBatch> Evaluate(int64_t batch, int64_t weight_version);
 
  private:
+  /// A data set with what is kept of its images.
+  struct Images {
+    std::unique_ptr<Dataset> examples;  ///< Null: the job has none.
+    std::vector<int64_t> to_come;       ///< What this rank may be asked for.
+    std::unique_ptr<PosteriorCache> posteriors;
+  };
   struct Drawn;  ///< A batch of inputs.
-  Rollout(const v1::JobSpec& job, const JobPlan& plan, const Pipeline& pipeline,
-          const Schedule& schedule, at::Device device);
+  Rollout(const v1::JobSpec& job, const JobPlan& plan, Pipeline* pipeline, const Schedule& schedule,
+          at::Device device);
   absl::Status OpenData();
-  absl::StatusOr<Drawn> Draw(const Dataset& dataset, const std::vector<int64_t>& examples,
+  absl::Status OpenEvaluation(const RolloutShare& share);
+  absl::StatusOr<std::unique_ptr<Dataset>> OpenDataset(const std::string& path) const;
+  absl::StatusOr<Drawn> Draw(const Images& images, const std::vector<int64_t>& examples,
                              const std::function<StreamKey(StreamPurpose, int64_t)>& key_of);
+  const std::string& PromptOf(const Example& example) const;
+  void ReleaseEncoders();  ///< Those that are needed no more.
   absl::StatusOr<WeightedOutput> Score(const Drawn& drawn, const SampledTrajectories& sampled);
 
   v1::JobSpec job_;
   JobPlan plan_;
-  const Pipeline& pipeline_;
+  Pipeline* pipeline_;
   at::Device device_;
   Policy policy_;
   Schedule schedule_;
   int64_t resolution_ = 0;
-  std::unique_ptr<Dataset> data_;
-  std::unique_ptr<Dataset> eval_data_;
+  Images data_;
+  Images eval_data_;
   std::unique_ptr<ExampleOrder> order_;
   std::unique_ptr<WeightedRewards> rewards_;
   std::unique_ptr<PromptCache> prompts_;
+  const Lora* lora_ = nullptr;  ///< This and the next: of CollectGradients(), else null.
+  SampleGradients* gradients_ = nullptr;
 };
 
 }  // namespace imageddpo

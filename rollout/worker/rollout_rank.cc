@@ -62,7 +62,8 @@ absl::Status RolloutRank::SampleShare(int64_t epoch, int64_t version, bool keep_
   const auto needed = schedule_.LatentsNeeded(epoch);
   ReportProgress("sampling", epoch, 0, plan_.samples_per_epoch);
   int64_t done = 0;
-  for (int64_t m = index_; m < plan_.micro_batches_per_epoch; m += num_rollout_) {
+  for (int64_t m = 0; m < plan_.micro_batches_per_epoch; ++m) {
+    if (schedule_.SamplerOf(m, num_rollout_) != index_) continue;
     if (context_->stop.requested()) return Cancelled();
     IMAGEDDPO_ASSIGN_OR_RETURN(TrajectoryBatch batch,
                                rollout_->Sample(epoch, m, version, keep_pictures && m == 0));

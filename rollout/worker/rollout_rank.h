@@ -16,8 +16,8 @@ namespace imageddpo {
 
 /// The rollout side of a job on one rank: its share of every epoch, sent to the trainers. The
 /// phases are called once per epoch in this order; a rank that also trains calls the trainer's in
-/// between. Micro-batches and evaluation batches are dealt out by index: the i-th of R rollout
-/// ranks takes those with index mod R == i. All phases throw CommError.
+/// between. Evaluation batches are dealt out by index: the i-th of R rollout ranks takes those with
+/// index mod R == i; micro-batches as UpdateSchedule::SamplerOf says. All phases throw CommError.
 class RolloutRank {
  public:
   /// @param index  of this rank among the gang's rollout ranks. @param lora  sampled with.

@@ -1,10 +1,13 @@
 /// What the parts of a step cost on the model of IMAGEDDPO_BENCH_MODEL (a diffusers folder;
-/// default: the demo's). The argument is the batch. On CPUs, with one intra-op thread per core.
+/// default: the demo's), at IMAGEDDPO_BENCH_SIZE latent pixels (default: the model's), in
+/// IMAGEDDPO_BENCH_PRECISION (fp32 or bf16). The argument is the batch. On CPUs, with one intra-op
+/// thread per core.
 
 #include <ATen/core/Tensor.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/randn.h>
+#include <ATen/ops/zeros.h>
 #include <benchmark/benchmark.h>
 
 #include <cstdlib>
@@ -12,6 +15,7 @@
 #include <stdexcept>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "common/diffusion/lora.h"
 #include "common/diffusion/pipeline.h"
@@ -22,21 +26,26 @@ namespace {
 constexpr int64_t kNumSteps = 50;
 constexpr double kEta = 1.0;
 
-std::string ModelDir() {
-  const char* const dir = std::getenv("IMAGEDDPO_BENCH_MODEL");
-  return dir != nullptr ? dir : "deploy/demo/tiny-sd";
+const char* Environment(const char* name, const char* otherwise) {
+  const char* const value = std::getenv(name);
+  return value != nullptr ? value : otherwise;
 }
+
+std::string ModelDir() { return Environment("IMAGEDDPO_BENCH_MODEL", "deploy/demo/tiny-sd"); }
 
 /// The model and one batch of inputs for it.
 struct Fixture {
   explicit Fixture(int64_t batch) {
-    absl::StatusOr<Pipeline> loaded = Pipeline::Load(ModelDir(), {}, {.vae = true, .text = false});
+    const bool bf16 = std::string(Environment("IMAGEDDPO_BENCH_PRECISION", "fp32")) == "bf16";
+    absl::StatusOr<Pipeline> loaded = Pipeline::Load(
+        ModelDir(), {.dtype = bf16 ? at::kBFloat16 : at::kFloat}, {.vae = false, .text = false});
     if (!loaded.ok()) {
       throw std::runtime_error(loaded.status().ToString());
     }
     pipeline.emplace(*std::move(loaded));
     const UnetConfig& config = pipeline->unet->config();
-    const int64_t size = config.sample_size;
+    const int64_t given = std::atoll(Environment("IMAGEDDPO_BENCH_SIZE", "0"));
+    const int64_t size = given > 0 ? given : config.sample_size;
     latents_BCHW = at::randn({batch, config.in_channels, size, size});
     noise_BCHW = at::randn(latents_BCHW.sizes());
     context_BLD = at::randn({batch, 77, config.cross_attention_dim});
@@ -61,18 +70,39 @@ void BM_UnetForward(benchmark::State& state) {
   state.SetItemsProcessed(state.iterations() * state.range(0));
 }
 
-/// Forward and backward to the LoRA's gradients: what a replay update does for each step.
-void BM_UnetForwardBackward(benchmark::State& state) {
-  const Fixture fixture(state.range(0));
+/// A LoRA bound to the fixture's UNet.
+std::optional<Lora> BindLora(const Fixture& fixture, benchmark::State& state) {
   Unet& unet = *fixture.pipeline->unet;
   const auto normal = [](const std::string& /*path*/, at::IntArrayRef shape) {
     return at::randn(shape);
   };
   absl::StatusOr<Lora> lora = Lora::Create(unet.linears(), LoraConfig(), normal);
-  if (!lora.ok() || !unet.BindLora(*lora).ok()) {
-    state.SkipWithError("the LoRA does not fit the model");
-    return;
+  if (lora.ok() && unet.BindLora(*lora).ok()) return *std::move(lora);
+  state.SkipWithError("the LoRA does not fit the model");
+  return std::nullopt;
+}
+
+/// Forward and backward to the LoRA's gradients: what a replay update does for each step.
+void BM_UnetForwardBackward(benchmark::State& state) {
+  const Fixture fixture(state.range(0));
+  const std::optional<Lora> lora = BindLora(fixture, state);
+  if (!lora) return;
+  for (auto _ : state) {
+    fixture.Predict().sum().backward();
   }
+  state.SetItemsProcessed(state.iterations() * state.range(0));
+}
+
+/// The same with gradients apart for each row: what a single pass does for each step.
+void BM_UnetForwardBackwardRows(benchmark::State& state) {
+  const Fixture fixture(state.range(0));
+  const std::optional<Lora> lora = BindLora(fixture, state);
+  if (!lora) return;
+  std::vector<at::Tensor> gradients;
+  for (const at::Tensor& parameter : lora->Parameters()) {
+    gradients.push_back(at::zeros({state.range(0), parameter.size(0), parameter.size(1)}));
+  }
+  fixture.pipeline->unet->CaptureRowGradients(*lora, gradients);
   for (auto _ : state) {
     fixture.Predict().sum().backward();
   }
@@ -92,6 +122,12 @@ void BM_DdimStep(benchmark::State& state) {
 
 BENCHMARK(BM_UnetForward)->Arg(1)->Arg(8)->Arg(32)->Unit(benchmark::kMillisecond)->UseRealTime();
 BENCHMARK(BM_UnetForwardBackward)
+    ->Arg(1)
+    ->Arg(8)
+    ->Arg(32)
+    ->Unit(benchmark::kMillisecond)
+    ->UseRealTime();
+BENCHMARK(BM_UnetForwardBackwardRows)
     ->Arg(1)
     ->Arg(8)
     ->Arg(32)

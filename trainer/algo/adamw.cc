@@ -1,6 +1,7 @@
 #include "trainer/algo/adamw.h"
 
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/scalar_tensor.h>
 #include <ATen/ops/stack.h>
@@ -13,6 +14,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/base/status.h"
 
 namespace imageddpo {
 namespace {
@@ -21,6 +23,10 @@ constexpr char kStepName[] = "step";
 
 std::string MomentName(const char* moment, const std::string& name) {
   return absl::StrCat(moment, ".", name);
+}
+
+std::string ScaleName(const char* moment, const std::string& name) {
+  return absl::StrCat(moment, "_scale.", name);
 }
 
 void CheckOptions(const AdamWOptions& options) {
@@ -33,6 +39,7 @@ void CheckOptions(const AdamWOptions& options) {
   if (!(options.beta2 >= 0 && options.beta2 < 1)) fail("beta2 must lie in [0, 1)");
   if (!(options.epsilon >= 0)) fail("epsilon must not be negative");
   if (!(options.weight_decay >= 0)) fail("weight_decay must not be negative");
+  if (options.min_8bit_size < 0) fail("min_8bit_size must not be negative");
 }
 
 }  // namespace
@@ -51,9 +58,27 @@ AdamW::AdamW(std::vector<std::string> names, std::vector<at::Tensor> params,
     if (params_[i].scalar_type() != at::kFloat) {
       throw std::invalid_argument(absl::StrCat("AdamW: parameter ", names_[i], " is not float32"));
     }
-    m_.push_back(at::zeros_like(params_[i]));
-    v_.push_back(at::zeros_like(params_[i]));
+    const at::Tensor zeros = at::zeros_like(params_[i]);
+    const bool coded = options_.moments_8bit && params_[i].numel() >= options_.min_8bit_size;
+    const at::Tensor none;
+    m_.push_back({zeros, coded ? at::empty({0}) : none});
+    v_.push_back({zeros.clone(), coded ? at::empty({0}) : none});
+    if (!coded) continue;
+    Store(zeros, m_quantizer_, &m_.back());
+    Store(zeros, v_quantizer_, &v_.back());
   }
+}
+
+at::Tensor AdamW::Load(const Moment& moment, const BlockwiseQuantizer& quantizer) {
+  if (!moment.scales_N.defined()) return moment.values;
+  return quantizer.Dequantize({.codes = moment.values, .scales_N = moment.scales_N});
+}
+
+void AdamW::Store(const at::Tensor& values, const BlockwiseQuantizer& quantizer, Moment* moment) {
+  if (!moment->scales_N.defined()) return;  // Changed in place.
+  BlockwiseQuantizer::Quantized quantized = quantizer.Quantize(values);
+  moment->values = std::move(quantized.codes);
+  moment->scales_N = std::move(quantized.scales_N);
 }
 
 void AdamW::Step(const std::vector<at::Tensor>& grads) {
@@ -73,18 +98,27 @@ void AdamW::Step(const std::vector<at::Tensor>& grads) {
   for (size_t i = 0; i < params_.size(); ++i) {
     if (!grads[i].defined()) continue;
     params_[i].mul_(1.0 - options_.learning_rate * options_.weight_decay);
-    m_[i].lerp_(grads[i], 1.0 - options_.beta1);
-    v_[i].mul_(options_.beta2).addcmul_(grads[i], grads[i], 1.0 - options_.beta2);
-    const at::Tensor denominator = (v_[i].sqrt() / root_correction2).add_(options_.epsilon);
-    params_[i].addcdiv_(m_[i], denominator, -options_.learning_rate / correction1);
+    const at::Tensor m = Load(m_[i], m_quantizer_).lerp_(grads[i], 1.0 - options_.beta1);
+    const at::Tensor v = Load(v_[i], v_quantizer_)
+                             .mul_(options_.beta2)
+                             .addcmul_(grads[i], grads[i], 1.0 - options_.beta2);
+    const at::Tensor denominator = (v.sqrt() / root_correction2).add_(options_.epsilon);
+    params_[i].addcdiv_(m, denominator, -options_.learning_rate / correction1);
+    Store(m, m_quantizer_, &m_[i]);
+    Store(v, v_quantizer_, &v_[i]);
   }
 }
 
 std::map<std::string, at::Tensor> AdamW::State() const {
   std::map<std::string, at::Tensor> state;
-  for (size_t i = 0; i < params_.size(); ++i) {
-    state[MomentName("m", names_[i])] = m_[i].clone();
-    state[MomentName("v", names_[i])] = v_[i].clone();
+  for (const auto& [kind, moments] : {std::pair("m", &m_), std::pair("v", &v_)}) {
+    for (size_t i = 0; i < params_.size(); ++i) {
+      const Moment& moment = (*moments)[i];
+      state[MomentName(kind, names_[i])] = moment.values.clone();
+      if (moment.scales_N.defined()) {
+        state[ScaleName(kind, names_[i])] = moment.scales_N.clone();
+      }
+    }
   }
   state[kStepName] = at::scalar_tensor(step_, at::kLong);
   return state;
@@ -101,24 +135,35 @@ absl::Status AdamW::LoadState(const std::map<std::string, at::Tensor>& state) {
     return malformed(kStepName, "must be one int64 of at least 0");
   }
   std::set<std::string> expected = {kStepName};
-  for (const char* moment : {"m", "v"}) {
+  const auto check = [&](const std::string& name, const at::Tensor& like) {
+    expected.insert(name);
+    const auto it = state.find(name);
+    if (it == state.end()) return malformed(name, "is missing");
+    if (it->second.scalar_type() != like.scalar_type())
+      return malformed(name, like.scalar_type() == at::kByte ? "must be uint8 (train.optimizer)"
+                                                             : "must be float32 (train.optimizer)");
+    if (it->second.sizes() != like.sizes())
+      return malformed(name, "has another shape than its parameter");
+    return absl::OkStatus();
+  };
+  for (const auto& [kind, moments] : {std::pair("m", &m_), std::pair("v", &v_)}) {
     for (size_t i = 0; i < params_.size(); ++i) {
-      const std::string name = MomentName(moment, names_[i]);
-      expected.insert(name);
-      const auto it = state.find(name);
-      if (it == state.end()) return malformed(name, "is missing");
-      if (it->second.scalar_type() != at::kFloat) return malformed(name, "must be float32");
-      if (it->second.sizes() != params_[i].sizes())
-        return malformed(name, "has another shape than its parameter");
+      const Moment& moment = (*moments)[i];
+      IMAGEDDPO_RETURN_IF_ERROR(check(MomentName(kind, names_[i]), moment.values));
+      if (!moment.scales_N.defined()) continue;
+      IMAGEDDPO_RETURN_IF_ERROR(check(ScaleName(kind, names_[i]), moment.scales_N));
     }
   }
   for (const auto& [name, tensor] : state) {
     if (!expected.contains(name)) return malformed(name, "belongs to no parameter");
   }
   const c10::NoGradGuard no_grad;
-  for (size_t i = 0; i < params_.size(); ++i) {
-    m_[i].copy_(state.at(MomentName("m", names_[i])));
-    v_[i].copy_(state.at(MomentName("v", names_[i])));
+  for (const auto& [kind, moments] : {std::pair("m", &m_), std::pair("v", &v_)}) {
+    for (size_t i = 0; i < params_.size(); ++i) {
+      Moment& moment = (*moments)[i];
+      moment.values.copy_(state.at(MomentName(kind, names_[i])));
+      if (moment.scales_N.defined()) moment.scales_N.copy_(state.at(ScaleName(kind, names_[i])));
+    }
   }
   step_ = step->second.item<int64_t>();
   return absl::OkStatus();

@@ -14,6 +14,7 @@
 #include "common/base/status.h"
 #include "common/config/job_config.h"
 #include "common/config/job_paths.h"
+#include "common/config/job_plan.h"
 #include "common/io/file.h"
 
 namespace imageddpo {
@@ -78,6 +79,7 @@ absl::StatusOr<v1::JobSpec> AdmitJob(const v1::JobSpec& submitted, const Cluster
   FillDefaults(&job);
   IMAGEDDPO_RETURN_IF_ERROR(ValidateJob(job));
   IMAGEDDPO_RETURN_IF_ERROR(MakeJobPlan(job).status());
+  ResolveUpdate(&job);
 
   IMAGEDDPO_RETURN_IF_ERROR(ResolveJobPaths(cluster, &job));
 

@@ -23,7 +23,9 @@ AdamWOptions MakeAdamWOptions(const v1::TrainSpec& train) {
           .beta1 = train.adam_beta1(),
           .beta2 = train.adam_beta2(),
           .epsilon = train.adam_epsilon(),
-          .weight_decay = train.adam_weight_decay()};
+          .weight_decay = train.adam_weight_decay(),
+          .moments_8bit = train.optimizer() == "adamw8bit",
+          .min_8bit_size = train.min_8bit_size()};
 }
 
 KeyedStatistics::Options MakeStatisticsOptions(const v1::AdvantageSpec& advantage) {
@@ -57,6 +59,16 @@ std::string StatisticsKey(const std::string& stat_key, const TrajectoryBatch& ba
   return batch.image_ids[i] + '\n' + batch.prompts[i];
 }
 
+/// [B] float32 of the epoch's advantages.
+at::Tensor AdvantagesOf(const TrajectoryBatch& batch, const std::vector<double>& advantages) {
+  const at::Tensor advantages_B = at::zeros({batch.batch_size()}, at::kFloat);
+  auto* values = advantages_B.mutable_data_ptr<float>();
+  for (int64_t i = 0; i < batch.batch_size(); ++i) {
+    values[i] = static_cast<float>(advantages[batch.first_sample + i]);
+  }
+  return advantages_B;
+}
+
 constexpr int64_t kStatisticsPerStep = 4;  // Fields of StepStatistics.
 
 }  // namespace
@@ -77,7 +89,7 @@ nlohmann::ordered_json UpdateMetrics::ToJson() const {
 }
 
 Trainer::Trainer(const v1::JobSpec& job, const JobPlan& plan, const Policy& policy, Lora* lora,
-                 ShardExchange* exchange)
+                 ShardExchange* exchange, SampleGradients* gradients)
     : job_(job),
       plan_(plan),
       lora_(lora),
@@ -85,6 +97,7 @@ Trainer::Trainer(const v1::JobSpec& job, const JobPlan& plan, const Policy& poli
       schedule_(plan, job.seed(), job.train().num_inner_epochs(), exchange->num_trainers()),
       optimizer_(lora->ParameterNames(), lora->Parameters(), MakeAdamWOptions(job.train())),
       replay_(policy, lora->Parameters(), MakePpoOptions(job.train())),
+      single_pass_(gradients, MakePpoOptions(job.train())),
       state_(MakeStatisticsOptions(job.advantage())) {}
 
 absl::StatusOr<std::vector<double>> Trainer::Advantages(const std::vector<TrajectoryBatch>& batches,
@@ -163,9 +176,8 @@ absl::StatusOr<UpdateMetrics> Trainer::Update(int64_t epoch, int64_t inner_epoch
     if (schedule_.OwnerOfShard(shard) != exchange_->my_index()) continue;
     const auto [begin, end] = plan_.ShardRange(shard);
     for (int64_t p = begin; p < end; ++p) {
-      IMAGEDDPO_ASSIGN_OR_RETURN(const ReplayBatch replay,
-                                 MakeReplayBatch(batches[micro_batches[p]], advantages));
-      const std::vector<StepStatistics> steps = replay_.Accumulate(replay, weight);
+      IMAGEDDPO_ASSIGN_OR_RETURN(const std::vector<StepStatistics> steps,
+                                 Accumulate(batches[micro_batches[p]], advantages, weight));
       for (int64_t k = 0; k < num_steps; ++k) {
         auto* row = statistics.select(0, p).select(0, k).mutable_data_ptr<double>();
         row[0] = steps[k].loss;
@@ -174,7 +186,8 @@ absl::StatusOr<UpdateMetrics> Trainer::Update(int64_t epoch, int64_t inner_epoch
         row[3] = steps[k].ratio_max_error;
       }
     }
-    shards_VP.select(0, shard).copy_(replay_.TakeGradient());
+    shards_VP.select(0, shard).copy_(plan_.single_pass ? single_pass_.TakeGradient()
+                                                       : replay_.TakeGradient());
   }
   exchange_->AllGatherRows(shards_VP, [this](int64_t v) { return schedule_.OwnerOfShard(v); });
   exchange_->AllGatherRows(statistics, [this](int64_t position) {
@@ -204,6 +217,16 @@ absl::StatusOr<UpdateMetrics> Trainer::Update(int64_t epoch, int64_t inner_epoch
   return metrics;
 }
 
+absl::StatusOr<std::vector<StepStatistics>> Trainer::Accumulate(
+    const TrajectoryBatch& batch, const std::vector<double>& advantages, double weight) {
+  if (plan_.single_pass) {
+    return single_pass_.Accumulate(batch.micro_batch, AdvantagesOf(batch, advantages),
+                                   batch.timesteps_BK.size(1), weight);
+  }
+  IMAGEDDPO_ASSIGN_OR_RETURN(const ReplayBatch replay, MakeReplayBatch(batch, advantages));
+  return replay_.Accumulate(replay, weight);
+}
+
 absl::StatusOr<ReplayBatch> Trainer::MakeReplayBatch(const TrajectoryBatch& batch,
                                                      const std::vector<double>& advantages) const {
   const auto embed = [this](const std::vector<uint64_t>& hashes) -> absl::StatusOr<at::Tensor> {
@@ -221,11 +244,7 @@ absl::StatusOr<ReplayBatch> Trainer::MakeReplayBatch(const TrajectoryBatch& batc
   ReplayBatch replay{.latents_BKCHW = batch.latents,
                      .timesteps_BK = batch.timesteps_BK,
                      .log_probs_BK = batch.log_probs_BK,
-                     .advantages_B = at::zeros({b}, at::kFloat)};
-  auto* values = replay.advantages_B.mutable_data_ptr<float>();
-  for (int64_t i = 0; i < b; ++i) {
-    values[i] = static_cast<float>(advantages[batch.first_sample + i]);
-  }
+                     .advantages_B = AdvantagesOf(batch, advantages)};
   IMAGEDDPO_ASSIGN_OR_RETURN(
       replay.conditioning.negative_embeds_BLD,
       embed(std::vector<uint64_t>(static_cast<size_t>(b), batch.keys.negative_hash)));

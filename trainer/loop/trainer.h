@@ -20,6 +20,7 @@
 #include "trainer/algo/adamw.h"
 #include "trainer/algo/advantages.h"
 #include "trainer/loop/shard_exchange.h"
+#include "trainer/loop/single_pass.h"
 #include "trainer/loop/update.h"
 
 namespace imageddpo {
@@ -60,8 +61,9 @@ class Trainer {
  public:
   /// @param job       complete settings. @param lora  bound to the policy's UNet, updated in place.
   /// @param exchange  the other trainer ranks.
+  /// @param gradients what the rollout of this rank collects, where plan.single_pass.
   Trainer(const v1::JobSpec& job, const JobPlan& plan, const Policy& policy, Lora* lora,
-          ShardExchange* exchange);
+          ShardExchange* exchange, SampleGradients* gradients = nullptr);
 
   /// Trains on one epoch's micro-batches, in order of index and all of them; those whose latents
   /// this rank does not own (see UpdateSchedule) come without.
@@ -87,6 +89,10 @@ class Trainer {
   absl::StatusOr<UpdateMetrics> Update(int64_t epoch, int64_t inner_epoch, int64_t update_in_epoch,
                                        const std::vector<TrajectoryBatch>& batches,
                                        const std::vector<double>& advantages);
+  /// One micro-batch's share of the gradient under way, and what it says of each step.
+  absl::StatusOr<std::vector<StepStatistics>> Accumulate(const TrajectoryBatch& batch,
+                                                         const std::vector<double>& advantages,
+                                                         double weight);
   absl::StatusOr<ReplayBatch> MakeReplayBatch(const TrajectoryBatch& batch,
                                               const std::vector<double>& advantages) const;
 
@@ -97,6 +103,7 @@ class Trainer {
   UpdateSchedule schedule_;
   AdamW optimizer_;
   ReplayUpdate replay_;
+  SinglePassUpdate single_pass_;  ///< Instead of replay_ where plan_.single_pass.
   TrainerState state_;
   std::map<uint64_t, at::Tensor> embeddings_;  ///< [L,D] by hash, on the LoRA's device.
 };

@@ -111,7 +111,8 @@ absl::StatusOr<std::vector<TrajectoryBatch>> TrainerRank::Collect(int64_t epoch,
   std::vector<TrajectoryBatch> batches;
   for (int64_t m = 0; m < plan_.micro_batches_per_epoch; ++m) {
     if (context_->stop.requested()) return absl::CancelledError("the job was asked to stop");
-    const int from = rollout_ranks_[m % static_cast<int64_t>(rollout_ranks_.size())];
+    const int from =
+        rollout_ranks_[trainer_->schedule().SamplerOf(m, static_cast<int>(rollout_ranks_.size()))];
     IMAGEDDPO_ASSIGN_OR_RETURN(TrajectoryBatch batch,
                                ReceiveTrajectory(&context_->gang, from,
                                                  {.job_id = context_->start.job_id(),

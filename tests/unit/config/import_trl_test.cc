@@ -106,11 +106,14 @@ TEST(ImportTrl, WhatIsNotGivenHasTrlsDefaults) {
 TEST(ImportTrl, ReportsWhatHasNoTwin) {
   const std::vector<std::string> notes = Imported(kFlat, 4).notes;
   for (const char* text :
-       {"train_cfg has no twin", "train_timestep_fraction 0.5 has no twin", "mixed_precision bf16",
-        "train_use_8bit_adam", "of all 4 together", "log_with, tracker_kwargs"}) {
+       {"train_cfg has no twin", "train_timestep_fraction 0.5 has no twin",
+        "of all 4 together", "log_with, tracker_kwargs"}) {
     EXPECT_THAT(notes, Contains(HasSubstr(text)));
   }
   EXPECT_THAT(Imported("mixed_precision: 'no'").notes, Not(Contains(HasSubstr("mixed_precision"))));
+  EXPECT_THAT(Imported("mixed_precision: fp16").notes, Contains(HasSubstr("mixed_precision fp16")));
+  EXPECT_EQ(Imported(kFlat).job.model().precision(), "bf16");
+  EXPECT_EQ(Imported(kFlat).job.train().optimizer(), "adamw8bit");
   EXPECT_THAT(Imported("seed: -3").notes, Contains(HasSubstr("negative seed")));
 }
 

@@ -149,5 +149,36 @@ TEST(MakeGangLayout, RolloutRanksFirst) {
   EXPECT_THAT(colocated.trainer(), ElementsAre(0, 1));
 }
 
+std::string ResolvedUpdate(v1::JobSpec job, const std::string& update = "auto") {
+  FillDefaults(&job);
+  job.mutable_train()->set_update(update);
+  ResolveUpdate(&job);
+  return job.train().update();
+}
+
+// By the job alone: a pool of one and a pool of three get the same answer.
+TEST(ResolveUpdate, TakesASinglePassWhereTheJobIsColocatedAndItIsExact) {
+  v1::JobSpec job = Job(32, 1, 32, 1, 8);
+  EXPECT_EQ(ResolvedUpdate(job), "replay");
+  job.mutable_topology()->set_colocated(2);
+  EXPECT_EQ(ResolvedUpdate(job), "single_pass");
+  EXPECT_EQ(ResolvedUpdate(job, "replay"), "replay");
+  job.mutable_train()->set_batch_size(16);
+  EXPECT_EQ(ResolvedUpdate(job), "replay");  // Two updates.
+  job.mutable_train()->set_gradient_accumulation_steps(2);
+  EXPECT_EQ(ResolvedUpdate(job), "single_pass");
+  job.mutable_train()->set_num_inner_epochs(2);
+  EXPECT_EQ(ResolvedUpdate(job), "replay");
+}
+
+TEST(ResolveUpdate, KeepsARanksGradientsSmall) {
+  v1::JobSpec job = Job(1024, 1, 1024, 1, 8);
+  job.mutable_topology()->set_colocated(1);
+  EXPECT_EQ(ResolvedUpdate(job), "replay");
+  EXPECT_EQ(ResolvedUpdate(job, "single_pass"), "single_pass");
+  job.mutable_topology()->set_colocated(2);
+  EXPECT_EQ(ResolvedUpdate(job), "single_pass");
+}
+
 }  // namespace
 }  // namespace imageddpo

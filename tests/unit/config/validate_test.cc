@@ -60,10 +60,10 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"name=", "`name` is ``; it must be 1 to 64 letters, digits"},
         Case{"name=a b", "`name` is `a b`"}, Case{"name=../../etc", "`name`"},
         Case{"model.path=", "`model.path` is not given; it must be a folder"},
-        Case{"model.precision=bf16",
-             "`model.precision: bf16` is not supported by this version; use `fp32`"},
+        Case{"model.precision=fp16",
+             "`model.precision: fp16` is not supported by this version; use `bf16`"},
         Case{"model.precision=fp23",
-             "`model.precision` is `fp23`; it must be fp32; did you mean `fp32`?"},
+             "`model.precision` is `fp23`; it must be one of fp32, bf16; did you mean `fp32`?"},
         Case{"lora.rank=0", "`lora.rank` is 0; it must be a whole number from 1 to 1024"},
         Case{"lora.alpha=0", "`lora.alpha` is 0; it must be above 0"},
         Case{"lora.target_modules=[to_q, to_q]", "`lora.target_modules` has `to_q` twice"},
@@ -108,11 +108,12 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"train.adam_beta2=-0.1", "`train.adam_beta2` is -0.1"},
         Case{"train.adam_weight_decay=-1", "`train.adam_weight_decay` is -1"},
         Case{"train.adam_epsilon=0", "`train.adam_epsilon` is 0"},
-        Case{"train.optimizer=adamw8bit",
-             "`train.optimizer: adamw8bit` is not supported by this version; use `adamw`"},
-        Case{"train.optimizer=sgd", "`train.optimizer` is `sgd`; it must be adamw"},
+        Case{"train.min_8bit_size=-1", "`train.min_8bit_size` is -1"},
+        Case{"train.optimizer=sgd",
+             "`train.optimizer` is `sgd`; it must be one of adamw, adamw8bit"},
         Case{"train.update=single_pass",
-             "`train.update: single_pass` is not supported by this version; use `auto`"},
+             "`train.update: single_pass` is not possible: an epoch has 4 updates, and from the "
+             "second one on the weights are not those that sampled; raise `train.batch_size`"},
         Case{"train.update=replya", "did you mean `replay`?"},
         Case{"train.gradient_shards=99", "`train.gradient_shards` is 99; it must be from 0"},
         Case{"advantage.mode=local",
@@ -133,6 +134,22 @@ INSTANTIATE_TEST_SUITE_P(
              "samples each)"},
         Case{"topology={rollout: 1, trainer: 2}",
              "`topology.trainer` is 2; it must be from 1 to 1, the gradient shards of an update"}));
+
+TEST(ValidateJob, ASinglePassNamesWhatKeepsItFromBeingExact) {
+  const std::vector<std::string> one_update = {"train.update=single_pass", "train.batch_size=32",
+                                               "topology={colocated: 1}"};
+  EXPECT_TRUE(ValidateJob(With(one_update)).ok()) << ValidateJob(With(one_update));
+  const auto refusal = [&](const std::string& setting) {
+    std::vector<std::string> settings = one_update;
+    settings.push_back(setting);
+    return Refusal(settings);
+  };
+  EXPECT_THAT(refusal("train.num_inner_epochs=2"), HasSubstr("`train.num_inner_epochs` is 2"));
+  EXPECT_THAT(refusal("train.batch_size=16"), HasSubstr("an epoch has 2 updates"));
+  EXPECT_THAT(refusal("topology=auto"), HasSubstr("set `topology: {colocated: C}`"));
+  EXPECT_THAT(refusal("topology={rollout: 1, trainer: 1}"),
+              HasSubstr("or use `train.update: replay`"));
+}
 
 TEST(ValidateJob, RefusesNumbersThatAreNone) {
   for (const double bad :

@@ -1,0 +1,48 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <vector>
+
+#include "common/diffusion/ddim.h"
+#include "common/diffusion/lora.h"
+#include "common/diffusion/policy.h"
+#include "common/diffusion/unet.h"
+
+namespace imageddpo {
+
+/// The gradient of each sample's summed log-probability with respect to the LoRA, collected step by
+/// step: ∇ Σ_t log p_t, apart for the samples of one micro-batch, so that they can be weighted by
+/// advantages that are known later. While one lives, steps of its UNet with grad mode on are for
+/// it: other gradients of the LoRA are not recorded. Thread-compatible.
+///
+/// Shapes: B samples, R rows of the UNet's batch (B, or up to 2B with guidance), P parameters.
+class LogProbGradients {
+ public:
+  /// @param unet  with `lora` bound; both outlive this. @param conditioning, guidance  of the steps
+  /// to come, which decide the rows.
+  LogProbGradients(Unet* unet, const Lora& lora, int64_t batch, const Conditioning& conditioning,
+                   const Guidance& guidance);
+  ~LogProbGradients();
+  LogProbGradients(const LogProbGradients&) = delete;
+  LogProbGradients& operator=(const LogProbGradients&) = delete;
+
+  /// Back-propagates one step's log-probabilities; its graph is freed. Deterministic samples add
+  /// nothing.
+  /// @param step  of Policy::Sample or Policy::Replay over the whole micro-batch, with grad mode
+  /// on.
+  void Add(const DdimScheduler::StepResult& step);
+
+  /// The sum so far: [B,P] float32 on the UNet's device, P in the order of Lora::Parameters(). Ends
+  /// the collection.
+  at::Tensor Take();
+
+ private:
+  Unet* unet_;
+  int64_t batch_;
+  std::vector<int64_t> row_samples_R_;
+  std::vector<at::Tensor> row_gradients_;  ///< [R, shape] for each parameter.
+};
+
+}  // namespace imageddpo

@@ -1,0 +1,148 @@
+// Nothing is encoded twice, what is kept changes no bit, and what is needed no more is freed.
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <set>
+#include <string>
+
+#include "common/config/job_config.h"
+#include "common/io/image_tensor.h"
+#include "rollout/sampler/sampler.h"
+#include "rollout/worker/posterior_cache.h"
+#include "rollout/worker/prompts.h"
+#include "rollout/worker/rollout.h"
+#include "tests/testing/temp_dir.h"
+
+namespace imageddpo {
+namespace {
+
+constexpr char kModel[] = "deploy/demo/tiny-sd";
+
+Pipeline LoadModel() {
+  at::set_num_threads(1);
+  absl::StatusOr<Pipeline> pipeline = Pipeline::Load(kModel, {});
+  EXPECT_TRUE(pipeline.ok()) << pipeline.status();
+  return *std::move(pipeline);
+}
+
+bool Equal(const Vae::Posterior& a, const Vae::Posterior& b) {
+  return a.mean_BCHW.equal(b.mean_BCHW) && a.std_BCHW.equal(b.std_BCHW);
+}
+
+TEST(PosteriorCache, KeepsWhatFitsAndReturnsTheSameBitsEitherWay) {
+  const Pipeline pipeline = LoadModel();
+  at::manual_seed(3);
+  const at::Tensor images = at::rand({4, 3, 16, 16});
+  PosteriorCache alone(4, 0);
+  const Vae::Posterior expected = alone.Encode(*pipeline.vae, {0, 1, 2, 3}, images, at::kCPU);
+  const Vae::Posterior last = EncodeImages(*pipeline.vae, images.narrow(0, 3, 1));
+  EXPECT_TRUE(expected.mean_BCHW.narrow(0, 3, 1).equal(last.mean_BCHW));  // Each by itself.
+  const size_t one = (expected.mean_BCHW.nbytes() + expected.std_BCHW.nbytes()) / 4;
+  for (const size_t budget : {size_t{0}, 2 * one, 10 * one}) {
+    PosteriorCache cache(4, budget);
+    EXPECT_TRUE(Equal(cache.Encode(*pipeline.vae, {0, 1, 2, 3}, images, at::kCPU), expected));
+    EXPECT_TRUE(Equal(cache.Encode(*pipeline.vae, {0, 1, 2, 3}, images, at::kCPU), expected));
+    EXPECT_EQ(cache.complete(), budget > 4 * one);
+    // Other pixels show what is kept: the first two, or all, or none.
+    const Vae::Posterior again =
+        cache.Encode(*pipeline.vae, {3, 0}, at::zeros({2, 3, 16, 16}), at::kCPU);
+    EXPECT_EQ(again.mean_BCHW[0].equal(expected.mean_BCHW[3]), budget > 4 * one);
+    EXPECT_EQ(again.mean_BCHW[1].equal(expected.mean_BCHW[0]), budget > one);
+  }
+}
+
+TEST(PromptCache, KnowsWhenNoTextEncoderIsNeeded) {
+  Pipeline pipeline = LoadModel();
+  const std::set<std::string> prompts = {"a shoe", "a shirt"};
+  PromptCache unused(pipeline, "", prompts, /*use_prompts=*/false, at::kCPU);
+  EXPECT_FALSE(unused.complete());
+  unused.Encode({"a shoe"});
+  EXPECT_TRUE(unused.complete());
+
+  PromptCache small(pipeline, "", prompts, /*use_prompts=*/true, at::kCPU, /*budget_bytes=*/64);
+  PromptCache cache(pipeline, "", prompts, /*use_prompts=*/true, at::kCPU);
+  const auto first = cache.Encode({"a shoe"});
+  EXPECT_FALSE(cache.complete());
+  const auto both = cache.Encode({"a shirt", "a shoe"});
+  EXPECT_TRUE(cache.complete());
+  const auto uncached = small.Encode({"a shirt", "a shoe"});
+  EXPECT_FALSE(small.complete());
+  EXPECT_TRUE(both.conditioning.prompt_embeds_BLD.equal(uncached.conditioning.prompt_embeds_BLD));
+  EXPECT_TRUE(
+      both.conditioning.prompt_embeds_BLD[1].equal(first.conditioning.prompt_embeds_BLD[0]));
+  EXPECT_EQ(both.keys.prompt_hashes, uncached.keys.prompt_hashes);
+  pipeline.text_encoder.reset();
+  const auto after = cache.Encode({"a shirt", "a shoe"});
+  EXPECT_TRUE(after.conditioning.prompt_embeds_BLD.equal(both.conditioning.prompt_embeds_BLD));
+}
+
+/// A data set of 6 images, and 4 held-out ones.
+class RolloutCachesTest : public testing::Test {
+ protected:
+  RolloutCachesTest() {
+    at::manual_seed(1);
+    const int64_t side = 32;
+    for (int i = 0; i < 10; ++i) {
+      const auto png = EncodePng(TensorToImage(at::rand({3, side, side})));
+      EXPECT_TRUE(png.ok());
+      dir_.Write(std::string(i < 6 ? "data/" : "held-out/") + std::to_string(i) + ".png", *png);
+    }
+    job_ = *ParseJobYaml("model: {path: " + std::string(kModel) +
+                             "}\ndata: {path: " + (dir_ / "data") +
+                             ", prompt: a shoe}\neval: {path: " + (dir_ / "held-out") +
+                             ", batch_size: 2}\n"
+                             "rewards: [{type: jpeg, measure: compressibility}]\n"
+                             "sample: {num_steps: 4, noise_strength: 0.5, batch_size: 3, "
+                             "num_batches_per_epoch: 2, guidance_scale: 3}\n"
+                             "train: {batch_size: 6}\ndevice: {device_batch_size: 3}",
+                         "job.yaml");
+    FillDefaults(&job_);
+  }
+
+  std::unique_ptr<Rollout> Make(Pipeline* pipeline, RolloutShare share = {}) {
+    auto rollout = Rollout::Create(job_, *MakeJobPlan(job_), pipeline, at::kCPU, share);
+    EXPECT_TRUE(rollout.ok()) << rollout.status();
+    return *std::move(rollout);
+  }
+
+  TempDir dir_;
+  v1::JobSpec job_;
+};
+
+TEST_F(RolloutCachesTest, WhatWasKeptGivesTheSameSamples) {
+  Pipeline pipeline = LoadModel();
+  const std::unique_ptr<Rollout> rollout = Make(&pipeline);
+  for (int64_t epoch = 0; epoch < 2; ++epoch) {
+    for (int64_t m = 0; m < 2; ++m) {
+      const auto kept = rollout->Sample(epoch, m, epoch, false);
+      ASSERT_TRUE(kept.ok()) << kept.status();
+      Pipeline other = LoadModel();
+      const auto fresh = Make(&other)->Sample(epoch, m, epoch, false);
+      ASSERT_TRUE(fresh.ok()) << fresh.status();
+      EXPECT_TRUE(kept->latents.equal(fresh->latents));
+      EXPECT_TRUE(kept->rewards_B.equal(fresh->rewards_B));
+    }
+  }
+}
+
+TEST_F(RolloutCachesTest, EncodersAreFreedOnceAllIsKept) {
+  Pipeline pipeline = LoadModel();
+  const std::unique_ptr<Rollout> rollout = Make(&pipeline, {.index = 1, .num_ranks = 2});
+  ASSERT_TRUE(rollout->Sample(0, 0, 0, false).ok());
+  EXPECT_EQ(pipeline.text_encoder, nullptr);          // One prompt, and the negative one.
+  ASSERT_TRUE(rollout->Sample(0, 1, 0, false).ok());  // Now all 6, but no held-out one.
+  const at::Tensor image = at::zeros({1, 3, 32, 32});
+  EXPECT_NO_THROW(pipeline.vae->Encode(image));
+  const auto before = rollout->Evaluate(1, 0);  // The second batch is this rank's share.
+  ASSERT_TRUE(before.ok()) << before.status();
+  EXPECT_THROW(pipeline.vae->Encode(image), std::logic_error);
+  const auto after = rollout->Evaluate(1, 0);
+  ASSERT_TRUE(after.ok()) << after.status();
+  EXPECT_EQ(after->SerializeAsString(), before->SerializeAsString());
+  ASSERT_TRUE(rollout->Sample(1, 0, 1, false).ok());
+}
+
+}  // namespace
+}  // namespace imageddpo
