@@ -16,8 +16,10 @@ namespace imageddpo {
 ///
 /// @param world_ranks  distinct, this rank among them, the same list on every member.
 /// @param tag          names the formation; never used twice within a launch.
-/// @param device       where the tensors of this rank live.
-/// Errors: INVALID_ARGUMENT (bad list), ALREADY_EXISTS (tag used before).
+/// @param device       where the tensors of this rank live: the CPU (over MPI) or a GPU (over NCCL,
+/// see
+///                     device_communicator.h). One gang at a time for each GPU.
+/// Errors: INVALID_ARGUMENT (bad list), ALREADY_EXISTS (tag used before), INTERNAL (the device).
 /// The messenger must outlive the communicator and its works.
 absl::StatusOr<std::unique_ptr<Communicator>> OpenGang(MpiMessenger& messenger,
                                                        const std::vector<int>& world_ranks,

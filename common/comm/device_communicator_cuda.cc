@@ -1,0 +1,18 @@
+#include "common/comm/cuda_stream.h"
+#include "common/comm/device_communicator.h"
+#include "common/comm/mailbox_communicator.h"
+#include "common/comm/nccl_communicator.h"
+#include "common/comm/nccl_library.h"
+
+namespace imageddpo {
+
+std::unique_ptr<Communicator> MakeDeviceCommunicator(std::shared_ptr<Mailbox> mailbox,
+                                                     at::Device device) {
+  if (!device.is_cuda()) {
+    return std::make_unique<MailboxCommunicator>(std::move(mailbox), device);
+  }
+  return std::make_unique<NcclCommunicator>(std::move(mailbox), device, MakeNcclApi(),
+                                            MakeCudaStream(device));
+}
+
+}  // namespace imageddpo
