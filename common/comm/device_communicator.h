@@ -4,6 +4,7 @@
 
 #include <memory>
 
+#include "absl/status/statusor.h"
 #include "common/comm/communicator.h"
 #include "common/comm/mailbox.h"
 
@@ -13,8 +14,8 @@ namespace imageddpo {
 /// mailbox itself for the CPU. Which of the two a build has differs by file:
 /// device_communicator_cuda.cc or device_communicator_cpu.cc.
 /// @param mailbox  nobody else uses it.
-/// @throws CommError  the device cannot be used.
-std::unique_ptr<Communicator> MakeDeviceCommunicator(std::shared_ptr<Mailbox> mailbox,
-                                                     at::Device device);
+/// Errors: INTERNAL (the device cannot be used).
+absl::StatusOr<std::unique_ptr<Communicator>> MakeDeviceCommunicator(
+    std::shared_ptr<Mailbox> mailbox, at::Device device);
 
 }  // namespace imageddpo

@@ -3,8 +3,8 @@
 
 namespace imageddpo {
 
-std::unique_ptr<Communicator> MakeDeviceCommunicator(std::shared_ptr<Mailbox> mailbox,
-                                                     at::Device device) {
+absl::StatusOr<std::unique_ptr<Communicator>> MakeDeviceCommunicator(
+    std::shared_ptr<Mailbox> mailbox, at::Device device) {
   return std::make_unique<MailboxCommunicator>(std::move(mailbox), device);
 }
 

@@ -1,3 +1,4 @@
+#include "common/comm/comm_status.h"
 #include "common/comm/cuda_stream.h"
 #include "common/comm/device_communicator.h"
 #include "common/comm/mailbox_communicator.h"
@@ -6,13 +7,17 @@
 
 namespace imageddpo {
 
-std::unique_ptr<Communicator> MakeDeviceCommunicator(std::shared_ptr<Mailbox> mailbox,
-                                                     at::Device device) {
+absl::StatusOr<std::unique_ptr<Communicator>> MakeDeviceCommunicator(
+    std::shared_ptr<Mailbox> mailbox, at::Device device) {
   if (!device.is_cuda()) {
     return std::make_unique<MailboxCommunicator>(std::move(mailbox), device);
   }
-  return std::make_unique<NcclCommunicator>(std::move(mailbox), device, MakeNcclApi(),
-                                            MakeCudaStream(device));
+  try {
+    return std::make_unique<NcclCommunicator>(std::move(mailbox), device, MakeNcclApi(),
+                                              MakeCudaStream(device));
+  } catch (const CommError& error) {
+    return ToStatus(error);
+  }
 }
 
 }  // namespace imageddpo

@@ -7,7 +7,6 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "common/comm/comm_status.h"
 #include "common/comm/device_communicator.h"
 
 namespace imageddpo {
@@ -107,11 +106,7 @@ absl::StatusOr<std::unique_ptr<Communicator>> OpenGang(MpiMessenger& messenger,
         absl::StrCat("a gang has been formed under the name \"", tag, "\" before"));
   }
   mailbox->SetLink(std::make_unique<GangLink>(messenger, port_id, world_ranks));
-  try {
-    return MakeDeviceCommunicator(mailbox, device);
-  } catch (const CommError& error) {
-    return ToStatus(error);
-  }
+  return MakeDeviceCommunicator(mailbox, device);
 }
 
 }  // namespace imageddpo

@@ -50,7 +50,11 @@ CheckedDevices FindDevices() {
                                std::string(allowed) == "1";
   devices.communicator = [count = devices.count](std::shared_ptr<Mailbox> mailbox, int rank) {
     const at::Device device(at::kCUDA, static_cast<at::DeviceIndex>(rank % count));
-    return MakeDeviceCommunicator(std::move(mailbox), device);
+    auto communicator = MakeDeviceCommunicator(std::move(mailbox), device);
+    if (!communicator.ok()) {
+      throw std::runtime_error(communicator.status().ToString());
+    }
+    return *std::move(communicator);
   };
   return devices;
 }
