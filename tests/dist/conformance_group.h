@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <memory>
+#include <ostream>
 #include <string>
 #include <thread>
 #include <vector>
@@ -10,6 +11,10 @@
 #include "deploy/gpu-check/nccl/conformance.h"
 
 namespace imageddpo {
+
+inline void PrintTo(const ConformanceCase& conformance_case, std::ostream* out) {
+  *out << conformance_case.name;
+}
 
 /// Runs a case with the ranks of a group as threads of this process.
 inline void RunOnThreads(const ConformanceCase& conformance_case,

@@ -12,7 +12,7 @@
 #include "common/comm/meeting.h"
 #include "common/comm/mpi_messenger.h"
 #include "common/comm/mpi_runtime.h"
-#include "deploy/gpu-check/nccl/conformance.h"
+#include "tests/dist/conformance_group.h"
 
 namespace imageddpo {
 namespace {

@@ -213,7 +213,10 @@ struct FakeNccl::State {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) {
     device.kernels.push_back({comm, std::move(actions)});
     ++device.queued;
-    counts.most_kernels = std::max(counts.most_kernels, static_cast<int>(device.kernels.size()));
+    const auto of_comms =
+        std::count_if(device.kernels.begin(), device.kernels.end(),
+                      [](const Kernel& kernel) { return kernel.comm != nullptr; });
+    counts.most_kernels = std::max(counts.most_kernels, static_cast<int>(of_comms));
   }
 
   NcclResult Add(int index, NcclComm comm, Action action) {

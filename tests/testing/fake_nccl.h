@@ -42,7 +42,7 @@ class FakeNccl {
   struct Counts {
     int comms_made = 0;                 ///< Ends, over all devices.
     int comms_alive = 0;                ///< Neither aborted nor closed.
-    int most_kernels = 0;               ///< Queued at once on one device.
+    int most_kernels = 0;               ///< Of communicators, queued at once on one device.
     int mismatches = 0;                 ///< Sends that met a receive of another size.
     bool one_thread_per_device = true;  ///< All calls but abort.
   };
