@@ -166,18 +166,28 @@ void NcclCore::CheckMailbox() {
     absl::MutexLock lock(&mutex_);
     listening = listening_;
   }
+  for (const auto& [peer, transfer] : listening) {
+    FailWith(*transfer);
+  }
+}
+
+bool NcclCore::FailWith(const Transfer& transfer) {
   try {
-    for (const auto& [peer, transfer] : listening) {
-      transfer->ThrowIfFailed();
-    }
+    transfer.ThrowIfFailed();
+    return false;
   } catch (const CommError& error) {
     Fail(error.kind(), error.what());
+    return true;
   }
 }
 
 void NcclCore::OnGrant(int peer, const std::string& bytes) {
-  CheckMailbox();
-  if (failed()) {
+  std::shared_ptr<Transfer> transfer;
+  {
+    absl::MutexLock lock(&mutex_);
+    transfer = listening_.at(peer);
+  }
+  if (FailWith(*transfer)) {
     return;
   }
   GrantMessage message;

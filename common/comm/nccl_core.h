@@ -57,6 +57,8 @@ class NcclCore : public std::enable_shared_from_this<NcclCore>, private GrantSch
   void Listen(int peer);
   void OnGrant(int peer, const std::string& bytes);
   void CheckMailbox();
+  /// Fails as the transfer has, if it has. @return whether
+  bool FailWith(const Transfer& transfer);
   std::shared_ptr<NcclOperation> Take(GrantScheduler::OperationId id);
   bool failed() const;
   void Watch();

@@ -159,11 +159,13 @@ void NcclRounds::Queue() {
   Check(api_.group_start(), "ncclGroupStart");
   NcclResult result = NcclResult::kSuccess;
   for (const auto& operation : operations_) {
+    ThrowIfAborted();
     if (SizeOf(*operation) > 0 &&
         (result == NcclResult::kSuccess || result == NcclResult::kInProgress)) {
       result = Issue(*operation);
     }
   }
+  ThrowIfAborted();
   const NcclResult end = api_.group_end();  // Also after an error: a group must not stay open.
   Check(result, "queueing a round");
   Check(end, "ncclGroupEnd");
@@ -197,13 +199,22 @@ int NcclRounds::IndexOf(std::int32_t rank) const {
   return static_cast<int>(std::lower_bound(ranks.begin(), ranks.end(), rank) - ranks.begin());
 }
 
+void NcclRounds::ThrowIfAborted() {
+  absl::MutexLock lock(&mutex_);
+  if (aborted_) {
+    throw CommError(CommError::Kind::kAborted, "NCCL's communicators have been aborted");
+  }
+}
+
 NcclResult NcclRounds::State() {
+  ThrowIfAborted();
   NcclResult state = NcclResult::kSuccess;
   Check(api_.get_async_error(comm_, &state), "ncclCommGetAsyncError");
   return state;
 }
 
 void NcclRounds::Check(NcclResult result, const char* what) {
+  ThrowIfAborted();  // Perhaps while the call was under way.
   if (result == NcclResult::kSuccess || result == NcclResult::kInProgress) {
     return;
   }

@@ -75,6 +75,8 @@ class NcclRounds {
   void QueueCopies();
   NcclResult Issue(const NcclOperation& operation);
   int IndexOf(std::int32_t rank) const;
+  /// After it no call may name a communicator.
+  void ThrowIfAborted();
   NcclResult State();
   void Check(NcclResult result, const char* what);
   void CheckDeadline(const char* what) const;
