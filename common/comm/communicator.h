@@ -52,6 +52,8 @@ class Communicator {
   virtual int rank() const = 0;        ///< 0-based, < world_size().
   virtual int world_size() const = 0;  ///< Ranks in the group, >= 1.
   virtual at::Device device() const = 0;
+  /// For messages, and to see that all ranks of a group use the same: "messages", "NCCL".
+  virtual std::string transport() const = 0;
 
   /// Starts to send `tensor` (any dtype, any shape, 0 elements too) to rank `to`. `to` may be this
   /// rank. The tensor must not be written before the work is done.

@@ -4,7 +4,7 @@
 namespace imageddpo {
 
 absl::StatusOr<std::unique_ptr<Communicator>> MakeDeviceCommunicator(
-    std::shared_ptr<Mailbox> mailbox, at::Device device) {
+    std::shared_ptr<Mailbox> mailbox, at::Device device, GpuTransport /*transport*/) {
   return std::make_unique<MailboxCommunicator>(std::move(mailbox), device);
 }
 

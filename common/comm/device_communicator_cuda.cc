@@ -8,8 +8,8 @@
 namespace imageddpo {
 
 absl::StatusOr<std::unique_ptr<Communicator>> MakeDeviceCommunicator(
-    std::shared_ptr<Mailbox> mailbox, at::Device device) {
-  if (!device.is_cuda()) {
+    std::shared_ptr<Mailbox> mailbox, at::Device device, GpuTransport transport) {
+  if (!device.is_cuda() || transport == GpuTransport::kHostMemory) {
     return std::make_unique<MailboxCommunicator>(std::move(mailbox), device);
   }
   try {

@@ -165,6 +165,7 @@ MailboxCommunicator::~MailboxCommunicator() {
 int MailboxCommunicator::rank() const { return core_->mailbox->rank(); }
 int MailboxCommunicator::world_size() const { return core_->mailbox->size(); }
 at::Device MailboxCommunicator::device() const { return core_->device; }
+std::string MailboxCommunicator::transport() const { return "messages"; }
 
 std::unique_ptr<Work> MailboxCommunicator::Send(const at::Tensor& tensor, int to, int tag) {
   core_->CheckTensor(tensor, "Send");

@@ -68,6 +68,7 @@ NcclCommunicator::~NcclCommunicator() {
 int NcclCommunicator::rank() const { return mailbox_->rank(); }
 int NcclCommunicator::world_size() const { return mailbox_->size(); }
 at::Device NcclCommunicator::device() const { return device_; }
+std::string NcclCommunicator::transport() const { return "NCCL"; }
 
 bool NcclCommunicator::OnDevice(const at::Tensor& tensor, const char* what) const {
   if (!tensor.defined() || !tensor.is_contiguous() ||
