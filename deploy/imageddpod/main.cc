@@ -70,7 +70,7 @@ Outcome RunAlone(const ClusterConfig& cluster, const Logger& logger, const StopF
   const at::Device device = ChooseDevice(0);
   std::thread worker([&] {
     const auto solo = [&](const v1::GangLayout&) {
-      return MakeDeviceCommunicator(MakeThreadMailboxes(1).front(), device);
+      return MakeDeviceCommunicator(MakeThreadMailboxes(1).front(), device, GpuTransport::kNccl);
     };
     RunWorkerRank(cluster, plane.worker(0), solo, device, logger);
   });
@@ -93,9 +93,11 @@ Outcome RunAmongMany(const ClusterConfig& cluster, MpiRuntime& runtime, const Lo
   } else {
     const auto channel = MakeMpiWorkerChannel(messenger);
     const at::Device device = ChooseDevice(LocalWorkerIndex());
+    const GpuTransport transport =
+        WorkersShareGpus() ? GpuTransport::kHostMemory : GpuTransport::kNccl;
     const auto open_gang = [&](const v1::GangLayout& gang) {
       return OpenGang(messenger, {gang.world_ranks().begin(), gang.world_ranks().end()}, gang.tag(),
-                      device);
+                      device, transport);
     };
     outcome = RunWorkerRank(cluster, *channel, open_gang, device, logger);
   }

@@ -50,7 +50,7 @@ CheckedDevices FindDevices() {
                                std::string(allowed) == "1";
   devices.communicator = [count = devices.count](std::shared_ptr<Mailbox> mailbox, int rank) {
     const at::Device device(at::kCUDA, static_cast<at::DeviceIndex>(rank % count));
-    auto communicator = MakeDeviceCommunicator(std::move(mailbox), device);
+    auto communicator = MakeDeviceCommunicator(std::move(mailbox), device, GpuTransport::kNccl);
     if (!communicator.ok()) {
       throw std::runtime_error(communicator.status().ToString());
     }
