@@ -20,6 +20,8 @@ struct CheckedDevices {
   bool several_ranks_each = false;
   std::function<std::unique_ptr<Communicator>(std::shared_ptr<Mailbox> mailbox, int rank)>
       communicator;
+  /// NCCL's calls alone, on one device (CheckLibraryCalls()). @return what is wrong.
+  std::function<std::vector<std::string>(int device)> library_calls;
 };
 
 /// How many ranks to check with, and what to say about that number.
@@ -37,6 +39,9 @@ struct CaseResult {
   double seconds = 0;
   std::vector<std::string> wrong;  ///< Nothing: all is well.
 };
+
+/// NCCL's calls alone, device by device: cases named LibraryCalls.
+std::vector<CaseResult> CheckLibrary(const CheckedDevices& devices);
 
 /// The conformance suite in groups of 1 to `ranks` ranks that are threads of this process.
 std::vector<CaseResult> CheckOnThreads(const CheckedDevices& devices, int ranks);
