@@ -10,6 +10,7 @@
 
 #include "common/comm/nccl_communicator.h"
 #include "deploy/gpu-check/nccl/conformance.h"
+#include "deploy/gpu-check/nccl/library_check.h"
 #include "tests/testing/fake_nccl.h"
 #include "tests/testing/temp_dir.h"
 
@@ -19,10 +20,15 @@ namespace {
 CheckedDevices FakeDevices(FakeNccl& nccl, int count) {
   return {.count = count,
           .nccl_version = "fake",
-          .communicator = [&nccl](std::shared_ptr<Mailbox> mailbox, int rank) {
-            return std::make_unique<NcclCommunicator>(std::move(mailbox), at::kCPU, nccl.Api(rank),
-                                                      nccl.Stream(rank));
-          }};
+          .communicator =
+              [&nccl](std::shared_ptr<Mailbox> mailbox, int rank) {
+                return std::make_unique<NcclCommunicator>(std::move(mailbox), at::kCPU,
+                                                          nccl.Api(rank), nccl.Stream(rank));
+              },
+          .library_calls =
+              [&nccl](int device) {
+                return CheckLibraryCalls(nccl.Api(device), *nccl.Stream(device), at::kCPU);
+              }};
 }
 
 TEST(NcclCheck, ChoosesRanks) {
@@ -37,6 +43,20 @@ TEST(NcclCheck, ChoosesRanks) {
   CheckedDevices shared = FakeDevices(nccl, 1);
   shared.several_ranks_each = true;
   EXPECT_EQ(ChooseRanks(shared, 2).ranks, 2);
+}
+
+TEST(NcclCheck, CallsTheLibraryOnEachDevice) {
+  FakeNccl nccl(2);
+  nccl.StayInProgress(3);
+  const auto results = CheckLibrary(FakeDevices(nccl, 2));
+  EXPECT_EQ(results.size(), 2U);
+  EXPECT_EQ(ExitCodeOf(results), kCheckPassed) << CaseResultsToJson(results);
+  EXPECT_EQ(nccl.counts().comms_made, 2);
+  EXPECT_EQ(nccl.counts().comms_alive, 0);
+  nccl.SetState(1, NcclResult::kSystemError);
+  const auto wrong = CheckLibrary(FakeDevices(nccl, 2));
+  EXPECT_TRUE(wrong[0].wrong.empty());
+  EXPECT_FALSE(wrong[1].wrong.empty());
 }
 
 TEST(NcclCheck, PassesOnThreads) {

@@ -20,8 +20,10 @@
 #include <thread>
 
 #include "absl/strings/str_cat.h"
+#include "common/comm/cuda_stream.h"
 #include "common/comm/device_communicator.h"
 #include "common/comm/nccl_library.h"
+#include "deploy/gpu-check/nccl/library_check.h"
 #include "deploy/gpu-check/nccl/nccl_check.h"
 
 namespace imageddpo {
@@ -48,6 +50,14 @@ CheckedDevices FindDevices() {
   devices.several_ranks_each = ncclGetVersion(&version) == ncclSuccess &&
                                version >= NCCL_VERSION(2, 30, 0) && allowed != nullptr &&
                                std::string(allowed) == "1";
+  devices.library_calls = [](int index) -> std::vector<std::string> {
+    const at::Device device(at::kCUDA, static_cast<at::DeviceIndex>(index));
+    try {
+      return CheckLibraryCalls(MakeNcclApi(), *MakeCudaStream(device), device);
+    } catch (const std::exception& error) {
+      return {error.what()};
+    }
+  };
   devices.communicator = [count = devices.count](std::shared_ptr<Mailbox> mailbox, int rank) {
     const at::Device device(at::kCUDA, static_cast<at::DeviceIndex>(rank % count));
     auto communicator = MakeDeviceCommunicator(std::move(mailbox), device, GpuTransport::kNccl);
@@ -122,8 +132,11 @@ int Run(const Options& options) {
   std::vector<CaseResult> results;
   CheckExitCode exit_code = kCheckNotPossible;
   if (choice.ranks > 0) {
-    results = options.processes ? CheckOnProcesses(choice.ranks, options.timeout_seconds)
-                                : CheckOnThreads(devices, choice.ranks);
+    results = CheckLibrary(devices);
+    const auto conformance = options.processes
+                                 ? CheckOnProcesses(choice.ranks, options.timeout_seconds)
+                                 : CheckOnThreads(devices, choice.ranks);
+    results.insert(results.end(), conformance.begin(), conformance.end());
     exit_code = ExitCodeOf(results);
   }
   if (!choice.note.empty()) {

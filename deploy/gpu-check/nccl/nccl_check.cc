@@ -55,9 +55,24 @@ RankChoice ChooseRanks(const CheckedDevices& devices, int asked) {
   }
   RankChoice choice{.ranks = asked > 0 ? asked : devices.count};
   if (choice.ranks == 1) {
-    choice.note = "one rank: what a rank does alone was checked, nothing crossed between devices";
+    choice.note =
+        "one rank: NCCL's calls and what a rank does alone were checked, nothing crossed between "
+        "devices";
   }
   return choice;
+}
+
+std::vector<CaseResult> CheckLibrary(const CheckedDevices& devices) {
+  std::vector<CaseResult> results;
+  for (int device = 0; device < devices.count; ++device) {
+    const auto start = std::chrono::steady_clock::now();
+    CaseResult result{.name = absl::StrCat("LibraryCalls.", device), .world_size = 1};
+    result.wrong = devices.library_calls(device);
+    result.seconds =
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    results.push_back(std::move(result));
+  }
+  return results;
 }
 
 std::vector<CaseResult> CheckOnThreads(const CheckedDevices& devices, int ranks) {
