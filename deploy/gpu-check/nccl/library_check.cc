@@ -10,6 +10,7 @@
 #include <functional>
 #include <stdexcept>
 #include <thread>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 
@@ -24,6 +25,14 @@ class LibraryCheck {
   LibraryCheck(const NcclApi& api, GpuStream& stream, at::Device device)
       : api_(api), stream_(stream), device_(device) {}
 
+  ~LibraryCheck() {
+    if (comm_ != nullptr) {
+      api_.abort(comm_);
+    }
+  }
+  LibraryCheck(const LibraryCheck&) = delete;
+  LibraryCheck& operator=(const LibraryCheck&) = delete;
+
   void Run() {
     stream_.BindThread();
     std::string id;
@@ -33,7 +42,7 @@ class LibraryCheck {
     for (const auto dtype : {at::kFloat, at::kDouble}) {
       CheckCalls(dtype);
     }
-    Require(api_.abort(comm_), "ncclCommAbort");
+    Require(api_.abort(std::exchange(comm_, nullptr)), "ncclCommAbort");
   }
 
  private:
