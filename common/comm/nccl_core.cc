@@ -129,9 +129,11 @@ void NcclCore::Issue() {
     pause = commands.empty() ? std::min(2 * pause, kMaxPollPause) : kMinPollPause;
     try {
       for (const auto& command : commands) {
-        command();
+        if (!failed()) {
+          command();
+        }
       }
-      while (rounds_.busy() && rounds_.Poll()) {
+      while (!failed() && rounds_.busy() && rounds_.Poll()) {
         pause = kMinPollPause;
         scheduler_.RoundIsOver();  // May start the next.
       }
