@@ -41,8 +41,9 @@ class Work {
 };
 
 /// Point-to-point transfers and collectives over one group of ranks, one device per rank. Tensors
-/// are contiguous and live on device(). Every rank calls collectives in the same order; transfers
-/// between two ranks with one tag arrive in the order sent.
+/// are contiguous and live on device(), or on the CPU where that is so for every rank that takes
+/// part. Every rank calls collectives in the same order; transfers between two ranks with one tag
+/// arrive in the order sent.
 /// Thread-compatible: one thread at a time, except Abort(), which any thread may call.
 class Communicator {
  public:
@@ -51,12 +52,15 @@ class Communicator {
   virtual int rank() const = 0;        ///< 0-based, < world_size().
   virtual int world_size() const = 0;  ///< Ranks in the group, >= 1.
   virtual at::Device device() const = 0;
+  /// For messages, and to see that all ranks of a group use the same: "messages", "NCCL".
+  virtual std::string transport() const = 0;
 
   /// Starts to send `tensor` (any dtype, any shape, 0 elements too) to rank `to`. `to` may be this
   /// rank. The tensor must not be written before the work is done.
   virtual std::unique_ptr<Work> Send(const at::Tensor& tensor, int to, int tag) = 0;
 
-  /// Starts to receive into `tensor`, whose dtype and number of elements equal the sender's.
+  /// Starts to receive into `tensor`, whose dtype and number of elements equal the sender's; where
+  /// they do not, the receive fails with kTransport and the group goes on.
   virtual std::unique_ptr<Work> Recv(const at::Tensor& tensor, int from, int tag) = 0;
 
   /// Host bytes of a length that the receiver does not know. SendBytes copies and returns at once.
@@ -64,8 +68,9 @@ class Communicator {
   /// Blocks. @throws CommError
   virtual std::string RecvBytes(int from, int tag, std::chrono::milliseconds timeout) = 0;
 
-  /// In place; float32 or float64. The order of the additions is the transport's own: what must be
-  /// the same for every number of ranks uses AllGather and adds by itself.
+  /// In place; float32 or float64; the same bits on every rank. The order of the additions is the
+  /// transport's own: what must be the same for every number of ranks uses AllGather and adds by
+  /// itself.
   virtual std::unique_ptr<Work> AllReduceSum(const at::Tensor& tensor) = 0;
 
   /// `output` is [world_size, ...input.shape], in rank order.

@@ -7,7 +7,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "common/comm/mailbox_communicator.h"
+#include "common/comm/device_communicator.h"
 
 namespace imageddpo {
 namespace {
@@ -89,7 +89,8 @@ class GangLink : public Link {
 
 absl::StatusOr<std::unique_ptr<Communicator>> OpenGang(MpiMessenger& messenger,
                                                        const std::vector<int>& world_ranks,
-                                                       const std::string& tag, at::Device device) {
+                                                       const std::string& tag, at::Device device,
+                                                       GpuTransport transport) {
   const auto self = std::find(world_ranks.begin(), world_ranks.end(), messenger.world_rank());
   const std::set<int> distinct(world_ranks.begin(), world_ranks.end());
   if (self == world_ranks.end() || distinct.size() != world_ranks.size() || *distinct.begin() < 0 ||
@@ -106,7 +107,7 @@ absl::StatusOr<std::unique_ptr<Communicator>> OpenGang(MpiMessenger& messenger,
         absl::StrCat("a gang has been formed under the name \"", tag, "\" before"));
   }
   mailbox->SetLink(std::make_unique<GangLink>(messenger, port_id, world_ranks));
-  return std::make_unique<MailboxCommunicator>(mailbox, device);
+  return MakeDeviceCommunicator(mailbox, device, transport);
 }
 
 }  // namespace imageddpo

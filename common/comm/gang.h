@@ -6,6 +6,7 @@
 
 #include "absl/status/statusor.h"
 #include "common/comm/communicator.h"
+#include "common/comm/device_communicator.h"
 #include "common/comm/mpi_messenger.h"
 
 namespace imageddpo {
@@ -16,11 +17,12 @@ namespace imageddpo {
 ///
 /// @param world_ranks  distinct, this rank among them, the same list on every member.
 /// @param tag          names the formation; never used twice within a launch.
-/// @param device       where the tensors of this rank live.
-/// Errors: INVALID_ARGUMENT (bad list), ALREADY_EXISTS (tag used before).
+/// @param device       where the tensors of this rank live; one gang at a time for each GPU.
+/// @param transport    see device_communicator.h.
+/// Errors: INVALID_ARGUMENT (bad list), ALREADY_EXISTS (tag used before), INTERNAL (the device).
 /// The messenger must outlive the communicator and its works.
-absl::StatusOr<std::unique_ptr<Communicator>> OpenGang(MpiMessenger& messenger,
-                                                       const std::vector<int>& world_ranks,
-                                                       const std::string& tag, at::Device device);
+absl::StatusOr<std::unique_ptr<Communicator>> OpenGang(
+    MpiMessenger& messenger, const std::vector<int>& world_ranks, const std::string& tag,
+    at::Device device, GpuTransport transport = GpuTransport::kNccl);
 
 }  // namespace imageddpo

@@ -40,12 +40,16 @@ std::shared_ptr<Transfer> Mailbox::Receive(int from, const MessageHeader& header
 }
 
 std::shared_ptr<Transfer> Mailbox::ReceiveText(int from, const MessageHeader& header,
-                                               std::shared_ptr<std::string> text) {
-  return Expect(from, {.header = header, .text = std::move(text)}, "receive bytes from");
+                                               std::shared_ptr<std::string> text,
+                                               std::function<void()> on_done) {
+  return Expect(from, {.header = header, .text = std::move(text)}, "receive bytes from",
+                std::move(on_done));
 }
 
-std::shared_ptr<Transfer> Mailbox::Expect(int from, Expected expected, const char* verb) {
-  auto transfer = std::make_shared<Transfer>(Describe(verb, from, expected.header));
+std::shared_ptr<Transfer> Mailbox::Expect(int from, Expected expected, const char* verb,
+                                          std::function<void()> on_done) {
+  auto transfer =
+      std::make_shared<Transfer>(Describe(verb, from, expected.header), std::move(on_done));
   expected.transfer = transfer;
   std::optional<Arrived> arrived;
   {

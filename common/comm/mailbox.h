@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -19,7 +20,7 @@ namespace imageddpo {
 /// What a message says about itself besides its bytes.
 struct MessageHeader {
   /// Separate name spaces for tags.
-  enum class Lane : std::int32_t { kTensor, kBytes, kCollective };
+  enum class Lane : std::int32_t { kTensor, kBytes, kCollective, kGrant };
 
   Lane lane = Lane::kTensor;
   std::int32_t format = 0;  ///< What the bytes are (a dtype, an operation); both ends must agree.
@@ -76,8 +77,11 @@ class Mailbox {
                                     std::shared_ptr<void> owner);
 
   /// Starts to receive a message of any size into `text`; header.size_bytes is not used.
+  /// @param on_done  called once when the transfer is done, by whoever completes or fails it, and
+  ///                 perhaps with the mailbox locked: it must not call the mailbox.
   std::shared_ptr<Transfer> ReceiveText(int from, const MessageHeader& header,
-                                        std::shared_ptr<std::string> text);
+                                        std::shared_ptr<std::string> text,
+                                        std::function<void()> on_done = nullptr);
 
   /// A message from rank `from`; called by the transport.
   void Deliver(int from, const MessageHeader& header, std::unique_ptr<Payload> payload);
@@ -106,7 +110,8 @@ class Mailbox {
     std::string message;
   };
 
-  std::shared_ptr<Transfer> Expect(int from, Expected expected, const char* verb);
+  std::shared_ptr<Transfer> Expect(int from, Expected expected, const char* verb,
+                                   std::function<void()> on_done = nullptr);
   static void Pair(Arrived arrived, Expected expected);
   /// Remembers a transfer so that Fail() reaches it; fails it at once after a failure.
   bool Track(const std::shared_ptr<Transfer>& transfer) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

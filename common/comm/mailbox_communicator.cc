@@ -88,9 +88,10 @@ class CommunicatorCore {
   }
 
   void CheckTensor(const at::Tensor& tensor, const char* what) const {
-    if (!tensor.defined() || !tensor.is_contiguous() || tensor.device() != device) {
+    if (!tensor.defined() || !tensor.is_contiguous() ||
+        (tensor.device() != device && !tensor.device().is_cpu())) {
       throw std::invalid_argument(
-          absl::StrCat(what, ": the tensor must be contiguous and on ", device.str()));
+          absl::StrCat(what, ": the tensor must be contiguous, on ", device.str(), " or the CPU"));
     }
   }
 
@@ -102,15 +103,16 @@ class CommunicatorCore {
   }
 
   /// The tensor itself on the CPU, otherwise a copy there.
-  at::Tensor ToHost(const at::Tensor& tensor) const {
-    return device.is_cpu() ? tensor : tensor.cpu();
+  static at::Tensor ToHost(const at::Tensor& tensor) {
+    return tensor.device().is_cpu() ? tensor : tensor.cpu();
   }
   /// Where to receive into: the tensor itself on the CPU.
-  at::Tensor HostLike(const at::Tensor& tensor) const {
-    return device.is_cpu() ? tensor : at::empty_like(tensor, tensor.options().device(at::kCPU));
+  static at::Tensor HostLike(const at::Tensor& tensor) {
+    return tensor.device().is_cpu() ? tensor
+                                    : at::empty_like(tensor, tensor.options().device(at::kCPU));
   }
-  void FromHost(const at::Tensor& tensor, const at::Tensor& host) const {
-    if (!device.is_cpu()) {
+  static void FromHost(const at::Tensor& tensor, const at::Tensor& host) {
+    if (!tensor.device().is_cpu()) {
       tensor.copy_(host);
     }
   }
@@ -163,11 +165,13 @@ MailboxCommunicator::~MailboxCommunicator() {
 int MailboxCommunicator::rank() const { return core_->mailbox->rank(); }
 int MailboxCommunicator::world_size() const { return core_->mailbox->size(); }
 at::Device MailboxCommunicator::device() const { return core_->device; }
+std::string MailboxCommunicator::transport() const { return "messages"; }
 
 std::unique_ptr<Work> MailboxCommunicator::Send(const at::Tensor& tensor, int to, int tag) {
   core_->CheckTensor(tensor, "Send");
   core_->CheckRank(to, "Send");
-  const auto round = [core = core_.get(), host = core_->ToHost(tensor), to, tag](int number) {
+  const auto round = [core = core_.get(), host = CommunicatorCore::ToHost(tensor), to,
+                      tag](int number) {
     return number == 0 ? Transfers{core->Send(to, HeaderOf(Lane::kTensor, 0, tag, host), host)}
                        : Transfers{};
   };
@@ -177,12 +181,12 @@ std::unique_ptr<Work> MailboxCommunicator::Send(const at::Tensor& tensor, int to
 std::unique_ptr<Work> MailboxCommunicator::Recv(const at::Tensor& tensor, int from, int tag) {
   core_->CheckTensor(tensor, "Recv");
   core_->CheckRank(from, "Recv");
-  const auto round = [core = core_.get(), tensor, host = core_->HostLike(tensor), from,
+  const auto round = [core = core_.get(), tensor, host = CommunicatorCore::HostLike(tensor), from,
                       tag](int number) -> Transfers {
     if (number == 0) {
       return {core->Receive(from, HeaderOf(Lane::kTensor, 0, tag, host), host)};
     }
-    core->FromHost(tensor, host);
+    CommunicatorCore::FromHost(tensor, host);
     return {};
   };
   return std::make_unique<OperationWork>(core_, core_->Start("receive", round, false));
@@ -219,7 +223,7 @@ std::unique_ptr<Work> MailboxCommunicator::AllReduceSum(const at::Tensor& tensor
   }
   const int size = world_size();
   const int self = rank();
-  const at::Tensor host = core_->ToHost(tensor);
+  const at::Tensor host = CommunicatorCore::ToHost(tensor);
   const at::Tensor flat = host.view(-1);
   const std::int64_t slice_size = (flat.numel() + size - 1) / size;
   const auto slice = [flat, slice_size](int rank) {
@@ -254,7 +258,7 @@ std::unique_ptr<Work> MailboxCommunicator::AllReduceSum(const at::Tensor& tensor
       }
     }
     if (number == 2) {
-      core->FromHost(tensor, host);
+      CommunicatorCore::FromHost(tensor, host);
     }
     return transfers;
   };
@@ -273,13 +277,13 @@ std::unique_ptr<Work> MailboxCommunicator::AllGather(const at::Tensor& output,
   }
   const int size = world_size();
   const int self = rank();
-  const at::Tensor host_output = core_->HostLike(output);
+  const at::Tensor host_output = CommunicatorCore::HostLike(output);
   host_output.select(0, self).copy_(input);
   const std::int64_t tag = core_->next_collective++;
   const auto round = [=, core = core_.get()](int number) -> Transfers {
     Transfers transfers;
     if (number == 1) {
-      core->FromHost(output, host_output);
+      CommunicatorCore::FromHost(output, host_output);
     }
     for (int step = 1; step < size && number == 0; ++step) {
       const int to = (self + step) % size;
@@ -301,7 +305,8 @@ std::unique_ptr<Work> MailboxCommunicator::Broadcast(const at::Tensor& tensor, i
   // Seen from the root as rank 0: the parent is the rank without its lowest set bit, the children
   // are those with one more bit below it.
   const int relative = (rank() - root + size) % size;
-  const at::Tensor host = relative == 0 ? core_->ToHost(tensor) : core_->HostLike(tensor);
+  const at::Tensor host =
+      relative == 0 ? CommunicatorCore::ToHost(tensor) : CommunicatorCore::HostLike(tensor);
   const auto header = HeaderOf(Lane::kCollective, kBroadcastFormat, core_->next_collective++, host);
   const auto round = [=, core = core_.get()](int number) -> Transfers {
     const auto absolute = [root, size](int rank) { return (rank + root) % size; };
@@ -321,7 +326,7 @@ std::unique_ptr<Work> MailboxCommunicator::Broadcast(const at::Tensor& tensor, i
         }
       }
       if (!is_root) {
-        core->FromHost(tensor, host);
+        CommunicatorCore::FromHost(tensor, host);
       }
     }
     return transfers;

@@ -29,6 +29,7 @@ class MailboxCommunicator : public Communicator {
   int rank() const override;
   int world_size() const override;
   at::Device device() const override;
+  std::string transport() const override;
   std::unique_ptr<Work> Send(const at::Tensor& tensor, int to, int tag) override;
   std::unique_ptr<Work> Recv(const at::Tensor& tensor, int from, int tag) override;
   std::unique_ptr<Work> SendBytes(std::string bytes, int to, int tag) override;

@@ -41,8 +41,9 @@ std::string Exchange(Communicator& gang, const std::string& agreement, Clock::ti
 absl::Status MeetGang(Communicator& gang, const std::string& agreement,
                       std::chrono::milliseconds timeout) {
   try {
-    const std::string answer = Exchange(gang, agreement, Clock::now() + timeout);
-    return answer == agreement ? absl::OkStatus() : absl::FailedPreconditionError(answer);
+    const std::string mine = absl::StrCat(agreement, " over ", gang.transport());
+    const std::string answer = Exchange(gang, mine, Clock::now() + timeout);
+    return answer == mine ? absl::OkStatus() : absl::FailedPreconditionError(answer);
   } catch (const CommError& error) {
     return ToStatus(
         CommError(error.kind(), absl::StrCat("the gang was not formed: ", error.what())));

@@ -39,25 +39,30 @@ class ThreadLink : public Link {
 
 }  // namespace
 
-std::vector<std::unique_ptr<Communicator>> MakeThreadCommunicators(int world_size,
-                                                                   at::Device device) {
+std::vector<std::shared_ptr<Mailbox>> MakeThreadMailboxes(int world_size) {
   std::vector<std::shared_ptr<Mailbox>> mailboxes;
   auto hub = std::make_shared<Hub>();
   for (int rank = 0; rank < world_size; ++rank) {
     mailboxes.push_back(std::make_shared<Mailbox>(rank, world_size));
     hub->push_back(mailboxes.back());
   }
+  for (const auto& mailbox : mailboxes) {
+    mailbox->SetLink(std::make_unique<ThreadLink>(mailbox->rank(), hub));
+  }
+  return mailboxes;
+}
+
+std::vector<std::unique_ptr<Communicator>> MakeThreadCommunicators(int world_size,
+                                                                   at::Device device) {
   std::vector<std::unique_ptr<Communicator>> communicators;
-  for (int rank = 0; rank < world_size; ++rank) {
-    auto& mailbox = mailboxes[static_cast<std::size_t>(rank)];
-    mailbox->SetLink(std::make_unique<ThreadLink>(rank, hub));
+  for (auto& mailbox : MakeThreadMailboxes(world_size)) {
     communicators.push_back(std::make_unique<MailboxCommunicator>(std::move(mailbox), device));
   }
   return communicators;
 }
 
-std::unique_ptr<Communicator> MakeSoloCommunicator(at::Device device) {
-  return std::move(MakeThreadCommunicators(1, device).front());
+std::unique_ptr<Communicator> MakeSoloCommunicator() {
+  return std::move(MakeThreadCommunicators(1).front());
 }
 
 }  // namespace imageddpo

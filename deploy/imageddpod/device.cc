@@ -24,6 +24,15 @@ at::Device ChooseDevice(int index) {
   return {at::kCUDA, static_cast<at::DeviceIndex>(index % devices)};
 }
 
+bool WorkersShareGpus() {
+  if (!at::globalContext().hasCUDA()) return false;
+  const int local_ranks = NumberFromEnvironment("OMPI_COMM_WORLD_LOCAL_SIZE");
+  const bool has_controller = NumberFromEnvironment("OMPI_COMM_WORLD_RANK") ==
+                              NumberFromEnvironment("OMPI_COMM_WORLD_LOCAL_RANK");
+  const int workers = has_controller ? local_ranks - 1 : local_ranks;
+  return workers > static_cast<int>(at::detail::getCUDAHooks().deviceCount());
+}
+
 int LocalWorkerIndex() {
   const int local_rank = NumberFromEnvironment("OMPI_COMM_WORLD_LOCAL_RANK");
   const int rank = NumberFromEnvironment("OMPI_COMM_WORLD_RANK");

@@ -12,6 +12,9 @@ std::string DeviceKind();
 /// The device of the `index`-th worker of this host: GPU index modulo their number, or the CPU.
 at::Device ChooseDevice(int index);
 
+/// Whether this host has GPUs, but more workers than GPUs.
+bool WorkersShareGpus();
+
 /// 0-based among the workers of this host, as the launcher tells it; rank 0 is no worker.
 int LocalWorkerIndex();
 

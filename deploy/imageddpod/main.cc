@@ -11,6 +11,7 @@
 #include "common/base/clock.h"
 #include "common/base/logging.h"
 #include "common/base/stop_flag.h"
+#include "common/comm/device_communicator.h"
 #include "common/comm/gang.h"
 #include "common/comm/local_control_channel.h"
 #include "common/comm/mpi_control_channel.h"
@@ -68,7 +69,9 @@ Outcome RunAlone(const ClusterConfig& cluster, const Logger& logger, const StopF
   LocalControlPlane plane({0});
   const at::Device device = ChooseDevice(0);
   std::thread worker([&] {
-    const auto solo = [&](const v1::GangLayout&) { return MakeSoloCommunicator(device); };
+    const auto solo = [&](const v1::GangLayout&) {
+      return MakeDeviceCommunicator(MakeThreadMailboxes(1).front(), device, GpuTransport::kNccl);
+    };
     RunWorkerRank(cluster, plane.worker(0), solo, device, logger);
   });
   const int exit_code = RunControllerRank(cluster, plane.controller(), DeviceKind(), logger,
@@ -90,9 +93,11 @@ Outcome RunAmongMany(const ClusterConfig& cluster, MpiRuntime& runtime, const Lo
   } else {
     const auto channel = MakeMpiWorkerChannel(messenger);
     const at::Device device = ChooseDevice(LocalWorkerIndex());
+    const GpuTransport transport =
+        WorkersShareGpus() ? GpuTransport::kHostMemory : GpuTransport::kNccl;
     const auto open_gang = [&](const v1::GangLayout& gang) {
       return OpenGang(messenger, {gang.world_ranks().begin(), gang.world_ranks().end()}, gang.tag(),
-                      device);
+                      device, transport);
     };
     outcome = RunWorkerRank(cluster, *channel, open_gang, device, logger);
   }

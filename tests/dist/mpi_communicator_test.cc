@@ -12,10 +12,12 @@
 #include "common/comm/meeting.h"
 #include "common/comm/mpi_messenger.h"
 #include "common/comm/mpi_runtime.h"
-#include "tests/dist/conformance.h"
+#include "tests/dist/conformance_group.h"
 
 namespace imageddpo {
 namespace {
+
+constexpr int kRanks = 8;
 
 MpiMessenger* messenger = nullptr;  // Of the process; GoogleTest has no other way in.
 
@@ -48,12 +50,14 @@ TEST_P(MpiConformance, Holds) {
   }
   auto gang = MakeGang(FirstRanks(world_size), absl::StrCat(conformance_case.name, world_size));
   ASSERT_TRUE(gang.ok()) << gang.status();
-  conformance_case.run(**gang);
+  for (const std::string& what : RunConformanceCase(conformance_case, *std::move(gang))) {
+    ADD_FAILURE() << "rank " << messenger->world_rank() << ": " << what;
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Mpi, MpiConformance,
                          testing::Combine(testing::ValuesIn(ConformanceCases()),
-                                          testing::Range(1, 5)),
+                                          testing::Range(1, kRanks + 1)),
                          [](const auto& info) {
                            return std::get<0>(info.param).name + "_" +
                                   std::to_string(std::get<1>(info.param));
@@ -80,9 +84,9 @@ TEST(MpiGang, BadListsAreRefused) {
     return MakeGang(ranks, tag).status().code();
   };
   EXPECT_EQ(code({}, "bad1"), absl::StatusCode::kInvalidArgument);
-  EXPECT_EQ(code({(self + 1) % 4}, "bad2"), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(code({(self + 1) % kRanks}, "bad2"), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(code({self, self}, "bad3"), absl::StatusCode::kInvalidArgument);
-  EXPECT_EQ(code({self, 4}, "bad4"), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(code({self, kRanks}, "bad4"), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(code({self}, absl::StrCat("once ", self)), absl::StatusCode::kOk);
   EXPECT_EQ(code({self}, absl::StrCat("once ", self)), absl::StatusCode::kAlreadyExists);
 }
@@ -99,19 +103,19 @@ TEST(MpiGang, AMemberThatDoesNotComeIsADeadline) {
 
 TEST(MpiGang, MembersThatDisagreeDoNotStart) {
   const int self = messenger->world_rank();
-  auto gang = OpenGang(*messenger, FirstRanks(4), "disagreement", at::kCPU);
+  auto gang = OpenGang(*messenger, FirstRanks(kRanks), "disagreement", at::kCPU);
   ASSERT_TRUE(gang.ok()) << gang.status();
   const auto met = MeetGang(**gang, self == 2 ? "another list" : "one list", kConformanceTimeout);
   EXPECT_TRUE(absl::IsFailedPrecondition(met)) << met;
   // Nobody may close the gang while another still waits for its answer.
-  EXPECT_TRUE(MakeGang(FirstRanks(4), "after the disagreement").ok());
+  EXPECT_TRUE(MakeGang(FirstRanks(kRanks), "after the disagreement").ok());
 }
 
 TEST(MpiGang, FiftyOneAfterTheOther) {
   for (int i = 0; i < 50; ++i) {
-    auto gang = MakeGang(FirstRanks(4), absl::StrCat("gang ", i));
+    auto gang = MakeGang(FirstRanks(kRanks), absl::StrCat("gang ", i));
     ASSERT_TRUE(gang.ok()) << gang.status();
-    (*gang)->SendBytes(std::string(10'000, 'x'), ((*gang)->rank() + 1) % 4,
+    (*gang)->SendBytes(std::string(10'000, 'x'), ((*gang)->rank() + 1) % kRanks,
                        1);  // Nobody receives it.
   }
 }
@@ -121,7 +125,7 @@ TEST(MpiGang, FiftyOneAfterTheOther) {
 
 int main(int argc, char** argv) {
   auto runtime = imageddpo::MpiRuntime::Start(&argc, &argv);
-  if (!runtime.ok() || (*runtime)->world_size() != 4) {
+  if (!runtime.ok() || (*runtime)->world_size() != imageddpo::kRanks) {
     return 2;  // A suite that cannot run fails.
   }
   GTEST_FLAG_SET(brief, (*runtime)->world_rank() != 0);  // One report is enough.
@@ -132,7 +136,8 @@ int main(int argc, char** argv) {
     imageddpo::messenger = &own_messenger;
     result = RUN_ALL_TESTS();
     // Nobody leaves while another rank still looks at what the last test did.
-    const auto all = imageddpo::OpenGang(own_messenger, imageddpo::FirstRanks(4), "end", at::kCPU);
+    const auto all = imageddpo::OpenGang(own_messenger, imageddpo::FirstRanks(imageddpo::kRanks),
+                                         "end", at::kCPU);
     if (!all.ok() || !imageddpo::MeetGang(**all, "end", std::chrono::seconds(30)).ok()) result = 1;
     own_messenger.Leave("the tests are over", std::chrono::seconds(5));
   }

@@ -2,10 +2,9 @@
 
 #include <gtest/gtest.h>
 
-#include <thread>
 #include <tuple>
 
-#include "tests/dist/conformance.h"
+#include "tests/dist/conformance_group.h"
 
 namespace imageddpo {
 namespace {
@@ -14,20 +13,12 @@ class ThreadConformance : public testing::TestWithParam<std::tuple<ConformanceCa
 
 TEST_P(ThreadConformance, Holds) {
   const auto& [conformance_case, world_size] = GetParam();
-  const auto group = MakeThreadCommunicators(world_size);
-  std::vector<std::thread> threads;
-  for (const auto& communicator : group) {
-    EXPECT_EQ(communicator->world_size(), world_size);
-    threads.emplace_back([&communicator, run = conformance_case.run] { run(*communicator); });
-  }
-  for (auto& thread : threads) {
-    thread.join();
-  }
+  RunOnThreads(conformance_case, MakeThreadCommunicators(world_size));
 }
 
 INSTANTIATE_TEST_SUITE_P(Threads, ThreadConformance,
                          testing::Combine(testing::ValuesIn(ConformanceCases()),
-                                          testing::Values(1, 2, 3, 4, 5, 8)),
+                                          testing::Range(1, 9)),
                          [](const auto& info) {
                            return std::get<0>(info.param).name + "_" +
                                   std::to_string(std::get<1>(info.param));

@@ -17,6 +17,7 @@ loop() {
   results+=("{\"loop\": \"$name\", \"rounds\": $rounds, \"passed\": $passed, \"seconds\": $((SECONDS - started))}")
 }
 loop kills python3 tests/e2e/kills.py "$rounds"
+loop operation_faults tests/soak/operation_faults.sh $((rounds * 5 / 2))
 (
   IFS=,
   echo "{\"loops\": [${results[*]}]}"
