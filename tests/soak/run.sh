@@ -17,6 +17,8 @@ loop() {
   results+=("{\"loop\": \"$name\", \"rounds\": $rounds, \"passed\": $passed, \"seconds\": $((SECONDS - started))}")
 }
 loop kills python3 tests/e2e/kills.py "$rounds"
+loop random_kills python3 tests/e2e/random_kills.py $((rounds * 5))
+loop short_jobs python3 tests/soak/short_jobs.py $((rounds * 10))
 (
   IFS=,
   echo "{\"loops\": [${results[*]}]}"
