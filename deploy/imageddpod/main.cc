@@ -70,19 +70,33 @@ Outcome RunWorkerRank(const ClusterConfig& cluster, WorkerChannel& channel,
   _exit(exit_code);
 }
 
+/// For the launcher: the exit code, and "worked" where a restart is no sign of a service that
+/// cannot work.
+void WriteExitStatus(const DaemonOptions& options, const Outcome& outcome) {
+  if (options.exit_status_file.empty()) return;
+  const auto status =
+      WriteFileAtomically(options.exit_status_file,
+                          absl::StrCat(outcome.exit_code, outcome.worked ? " worked" : "", "\n"));
+  if (!status.ok()) std::cerr << "imageddpod: " << status.message() << std::endl;
+}
+
 /// One process: rank 0 is also the one worker, on a thread of its own.
-Outcome RunAlone(const ClusterConfig& cluster, const Logger& logger, const StopFlag& stop) {
+Outcome RunAlone(const DaemonOptions& options, const Logger& logger, const StopFlag& stop) {
+  const ClusterConfig& cluster = options.cluster;
   LocalControlPlane plane({0});
   const at::Device device = ChooseDevice(0);
   std::thread worker([&] {
     const auto solo = [&](const v1::GangLayout&) { return MakeSoloCommunicator(device); };
     RunWorkerRank(cluster, plane.worker(0), solo, device, logger);
   });
-  const ControllerOutcome outcome = RunControllerRank(cluster, plane.controller(), DeviceKind(),
-                                                      logger, [&stop] { return stop.Requested(); });
+  const ControllerOutcome controller = RunControllerRank(
+      cluster, plane.controller(), DeviceKind(), logger, [&stop] { return stop.Requested(); });
+  const Outcome outcome = {.exit_code = controller.exit_code, .worked = controller.worked};
+  // The worker may be crashing, which ends this process any moment.
+  if (outcome.exit_code == kExitRestart) WriteExitStatus(options, outcome);
   plane.FailController();
   worker.join();
-  return {.exit_code = outcome.exit_code, .worked = outcome.worked};
+  return outcome;
 }
 
 Outcome RunAmongMany(const ClusterConfig& cluster, MpiRuntime& runtime, const Logger& logger,
@@ -133,20 +147,10 @@ Outcome RunRank(const DaemonOptions& options, MpiRuntime& runtime, const StopFla
   ClusterConfig cluster = options.cluster;
   // The first death would take the others with it: end in order instead, where that is possible.
   if (!runtime.fault_tolerant()) cluster.pool.min_ranks = 0;
-  Outcome outcome = runtime.world_size() == 1 ? RunAlone(cluster, *logger, stop)
+  Outcome outcome = runtime.world_size() == 1 ? RunAlone(options, *logger, stop)
                                               : RunAmongMany(cluster, runtime, *logger, stop);
   if (outcome.exit_code == 0 && stop.Signal() != 0) outcome.exit_code = stop.ExitCode();
   return outcome;
-}
-
-/// For the launcher: the exit code, and "worked" where a restart is no sign of a service that
-/// cannot work.
-void WriteExitStatus(const DaemonOptions& options, const Outcome& outcome) {
-  if (options.exit_status_file.empty()) return;
-  const auto status =
-      WriteFileAtomically(options.exit_status_file,
-                          absl::StrCat(outcome.exit_code, outcome.worked ? " worked" : "", "\n"));
-  if (!status.ok()) std::cerr << "imageddpod: " << status.message() << std::endl;
 }
 
 int Main(int argc, char** argv) {

@@ -31,7 +31,9 @@ Controller::Controller(const ClusterConfig& cluster, const Dependencies& depende
       dependencies_(dependencies),
       table_({dependencies.store, dependencies.hub, dependencies.metrics, dependencies.job_metrics,
               dependencies.clock, dependencies.logger}),
-      supervisor_({.min_ranks = cluster.pool.min_ranks, .max_restarts = cluster.pool.max_restarts},
+      supervisor_({.min_ranks = cluster.pool.min_ranks,
+                   .max_restarts = cluster.pool.max_restarts,
+                   .stop_timeout_seconds = cluster.pool.stop_timeout_seconds},
                   {dependencies.file_system, dependencies.clock, table_, dependencies.hub,
                    dependencies.metrics, dependencies.job_metrics, dependencies.logger,
                    [this](int world_rank, v1::ControllerMessage message) {
