@@ -3,7 +3,8 @@ beside it does not notice, and afterwards the pool is as large as before and run
 import harness
 
 with harness.workspace() as directory, harness.Service(directory, 4) as service:
-    reference = harness.outcome(service.run(harness.job(directory, num_epochs=2, topology={"colocated": 3})))
+    whole_pool = harness.job(directory, num_epochs=2, topology={"colocated": 3}, device={"device_batch_size": 2})
+    reference = harness.outcome(service.run(whole_pool))
     innocent = service.submit(harness.job(directory, num_epochs=6, topology={"colocated": 1}))
     crash = [{"type": "classifier", "model": str(harness.ROOT / "tests/data/classifiers/crashes.pt"), "measure": "logit_change"}]
     poison = service.submit(harness.job(directory, rewards=crash, topology={"colocated": 1}))
@@ -15,7 +16,6 @@ with harness.workspace() as directory, harness.Service(directory, 4) as service:
     undisturbed = service.wait_end(innocent)
     assert undisturbed["state"] == "SUCCEEDED" and undisturbed["resume_count"] == 0, undisturbed
     # All three workers are needed, and there.
-    after = harness.outcome(service.run(harness.job(directory, num_epochs=2, topology={"colocated": 3})))
-    harness.assert_same(reference, after, "after the poison job")
+    harness.assert_same(reference, harness.outcome(service.run(whole_pool)), "after the poison job")
     assert not service.ended()
 print("ok")

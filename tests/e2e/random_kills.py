@@ -1,11 +1,12 @@
 """A random worker is killed or stopped at a random moment, again and again, in a pool with spares: every job
-goes on by itself and ends with the undisturbed LoRA and metrics, bit for bit; nothing that was stopped is
-left behind.
+goes on by itself and ends with the undisturbed LoRA and metrics, bit for bit; what was stopped is noticed
+within the deadline and nothing of it is left behind.
 
 usage: random_kills.py [ROUNDS [SEED]]   a round is one kill
 """
 import pathlib
 import random
+import re
 import signal
 import sys
 import time
@@ -15,6 +16,7 @@ import harness
 ROUNDS = int(sys.argv[1]) if len(sys.argv) > 1 else 10
 SEED = int(sys.argv[2]) if len(sys.argv) > 2 else random.randrange(10**6)
 KILLS_A_JOB = 4
+SILENCE_S = 3
 TOPOLOGIES = ["auto", {"rollout": 2, "trainer": 2, "min_rollout": 1, "min_trainer": 1},
               {"colocated": 3, "min_colocated": 1}, {"rollout": 1, "trainer": 1}]
 
@@ -64,12 +66,13 @@ def disturbed(service, directory, topology, kills, dice):
 
 
 def settings(directory, topology):
-    return harness.job(directory, num_epochs=10, checkpoint={"every_epochs": 1}, topology=topology)
+    return harness.job(directory, num_epochs=10, checkpoint={"every_epochs": 1}, topology=topology,
+                       device={"device_batch_size": 2})
 
 
 print(f"seed {SEED}", flush=True)
 dice = random.Random(SEED)
-with harness.workspace() as directory, harness.Service(directory, 9, heartbeat_timeout_seconds=3, max_restarts=50) as service:
+with harness.workspace() as directory, harness.Service(directory, 9, heartbeat_timeout_seconds=SILENCE_S, max_restarts=50) as service:
     undisturbed = harness.outcome(service.run(settings(directory, "auto")))
     left = ROUNDS
     while left > 0:
@@ -77,4 +80,7 @@ with harness.workspace() as directory, harness.Service(directory, 9, heartbeat_t
         topology = TOPOLOGIES[(ROUNDS - left) // KILLS_A_JOB % len(TOPOLOGIES)]
         harness.assert_same(undisturbed, disturbed(service, directory, topology, kills, dice), f"{kills} kills, {topology}")
         left -= kills
+    silences = [float(seconds) for seconds in re.findall(r"error rank 0: lost .* no heartbeat for ([0-9.]+) s", service.log.read_text())]
+    print(f"{len(silences)} silences, longest {max(silences, default=0)} s", flush=True)
+    assert all(seconds < SILENCE_S + 2 for seconds in silences), silences
 print("ok")

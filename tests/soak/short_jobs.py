@@ -30,8 +30,8 @@ def show(what, of_ranks):
 
 with harness.workspace() as directory, harness.Service(directory, 4) as service:
     def run(count):
-        jobs = [service.submit(harness.job(directory, num_epochs=1, eval={"max_images": 4}, topology=TOPOLOGIES[i % len(TOPOLOGIES)]))
-                for i in range(count)]
+        jobs = [service.submit(harness.job(directory, num_epochs=1, eval={"max_images": 4}, device={"device_batch_size": 2},
+                                           topology=TOPOLOGIES[i % len(TOPOLOGIES)])) for i in range(count)]
         for job_id in jobs:
             assert service.wait_end(job_id)["state"] == "SUCCEEDED", job_id
 
