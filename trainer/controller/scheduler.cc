@@ -100,12 +100,22 @@ std::vector<int> Scheduler::ChooseRanks(int count) const {
   return chosen.size() == static_cast<size_t>(count) ? chosen : std::vector<int>();
 }
 
+absl::StatusOr<Topology> Scheduler::FitInto(const v1::JobSpec& spec, int num_ranks) const {
+  const v1::TopologySpec& topology = spec.topology();
+  const bool is_auto = !topology.has_colocated() && !topology.has_rollout();
+  if (is_auto && num_ranks == 1 && workers_.size() > 1) {
+    return absl::FailedPreconditionError(
+        "`topology: auto` does not make one rank of two: it would take the memory of both");
+  }
+  return ResolveTopology(spec, num_ranks);
+}
+
 absl::StatusOr<Topology> Scheduler::Fit(bool fresh, const Waiting& waiting) const {
   if (!fresh && AllReported()) {  // Else the first worker that is there would be all it gets.
-    absl::StatusOr<Topology> now = ResolveTopology(waiting.spec, num_free());
+    absl::StatusOr<Topology> now = FitInto(waiting.spec, num_free());
     if (now.ok()) return now;
   }
-  return ResolveTopology(waiting.spec, pool_size());
+  return FitInto(waiting.spec, pool_size());
 }
 
 bool Scheduler::FitsWholePool(const Waiting& waiting) const {

@@ -79,6 +79,7 @@ class Scheduler {
     v1::JobSpec spec;
   };
   std::vector<int> ChooseRanks(int count) const;
+  absl::StatusOr<Topology> FitInto(const v1::JobSpec& spec, int num_ranks) const;
   /// The gang that the job waits for; an error where what is left of the pool is too small.
   absl::StatusOr<Topology> Fit(bool fresh, const Waiting& waiting) const;
   bool FitsWholePool(const Waiting& waiting) const;

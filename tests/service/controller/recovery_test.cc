@@ -114,8 +114,15 @@ TEST_F(RecoveryTest, AWorkerDies) {
 
 TEST_F(RecoveryTest, AWorkerDiesAndTheJobGoesOnWithTheOther) {
   cluster_.pool.min_ranks = 1;
-  const v1::Job job = RunUntil(3);
-  EXPECT_EQ(job.topology(), "rollout 1, trainer 1");
+  script_.epochs_allowed = 3;
+  Start();
+  v1::JobSpec spec = JobOf(9);
+  spec.set_seed(3);
+  spec.mutable_device()->set_device_batch_size(1);
+  spec.mutable_topology()->set_colocated(2);
+  spec.mutable_topology()->set_min_colocated(1);
+  const v1::Job job = MustSubmit(spec);
+  EXPECT_EQ(WaitForEpoch(job.id(), 3).topology(), "colocated 2");
   workers_->Kill(1, "process died");
   WaitFor(job.id(), v1::RUNNING);
   script_.epochs_allowed = kAll;

@@ -204,6 +204,21 @@ TEST_F(SchedulerTest, AutoFitsThePool) {
   EXPECT_EQ(four.FormGangs().at(0).topology.ToString(), "rollout 3, trainer 1");
 }
 
+TEST_F(SchedulerTest, AutoFitsWhatIsLeftButStaysInTwoParts) {
+  v1::JobSpec spec = Colocated(1);
+  spec.clear_topology();
+  Scheduler scheduler = PoolOf({"h", "h", "h", "h"});
+  scheduler.WorkerFailed(1);
+  scheduler.Enqueue(1, "a", spec, true);
+  EXPECT_EQ(scheduler.FormGangs().at(0).topology.ToString(), "rollout 2, trainer 1");
+  scheduler.WorkerFailed(2);
+  scheduler.WorkerFailed(3);
+  scheduler.Release("a");
+  scheduler.Enqueue(1, "a", spec, true);
+  EXPECT_THAT(scheduler.FormGangs(), IsEmpty());
+  EXPECT_EQ(scheduler.WaitsForTheDead(), "a");
+}
+
 TEST_F(SchedulerTest, KnowsItsHosts) {
   Scheduler scheduler({1, 2, 3});
   v1::Hello hello;
