@@ -44,7 +44,7 @@ int Deep(volatile int* depth) {
   volatile char frame[4096];
   frame[0] = static_cast<char>(*depth);
   *depth = *depth + 1;
-  return Deep(depth) + frame[0];
+  return *depth < 0 ? 0 : Deep(depth) + frame[0];  // Never, in any stack's length.
 }
 
 TEST(CrashWatch, OtherThreadsHearOfItAndTheSignalEndsTheProcess) {
