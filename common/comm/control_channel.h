@@ -28,7 +28,7 @@ class ControllerChannel {
 
   struct Failure {
     int world_rank;
-    std::string reason;  ///< "process died", "no heartbeat for 10.2 s".
+    std::string reason;  ///< "the process has died ...", "no heartbeat for 10.2 s".
   };
   /// Ranks found dead since the last call, each reported once.
   virtual std::vector<Failure> TakeFailures() = 0;

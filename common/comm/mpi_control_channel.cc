@@ -164,7 +164,10 @@ class MpiControllerChannel : public ControllerChannel {
       }
       std::string reason;
       if (const auto found = lost.find(rank); found != lost.end()) {
-        reason = found->second;
+        // Of a signal that it could handle it would have told (CrashWatch).
+        reason = found->second == MpiMessenger::kDied
+                     ? "the process has died without a word, as of signal 9 (SIGKILL)"
+                     : found->second;
       } else if (now >= deadline->second) {
         reason = "no heartbeat for " + SilenceOf(rank, last_heard, now);
         messenger_.DeclareLost(rank, reason);

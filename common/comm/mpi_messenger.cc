@@ -18,7 +18,6 @@ constexpr int kEnvelopeTag = 1;
 constexpr int kFirstPayloadTag = 16;
 constexpr int kPayloadTags = 32767 - kFirstPayloadTag;  // Every MPI has tags up to 32767.
 constexpr std::size_t kEnvelopeBytes = 2048;            // Below every transport's eager limit.
-constexpr char kDied[] = "the process has died";
 constexpr int kEnvelopesPerLook = 64;
 constexpr std::chrono::minutes kEarlyMessageLife{5};
 

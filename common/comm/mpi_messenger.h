@@ -82,6 +82,9 @@ class MpiMessenger {
   /// Makes OnAbort be called there.
   void SendAbort(int to_world_rank, std::uint64_t port_id, const std::string& reason);
 
+  /// The reason of a loss that MPI reported.
+  static constexpr char kDied[] = "the process has died";
+
   /// Treats a rank as lost, for reasons that MPI does not see.
   void DeclareLost(int world_rank, const std::string& reason);
 

@@ -82,6 +82,7 @@ std::map<std::string, Section> Schema(ClusterConfig* config) {
        {{"min_ranks", Whole(&config->pool.min_ranks)},
         {"heartbeat_timeout_seconds", Seconds(&config->pool.heartbeat_timeout_seconds)},
         {"lease_seconds", Seconds(&config->pool.lease_seconds)},
+        {"stop_timeout_seconds", Seconds(&config->pool.stop_timeout_seconds)},
         {"max_restarts", Whole(&config->pool.max_restarts)}}},
   };
 }
@@ -178,7 +179,8 @@ absl::Status ResolveClusterConfig(ClusterConfig* config) {
         "0 (all) or above");
   for (const auto& [setting, seconds] :
        {std::pair("pool.heartbeat_timeout_seconds", config->pool.heartbeat_timeout_seconds),
-        std::pair("pool.lease_seconds", config->pool.lease_seconds)}) {
+        std::pair("pool.lease_seconds", config->pool.lease_seconds),
+        std::pair("pool.stop_timeout_seconds", config->pool.stop_timeout_seconds)}) {
     check(std::isfinite(seconds) && seconds >= 1 && seconds <= 3600, setting, absl::StrCat(seconds),
           "from 1 to 3600");
   }

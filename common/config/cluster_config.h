@@ -23,10 +23,14 @@ struct ClusterConfig {
     int port = 9464;  ///< 0: a free port.
   } http;
   struct {
-    int min_ranks = 0;  ///< Fewer live workers than this: drain and exit 75. 0: all.
+    /// Fewer live workers than this: drain and exit 75, whatever runs. 0: all that were started.
+    int min_ranks = 1;
     double heartbeat_timeout_seconds = 10;  ///< A worker silent for so long counts as dead.
     double lease_seconds = 10;  ///< A worker that hears nothing from rank 0 for so long exits 75.
-    int max_restarts = 3;       ///< Of a job without a finished epoch in between; then FAILED.
+    /// A worker that has not ended its job so long after it was told to is killed. Longer than a
+    /// micro-batch takes.
+    double stop_timeout_seconds = 60;
+    int max_restarts = 3;  ///< Of a job without a finished epoch in between; then FAILED.
   } pool;
   std::string log_level = "info";  ///< trace | debug | info | warn | error
 };

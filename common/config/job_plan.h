@@ -50,7 +50,8 @@ std::string WhyNoSinglePass(const v1::JobSpec& job, const JobPlan& plan);
 void ResolveUpdate(v1::JobSpec* job);
 
 /// How many ranks a job takes. `auto` fits the pool: colocated 1 for one worker; otherwise one
-/// trainer and the rest (no more than the epoch has micro-batches) rollout.
+/// trainer and the rest (no more than the epoch has micro-batches) rollout. What was asked for
+/// shrinks to a smaller pool where `topology.min_*` allows.
 struct Topology {
   int rollout = 0;
   int trainer = 0;

@@ -12,6 +12,36 @@ std::string Topology::ToString() const {
                    : absl::StrCat("rollout ", rollout, ", trainer ", trainer);
 }
 
+namespace {
+
+int AtLeast(bool is_set, int64_t minimum, int asked) {
+  return is_set ? static_cast<int>(minimum) : asked;
+}
+
+/// Fits rollout and trainer ranks that were asked for into fewer, in about the same proportion.
+void Shrink(const v1::TopologySpec& spec, int num_ranks, Topology* topology) {
+  if (topology->colocated) {
+    const int least = AtLeast(spec.has_min_colocated(), spec.min_colocated(), topology->rollout);
+    topology->rollout = topology->trainer =
+        std::clamp(num_ranks, least, std::max(least, topology->rollout));
+    return;
+  }
+  const int min_rollout = AtLeast(spec.has_min_rollout(), spec.min_rollout(), topology->rollout);
+  const int min_trainer = AtLeast(spec.has_min_trainer(), spec.min_trainer(), topology->trainer);
+  if (num_ranks <= min_rollout + min_trainer) {
+    topology->rollout = min_rollout;
+    topology->trainer = min_trainer;
+    return;
+  }
+  const int share = (num_ranks * topology->trainer + topology->ranks() / 2) / topology->ranks();
+  const int asked_rollout = topology->rollout;
+  topology->trainer = std::clamp(share, std::max(min_trainer, num_ranks - asked_rollout),
+                                 std::min(topology->trainer, num_ranks - min_rollout));
+  topology->rollout = num_ranks - topology->trainer;
+}
+
+}  // namespace
+
 absl::StatusOr<Topology> ResolveTopology(const v1::JobSpec& job, int pool_size) {
   IMAGEDDPO_ASSIGN_OR_RETURN(const JobPlan plan, MakeJobPlan(job));
   if (pool_size < 1) {
@@ -33,10 +63,14 @@ absl::StatusOr<Topology> ResolveTopology(const v1::JobSpec& job, int pool_size) 
     topology.rollout =
         static_cast<int>(std::min<int64_t>(pool_size - 1, plan.micro_batches_per_epoch));
   }
+  const Topology asked = topology;
+  if (asked.ranks() > pool_size) Shrink(spec, pool_size, &topology);
   if (topology.ranks() > pool_size) {
+    const std::string least =
+        topology.ranks() < asked.ranks() ? absl::StrCat(", at least ", topology.ranks()) : "";
     return absl::FailedPreconditionError(absl::StrCat(
-        "`topology` asks for ", topology.ranks(), " workers (", topology.ToString(),
-        "), but the pool has ", pool_size,
+        "`topology` asks for ", asked.ranks(), " workers (", asked.ToString(), ")", least,
+        ", but the pool has ", pool_size,
         "; use `topology: auto`, ask for fewer, or start the service with more ranks"));
   }
   return topology;

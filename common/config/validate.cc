@@ -209,6 +209,23 @@ void CheckTopology(const v1::TopologySpec& topology, const JobPlan& plan, Faults
     faults->Add(absl::StrCat("topology.", name), absl::StrCat(ranks),
                 absl::StrCat("from 1 to ", limit, ", ", why));
   };
+  const auto check_min = [&](const std::string& name, bool has_min, int64_t min, bool has_asked,
+                             int64_t asked) {
+    if (!has_min) return;
+    if (!has_asked) {
+      faults->Add(absl::StrCat("`topology.min_", name, "` needs `topology.", name,
+                               "`; `topology: auto` fits every pool without it"));
+    } else if (min < 1 || min > asked) {
+      faults->Add(absl::StrCat("topology.min_", name), absl::StrCat(min),
+                  absl::StrCat("from 1 to ", asked, ", which is `topology.", name, "`"));
+    }
+  };
+  check_min("rollout", topology.has_min_rollout(), topology.min_rollout(), topology.has_rollout(),
+            topology.rollout());
+  check_min("trainer", topology.has_min_trainer(), topology.min_trainer(), topology.has_trainer(),
+            topology.trainer());
+  check_min("colocated", topology.has_min_colocated(), topology.min_colocated(),
+            topology.has_colocated(), topology.colocated());
   const std::string shards = absl::StrCat(
       "the gradient shards of an update; a larger `train.gradient_shards`, or a smaller "
       "`device.device_batch_size`, allows more");

@@ -105,6 +105,9 @@ inline constexpr Info kWorkers{"imageddpo_workers", Kind::kGauge, "state",
 inline constexpr Info kWorkerHeartbeatAgeSeconds{"imageddpo_worker_heartbeat_age_seconds",
                                                  Kind::kGauge, "rank",
                                                  "Time since the worker was last heard."};
+inline constexpr Info kWorkerSlowTotal{
+    "imageddpo_worker_slow_total", Kind::kCounter, "rank",
+    "Times the worker was silent for more than half of pool.heartbeat_timeout_seconds."};
 inline constexpr Info kRpcsTotal{"imageddpo_rpcs_total", Kind::kCounter, "method,code",
                                  "Finished calls of the API by method and status code."};
 inline constexpr Info kRpcDurationSeconds{
@@ -146,6 +149,7 @@ inline constexpr std::array kAll = {
     &kQueueDepth,
     &kWorkers,
     &kWorkerHeartbeatAgeSeconds,
+    &kWorkerSlowTotal,
     &kRpcsTotal,
     &kRpcDurationSeconds,
     &kBuildInfo,

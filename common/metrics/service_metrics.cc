@@ -36,6 +36,7 @@ ServiceMetrics::ServiceMetrics(prometheus::Registry& registry, const Build& buil
                   {{"version", build.version}, {"commit", build.commit}, {"device", build.device}}),
       start_time_(registry, metric::kProcessStartTimeSeconds, {}),
       transitions_(registry, metric::kJobTransitionsTotal, {}, "state"),
+      worker_slow_(registry, metric::kWorkerSlowTotal, {}, "rank"),
       rpcs_(prometheus::BuildCounter()
                 .Name(std::string(metric::kRpcsTotal.name))
                 .Help(std::string(metric::kRpcsTotal.help))
@@ -73,6 +74,10 @@ void ServiceMetrics::SetWorkers(int idle, int busy, int dead) {
 
 void ServiceMetrics::SetHeartbeatAge(int world_rank, double age_seconds) {
   heartbeat_age_.At(absl::StrCat(world_rank)).Set(age_seconds);
+}
+
+void ServiceMetrics::WorkerSlow(int world_rank) {
+  worker_slow_.At(absl::StrCat(world_rank)).Increment();
 }
 
 void ServiceMetrics::RemoveWorker(int world_rank) {

@@ -38,6 +38,8 @@ class ServiceMetrics {
 
   void SetWorkers(int idle, int busy, int dead);
   void SetHeartbeatAge(int world_rank, double age_seconds);
+  /// The worker is silent, but does not count as dead yet.
+  void WorkerSlow(int world_rank);
   /// The rank is dead or gone; its heartbeat series goes.
   void RemoveWorker(int world_rank);
 
@@ -46,7 +48,7 @@ class ServiceMetrics {
 
  private:
   GaugeSeries jobs_, queue_depth_, workers_, heartbeat_age_, build_info_, start_time_;
-  CounterSeries transitions_;
+  CounterSeries transitions_, worker_slow_;
   prometheus::Family<prometheus::Counter>& rpcs_;
   prometheus::Family<prometheus::Histogram>& rpc_seconds_;
 };

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <optional>
 #include <thread>
 #include <utility>
 
@@ -16,6 +17,7 @@
 #include "absl/synchronization/notification.h"
 #include "absl/time/time.h"
 #include "common/base/logging.h"
+#include "common/base/process.h"
 #include "common/base/status.h"
 #include "common/comm/meeting.h"
 #include "common/worker/job_outcome.h"
@@ -70,6 +72,8 @@ class Worker::Job {
 
  private:
   void Run() {
+    std::optional<CrashWatch::ThreadStack> handler_stack;
+    if (parts_.crashes != nullptr) handler_stack.emplace();
     absl::Status status = RunCatching([this] { return RunInGang(); });
     if (!status.ok() && stop_.requested()) {
       status = absl::CancelledError(status.message());
@@ -173,6 +177,7 @@ int Worker::Run() {
       EndJob("the controller is gone");
       return kExitRestart;
     }
+    TellOfCrash();
     if (now - last_heartbeat >= Seconds(options_.heartbeat_interval)) {
       last_heartbeat = now;
       SendHeartbeat();
@@ -187,6 +192,10 @@ void Worker::SayHello() {
   hello.set_pid(getpid());
   hello.set_device(parts_.device.str());
   hello.set_cores(static_cast<int>(std::thread::hardware_concurrency()));
+  const ProcessId process = ThisProcess();
+  hello.mutable_process()->set_host(process.host);
+  hello.mutable_process()->set_pid(process.pid);
+  hello.mutable_process()->set_start_ticks(process.start_ticks);
   parts_.channel.Send(std::move(message));
 }
 
@@ -194,6 +203,22 @@ void Worker::SendHeartbeat() {
   v1::WorkerMessage message;
   message.mutable_heartbeat()->set_lease_number(lease_number_);
   parts_.channel.Send(std::move(message));
+}
+
+void Worker::TellOfCrash() {
+  if (crash_told_ || parts_.crashes == nullptr || parts_.crashes->Signal() == 0) return;
+  crash_told_ = true;
+  parts_.logger->critical("this process is about to die of signal {}", parts_.crashes->Signal());
+  v1::WorkerMessage message;
+  message.mutable_crashed()->set_signal(parts_.crashes->Signal());
+  parts_.channel.Send(std::move(message));
+}
+
+void Worker::KillOther(const v1::KillProcess& message) {
+  const v1::ProcessRef& process = message.process();
+  const absl::Status status = KillProcess({process.host(), process.pid(), process.start_ticks()});
+  parts_.logger->warn("killing rank {} (pid {}), which does not answer: {}", message.world_rank(),
+                      process.pid(), status.ok() ? "done" : std::string(status.message()));
 }
 
 void Worker::Handle(const v1::ControllerMessage& message) {
@@ -206,6 +231,9 @@ void Worker::Handle(const v1::ControllerMessage& message) {
       return;
     case v1::ControllerMessage::kShutdown:
       shutdown_ = true;
+      return;
+    case v1::ControllerMessage::kKillProcess:
+      KillOther(message.kill_process());
       return;
     case v1::ControllerMessage::kLease:
     case v1::ControllerMessage::MESSAGE_NOT_SET:

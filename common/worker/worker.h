@@ -9,6 +9,7 @@
 
 #include "absl/status/statusor.h"
 #include "common/base/clock.h"
+#include "common/base/crash_watch.h"
 #include "common/comm/communicator.h"
 #include "common/comm/control_channel.h"
 #include "common/worker/exit_codes.h"
@@ -17,7 +18,8 @@
 namespace imageddpo {
 
 /// The life of a rank that works: says hello, sends heartbeats, runs one job at a time on a thread
-/// of its own, and ends when it is told to or when the controller is gone.
+/// of its own, kills a rank of its host that the controller has given up, and ends when it is told
+/// to or when the controller is gone.
 ///
 /// The lease: the controller sends a Lease about once a second. When none has come for
 /// Options::lease_timeout, or the transport knows that rank 0 is dead, the rank gives up: whatever
@@ -52,6 +54,7 @@ class Worker {
     at::Device device;
     const Clock& clock;
     std::shared_ptr<spdlog::logger> logger;
+    const CrashWatch* crashes = nullptr;  ///< Where it is set, the controller hears of a crash.
   };
 
   Worker(Parts parts, const Options& options);
@@ -69,6 +72,8 @@ class Worker {
 
   void SayHello();
   void SendHeartbeat();
+  void TellOfCrash();
+  void KillOther(const v1::KillProcess& message);
   void Handle(const v1::ControllerMessage& message);
   void StartJob(const v1::StartJob& start);
   void StopJob(const std::string& job_id, const std::string& reason);
@@ -81,6 +86,7 @@ class Worker {
   std::unique_ptr<Job> job_;
   std::uint64_t lease_number_ = 0;
   bool shutdown_ = false;
+  bool crash_told_ = false;
 };
 
 }  // namespace imageddpo

@@ -8,9 +8,10 @@
 
 namespace imageddpo {
 
-int RunControllerRank(const ClusterConfig& cluster, ControllerChannel& channel,
-                      const std::string& device_kind, const std::shared_ptr<spdlog::logger>& logger,
-                      const std::function<bool()>& stop_requested) {
+ControllerOutcome RunControllerRank(const ClusterConfig& cluster, ControllerChannel& channel,
+                                    const std::string& device_kind,
+                                    const std::shared_ptr<spdlog::logger>& logger,
+                                    const std::function<bool()>& stop_requested) {
   SystemClock clock;
   PosixFileSystem file_system;
   auto service = ControllerService::Start(
@@ -21,18 +22,21 @@ int RunControllerRank(const ClusterConfig& cluster, ControllerChannel& channel,
                 .build = {.version = kVersion, .commit = kCommit, .device = device_kind}});
   if (!service.ok()) {
     logger->error("the service cannot start: {}", service.status().ToString());
-    return kExitRefused;
+    return {.exit_code = kExitRefused};
   }
   logger->info("gRPC on {}, metrics on http://{}/metrics, data in {}", (*service)->grpc_address(),
                (*service)->http_address(), cluster.data_dir);
   const auto reason = (*service)->Run(stop_requested);
   if (!reason.ok()) {
     logger->error("the service ends: {}", reason.status().ToString());
-    return kExitRefused;
+    return {.exit_code = kExitRefused};
   }
-  if (*reason == Controller::ExitReason::kRestart) return kExitRestart;
+  if (*reason != Controller::ExitReason::kStopped) {
+    return {.exit_code = kExitRestart,
+            .worked = *reason == Controller::ExitReason::kRestartAfterWork};
+  }
   logger->info("stopped; jobs under way go on at the next start");
-  return 0;
+  return {};
 }
 
 }  // namespace imageddpo

@@ -14,10 +14,16 @@ namespace imageddpo {
 inline constexpr int kExitRefused =
     2;  ///< The service could not start; starting again would not help.
 
+struct ControllerOutcome {
+  int exit_code = 0;    ///< 0 stopped, kExitRestart, or kExitRefused with the reason in the log.
+  bool worked = false;  ///< Of kExitRestart: a job got further or was charged with a death, so that
+                        ///< restarts like this one come to an end.
+};
+
 /// Rank 0: serves until `stop_requested` or until all ranks have to be started again.
-/// @return the exit code: 0 stopped, kExitRestart, or kExitRefused with the reason in the log.
-int RunControllerRank(const ClusterConfig& cluster, ControllerChannel& channel,
-                      const std::string& device_kind, const std::shared_ptr<spdlog::logger>& logger,
-                      const std::function<bool()>& stop_requested);
+ControllerOutcome RunControllerRank(const ClusterConfig& cluster, ControllerChannel& channel,
+                                    const std::string& device_kind,
+                                    const std::shared_ptr<spdlog::logger>& logger,
+                                    const std::function<bool()>& stop_requested);
 
 }  // namespace imageddpo

@@ -3,12 +3,15 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <exception>
 #include <iostream>
 #include <thread>
 
+#include "absl/strings/str_cat.h"
 #include "common/base/clock.h"
+#include "common/base/crash_watch.h"
 #include "common/base/logging.h"
 #include "common/base/stop_flag.h"
 #include "common/comm/device_communicator.h"
@@ -38,34 +41,49 @@ std::chrono::milliseconds Milliseconds(double seconds) {
 Worker::Options WorkerOptions(const ClusterConfig& cluster) {
   Worker::Options options;
   options.lease_timeout = Milliseconds(cluster.pool.lease_seconds);
+  options.heartbeat_interval =
+      Milliseconds(std::min(1.0, cluster.pool.heartbeat_timeout_seconds / 5));
   return options;
 }
 
 /// What a rank ended with.
 struct Outcome {
   int exit_code = 0;
-  bool abandoned = false;  ///< A job did not stop: only the end of the process ends it.
+  bool worked = false;  ///< Rank 0: see ControllerOutcome.
 };
 
 Outcome RunWorkerRank(const ClusterConfig& cluster, WorkerChannel& channel,
                       Worker::GangFactory open_gang, at::Device device, const Logger& logger) {
-  SystemClock clock;
+  const SystemClock clock;
+  const CrashWatch crashes;
   Worker worker({.channel = channel,
                  .open_gang = std::move(open_gang),
                  .run_job = RunJob,
                  .device = device,
                  .clock = clock,
-                 .logger = logger},
+                 .logger = logger,
+                 .crashes = &crashes},
                 WorkerOptions(cluster));
   const int exit_code = worker.Run();
-  if (!worker.job_abandoned()) return {exit_code, false};
+  if (!worker.job_abandoned()) return {.exit_code = exit_code};
   logger->warn("a job did not stop in time; the process ends without it");
   logger->flush();
   _exit(exit_code);
 }
 
+/// For the launcher: the exit code, and "worked" where a restart is no sign of a service that
+/// cannot work.
+void WriteExitStatus(const DaemonOptions& options, const Outcome& outcome) {
+  if (options.exit_status_file.empty()) return;
+  const auto status =
+      WriteFileAtomically(options.exit_status_file,
+                          absl::StrCat(outcome.exit_code, outcome.worked ? " worked" : "", "\n"));
+  if (!status.ok()) std::cerr << "imageddpod: " << status.message() << std::endl;
+}
+
 /// One process: rank 0 is also the one worker, on a thread of its own.
-Outcome RunAlone(const ClusterConfig& cluster, const Logger& logger, const StopFlag& stop) {
+Outcome RunAlone(const DaemonOptions& options, const Logger& logger, const StopFlag& stop) {
+  const ClusterConfig& cluster = options.cluster;
   LocalControlPlane plane({0});
   const at::Device device = ChooseDevice(0);
   std::thread worker([&] {
@@ -74,11 +92,14 @@ Outcome RunAlone(const ClusterConfig& cluster, const Logger& logger, const StopF
     };
     RunWorkerRank(cluster, plane.worker(0), solo, device, logger);
   });
-  const int exit_code = RunControllerRank(cluster, plane.controller(), DeviceKind(), logger,
-                                          [&stop] { return stop.Requested(); });
+  const ControllerOutcome controller = RunControllerRank(
+      cluster, plane.controller(), DeviceKind(), logger, [&stop] { return stop.Requested(); });
+  const Outcome outcome = {.exit_code = controller.exit_code, .worked = controller.worked};
+  // The worker may be crashing, which ends this process any moment.
+  if (outcome.exit_code == kExitRestart) WriteExitStatus(options, outcome);
   plane.FailController();
   worker.join();
-  return {exit_code, false};
+  return outcome;
 }
 
 Outcome RunAmongMany(const ClusterConfig& cluster, MpiRuntime& runtime, const Logger& logger,
@@ -88,8 +109,9 @@ Outcome RunAmongMany(const ClusterConfig& cluster, MpiRuntime& runtime, const Lo
   if (runtime.world_rank() == 0) {
     const auto channel = MakeMpiControllerChannel(
         messenger, {.heartbeat_timeout = Milliseconds(cluster.pool.heartbeat_timeout_seconds)});
-    outcome.exit_code = RunControllerRank(cluster, *channel, DeviceKind(), logger,
-                                          [&stop] { return stop.Requested(); });
+    const ControllerOutcome controller = RunControllerRank(cluster, *channel, DeviceKind(), logger,
+                                                           [&stop] { return stop.Requested(); });
+    outcome = {.exit_code = controller.exit_code, .worked = controller.worked};
   } else {
     const auto channel = MakeMpiWorkerChannel(messenger);
     const at::Device device = ChooseDevice(LocalWorkerIndex());
@@ -105,20 +127,20 @@ Outcome RunAmongMany(const ClusterConfig& cluster, MpiRuntime& runtime, const Lo
   return outcome;
 }
 
-/// Runs this process's rank. @return its exit code
-int RunRank(const DaemonOptions& options, MpiRuntime& runtime, const StopFlag& stop) {
+/// Runs this process's rank.
+Outcome RunRank(const DaemonOptions& options, MpiRuntime& runtime, const StopFlag& stop) {
   const auto logger = MakeLogger(
       {.rank = runtime.world_rank(), .level = options.cluster.log_level, .json = options.log_json});
   if (!logger.ok()) {
     std::cerr << "imageddpod: " << logger.status().message() << std::endl;
-    return kExitRefused;
+    return {.exit_code = kExitRefused};
   }
   if (options.ranks != 0 && options.ranks != runtime.world_size()) {
     (*logger)->error(
         "{} ranks were started but MPI sees {}: mpirun and the MPI that imageddpod was "
         "built with are not the same",
         options.ranks, runtime.world_size());
-    return kExitRefused;
+    return {.exit_code = kExitRefused};
   }
   if (runtime.world_rank() == 0) {
     (*logger)->info("{}", runtime.Describe());
@@ -127,18 +149,13 @@ int RunRank(const DaemonOptions& options, MpiRuntime& runtime, const StopFlag& s
       if (!status.ok()) (*logger)->warn("{}", status.ToString());
     }
   }
-  const Outcome outcome = runtime.world_size() == 1
-                              ? RunAlone(options.cluster, *logger, stop)
-                              : RunAmongMany(options.cluster, runtime, *logger, stop);
-  if (outcome.exit_code == 0 && stop.Signal() != 0) return stop.ExitCode();
-  return outcome.exit_code;
-}
-
-void WriteExitStatus(const DaemonOptions& options, int exit_code) {
-  if (options.exit_status_file.empty()) return;
-  const auto status =
-      WriteFileAtomically(options.exit_status_file, std::to_string(exit_code) + "\n");
-  if (!status.ok()) std::cerr << "imageddpod: " << status.message() << std::endl;
+  ClusterConfig cluster = options.cluster;
+  // The first death would take the others with it: end in order instead, where that is possible.
+  if (!runtime.fault_tolerant()) cluster.pool.min_ranks = 0;
+  Outcome outcome = runtime.world_size() == 1 ? RunAlone(options, *logger, stop)
+                                              : RunAmongMany(cluster, runtime, *logger, stop);
+  if (outcome.exit_code == 0 && stop.Signal() != 0) outcome.exit_code = stop.ExitCode();
+  return outcome;
 }
 
 int Main(int argc, char** argv) {
@@ -150,16 +167,16 @@ int Main(int argc, char** argv) {
     return kExitRefused;
   }
   const bool is_rank_0 = (*runtime)->world_rank() == 0;
-  int exit_code = kExitRefused;
+  Outcome outcome = {.exit_code = kExitRefused};
   if (options.ok()) {
     const StopFlag stop;
-    exit_code = RunRank(*options, **runtime, stop);
-    if (is_rank_0) WriteExitStatus(*options, exit_code);
+    outcome = RunRank(*options, **runtime, stop);
+    if (is_rank_0) WriteExitStatus(*options, outcome);
   } else if (is_rank_0) {
     std::cerr << "imageddpod: " << options.status().message() << std::endl;
   }
-  (*runtime)->Finish(exit_code);
-  return exit_code;
+  (*runtime)->Finish(outcome.exit_code);
+  return outcome.exit_code;
 }
 
 }  // namespace

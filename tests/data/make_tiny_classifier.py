@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Writes tests/data/classifiers: a tiny TorchScript classifier with images and the logits that it must
-give, and files that the classifier reward must refuse. Needs torch and safetensors.
+give, files that the classifier reward must refuse, and one that crashes its process. Needs torch and safetensors.
 
   python3 tests/data/make_tiny_classifier.py
 """
@@ -50,6 +50,15 @@ class OnlyFourPixels(nn.Module):
         return self.head(x.flatten(1))
 
 
+class Crashes(nn.Module):
+    """Ten classes. Fine for one image; for more, it takes its process with it: the interpreter divides whole numbers
+    by zero without a look."""
+
+    def forward(self, x: torch.Tensor):
+        divisor = 1 if x.size(0) == 1 else 0
+        return x.flatten(1)[:, :10] * float(1 + x.size(0) % divisor)
+
+
 def save(module, name):
     torch.jit.script(module).save(str(FOLDER / name))
 
@@ -64,6 +73,7 @@ def main():
     save(ReturnsTuple(), "returns_tuple.pt")
     save(OneColumn(), "one_column.pt")
     save(OnlyFourPixels(), "only_2x2.pt")
+    save(Crashes(), "crashes.pt")
     torch.save(model.state_dict(), FOLDER / "state_dict.pt")
 
     generated = torch.rand(6, 3, 12, 10)

@@ -4,6 +4,7 @@
 //   clean    ends with 0           refuse  ends with 2 as if its settings were bad
 //   restart  asks for a restart the first time, ends with 0 the second
 //   always   asks for a restart every time
+//   worked   asks for a restart four times, each after some work; then ends with 0
 //   run      works until a signal or until a worker is lost (then asks for a restart)
 //   deaf     as run, but rank 0 takes no notice of signals
 
@@ -42,10 +43,10 @@ int RunController(MpiMessenger& messenger, const std::string& mode, const std::s
   if (mode == "clean" || mode == "refuse") {
     return mode == "clean" ? 0 : 2;
   }
-  if (mode == "always" || (mode == "restart" && starts == 1)) {
+  if (mode == "always" || (mode == "restart" && starts == 1) || (mode == "worked" && starts <= 4)) {
     return 75;
   }
-  if (mode == "restart") {
+  if (mode == "restart" || mode == "worked") {
     return 0;
   }
   const StopFlag stop;
@@ -95,7 +96,8 @@ int main(int argc, char** argv) {
     if (rank == 0) {
       std::ofstream(options["--pid-file"]) << getpid() << '\n';
       code = imageddpo::RunController(messenger, extra[0], extra[1]);
-      std::ofstream(options["--exit-status-file"]) << code << '\n';
+      std::ofstream(options["--exit-status-file"])
+          << code << (extra[0] == "worked" ? " worked" : "") << '\n';
     } else {
       code = imageddpo::RunWorker(messenger);
     }

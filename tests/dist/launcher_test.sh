@@ -93,6 +93,10 @@ finish 1
 expect_starts 3
 expect_log 'giving up'
 
+begin restarts_after_work_are_not_counted worked --max-restarts 2
+finish 0
+expect_starts 5
+
 begin rank_0_killed run
 await_start 1
 pid=$(pid_of 0)

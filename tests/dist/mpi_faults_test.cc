@@ -18,7 +18,7 @@ TEST(MpiFaults, AKilledWorkerIsKnownToItsGangAndTheController) {
     EXPECT_EQ(report["second_failed"], "no");
     EXPECT_EQ(report["end"], "reached");
   }
-  EXPECT_EQ(reports[0]["lost_3"], "the process has died");
+  EXPECT_EQ(reports[0]["lost_3"], "the process has died without a word, as of signal 9 (SIGKILL)");
   EXPECT_LT(Number(reports[0]["lost_at_s"]) - Number(reports[3]["signal_at_s"]), 2.0);
   EXPECT_EQ(reports[0].count("lost_1") + reports[0].count("lost_2"), 0U);
 }

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -52,9 +53,9 @@ def job(directory, **changes):
 
 
 class Service:
-    """The service of `ranks` processes on `directory`/service."""
+    """The service of `ranks` processes on `directory`/service, with these settings of its pool."""
 
-    def __init__(self, directory, ranks):
+    def __init__(self, directory, ranks, **pool):
         self.directory = directory
         self.ranks = ranks
         self.data_dir = directory / "service"
@@ -62,7 +63,7 @@ class Service:
         self.config = directory / "cluster.yaml"
         self.config.write_text(json.dumps({
             "data_dir": str(self.data_dir), "base_dir": str(directory), "allowed_roots": [str(directory), str(ROOT)],
-            "grpc": {"port": 0}, "http": {"port": 0}}))
+            "grpc": {"port": 0}, "http": {"port": 0}, "pool": pool}))
         self.launcher = None
 
     def __enter__(self):
@@ -108,8 +109,13 @@ class Service:
                 found[int(rank[0]) if rank else 0] = int(process.name)
         return found
 
-    def kill(self, rank):
-        os.kill(self.pids()[rank], signal.SIGKILL)
+    def kill(self, rank, number=signal.SIGKILL):
+        os.kill(self.pids()[rank], number)
+
+    def ranks_of(self, job_id):
+        """World ranks of the job's newest gang, from the log: rollout ranks first, then trainers."""
+        ranks = re.findall(rf"{job_id}: forms a gang of ranks ([0-9, ]+)", self.log.read_text())
+        return [int(rank) for rank in ranks[-1].split(", ")]
 
     def client(self, *arguments, check=True, timeout=300):
         result = subprocess.run([BIN / "imageddpo", "--service-file", self.data_dir / "service.json", *map(str, arguments)],
@@ -119,10 +125,18 @@ class Service:
         return result
 
     def submit(self, settings):
+        """The job's id. A service that restarts meanwhile is waited for."""
         path = self.directory / f"job-{time.monotonic_ns()}.yaml"
         path.write_text(json.dumps(settings))
-        self.client("submit", path)
-        return json.loads(self.client("list", "-o", "json").stdout)["jobs"][0]["id"]
+        result = [None]
+
+        def accepted():
+            result[0] = self.client("submit", path, "--request-id", path.name, check=False)
+            return result[0].returncode != 4
+
+        wait_for(accepted, 60, "the service to take a job")
+        assert result[0].returncode == 0, result[0]
+        return re.search(r"job-\d+", result[0].stdout).group()
 
     def get(self, job_id):
         """The job, or None while the service restarts."""

@@ -1,5 +1,6 @@
-"""Rank 0 alone, a worker alone, everything killed in the middle of a job: it goes on by itself and ends
-with the undisturbed run's LoRA and metrics, bit for bit; `get` says that it was resumed.
+"""Rank 0 alone, a worker alone (and no spare: only a restart of all brings it back), everything killed in
+the middle of a job: it goes on by itself and ends with the undisturbed run's LoRA and metrics, bit for
+bit; `get` says that it was resumed.
 
 usage: kills.py [ROUNDS]
 """
@@ -8,13 +9,13 @@ import sys
 
 import harness
 
-EPOCHS = 12
+CHANGES = {"num_epochs": 12, "topology": {"rollout": 1, "trainer": 1}}
 VICTIMS = {"rank 0": lambda ranks: [0], "a worker": lambda ranks: [random.choice([1, 2])], "everything": lambda ranks: ranks}
 
 
 def disturbed(directory, name, ranks_of):
     with harness.Service(directory, 3) as service:
-        settings = harness.job(directory, num_epochs=EPOCHS)
+        settings = harness.job(directory, **CHANGES)
         job_id = service.submit(settings)
         at = random.randint(2, 6)
         service.wait(job_id, lambda j: j["progress"]["epoch"] >= at, 240, f"epoch {at} of {job_id}")
@@ -31,7 +32,7 @@ def disturbed(directory, name, ranks_of):
 
 with harness.workspace() as directory:
     with harness.Service(directory, 3) as service:
-        undisturbed = harness.outcome(service.run(harness.job(directory, num_epochs=EPOCHS)))
+        undisturbed = harness.outcome(service.run(harness.job(directory, **CHANGES)))
     for _ in range(int(sys.argv[1]) if len(sys.argv) > 1 else 1):
         for victim, ranks_of in VICTIMS.items():
             harness.assert_same(undisturbed, disturbed(directory, victim, ranks_of), f"{victim} killed")

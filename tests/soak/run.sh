@@ -18,6 +18,8 @@ loop() {
 }
 loop kills python3 tests/e2e/kills.py "$rounds"
 loop operation_faults tests/soak/operation_faults.sh $((rounds * 5 / 2))
+loop random_kills python3 tests/e2e/random_kills.py $((rounds * 5))
+loop short_jobs python3 tests/soak/short_jobs.py $((rounds * 10))
 (
   IFS=,
   echo "{\"loops\": [${results[*]}]}"

@@ -27,6 +27,7 @@ class FullExporter {
     jobs_.Get("job-000002", "small jpegs")->Resumed();
     service_.SetWorkers(1, 2, 1);
     for (int rank = 1; rank <= 3; ++rank) service_.SetHeartbeatAge(rank, 0.1 * rank);
+    service_.WorkerSlow(1);
     Step();
   }
 

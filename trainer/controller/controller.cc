@@ -31,13 +31,17 @@ Controller::Controller(const ClusterConfig& cluster, const Dependencies& depende
       dependencies_(dependencies),
       table_({dependencies.store, dependencies.hub, dependencies.metrics, dependencies.job_metrics,
               dependencies.clock, dependencies.logger}),
-      supervisor_(Supervisor::Options{cluster.pool.min_ranks, cluster.pool.max_restarts},
+      supervisor_({.min_ranks = cluster.pool.min_ranks,
+                   .max_restarts = cluster.pool.max_restarts,
+                   .stop_timeout_seconds = cluster.pool.stop_timeout_seconds},
                   {dependencies.file_system, dependencies.clock, table_, dependencies.hub,
                    dependencies.metrics, dependencies.job_metrics, dependencies.logger,
                    [this](int world_rank, v1::ControllerMessage message) {
                      dependencies_.channel.Send(world_rank, std::move(message));
                    }},
                   dependencies.channel.worker_ranks()),
+      silence_watch_(cluster.pool.heartbeat_timeout_seconds, dependencies.metrics,
+                     dependencies.logger),
       last_tick_s_(dependencies.clock.NowSeconds()) {
   WorkerLink::Options options;
   options.lease_interval_seconds = std::min(1.0, cluster.pool.lease_seconds / 4);
@@ -81,7 +85,7 @@ absl::StatusOr<Controller::ExitReason> Controller::Loop(
     Tick();
     if (!supervisor_.restart_reason().empty()) {
       supervisor_.Drain(absl::StrCat("the service restarts: ", supervisor_.restart_reason()));
-      return ExitReason::kRestart;
+      return supervisor_.jobs_moved() ? ExitReason::kRestartAfterWork : ExitReason::kRestart;
     }
     if (stop_requested()) {
       supervisor_.Drain("the service was stopped; the job goes on when it is started again");
@@ -121,10 +125,15 @@ void Controller::Tick() {
     const absl::MutexLock lock(&mutex_);
     workers_reported_ = reported;
   }
+  std::map<int, double> ages_s = link_->HeartbeatAges();
+  std::erase_if(ages_s, [this](const auto& entry) {
+    const auto worker = supervisor_.scheduler().workers().find(entry.first);
+    return worker->second.dead || !worker->second.reported();
+  });
+  silence_watch_.Look(ages_s);
   if (now_s < next_check_s_) return;
   next_check_s_ = now_s + kCheckIntervalSeconds;
-  for (const auto& [rank, age_s] : link_->HeartbeatAges())
-    dependencies_.metrics.SetHeartbeatAge(rank, age_s);
+  for (const auto& [rank, age_s] : ages_s) dependencies_.metrics.SetHeartbeatAge(rank, age_s);
   dependencies_.job_metrics.Sweep(SteadyTime(now_s));
   absl::Status store_status = table_.Flush();
   if (store_status.ok() && now_s >= next_store_check_s_)

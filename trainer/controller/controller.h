@@ -27,6 +27,7 @@
 #include "trainer/controller/event_hub.h"
 #include "trainer/controller/job_store.h"
 #include "trainer/controller/job_table.h"
+#include "trainer/controller/silence_watch.h"
 #include "trainer/controller/supervisor.h"
 #include "trainer/controller/worker_link.h"
 
@@ -58,6 +59,9 @@ class Controller {
   enum class ExitReason {
     kStopped,  ///< It was asked to. Jobs go on at the next start.
     kRestart,  ///< Workers were lost: start all ranks again (exit code 75).
+    /// The same, but a job moved since the start (Supervisor::jobs_moved), so that it is no sign of
+    /// a service that cannot work.
+    kRestartAfterWork,
   };
   /// Works until `stop_requested` says so (asked several times a second) or a restart is needed.
   /// Before it returns, everything is stored and the workers were told to end.
@@ -102,6 +106,7 @@ class Controller {
   // The controller's thread alone.
   JobTable table_;
   Supervisor supervisor_;
+  SilenceWatch silence_watch_;
   double next_check_s_ = 0;
   double next_store_check_s_ = 0;
 

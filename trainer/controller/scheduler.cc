@@ -16,6 +16,8 @@ void Scheduler::WorkerReported(int world_rank, const v1::Hello& hello) {
   if (worker == workers_.end()) return;
   worker->second.hostname = hello.hostname();
   worker->second.pid = hello.pid();
+  worker->second.process = {hello.process().host(), hello.process().pid(),
+                            hello.process().start_ticks()};
   worker->second.device = hello.device();
   worker->second.cores = std::max(1, hello.cores());
 }
@@ -24,6 +26,7 @@ std::string Scheduler::WorkerFailed(int world_rank) {
   const auto worker = workers_.find(world_rank);
   if (worker == workers_.end()) return "";
   worker->second.dead = true;
+  worker->second.died_at_work = !worker->second.job_id.empty();
   return std::exchange(worker->second.job_id, "");
 }
 
@@ -60,8 +63,9 @@ int Scheduler::MaxWorkersPerHost() const {
   return most;
 }
 
-void Scheduler::Enqueue(int64_t number, const std::string& job_id, const v1::JobSpec& spec) {
-  queue_[number] = Waiting{job_id, spec};
+void Scheduler::Enqueue(int64_t number, const std::string& job_id, const v1::JobSpec& spec,
+                        bool recovers) {
+  queue_[{!recovers, number}] = Waiting{job_id, spec};
 }
 
 void Scheduler::RemoveFromQueue(const std::string& job_id) {
@@ -96,12 +100,36 @@ std::vector<int> Scheduler::ChooseRanks(int count) const {
   return chosen.size() == static_cast<size_t>(count) ? chosen : std::vector<int>();
 }
 
+absl::StatusOr<Topology> Scheduler::FitInto(const v1::JobSpec& spec, int num_ranks) const {
+  const v1::TopologySpec& topology = spec.topology();
+  const bool is_auto = !topology.has_colocated() && !topology.has_rollout();
+  if (is_auto && num_ranks == 1 && workers_.size() > 1) {
+    return absl::FailedPreconditionError(
+        "`topology: auto` does not make one rank of two: it would take the memory of both");
+  }
+  return ResolveTopology(spec, num_ranks);
+}
+
+absl::StatusOr<Topology> Scheduler::Fit(bool fresh, const Waiting& waiting) const {
+  if (!fresh && AllReported()) {  // Else the first worker that is there would be all it gets.
+    absl::StatusOr<Topology> now = FitInto(waiting.spec, num_free());
+    if (now.ok()) return now;
+  }
+  return FitInto(waiting.spec, pool_size());
+}
+
+bool Scheduler::FitsWholePool(const Waiting& waiting) const {
+  return ResolveTopology(waiting.spec, static_cast<int>(workers_.size())).ok();
+}
+
 std::vector<Scheduler::Gang> Scheduler::FormGangs() {
   std::vector<Gang> gangs;
   for (auto waiting = queue_.begin(); waiting != queue_.end();) {
-    const absl::StatusOr<Topology> topology = ResolveTopology(waiting->second.spec, pool_size());
-    if (!topology.ok()) {  // The pool has shrunk below it: others need not wait for that.
-      ++waiting;
+    const absl::StatusOr<Topology> topology = Fit(waiting->first.first, waiting->second);
+    if (!topology.ok()) {
+      // All ranks are started again when no job runs: later jobs must not put that off for ever.
+      if (FitsWholePool(waiting->second)) break;
+      ++waiting;  // It came with a larger pool: others need not wait for that.
       continue;
     }
     std::vector<int> ranks = ChooseRanks(topology->ranks());
@@ -113,6 +141,13 @@ std::vector<Scheduler::Gang> Scheduler::FormGangs() {
   return gangs;
 }
 
+std::string Scheduler::WaitsForTheDead() const {
+  for (const auto& [place, waiting] : queue_) {
+    if (!Fit(place.first, waiting).ok() && FitsWholePool(waiting)) return waiting.job_id;
+  }
+  return "";
+}
+
 void Scheduler::Release(const std::string& job_id) {
   for (auto& [rank, worker] : workers_) {
     if (worker.job_id == job_id) worker.job_id.clear();
@@ -122,10 +157,15 @@ void Scheduler::Release(const std::string& job_id) {
 std::map<std::string, std::string> Scheduler::WaitReasons() const {
   std::map<std::string, std::string> reasons;
   std::string first;
-  for (const auto& [number, waiting] : queue_) {
+  for (const auto& [place, waiting] : queue_) {
     std::string& reason = reasons[waiting.job_id];
-    const absl::StatusOr<Topology> topology = ResolveTopology(waiting.spec, pool_size());
-    if (!topology.ok()) {
+    const absl::StatusOr<Topology> topology = Fit(place.first, waiting);
+    if (!topology.ok() && first.empty() && FitsWholePool(waiting)) {
+      first = waiting.job_id;
+      reason = absl::StrCat(
+          "waits until all ranks are started again, as soon as no job runs: ", num_dead(), " of ",
+          workers_.size(), " workers died; ", topology.status().message());
+    } else if (!topology.ok() && !FitsWholePool(waiting)) {
       reason = absl::StrCat("waits for more workers: ", topology.status().message());
     } else if (!first.empty()) {
       reason = absl::StrCat("waits behind ", first);

@@ -3,28 +3,33 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "common/base/process.h"
 #include "common/config/job_plan.h"
 #include "imageddpo/v1/control.pb.h"
 #include "imageddpo/v1/job.pb.h"
 
 namespace imageddpo {
 
-/// The pool of workers and the queue of jobs: who works for whom, who waits for what. Jobs get
-/// their ranks in order of submission; none overtakes an earlier one that fits the pool. Decides
-/// only: sends and stores nothing. Thread-compatible.
+/// The pool of workers and the queue of jobs: who works for whom, who waits for what. Jobs that ran
+/// before and lost their ranks come first, then the others, each in order of submission; none
+/// overtakes one before it that fits the pool, as it is or as it was started. Decides only: sends
+/// and stores nothing. Thread-compatible.
 class Scheduler {
  public:
   struct Worker {
     int world_rank = 0;
     std::string hostname;  ///< Empty until the worker has reported.
     int pid = 0;
+    ProcessId process;
     std::string device;
     int cores = 0;
     std::string job_id;  ///< For which it works; empty: idle.
     bool dead = false;
+    bool died_at_work = false;  ///< It had a job when it died.
     bool reported() const { return cores > 0; }
     bool free() const { return reported() && !dead && job_id.empty(); }
   };
@@ -38,14 +43,17 @@ class Scheduler {
 
   const std::map<int, Worker>& workers() const { return workers_; }
   int pool_size() const;  ///< Workers that are not dead.
+  int num_dead() const { return static_cast<int>(workers_.size()) - pool_size(); }
   int num_free() const;
   bool AllReported() const;  ///< Every worker that is not dead has.
   int MinCoresPerHost() const;
   int MaxWorkersPerHost() const;
 
   /// Puts a job in the queue, at its place in the order of submission. @param number
-  /// JobRecord::number.
-  void Enqueue(int64_t number, const std::string& job_id, const v1::JobSpec& spec);
+  /// JobRecord::number. @param recovers  It ran before: it takes what is free at once, also with
+  /// fewer ranks than it had where its topology allows.
+  void Enqueue(int64_t number, const std::string& job_id, const v1::JobSpec& spec,
+               bool recovers = false);
   void RemoveFromQueue(const std::string& job_id);
 
   struct Gang {
@@ -58,6 +66,10 @@ class Scheduler {
   /// The job's ranks are free again.
   void Release(const std::string& job_id);
 
+  /// The first job in the queue that fits the pool as it was started, but not what is left of it;
+  /// empty: none.
+  std::string WaitsForTheDead() const;
+
   /// Why each job in the queue waits, by job id.
   std::map<std::string, std::string> WaitReasons() const;
 
@@ -67,9 +79,13 @@ class Scheduler {
     v1::JobSpec spec;
   };
   std::vector<int> ChooseRanks(int count) const;
+  absl::StatusOr<Topology> FitInto(const v1::JobSpec& spec, int num_ranks) const;
+  /// The gang that the job waits for; an error where what is left of the pool is too small.
+  absl::StatusOr<Topology> Fit(bool fresh, const Waiting& waiting) const;
+  bool FitsWholePool(const Waiting& waiting) const;
 
-  std::map<int, Worker> workers_;     // By world rank.
-  std::map<int64_t, Waiting> queue_;  // By number.
+  std::map<int, Worker> workers_;                      // By world rank.
+  std::map<std::pair<bool, int64_t>, Waiting> queue_;  // By (has not run yet, number).
 };
 
 }  // namespace imageddpo

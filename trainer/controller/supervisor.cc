@@ -1,9 +1,14 @@
 #include "trainer/controller/supervisor.h"
 
+#include <string.h>
+
+#include <algorithm>
 #include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "common/base/process.h"
 #include "common/base/status.h"
 #include "common/config/job_config.h"
 #include "trainer/controller/admission.h"
@@ -16,7 +21,8 @@ Supervisor::Supervisor(const Options& options, const Dependencies& dependencies,
     : options_(options),
       dependencies_(dependencies),
       table_(dependencies.table),
-      scheduler_(worker_ranks) {}
+      scheduler_(worker_ranks),
+      idle_since_s_(dependencies.clock.NowSeconds()) {}
 
 absl::Status Supervisor::ResumeStored() {
   IMAGEDDPO_RETURN_IF_ERROR(table_.Load());
@@ -30,8 +36,7 @@ absl::Status Supervisor::ResumeStored() {
     } else if (HoldsRanks(state)) {
       Recover(*record, "the service died while the job ran");
     }
-    if (WaitsForRanks(record->job.state()))
-      scheduler_.Enqueue(record->number, record->job.id(), record->job.spec());
+    if (WaitsForRanks(record->job.state())) Enqueue(*record);
   }
   return absl::OkStatus();
 }
@@ -50,8 +55,10 @@ absl::StatusOr<v1::Job> Supervisor::Submit(NewJob job) {
   if (draining_ || !restart_reason_.empty()) {
     return absl::UnavailableError("the service is about to restart; try again in a few seconds");
   }
-  IMAGEDDPO_ASSIGN_OR_RETURN(const Topology topology,
-                             ResolveTopology(job.spec, scheduler_.pool_size()));
+  // Workers that died come back with the next restart.
+  IMAGEDDPO_ASSIGN_OR_RETURN(
+      const Topology topology,
+      ResolveTopology(job.spec, static_cast<int>(scheduler_.workers().size())));
   if (job.spec.device().num_threads() == 0) {
     job.spec.mutable_device()->set_num_threads(
         ChooseNumThreads(topology, scheduler_.MinCoresPerHost(), scheduler_.MaxWorkersPerHost()));
@@ -64,7 +71,7 @@ absl::StatusOr<v1::Job> Supervisor::Submit(NewJob job) {
   record.job.mutable_progress()->set_seconds_left(-1);
   const std::vector<std::string> warnings = JobWarnings(record.job.spec());
   IMAGEDDPO_ASSIGN_OR_RETURN(JobRecord * added, table_.Add(std::move(record), warnings));
-  scheduler_.Enqueue(added->number, added->job.id(), added->job.spec());
+  Enqueue(*added);
   return added->job;
 }
 
@@ -85,6 +92,11 @@ absl::StatusOr<v1::Job> Supervisor::Cancel(const std::string& id) {
   return record->job;
 }
 
+void Supervisor::Enqueue(const JobRecord& record) {
+  scheduler_.Enqueue(record.number, record.job.id(), record.job.spec(),
+                     record.job.state() == v1::RECOVERING);
+}
+
 ActiveJob* Supervisor::FindActive(const std::string& job_id) {
   const auto active = active_.find(job_id);
   return active == active_.end() ? nullptr : active->second.get();
@@ -97,8 +109,18 @@ void Supervisor::OnMessage(int world_rank, const v1::WorkerMessage& message) {
     dependencies_.logger->info("rank {} is there: pid {} on {}, {}, {} cores", world_rank,
                                hello.pid(), hello.hostname(), hello.device(), hello.cores());
     scheduler_.WorkerReported(world_rank, hello);
-    return;
+  } else if (message.message_case() == M::kCrashed) {
+    const int signal_number = message.crashed().signal();
+    const char* name = sigabbrev_np(signal_number);
+    LoseWorker(world_rank, absl::StrCat("the process has died of signal ", signal_number, " (SIG",
+                                        name != nullptr ? name : "?", ")"));
+  } else {
+    OnJobMessage(world_rank, message);
   }
+}
+
+void Supervisor::OnJobMessage(int world_rank, const v1::WorkerMessage& message) {
+  using M = v1::WorkerMessage;
   const std::string& job_id = message.message_case() == M::kProgress ? message.progress().job_id()
                               : message.message_case() == M::kEpoch  ? message.epoch().job_id()
                               : message.message_case() == M::kEval   ? message.eval().job_id()
@@ -122,6 +144,7 @@ void Supervisor::OnMessage(int world_rank, const v1::WorkerMessage& message) {
       break;
     case M::kEpoch:
       active->OnEpoch(message.epoch());
+      jobs_moved_ = true;
       break;
     case M::kEval:
       active->OnEval(message.eval());
@@ -151,8 +174,17 @@ void Supervisor::OnMessage(int world_rank, const v1::WorkerMessage& message) {
 }
 
 void Supervisor::OnFailure(int world_rank, const std::string& reason) {
+  if (!LoseWorker(world_rank, reason)) return;
+  if (restart_reason_.empty()) {
+    KillWorker(world_rank);
+  } else {
+    to_kill_.push_back(world_rank);
+  }
+}
+
+bool Supervisor::LoseWorker(int world_rank, const std::string& reason) {
   const auto worker = scheduler_.workers().find(world_rank);
-  if (worker == scheduler_.workers().end() || worker->second.dead) return;
+  if (worker == scheduler_.workers().end() || worker->second.dead) return false;
   const std::string what = worker->second.reported()
                                ? absl::StrCat("rank ", world_rank, " (pid ", worker->second.pid,
                                               " on ", worker->second.hostname, "): ", reason)
@@ -173,15 +205,38 @@ void Supervisor::OnFailure(int world_rank, const std::string& reason) {
       StopGang(*active, what);
     }
   }
-  const int wanted =
-      options_.min_ranks > 0 ? options_.min_ranks : static_cast<int>(scheduler_.workers().size());
+  const int all = static_cast<int>(scheduler_.workers().size());
+  const int wanted = options_.min_ranks > 0 ? std::min(options_.min_ranks, all) : all;
   if (scheduler_.pool_size() < wanted) {
     RequestRestart(absl::StrCat("lost ", what, "; ", scheduler_.pool_size(),
                                 " workers are left where ", wanted, " are needed"));
   }
+  return true;
+}
+
+void Supervisor::KillWorker(int world_rank) {
+  const ProcessId& process = scheduler_.workers().at(world_rank).process;
+  if (process.host.empty()) return;  // It has never reported.
+  const absl::Status killed = KillProcess(process);
+  if (!absl::IsFailedPrecondition(killed)) {
+    if (!killed.ok()) dependencies_.logger->error("{}", std::string(killed.message()));
+    return;
+  }
+  for (const auto& [rank, other] : scheduler_.workers()) {
+    if (other.dead || rank == world_rank || other.process.host != process.host) continue;
+    v1::ControllerMessage message;
+    message.mutable_kill_process()->set_world_rank(world_rank);
+    v1::ProcessRef& reference = *message.mutable_kill_process()->mutable_process();
+    reference.set_host(process.host);
+    reference.set_pid(process.pid);
+    reference.set_start_ticks(process.start_ticks);
+    dependencies_.send(rank, std::move(message));
+    return;
+  }
 }
 
 void Supervisor::Recover(JobRecord& record, const std::string& reason) {
+  jobs_moved_ = true;
   if (record.restarts_without_epoch >= options_.max_restarts) {
     table_
         .Transition(
@@ -226,8 +281,8 @@ void Supervisor::FinishGang(const std::string& job_id) {
   }
   active_.erase(active);
   scheduler_.Release(job_id);
-  if (WaitsForRanks(record.job.state()))
-    scheduler_.Enqueue(record.number, job_id, record.job.spec());
+  if (WaitsForRanks(record.job.state())) Enqueue(record);
+  jobs_moved_ = true;
 }
 
 void Supervisor::StartGang(const Scheduler::Gang& gang) {
@@ -246,6 +301,8 @@ void Supervisor::StartGang(const Scheduler::Gang& gang) {
         .IgnoreError();
     return scheduler_.Release(gang.job_id);
   }
+  dependencies_.logger->info("{}: forms a gang of ranks {} ({})", gang.job_id,
+                             absl::StrJoin(gang.world_ranks, ", "), gang.topology.ToString());
   for (const int world_rank : gang.world_ranks) {
     v1::ControllerMessage message;
     *message.mutable_start_job() = *start;
@@ -263,15 +320,43 @@ void Supervisor::Tick() {
       if (record != nullptr) table_.SetReason(*record, reason);
     }
   }
-  const double now_s = dependencies_.clock.NowSeconds();
-  for (const auto& [job_id, active] : active_) {
-    if (active->StopOverdue(now_s)) {
-      RequestRestart(absl::StrCat("rank ", active->gang().Working().front(), " did not stop ",
-                                  job_id, " within ", options_.stop_timeout_seconds, " s"));
-    }
-  }
+  LoseStuckRanks();
+  ConsiderRestart();
   table_.DropFinished([this](const std::string& id) { return active_.contains(id); });
   ExportMetrics();
+}
+
+void Supervisor::LoseStuckRanks() {
+  const double now_s = dependencies_.clock.NowSeconds();
+  std::vector<std::pair<int, std::string>> stuck;
+  for (const auto& [job_id, active] : active_) {
+    if (!active->StopOverdue(now_s)) continue;
+    for (const int rank : active->gang().Working()) stuck.emplace_back(rank, job_id);
+  }
+  for (const auto& [rank, job_id] : stuck) {
+    OnFailure(rank, absl::StrCat("did not stop ", job_id, " within ", options_.stop_timeout_seconds,
+                                 " s"));
+  }
+}
+
+void Supervisor::ConsiderRestart() {
+  const double now_s = dependencies_.clock.NowSeconds();
+  const std::map<int, Scheduler::Worker>& workers = scheduler_.workers();
+  if (!active_.empty() || scheduler_.num_dead() == 0 || !scheduler_.AllReported()) {
+    idle_since_s_ = now_s;
+    return;
+  }
+  const std::string lost = absl::StrCat(scheduler_.num_dead(), " of ", workers.size(),
+                                        workers.size() == 1 ? " worker" : " workers", " died");
+  if (const std::string job_id = scheduler_.WaitsForTheDead(); !job_id.empty()) {
+    return RequestRestart(absl::StrCat(lost, "; ", job_id, " needs more than are left"));
+  }
+  const bool by_jobs = std::any_of(workers.begin(), workers.end(),
+                                   [](const auto& entry) { return entry.second.died_at_work; });
+  if (now_s - idle_since_s_ >=
+      (by_jobs ? options_.idle_seconds : options_.idle_seconds_without_job)) {
+    RequestRestart(absl::StrCat(lost, " and no job runs"));
+  }
 }
 
 void Supervisor::RequestRestart(const std::string& reason) {
@@ -295,6 +380,8 @@ void Supervisor::Drain(const std::string& reason) {
     dependencies_.logger->error("the newest changes of jobs are not stored: {}",
                                 std::string(status.message()));
   }
+  for (const int world_rank : to_kill_) KillWorker(world_rank);
+  to_kill_.clear();
 }
 
 void Supervisor::ExportMetrics() {

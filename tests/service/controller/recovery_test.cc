@@ -16,8 +16,11 @@ using ::testing::HasSubstr;
 
 constexpr int64_t kAll = 1000;
 
+/// Every death restarts the service, but where a test sets another pool.min_ranks.
 class RecoveryTest : public ServiceTest {
  protected:
+  RecoveryTest() { cluster_.pool.min_ranks = 0; }
+
   /// Runs a job until `epoch` epochs are trained and holds it there.
   v1::Job RunUntil(int64_t epoch, int64_t num_epochs = 9) {
     script_.epochs_allowed = epoch;
@@ -93,7 +96,7 @@ TEST_F(RecoveryTest, KilledBeforeTheFirstCheckpoint) {
 TEST_F(RecoveryTest, AWorkerDies) {
   const v1::Job job = RunUntil(3);
   workers_->Kill(1, "process died");
-  EXPECT_EQ(WaitForExit(), Controller::ExitReason::kRestart);
+  EXPECT_EQ(WaitForExit(), Controller::ExitReason::kRestartAfterWork);
   script_.epochs_allowed = kAll;
   Start();
   const v1::Job done = WaitFor(job.id(), v1::SUCCEEDED);
@@ -109,6 +112,48 @@ TEST_F(RecoveryTest, AWorkerDies) {
   EXPECT_TRUE(told);
 }
 
+TEST_F(RecoveryTest, AWorkerDiesAndTheJobGoesOnWithTheOther) {
+  cluster_.pool.min_ranks = 1;
+  script_.epochs_allowed = 3;
+  Start();
+  v1::JobSpec spec = JobOf(9);
+  spec.set_seed(3);
+  spec.mutable_device()->set_device_batch_size(1);
+  spec.mutable_topology()->set_colocated(2);
+  spec.mutable_topology()->set_min_colocated(1);
+  const v1::Job job = MustSubmit(spec);
+  EXPECT_EQ(WaitForEpoch(job.id(), 3).topology(), "colocated 2");
+  workers_->Kill(1, "process died");
+  WaitFor(job.id(), v1::RUNNING);
+  script_.epochs_allowed = kAll;
+  const v1::Job done = WaitFor(job.id(), v1::SUCCEEDED);
+  EXPECT_EQ(done.topology(), "colocated 1");
+  EXPECT_EQ(done.resume_count(), 1);
+  EXPECT_EQ(done.resumed_from_epoch(), 2);
+  ExpectUndisturbedResult(done);
+  // Nothing to do any more: the pool is made whole.
+  EXPECT_EQ(WaitForExit(), Controller::ExitReason::kRestartAfterWork);
+}
+
+TEST_F(RecoveryTest, AJobThatNeedsTheDeadWorkerIsRestartedAtOnce) {
+  cluster_.pool.min_ranks = 1;
+  script_.epochs_allowed = 3;
+  Start();
+  v1::JobSpec spec = JobOf(9);
+  spec.set_seed(3);
+  spec.mutable_topology()->set_rollout(1);
+  spec.mutable_topology()->set_trainer(1);
+  const v1::Job job = MustSubmit(spec);
+  WaitForEpoch(job.id(), 3);
+  workers_->Kill(1, "process died");
+  EXPECT_EQ(WaitForExit(), Controller::ExitReason::kRestartAfterWork);
+  script_.epochs_allowed = kAll;
+  Start();
+  const v1::Job done = WaitFor(job.id(), v1::SUCCEEDED);
+  EXPECT_EQ(done.resume_count(), 1);
+  ExpectUndisturbedResult(done);
+}
+
 TEST_F(RecoveryTest, AnIdleWorkerDiesAndTheJobOfTheOtherGoesOnAfterTheRestart) {
   script_.epochs_allowed = 2;
   Start();
@@ -118,7 +163,7 @@ TEST_F(RecoveryTest, AnIdleWorkerDiesAndTheJobOfTheOtherGoesOnAfterTheRestart) {
   const v1::Job job = MustSubmit(spec);
   WaitForEpoch(job.id(), 2);
   workers_->Kill(2, "process died");  // The job has rank 1.
-  EXPECT_EQ(WaitForExit(), Controller::ExitReason::kRestart);
+  EXPECT_EQ(WaitForExit(), Controller::ExitReason::kRestartAfterWork);
   script_.epochs_allowed = kAll;
   Start();
   ExpectUndisturbedResult(WaitFor(job.id(), v1::SUCCEEDED));
@@ -189,7 +234,7 @@ TEST_F(RecoveryTest, AJobThatKillsItsWorkersAgainAndAgainFails) {
   for (int death = 0; death <= 3; ++death) {
     WaitFor(job.id(), v1::RUNNING);
     workers_->Kill(2, "process died of signal 11");
-    EXPECT_EQ(WaitForExit(), Controller::ExitReason::kRestart);
+    EXPECT_EQ(WaitForExit(), Controller::ExitReason::kRestartAfterWork);
     Start();
   }
   const v1::Job failed = WaitFor(job.id(), v1::FAILED);
@@ -212,7 +257,7 @@ TEST_F(RecoveryTest, NewEpochsBetweenDeathsAreForgiven) {
     WaitForEpoch(job.id(), death);
     WaitFor(job.id(), v1::RUNNING);
     workers_->Kill(1, "process died");
-    EXPECT_EQ(WaitForExit(), Controller::ExitReason::kRestart);
+    EXPECT_EQ(WaitForExit(), Controller::ExitReason::kRestartAfterWork);
     script_.epochs_allowed = death + 1;
     Start();
   }

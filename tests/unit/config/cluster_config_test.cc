@@ -47,7 +47,7 @@ base_dir: /srv
 allowed_roots: [/srv/models, data]
 grpc: { address: localhost, port: 0 }
 http: { address: "::1", port: 9000 }
-pool: { min_ranks: 2, heartbeat_timeout_seconds: 5.5, lease_seconds: 20, max_restarts: 1 }
+pool: { min_ranks: 2, heartbeat_timeout_seconds: 5.5, lease_seconds: 20, stop_timeout_seconds: 90, max_restarts: 1 }
 log_level: debug
 )"));
   ASSERT_TRUE(config.ok()) << config.status();
@@ -61,6 +61,7 @@ log_level: debug
   EXPECT_EQ(config->pool.min_ranks, 2);
   EXPECT_EQ(config->pool.heartbeat_timeout_seconds, 5.5);
   EXPECT_EQ(config->pool.lease_seconds, 20);
+  EXPECT_EQ(config->pool.stop_timeout_seconds, 90);
   EXPECT_EQ(config->pool.max_restarts, 1);
   EXPECT_EQ(config->log_level, "debug");
 }
@@ -82,9 +83,10 @@ TEST_F(ClusterConfigTest, TheExampleNamesEverySettingAndIsValid) {
   std::ifstream stream(example);
   const std::string text((std::istreambuf_iterator<char>(stream)),
                          std::istreambuf_iterator<char>());
-  for (const char* key : {"data_dir:", "base_dir:", "allowed_roots:", "log_level:", "grpc:",
-                          "http:", "pool:", "address:", "port:", "min_ranks:",
-                          "heartbeat_timeout_seconds:", "lease_seconds:", "max_restarts:"}) {
+  for (const char* key :
+       {"data_dir:", "base_dir:", "allowed_roots:", "log_level:", "grpc:", "http:", "pool:",
+        "address:", "port:", "min_ranks:", "heartbeat_timeout_seconds:", "lease_seconds:",
+        "stop_timeout_seconds:", "max_restarts:"}) {
     EXPECT_THAT(text, HasSubstr(key));
   }
 }

@@ -21,10 +21,19 @@ v1::JobSpec Filled(const std::string& text) {
 
 // Settings without a default: what only the author can know, and what is empty unless asked for.
 const std::set<std::string>& WithoutDefault() {
-  static const std::set<std::string> paths = {
-      "model.path",       "data.path",         "eval.path",       "lora.init_from",
-      "rewards.type",     "rewards.model",     "rewards.measure", "topology.rollout",
-      "topology.trainer", "topology.colocated"};
+  static const std::set<std::string> paths = {"model.path",
+                                              "data.path",
+                                              "eval.path",
+                                              "lora.init_from",
+                                              "rewards.type",
+                                              "rewards.model",
+                                              "rewards.measure",
+                                              "topology.rollout",
+                                              "topology.trainer",
+                                              "topology.colocated",
+                                              "topology.min_rollout",
+                                              "topology.min_trainer",
+                                              "topology.min_colocated"};
   return paths;
 }
 

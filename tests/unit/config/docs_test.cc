@@ -109,7 +109,7 @@ TEST(SettingsPage, HasEverySettingOfTheService) {
   for (const char* setting :
        {"data_dir", "base_dir", "allowed_roots", "log_level", "grpc.address", "grpc.port",
         "http.address", "http.port", "pool.min_ranks", "pool.heartbeat_timeout_seconds",
-        "pool.lease_seconds", "pool.max_restarts"}) {
+        "pool.lease_seconds", "pool.max_restarts", "pool.stop_timeout_seconds"}) {
     EXPECT_TRUE(rows.contains(setting)) << setting;
   }
 }

@@ -138,6 +138,37 @@ TEST(ResolveTopology, TakesWhatIsAskedForOrSaysThatItDoesNotFit) {
   EXPECT_EQ(ResolveTopology(colocated, 0).status().code(), absl::StatusCode::kFailedPrecondition);
 }
 
+TEST(ResolveTopology, ShrinksToTheLeastThatTheJobAllows) {
+  v1::JobSpec job = Job(64, 1, 64, 1, 1);
+  const auto fit = [&](int pool_size) {
+    const auto topology = ResolveTopology(job, pool_size);
+    return topology.ok() ? topology->ToString() : std::string(topology.status().message());
+  };
+  job.mutable_topology()->set_rollout(6);
+  job.mutable_topology()->set_trainer(2);
+  EXPECT_THAT(fit(7), HasSubstr("asks for 8 workers (rollout 6, trainer 2), but"));
+  job.mutable_topology()->set_min_rollout(1);
+  EXPECT_EQ(fit(9), "rollout 6, trainer 2");
+  EXPECT_EQ(fit(7), "rollout 5, trainer 2");
+  EXPECT_EQ(fit(3), "rollout 1, trainer 2");
+  EXPECT_THAT(fit(2), HasSubstr("asks for 8 workers (rollout 6, trainer 2), at least 3, but"));
+  job.mutable_topology()->set_min_trainer(1);
+  EXPECT_EQ(fit(7), "rollout 5, trainer 2");
+  EXPECT_EQ(fit(5), "rollout 4, trainer 1");
+  EXPECT_EQ(fit(2), "rollout 1, trainer 1");
+  EXPECT_THAT(fit(1), HasSubstr("at least 2, but the pool has 1"));
+  job.mutable_topology()->set_min_rollout(6);
+  EXPECT_EQ(fit(7), "rollout 6, trainer 1");
+  EXPECT_THAT(fit(6), HasSubstr("at least 7"));
+
+  job.clear_topology();
+  job.mutable_topology()->set_colocated(4);
+  job.mutable_topology()->set_min_colocated(2);
+  EXPECT_EQ(fit(5), "colocated 4");
+  EXPECT_EQ(fit(3), "colocated 3");
+  EXPECT_THAT(fit(1), HasSubstr("at least 2"));
+}
+
 TEST(MakeGangLayout, RolloutRanksFirst) {
   const v1::GangLayout split = MakeGangLayout({2, 1, false}, {5, 1, 7}, "g1");
   EXPECT_THAT(split.world_ranks(), ElementsAre(5, 1, 7));

@@ -129,6 +129,13 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"topology={colocated: 1, trainer: 1}",
              "`topology` has `colocated` and `rollout`/`trainer`"},
         Case{"topology={colocated: 0}", "`topology.colocated` is 0"},
+        Case{"topology={min_rollout: 1}", "`topology.min_rollout` needs `topology.rollout`"},
+        Case{"topology={colocated: 1, min_trainer: 1}",
+             "`topology.min_trainer` needs `topology.trainer`"},
+        Case{"topology={rollout: 2, trainer: 1, min_rollout: 3}",
+             "`topology.min_rollout` is 3; it must be from 1 to 2"},
+        Case{"topology={colocated: 1, min_colocated: 0}",
+             "`topology.min_colocated` is 0; it must be from 1 to 1"},
         Case{"topology={rollout: 5, trainer: 1}",
              "`topology.rollout` is 5; it must be from 1 to 4, the micro-batches of an epoch (of 8 "
              "samples each)"},

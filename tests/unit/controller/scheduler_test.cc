@@ -106,15 +106,63 @@ TEST_F(SchedulerTest, NobodyOvertakes) {
   EXPECT_THAT(scheduler.WaitReasons(), IsEmpty());
 }
 
-TEST_F(SchedulerTest, AJobLargerThanTheShrunkenPoolWaitsAndHoldsNobodyUp) {
+TEST_F(SchedulerTest, AJobLargerThanTheShrunkenPoolWaitsForTheRestartAndIsNotOvertaken) {
   Scheduler scheduler = PoolOf({"h", "h", "h"});
   scheduler.Enqueue(1, "large", Colocated(3));
+  EXPECT_EQ(scheduler.WaitsForTheDead(), "");
   EXPECT_EQ(scheduler.WorkerFailed(2), "");
   EXPECT_EQ(scheduler.pool_size(), 2);
+  EXPECT_EQ(scheduler.num_dead(), 1);
   EXPECT_TRUE(scheduler.AllReported());
   scheduler.Enqueue(2, "small", Colocated(2));
-  EXPECT_THAT(RanksOf(scheduler.FormGangs(), "small"), ElementsAre(1, 3));
+  EXPECT_THAT(scheduler.FormGangs(), IsEmpty());
+  EXPECT_EQ(scheduler.WaitsForTheDead(), "large");
+  EXPECT_THAT(scheduler.WaitReasons().at("large"),
+              HasSubstr("as soon as no job runs: 1 of 3 workers died"));
   EXPECT_THAT(scheduler.WaitReasons().at("large"), HasSubstr("the pool has 2"));
+  EXPECT_EQ(scheduler.WaitReasons().at("small"), "waits behind large");
+}
+
+TEST_F(SchedulerTest, AJobOfALargerPoolHoldsNobodyUp) {
+  Scheduler scheduler = PoolOf({"h", "h"});
+  scheduler.Enqueue(1, "large", Colocated(3));
+  scheduler.Enqueue(2, "small", Colocated(2));
+  EXPECT_THAT(RanksOf(scheduler.FormGangs(), "small"), ElementsAre(1, 2));
+  EXPECT_THAT(scheduler.WaitReasons().at("large"), HasSubstr("waits for more workers"));
+  EXPECT_EQ(scheduler.WaitsForTheDead(), "");
+}
+
+TEST_F(SchedulerTest, AJobThatRecoversTakesWhatIsFreeWhereItMayBeSmaller) {
+  Scheduler scheduler = PoolOf({"h", "h", "h", "h", "h"});
+  scheduler.Enqueue(1, "other", Colocated(2));
+  scheduler.FormGangs();
+  scheduler.WorkerFailed(5);
+  v1::JobSpec spec = SpecOf(2, 1);
+  scheduler.Enqueue(3, "waits", spec, true);
+  EXPECT_THAT(scheduler.FormGangs(), IsEmpty());
+  EXPECT_EQ(scheduler.WaitReasons().at("waits"), "waits for 3 free workers: 2 of 4 are free");
+  scheduler.RemoveFromQueue("waits");
+  spec.mutable_topology()->set_min_rollout(1);
+  scheduler.Enqueue(2, "new", spec);
+  EXPECT_THAT(scheduler.FormGangs(), IsEmpty());  // It has lost nothing: it waits for all three.
+  scheduler.Enqueue(3, "smaller", spec, true);    // What ran before comes first.
+  const auto gangs = scheduler.FormGangs();
+  ASSERT_THAT(gangs, SizeIs(1));
+  EXPECT_EQ(gangs[0].job_id, "smaller");
+  EXPECT_EQ(gangs[0].topology.ToString(), "rollout 1, trainer 1");
+}
+
+TEST_F(SchedulerTest, AJobThatRecoversWaitsForWorkersThatAreStillStarting) {
+  Scheduler scheduler({1, 2});
+  v1::JobSpec spec = Colocated(1);
+  spec.clear_topology();
+  scheduler.Enqueue(1, "a", spec, true);
+  v1::Hello hello;
+  hello.set_cores(4);
+  scheduler.WorkerReported(1, hello);
+  EXPECT_THAT(scheduler.FormGangs(), IsEmpty());
+  scheduler.WorkerReported(2, hello);
+  EXPECT_THAT(RanksOf(scheduler.FormGangs(), "a"), ElementsAre(1, 2));
 }
 
 TEST_F(SchedulerTest, TellsWhoseRankDied) {
@@ -154,6 +202,21 @@ TEST_F(SchedulerTest, AutoFitsThePool) {
   Scheduler four = PoolOf({"h", "h", "h", "h"});
   four.Enqueue(1, "a", spec);
   EXPECT_EQ(four.FormGangs().at(0).topology.ToString(), "rollout 3, trainer 1");
+}
+
+TEST_F(SchedulerTest, AutoFitsWhatIsLeftButStaysInTwoParts) {
+  v1::JobSpec spec = Colocated(1);
+  spec.clear_topology();
+  Scheduler scheduler = PoolOf({"h", "h", "h", "h"});
+  scheduler.WorkerFailed(1);
+  scheduler.Enqueue(1, "a", spec, true);
+  EXPECT_EQ(scheduler.FormGangs().at(0).topology.ToString(), "rollout 2, trainer 1");
+  scheduler.WorkerFailed(2);
+  scheduler.WorkerFailed(3);
+  scheduler.Release("a");
+  scheduler.Enqueue(1, "a", spec, true);
+  EXPECT_THAT(scheduler.FormGangs(), IsEmpty());
+  EXPECT_EQ(scheduler.WaitsForTheDead(), "a");
 }
 
 TEST_F(SchedulerTest, KnowsItsHosts) {

@@ -92,7 +92,9 @@ TEST_F(SupervisorTest, OtherJobsDoNotNotice) {
   const std::string other = Submit(SpecOf(1)).id();
   Progress(2, other, "sampling");
   supervisor_->OnFailure(1, "process died");
+  clock_.Advance(10000);
   supervisor_->Tick();
+  EXPECT_EQ(supervisor_->restart_reason(), "");
   EXPECT_EQ(Stored(other).state(), v1::RUNNING);
   EXPECT_THAT(StoppedRanks(other), IsEmpty());
   EXPECT_EQ(Stored(hit).state(), v1::STARTING);  // On rank 3, again.
@@ -160,18 +162,20 @@ TEST_F(SupervisorTest, RepeatedEpochsLeaveNothingTwice) {
   EXPECT_EQ(checkpoints, 1);
 }
 
-TEST_F(SupervisorTest, ARankThatDoesNotStopAsksForARestart) {
+TEST_F(SupervisorTest, ARankThatDoesNotStopIsLost) {
   const std::string id = Submit(SpecOf(1)).id();
+  const std::string other = Submit(SpecOf(1)).id();
   ASSERT_TRUE(supervisor_->Cancel(id).ok());
   EXPECT_EQ(Stored(id).state(), v1::CANCELLING);
   clock_.Advance(59);
   supervisor_->Tick();
-  EXPECT_EQ(supervisor_->restart_reason(), "");
+  EXPECT_EQ(Stored(id).state(), v1::CANCELLING);
   clock_.Advance(2);
   supervisor_->Tick();
-  EXPECT_THAT(supervisor_->restart_reason(), HasSubstr("rank 1 did not stop job-000001"));
-  supervisor_->Drain("restart");
   EXPECT_EQ(Stored(id).state(), v1::CANCELLED);
+  EXPECT_TRUE(supervisor_->scheduler().workers().at(1).dead);
+  EXPECT_EQ(supervisor_->restart_reason(), "");  // The other job goes on.
+  EXPECT_EQ(Stored(other).state(), v1::STARTING);
 }
 
 TEST_F(SupervisorTest, CancelledWhileItRecovers) {

@@ -1,8 +1,12 @@
 #include "common/worker/worker.h"
 
 #include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <atomic>
+#include <fstream>
 #include <future>
 #include <stdexcept>
 #include <thread>
@@ -114,6 +118,30 @@ absl::Status WaitForStop(JobContext& context) {
     std::this_thread::sleep_for(milliseconds(5));
   }
   return absl::CancelledError("stopped");
+}
+
+TEST_F(WorkerTest, KillsAStoppedProcessOfItsHost) {
+  const pid_t child = fork();
+  if (child == 0) {
+    while (true) pause();
+  }
+  ASSERT_EQ(kill(child, SIGSTOP), 0);
+  std::ifstream file("/proc/" + std::to_string(child) + "/stat");
+  std::vector<std::string> fields;
+  for (std::string field; file >> field;) fields.push_back(field);
+  ASSERT_GE(fields.size(), 22U);
+  Begin(WaitForStop);
+  const v1::WorkerMessage hello = Hear();
+  EXPECT_EQ(hello.hello().process().pid(), getpid());
+  Tell([&](auto& message) {
+    v1::ProcessRef& process = *message.mutable_kill_process()->mutable_process();
+    process = hello.hello().process();
+    process.set_pid(child);
+    process.set_start_ticks(std::stoull(fields[21]));  // The test's name has no spaces.
+  });
+  int status = 0;
+  EXPECT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
 }
 
 TEST_F(WorkerTest, SaysHelloAndSendsHeartbeatsWithItsNewestLease) {
