@@ -10,7 +10,7 @@ namespace imageddpo {
 
 RankOutcome RunControllerRank(const ClusterConfig& cluster, ControllerChannel& channel,
                               const std::string& device_kind,
-                              std::shared_ptr<spdlog::logger> logger,
+                              const std::shared_ptr<spdlog::logger>& logger,
                               const std::function<bool()>& stop_requested,
                               const std::function<void(const RankOutcome&)>& on_restart) {
   SystemClock clock;

@@ -26,7 +26,7 @@ struct RankOutcome {
 /// while, which a process of which a thread crashes does not have.
 RankOutcome RunControllerRank(const ClusterConfig& cluster, ControllerChannel& channel,
                               const std::string& device_kind,
-                              std::shared_ptr<spdlog::logger> logger,
+                              const std::shared_ptr<spdlog::logger>& logger,
                               const std::function<bool()>& stop_requested,
                               const std::function<void(const RankOutcome&)>& on_restart);
 
