@@ -8,10 +8,11 @@
 
 namespace imageddpo {
 
-ControllerOutcome RunControllerRank(const ClusterConfig& cluster, ControllerChannel& channel,
-                                    const std::string& device_kind,
-                                    const std::shared_ptr<spdlog::logger>& logger,
-                                    const std::function<bool()>& stop_requested) {
+RankOutcome RunControllerRank(const ClusterConfig& cluster, ControllerChannel& channel,
+                              const std::string& device_kind,
+                              const std::shared_ptr<spdlog::logger>& logger,
+                              const std::function<bool()>& stop_requested,
+                              const std::function<void(const RankOutcome&)>& on_restart) {
   SystemClock clock;
   PosixFileSystem file_system;
   auto service = ControllerService::Start(
@@ -32,8 +33,10 @@ ControllerOutcome RunControllerRank(const ClusterConfig& cluster, ControllerChan
     return {.exit_code = kExitRefused};
   }
   if (*reason != Controller::ExitReason::kStopped) {
-    return {.exit_code = kExitRestart,
-            .worked = *reason == Controller::ExitReason::kRestartAfterWork};
+    const RankOutcome outcome = {.exit_code = kExitRestart,
+                                 .worked = *reason == Controller::ExitReason::kRestartAfterWork};
+    on_restart(outcome);
+    return outcome;
   }
   logger->info("stopped; jobs under way go on at the next start");
   return {};

@@ -46,14 +46,8 @@ Worker::Options WorkerOptions(const ClusterConfig& cluster) {
   return options;
 }
 
-/// What a rank ended with.
-struct Outcome {
-  int exit_code = 0;
-  bool worked = false;  ///< Rank 0: see ControllerOutcome.
-};
-
-Outcome RunWorkerRank(const ClusterConfig& cluster, WorkerChannel& channel,
-                      Worker::GangFactory open_gang, at::Device device, const Logger& logger) {
+RankOutcome RunWorkerRank(const ClusterConfig& cluster, WorkerChannel& channel,
+                          Worker::GangFactory open_gang, at::Device device, const Logger& logger) {
   const SystemClock clock;
   const CrashWatch crashes;
   Worker worker({.channel = channel,
@@ -73,7 +67,7 @@ Outcome RunWorkerRank(const ClusterConfig& cluster, WorkerChannel& channel,
 
 /// For the launcher: the exit code, and "worked" where a restart is no sign of a service that
 /// cannot work.
-void WriteExitStatus(const DaemonOptions& options, const Outcome& outcome) {
+void WriteExitStatus(const DaemonOptions& options, const RankOutcome& outcome) {
   if (options.exit_status_file.empty()) return;
   const auto status =
       WriteFileAtomically(options.exit_status_file,
@@ -81,37 +75,39 @@ void WriteExitStatus(const DaemonOptions& options, const Outcome& outcome) {
   if (!status.ok()) std::cerr << "imageddpod: " << status.message() << std::endl;
 }
 
+/// Rank 0. The launcher is told of a restart before the servers are closed.
+RankOutcome Serve(const DaemonOptions& options, ControllerChannel& channel, const Logger& logger,
+                  const StopFlag& stop) {
+  return RunControllerRank(
+      options.cluster, channel, DeviceKind(), logger, [&stop] { return stop.Requested(); },
+      [&options](const RankOutcome& outcome) { WriteExitStatus(options, outcome); });
+}
+
 /// One process: rank 0 is also the one worker, on a thread of its own.
-Outcome RunAlone(const DaemonOptions& options, const Logger& logger, const StopFlag& stop) {
-  const ClusterConfig& cluster = options.cluster;
+RankOutcome RunAlone(const DaemonOptions& options, const Logger& logger, const StopFlag& stop) {
   LocalControlPlane plane({0});
   const at::Device device = ChooseDevice(0);
   std::thread worker([&] {
     const auto solo = [&](const v1::GangLayout&) {
       return MakeDeviceCommunicator(MakeThreadMailboxes(1).front(), device, GpuTransport::kNccl);
     };
-    RunWorkerRank(cluster, plane.worker(0), solo, device, logger);
+    RunWorkerRank(options.cluster, plane.worker(0), solo, device, logger);
   });
-  const ControllerOutcome controller = RunControllerRank(
-      cluster, plane.controller(), DeviceKind(), logger, [&stop] { return stop.Requested(); });
-  const Outcome outcome = {.exit_code = controller.exit_code, .worked = controller.worked};
-  // The worker may be crashing, which ends this process any moment.
-  if (outcome.exit_code == kExitRestart) WriteExitStatus(options, outcome);
+  const RankOutcome outcome = Serve(options, plane.controller(), logger, stop);
   plane.FailController();
   worker.join();
   return outcome;
 }
 
-Outcome RunAmongMany(const ClusterConfig& cluster, MpiRuntime& runtime, const Logger& logger,
-                     const StopFlag& stop) {
+RankOutcome RunAmongMany(const DaemonOptions& options, MpiRuntime& runtime, const Logger& logger,
+                         const StopFlag& stop) {
   MpiMessenger messenger(runtime, {});
-  Outcome outcome;
+  RankOutcome outcome;
   if (runtime.world_rank() == 0) {
-    const auto channel = MakeMpiControllerChannel(
-        messenger, {.heartbeat_timeout = Milliseconds(cluster.pool.heartbeat_timeout_seconds)});
-    const ControllerOutcome controller = RunControllerRank(cluster, *channel, DeviceKind(), logger,
-                                                           [&stop] { return stop.Requested(); });
-    outcome = {.exit_code = controller.exit_code, .worked = controller.worked};
+    const double silence_s = options.cluster.pool.heartbeat_timeout_seconds;
+    const auto channel =
+        MakeMpiControllerChannel(messenger, {.heartbeat_timeout = Milliseconds(silence_s)});
+    outcome = Serve(options, *channel, logger, stop);
   } else {
     const auto channel = MakeMpiWorkerChannel(messenger);
     const at::Device device = ChooseDevice(LocalWorkerIndex());
@@ -121,14 +117,14 @@ Outcome RunAmongMany(const ClusterConfig& cluster, MpiRuntime& runtime, const Lo
       return OpenGang(messenger, {gang.world_ranks().begin(), gang.world_ranks().end()}, gang.tag(),
                       device, transport);
     };
-    outcome = RunWorkerRank(cluster, *channel, open_gang, device, logger);
+    outcome = RunWorkerRank(options.cluster, *channel, open_gang, device, logger);
   }
   messenger.Leave("the end of the rank", std::chrono::seconds(2));
   return outcome;
 }
 
 /// Runs this process's rank.
-Outcome RunRank(const DaemonOptions& options, MpiRuntime& runtime, const StopFlag& stop) {
+RankOutcome RunRank(DaemonOptions options, MpiRuntime& runtime, const StopFlag& stop) {
   const auto logger = MakeLogger(
       {.rank = runtime.world_rank(), .level = options.cluster.log_level, .json = options.log_json});
   if (!logger.ok()) {
@@ -149,11 +145,10 @@ Outcome RunRank(const DaemonOptions& options, MpiRuntime& runtime, const StopFla
       if (!status.ok()) (*logger)->warn("{}", status.ToString());
     }
   }
-  ClusterConfig cluster = options.cluster;
   // The first death would take the others with it: end in order instead, where that is possible.
-  if (!runtime.fault_tolerant()) cluster.pool.min_ranks = 0;
-  Outcome outcome = runtime.world_size() == 1 ? RunAlone(options, *logger, stop)
-                                              : RunAmongMany(cluster, runtime, *logger, stop);
+  if (!runtime.fault_tolerant()) options.cluster.pool.min_ranks = 0;
+  RankOutcome outcome = runtime.world_size() == 1 ? RunAlone(options, *logger, stop)
+                                                  : RunAmongMany(options, runtime, *logger, stop);
   if (outcome.exit_code == 0 && stop.Signal() != 0) outcome.exit_code = stop.ExitCode();
   return outcome;
 }
@@ -167,7 +162,7 @@ int Main(int argc, char** argv) {
     return kExitRefused;
   }
   const bool is_rank_0 = (*runtime)->world_rank() == 0;
-  Outcome outcome = {.exit_code = kExitRefused};
+  RankOutcome outcome = {.exit_code = kExitRefused};
   if (options.ok()) {
     const StopFlag stop;
     outcome = RunRank(*options, **runtime, stop);

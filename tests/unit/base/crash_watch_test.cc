@@ -50,7 +50,7 @@ int Deep(volatile int* depth) {
 TEST(CrashWatch, OtherThreadsHearOfItAndTheSignalEndsTheProcess) {
   EXPECT_EQ(Crash([] { *static_cast<volatile int*>(nullptr) = 1; }), std::pair(SIGSEGV, SIGSEGV));
   EXPECT_EQ(Crash([] { std::abort(); }), std::pair(SIGABRT, SIGABRT));
-  EXPECT_EQ(Crash([] { kill(getpid(), SIGBUS); }), std::pair(SIGBUS, SIGBUS));
+  EXPECT_EQ(Crash([] { raise(SIGBUS); }), std::pair(SIGBUS, SIGBUS));
 }
 
 TEST(CrashWatch, AnEndlessRecursionIsHeardToo) {
