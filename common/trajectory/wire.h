@@ -33,6 +33,7 @@ class TrajectorySender {
   /// @param max_in_flight  records under way before Send() waits for the oldest: the receiver has
   ///                       not yet said where to. The backpressure.
   TrajectorySender(Communicator* gang, int to_rank, size_t max_in_flight = 4);
+  TrajectorySender(TrajectorySender&&) = default;
 
   /// What of a record a trainer needs besides rewards and keys.
   struct Parts {
