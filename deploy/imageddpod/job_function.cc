@@ -142,8 +142,8 @@ absl::Status SetUp(JobContext& context, Rank* rank) {
 
 /// One version of the LoRA on one rank: publish it, evaluate and sample with it, train the epoch
 /// that starts from it. LoRA version v is the one after v trained epochs.
-absl::Status RunVersion(JobContext& context, const VersionSchedule& versions, int64_t first_epoch,
-                        int64_t version, Rank& rank) {
+absl::Status RunVersion(const VersionSchedule& versions, int64_t first_epoch, int64_t version,
+                        Rank& rank) {
   RolloutRank* const rollout = rank.rollout_rank.get();
   TrainerRank* const trainer = rank.trainer_rank.get();
   // A trainer that does not sample meets the rollout ranks where it needs their samples: there they
@@ -184,7 +184,7 @@ absl::Status RunJob(JobContext& context) {
   for (int64_t version = versions.OldestVersionAt(first_epoch); version <= versions.num_epochs();
        ++version) {
     if (context.stop.requested()) return absl::CancelledError("the job was asked to stop");
-    IMAGEDDPO_RETURN_IF_ERROR(RunVersion(context, versions, first_epoch, version, rank));
+    IMAGEDDPO_RETURN_IF_ERROR(RunVersion(versions, first_epoch, version, rank));
   }
   if (rank.trainer_rank) {
     IMAGEDDPO_RETURN_IF_ERROR(rank.trainer_rank->CheckReceipts(versions.num_epochs()));

@@ -26,6 +26,12 @@ namespace imageddpo {
 namespace {
 
 constexpr int kEpochs = 5;
+constexpr size_t kRowsPerEpoch = 4;
+
+Topology Split(int rollout, int trainer) {
+  return {.rollout = rollout, .trainer = trainer, .colocated = false};
+}
+Topology Colocated(int ranks) { return {.rollout = ranks, .trainer = ranks, .colocated = true}; }
 
 /// What must be the same, bit for bit: all that rank 0 would write, without times.
 struct Outcome {
@@ -140,13 +146,6 @@ class JobTopologies : public testing::Test {
     return outcome;
   }
 
-  static Topology Split(int rollout, int trainer) {
-    return {.rollout = rollout, .trainer = trainer, .colocated = false};
-  }
-  static Topology Colocated(int ranks) {
-    return {.rollout = ranks, .trainer = ranks, .colocated = true};
-  }
-
   static void ExpectSame(const Outcome& outcome, const Outcome& reference,
                          const Topology& topology) {
     EXPECT_TRUE(outcome == reference) << topology.ToString();
@@ -157,43 +156,47 @@ class JobTopologies : public testing::Test {
 };
 TempDir* JobTopologies::dir_ = nullptr;
 
-class AtStaleness : public JobTopologies, public testing::WithParamInterface<int64_t> {};
+struct Case {
+  int64_t staleness;
+  std::vector<Topology> topologies;               ///< Against colocated 1.
+  std::vector<std::pair<int, Topology>> resumes;  ///< After so many epochs, on this topology.
+};
 
-TEST_P(AtStaleness, TheSameBitsOnEveryTopology) {
-  const v1::JobSpec job = Job(GetParam());
+class AtStaleness : public JobTopologies, public testing::WithParamInterface<Case> {};
+
+TEST_P(AtStaleness, TheSameBitsOnEveryTopologyAndAfterAResume) {
+  const v1::JobSpec job = Job(GetParam().staleness);
   const Outcome alone = Run(job, Colocated(1));
-  ASSERT_EQ(alone.rows.size(), kEpochs * 4U);
+  ASSERT_EQ(alone.rows.size(), kEpochs * kRowsPerEpoch);
   EXPECT_EQ(alone.evaluations.size(), 4U);  // 0, 2, 4 and the last.
   EXPECT_EQ(alone.checkpoints.size(), 4U);  // 1, 2, 4 and the last.
-  for (const Topology& topology :
-       {Colocated(3), Split(1, 1), Split(3, 2), Split(2, 3), Split(5, 3)}) {
+  for (const Topology& topology : GetParam().topologies) {
     ExpectSame(Run(job, topology), alone, topology);
   }
-}
-
-TEST_P(AtStaleness, AResumeGoesOnWithTheSameBits) {
-  const v1::JobSpec job = Job(GetParam());
-  const Outcome whole = Run(job, Split(2, 1));
-  const size_t rows_per_epoch = whole.rows.size() / kEpochs;
-  for (const auto& [epoch, topology] :
-       {std::pair(1, Split(2, 2)), std::pair(2, Colocated(2)), std::pair(4, Split(1, 3))}) {
-    const Outcome resumed = Run(job, topology, &whole.checkpoints.at(epoch));
-    EXPECT_EQ(resumed.rows, std::vector<std::string>(
-                                whole.rows.begin() + static_cast<int64_t>(epoch * rows_per_epoch),
-                                whole.rows.end()))
-        << "resumed after epoch " << epoch << " on " << topology.ToString();
+  for (const auto& [epoch, topology] : GetParam().resumes) {
+    const Outcome resumed = Run(job, topology, &alone.checkpoints.at(epoch));
+    const std::vector<std::string> rows(
+        alone.rows.begin() + static_cast<int64_t>(epoch * kRowsPerEpoch), alone.rows.end());
+    EXPECT_EQ(resumed.rows, rows) << "after epoch " << epoch << " on " << topology.ToString();
     EXPECT_EQ(resumed.checkpoints.at(kEpochs).SerializeAsString(),
-              whole.checkpoints.at(kEpochs).SerializeAsString());
-    for (const auto& [version, rows] : resumed.evaluations) {
-      EXPECT_EQ(rows, whole.evaluations.at(version)) << "evaluation after epoch " << version;
+              alone.checkpoints.at(kEpochs).SerializeAsString());
+    for (const auto& [version, evaluation] : resumed.evaluations) {
+      EXPECT_EQ(evaluation, alone.evaluations.at(version)) << "after epoch " << version;
     }
     EXPECT_TRUE(resumed.evaluations.contains(4));
     EXPECT_TRUE(resumed.evaluations.contains(kEpochs));
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Jobs, AtStaleness, testing::Values(0, 1, 2),
-                         [](const auto& info) { return absl::StrCat("Staleness", info.param); });
+// The grid of topologies where both sides run at once; lock-step and more have a sample of it.
+INSTANTIATE_TEST_SUITE_P(
+    Jobs, AtStaleness,
+    testing::Values(Case{0, {Split(3, 2)}, {}},
+                    Case{1,
+                         {Colocated(3), Split(1, 1), Split(3, 2), Split(2, 3), Split(5, 3)},
+                         {{1, Split(2, 2)}, {4, Colocated(2)}}},
+                    Case{2, {Split(2, 3)}, {{2, Colocated(2)}}}),
+    [](const auto& info) { return absl::StrCat("Staleness", info.param.staleness); });
 
 TEST_F(JobTopologies, RowsTellHowOldTheSamplesWere) {
   const Outcome fresh = Run(Job(0), Split(1, 1)), stale = Run(Job(2), Split(1, 1));
@@ -209,8 +212,9 @@ TEST_F(JobTopologies, RowsTellHowOldTheSamplesWere) {
     return json.dump();
   };
   // Epoch 0 is sampled with the version that it is trained from, whatever is allowed.
-  for (size_t row = 0; row < 4; ++row) EXPECT_EQ(strip(stale.rows[row]), fresh.rows[row]);
-  EXPECT_NE(strip(stale.rows[4]), fresh.rows[4]);
+  for (size_t row = 0; row < kRowsPerEpoch; ++row)
+    EXPECT_EQ(strip(stale.rows[row]), fresh.rows[row]);
+  EXPECT_NE(strip(stale.rows[kRowsPerEpoch]), fresh.rows[kRowsPerEpoch]);
 
   const int64_t ages[] = {0, 1, 2, 2, 2};
   for (int64_t epoch = 0; epoch < kEpochs; ++epoch) {
@@ -226,7 +230,8 @@ TEST_F(JobTopologies, RowsTellHowOldTheSamplesWere) {
     } else {
       EXPECT_GT(staleness.behaviour_ratio_std(), 0);
     }
-    const auto first = nlohmann::json::parse(stale.rows[static_cast<size_t>(epoch) * 4]);
+    const auto first =
+        nlohmann::json::parse(stale.rows[static_cast<size_t>(epoch) * kRowsPerEpoch]);
     EXPECT_EQ(first["proximal_ratio_mean"], 1.0) << "nothing has been updated yet";
     EXPECT_EQ(first["proximal_ratio_std"], 0.0);
   }
