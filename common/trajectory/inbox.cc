@@ -39,6 +39,16 @@ void TrajectoryInbox::Receive(Source& source, int64_t size, bool is_length) {
   source.work = gang_->Recv(source.head, source.rank, kTrajectoryTag);
 }
 
+at::Tensor TrajectoryInbox::LatentsBuffer(at::IntArrayRef sizes) {
+  for (const at::Tensor& buffer : buffers_) {
+    const bool is_free = buffer.use_count() == 1 && buffer.storage().use_count() == 1;
+    if (is_free && buffer.sizes() == sizes) return buffer;
+  }
+  buffers_.push_back(
+      at::empty(sizes, at::TensorOptions().dtype(at::kFloat).device(gang_->device())));
+  return buffers_.back();
+}
+
 absl::Status TrajectoryInbox::TakeHead(Source& source) {
   Slot& slot = *source.expected.front();
   const at::Tensor head = source.head.cpu();
@@ -51,17 +61,17 @@ absl::Status TrajectoryInbox::TakeHead(Source& source) {
   const auto& shape = header.shape();
   shape_.assign(shape.begin(), shape.begin() + 5);
   slot.batch = FromHeader(header);
-  const auto receive = [&](at::IntArrayRef sizes) {
-    at::Tensor tensor =
-        at::empty(sizes, at::TensorOptions().dtype(at::kFloat).device(gang_->device()));
+  const auto receive = [&](const at::Tensor& tensor) {
     slot.works.push_back(gang_->Recv(tensor, source.rank, kTrajectoryTag));
     return tensor;
   };
   if (header.has_latents()) {
-    slot.batch.latents = receive({shape[0], shape[1] + 1, shape[2], shape[3], shape[4]});
+    slot.batch.latents =
+        receive(LatentsBuffer({shape[0], shape[1] + 1, shape[2], shape[3], shape[4]}));
   }
   for (const uint64_t hash : header.new_embeddings()) {
-    slot.batch.new_embeddings[hash] = receive({shape[5], shape[6]});
+    slot.batch.new_embeddings[hash] = receive(at::empty(
+        {shape[5], shape[6]}, at::TensorOptions().dtype(at::kFloat).device(gang_->device())));
   }
   slot.has_head = true;
   source.expected.pop_front();

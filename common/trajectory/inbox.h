@@ -57,11 +57,16 @@ class TrajectoryInbox {
   absl::Status Advance(Source& source);
   absl::Status TakeHead(Source& source);
   void Receive(Source& source, int64_t size, bool is_length);
+  /// Memory for latents: that of a record nobody holds any more, otherwise new.
+  at::Tensor LatentsBuffer(at::IntArrayRef sizes);
 
   Communicator* gang_;
   std::vector<Source> sources_;
   std::deque<std::vector<std::shared_ptr<Slot>>> epochs_;
   std::vector<int64_t> shape_;  ///< Of the first record; fixed for a job.
+  /// All latents handed out so far, at most as many as were in use at once. Touching fresh memory
+  /// for every epoch costs the kernel as long as the transfer itself.
+  std::vector<at::Tensor> buffers_;
 };
 
 }  // namespace imageddpo

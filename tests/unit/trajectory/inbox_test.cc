@@ -141,6 +141,23 @@ TEST_F(InboxTest, OnlyExpectedRecordsAreTaken) {
   sender_.Flush(kTimeout);
 }
 
+TEST_F(InboxTest, MemoryIsUsedAgainOnceNobodyHoldsIt) {
+  for (int64_t epoch = 0; epoch < 3; ++epoch) inbox_.Expect({Expected(epoch, 0, 0)});
+  const auto next = [&](int64_t epoch) {
+    sender_.Send(Record(epoch, 0, 0), {}, kTimeout);
+    return inbox_.TakeEpoch(kTimeout, Never)->front().latents;
+  };
+  at::Tensor first = next(0);
+  const void* const memory = first.const_data_ptr();
+  const at::Tensor values = first.clone();
+  at::Tensor view = first.select(0, 1);
+  first = at::Tensor();
+  EXPECT_NE(next(1).const_data_ptr(), memory) << "a view of it is still held";
+  EXPECT_TRUE(at::equal(view, values.select(0, 1)));
+  view = at::Tensor();
+  EXPECT_EQ(next(2).const_data_ptr(), memory);
+}
+
 TEST_F(InboxTest, AStopEndsTheWait) {
   inbox_.Expect({Expected(0, 0, 0)});
   EXPECT_EQ(inbox_.TakeEpoch(kTimeout, [] { return true; }).status().code(),

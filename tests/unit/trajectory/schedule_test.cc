@@ -76,7 +76,8 @@ TEST(VersionSchedule, CheckpointsAreDueAfterTheFirstEpochTheLastAndEverySoOften)
 
 TEST(UpdateSchedule, WhatTheFirstUpdateDoesNotReplayIsReplayedLater) {
   const v1::JobSpec job =
-      Job("sample: {batch_size: 24, num_batches_per_epoch: 1}\ntrain: {batch_size: 12, num_inner_epochs: 2}\n"
+      Job("sample: {batch_size: 24, num_batches_per_epoch: 1}\ntrain: {batch_size: 12, "
+          "num_inner_epochs: 2}\n"
           "device: {device_batch_size: 2}");
   const JobPlan plan = *MakeJobPlan(job);
   for (const int trainers : {1, 2, 3, 5}) {
