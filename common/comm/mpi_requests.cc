@@ -15,7 +15,8 @@ constexpr std::size_t kChunkBytes = std::size_t{1} << 30;
 
 void MpiRequests::Send(int to, int tag, absl::Span<const char> bytes,
                        std::shared_ptr<const void> owner, std::shared_ptr<Transfer> transfer) {
-  Start(bytes.size(), std::make_shared<Operation>(Operation{to, std::move(owner), transfer, 0}),
+  Start(bytes.size(),
+        std::make_shared<Operation>(Operation{to, std::move(owner), std::move(transfer), 0}),
         [this, to, tag, bytes](std::size_t begin, int size, MPI_Request* request) {
           return MPI_Isend(bytes.data() + begin, size, MPI_BYTE, to, tag, comm_, request);
         });
@@ -23,13 +24,14 @@ void MpiRequests::Send(int to, int tag, absl::Span<const char> bytes,
 
 void MpiRequests::Receive(int from, int tag, absl::Span<char> into,
                           std::shared_ptr<const void> owner, std::shared_ptr<Transfer> transfer) {
-  Start(into.size(), std::make_shared<Operation>(Operation{from, std::move(owner), transfer, 0}),
+  Start(into.size(),
+        std::make_shared<Operation>(Operation{from, std::move(owner), std::move(transfer), 0}),
         [this, from, tag, into](std::size_t begin, int size, MPI_Request* request) {
           return MPI_Irecv(into.data() + begin, size, MPI_BYTE, from, tag, comm_, request);
         });
 }
 
-void MpiRequests::Start(std::size_t size_bytes, std::shared_ptr<Operation> operation,
+void MpiRequests::Start(std::size_t size_bytes, const std::shared_ptr<Operation>& operation,
                         const StartChunk& start_chunk) {
   for (std::size_t begin = 0; begin < size_bytes; begin += kChunkBytes) {
     const auto size = static_cast<int>(std::min(kChunkBytes, size_bytes - begin));

@@ -45,7 +45,7 @@ class MpiRequests {
   };
   using StartChunk = std::function<int(std::size_t begin, int size, MPI_Request* request)>;
 
-  void Start(std::size_t size_bytes, std::shared_ptr<Operation> operation,
+  void Start(std::size_t size_bytes, const std::shared_ptr<Operation>& operation,
              const StartChunk& start_chunk);
   void Fail(const Operation& operation, int mpi_error);
 

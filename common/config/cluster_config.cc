@@ -125,12 +125,6 @@ void ReadSection(const YAML::Node& node, const std::string& name,
   }
 }
 
-bool IsLoopback(const std::string& address) {
-  if (address == "localhost" || address == "::1") return true;
-  in_addr ipv4;  // A host's name may begin with "127." too.
-  return absl::StartsWith(address, "127.") && inet_pton(AF_INET, address.c_str(), &ipv4) == 1;
-}
-
 // Without a slash at the end.
 std::string Absolute(const fs::path& base, const std::string& path) {
   const fs::path absolute = (base / path).lexically_normal();
@@ -138,6 +132,12 @@ std::string Absolute(const fs::path& base, const std::string& path) {
 }
 
 }  // namespace
+
+bool IsLoopback(const std::string& address) {
+  if (address == "localhost" || address == "::1" || address == "[::1]") return true;
+  in_addr ipv4;  // A host's name may begin with "127." too.
+  return absl::StartsWith(address, "127.") && inet_pton(AF_INET, address.c_str(), &ipv4) == 1;
+}
 
 absl::StatusOr<ClusterConfig> LoadClusterConfig(const std::string& file) {
   std::error_code error;

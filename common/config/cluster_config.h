@@ -31,6 +31,9 @@ struct ClusterConfig {
   std::string log_level = "info";  ///< trace | debug | info | warn | error
 };
 
+/// True for addresses that only this host can reach: localhost, 127.0.0.0/8, ::1.
+bool IsLoopback(const std::string& address);
+
 /// Reads cluster.yaml. @return INVALID_ARGUMENT naming file, line, key and the closest known key;
 /// NOT_FOUND naming the file.
 absl::StatusOr<ClusterConfig> LoadClusterConfig(const std::string& file);

@@ -44,21 +44,19 @@ at::Tensor PredictGuided(const Denoiser& denoiser, const at::Tensor& latents_BCH
                          const at::Tensor& negative_embeds_BLD,
                          const std::vector<bool>& same_tokens_B, const Guidance& guidance) {
   const int64_t batch = latents_BCHW.size(0);
-  // Kernels are chosen by memory layout, and that must not tell a replay from its rollout.
-  const at::Tensor input_BCHW = latents_BCHW.contiguous();
   CheckBatch("timesteps", timesteps_B.size(0), batch);
   CheckBatch("negative_embeds", negative_embeds_BLD.size(0), batch);
-  if (guidance.scale <= 1.0) return Float(denoiser(input_BCHW, timesteps_B, negative_embeds_BLD));
+  if (guidance.scale <= 1.0) return Float(denoiser(latents_BCHW, timesteps_B, negative_embeds_BLD));
 
   CheckBatch("prompt_embeds", prompt_embeds_BLD.size(0), batch);
   CheckBatch("same_tokens", static_cast<int64_t>(same_tokens_B.size()), batch);
   std::vector<int64_t> pairs;
   std::vector<int64_t> singles;
   for (int64_t b = 0; b < batch; ++b) (same_tokens_B[b] ? singles : pairs).push_back(b);
-  if (pairs.empty()) return Float(denoiser(input_BCHW, timesteps_B, negative_embeds_BLD));
+  if (pairs.empty()) return Float(denoiser(latents_BCHW, timesteps_B, negative_embeds_BLD));
   if (singles.empty()) {
     const at::Tensor output_2BCHW =
-        Float(denoiser(at::cat({input_BCHW, input_BCHW}), at::cat({timesteps_B, timesteps_B}),
+        Float(denoiser(at::cat({latents_BCHW, latents_BCHW}), at::cat({timesteps_B, timesteps_B}),
                        at::cat({negative_embeds_BLD, prompt_embeds_BLD})));
     return Combine(output_2BCHW.narrow(0, 0, batch), output_2BCHW.narrow(0, batch, batch),
                    guidance);
@@ -72,8 +70,8 @@ at::Tensor PredictGuided(const Denoiser& denoiser, const at::Tensor& latents_BCH
   const at::Tensor embeds = at::cat({negative_embeds_BLD.index_select(0, pairs_P),
                                      prompt_embeds_BLD.index_select(0, pairs_P),
                                      negative_embeds_BLD.index_select(0, singles_S)});
-  const at::Tensor output =
-      Float(denoiser(input_BCHW.index_select(0, rows), timesteps_B.index_select(0, rows), embeds));
+  const at::Tensor output = Float(
+      denoiser(latents_BCHW.index_select(0, rows), timesteps_B.index_select(0, rows), embeds));
   const int64_t P = pairs_P.size(0);
   const int64_t S = singles_S.size(0);
   const at::Tensor guided_PCHW = Combine(output.narrow(0, 0, P), output.narrow(0, P, P), guidance);

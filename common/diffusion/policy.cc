@@ -1,6 +1,19 @@
 #include "common/diffusion/policy.h"
 
+#include <ATen/ops/select.h>
+
 namespace imageddpo {
+namespace {
+
+at::Tensor LayOut(const at::Tensor& latents_BCHW, const at::Tensor& timesteps_B,
+                  int64_t first_timestep) {
+  const bool is_first = latents_BCHW.is_cpu() && first_timestep >= 0 && timesteps_B.numel() > 0 &&
+                        timesteps_B.select(0, 0).item<int64_t>() == first_timestep;
+  return latents_BCHW.contiguous(is_first ? at::MemoryFormat::ChannelsLast
+                                          : at::MemoryFormat::Contiguous);
+}
+
+}  // namespace
 
 DdimScheduler::StepResult Policy::Sample(const at::Tensor& latents_BCHW,
                                          const at::Tensor& timesteps_B,
@@ -21,9 +34,10 @@ DdimScheduler::StepResult Policy::Step(const at::Tensor& latents_BCHW,
                                        const Conditioning& conditioning,
                                        const at::Tensor& noise_BCHW,
                                        const at::Tensor& next_latents_BCHW) const {
-  const at::Tensor prediction_BCHW = PredictGuided(
-      unet_, latents_BCHW, timesteps_B, conditioning.prompt_embeds_BLD,
-      conditioning.negative_embeds_BLD, conditioning.same_tokens_B, options_.guidance);
+  const at::Tensor prediction_BCHW =
+      PredictGuided(unet_, LayOut(latents_BCHW, timesteps_B, options_.first_timestep), timesteps_B,
+                    conditioning.prompt_embeds_BLD, conditioning.negative_embeds_BLD,
+                    conditioning.same_tokens_B, options_.guidance);
   return scheduler_.Step(prediction_BCHW, timesteps_B, latents_BCHW, options_.num_steps,
                          options_.eta, noise_BCHW, next_latents_BCHW);
 }

@@ -22,11 +22,20 @@ struct PolicyOptions {
   int64_t num_steps = 50;  ///< T of the full schedule.
   Guidance guidance;
   double eta = 1.0;
+  /// Of the first executed step (Schedule::timesteps.front()); -1 where it is not known. Its
+  /// latents have a memory layout of their own, see Policy.
+  int64_t first_timestep = -1;
 };
 
 /// The policy that is trained: a model, a scheduler step with its log-probability, and the settings
 /// of both. Rollout and update call the same two functions, so that a replayed step repeats the
 /// rollout's arithmetic exactly. Holds references only; cheap to make.
+///
+/// Kernels round differently for each memory layout, so the layout of the model's input is decided
+/// here and not by what the caller holds: channels-last before the first executed step, contiguous
+/// before the others. That is how the latents of diffusers' pipelines come out of the image encoder
+/// and out of a scheduler step, and it makes a rollout on the CPU bit-equal to theirs. On other
+/// devices all are contiguous.
 ///
 /// Shapes: B samples, C h w latents.
 class Policy {

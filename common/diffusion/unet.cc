@@ -146,7 +146,7 @@ at::Tensor Unet::Forward(const at::Tensor& latents_BCHW, const at::Tensor& times
   const at::Tensor time = EmbedTimesteps(timesteps_B, outer, m.config).to(dtype);
   const UnetContext context = {
       .time_BT = m.time_linear2.Forward(Activate(m.config.act, m.time_linear1.Forward(time))),
-      .text_BLD = context_BLD.to(dtype)};
+      .text_BLD = context_BLD.to(dtype).contiguous()};
 
   at::Tensor x_BCHW = m.config.center_input_sample ? latents_BCHW * 2 - 1.0 : latents_BCHW;
   x_BCHW = m.conv_in.Forward(x_BCHW.to(dtype));

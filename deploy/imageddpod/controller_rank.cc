@@ -9,7 +9,7 @@
 namespace imageddpo {
 
 int RunControllerRank(const ClusterConfig& cluster, ControllerChannel& channel,
-                      const std::string& device_kind, std::shared_ptr<spdlog::logger> logger,
+                      const std::string& device_kind, const std::shared_ptr<spdlog::logger>& logger,
                       const std::function<bool()>& stop_requested) {
   SystemClock clock;
   PosixFileSystem file_system;

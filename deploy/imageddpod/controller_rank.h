@@ -17,7 +17,7 @@ inline constexpr int kExitRefused =
 /// Rank 0: serves until `stop_requested` or until all ranks have to be started again.
 /// @return the exit code: 0 stopped, kExitRestart, or kExitRefused with the reason in the log.
 int RunControllerRank(const ClusterConfig& cluster, ControllerChannel& channel,
-                      const std::string& device_kind, std::shared_ptr<spdlog::logger> logger,
+                      const std::string& device_kind, const std::shared_ptr<spdlog::logger>& logger,
                       const std::function<bool()>& stop_requested);
 
 }  // namespace imageddpo

@@ -91,12 +91,16 @@ absl::Status SetUpTrainer(JobContext& context, int index, Rank* rank) {
   const auto& trainers = context.start.gang().trainer();
   rank->exchange = std::make_unique<ShardExchange>(
       &context.gang, std::vector<int>(trainers.begin(), trainers.end()), index, kStepTimeout);
+  IMAGEDDPO_ASSIGN_OR_RETURN(const Schedule schedule,
+                             rank->pipeline.scheduler->MakeSchedule(job.sample().num_steps(),
+                                                                    job.sample().noise_strength()));
   rank->policy = std::make_unique<Policy>(
       *rank->pipeline.unet, *rank->pipeline.scheduler,
       PolicyOptions{.num_steps = job.sample().num_steps(),
                     .guidance = {.scale = job.sample().guidance_scale(),
                                  .rescale = job.sample().guidance_rescale()},
-                    .eta = job.sample().eta()});
+                    .eta = job.sample().eta(),
+                    .first_timestep = schedule.timesteps.front()});
   rank->trainer =
       std::make_unique<Trainer>(job, rank->plan, *rank->policy, &rank->lora, rank->exchange.get());
   if (context.start.has_resume_from()) {

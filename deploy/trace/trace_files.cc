@@ -63,10 +63,11 @@ absl::StatusOr<ModelOptions> MakeModelOptions(const TracePolicyOptions& policy) 
   return options;
 }
 
-PolicyOptions MakePolicyOptions(const TracePolicyOptions& options) {
+PolicyOptions MakePolicyOptions(const TracePolicyOptions& options, int64_t first_timestep) {
   return {.num_steps = options.num_steps,
           .guidance = {.scale = options.guidance_scale, .rescale = options.guidance_rescale},
-          .eta = options.eta};
+          .eta = options.eta,
+          .first_timestep = first_timestep};
 }
 
 }  // namespace imageddpo

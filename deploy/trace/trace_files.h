@@ -23,6 +23,6 @@ absl::StatusOr<at::Tensor> GetTensor(const SafetensorsFile& file, const std::str
 /// Sets the process's intra-op threads, too.
 absl::StatusOr<ModelOptions> MakeModelOptions(const TracePolicyOptions& policy);
 
-PolicyOptions MakePolicyOptions(const TracePolicyOptions& options);
+PolicyOptions MakePolicyOptions(const TracePolicyOptions& options, int64_t first_timestep);
 
 }  // namespace imageddpo

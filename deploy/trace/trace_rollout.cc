@@ -68,7 +68,8 @@ absl::Status TraceRollout(const TraceRolloutOptions& options) {
       prompt.embeds_BLD, negative.embeds_BLD,
       std::vector<bool>(static_cast<size_t>(batch), prompt.ids_BL.equal(negative.ids_BL))};
 
-  const Policy policy(*pipeline.unet, *pipeline.scheduler, MakePolicyOptions(options.policy));
+  const Policy policy(*pipeline.unet, *pipeline.scheduler,
+                      MakePolicyOptions(options.policy, schedule.timesteps.front()));
   const SampledTrajectories sampled = SampleTrajectories(policy, *pipeline.vae, schedule, inputs);
   const int64_t num_steps = sampled.timesteps_BK.size(1);
   return WriteSafetensors(options.output,

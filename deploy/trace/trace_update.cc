@@ -168,7 +168,8 @@ absl::Status TraceUpdate(const TraceUpdateOptions& options) {
   IMAGEDDPO_ASSIGN_OR_RETURN(const Lora lora, Lora::Load(options.lora, pipeline.unet->linears()));
   IMAGEDDPO_RETURN_IF_ERROR(pipeline.unet->BindLora(lora).status());
 
-  const Policy policy(*pipeline.unet, *pipeline.scheduler, MakePolicyOptions(options.policy));
+  const Policy policy(*pipeline.unet, *pipeline.scheduler,
+                      MakePolicyOptions(options.policy, schedule.timesteps.front()));
   UpdateRecorder recorder(options, policy, lora);
   const int64_t num_samples = all.advantages_B.size(0);
   for (int64_t inner = 0; inner < options.num_inner_epochs; ++inner) {

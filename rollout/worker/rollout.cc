@@ -18,10 +18,11 @@ namespace {
 
 constexpr int64_t kPicturesPerMicroBatch = 8;
 
-PolicyOptions MakePolicyOptions(const v1::SampleSpec& sample) {
+PolicyOptions MakePolicyOptions(const v1::SampleSpec& sample, const Schedule& schedule) {
   return {.num_steps = sample.num_steps(),
           .guidance = {.scale = sample.guidance_scale(), .rescale = sample.guidance_rescale()},
-          .eta = sample.eta()};
+          .eta = sample.eta(),
+          .first_timestep = schedule.timesteps.front()};
 }
 
 std::vector<RewardConfig> MakeRewardConfigs(const v1::JobSpec& job) {
@@ -57,22 +58,23 @@ struct Rollout::Drawn {
 };
 
 Rollout::Rollout(const v1::JobSpec& job, const JobPlan& plan, const Pipeline& pipeline,
-                 at::Device device)
+                 const Schedule& schedule, at::Device device)
     : job_(job),
       plan_(plan),
       pipeline_(pipeline),
       device_(device),
-      policy_(*pipeline.unet, *pipeline.scheduler, MakePolicyOptions(job.sample())) {}
+      policy_(*pipeline.unet, *pipeline.scheduler, MakePolicyOptions(job.sample(), schedule)),
+      schedule_(schedule) {}
 
 absl::StatusOr<std::unique_ptr<Rollout>> Rollout::Create(const v1::JobSpec& job,
                                                          const JobPlan& plan,
                                                          const Pipeline& pipeline,
                                                          at::Device device) {
-  std::unique_ptr<Rollout> rollout(new Rollout(job, plan, pipeline, device));
   IMAGEDDPO_ASSIGN_OR_RETURN(
-      rollout->schedule_,
+      const Schedule schedule,
       pipeline.scheduler->MakeSchedule(job.sample().num_steps(), job.sample().noise_strength()));
-  IMAGEDDPO_RETURN_IF_ERROR(pipeline.scheduler->CheckEta(rollout->schedule_, job.sample().eta()));
+  IMAGEDDPO_RETURN_IF_ERROR(pipeline.scheduler->CheckEta(schedule, job.sample().eta()));
+  std::unique_ptr<Rollout> rollout(new Rollout(job, plan, pipeline, schedule, device));
   rollout->prompts_ = std::make_unique<PromptCache>(pipeline, job.data().negative_prompt(),
                                                     job.sample().guidance_scale() > 1, device);
   IMAGEDDPO_RETURN_IF_ERROR(rollout->OpenData());

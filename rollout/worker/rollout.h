@@ -51,7 +51,8 @@ class Rollout {
 
  private:
   struct Drawn;  ///< A batch of inputs.
-  Rollout(const v1::JobSpec& job, const JobPlan& plan, const Pipeline& pipeline, at::Device device);
+  Rollout(const v1::JobSpec& job, const JobPlan& plan, const Pipeline& pipeline,
+          const Schedule& schedule, at::Device device);
   absl::Status OpenData();
   absl::StatusOr<Drawn> Draw(const Dataset& dataset, const std::vector<int64_t>& examples,
                              const std::function<StreamKey(StreamPurpose, int64_t)>& key_of);

@@ -239,7 +239,8 @@ class Rank {
 
   /// A checkpoint of 30 MB to the controller and back, with small messages around it.
   void BigMessage() {
-    const std::string lora(30'000'000, 'x');
+    std::string lora;
+    lora.resize(30'000'000, 'x');
     if (self() == 0) {
       const auto channel = MakeMpiControllerChannel(messenger_, {});
       std::map<int, std::string> order;  // By rank.

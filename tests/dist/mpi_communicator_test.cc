@@ -76,7 +76,7 @@ TEST(MpiGang, MembersAloneFormItInTheirOwnOrder) {
 
 TEST(MpiGang, BadListsAreRefused) {
   const int self = messenger->world_rank();
-  const auto code = [](std::vector<int> ranks, const std::string& tag) {
+  const auto code = [](const std::vector<int>& ranks, const std::string& tag) {
     return MakeGang(ranks, tag).status().code();
   };
   EXPECT_EQ(code({}, "bad1"), absl::StatusCode::kInvalidArgument);

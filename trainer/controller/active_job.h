@@ -41,7 +41,7 @@ class ActiveJob {
   /// @return the message for every rank of the gang; an error fails the job.
   absl::StatusOr<v1::StartJob> Prepare();
 
-  void OnProgress(const v1::Progress& progress);
+  void OnProgress(const v1::Progress& report);
   void OnEpoch(const v1::EpochReport& report);
   void OnEval(const v1::EvalReport& report);
   void OnCheckpoint(const v1::Checkpoint& checkpoint);

@@ -1,6 +1,5 @@
 #include "trainer/controller/api_server.h"
 
-#include <arpa/inet.h>
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/health_check_service_interface.h>
 
@@ -9,6 +8,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "common/config/cluster_config.h"
 
 namespace imageddpo {
 namespace {
@@ -21,12 +21,6 @@ std::string WithPort(const std::string& address, int port) {
 }
 
 }  // namespace
-
-bool IsLoopback(const std::string& address) {
-  if (address == "localhost" || address == "::1" || address == "[::1]") return true;
-  in_addr ipv4;  // A host name may begin with "127." too.
-  return absl::StartsWith(address, "127.") && ::inet_pton(AF_INET, address.c_str(), &ipv4) == 1;
-}
 
 absl::StatusOr<std::unique_ptr<ApiServer>> ApiServer::Start(const Options& options,
                                                             grpc::Service& service) {

@@ -11,9 +11,6 @@
 
 namespace imageddpo {
 
-/// True for addresses that only this host can reach: localhost, 127.0.0.0/8, ::1.
-bool IsLoopback(const std::string& address);
-
 /// A gRPC server with one service, health checking (grpc.health.v1) and reflection. Thread-safe.
 class ApiServer {
  public:

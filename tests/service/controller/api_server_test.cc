@@ -24,7 +24,7 @@ using ::testing::HasSubstr;
 
 class ApiServerTest : public ServiceTest {
  protected:
-  absl::Status StartAnother(ClusterConfig cluster) {
+  absl::Status StartAnother(const ClusterConfig& cluster) {
     LocalControlPlane plane({1});
     auto logger = MakeLogger({.level = "off"});
     return ControllerService::Start(cluster,

@@ -24,7 +24,7 @@ class WorkerLinkTest : public testing::Test {
     options.stuck_seconds = 30;
     link_ = std::make_unique<WorkerLink>(
         options, plane_.controller(), clock_,
-        [this](int rank, v1::WorkerMessage message) {
+        [this](int rank, const v1::WorkerMessage& message) {
           const absl::MutexLock lock(&mutex_);
           log_.push_back("message of " + std::to_string(rank) + " " + message.warning().message());
         },

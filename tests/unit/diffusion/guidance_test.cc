@@ -111,18 +111,6 @@ TEST_F(GuidanceTest, HalfPrecisionOutputsAreWidened) {
   }
 }
 
-TEST_F(GuidanceTest, TheDenoiserSeesOneMemoryLayout) {
-  latents_ = latents_.to(at::MemoryFormat::ChannelsLast);
-  const Denoiser denoiser = [](const at::Tensor& latents, const at::Tensor&, const at::Tensor&) {
-    EXPECT_TRUE(latents.is_contiguous());
-    return latents;
-  };
-  for (const Guidance guidance : {Guidance{1.0, 0.0}, Guidance{2.0, 0.0}}) {
-    PredictGuided(denoiser, latents_, timesteps_, prompt_, negative_, {0, 1, 0, 0, 0}, guidance);
-    PredictGuided(denoiser, latents_, timesteps_, prompt_, negative_, {0, 0, 0, 0, 0}, guidance);
-  }
-}
-
 TEST_F(GuidanceTest, RefusesBatchesThatDiffer) {
   FakeDenoiser denoiser;
   EXPECT_THROW(Predict(denoiser, {true}, {2.0, 0.0}), std::invalid_argument);
