@@ -25,7 +25,7 @@
 namespace imageddpo {
 namespace {
 
-constexpr int kEpochs = 5;
+constexpr int kEpochs = 4;
 constexpr size_t kRowsPerEpoch = 4;
 
 Topology Split(int rollout, int trainer) {
@@ -73,7 +73,7 @@ class JobTopologies : public testing::Test {
         "seed: 3\n"
         "rewards: [{type: jpeg, measure: incompressibility}]\n"
         "eval: {every_epochs: 2, batch_size: 1, num_pictures: 0}\n"
-        "sample: {num_steps: 4, noise_strength: 0.75, guidance_scale: 1, batch_size: 12,\n"
+        "sample: {num_steps: 4, noise_strength: 0.5, guidance_scale: 1, batch_size: 12,\n"
         "         num_batches_per_epoch: 1}\n"
         "train: {batch_size: 6, learning_rate: 0.01, clip_range: 0.001, num_inner_epochs: 2}\n"
         "advantage: {mode: per_key, buffer_size: 4, min_count: 2}\n"
@@ -168,8 +168,8 @@ TEST_P(AtStaleness, TheSameBitsOnEveryTopologyAndAfterAResume) {
   const v1::JobSpec job = Job(GetParam().staleness);
   const Outcome alone = Run(job, Colocated(1));
   ASSERT_EQ(alone.rows.size(), kEpochs * kRowsPerEpoch);
-  EXPECT_EQ(alone.evaluations.size(), 4U);  // 0, 2, 4 and the last.
-  EXPECT_EQ(alone.checkpoints.size(), 4U);  // 1, 2, 4 and the last.
+  EXPECT_EQ(alone.evaluations.size(), 3U);  // 0, 2 and the last.
+  EXPECT_EQ(alone.checkpoints.size(), 3U);  // 1, 2 and the last.
   for (const Topology& topology : GetParam().topologies) {
     ExpectSame(Run(job, topology), alone, topology);
   }
@@ -183,7 +183,6 @@ TEST_P(AtStaleness, TheSameBitsOnEveryTopologyAndAfterAResume) {
     for (const auto& [version, evaluation] : resumed.evaluations) {
       EXPECT_EQ(evaluation, alone.evaluations.at(version)) << "after epoch " << version;
     }
-    EXPECT_TRUE(resumed.evaluations.contains(4));
     EXPECT_TRUE(resumed.evaluations.contains(kEpochs));
   }
 }
@@ -194,7 +193,7 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Values(Case{0, {Split(3, 2)}, {}},
                     Case{1,
                          {Colocated(3), Split(1, 1), Split(3, 2), Split(2, 3), Split(5, 3)},
-                         {{1, Split(2, 2)}, {4, Colocated(2)}}},
+                         {{1, Split(2, 2)}, {2, Colocated(2)}}},
                     Case{2, {Split(2, 3)}, {{2, Colocated(2)}}}),
     [](const auto& info) { return absl::StrCat("Staleness", info.param.staleness); });
 
@@ -216,7 +215,7 @@ TEST_F(JobTopologies, RowsTellHowOldTheSamplesWere) {
     EXPECT_EQ(strip(stale.rows[row]), fresh.rows[row]);
   EXPECT_NE(strip(stale.rows[kRowsPerEpoch]), fresh.rows[kRowsPerEpoch]);
 
-  const int64_t ages[] = {0, 1, 2, 2, 2};
+  const int64_t ages[] = {0, 1, 2, 2};
   for (int64_t epoch = 0; epoch < kEpochs; ++epoch) {
     const v1::Staleness& staleness = stale.staleness.at(epoch);
     EXPECT_EQ(staleness.sample_age(), ages[epoch]);
