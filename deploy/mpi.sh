@@ -84,7 +84,7 @@ set_mpirun_flags() {
 remove_abandoned_shm() {
   local dir
   while read -r dir; do
-    flock --nonblock "$dir/lock" rm -rf "$dir" 2>/dev/null
+    flock --nonblock "$dir/lock" rm -rf "$dir" 2>/dev/null || true # Held: it is alive.
   done < <(find /dev/shm -maxdepth 1 -name 'imageddpo-run.*' -user "$(id -u)" -mmin +1 2>/dev/null)
   return 0
 }
