@@ -26,6 +26,10 @@ std::string WhyNoSinglePass(const v1::JobSpec& job, const JobPlan& plan) {
                         ", and from the second one on the weights are not those that sampled; set "
                         "it to 1");
   }
+  if (job.sample().max_staleness() != 0) {
+    return absl::StrCat("`sample.max_staleness` is ", job.sample().max_staleness(),
+                        ", and stale samples are not of the weights that are trained; set it to 0");
+  }
   if (!job.topology().has_colocated()) {
     return "gradients stay on the rank that sampled, which has to train as well; set `topology: "
            "{colocated: C}`";

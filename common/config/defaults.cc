@@ -35,6 +35,7 @@ void FillSample(v1::SampleSpec* sample) {
   IMAGEDDPO_DEFAULT(sample, eta, 1.0);
   IMAGEDDPO_DEFAULT(sample, batch_size, 1);
   IMAGEDDPO_DEFAULT(sample, num_batches_per_epoch, 2);
+  IMAGEDDPO_DEFAULT(sample, max_staleness, 0);
 }
 
 void FillTrain(v1::TrainSpec* train) {
@@ -53,6 +54,7 @@ void FillTrain(v1::TrainSpec* train) {
   IMAGEDDPO_DEFAULT(train, min_8bit_size, 4096);
   IMAGEDDPO_DEFAULT(train, update, "auto");
   IMAGEDDPO_DEFAULT(train, gradient_shards, 0);
+  IMAGEDDPO_DEFAULT(train, staleness_weight_cap, 2.0);
 }
 
 void FillAdvantage(v1::AdvantageSpec* advantage) {

@@ -15,6 +15,7 @@ namespace imageddpo {
 namespace {
 
 constexpr int64_t kMaxCount = 1'000'000;
+constexpr int64_t kMaxStaleness = 16;  // Epochs of records and versions of the LoRA are kept.
 
 /// What is wrong with a job; all of it is told at once.
 class Faults {
@@ -159,6 +160,7 @@ void CheckSample(const v1::SampleSpec& sample, Faults* faults) {
   faults->Real("sample.guidance_rescale", rescale, rescale >= 0 && rescale <= 1, "from 0 to 1");
   faults->Real("sample.eta", sample.eta(), sample.eta() > 0,
                "above 0: without noise in the steps there is no probability to train; 1 is usual");
+  faults->Range("sample.max_staleness", sample.max_staleness(), 0, kMaxStaleness);
 }
 
 void CheckTrain(const v1::TrainSpec& train, Faults* faults) {
@@ -175,6 +177,8 @@ void CheckTrain(const v1::TrainSpec& train, Faults* faults) {
   faults->Real("train.adam_weight_decay", train.adam_weight_decay(), train.adam_weight_decay() >= 0,
                "0 or above");
   faults->Real("train.adam_epsilon", train.adam_epsilon(), train.adam_epsilon() > 0, "above 0");
+  faults->Real("train.staleness_weight_cap", train.staleness_weight_cap(),
+               train.staleness_weight_cap() >= 1, "at least 1");
   faults->Choice("train.optimizer", train.optimizer(), {"adamw", "adamw8bit"});
   faults->Range("train.min_8bit_size", train.min_8bit_size(), 0, 100 * kMaxCount);
   faults->Choice("train.update", train.update(), {"auto", "replay", "single_pass"});

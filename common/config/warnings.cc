@@ -33,6 +33,11 @@ std::vector<std::string> JobWarnings(const v1::JobSpec& job) {
     warnings.push_back(absl::StrCat("`train.clip_range` ", job.train().clip_range(),
                                     " hardly clips; DDPO uses about 1e-4"));
   }
+  if (job.sample().max_staleness() > 0 && job.topology().has_colocated()) {
+    warnings.push_back(
+        "`sample.max_staleness` gains no time with `topology.colocated`: a rank that does both in "
+        "turn cannot sample while it trains; the samples are as old all the same");
+  }
   if (job.checkpoint().keep() == 1) {
     warnings.push_back(
         "`checkpoint.keep: 1` leaves nothing to fall back to where the newest checkpoint is "

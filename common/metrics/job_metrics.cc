@@ -26,6 +26,11 @@ JobMetrics::JobMetrics(prometheus::Registry& registry, const std::string& job_id
       clip_fraction_(registry, metric::kJobClipFraction, JobLabels(job_id, job_name)),
       grad_norm_(registry, metric::kJobGradNorm, JobLabels(job_id, job_name)),
       ratio_error_(registry, metric::kJobRatioFirstStepMaxError, JobLabels(job_id, job_name)),
+      sample_age_(registry, metric::kJobSampleAge, JobLabels(job_id, job_name)),
+      behaviour_ratio_mean_(registry, metric::kJobBehaviourRatioMean, JobLabels(job_id, job_name)),
+      behaviour_ratio_std_(registry, metric::kJobBehaviourRatioStd, JobLabels(job_id, job_name)),
+      proximal_ratio_mean_(registry, metric::kJobProximalRatioMean, JobLabels(job_id, job_name)),
+      proximal_ratio_std_(registry, metric::kJobProximalRatioStd, JobLabels(job_id, job_name)),
       images_per_second_(registry, metric::kJobImagesPerSecond, JobLabels(job_id, job_name)),
       epoch_seconds_(registry, metric::kJobEpochSeconds, JobLabels(job_id, job_name)),
       epoch_stage_seconds_(registry, metric::kJobEpochStageSeconds, JobLabels(job_id, job_name),
@@ -63,6 +68,14 @@ void JobMetrics::EpochFinished(const v1::EpochReport& report, int64_t samples) {
   clip_fraction_.At().Set(report.clipfrac());
   grad_norm_.At().Set(report.grad_norm());
   ratio_error_.At().Set(report.ratio_first_step_max_error());
+  if (report.has_staleness()) {
+    const v1::Staleness& staleness = report.staleness();
+    sample_age_.At().Set(static_cast<double>(staleness.sample_age()));
+    behaviour_ratio_mean_.At().Set(staleness.behaviour_ratio_mean());
+    behaviour_ratio_std_.At().Set(staleness.behaviour_ratio_std());
+    proximal_ratio_mean_.At().Set(staleness.proximal_ratio_mean());
+    proximal_ratio_std_.At().Set(staleness.proximal_ratio_std());
+  }
   epoch_seconds_.At().Set(report.epoch_seconds());
   if (report.epoch_seconds() > 0) {
     images_per_second_.At().Set(static_cast<double>(samples) / report.epoch_seconds());

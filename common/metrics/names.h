@@ -49,6 +49,20 @@ inline constexpr Info kJobGradNorm{
 inline constexpr Info kJobRatioFirstStepMaxError{
     "imageddpo_job_ratio_first_step_max_error", Kind::kGauge, "job_id,job_name",
     "Largest |ratio - 1| before an epoch's first update, newest epoch; 0 in exact arithmetic."};
+inline constexpr Info kJobSampleAge{
+    "imageddpo_job_sample_age", Kind::kGauge, "job_id,job_name",
+    "LoRA versions between sampling and training of the newest epoch's samples."};
+inline constexpr Info kJobBehaviourRatioMean{
+    "imageddpo_job_behaviour_ratio_mean", Kind::kGauge, "job_id,job_name",
+    "Policy at the epoch's start over the one that sampled, mean over the newest epoch."};
+inline constexpr Info kJobBehaviourRatioStd{"imageddpo_job_behaviour_ratio_std", Kind::kGauge,
+                                            "job_id,job_name", "Standard deviation of that ratio."};
+inline constexpr Info kJobProximalRatioMean{
+    "imageddpo_job_proximal_ratio_mean", Kind::kGauge, "job_id,job_name",
+    "Policy before an update over the one at the epoch's start, mean over the newest epoch."};
+inline constexpr Info kJobProximalRatioStd{
+    "imageddpo_job_proximal_ratio_std", Kind::kGauge, "job_id,job_name",
+    "Standard deviation of that ratio, mean over the newest epoch's updates."};
 inline constexpr Info kJobImagesPerSecond{"imageddpo_job_images_per_second", Kind::kGauge,
                                           "job_id,job_name",
                                           "Samples of the newest epoch over its whole wall time."};
@@ -56,9 +70,9 @@ inline constexpr Info kJobEpochSeconds{"imageddpo_job_epoch_seconds", Kind::kGau
                                        "job_id,job_name", "Wall time of the newest epoch."};
 inline constexpr Info kJobEpochStageSeconds{"imageddpo_job_epoch_stage_seconds", Kind::kGauge,
                                             "job_id,job_name,stage",
-                                            "Seconds of each stage of the newest epoch; sample and "
-                                            "reward per rollout rank, the others of the "
-                                            "leading trainer."};
+                                            "Seconds of each stage of the newest epoch; sample, "
+                                            "reward and rollout_wait per rollout rank, the "
+                                            "others of the leading trainer."};
 inline constexpr Info kJobSamplesTotal{"imageddpo_job_samples_total", Kind::kCounter,
                                        "job_id,job_name",
                                        "Samples drawn and trained on since this process started."};
@@ -130,6 +144,11 @@ inline constexpr std::array kAll = {
     &kJobClipFraction,
     &kJobGradNorm,
     &kJobRatioFirstStepMaxError,
+    &kJobSampleAge,
+    &kJobBehaviourRatioMean,
+    &kJobBehaviourRatioStd,
+    &kJobProximalRatioMean,
+    &kJobProximalRatioStd,
     &kJobImagesPerSecond,
     &kJobEpochSeconds,
     &kJobEpochStageSeconds,

@@ -53,6 +53,7 @@ struct TrajectoryBatch {
   std::vector<NamedPicture> pictures;
   double sample_seconds = 0;
   double reward_seconds = 0;
+  double wait_seconds = 0;  ///< Of the rollout rank since its last record, for weights and credits.
 
   int64_t batch_size() const { return static_cast<int64_t>(image_ids.size()); }
 };

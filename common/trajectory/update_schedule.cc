@@ -1,6 +1,7 @@
 #include "common/trajectory/update_schedule.h"
 
 #include <algorithm>
+#include <set>
 
 #include "common/diffusion/noise.h"
 
@@ -47,6 +48,20 @@ std::vector<std::vector<bool>> UpdateSchedule::LatentsNeeded(int64_t epoch) cons
     }
   }
   return needed;
+}
+
+std::vector<int64_t> UpdateSchedule::ReplayedAfterFirstUpdate(int64_t epoch, int trainer) const {
+  std::set<int64_t> replayed;
+  for (int64_t inner = 0; inner < num_inner_epochs_; ++inner) {
+    for (int64_t update = inner == 0 ? 1 : 0; update < plan_.updates_per_inner_epoch; ++update) {
+      const std::vector<int64_t> micro_batches = MicroBatches(epoch, inner, update);
+      for (size_t p = 0; p < micro_batches.size(); ++p) {
+        const int64_t shard = plan_.ShardOf(static_cast<int64_t>(p));
+        if (OwnerOfShard(shard) == trainer) replayed.insert(micro_batches[p]);
+      }
+    }
+  }
+  return {replayed.begin(), replayed.end()};
 }
 
 }  // namespace imageddpo

@@ -30,6 +30,9 @@ class UpdateSchedule {
   /// pass.
   std::vector<std::vector<bool>> LatentsNeeded(int64_t epoch) const;
 
+  /// The micro-batches that `trainer` replays in another than the epoch's first update, ascending.
+  std::vector<int64_t> ReplayedAfterFirstUpdate(int64_t epoch, int trainer) const;
+
  private:
   JobPlan plan_;
   uint64_t seed_;

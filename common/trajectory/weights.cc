@@ -4,6 +4,7 @@
 #include <absl/strings/str_cat.h>
 
 #include <string>
+#include <utility>
 
 #include "common/base/status.h"
 #include "common/trajectory/tags.h"
@@ -20,21 +21,50 @@ absl::Status Differs(const std::string& what, const Found& found, const Wanted& 
 
 }  // namespace
 
-std::vector<std::unique_ptr<Work>> AnnounceWeights(Communicator* gang,
-                                                   const std::vector<int>& rollout_ranks,
-                                                   const Lora& lora, int64_t version) {
+WeightPublisher::WeightPublisher(Communicator* gang, std::vector<int> rollout_ranks)
+    : gang_(gang), rollout_ranks_(std::move(rollout_ranks)) {}
+
+void WeightPublisher::Announce(const Lora& lora, int64_t version) {
+  Published published{.version = version,
+                      .num_modules = static_cast<int64_t>(lora.modules().size()),
+                      .hash = lora.Hash(),
+                      .works = {}};
   v1::WeightAnnouncement announcement;
   announcement.set_version(version);
-  announcement.set_num_modules(static_cast<int64_t>(lora.modules().size()));
+  announcement.set_num_modules(published.num_modules);
   announcement.set_num_parameters(lora.num_parameters());
-  announcement.set_hash(lora.Hash());
-  const at::Tensor values_P = lora.Flatten().to(at::kCPU);
-  std::vector<std::unique_ptr<Work>> works;
-  for (const int rank : rollout_ranks) {
-    works.push_back(gang->SendBytes(announcement.SerializeAsString(), rank, kWeightsTag));
-    works.push_back(gang->Send(values_P, rank, kWeightsTag));
+  announcement.set_hash(published.hash);
+  const std::string head = announcement.SerializeAsString();
+  const at::Tensor values_P = lora.Flatten().to(gang_->device());
+  for (const int rank : rollout_ranks_) {
+    published.works.push_back(gang_->SendBytes(head, rank, kWeightsTag));
+    published.works.push_back(gang_->Send(values_P, rank, kWeightsTag));
   }
-  return works;
+  published_.push_back(std::move(published));
+}
+
+absl::Status WeightPublisher::CheckReceipts(std::chrono::milliseconds timeout) {
+  Published& published = published_.front();
+  for (auto& work : published.works) work->Wait(timeout);
+  for (const int rank : rollout_ranks_) {
+    v1::WeightReceipt receipt;
+    if (!receipt.ParseFromString(gang_->RecvBytes(rank, kReceiptTag, timeout))) {
+      return absl::InternalError(absl::StrCat("gang rank ", rank, ": its receipt cannot be read"));
+    }
+    const std::string who = absl::StrCat("gang rank ", rank, ": ");
+    if (receipt.version() != published.version) {
+      return Differs(who + "its LoRA version", receipt.version(), published.version);
+    }
+    if (receipt.modules_bound() != published.num_modules) {
+      return Differs(who + "its number of bound modules", receipt.modules_bound(),
+                     published.num_modules);
+    }
+    if (receipt.hash() != published.hash) {
+      return Differs(who + "its LoRA hash", receipt.hash(), published.hash);
+    }
+  }
+  published_.pop_front();
+  return absl::OkStatus();
 }
 
 absl::Status ReceiveWeights(Communicator* gang, int leader, int64_t version, Lora* lora, Unet* unet,
@@ -50,7 +80,8 @@ absl::Status ReceiveWeights(Communicator* gang, int leader, int64_t version, Lor
     return Differs("the number of parameters of the announced LoRA", announcement.num_parameters(),
                    lora->num_parameters());
   }
-  const at::Tensor values_P = at::empty({lora->num_parameters()}, at::kFloat);
+  const at::Tensor values_P = at::empty(
+      {lora->num_parameters()}, at::TensorOptions().dtype(at::kFloat).device(gang->device()));
   gang->Recv(values_P, leader, kWeightsTag)->Wait(timeout);
   lora->Unflatten(values_P);
   IMAGEDDPO_ASSIGN_OR_RETURN(const int modules_bound, unet->BindLora(*lora));
@@ -60,27 +91,6 @@ absl::Status ReceiveWeights(Communicator* gang, int leader, int64_t version, Lor
   receipt.set_hash(lora->Hash());
   // Not waited for: the leader may be this very rank, which takes it in afterwards.
   gang->SendBytes(receipt.SerializeAsString(), leader, kReceiptTag);
-  return absl::OkStatus();
-}
-
-absl::Status CheckReceipts(Communicator* gang, const std::vector<int>& rollout_ranks,
-                           const Lora& lora, int64_t version, std::chrono::milliseconds timeout) {
-  const std::string hash = lora.Hash();
-  const auto num_modules = static_cast<int64_t>(lora.modules().size());
-  for (const int rank : rollout_ranks) {
-    v1::WeightReceipt receipt;
-    if (!receipt.ParseFromString(gang->RecvBytes(rank, kReceiptTag, timeout))) {
-      return absl::InternalError(absl::StrCat("gang rank ", rank, ": its receipt cannot be read"));
-    }
-    const std::string who = absl::StrCat("gang rank ", rank, ": ");
-    if (receipt.version() != version) {
-      return Differs(who + "its LoRA version", receipt.version(), version);
-    }
-    if (receipt.modules_bound() != num_modules) {
-      return Differs(who + "its number of bound modules", receipt.modules_bound(), num_modules);
-    }
-    if (receipt.hash() != hash) return Differs(who + "its LoRA hash", receipt.hash(), hash);
-  }
   return absl::OkStatus();
 }
 

@@ -1,16 +1,35 @@
 #include "common/trajectory/wire.h"
 
 #include <ATen/ops/empty.h>
+#include <ATen/ops/scalar_tensor.h>
 #include <absl/strings/str_cat.h>
+#include <absl/strings/str_join.h>
 
-#include "common/base/status.h"
+#include <algorithm>
+
 #include "common/trajectory/tags.h"
-#include "imageddpo/v1/trajectory.pb.h"
 
 namespace imageddpo {
 namespace {
 
-v1::TrajectoryHeader MakeHeader(const TrajectoryBatch& batch, bool with_latents,
+constexpr int kShapeDims = 5;      // B, K, C, h, w
+constexpr int kEmbeddingDims = 2;  // L, D
+
+template <typename T, typename Field>
+void PutValues(const at::Tensor& tensor, Field* field) {
+  const at::Tensor values = tensor.contiguous();
+  const auto* data = values.const_data_ptr<T>();
+  field->Add(data, data + values.numel());
+}
+
+template <typename T, typename Field>
+at::Tensor TakeValues(const Field& field, at::IntArrayRef shape) {
+  at::Tensor tensor = at::empty(shape, c10::CppTypeToScalarType<T>::value);
+  std::copy(field.begin(), field.end(), tensor.mutable_data_ptr<T>());
+  return tensor;
+}
+
+v1::TrajectoryHeader MakeHeader(const TrajectoryBatch& batch, const TrajectorySender::Parts& parts,
                                 const std::vector<uint64_t>& new_embeddings) {
   v1::TrajectoryHeader header;
   header.set_wire_version(kTrajectoryWireVersion);
@@ -25,30 +44,83 @@ v1::TrajectoryHeader MakeHeader(const TrajectoryBatch& batch, bool with_latents,
   for (const bool same : batch.keys.same_tokens) header.add_same_tokens(same);
   header.set_negative_hash(batch.keys.negative_hash);
   for (const auto& name : batch.part_names) header.add_part_names(name);
-  header.set_negative_hash(batch.keys.negative_hash);
-  header.set_has_latents(with_latents);
+  header.set_has_latents(parts.latents);
   for (const uint64_t hash : new_embeddings) header.add_new_embeddings(hash);
   header.add_shape(batch.batch_size());
   header.add_shape(batch.timesteps_BK.size(1));
-  for (int dim = 2; dim < 5; ++dim) header.add_shape(batch.latents.size(dim));
+  for (int dim = 2; dim < kShapeDims; ++dim) header.add_shape(batch.latents.size(dim));
   if (!new_embeddings.empty()) {
     const at::Tensor& embedding = batch.new_embeddings.at(new_embeddings.front());
     header.add_shape(embedding.size(0));
     header.add_shape(embedding.size(1));
   }
-  for (const auto& picture : batch.pictures) {
-    auto* named = header.add_pictures();
-    named->set_name(picture.name);
-    named->set_data(picture.png);
+  PutValues<int64_t>(batch.timesteps_BK, header.mutable_timesteps());
+  PutValues<float>(batch.log_probs_BK, header.mutable_log_probs());
+  PutValues<double>(batch.rewards_B, header.mutable_rewards());
+  PutValues<double>(batch.parts_BP, header.mutable_parts());
+  if (parts.pictures) {
+    for (const auto& picture : batch.pictures) {
+      auto* named = header.add_pictures();
+      named->set_name(picture.name);
+      named->set_data(picture.png);
+    }
   }
   header.set_sample_seconds(batch.sample_seconds);
   header.set_reward_seconds(batch.reward_seconds);
+  header.set_wait_seconds(batch.wait_seconds);
   return header;
 }
 
-/// A record is a peer's word: nothing in it is used before it has been checked.
+at::Tensor Bytes(const v1::TrajectoryHeader& header) {
+  const auto size = static_cast<int64_t>(header.ByteSizeLong());
+  at::Tensor bytes = at::empty({size}, at::kByte);
+  header.SerializeToArray(bytes.mutable_data_ptr(), static_cast<int>(size));
+  return bytes;
+}
+
+}  // namespace
+
+TrajectorySender::TrajectorySender(Communicator* gang, int to_rank, size_t max_in_flight)
+    : gang_(gang), to_rank_(to_rank), max_in_flight_(max_in_flight) {}
+
+void TrajectorySender::Send(const TrajectoryBatch& batch, const Parts& parts,
+                            std::chrono::milliseconds timeout) {
+  const auto is_done = [](const std::unique_ptr<Work>& work) { return work->Done(); };
+  while (!in_flight_.empty()) {
+    Record& oldest = in_flight_.front();
+    if (in_flight_.size() < max_in_flight_ && !std::all_of(oldest.begin(), oldest.end(), is_done)) {
+      break;
+    }
+    for (auto& work : oldest) work->Wait(timeout);
+    in_flight_.pop_front();
+  }
+  std::vector<uint64_t> new_embeddings;
+  if (parts.latents) {
+    for (const auto& [hash, embedding] : batch.new_embeddings) {
+      if (sent_embeddings_.insert(hash).second) new_embeddings.push_back(hash);
+    }
+  }
+  Record record;
+  const auto send = [&](const at::Tensor& tensor) {
+    record.push_back(gang_->Send(tensor.to(gang_->device()), to_rank_, kTrajectoryTag));
+  };
+  const at::Tensor head = Bytes(MakeHeader(batch, parts, new_embeddings));
+  send(at::scalar_tensor(head.numel(), at::kLong).view({1}));
+  send(head);
+  if (parts.latents) send(batch.latents);
+  for (const uint64_t hash : new_embeddings) send(batch.new_embeddings.at(hash));
+  in_flight_.push_back(std::move(record));
+}
+
+void TrajectorySender::Flush(std::chrono::milliseconds timeout) {
+  for (auto& record : in_flight_) {
+    for (auto& work : record) work->Wait(timeout);
+  }
+  in_flight_.clear();
+}
+
 absl::Status CheckHeader(const v1::TrajectoryHeader& header, int from_rank,
-                         const ExpectedRecord& expected) {
+                         const ExpectedRecord& expected, const std::vector<int64_t>& shape) {
   const auto differs = [&](const char* field, auto found, auto wanted) {
     return absl::InternalError(absl::StrCat("trajectory from gang rank ", from_rank, ": ", field,
                                             " is ", found, ", expected ", wanted));
@@ -68,18 +140,30 @@ absl::Status CheckHeader(const v1::TrajectoryHeader& header, int from_rank,
   if (header.has_latents() != expected.with_latents) {
     return differs("has_latents", header.has_latents(), expected.with_latents);
   }
-  const bool has_embeddings = header.new_embeddings_size() > 0;
-  if (header.shape_size() != (has_embeddings ? 7 : 5)) {
-    return differs("number of dimensions", header.shape_size(), has_embeddings ? 7 : 5);
+  const int dims = kShapeDims + (header.new_embeddings_size() > 0 ? kEmbeddingDims : 0);
+  if (header.shape_size() != dims) {
+    return differs("number of dimensions", header.shape_size(), dims);
   }
   for (const int64_t dim : header.shape()) {
     if (dim < 1) return differs("a dimension", dim, "at least 1");
   }
-  const auto is_batch = [&](int size) { return size == expected.batch_size; };
-  if (!is_batch(static_cast<int>(header.shape(0))) || !is_batch(header.image_ids_size()) ||
-      !is_batch(header.prompts_size()) || !is_batch(header.prompt_hashes_size()) ||
-      !is_batch(header.same_tokens_size())) {
-    return differs("batch size", header.shape(0), expected.batch_size);
+  const auto first_dims = absl::MakeConstSpan(header.shape().data(), kShapeDims);
+  if (!shape.empty() && first_dims != absl::MakeConstSpan(shape)) {
+    return differs("shape", absl::StrJoin(first_dims, "x"), absl::StrJoin(shape, "x"));
+  }
+  const int64_t b = expected.batch_size, k = header.shape(1), p = header.part_names_size();
+  const std::pair<const char*, std::pair<int64_t, int64_t>> sizes[] = {
+      {"batch size", {header.shape(0), b}},
+      {"number of image_ids", {header.image_ids_size(), b}},
+      {"number of prompts", {header.prompts_size(), b}},
+      {"number of prompt_hashes", {header.prompt_hashes_size(), b}},
+      {"number of same_tokens", {header.same_tokens_size(), b}},
+      {"number of timesteps", {header.timesteps_size(), b * k}},
+      {"number of log_probs", {header.log_probs_size(), b * k}},
+      {"number of rewards", {header.rewards_size(), b}},
+      {"number of parts", {header.parts_size(), b * p}}};
+  for (const auto& [field, values] : sizes) {
+    if (values.first != values.second) return differs(field, values.first, values.second);
   }
   return absl::OkStatus();
 }
@@ -97,83 +181,17 @@ TrajectoryBatch FromHeader(const v1::TrajectoryHeader& header) {
   batch.keys.same_tokens.assign(header.same_tokens().begin(), header.same_tokens().end());
   batch.keys.negative_hash = header.negative_hash();
   batch.part_names.assign(header.part_names().begin(), header.part_names().end());
+  const int64_t b = header.shape(0), k = header.shape(1), p = header.part_names_size();
+  batch.timesteps_BK = TakeValues<int64_t>(header.timesteps(), {b, k});
+  batch.log_probs_BK = TakeValues<float>(header.log_probs(), {b, k});
+  batch.rewards_B = TakeValues<double>(header.rewards(), {b});
+  batch.parts_BP = TakeValues<double>(header.parts(), {b, p});
   for (const auto& picture : header.pictures()) {
     batch.pictures.push_back({picture.name(), picture.data()});
   }
   batch.sample_seconds = header.sample_seconds();
   batch.reward_seconds = header.reward_seconds();
-  return batch;
-}
-
-}  // namespace
-
-TrajectorySender::TrajectorySender(Communicator* gang, int to_rank, size_t max_in_flight)
-    : gang_(gang), to_rank_(to_rank), max_in_flight_(max_in_flight) {}
-
-void TrajectorySender::Send(const TrajectoryBatch& batch, bool with_latents,
-                            std::chrono::milliseconds timeout) {
-  while (in_flight_.size() >= max_in_flight_) {
-    for (auto& work : in_flight_.front().works) work->Wait(timeout);
-    in_flight_.erase(in_flight_.begin());
-  }
-  std::vector<uint64_t> new_embeddings;
-  if (with_latents) {
-    for (const auto& [hash, embedding] : batch.new_embeddings) {
-      if (sent_embeddings_.insert(hash).second) new_embeddings.push_back(hash);
-    }
-  }
-  Record record{batch, {}};
-  const auto send = [&](const at::Tensor& tensor) {
-    record.works.push_back(gang_->Send(tensor, to_rank_, kTrajectoryTag));
-  };
-  record.works.push_back(
-      gang_->SendBytes(MakeHeader(batch, with_latents, new_embeddings).SerializeAsString(),
-                       to_rank_, kTrajectoryTag));
-  send(batch.timesteps_BK);
-  send(batch.log_probs_BK);
-  send(batch.rewards_B);
-  send(batch.parts_BP);
-  if (with_latents) send(batch.latents);
-  for (const uint64_t hash : new_embeddings) send(batch.new_embeddings.at(hash));
-  in_flight_.push_back(std::move(record));
-}
-
-void TrajectorySender::Flush(std::chrono::milliseconds timeout) {
-  for (auto& record : in_flight_) {
-    for (auto& work : record.works) work->Wait(timeout);
-  }
-  in_flight_.clear();
-}
-
-absl::StatusOr<TrajectoryBatch> ReceiveTrajectory(Communicator* gang, int from_rank,
-                                                  const ExpectedRecord& expected,
-                                                  std::chrono::milliseconds timeout) {
-  v1::TrajectoryHeader header;
-  if (!header.ParseFromString(gang->RecvBytes(from_rank, kTrajectoryTag, timeout))) {
-    return absl::InternalError(
-        absl::StrCat("trajectory from gang rank ", from_rank, ": the header cannot be read"));
-  }
-  IMAGEDDPO_RETURN_IF_ERROR(CheckHeader(header, from_rank, expected));
-  TrajectoryBatch batch = FromHeader(header);
-  const auto& shape = header.shape();
-  const int64_t b = shape[0], k = shape[1], parts = header.part_names_size();
-  std::vector<std::unique_ptr<Work>> works;
-  const auto receive = [&](at::IntArrayRef sizes, at::ScalarType dtype) {
-    at::Tensor tensor = at::empty(sizes, at::TensorOptions().dtype(dtype));
-    works.push_back(gang->Recv(tensor, from_rank, kTrajectoryTag));
-    return tensor;
-  };
-  batch.timesteps_BK = receive({b, k}, at::kLong);
-  batch.log_probs_BK = receive({b, k}, at::kFloat);
-  batch.rewards_B = receive({b}, at::kDouble);
-  batch.parts_BP = receive({b, parts}, at::kDouble);
-  if (header.has_latents()) {
-    batch.latents = receive({b, k + 1, shape[2], shape[3], shape[4]}, at::kFloat);
-  }
-  for (const uint64_t hash : header.new_embeddings()) {
-    batch.new_embeddings[hash] = receive({shape[5], shape[6]}, at::kFloat);
-  }
-  for (auto& work : works) work->Wait(timeout);
+  batch.wait_seconds = header.wait_seconds();
   return batch;
 }
 

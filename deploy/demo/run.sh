@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # make demo: starts the service with 3 processes, submits deploy/demo/job.yaml, watches it, and shows
-# what came of it. SEED=n sets the job's seed.
+# what came of it. SEED=n sets the job's seed; arguments go to `imageddpo submit`, for instance
+# --set sample.max_staleness=1.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 bin=${BIN:-build/bin}
@@ -40,7 +41,7 @@ done
 [[ -s $out/service/service.json ]] || fail "the service did not start within 60 s; see $service_log"
 
 client=("$bin/imageddpo" --service-file "$out/service/service.json")
-"${client[@]}" submit deploy/demo/job.yaml --set "seed=$seed" --watch
+"${client[@]}" submit deploy/demo/job.yaml --set "seed=$seed" "$@" --watch
 job=$("${client[@]}" list -o json | grep -o 'job-[0-9]*' | head -1)
 "${client[@]}" get "$job" -o json >"$out/job.json"
 "$bin/imageddpo-demo-report" --job "$out/job.json" --clean "$out/data/held-out-clean" \

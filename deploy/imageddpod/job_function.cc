@@ -17,6 +17,7 @@
 #include "common/diffusion/noise.h"
 #include "common/diffusion/pipeline.h"
 #include "common/io/safetensors.h"
+#include "common/trajectory/version_schedule.h"
 #include "common/worker/gang_timeouts.h"
 #include "rollout/worker/rollout_rank.h"
 #include "trainer/loop/trainer_rank.h"
@@ -27,20 +28,6 @@ namespace {
 int IndexOf(const google::protobuf::RepeatedField<int32_t>& ranks, int rank) {
   const auto found = std::find(ranks.begin(), ranks.end(), rank);
   return found == ranks.end() ? -1 : static_cast<int>(found - ranks.begin());
-}
-
-/// Held-out images are looked at before the first epoch, after the last and every so often between.
-bool EvaluationDue(const v1::JobSpec& job, int64_t epochs_trained) {
-  if (job.eval().path().empty()) return false;
-  const int64_t every = job.eval().every_epochs();
-  return epochs_trained == 0 || epochs_trained == job.num_epochs() ||
-         (every > 0 && epochs_trained % every == 0);
-}
-
-bool CheckpointDue(const v1::JobSpec& job, int64_t epochs_trained) {
-  const int64_t every = job.checkpoint().every_epochs();
-  return epochs_trained == 1 || epochs_trained == job.num_epochs() ||
-         (every > 0 && epochs_trained % every == 0);
 }
 
 absl::StatusOr<nlohmann::json> ParseState(const v1::StartJob& start) {
@@ -189,17 +176,36 @@ absl::Status SetUp(JobContext& context, Rank* rank) {
   return absl::OkStatus();
 }
 
-/// What happens between two versions of the LoRA, on every rank of the gang in this order.
-absl::Status PublishAndEvaluate(JobContext& context, Rank& rank, int64_t version) {
+/// One version of the LoRA on one rank: publish it, evaluate and sample with it, train the epoch
+/// that starts from it. LoRA version v is the one after v trained epochs.
+absl::Status RunVersion(const VersionSchedule& versions, int64_t first_epoch, int64_t version,
+                        Rank& rank) {
   RolloutRank* const rollout = rank.rollout_rank.get();
   TrainerRank* const trainer = rank.trainer_rank.get();
-  const bool evaluate = EvaluationDue(context.start.spec(), version);
+  // A trainer that does not sample meets the rollout ranks where it needs their samples: there they
+  // have bound the version that drew them, and may be ahead by as many epochs as are allowed.
+  const int64_t bound_by_now = rollout ? version : versions.SamplingVersion(version);
+
   if (trainer) trainer->PublishWeights(version);
-  if (rollout) IMAGEDDPO_RETURN_IF_ERROR(rollout->TakeWeights(version));
-  if (trainer) IMAGEDDPO_RETURN_IF_ERROR(trainer->CheckReceipts(version));
-  if (rollout && evaluate) IMAGEDDPO_RETURN_IF_ERROR(rollout->EvaluateShare(version));
-  if (trainer && evaluate) IMAGEDDPO_RETURN_IF_ERROR(trainer->CollectEvaluation(version));
-  return absl::OkStatus();
+  const bool rollout_takes_part = rollout && versions.IsPublished(version);
+  if (rollout_takes_part) IMAGEDDPO_RETURN_IF_ERROR(rollout->TakeWeights(version));
+  if (trainer) IMAGEDDPO_RETURN_IF_ERROR(trainer->CheckReceipts(bound_by_now));
+  if (rollout_takes_part && versions.EvaluationDue(version)) {
+    IMAGEDDPO_RETURN_IF_ERROR(rollout->EvaluateShare(version));
+  }
+  if (trainer) IMAGEDDPO_RETURN_IF_ERROR(trainer->CollectEvaluations());
+  if (rollout) {
+    const auto [begin, end] = versions.EpochsOf(version);
+    for (int64_t epoch = std::max(begin, first_epoch); epoch < end; ++epoch) {
+      IMAGEDDPO_RETURN_IF_ERROR(
+          rollout->SampleShare(epoch, version, versions.CheckpointDue(epoch + 1)));
+    }
+  }
+  if (!trainer || version < first_epoch || version >= versions.num_epochs()) {
+    return absl::OkStatus();
+  }
+  IMAGEDDPO_RETURN_IF_ERROR(trainer->TrainEpoch(version));
+  return versions.CheckpointDue(version + 1) ? trainer->SendCheckpoint() : absl::OkStatus();
 }
 
 }  // namespace
@@ -207,26 +213,20 @@ absl::Status PublishAndEvaluate(JobContext& context, Rank& rank, int64_t version
 absl::Status RunJob(JobContext& context) {
   Rank rank;
   IMAGEDDPO_RETURN_IF_ERROR(SetUp(context, &rank));
-  const v1::JobSpec& job = context.start.spec();
+  const VersionSchedule versions(context.start.spec());
   const int64_t first_epoch =
       context.start.has_resume_from() ? context.start.resume_from().epoch() : 0;
-  for (int64_t epoch = first_epoch; epoch < job.num_epochs(); ++epoch) {
+  // With staleness, the next epochs to train are sampled with versions before the checkpoint's.
+  for (int64_t version = versions.OldestVersionAt(first_epoch); version <= versions.num_epochs();
+       ++version) {
     if (context.stop.requested()) return absl::CancelledError("the job was asked to stop");
-    IMAGEDDPO_RETURN_IF_ERROR(PublishAndEvaluate(context, rank, epoch));
-    const bool checkpoint = CheckpointDue(job, epoch + 1);
-    if (rank.rollout_rank) {
-      IMAGEDDPO_RETURN_IF_ERROR(rank.rollout_rank->SampleShare(epoch, epoch, checkpoint));
-      if (!rank.trainer_rank) rank.rollout_rank->Flush();
-    }
-    if (rank.trainer_rank) {
-      IMAGEDDPO_RETURN_IF_ERROR(rank.trainer_rank->TrainEpoch(epoch, epoch));
-      if (checkpoint) IMAGEDDPO_RETURN_IF_ERROR(rank.trainer_rank->SendCheckpoint());
-    }
-    if (rank.rollout_rank && rank.trainer_rank) rank.rollout_rank->Flush();
+    IMAGEDDPO_RETURN_IF_ERROR(RunVersion(versions, first_epoch, version, rank));
   }
-  if (EvaluationDue(job, job.num_epochs())) {
-    IMAGEDDPO_RETURN_IF_ERROR(PublishAndEvaluate(context, rank, job.num_epochs()));
+  if (rank.trainer_rank) {
+    IMAGEDDPO_RETURN_IF_ERROR(rank.trainer_rank->CheckReceipts(versions.num_epochs()));
+    IMAGEDDPO_RETURN_IF_ERROR(rank.trainer_rank->CollectEvaluations());
   }
+  if (rank.rollout_rank) rank.rollout_rank->Flush();
   return absl::OkStatus();
 }
 

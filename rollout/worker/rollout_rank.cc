@@ -33,16 +33,24 @@ RolloutRank::RolloutRank(JobContext* context, const JobPlan& plan, int index, Ro
                 context->start.gang().trainer_size()) {
   const auto& trainers = context->start.gang().trainer();
   // A trainer that also samples receives only once it has sampled: waiting for it here would be
-  // waiting for each other, so nothing is held back and the epoch's records are the bound.
+  // waiting for each other, so nothing is held back and the records of the epochs that sampling
+  // runs ahead are the bound.
   const bool trains_too =
       std::find(trainers.begin(), trainers.end(), context->gang_rank) != trainers.end();
   const size_t in_flight =
-      trains_too ? static_cast<size_t>(plan.micro_batches_per_epoch) + 1 : kRecordsInFlight;
+      trains_too ? static_cast<size_t>((context->start.spec().sample().max_staleness() + 1) *
+                                       plan.micro_batches_per_epoch) +
+                       1
+                 : kRecordsInFlight;
   for (const int trainer : trainers) senders_.emplace_back(&context->gang, trainer, in_flight);
 }
 
 absl::Status RolloutRank::TakeWeights(int64_t version) {
-  return ReceiveWeights(&context_->gang, leader_, version, lora_, unet_, kSetupTimeout);
+  const double start = context_->clock.NowSeconds();
+  IMAGEDDPO_RETURN_IF_ERROR(
+      ReceiveWeights(&context_->gang, leader_, version, lora_, unet_, kPhaseTimeout));
+  wait_seconds_ += context_->clock.NowSeconds() - start;
+  return absl::OkStatus();
 }
 
 absl::Status RolloutRank::EvaluateShare(int64_t version) {
@@ -68,9 +76,14 @@ absl::Status RolloutRank::SampleShare(int64_t epoch, int64_t version, bool keep_
     IMAGEDDPO_ASSIGN_OR_RETURN(TrajectoryBatch batch,
                                rollout_->Sample(epoch, m, version, keep_pictures && m == 0));
     batch.job_id = context_->start.job_id();
+    batch.wait_seconds = std::exchange(wait_seconds_, 0);
+    const double start = context_->clock.NowSeconds();
     for (size_t trainer = 0; trainer < senders_.size(); ++trainer) {
-      senders_[trainer].Send(batch, needed[trainer][m], kStepTimeout);
+      const bool is_leader = trainer == 0;
+      senders_[trainer].Send(batch, {.latents = needed[trainer][m], .pictures = is_leader},
+                             kPhaseTimeout);
     }
+    wait_seconds_ += context_->clock.NowSeconds() - start;
     // The other rollout ranks are taken to be as far as this one.
     done += plan_.device_batch_size * num_rollout_;
     ReportProgress("sampling", epoch, done, plan_.samples_per_epoch);
@@ -79,7 +92,7 @@ absl::Status RolloutRank::SampleShare(int64_t epoch, int64_t version, bool keep_
 }
 
 void RolloutRank::Flush() {
-  for (auto& sender : senders_) sender.Flush(kStepTimeout);
+  for (auto& sender : senders_) sender.Flush(kPhaseTimeout);
 }
 
 void RolloutRank::ReportProgress(const char* stage, int64_t epoch, int64_t done, int64_t total) {

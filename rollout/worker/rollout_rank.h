@@ -15,27 +15,28 @@
 namespace imageddpo {
 
 /// The rollout side of a job on one rank: its share of every epoch, sent to the trainers. The
-/// phases are called once per epoch in this order; a rank that also trains calls the trainer's in
-/// between. Evaluation batches are dealt out by index: the i-th of R rollout ranks takes those with
-/// index mod R == i; micro-batches as UpdateSchedule::SamplerOf says. All phases throw CommError.
+/// phases are called once per LoRA version in this order; a rank that also trains calls the
+/// trainer's in between. Evaluation batches are dealt out by index: the i-th of R rollout ranks
+/// takes those with index mod R == i; micro-batches as UpdateSchedule::SamplerOf says. All phases
+/// throw CommError.
 class RolloutRank {
  public:
   /// @param index  of this rank among the gang's rollout ranks. @param lora  sampled with.
   RolloutRank(JobContext* context, const JobPlan& plan, int index, Rollout* rollout, Unet* unet,
               Lora* lora);
 
-  /// Receives LoRA `version` from the leader, binds it and sends the receipt.
+  /// Receives LoRA `version` from the leader, binds it and sends the receipt. Waits until the
+  /// trainers have come to that version.
   absl::Status TakeWeights(int64_t version);
 
   /// Evaluates this rank's share of the held-out images; results go to the leader.
   absl::Status EvaluateShare(int64_t version);
 
   /// Samples, scores and sends this rank's micro-batches; latents only to trainers that replay
-  /// them.
+  /// them. Waits for a trainer that is a few records behind, on ranks that do not train.
   absl::Status SampleShare(int64_t epoch, int64_t version, bool keep_pictures);
 
-  /// Returns once everything sent has arrived. A rank that does not train calls it after
-  /// SampleShare.
+  /// Returns once everything sent has been taken in: the last call.
   void Flush();
 
  private:
@@ -52,6 +53,7 @@ class RolloutRank {
   Lora* lora_;
   UpdateSchedule schedule_;
   std::vector<TrajectorySender> senders_;  ///< One per trainer.
+  double wait_seconds_ = 0;                ///< Since the last record, for weights and credits.
 };
 
 }  // namespace imageddpo

@@ -48,7 +48,12 @@ class FullExporter {
       report.set_clipfrac(0.2);
       report.set_grad_norm(0.7);
       report.set_epoch_seconds(2.5);
-      for (const char* stage : {"sample", "reward", "transfer", "wait", "train", "publish"}) {
+      report.mutable_staleness()->set_sample_age(1);
+      report.mutable_staleness()->set_behaviour_ratio_mean(1.001);
+      report.mutable_staleness()->set_behaviour_ratio_std(0.004);
+      report.mutable_staleness()->set_proximal_ratio_mean(1);
+      report.mutable_staleness()->set_proximal_ratio_std(0.002);
+      for (const char* stage : {"sample", "reward", "rollout_wait", "wait", "train", "publish"}) {
         (*report.mutable_stage_seconds())[stage] = 0.4;
       }
       job.EpochFinished(report, 128);

@@ -15,7 +15,9 @@ namespace imageddpo {
 namespace {
 
 PpoOptions MakePpoOptions(const v1::TrainSpec& train) {
-  return {.clip_range = train.clip_range(), .adv_clip_max = train.adv_clip_max()};
+  return {.clip_range = train.clip_range(),
+          .adv_clip_max = train.adv_clip_max(),
+          .staleness_weight_cap = train.staleness_weight_cap()};
 }
 
 AdamWOptions MakeAdamWOptions(const v1::TrainSpec& train) {
@@ -69,24 +71,10 @@ at::Tensor AdvantagesOf(const TrajectoryBatch& batch, const std::vector<double>&
   return advantages_B;
 }
 
-constexpr int64_t kStatisticsPerStep = 4;  // Fields of StepStatistics.
+constexpr int64_t kStatisticsPerStep = 4;  // The first fields of StepStatistics,
+constexpr int64_t kStalenessPerStep = 4;   // and the others.
 
 }  // namespace
-
-nlohmann::ordered_json UpdateMetrics::ToJson() const {
-  return {{"epoch", epoch},
-          {"inner_epoch", inner_epoch},
-          {"update", update},
-          {"samples_seen", samples_seen},
-          {"reward_mean", reward_mean},
-          {"reward_std", reward_std},
-          {"loss", loss},
-          {"approx_kl", approx_kl},
-          {"clipfrac", clipfrac},
-          {"grad_norm", grad_norm},
-          {"ratio_first_step_max_error", ratio_first_step_max_error},
-          {"parts_mean", parts_mean}};
-}
 
 Trainer::Trainer(const v1::JobSpec& job, const JobPlan& plan, const Policy& policy, Lora* lora,
                  ShardExchange* exchange, SampleGradients* gradients)
@@ -95,6 +83,7 @@ Trainer::Trainer(const v1::JobSpec& job, const JobPlan& plan, const Policy& poli
       lora_(lora),
       exchange_(exchange),
       schedule_(plan, job.seed(), job.train().num_inner_epochs(), exchange->num_trainers()),
+      versions_(job),
       optimizer_(lora->ParameterNames(), lora->Parameters(), MakeAdamWOptions(job.train())),
       replay_(policy, lora->Parameters(), MakePpoOptions(job.train())),
       single_pass_(gradients, MakePpoOptions(job.train())),
@@ -120,8 +109,13 @@ absl::StatusOr<std::vector<double>> Trainer::Advantages(const std::vector<Trajec
 }
 
 absl::StatusOr<std::vector<UpdateMetrics>> Trainer::TrainEpoch(
-    int64_t epoch, const std::vector<TrajectoryBatch>& batches) {
+    int64_t epoch, const std::vector<TrajectoryBatch>& batches, const Between& between) {
   for (const auto& batch : batches) {
+    if (batch.weight_version != versions_.SamplingVersion(epoch)) {
+      return absl::InternalError(absl::StrCat(
+          "epoch ", epoch, " has a sample of LoRA version ", batch.weight_version, ", expected ",
+          versions_.SamplingVersion(epoch), ": versions are never mixed"));
+    }
     for (const auto& [hash, embedding] : batch.new_embeddings) {
       embeddings_.try_emplace(hash, embedding.to(lora_->Parameters().front().device()));
     }
@@ -139,11 +133,13 @@ absl::StatusOr<std::vector<UpdateMetrics>> Trainer::TrainEpoch(
   }
   state_.samples_seen += static_cast<int64_t>(rewards.size());
 
+  KeepVersion(epoch);
+  IMAGEDDPO_RETURN_IF_ERROR(ComputeProximal(epoch, batches, advantages, between));
   std::vector<UpdateMetrics> rows;
   for (int64_t inner = 0; inner < job_.train().num_inner_epochs(); ++inner) {
     for (int64_t update = 0; update < plan_.updates_per_inner_epoch; ++update) {
       IMAGEDDPO_ASSIGN_OR_RETURN(UpdateMetrics row,
-                                 Update(epoch, inner, update, batches, advantages));
+                                 Update(epoch, inner, update, batches, advantages, between));
       row.reward_mean = reward_mean;
       row.reward_std = reward_std;
       row.parts_mean = parts_mean;
@@ -163,7 +159,8 @@ absl::StatusOr<std::vector<UpdateMetrics>> Trainer::TrainEpoch(
 absl::StatusOr<UpdateMetrics> Trainer::Update(int64_t epoch, int64_t inner_epoch,
                                               int64_t update_in_epoch,
                                               const std::vector<TrajectoryBatch>& batches,
-                                              const std::vector<double>& advantages) {
+                                              const std::vector<double>& advantages,
+                                              const Between& between) {
   const std::vector<int64_t> micro_batches =
       schedule_.MicroBatches(epoch, inner_epoch, update_in_epoch);
   const int64_t num_micro = plan_.micro_batches_per_update, num_shards = plan_.gradient_shards;
@@ -172,27 +169,38 @@ absl::StatusOr<UpdateMetrics> Trainer::Update(int64_t epoch, int64_t inner_epoch
 
   const at::Tensor shards_VP = at::zeros({num_shards, lora_->num_parameters()}, at::kFloat);
   const at::Tensor statistics = at::zeros({num_micro, num_steps, kStatisticsPerStep}, at::kDouble);
+  const at::Tensor staleness = at::zeros({num_micro, num_steps, kStalenessPerStep}, at::kDouble);
+  const bool first_update = inner_epoch == 0 && update_in_epoch == 0;
+  const int64_t sample_age = epoch - versions_.SamplingVersion(epoch);
   for (int64_t shard = 0; shard < num_shards; ++shard) {
     if (schedule_.OwnerOfShard(shard) != exchange_->my_index()) continue;
     const auto [begin, end] = plan_.ShardRange(shard);
     for (int64_t p = begin; p < end; ++p) {
-      IMAGEDDPO_ASSIGN_OR_RETURN(const std::vector<StepStatistics> steps,
-                                 Accumulate(batches[micro_batches[p]], advantages, weight));
+      IMAGEDDPO_ASSIGN_OR_RETURN(
+          const std::vector<StepStatistics> steps,
+          Accumulate(batches[micro_batches[p]], advantages, weight, sample_age > 0, first_update));
       for (int64_t k = 0; k < num_steps; ++k) {
         auto* row = statistics.select(0, p).select(0, k).mutable_data_ptr<double>();
         row[0] = steps[k].loss;
         row[1] = steps[k].approx_kl;
         row[2] = steps[k].clipfrac;
         row[3] = steps[k].ratio_max_error;
+        auto* ages = staleness.select(0, p).select(0, k).mutable_data_ptr<double>();
+        ages[0] = steps[k].behaviour_mean;
+        ages[1] = steps[k].behaviour_square;
+        ages[2] = steps[k].proximal_mean;
+        ages[3] = steps[k].proximal_square;
       }
+      IMAGEDDPO_RETURN_IF_ERROR(between());
     }
     shards_VP.select(0, shard).copy_(plan_.single_pass ? single_pass_.TakeGradient()
                                                        : replay_.TakeGradient());
   }
   exchange_->AllGatherRows(shards_VP, [this](int64_t v) { return schedule_.OwnerOfShard(v); });
-  exchange_->AllGatherRows(statistics, [this](int64_t position) {
+  const auto owner_of_position = [this](int64_t position) {
     return schedule_.OwnerOfShard(plan_.ShardOf(position));
-  });
+  };
+  exchange_->AllGatherRows(statistics, owner_of_position);
 
   UpdateMetrics metrics;
   metrics.grad_norm = ClipAndStep(SumShards(shards_VP).to(lora_->Parameters().front().device()),
@@ -211,20 +219,43 @@ absl::StatusOr<UpdateMetrics> Trainer::Update(int64_t epoch, int64_t inner_epoch
   metrics.loss = mean[0].item<double>();
   metrics.approx_kl = mean[1].item<double>();
   metrics.clipfrac = mean[2].item<double>();
-  if (update_in_epoch == 0 && inner_epoch == 0) {
+  if (versions_.max_staleness() > 0) {
+    exchange_->AllGatherRows(staleness, owner_of_position);
+    metrics.staleness = StalenessMetrics::Make(sample_age, staleness.mean(at::IntArrayRef{0, 1}));
+  }
+  if (first_update) {
     metrics.ratio_first_step_max_error = statistics.select(2, 3).max().item<double>();
   }
   return metrics;
 }
 
 absl::StatusOr<std::vector<StepStatistics>> Trainer::Accumulate(
-    const TrajectoryBatch& batch, const std::vector<double>& advantages, double weight) {
+    const TrajectoryBatch& batch, const std::vector<double>& advantages, double weight,
+    bool is_stale, bool first_update) {
   if (plan_.single_pass) {
     return single_pass_.Accumulate(batch.micro_batch, AdvantagesOf(batch, advantages),
                                    batch.timesteps_BK.size(1), weight);
   }
-  IMAGEDDPO_ASSIGN_OR_RETURN(const ReplayBatch replay, MakeReplayBatch(batch, advantages));
+  IMAGEDDPO_ASSIGN_OR_RETURN(ReplayBatch replay, MakeReplayBatch(batch, advantages));
+  if (is_stale) {
+    replay.proximal =
+        first_update ? ReplayBatch::Proximal::kCurrent : ReplayBatch::Proximal::kGiven;
+    if (!first_update) replay.proximal_log_probs_BK = proximal_.at(batch.micro_batch);
+  }
   return replay_.Accumulate(replay, weight);
+}
+
+absl::Status Trainer::ComputeProximal(int64_t epoch, const std::vector<TrajectoryBatch>& batches,
+                                      const std::vector<double>& advantages,
+                                      const Between& between) {
+  proximal_.clear();
+  if (versions_.SamplingVersion(epoch) == epoch) return absl::OkStatus();  // Recorded.
+  for (const int64_t m : schedule_.ReplayedAfterFirstUpdate(epoch, exchange_->my_index())) {
+    IMAGEDDPO_ASSIGN_OR_RETURN(const ReplayBatch replay, MakeReplayBatch(batches[m], advantages));
+    proximal_[m] = replay_.LogProbs(replay);
+    IMAGEDDPO_RETURN_IF_ERROR(between());
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<ReplayBatch> Trainer::MakeReplayBatch(const TrajectoryBatch& batch,
@@ -254,45 +285,6 @@ absl::StatusOr<ReplayBatch> Trainer::MakeReplayBatch(const TrajectoryBatch& batc
   }
   replay.conditioning.same_tokens_B = batch.keys.same_tokens;
   return replay;
-}
-
-nlohmann::ordered_json Trainer::StateJson() const {
-  return {{"format_version", 1},
-          {"epochs_trained", state_.epochs_trained},
-          {"updates", state_.updates},
-          {"samples_seen", state_.samples_seen},
-          {"ratio_first_step_max_error", state_.ratio_first_step_max_error},
-          {"num_threads", job_.device().num_threads()},
-          {"device_batch_size", plan_.device_batch_size},
-          {"gradient_shards", plan_.gradient_shards},
-          {"lora_hash", lora_->Hash()},
-          {"lora_metadata", lora_->Metadata()},
-          {"statistics", state_.statistics.ToJson()}};
-}
-
-absl::Status Trainer::Restore(const std::map<std::string, at::Tensor>& optimizer,
-                              const nlohmann::json& state) {
-  try {
-    if (state.at("format_version") != 1) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "state.json: format_version ", state.at("format_version").dump(), " is not supported"));
-    }
-    if (state.at("lora_hash") != lora_->Hash()) {
-      return absl::InvalidArgumentError(
-          "state.json: lora_hash is not that of the LoRA file beside it");
-    }
-    IMAGEDDPO_ASSIGN_OR_RETURN(KeyedStatistics statistics,
-                               KeyedStatistics::FromJson(state.at("statistics")));
-    IMAGEDDPO_RETURN_IF_ERROR(optimizer_.LoadState(optimizer));
-    state_.epochs_trained = state.at("epochs_trained");
-    state_.updates = state.at("updates");
-    state_.samples_seen = state.at("samples_seen");
-    state_.ratio_first_step_max_error = state.at("ratio_first_step_max_error");
-    state_.statistics = std::move(statistics);
-  } catch (const nlohmann::json::exception& error) {
-    return absl::InvalidArgumentError(absl::StrCat("state.json: ", error.what()));
-  }
-  return absl::OkStatus();
 }
 
 }  // namespace imageddpo

@@ -5,6 +5,7 @@
 #include <absl/status/statusor.h>
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -16,32 +17,16 @@
 #include "common/diffusion/policy.h"
 #include "common/trajectory/trajectory.h"
 #include "common/trajectory/update_schedule.h"
+#include "common/trajectory/version_schedule.h"
 #include "imageddpo/v1/job.pb.h"
 #include "trainer/algo/adamw.h"
 #include "trainer/algo/advantages.h"
 #include "trainer/loop/shard_exchange.h"
 #include "trainer/loop/single_pass.h"
 #include "trainer/loop/update.h"
+#include "trainer/loop/update_metrics.h"
 
 namespace imageddpo {
-
-/// One update, as a row of metrics.jsonl. A function of the job alone: no times, no ranks.
-struct UpdateMetrics {
-  int64_t epoch = 0;
-  int64_t inner_epoch = 0;
-  int64_t update = 0;        ///< Counted over the whole job.
-  int64_t samples_seen = 0;  ///< Sampled up to and with this epoch.
-  double reward_mean = 0;    ///< Of the epoch.
-  double reward_std = 0;     ///< Population's.
-  double loss = 0;  ///< Mean over the update's micro-batches and timesteps, as the two below.
-  double approx_kl = 0;
-  double clipfrac = 0;
-  double grad_norm = 0;                      ///< Before clipping.
-  double ratio_first_step_max_error = 0;     ///< Of the epoch's first update.
-  std::map<std::string, double> parts_mean;  ///< Means of the reward's parts over the epoch.
-
-  nlohmann::ordered_json ToJson() const;
-};
 
 /// Everything of a trainer that outlives an epoch, besides the LoRA and the optimizer.
 struct TrainerState {
@@ -50,6 +35,9 @@ struct TrainerState {
   int64_t samples_seen = 0;
   double ratio_first_step_max_error = 0;  ///< Largest so far.
   KeyedStatistics statistics;
+  /// Flat values [P] of LoRA versions that epochs to come are sampled with, by version: with
+  /// sample.max_staleness k, the last k; after a resume the newest too.
+  std::map<int64_t, at::Tensor> older_versions;
 
   explicit TrainerState(const KeyedStatistics::Options& options) : statistics(options) {}
 };
@@ -65,19 +53,30 @@ class Trainer {
   Trainer(const v1::JobSpec& job, const JobPlan& plan, const Policy& policy, Lora* lora,
           ShardExchange* exchange, SampleGradients* gradients = nullptr);
 
+  /// Called between micro-batches; what it returns but OK ends the epoch.
+  using Between = std::function<absl::Status()>;
+
   /// Trains on one epoch's micro-batches, in order of index and all of them; those whose latents
-  /// this rank does not own (see UpdateSchedule) come without.
-  /// @return one entry per update. INTERNAL: an embedding is missing; OUT_OF_RANGE: a reward or the
-  ///         gradient is not finite, with the remedy.
-  absl::StatusOr<std::vector<UpdateMetrics>> TrainEpoch(
-      int64_t epoch, const std::vector<TrajectoryBatch>& batches);
+  /// this rank does not own (see UpdateSchedule) come without. Samples of an older version than
+  /// `epoch` are trained with the decoupled loss.
+  /// @return one entry per update. INTERNAL: an embedding is missing, or a record is of another
+  ///         version than the epoch is sampled with; OUT_OF_RANGE: a reward or the gradient is not
+  ///         finite, with the remedy.
+  absl::StatusOr<std::vector<UpdateMetrics>> TrainEpoch(int64_t epoch,
+                                                        const std::vector<TrajectoryBatch>& batches,
+                                                        const Between& between);
 
   /// Which micro-batches this rank must have whole in `epoch`.
   const UpdateSchedule& schedule() const { return schedule_; }
+  const VersionSchedule& versions() const { return versions_; }
   const TrainerState& state() const { return state_; }
 
+  /// A copy of the LoRA as it was or is after `version` epochs: the current one, or one of
+  /// TrainerState::older_versions.
+  Lora LoraOf(int64_t version) const;
+
   /// Files of a checkpoint: optimizer.safetensors and state.json (see docs/formats.md).
-  std::map<std::string, at::Tensor> OptimizerState() const { return optimizer_.State(); }
+  std::map<std::string, at::Tensor> OptimizerTensors() const;
   nlohmann::ordered_json StateJson() const;
   /// Takes over what the two above gave. INVALID_ARGUMENT names what does not fit.
   absl::Status Restore(const std::map<std::string, at::Tensor>& optimizer,
@@ -88,11 +87,19 @@ class Trainer {
                                                  const std::vector<double>& rewards);
   absl::StatusOr<UpdateMetrics> Update(int64_t epoch, int64_t inner_epoch, int64_t update_in_epoch,
                                        const std::vector<TrajectoryBatch>& batches,
-                                       const std::vector<double>& advantages);
+                                       const std::vector<double>& advantages,
+                                       const Between& between);
+  /// Before the first update of an epoch of stale samples: fills proximal_.
+  absl::Status ComputeProximal(int64_t epoch, const std::vector<TrajectoryBatch>& batches,
+                               const std::vector<double>& advantages, const Between& between);
+  void KeepVersion(int64_t version);
+  /// Takes the older versions out of a checkpoint's tensors.
+  absl::Status RestoreVersions(std::map<std::string, at::Tensor>* tensors);
   /// One micro-batch's share of the gradient under way, and what it says of each step.
   absl::StatusOr<std::vector<StepStatistics>> Accumulate(const TrajectoryBatch& batch,
                                                          const std::vector<double>& advantages,
-                                                         double weight);
+                                                         double weight, bool is_stale,
+                                                         bool first_update);
   absl::StatusOr<ReplayBatch> MakeReplayBatch(const TrajectoryBatch& batch,
                                               const std::vector<double>& advantages) const;
 
@@ -101,10 +108,12 @@ class Trainer {
   Lora* lora_;
   ShardExchange* exchange_;
   UpdateSchedule schedule_;
+  VersionSchedule versions_;
   AdamW optimizer_;
   ReplayUpdate replay_;
   SinglePassUpdate single_pass_;  ///< Instead of replay_ where plan_.single_pass.
   TrainerState state_;
+  std::map<int64_t, at::Tensor> proximal_;     ///< [B,K] by micro-batch, of the epoch under way.
   std::map<uint64_t, at::Tensor> embeddings_;  ///< [L,D] by hash, on the LoRA's device.
 };
 

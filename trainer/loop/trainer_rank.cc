@@ -10,8 +10,6 @@
 #include "common/base/status.h"
 #include "common/io/safetensors.h"
 #include "common/trajectory/tags.h"
-#include "common/trajectory/weights.h"
-#include "common/trajectory/wire.h"
 #include "common/worker/gang_timeouts.h"
 #include "imageddpo/v1/trajectory.pb.h"
 
@@ -20,6 +18,22 @@ namespace {
 
 /// A replay that is off by more than this share of the clip range hides what the update does.
 constexpr double kRatioErrorShare = 0.1;
+
+void ReportStaleness(const std::vector<UpdateMetrics>& rows, v1::Staleness* report) {
+  report->set_sample_age(rows.front().staleness->sample_age);
+  const double updates = static_cast<double>(rows.size());
+  double behaviour_mean = 0, behaviour_std = 0, proximal_mean = 0, proximal_std = 0;
+  for (const auto& row : rows) {
+    behaviour_mean += row.staleness->behaviour_ratio_mean / updates;
+    behaviour_std += row.staleness->behaviour_ratio_std / updates;
+    proximal_mean += row.staleness->proximal_ratio_mean / updates;
+    proximal_std += row.staleness->proximal_ratio_std / updates;
+  }
+  report->set_behaviour_ratio_mean(behaviour_mean);
+  report->set_behaviour_ratio_std(behaviour_std);
+  report->set_proximal_ratio_mean(proximal_mean);
+  report->set_proximal_ratio_std(proximal_std);
+}
 
 std::string EvalRow(const v1::EvalBatch& batch, int i) {
   nlohmann::ordered_json row = {{"id", batch.image_ids(i)}, {"reward", batch.rewards(i)}};
@@ -32,33 +46,47 @@ std::string EvalRow(const v1::EvalBatch& batch, int i) {
 }  // namespace
 
 TrainerRank::TrainerRank(JobContext* context, const JobPlan& plan, int index, Trainer* trainer,
-                         Lora* lora)
+                         const Lora* lora)
     : context_(context),
       plan_(plan),
       index_(index),
       trainer_(trainer),
       lora_(lora),
       rollout_ranks_(context->start.gang().rollout().begin(),
-                     context->start.gang().rollout().end()) {}
+                     context->start.gang().rollout().end()),
+      publisher_(&context->gang, rollout_ranks_),
+      inbox_(&context->gang, rollout_ranks_),
+      next_expected_(trainer->state().epochs_trained) {}
 
 void TrainerRank::PublishWeights(int64_t version) {
   epoch_start_ = context_->clock.NowSeconds();
-  if (!is_leader()) return;
-  publishing_ = AnnounceWeights(&context_->gang, rollout_ranks_, *lora_, version);
+  publish_seconds_ = 0;
+  if (!is_leader() || !trainer_->versions().IsPublished(version)) return;
+  publisher_.Announce(trainer_->LoraOf(version), version);
+  publish_seconds_ = context_->clock.NowSeconds() - epoch_start_;
 }
 
-absl::Status TrainerRank::CheckReceipts(int64_t version) {
-  if (!is_leader()) return absl::OkStatus();
-  for (auto& work : publishing_) work->Wait(kSetupTimeout);
-  publishing_.clear();
-  IMAGEDDPO_RETURN_IF_ERROR(
-      imageddpo::CheckReceipts(&context_->gang, rollout_ranks_, *lora_, version, kSetupTimeout));
-  publish_seconds_ = context_->clock.NowSeconds() - epoch_start_;
+absl::Status TrainerRank::CheckReceipts(int64_t up_to) {
+  const double start = context_->clock.NowSeconds();
+  while (publisher_.oldest_unchecked() >= 0 && publisher_.oldest_unchecked() <= up_to) {
+    const int64_t version = publisher_.oldest_unchecked();
+    IMAGEDDPO_RETURN_IF_ERROR(publisher_.CheckReceipts(kPhaseTimeout));
+    if (trainer_->versions().EvaluationDue(version)) to_be_evaluated_.push_back(version);
+  }
+  publish_seconds_ += context_->clock.NowSeconds() - start;
+  return absl::OkStatus();
+}
+
+absl::Status TrainerRank::CollectEvaluations() {
+  for (; !to_be_evaluated_.empty(); to_be_evaluated_.pop_front()) {
+    const double start = context_->clock.NowSeconds();
+    IMAGEDDPO_RETURN_IF_ERROR(CollectEvaluation(to_be_evaluated_.front()));
+    epoch_start_ += context_->clock.NowSeconds() - start;  // Evaluation is no part of the epoch.
+  }
   return absl::OkStatus();
 }
 
 absl::Status TrainerRank::CollectEvaluation(int64_t version) {
-  if (!is_leader()) return absl::OkStatus();
   const double start = context_->clock.NowSeconds();
   const int64_t batch_size = context_->start.spec().eval().batch_size();
   v1::WorkerMessage message;
@@ -69,7 +97,7 @@ absl::Status TrainerRank::CollectEvaluation(int64_t version) {
   for (int64_t first = 0, batch = 0; first < num_images; first += batch_size, ++batch) {
     const int from = rollout_ranks_[batch % static_cast<int64_t>(rollout_ranks_.size())];
     v1::EvalBatch result;
-    if (!result.ParseFromString(context_->gang.RecvBytes(from, kEvalTag, kStepTimeout)) ||
+    if (!result.ParseFromString(context_->gang.RecvBytes(from, kEvalTag, kPhaseTimeout)) ||
         (num_images = result.num_images()) < 1 || result.first_image() != first ||
         result.weight_version() != version ||
         result.rewards_size() != std::min(batch_size, num_images - first) ||
@@ -102,34 +130,34 @@ absl::Status TrainerRank::CollectEvaluation(int64_t version) {
   }
   report->set_seconds(context_->clock.NowSeconds() - start);
   context_->report(std::move(message));
-  epoch_start_ = context_->clock.NowSeconds() - publish_seconds_;  // Evaluation is no part of it.
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::vector<TrajectoryBatch>> TrainerRank::Collect(int64_t epoch, int64_t version) {
-  const auto needed = trainer_->schedule().LatentsNeeded(epoch)[index_];
-  std::vector<TrajectoryBatch> batches;
-  for (int64_t m = 0; m < plan_.micro_batches_per_epoch; ++m) {
-    if (context_->stop.requested()) return absl::CancelledError("the job was asked to stop");
-    const int from =
-        rollout_ranks_[trainer_->schedule().SamplerOf(m, static_cast<int>(rollout_ranks_.size()))];
-    IMAGEDDPO_ASSIGN_OR_RETURN(TrajectoryBatch batch,
-                               ReceiveTrajectory(&context_->gang, from,
-                                                 {.job_id = context_->start.job_id(),
-                                                  .epoch = epoch,
-                                                  .micro_batch = m,
-                                                  .batch_size = plan_.device_batch_size,
-                                                  .weight_version = version,
-                                                  .with_latents = needed[m]},
-                                                 kStepTimeout));
-    batches.push_back(std::move(batch));
+void TrainerRank::ExpectUpTo(int64_t epoch) {
+  const VersionSchedule& versions = trainer_->versions();
+  for (; next_expected_ <= epoch && next_expected_ < versions.num_epochs(); ++next_expected_) {
+    const auto needed = trainer_->schedule().LatentsNeeded(next_expected_)[index_];
+    const auto num_rollout = static_cast<int>(rollout_ranks_.size());
+    std::vector<ExpectedRecord> records;
+    for (int64_t m = 0; m < plan_.micro_batches_per_epoch; ++m) {
+      records.push_back({.sampler = trainer_->schedule().SamplerOf(m, num_rollout),
+                         .job_id = context_->start.job_id(),
+                         .epoch = next_expected_,
+                         .micro_batch = m,
+                         .batch_size = plan_.device_batch_size,
+                         .weight_version = versions.SamplingVersion(next_expected_),
+                         .with_latents = needed[m]});
+    }
+    inbox_.Expect(records);
   }
-  return batches;
 }
 
-absl::Status TrainerRank::TrainEpoch(int64_t epoch, int64_t version) {
+absl::Status TrainerRank::TrainEpoch(int64_t epoch) {
   const double start = context_->clock.NowSeconds();
-  IMAGEDDPO_ASSIGN_OR_RETURN(const std::vector<TrajectoryBatch> batches, Collect(epoch, version));
+  const auto stopped = [this] { return context_->stop.requested(); };
+  ExpectUpTo(epoch + trainer_->versions().max_staleness());
+  IMAGEDDPO_ASSIGN_OR_RETURN(const std::vector<TrajectoryBatch> batches,
+                             inbox_.TakeEpoch(kPhaseTimeout, stopped));
   wait_seconds_ = context_->clock.NowSeconds() - start;
   if (is_leader()) {
     v1::WorkerMessage message;
@@ -142,7 +170,11 @@ absl::Status TrainerRank::TrainEpoch(int64_t epoch, int64_t version) {
     context_->report(std::move(message));
   }
   IMAGEDDPO_ASSIGN_OR_RETURN(const std::vector<UpdateMetrics> rows,
-                             trainer_->TrainEpoch(epoch, batches));
+                             trainer_->TrainEpoch(epoch, batches, [&]() -> absl::Status {
+                               if (stopped())
+                                 return absl::CancelledError("the job was asked to stop");
+                               return inbox_.Poll();
+                             }));
   train_seconds_ = context_->clock.NowSeconds() - start - wait_seconds_;
   if (is_leader()) ReportEpoch(epoch, batches, rows);
   return absl::OkStatus();
@@ -165,6 +197,7 @@ void TrainerRank::ReportEpoch(int64_t epoch, const std::vector<TrajectoryBatch>&
   }
   report->set_reward_mean(rows.front().reward_mean);
   report->set_reward_std(rows.front().reward_std);
+  if (rows.front().staleness.has_value()) ReportStaleness(rows, report->mutable_staleness());
   const double ratio_error = rows.front().ratio_first_step_max_error;
   report->set_ratio_first_step_max_error(ratio_error);
   report->set_epoch_seconds(context_->clock.NowSeconds() - epoch_start_);
@@ -172,6 +205,7 @@ void TrainerRank::ReportEpoch(int64_t epoch, const std::vector<TrajectoryBatch>&
   std::map<std::string, double> stages = {
       {"publish", publish_seconds_}, {"wait", wait_seconds_}, {"train", train_seconds_}};
   for (const auto& batch : batches) {
+    stages["rollout_wait"] += batch.wait_seconds / static_cast<double>(rollout_ranks_.size());
     stages["sample"] += batch.sample_seconds / static_cast<double>(rollout_ranks_.size());
     stages["reward"] += batch.reward_seconds / static_cast<double>(rollout_ranks_.size());
     for (const auto& picture : batch.pictures) {
@@ -211,7 +245,7 @@ absl::Status TrainerRank::SendCheckpoint() {
   IMAGEDDPO_ASSIGN_OR_RETURN(*checkpoint->mutable_lora(),
                              SerializeSafetensors(lora_->ToTensors(), lora_->Metadata()));
   IMAGEDDPO_ASSIGN_OR_RETURN(*checkpoint->mutable_optimizer(),
-                             SerializeSafetensors(trainer_->OptimizerState()));
+                             SerializeSafetensors(trainer_->OptimizerTensors()));
   checkpoint->set_state(trainer_->StateJson().dump(1) + '\n');
   context_->report(std::move(message));
   return absl::OkStatus();

@@ -3,6 +3,7 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/cat.h>
+#include <ATen/ops/stack.h>
 #include <ATen/ops/zeros_like.h>
 
 #include <cmath>
@@ -22,26 +23,62 @@ ReplayUpdate::ReplayUpdate(const Policy& policy, std::vector<at::Tensor> paramet
   }
 }
 
-std::vector<StepStatistics> ReplayUpdate::Accumulate(const ReplayBatch& batch, double weight) {
+ReplayBatch ReplayUpdate::ToDevice(const ReplayBatch& batch) const {
   const at::Device device = parameters_.front().device();
-  const int64_t num_steps = batch.timesteps_BK.size(1);
-  const at::Tensor latents_BKCHW = batch.latents_BKCHW.to(device);
-  const at::Tensor timesteps_BK = batch.timesteps_BK.to(device);
-  const at::Tensor log_probs_BK = batch.log_probs_BK.to(device);
-  const at::Tensor advantages_B = batch.advantages_B.to(device);
+  ReplayBatch moved = batch;
+  for (at::Tensor* tensor : {&moved.latents_BKCHW, &moved.timesteps_BK, &moved.log_probs_BK,
+                             &moved.advantages_B, &moved.proximal_log_probs_BK}) {
+    if (tensor->defined()) *tensor = tensor->to(device);
+  }
+  return moved;
+}
+
+at::Tensor ReplayUpdate::LogProb(const ReplayBatch& on_device, int64_t k) const {
+  // contiguous(): the rollout's call had contiguous latents, and other strides may round otherwise.
+  return policy_
+      .Replay(on_device.latents_BKCHW.select(1, k).contiguous(),
+              on_device.timesteps_BK.select(1, k).contiguous(), on_device.conditioning,
+              on_device.latents_BKCHW.select(1, k + 1).contiguous())
+      .log_prob_B;
+}
+
+at::Tensor ReplayUpdate::LogProbs(const ReplayBatch& batch) const {
+  const at::NoGradGuard no_grad;
+  const ReplayBatch on_device = ToDevice(batch);
+  std::vector<at::Tensor> log_probs;
+  for (int64_t k = 0; k < batch.timesteps_BK.size(1); ++k) {
+    log_probs.push_back(LogProb(on_device, k));
+  }
+  return at::stack(log_probs, 1).cpu();
+}
+
+std::vector<StepStatistics> ReplayUpdate::Accumulate(const ReplayBatch& batch, double weight) {
+  const ReplayBatch on_device = ToDevice(batch);
   std::vector<StepStatistics> statistics;
-  for (int64_t k = 0; k < num_steps; ++k) {
-    // contiguous(): the rollout's call had contiguous latents, and other strides may round
-    // otherwise.
-    const auto step = policy_.Replay(latents_BKCHW.select(1, k).contiguous(),
-                                     timesteps_BK.select(1, k).contiguous(), batch.conditioning,
-                                     latents_BKCHW.select(1, k + 1).contiguous());
+  for (int64_t k = 0; k < batch.timesteps_BK.size(1); ++k) {
+    const at::Tensor log_prob_B = LogProb(on_device, k);
+    const at::Tensor recorded_B = on_device.log_probs_BK.select(1, k);
+    const bool is_stale = batch.proximal != ReplayBatch::Proximal::kRecorded;
+    const at::Tensor proximal_B = batch.proximal == ReplayBatch::Proximal::kGiven
+                                      ? on_device.proximal_log_probs_BK.select(1, k)
+                                      : log_prob_B.detach();
     const PpoLossResult ppo =
-        PpoLoss(step.log_prob_B, log_probs_BK.select(1, k), advantages_B, options_);
+        is_stale
+            ? DecoupledPpoLoss(log_prob_B, proximal_B, recorded_B, on_device.advantages_B, options_)
+            : PpoLoss(log_prob_B, recorded_B, on_device.advantages_B, options_);
     if (ppo.loss.requires_grad()) (ppo.loss * weight).backward();
-    statistics.push_back({ppo.loss.item<double>(), ppo.approx_kl.item<double>(),
-                          ppo.clipfrac.item<double>(),
-                          (ppo.ratio_B - 1).abs().max().item<double>()});
+    StepStatistics step{.loss = ppo.loss.item<double>(),
+                        .approx_kl = ppo.approx_kl.item<double>(),
+                        .clipfrac = ppo.clipfrac.item<double>(),
+                        .ratio_max_error = (ppo.ratio_B - 1).abs().max().item<double>()};
+    const auto deviation = [](const at::Tensor& ratio_B, double* mean, double* square) {
+      const at::Tensor d_B = ratio_B.to(at::kDouble) - 1;
+      *mean = d_B.mean().item<double>();
+      *square = d_B.pow(2).mean().item<double>();
+    };
+    deviation(ppo.ratio_B, &step.proximal_mean, &step.proximal_square);
+    if (is_stale) deviation(ppo.behaviour_ratio_B, &step.behaviour_mean, &step.behaviour_square);
+    statistics.push_back(step);
   }
   return statistics;
 }

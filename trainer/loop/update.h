@@ -22,6 +22,13 @@ struct ReplayBatch {
   at::Tensor log_probs_BK;   ///< Recorded in the rollout.
   at::Tensor advantages_B;   ///< Not yet clamped.
   Conditioning conditioning;
+  /// What the clip is around. kRecorded: the policy that sampled (PpoLoss). The others are for
+  /// stale samples (DecoupledPpoLoss): kCurrent: the current weights, which no update of this epoch
+  /// has changed yet; kGiven: proximal_log_probs_BK, from ReplayUpdate::LogProbs() under those
+  /// weights.
+  enum class Proximal { kRecorded, kCurrent, kGiven };
+  Proximal proximal = Proximal::kRecorded;
+  at::Tensor proximal_log_probs_BK;  ///< kGiven only.
 };
 
 /// What replaying one timestep of one micro-batch gave.
@@ -30,6 +37,9 @@ struct StepStatistics {
   double approx_kl = 0;
   double clipfrac = 0;
   double ratio_max_error = 0;  ///< max over B of |ratio - 1|.
+  /// Means over B of d and d² with d = ratio - 1, from which spreads follow without cancellation:
+  /// of the proximal policy to the behaviour policy, and of the current one to the proximal.
+  double behaviour_mean = 0, behaviour_square = 0, proximal_mean = 0, proximal_square = 0;
 };
 
 /// Replays micro-batches and collects the LoRA's gradient: forward and backward again over the
@@ -48,11 +58,18 @@ class ReplayUpdate {
   /// @return        K entries.
   std::vector<StepStatistics> Accumulate(const ReplayBatch& batch, double weight);
 
+  /// log p of the recorded steps under the current weights, without gradients: [B,K] float32, the
+  /// bits that Accumulate() computes with.
+  at::Tensor LogProbs(const ReplayBatch& batch) const;
+
   /// The sum since the last call as one flat [P] float32 tensor in parameter order; zeros where
   /// nothing had a gradient.
   at::Tensor TakeGradient();
 
  private:
+  at::Tensor LogProb(const ReplayBatch& on_device, int64_t k) const;
+  ReplayBatch ToDevice(const ReplayBatch& batch) const;
+
   const Policy& policy_;
   std::vector<at::Tensor> parameters_;
   PpoOptions options_;

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The dashboard's queries against a real job: three ranks, one of them rollout, one trainer."""
+"""The dashboard's queries against a real job: three ranks, one of them rollout, one trainer, sampling ahead."""
 import json
 import pathlib
 import subprocess
@@ -16,7 +16,7 @@ import harness  # noqa: E402  (found by the line above)
 def main():
     with harness.workspace() as directory, harness.Service(directory, 3) as service:
         job_id = service.submit(harness.job(directory, num_epochs=100000, eval={"every_epochs": 2},
-                                            checkpoint={"every_epochs": 2}))
+                                            checkpoint={"every_epochs": 2}, sample={"max_staleness": 1}))
         service.wait(job_id, lambda job: job["progress"]["epoch"] >= 3 and job["lora_path"], 300, "three epochs")
         address = json.loads((service.data_dir / "service.json").read_text())["http_address"]
         with urllib.request.urlopen(f"http://{address}/healthz", timeout=10) as reply:

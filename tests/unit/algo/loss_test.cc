@@ -3,7 +3,9 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <vector>
 
 namespace imageddpo {
 namespace {
@@ -40,6 +42,83 @@ TEST(PpoLoss, RefusesLengthsThatDiffer) {
   const at::Tensor two = at::zeros({2});
   EXPECT_THROW(PpoLoss(two, at::zeros({3}), two, {}), std::invalid_argument);
   EXPECT_THROW(PpoLoss(two, two, at::zeros({1}), {}), std::invalid_argument);
+}
+
+/// w · max(-A·u, -A·clamp(u)) and its derivative by log p, spelt out in double for one sample.
+struct ByHand {
+  ByHand(double log_prob, double proximal, double behaviour, double advantage,
+         const PpoOptions& options) {
+    const double a = std::clamp(advantage, -options.adv_clip_max, options.adv_clip_max);
+    const double w = std::min(std::exp(proximal - behaviour), options.staleness_weight_cap);
+    const double u = std::exp(log_prob - proximal);
+    const double low = 1 - options.clip_range, high = 1 + options.clip_range;
+    const double clipped = std::clamp(u, low, high);
+    loss = w * std::max(-a * u, -a * clipped);
+    const bool inside = u > low && u < high;
+    derivative = inside || -a * u > -a * clipped ? -w * a * u : 0;
+  }
+  double loss, derivative;
+};
+
+TEST(DecoupledPpoLoss, IsTheFormulaWithItsGradient) {
+  const PpoOptions options{.clip_range = 0.1, .adv_clip_max = 2, .staleness_weight_cap = 1.5};
+  std::vector<float> log_prob, proximal, behaviour, advantage;
+  for (const float to_proximal : {-0.3F, -0.02F, 0.0F, 0.05F, 0.4F}) {
+    for (const float to_behaviour : {-1.0F, -0.1F, 0.0F, 0.3F, 0.9F}) {
+      for (const float a : {-3.0F, -0.5F, 0.0F, 1.0F, 2.5F}) {
+        behaviour.push_back(-1.5F);
+        proximal.push_back(-1.5F + to_behaviour);
+        log_prob.push_back(-1.5F + to_behaviour + to_proximal);
+        advantage.push_back(a);
+      }
+    }
+  }
+  const auto n = static_cast<int64_t>(log_prob.size());
+  const at::Tensor log_prob_B = at::tensor(log_prob).requires_grad_();
+  const at::Tensor proximal_B = at::tensor(proximal).requires_grad_();
+  const PpoLossResult result = DecoupledPpoLoss(log_prob_B, proximal_B, at::tensor(behaviour),
+                                                at::tensor(advantage), options);
+  result.loss.backward();
+  EXPECT_FALSE(proximal_B.grad().defined()) << "the weight has a gradient";
+  double loss = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    const ByHand by_hand(log_prob[i], proximal[i], behaviour[i], advantage[i], options);
+    loss += by_hand.loss / static_cast<double>(n);
+    EXPECT_NEAR(log_prob_B.grad()[i].item<double>() * static_cast<double>(n), by_hand.derivative,
+                1e-5)
+        << "sample " << i;
+    EXPECT_NEAR(result.behaviour_ratio_B[i].item<double>(), std::exp(proximal[i] - behaviour[i]),
+                1e-6)
+        << "not truncated";
+    EXPECT_NEAR(result.ratio_B[i].item<double>(), std::exp(log_prob[i] - proximal[i]), 1e-6);
+  }
+  EXPECT_NEAR(result.loss.item<double>(), loss, 1e-6);
+}
+
+TEST(DecoupledPpoLoss, WithFreshSamplesIsPpoLossBitForBit) {
+  const at::Tensor old = at::randn({64});
+  const at::Tensor advantages = at::randn({64}) * 3;
+  const at::Tensor noise = at::randn({64}) * 1e-3;
+  const at::Tensor one = (old + noise).requires_grad_(), two = (old + noise).requires_grad_();
+  const PpoOptions options{.clip_range = 1e-3};
+  const PpoLossResult plain = PpoLoss(one, old, advantages, options);
+  const PpoLossResult decoupled = DecoupledPpoLoss(two, old, old, advantages, options);
+  plain.loss.backward();
+  decoupled.loss.backward();
+  EXPECT_TRUE(at::equal(plain.loss, decoupled.loss));
+  EXPECT_TRUE(at::equal(one.grad(), two.grad()));
+  EXPECT_TRUE(at::equal(plain.approx_kl, decoupled.approx_kl));
+  EXPECT_TRUE(at::equal(plain.clipfrac, decoupled.clipfrac));
+  EXPECT_TRUE(at::equal(plain.ratio_B, decoupled.ratio_B));
+  EXPECT_TRUE(at::equal(decoupled.behaviour_ratio_B, at::ones({64})));
+  EXPECT_FALSE(plain.behaviour_ratio_B.defined());
+}
+
+TEST(DecoupledPpoLoss, RefusesLengthsThatDiffer) {
+  const at::Tensor two = at::zeros({2}), three = at::zeros({3});
+  EXPECT_THROW(DecoupledPpoLoss(two, three, two, two, {}), std::invalid_argument);
+  EXPECT_THROW(DecoupledPpoLoss(two, two, three, two, {}), std::invalid_argument);
+  EXPECT_THROW(DecoupledPpoLoss(two, two, two, three, {}), std::invalid_argument);
 }
 
 }  // namespace

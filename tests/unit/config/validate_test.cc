@@ -97,6 +97,10 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"sample.eta=0", "`sample.eta` is 0; it must be above 0: without noise"},
         Case{"sample.batch_size=0", "`sample.batch_size` is 0"},
         Case{"sample.num_batches_per_epoch=-2", "`sample.num_batches_per_epoch` is -2"},
+        Case{"sample.max_staleness=-1", "`sample.max_staleness` is -1; it must be a whole number"},
+        Case{"sample.max_staleness=17", "from 0 to 16"},
+        Case{"train.staleness_weight_cap=0.5",
+             "`train.staleness_weight_cap` is 0.5; it must be at least 1"},
         Case{"train.batch_size=0", "`train.batch_size` is 0"},
         Case{"train.gradient_accumulation_steps=0", "`train.gradient_accumulation_steps` is 0"},
         Case{"train.learning_rate=0", "`train.learning_rate` is 0; it must be above 0"},
@@ -198,6 +202,9 @@ TEST(JobWarnings, TellWhatHasNoEffect) {
               ElementsAre(HasSubstr("`eval.every_epochs` has no effect without `eval.path`")));
   EXPECT_THAT(JobWarnings(With({"train.clip_range=0.5"})),
               ElementsAre(HasSubstr("`train.clip_range` 0.5")));
+  EXPECT_THAT(JobWarnings(With({"sample.max_staleness=1", "topology={colocated: 1}"})),
+              ElementsAre(HasSubstr("`sample.max_staleness` gains no time")));
+  EXPECT_THAT(JobWarnings(With({"sample.max_staleness=1"})), IsEmpty());
   EXPECT_THAT(JobWarnings(With({"checkpoint.keep=1"})),
               ElementsAre(HasSubstr("`checkpoint.keep: 1`")));
   EXPECT_THAT(JobWarnings(With(

@@ -70,6 +70,26 @@ TEST(JobMetrics, ShowAnEpoch) {
   EXPECT_THAT(text, HasSubstr("topology=\"rollout 1, trainer 1\"} 1"));
 }
 
+TEST(JobMetrics, ShowHowOldSamplesAreWhereTheyMayBe) {
+  prometheus::Registry registry;
+  JobMetrics metrics(registry, "job-000001", "deblur");
+  v1::EpochReport report = Report(1);
+  metrics.EpochFinished(report, 128);
+  EXPECT_THAT(Text(registry), Not(HasSubstr("imageddpo_job_sample_age{")));
+  report.mutable_staleness()->set_sample_age(1);
+  report.mutable_staleness()->set_behaviour_ratio_mean(1.25);
+  report.mutable_staleness()->set_behaviour_ratio_std(0.5);
+  report.mutable_staleness()->set_proximal_ratio_mean(0.75);
+  report.mutable_staleness()->set_proximal_ratio_std(0.125);
+  metrics.EpochFinished(report, 128);
+  const std::string text = Text(registry);
+  EXPECT_THAT(text, HasSubstr(Line("imageddpo_job_sample_age", "1")));
+  EXPECT_THAT(text, HasSubstr(Line("imageddpo_job_behaviour_ratio_mean", "1.25")));
+  EXPECT_THAT(text, HasSubstr(Line("imageddpo_job_behaviour_ratio_std", "0.5")));
+  EXPECT_THAT(text, HasSubstr(Line("imageddpo_job_proximal_ratio_mean", "0.75")));
+  EXPECT_THAT(text, HasSubstr(Line("imageddpo_job_proximal_ratio_std", "0.125")));
+}
+
 TEST(JobMetrics, CountersGrowAndGaugesFollow) {
   prometheus::Registry registry;
   JobMetrics metrics(registry, "job-000001", "deblur");

@@ -1,0 +1,116 @@
+#!/usr/bin/env python3
+"""A UNet of Stable Diffusion 1.5's shape without its weights: sd15_unet.py FOLDER
+
+Writes config.json and a sparse safetensors file of zeros in fp16, which takes no space on disk. What a
+step costs does not depend on the values.
+"""
+import json
+import math
+import pathlib
+import sys
+
+CHANNELS = [320, 640, 1280, 1280]
+CONTEXT = 768
+TIME = 1280
+
+
+def linear(shapes, name, out, into, bias=True):
+    shapes[f"{name}.weight"] = [out, into]
+    if bias:
+        shapes[f"{name}.bias"] = [out]
+
+
+def conv(shapes, name, out, into, kernel):
+    shapes[f"{name}.weight"] = [out, into, kernel, kernel]
+    shapes[f"{name}.bias"] = [out]
+
+
+def norm(shapes, name, channels):
+    shapes[f"{name}.weight"] = [channels]
+    shapes[f"{name}.bias"] = [channels]
+
+
+def resnet(shapes, name, into, out):
+    norm(shapes, f"{name}.norm1", into)
+    conv(shapes, f"{name}.conv1", out, into, 3)
+    linear(shapes, f"{name}.time_emb_proj", out, TIME)
+    norm(shapes, f"{name}.norm2", out)
+    conv(shapes, f"{name}.conv2", out, out, 3)
+    if into != out:
+        conv(shapes, f"{name}.conv_shortcut", out, into, 1)
+
+
+def transformer(shapes, name, channels):
+    norm(shapes, f"{name}.norm", channels)
+    conv(shapes, f"{name}.proj_in", channels, channels, 1)
+    block = f"{name}.transformer_blocks.0"
+    for number, context in ((1, channels), (2, CONTEXT)):
+        linear(shapes, f"{block}.attn{number}.to_q", channels, channels, bias=False)
+        linear(shapes, f"{block}.attn{number}.to_k", channels, context, bias=False)
+        linear(shapes, f"{block}.attn{number}.to_v", channels, context, bias=False)
+        linear(shapes, f"{block}.attn{number}.to_out.0", channels, channels)
+    for number in (1, 2, 3):
+        norm(shapes, f"{block}.norm{number}", channels)
+    linear(shapes, f"{block}.ff.net.0.proj", 8 * channels, channels)
+    linear(shapes, f"{block}.ff.net.2", channels, 4 * channels)
+    conv(shapes, f"{name}.proj_out", channels, channels, 1)
+
+
+def unet():
+    shapes = {}
+    conv(shapes, "conv_in", CHANNELS[0], 4, 3)
+    linear(shapes, "time_embedding.linear_1", TIME, CHANNELS[0])
+    linear(shapes, "time_embedding.linear_2", TIME, TIME)
+    skips = [CHANNELS[0]]
+    into = CHANNELS[0]
+    for level, out in enumerate(CHANNELS):
+        for layer in range(2):
+            resnet(shapes, f"down_blocks.{level}.resnets.{layer}", into, out)
+            if level < 3:
+                transformer(shapes, f"down_blocks.{level}.attentions.{layer}", out)
+            into = out
+            skips.append(out)
+        if level < 3:
+            conv(shapes, f"down_blocks.{level}.downsamplers.0.conv", out, out, 3)
+            skips.append(out)
+    resnet(shapes, "mid_block.resnets.0", into, into)
+    transformer(shapes, "mid_block.attentions.0", into)
+    resnet(shapes, "mid_block.resnets.1", into, into)
+    for level, out in enumerate(reversed(CHANNELS)):
+        for layer in range(3):
+            resnet(shapes, f"up_blocks.{level}.resnets.{layer}", into + skips.pop(), out)
+            if level > 0:
+                transformer(shapes, f"up_blocks.{level}.attentions.{layer}", out)
+            into = out
+        if level < 3:
+            conv(shapes, f"up_blocks.{level}.upsamplers.0.conv", out, out, 3)
+    norm(shapes, "conv_norm_out", into)
+    conv(shapes, "conv_out", 4, into, 3)
+    return shapes
+
+
+def main():
+    folder = pathlib.Path(sys.argv[1])
+    folder.mkdir(parents=True, exist_ok=True)
+    config = {
+        "_class_name": "UNet2DConditionModel", "act_fn": "silu", "attention_head_dim": 8,
+        "block_out_channels": CHANNELS, "center_input_sample": False, "cross_attention_dim": CONTEXT,
+        "down_block_types": ["CrossAttnDownBlock2D"] * 3 + ["DownBlock2D"], "downsample_padding": 1,
+        "flip_sin_to_cos": True, "freq_shift": 0, "in_channels": 4, "layers_per_block": 2,
+        "mid_block_scale_factor": 1, "norm_eps": 1e-05, "norm_num_groups": 32, "out_channels": 4,
+        "sample_size": 64, "up_block_types": ["UpBlock2D"] + ["CrossAttnUpBlock2D"] * 3}
+    (folder / "config.json").write_text(json.dumps(config, indent=1))
+    header, offset = {}, 0
+    for name, shape in unet().items():
+        size = 2 * math.prod(shape)
+        header[name] = {"dtype": "F16", "shape": shape, "data_offsets": [offset, offset + size]}
+        offset += size
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with open(folder / "diffusion_pytorch_model.fp16.safetensors", "wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        file.truncate(8 + len(text) + offset)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,265 @@
+// Whole small jobs with the demo's model, ranks as threads: the same bits on every topology, in
+// lock-step and running ahead, before and after a resume.
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <thread>
+
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
+#include "common/base/logging.h"
+#include "common/comm/thread_communicator.h"
+#include "common/config/job_config.h"
+#include "common/config/job_plan.h"
+#include "common/io/image.h"
+#include "common/io/image_tensor.h"
+#include "deploy/imageddpod/job_function.h"
+#include "tests/testing/temp_dir.h"
+
+namespace imageddpo {
+namespace {
+
+constexpr int kEpochs = 4;
+constexpr size_t kRowsPerEpoch = 4;
+
+Topology Split(int rollout, int trainer) {
+  return {.rollout = rollout, .trainer = trainer, .colocated = false};
+}
+Topology Colocated(int ranks) { return {.rollout = ranks, .trainer = ranks, .colocated = true}; }
+
+/// What must be the same, bit for bit: all that rank 0 would write, without times.
+struct Outcome {
+  std::vector<std::string> rows;
+  std::map<int64_t, std::string> evaluations;  ///< By epochs trained.
+  std::map<int64_t, v1::Checkpoint> checkpoints;
+  std::map<int64_t, v1::Staleness> staleness;  ///< By epoch.
+  bool operator==(const Outcome& other) const {
+    return rows == other.rows && evaluations == other.evaluations && Bytes() == other.Bytes();
+  }
+  std::vector<std::string> Bytes() const {
+    std::vector<std::string> bytes;
+    for (const auto& [epoch, checkpoint] : checkpoints) {
+      bytes.push_back(checkpoint.SerializeAsString());
+    }
+    return bytes;
+  }
+};
+
+class JobTopologies : public testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    dir_ = new TempDir();
+    at::manual_seed(5);
+    for (int i = 0; i < 11; ++i) {
+      const at::Tensor image = at::rand({3, 4, 4}).repeat_interleave(8, 1).repeat_interleave(8, 2);
+      const std::string folder = i < 8 ? "train" : "held-out";
+      dir_->Write(absl::StrCat(folder, "/", i, ".png"), *EncodePng(TensorToImage(image)));
+    }
+  }
+  static void TearDownTestSuite() {
+    delete dir_;
+    dir_ = nullptr;
+  }
+
+  static v1::JobSpec Job(int64_t staleness) {
+    const char* source = std::getenv("IMAGEDDPO_SOURCE_DIR");
+    v1::JobSpec job = *ParseJobYaml(
+        "seed: 3\n"
+        "rewards: [{type: jpeg, measure: incompressibility}]\n"
+        "eval: {every_epochs: 2, batch_size: 1, num_pictures: 0}\n"
+        "sample: {num_steps: 4, noise_strength: 0.5, guidance_scale: 1, batch_size: 12,\n"
+        "         num_batches_per_epoch: 1}\n"
+        "train: {batch_size: 6, learning_rate: 0.01, clip_range: 0.001, num_inner_epochs: 2}\n"
+        "advantage: {mode: per_key, buffer_size: 4, min_count: 2}\n"
+        "checkpoint: {every_epochs: 2}\n"
+        "device: {device_batch_size: 2, num_threads: 1}\n",
+        "job.yaml");
+    job.set_num_epochs(kEpochs);
+    job.mutable_model()->set_path(absl::StrCat(source ? source : ".", "/deploy/demo/tiny-sd"));
+    job.mutable_data()->set_path(*dir_ / "train");
+    job.mutable_eval()->set_path(*dir_ / "held-out");
+    job.mutable_sample()->set_max_staleness(staleness);
+    FillDefaults(&job);
+    EXPECT_TRUE(ValidateJob(job).ok()) << ValidateJob(job);
+    return job;
+  }
+
+  /// Runs the job to its end on a thread for each rank.
+  static Outcome Run(const v1::JobSpec& job, const Topology& topology,
+                     const v1::Checkpoint* resume_from = nullptr) {
+    std::vector<int> world_ranks;
+    for (int rank = 0; rank < topology.ranks(); ++rank) world_ranks.push_back(rank);
+    v1::StartJob start;
+    start.set_job_id("job-1");
+    *start.mutable_spec() = job;
+    *start.mutable_gang() = MakeGangLayout(topology, world_ranks, "tag");
+    if (resume_from != nullptr) *start.mutable_resume_from() = *resume_from;
+
+    const auto gang = MakeThreadCommunicators(topology.ranks());
+    const auto logger = *MakeLogger({.level = "error"});
+    const SystemClock clock;
+    const StopToken stop;
+    absl::Mutex mutex;
+    Outcome outcome;
+    const auto report = [&](v1::WorkerMessage message) {
+      absl::MutexLock lock(&mutex);
+      if (message.has_epoch()) {
+        const v1::EpochReport& epoch = message.epoch();
+        outcome.rows.insert(outcome.rows.end(), epoch.metrics_rows().begin(),
+                            epoch.metrics_rows().end());
+        if (epoch.has_staleness()) outcome.staleness[epoch.epoch()] = epoch.staleness();
+      }
+      if (message.has_eval()) outcome.evaluations[message.eval().epoch()] = message.eval().rows();
+      if (message.has_checkpoint()) {
+        outcome.checkpoints[message.checkpoint().epoch()] = message.checkpoint();
+      }
+      EXPECT_FALSE(message.has_warning()) << message.warning().message();
+    };
+    std::vector<std::thread> threads;
+    for (const int rank : world_ranks) {
+      threads.emplace_back([&, rank] {
+        JobContext context{.start = start,
+                           .gang_rank = rank,
+                           .gang = *gang[rank],
+                           .device = at::kCPU,
+                           .clock = clock,
+                           .logger = logger,
+                           .stop = stop,
+                           .report = report};
+        absl::Status status = absl::InternalError("threw");
+        try {
+          status = RunJob(context);
+        } catch (const std::exception& error) {
+          status = absl::InternalError(error.what());
+        }
+        EXPECT_TRUE(status.ok()) << "rank " << rank << ": " << status;
+        if (!status.ok()) gang[rank]->Abort("its job failed");
+      });
+    }
+    for (auto& thread : threads) thread.join();
+    return outcome;
+  }
+
+  static void ExpectSame(const Outcome& outcome, const Outcome& reference,
+                         const Topology& topology) {
+    EXPECT_TRUE(outcome == reference) << topology.ToString();
+    EXPECT_EQ(outcome.rows, reference.rows) << topology.ToString();
+  }
+
+  static TempDir* dir_;
+};
+TempDir* JobTopologies::dir_ = nullptr;
+
+struct Case {
+  int64_t staleness;
+  std::vector<Topology> topologies;               ///< Against colocated 1.
+  std::vector<std::pair<int, Topology>> resumes;  ///< After so many epochs, on this topology.
+};
+
+class AtStaleness : public JobTopologies, public testing::WithParamInterface<Case> {};
+
+TEST_P(AtStaleness, TheSameBitsOnEveryTopologyAndAfterAResume) {
+  const v1::JobSpec job = Job(GetParam().staleness);
+  const Outcome alone = Run(job, Colocated(1));
+  ASSERT_EQ(alone.rows.size(), kEpochs * kRowsPerEpoch);
+  EXPECT_EQ(alone.evaluations.size(), 3U);  // 0, 2 and the last.
+  EXPECT_EQ(alone.checkpoints.size(), 3U);  // 1, 2 and the last.
+  for (const Topology& topology : GetParam().topologies) {
+    ExpectSame(Run(job, topology), alone, topology);
+  }
+  for (const auto& [epoch, topology] : GetParam().resumes) {
+    const Outcome resumed = Run(job, topology, &alone.checkpoints.at(epoch));
+    const std::vector<std::string> rows(
+        alone.rows.begin() + static_cast<int64_t>(epoch * kRowsPerEpoch), alone.rows.end());
+    EXPECT_EQ(resumed.rows, rows) << "after epoch " << epoch << " on " << topology.ToString();
+    EXPECT_EQ(resumed.checkpoints.at(kEpochs).SerializeAsString(),
+              alone.checkpoints.at(kEpochs).SerializeAsString());
+    for (const auto& [version, evaluation] : resumed.evaluations) {
+      EXPECT_EQ(evaluation, alone.evaluations.at(version)) << "after epoch " << version;
+    }
+    EXPECT_TRUE(resumed.evaluations.contains(kEpochs));
+  }
+}
+
+// The grid of topologies where both sides run at once; lock-step and more have a sample of it.
+INSTANTIATE_TEST_SUITE_P(
+    Jobs, AtStaleness,
+    testing::Values(Case{0, {Split(3, 2)}, {}},
+                    Case{1,
+                         {Colocated(3), Split(1, 1), Split(3, 2), Split(2, 3), Split(5, 3)},
+                         {{1, Split(2, 2)}, {2, Colocated(2)}}},
+                    Case{2, {Split(2, 3)}, {{2, Colocated(2)}}}),
+    [](const auto& info) { return absl::StrCat("Staleness", info.param.staleness); });
+
+TEST_F(JobTopologies, RowsTellHowOldTheSamplesWere) {
+  const Outcome fresh = Run(Job(0), Split(1, 1)), stale = Run(Job(2), Split(1, 1));
+  EXPECT_TRUE(fresh.staleness.empty());
+  EXPECT_EQ(fresh.rows[0].find("sample_age"), std::string::npos);
+  ASSERT_EQ(stale.staleness.size(), static_cast<size_t>(kEpochs));
+  const auto strip = [](const std::string& row) {
+    auto json = nlohmann::ordered_json::parse(row);
+    for (const char* key : {"sample_age", "behaviour_ratio_mean", "behaviour_ratio_std",
+                            "proximal_ratio_mean", "proximal_ratio_std"}) {
+      json.erase(key);
+    }
+    return json.dump();
+  };
+  // Epoch 0 is sampled with the version that it is trained from, whatever is allowed.
+  for (size_t row = 0; row < kRowsPerEpoch; ++row)
+    EXPECT_EQ(strip(stale.rows[row]), fresh.rows[row]);
+  EXPECT_NE(strip(stale.rows[kRowsPerEpoch]), fresh.rows[kRowsPerEpoch]);
+
+  const int64_t ages[] = {0, 1, 2, 2};
+  for (int64_t epoch = 0; epoch < kEpochs; ++epoch) {
+    const v1::Staleness& staleness = stale.staleness.at(epoch);
+    EXPECT_EQ(staleness.sample_age(), ages[epoch]);
+    EXPECT_NEAR(staleness.behaviour_ratio_mean(), 1, 0.2);
+    EXPECT_NEAR(staleness.proximal_ratio_mean(), 1, 0.2);
+    EXPECT_GT(staleness.proximal_ratio_std(),
+              0);  // The second update moves from the first's start.
+    if (epoch == 0) {
+      EXPECT_EQ(staleness.behaviour_ratio_mean(), 1);
+      EXPECT_EQ(staleness.behaviour_ratio_std(), 0);
+    } else {
+      EXPECT_GT(staleness.behaviour_ratio_std(), 0);
+    }
+    const auto first =
+        nlohmann::json::parse(stale.rows[static_cast<size_t>(epoch) * kRowsPerEpoch]);
+    EXPECT_EQ(first["proximal_ratio_mean"], 1.0) << "nothing has been updated yet";
+    EXPECT_EQ(first["proximal_ratio_std"], 0.0);
+  }
+}
+
+TEST_F(JobTopologies, ACheckpointWithoutTheOlderVersionsIsRefused) {
+  const v1::JobSpec fresh = Job(0);
+  const Outcome whole = Run(fresh, Colocated(1));
+  v1::StartJob start;
+  start.set_job_id("job-1");
+  *start.mutable_spec() = Job(1);
+  *start.mutable_gang() = MakeGangLayout(Colocated(1), {0}, "tag");
+  *start.mutable_resume_from() = whole.checkpoints.at(2);
+  const auto gang = MakeSoloCommunicator();
+  const auto logger = *MakeLogger({.level = "error"});
+  const SystemClock clock;
+  const StopToken stop;
+  JobContext context{.start = start,
+                     .gang_rank = 0,
+                     .gang = *gang,
+                     .device = at::kCPU,
+                     .clock = clock,
+                     .logger = logger,
+                     .stop = stop,
+                     .report = [](const v1::WorkerMessage&) {}};
+  const absl::Status status = RunJob(context);
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_NE(std::string(status.message()).find("lora.1"), std::string::npos) << status;
+}
+
+}  // namespace
+}  // namespace imageddpo

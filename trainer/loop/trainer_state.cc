@@ -1,0 +1,102 @@
+// What of a trainer outlives an epoch: the older versions of the LoRA, and a checkpoint's contents.
+
+#include <absl/strings/str_cat.h>
+
+#include <utility>
+
+#include "common/base/status.h"
+#include "trainer/loop/trainer.h"
+
+namespace imageddpo {
+namespace {
+
+constexpr char kVersionPrefix[] = "lora.";  // Of older versions in optimizer.safetensors.
+
+}  // namespace
+
+void Trainer::KeepVersion(int64_t version) {
+  if (versions_.max_staleness() == 0) return;
+  state_.older_versions[version] = lora_->Flatten();
+  // The epoch after this one is sampled with no older version than this.
+  state_.older_versions.erase(
+      state_.older_versions.begin(),
+      state_.older_versions.lower_bound(versions_.OldestVersionAt(version + 1)));
+}
+
+Lora Trainer::LoraOf(int64_t version) const {
+  Lora lora = lora_->Clone();
+  const auto found = state_.older_versions.find(version);
+  if (found != state_.older_versions.end()) lora.Unflatten(found->second);
+  return lora;
+}
+
+std::map<std::string, at::Tensor> Trainer::OptimizerTensors() const {
+  std::map<std::string, at::Tensor> tensors = optimizer_.State();
+  for (const auto& [version, values_P] : state_.older_versions) {
+    tensors[absl::StrCat(kVersionPrefix, version)] = values_P.cpu();
+  }
+  return tensors;
+}
+
+nlohmann::ordered_json Trainer::StateJson() const {
+  return {{"format_version", 1},
+          {"epochs_trained", state_.epochs_trained},
+          {"updates", state_.updates},
+          {"samples_seen", state_.samples_seen},
+          {"ratio_first_step_max_error", state_.ratio_first_step_max_error},
+          {"num_threads", job_.device().num_threads()},
+          {"device_batch_size", plan_.device_batch_size},
+          {"gradient_shards", plan_.gradient_shards},
+          {"lora_hash", lora_->Hash()},
+          {"lora_metadata", lora_->Metadata()},
+          {"statistics", state_.statistics.ToJson()}};
+}
+
+absl::Status Trainer::Restore(const std::map<std::string, at::Tensor>& optimizer,
+                              const nlohmann::json& state) {
+  try {
+    if (state.at("format_version") != 1) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "state.json: format_version ", state.at("format_version").dump(), " is not supported"));
+    }
+    if (state.at("lora_hash") != lora_->Hash()) {
+      return absl::InvalidArgumentError(
+          "state.json: lora_hash is not that of the LoRA file beside it");
+    }
+    IMAGEDDPO_ASSIGN_OR_RETURN(KeyedStatistics statistics,
+                               KeyedStatistics::FromJson(state.at("statistics")));
+    state_.epochs_trained = state.at("epochs_trained");
+    std::map<std::string, at::Tensor> moments = optimizer;
+    IMAGEDDPO_RETURN_IF_ERROR(RestoreVersions(&moments));
+    IMAGEDDPO_RETURN_IF_ERROR(optimizer_.LoadState(moments));
+    state_.updates = state.at("updates");
+    state_.samples_seen = state.at("samples_seen");
+    state_.ratio_first_step_max_error = state.at("ratio_first_step_max_error");
+    state_.statistics = std::move(statistics);
+  } catch (const nlohmann::json::exception& error) {
+    return absl::InvalidArgumentError(absl::StrCat("state.json: ", error.what()));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Trainer::RestoreVersions(std::map<std::string, at::Tensor>* tensors) {
+  if (versions_.max_staleness() == 0) return absl::OkStatus();
+  const int64_t newest = state_.epochs_trained;
+  for (int64_t v = versions_.OldestVersionAt(newest); v < newest; ++v) {
+    const std::string name = absl::StrCat(kVersionPrefix, v);
+    const auto found = tensors->find(name);
+    if (found == tensors->end() || found->second.scalar_type() != at::kFloat ||
+        found->second.numel() != lora_->num_parameters()) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "optimizer.safetensors: tensor ", name, " must be there with ", lora_->num_parameters(),
+          " float32 values: sample.max_staleness is ", versions_.max_staleness()));
+    }
+    state_.older_versions[v] = found->second.view({-1});
+    tensors->erase(found);
+  }
+  // A rank that also samples goes through the older ones on the way to this one.
+  state_.older_versions[newest] = lora_->Flatten();
+  return absl::OkStatus();
+}
+
+}  // namespace imageddpo
