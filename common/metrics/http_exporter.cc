@@ -4,9 +4,11 @@
 #include <prometheus/text_serializer.h>
 
 #include <array>
+#include <chrono>
 #include <exception>
 #include <nlohmann/json.hpp>
 #include <string_view>
+#include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -42,7 +44,7 @@ class HttpExporter::Server {
   }
 
   ~Server() {
-    if (context_ != nullptr) mg_stop(context_);
+    if (context_ != nullptr) Stop();
     mg_exit_library();
   }
 
@@ -80,6 +82,7 @@ class HttpExporter::Server {
       return absl::InternalError("the HTTP server does not say which port it listens on");
     }
     port_ = bound.port;
+    address_ = options.address;
     mg_set_request_handler(context_, "/metrics$", &Server::OnMetrics, this);
     mg_set_request_handler(context_, "/healthz$", &Server::OnHealth, this);
     mg_set_request_handler(context_, "/", &Server::OnOther, this);
@@ -89,6 +92,19 @@ class HttpExporter::Server {
   int port() const { return port_; }
 
  private:
+  /// The listening thread looks at its stop flag after a connection, otherwise every two seconds.
+  void Stop() {
+    std::thread waker([this] {
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+      std::array<char, 128> error{};
+      mg_connection* const connection =
+          mg_connect_client(address_.c_str(), port_, /*use_ssl=*/0, error.data(), error.size());
+      if (connection != nullptr) mg_close_connection(connection);
+    });
+    mg_stop(context_);
+    waker.join();
+  }
+
   absl::Status StartError(const std::string& endpoint, const std::string& text) {
     absl::MutexLock lock(&mutex_);
     const std::string why = absl::StrCat(log_, text);
@@ -161,6 +177,7 @@ class HttpExporter::Server {
   const std::function<Health()> health_;
   mg_context* context_ = nullptr;
   int port_ = 0;
+  std::string address_;
   absl::Mutex mutex_;
   std::string log_ ABSL_GUARDED_BY(mutex_);
 };
