@@ -265,9 +265,14 @@ std::string TrlImport::ToYaml(const std::string& source) const {
   rest.clear_name();
   rest.clear_seed();
   rest.clear_data();
+  rest.clear_model();
   absl::StrAppend(&yaml, "\n", JobToYaml(head),
                   "# Fill in what DDPOConfig does not hold: model, data, rewards, noise_strength.\n"
-                  "model:\n  path: path/to/stable-diffusion  # a folder in diffusers' layout\n"
+                  "model:\n  path: path/to/stable-diffusion  # a folder in diffusers' layout\n");
+  if (job.model().has_precision()) {
+    absl::StrAppend(&yaml, "  precision: ", job.model().precision(), "\n");
+  }
+  absl::StrAppend(&yaml,
                   "data:\n  path: path/to/images  # PNG or JPEG, with or without metadata.jsonl\n");
   if (job.data().has_negative_prompt()) {
     v1::JobSpec data;

@@ -148,6 +148,7 @@ TEST(TrlImport, TheFileIsAJobThatOnlyLacksItsPaths) {
   EXPECT_EQ(job->sample().noise_strength(), 0.2);
   EXPECT_EQ(job->sample().batch_size(), 16);
   EXPECT_EQ(job->data().negative_prompt(), "blurry");
+  EXPECT_EQ(job->model().precision(), "bf16");
   FillDefaults(&*job);
   EXPECT_TRUE(ValidateJob(*job).ok()) << ValidateJob(*job) << "\n" << yaml;
 }

@@ -34,7 +34,7 @@ struct Case {
 class SinglePassTest : public testing::TestWithParam<Case> {
  protected:
   void SetUp() override {
-    at::set_num_threads(2);
+    at::set_num_threads(1);
     at::manual_seed(7);
     const Case& c = GetParam();
     const bool demo = c.model == "demo";
