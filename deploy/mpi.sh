@@ -99,7 +99,8 @@ private_mpi_folders() {
     remove_abandoned_shm
     mpi_shm_dir=$(mktemp -d /dev/shm/imageddpo-run.XXXXXX)
     exec {mpi_shm_lock_fd}>"$mpi_shm_dir/lock"
-    flock --nonblock "$mpi_shm_lock_fd"
+    flock --wait 10 "$mpi_shm_lock_fd" # Who looks whether it is abandoned holds it for a moment.
+    echo "$dir" >&"$mpi_shm_lock_fd"           # Whose it is, for people and tests.
   fi
   export OMPI_MCA_btl_sm_backing_directory=${mpi_shm_dir:-$dir}
   export OMPI_MCA_btl_vader_backing_directory=${mpi_shm_dir:-$dir}

@@ -6,7 +6,6 @@ daemon=$1
 [[ -x $daemon ]] || exit 2
 work=$(mktemp -d "${TMPDIR:-/tmp}/launcher-test.XXXXXX")
 trap 'rm -rf "$work"' EXIT
-touch "$work/began"
 failures=0
 fail() {
   echo "FAILED: $test_name: $*" >&2
@@ -63,12 +62,12 @@ nothing_left() {
   [[ -z $left ]] || fail "left behind: $left"
   abandoned_shm && fail "left behind: $abandoned"
 }
-# Folders in shared memory that were made since the test began and belong to no process.
+# Folders in shared memory that a launch of this test made and that belong to no process any more.
 abandoned_shm() {
   abandoned=
-  local dir
-  for dir in $(find /dev/shm -maxdepth 1 -name 'imageddpo-run.*' -newer "$work/began" 2>/dev/null); do
-    flock --nonblock "$dir/lock" true 2>/dev/null && abandoned+=" $dir"
+  local lock
+  for lock in $(grep -l "^$work/" /dev/shm/imageddpo-run.*/lock 2>/dev/null); do
+    flock --nonblock "$lock" true 2>/dev/null && abandoned+=" ${lock%/lock}"
   done
   [[ -n $abandoned ]]
 }
