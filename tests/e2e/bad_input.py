@@ -35,7 +35,7 @@ with harness.workspace() as directory, harness.Service(directory, 2) as service:
     refused(service, job(data={"path": str(directory / "empty")}), "empty")
     refused(service, job(topology={"rollout": 7, "trainer": 3}), "topology.rollout")
     refused(service, job(topology={"rollout": 4, "trainer": 1}), "topology", "pool has 1")
-    refused(service, job(train={"optimizer": "adamw8bit"}), "adamw8bit")
+    refused(service, job(train={"optimizer": "lion"}), "train.optimizer", "adamw8bit")
 
     model = directory / "model"
     shutil.copytree(harness.ROOT / "deploy/demo/tiny-sd", model)

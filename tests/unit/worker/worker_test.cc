@@ -13,6 +13,7 @@
 
 #include "common/base/logging.h"
 #include "common/comm/local_control_channel.h"
+#include "common/comm/meeting.h"
 #include "common/comm/thread_communicator.h"
 
 namespace imageddpo {
@@ -243,8 +244,7 @@ TEST_F(WorkerTest, AFailedJobDoesNotLeaveItsGangWaiting) {
   auto group = MakeThreadCommunicators(2);
   open_gang_ = [&group](const v1::GangLayout& /*layout*/) { return std::move(group[0]); };
   auto other = std::async(std::launch::async, [&group] {
-    group[1]->SendBytes("1,2", 0, 0);  // Its part of the meeting.
-    group[1]->RecvBytes(0, 0, kPatience);
+    EXPECT_TRUE(MeetGang(*group[1], "1,2", kPatience).ok());
     try {
       group[1]->RecvBytes(0, 1, kPatience);
     } catch (const CommError& error) {
