@@ -97,7 +97,7 @@ std::unique_ptr<Work> NcclCommunicator::Post(OperationSpec spec, const at::Tenso
   operation->ready = core_->stream().MarkCaller();
   operation->transfer = std::make_shared<Transfer>(Describe(spec));
   auto work = std::make_unique<NcclWork>(operation->transfer);
-  core_->Post(std::move(operation));
+  core_->Post(operation);
   return work;
 }
 

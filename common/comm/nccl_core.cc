@@ -57,7 +57,7 @@ void NcclCore::Close() {
   watchdog_thread_.join();
 }
 
-void NcclCore::Post(std::shared_ptr<NcclOperation> operation) {
+void NcclCore::Post(const std::shared_ptr<NcclOperation>& operation) {
   OperationId id = 0;
   {
     absl::MutexLock lock(&mutex_);

@@ -34,7 +34,7 @@ class NcclCore : public std::enable_shared_from_this<NcclCore>, private GrantSch
   GpuStream& stream() { return rounds_.stream(); }
 
   /// Any thread. The operation's transfer ends it.
-  void Post(std::shared_ptr<NcclOperation> operation);
+  void Post(const std::shared_ptr<NcclOperation>& operation);
 
   /// Fails all that is pending and all that comes later, and aborts NCCL. The first call counts.
   /// Any thread.

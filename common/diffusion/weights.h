@@ -38,8 +38,8 @@ class WeightMap {
   bool ContainsPrefix(const std::string& prefix) const;
 
   /// On the options' device, in their dtype, without gradients. On a CPU, where the file has that
-  /// dtype, it is the mapped file itself: nothing is copied, pages are read as they are used, and all
-  /// processes of a host that map the file share them. It lies alike in every process, which
+  /// dtype, it is the mapped file itself: nothing is copied, pages are read as they are used, and
+  /// all processes of a host that map the file share them. It lies alike in every process, which
   /// bit-equal results rest on. The file must not be changed in place meanwhile; one that is
   /// replaced lives on. Do not write to it.
   at::Tensor Take(const std::string& name, at::IntArrayRef shape);

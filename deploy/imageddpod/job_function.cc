@@ -1,6 +1,5 @@
 #include "deploy/imageddpod/job_function.h"
 
-#include <ATen/Parallel.h>
 #include <absl/strings/str_cat.h>
 #include <absl/strings/str_format.h>
 #include <unistd.h>
@@ -16,6 +15,7 @@
 #include "common/diffusion/lora.h"
 #include "common/diffusion/noise.h"
 #include "common/diffusion/pipeline.h"
+#include "common/diffusion/threads.h"
 #include "common/io/safetensors.h"
 #include "common/trajectory/version_schedule.h"
 #include "common/worker/gang_timeouts.h"
@@ -152,7 +152,7 @@ absl::Status SetUp(JobContext& context, Rank* rank) {
   const v1::GangLayout& gang = context.start.gang();
   const int rollout_index = IndexOf(gang.rollout(), context.gang_rank);
   const int trainer_index = IndexOf(gang.trainer(), context.gang_rank);
-  at::set_num_threads(static_cast<int>(job.device().num_threads()));
+  UseThreads(job.device().num_threads());
   IMAGEDDPO_ASSIGN_OR_RETURN(rank->plan, MakeJobPlan(job));
   if (gang.trainer_size() > rank->plan.gradient_shards) {
     return absl::InvalidArgumentError(

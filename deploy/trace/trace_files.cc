@@ -1,11 +1,11 @@
 #include "deploy/trace/trace_files.h"
 
-#include <ATen/Parallel.h>
 #include <ATen/ops/isfinite.h>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "common/base/status.h"
+#include "common/diffusion/threads.h"
 
 namespace imageddpo {
 namespace {
@@ -59,7 +59,7 @@ absl::StatusOr<ModelOptions> MakeModelOptions(const TracePolicyOptions& policy) 
     return absl::InvalidArgumentError(absl::StrCat("--num-threads is ", policy.num_threads,
                                                    ", it must be from 1 to ", kMaxThreads));
   }
-  at::set_num_threads(static_cast<int>(policy.num_threads));
+  UseThreads(policy.num_threads);
   return options;
 }
 

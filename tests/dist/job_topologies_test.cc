@@ -107,7 +107,7 @@ class JobTopologies : public testing::Test {
     const StopToken stop;
     absl::Mutex mutex;
     Outcome outcome;
-    const auto report = [&](v1::WorkerMessage message) {
+    const auto report = [&](const v1::WorkerMessage& message) {
       absl::MutexLock lock(&mutex);
       if (message.has_epoch()) {
         const v1::EpochReport& epoch = message.epoch();

@@ -36,6 +36,7 @@ constexpr int kTag = 1;
 constexpr std::int64_t kElements = 300'000;  // Too many for one message.
 constexpr milliseconds kKilledDeadline{3000};
 constexpr milliseconds kStoppedDeadline{700};
+constexpr milliseconds kPatience{20'000};
 constexpr milliseconds kSlack{1000};  // Two cores for all ranks.
 
 const std::vector<std::string> kOperations = {"send",       "receive",    "bytes",
@@ -106,7 +107,7 @@ class Rank {
     auto gang = OpenGang(messenger_, ranks, tag, at::kCPU);
     absl::Status met = gang.status();
     if (met.ok()) {
-      met = MeetGang(**gang, tag, milliseconds(20'000));
+      met = MeetGang(**gang, tag, kPatience);
     }
     if (!met.ok()) {
       report_ << "wrong " << tag << ": no gang: " << met << std::endl;
@@ -129,8 +130,9 @@ class Rank {
     }
     pid_t last_pid = 0;
     if (gang->rank() == 0) {
-      last_pid = std::atoi(gang->RecvBytes(last, kTag + 1, milliseconds(20'000)).c_str());
+      last_pid = std::atoi(gang->RecvBytes(last, kTag + 1, kPatience).c_str());
     }
+    gang->SendBytes("met", last, kTag + 1);
     auto start = Clock::now();
     try {
       for (;;) {
@@ -158,6 +160,9 @@ class Rank {
   /// Works with the others until a moment within the first operations, then dies or stops.
   void Die(Communicator& gang, const std::string& operation, int signal_number) {
     gang.SendBytes(absl::StrCat(getpid()), 0, kTag + 1);
+    for (int peer = 0; peer < gang.rank(); ++peer) {  // It must not die before all have met.
+      gang.RecvBytes(peer, kTag + 1, kPatience);
+    }
     std::mt19937 random(seed_ * 100 + static_cast<unsigned>(gang.rank()));
     const auto delay =
         std::chrono::microseconds(std::uniform_int_distribution<int>(1000, 60'000)(random));
@@ -167,7 +172,7 @@ class Rank {
     });
     try {
       for (;;) {
-        Operate(gang, operation, gang.rank(), milliseconds(20'000));
+        Operate(gang, operation, gang.rank(), kPatience);
       }
     } catch (const CommError&) {
       killer.join();  // A survivor gave up before.

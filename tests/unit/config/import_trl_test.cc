@@ -105,9 +105,8 @@ TEST(ImportTrl, WhatIsNotGivenHasTrlsDefaults) {
 
 TEST(ImportTrl, ReportsWhatHasNoTwin) {
   const std::vector<std::string> notes = Imported(kFlat, 4).notes;
-  for (const char* text :
-       {"train_cfg has no twin", "train_timestep_fraction 0.5 has no twin",
-        "of all 4 together", "log_with, tracker_kwargs"}) {
+  for (const char* text : {"train_cfg has no twin", "train_timestep_fraction 0.5 has no twin",
+                           "of all 4 together", "log_with, tracker_kwargs"}) {
     EXPECT_THAT(notes, Contains(HasSubstr(text)));
   }
   EXPECT_THAT(Imported("mixed_precision: 'no'").notes, Not(Contains(HasSubstr("mixed_precision"))));
