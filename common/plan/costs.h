@@ -23,6 +23,7 @@ class CostCurve {
   /// @param points  any order; points of equal work are averaged.
   explicit CostCurve(std::vector<CostPoint> points);
 
+  void Scale(double factor);          ///< Multiplies all seconds.
   double Seconds(double work) const;  ///< 0 for no work, and for a curve without points.
   const std::vector<CostPoint>& points() const { return points_; }
 
@@ -78,6 +79,9 @@ const std::vector<NamedStage>& CostStages();
 /// The mean of two measurements of one device, point by point: for a machine whose speed drifts.
 /// @return INVALID_ARGUMENT where they are not of the same points.
 absl::StatusOr<Costs> MeanCosts(const Costs& before, const Costs& after);
+
+/// Costs of a device `factor` times as fast: every stage, not the link.
+Costs FasterCosts(const Costs& costs, double factor);
 
 /// A line that tells how to get a costs file.
 std::string HowToMeasure();

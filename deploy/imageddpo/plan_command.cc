@@ -25,6 +25,7 @@ struct PlanOptions {
   std::vector<std::string> costs;
   double memory_gigabytes = 0;
   double link_latency_us = 0, link_message_us = 0, link_gigabytes_per_second = 0;
+  double faster = 1;
   bool scaling = false;
   std::string svg;
   std::string output = "text";
@@ -67,6 +68,7 @@ int64_t CountImages(const std::string& folder) {
 absl::StatusOr<PlanInputs> ReadInputs(const PlanOptions& options, const v1::JobSpec& job) {
   PlanInputs inputs;
   IMAGEDDPO_ASSIGN_OR_RETURN(inputs.costs, ReadCosts(options.costs));
+  inputs.costs = FasterCosts(inputs.costs, options.faster);
   LinkCosts& link = inputs.costs.link;
   if (options.link_latency_us > 0) link.latency_seconds = options.link_latency_us * 1e-6;
   if (options.link_message_us > 0) link.message_seconds = options.link_message_us * 1e-6;
@@ -170,6 +172,11 @@ void AddPlanCommand(CLI::App& app, Program& program) {
       ->add_option("--link-gbytes", options->link_gigabytes_per_second,
                    "GB/s of a rank, each way, instead of the costs file's")
       ->check(CLI::NonNegativeNumber);
+  command
+      ->add_option("--faster", options->faster,
+                   "Devices so many times as fast as the measured one; the link stays")
+      ->type_name("X")
+      ->check(CLI::PositiveNumber);
   command->add_flag("--scaling", options->scaling, "Show 1 to N ranks instead of one table");
   command->add_option("--svg", options->svg, "With --scaling: a picture of it")->type_name("FILE");
   command->add_option("-o,--output", options->output, "text or json")

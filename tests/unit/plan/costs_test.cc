@@ -99,5 +99,13 @@ TEST(MeanCosts, OfTwoMeasurementsOfTheSamePoints) {
   EXPECT_THAT(MeanCosts(before, after).status().message(), HasSubstr("stage decode"));
 }
 
+TEST(FasterCosts, EveryStageButNotTheLink) {
+  const Costs slow = SomeCosts(), fast = FasterCosts(slow, 10);
+  for (const NamedStage& stage : CostStages()) {
+    EXPECT_DOUBLE_EQ((fast.*stage.curve).Seconds(250), (slow.*stage.curve).Seconds(250) / 10);
+  }
+  EXPECT_DOUBLE_EQ(fast.link.Seconds(3, 1e6), slow.link.Seconds(3, 1e6));
+}
+
 }  // namespace
 }  // namespace imageddpo

@@ -111,6 +111,22 @@ TEST(ModelCount, TheDemosModelHasTheValuesOfItsFiles) {
   EXPECT_DOUBLE_EQ(count->latent_values(), 4 * 8 * 8);
 }
 
+/// Two widths of attention, linear projections, several depths, odd sizes.
+TEST(ModelCount, UnusualModelsHaveTheValuesOfTheirFilesToo) {
+  for (const std::string name : {"sd1", "sd2", "unusual"}) {
+    const std::string dir = "tests/data/parity/models/" + name;
+    const auto unet = UnetConfig::Load(dir + "/unet/config.json");
+    ASSERT_TRUE(unet.ok()) << unet.status();
+    double values = 0;
+    const auto files = ListDirectory(dir + "/unet");
+    ASSERT_TRUE(files.ok()) << files.status();
+    for (const std::string& file : *files) {
+      if (file.ends_with(".safetensors")) values += ValuesIn(dir + "/unet/" + file);
+    }
+    EXPECT_DOUBLE_EQ(CountUnet(*unet, 8, 77, {}, nullptr).parameters, values) << dir;
+  }
+}
+
 TEST(ModelCount, NamesTheMissingFileAndTheWrongResolution) {
   EXPECT_THAT(CountModel("no/model", 0, {}).status().message(),
               HasSubstr("no/model/unet/config.json"));
