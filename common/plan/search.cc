@@ -47,13 +47,9 @@ std::vector<int> RankCounts(int most) {
   return {counts.begin(), counts.end()};
 }
 
-/// Powers of two up to the micro-batches of an update.
-std::vector<int64_t> ShardChoices(const JobPlan& plan) {
-  std::vector<int64_t> choices = {plan.gradient_shards};
-  for (int64_t v = 1; v <= plan.micro_batches_per_update; v *= 2) {
-    if (v > plan.gradient_shards) choices.push_back(v);
-  }
-  return choices;
+/// The job's own number, and one for each rank: more would only be more to exchange and to keep.
+std::set<int64_t> ShardChoices(const JobPlan& plan, int ranks) {
+  return {plan.gradient_shards, std::min<int64_t>(ranks, plan.micro_batches_per_update)};
 }
 
 }  // namespace
@@ -99,8 +95,9 @@ absl::StatusOr<std::vector<Prediction>> PredictScaling(const v1::JobSpec& job, i
     IMAGEDDPO_ASSIGN_OR_RETURN(const JobPlan plan, MakeJobPlan(grown));
     const bool choose = grow && job.train().gradient_shards() == 0;
     std::vector<Prediction> found;
-    for (const int64_t shards :
-         choose ? ShardChoices(plan) : std::vector<int64_t>{job.train().gradient_shards()}) {
+    const std::set<int64_t> choices =
+        choose ? ShardChoices(plan, ranks) : std::set<int64_t>{job.train().gradient_shards()};
+    for (const int64_t shards : choices) {
       grown.mutable_train()->set_gradient_shards(shards);
       IMAGEDDPO_ASSIGN_OR_RETURN(const std::vector<Prediction> all,
                                  PredictAll(grown, ranks, inputs));

@@ -64,7 +64,9 @@ std::string MemoryCell(const Prediction& prediction) {
 std::string Note(const Prediction& prediction) {
   std::string note = prediction.saturates;
   if (!prediction.fits) absl::StrAppend(&note, "; does not fit the memory");
-  if (prediction.idle_ranks > 0) absl::StrAppend(&note, "; ", prediction.idle_ranks, " ranks idle");
+  if (prediction.idle_ranks > 0)
+    absl::StrAppend(&note, "; ", prediction.idle_ranks,
+                    prediction.idle_ranks == 1 ? " rank idle" : " ranks idle");
   return note;
 }
 
@@ -168,14 +170,19 @@ std::string ScalingText(const std::vector<Prediction>& predictions) {
     const int ranks = prediction.topology.ranks() + prediction.idle_ranks;
     const double speed = prediction.images_per_second();
     if (one == 0) one = speed / ranks;
+    const EpochSeconds& seconds = prediction.seconds;
+    const auto share = [&prediction](double part) {
+      return absl::StrFormat("%.1f%%", 100 * part / prediction.epoch_seconds);
+    };
     rows.push_back({absl::StrCat(ranks), prediction.topology.ToString(),
                     absl::StrCat(prediction.samples_per_epoch),
                     absl::StrCat(prediction.gradient_shards), Seconds(prediction.epoch_seconds),
                     FormatNumber(speed, 3), absl::StrFormat("%.0f%%", 100 * speed / (one * ranks)),
+                    share(seconds.publish), share(seconds.stream), share(seconds.exchange),
                     Note(prediction)});
   }
   return FormatTable({"ranks#", "best topology", "samples#", "shards#", "epoch#", "images/s#",
-                      "of ideal#", "saturates"},
+                      "of ideal#", "publish#", "stream#", "exchange#", "saturates"},
                      rows);
 }
 
