@@ -86,11 +86,22 @@ int64_t JobPlan::ShardOf(int64_t position) const {
   return ((position + 1) * gradient_shards - 1) / micro_batches_per_update;
 }
 
+int JobPlan::OwnerOfShard(int64_t shard, int num_trainers) const {
+  return static_cast<int>(shard * num_trainers / gradient_shards);
+}
+
 int64_t JobPlan::MostSamplesOfATrainer(int64_t num_trainers) const {
   const auto up = [](int64_t a, int64_t b) { return (a + b - 1) / b; };
   const int64_t micro_batches =
       up(gradient_shards, num_trainers) * up(micro_batches_per_update, gradient_shards);
   return std::min(micro_batches * device_batch_size, samples_per_update);
+}
+
+int64_t ExecutedSteps(const v1::SampleSpec& sample) {
+  const int64_t steps = sample.num_steps();
+  const auto skipped =
+      static_cast<int64_t>(static_cast<double>(steps) * (1 - sample.noise_strength()));
+  return steps - std::clamp<int64_t>(skipped, 0, steps - 1);
 }
 
 absl::StatusOr<JobPlan> MakeJobPlan(const v1::JobSpec& job) {

@@ -30,9 +30,14 @@ struct JobPlan {
   std::pair<int64_t, int64_t> ShardRange(int64_t shard) const;
   /// The shard of position p among an update's micro-batches.
   int64_t ShardOf(int64_t position) const;
+  /// The trainer (index among so many) that owns a gradient shard; contiguous blocks of shards.
+  int OwnerOfShard(int64_t shard, int num_trainers) const;
   /// At most so many of an update's samples fall to one of so many trainers.
   int64_t MostSamplesOfATrainer(int64_t num_trainers) const;
 };
+
+/// K: the steps of `sample.num_steps` that `sample.noise_strength` leaves to run.
+int64_t ExecutedSteps(const v1::SampleSpec& sample);
 
 /// @param job  defaults filled in.
 /// @return INVALID_ARGUMENT where a division leaves a remainder, naming both settings and values

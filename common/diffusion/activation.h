@@ -2,16 +2,9 @@
 
 #include <ATen/core/Tensor.h>
 
-#include <optional>
-#include <string_view>
+#include "common/diffusion/activation_kind.h"
 
 namespace imageddpo {
-
-/// Pointwise functions named by `act_fn` and `hidden_act` in config files.
-enum class Activation { kSilu, kGelu, kMish, kRelu, kQuickGelu };
-
-/// The names diffusers and transformers use ("silu", "swish", "gelu", …); nullopt for any other.
-std::optional<Activation> ParseActivation(std::string_view name);
 
 at::Tensor Activate(Activation act, const at::Tensor& x);
 

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "common/diffusion/activation.h"
+#include "common/diffusion/activation_kind.h"
 
 namespace imageddpo {
 

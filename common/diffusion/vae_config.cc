@@ -1,7 +1,8 @@
+#include "common/diffusion/vae_config.h"
+
 #include "absl/strings/str_cat.h"
 #include "common/base/status.h"
 #include "common/diffusion/json_config.h"
-#include "common/diffusion/vae.h"
 
 namespace imageddpo {
 namespace {

@@ -26,7 +26,7 @@ std::vector<int64_t> UpdateSchedule::MicroBatches(int64_t epoch, int64_t inner_e
 }
 
 int UpdateSchedule::OwnerOfShard(int64_t shard) const {
-  return static_cast<int>(shard * num_trainers_ / plan_.gradient_shards);
+  return plan_.OwnerOfShard(shard, num_trainers_);
 }
 
 int UpdateSchedule::SamplerOf(int64_t micro_batch, int num_rollout) const {

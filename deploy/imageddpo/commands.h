@@ -27,5 +27,6 @@ void AddWatchCommand(CLI::App& app, Program& program);
 void AddCancelCommand(CLI::App& app, Program& program);
 void AddValidateCommand(CLI::App& app, Program& program);
 void AddImportTrlCommand(CLI::App& app, Program& program);
+void AddPlanCommand(CLI::App& app, Program& program);
 
 }  // namespace imageddpo

@@ -45,6 +45,7 @@ int Main(int argc, char** argv) {
   AddCancelCommand(app, program);
   AddValidateCommand(app, program);
   AddImportTrlCommand(app, program);
+  AddPlanCommand(app, program);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -1,4 +1,3 @@
-#include <algorithm>
 #include <iostream>
 #include <memory>
 #include <string>
@@ -23,13 +22,10 @@ struct ValidateOptions {
 // What the job comes to, in numbers.
 std::string Summary(const v1::JobSpec& job, const JobPlan& plan) {
   const int64_t steps = job.sample().num_steps();
-  const auto skipped =
-      static_cast<int64_t>(static_cast<double>(steps) * (1 - job.sample().noise_strength()));
-  const int64_t executed = steps - std::clamp<int64_t>(skipped, 0, steps - 1);
   return FormatTable(
       {"job", job.name()},
       {{"samples an epoch", absl::StrCat(plan.samples_per_epoch)},
-       {"steps of a sample", absl::StrCat(executed, " of ", steps)},
+       {"steps of a sample", absl::StrCat(ExecutedSteps(job.sample()), " of ", steps)},
        {"samples an update", absl::StrCat(plan.samples_per_update)},
        {"updates an epoch", absl::StrCat(plan.updates_per_inner_epoch, " × ",
                                          job.train().num_inner_epochs(), " inner epochs")},

@@ -1,4 +1,5 @@
-// imageddpo-trace: one rollout, update or advantage computation from files to files.
+// imageddpo-trace: one rollout, update or advantage computation from files to files, and what the
+// parts of a job cost.
 
 #include <c10/util/Exception.h>
 
@@ -16,7 +17,8 @@ constexpr int kExitError = 1;
 constexpr int kExitUnimplemented = 2;
 
 constexpr char kFooter[] =
-    "\nAll files are safetensors. Exit codes: 0 done; 1 an error, with a message; 2 not built yet.";
+    "\nAll files but those of costs are safetensors. Exit codes: 0 done; 1 an error, with a "
+    "message; 2 not built yet.";
 
 void AddPolicyOptions(CLI::App& command, TracePolicyOptions& policy) {
   command.add_option("--num-steps", policy.num_steps, "Steps of the full schedule");
@@ -86,6 +88,28 @@ void AddAdvantages(CLI::App& app, TraceAdvantagesOptions& options,
   command->callback([&] { run = [&] { return TraceAdvantages(options); }; });
 }
 
+void AddCosts(CLI::App& app, TraceCostsOptions& options, std::function<absl::Status()>& run) {
+  CLI::App* command = app.add_subcommand(
+      "costs", "Measure what the stages of a job cost on this machine, for `imageddpo plan`");
+  command->add_option("--job", options.job, "Job file, YAML or JSON")
+      ->type_name("FILE")
+      ->required();
+  command->add_option("--output", options.output, "JSON")->type_name("FILE")->required();
+  command
+      ->add_option("--batch-sizes", options.batch_sizes,
+                   "Samples of a batch; by default 1 and the job's micro-batch")
+      ->delimiter(',');
+  command->add_option("--min-seconds", options.min_seconds, "Of each stage, three times at least");
+  command->add_option("--most-steps", options.most_steps, "Of a trajectory");
+  command->add_option("--link-latency-us", options.link_latency_us,
+                      "Between two ranks, as measured elsewhere; 0: assumed");
+  command->add_option("--link-message-us", options.link_message_us,
+                      "What one more message adds; 0: assumed");
+  command->add_option("--link-gbytes", options.link_gigabytes_per_second,
+                      "GB/s of a rank, each way; 0: assumed");
+  command->callback([&] { run = [&] { return TraceCosts(options); }; });
+}
+
 int Main(int argc, char** argv) {
   CLI::App app("One rollout, update or advantage computation, from files to files.",
                "imageddpo-trace");
@@ -95,10 +119,12 @@ int Main(int argc, char** argv) {
   TraceRolloutOptions rollout;
   TraceUpdateOptions update;
   TraceAdvantagesOptions advantages;
+  TraceCostsOptions costs;
   std::function<absl::Status()> run;
   AddRollout(app, rollout, run);
   AddUpdate(app, update, run);
   AddAdvantages(app, advantages, run);
+  AddCosts(app, costs, run);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

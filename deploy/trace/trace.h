@@ -2,14 +2,15 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 
 namespace imageddpo {
 
-/// The three computations of imageddpo-trace, from files to files (safetensors), through the same
-/// code as the service's workers: rollout, update, advantages. Nothing is drawn at random;
-/// every noise comes from the input file.
+/// The computations of imageddpo-trace, from files to files (safetensors), through the same code as
+/// the service's workers: rollout, update, advantages; and what their parts cost, for the planner.
+/// Nothing is drawn at random; every noise comes from the input file.
 ///
 /// Errors name the file and the tensor or the option. UNIMPLEMENTED: a choice that is not built.
 /// Compute throws what it throws in the service (std::invalid_argument, c10::Error).
@@ -67,5 +68,21 @@ struct TraceAdvantagesOptions {
   int64_t min_count = 16;
 };
 absl::Status TraceAdvantages(const TraceAdvantagesOptions& options);
+
+struct TraceCostsOptions {
+  std::string job;     ///< A job file: its model, adapters, rewards, micro-batch, threads.
+  std::string output;  ///< JSON, see Costs in common/plan/costs.h.
+  /// Samples of a batch to measure at; empty: 1 and the job's micro-batch.
+  std::vector<int64_t> batch_sizes;
+  double min_seconds = 0.2;  ///< Each stage is repeated for so long, three times at least.
+  int64_t most_steps = 4;    ///< Of a trajectory, in the stages that run steps.
+  // Of the network, for what crosses between ranks; 0: an assumption (LinkCosts).
+  double link_latency_us = 0;
+  double link_message_us = 0;
+  double link_gigabytes_per_second = 0;
+};
+/// Measures every stage of an epoch on this machine's first device: the median of its repetitions.
+/// The images are grey, the trajectories noise: what a step costs does not depend on values.
+absl::Status TraceCosts(const TraceCostsOptions& options);
 
 }  // namespace imageddpo

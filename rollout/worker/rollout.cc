@@ -16,6 +16,7 @@
 #include "common/diffusion/log_prob_gradients.h"
 #include "common/diffusion/noise.h"
 #include "common/io/image_tensor.h"
+#include "rollout/reward/job_rewards.h"
 #include "rollout/sampler/sampler.h"
 
 namespace imageddpo {
@@ -29,20 +30,6 @@ PolicyOptions MakePolicyOptions(const v1::SampleSpec& sample, const Schedule& sc
           .guidance = {.scale = sample.guidance_scale(), .rescale = sample.guidance_rescale()},
           .eta = sample.eta(),
           .first_timestep = schedule.timesteps.front()};
-}
-
-std::vector<RewardConfig> MakeRewardConfigs(const v1::JobSpec& job) {
-  std::vector<RewardConfig> configs;
-  for (const auto& reward : job.rewards()) {
-    RewardConfig config{.type = reward.type(),
-                        .model = reward.model(),
-                        .measure = reward.measure(),
-                        .weight = reward.weight(),
-                        .clamp = reward.clamp(),
-                        .jpeg_quality = static_cast<int>(reward.jpeg_quality())};
-    configs.push_back(std::move(config));
-  }
-  return configs;
 }
 
 double SecondsSince(std::chrono::steady_clock::time_point start) {

@@ -89,8 +89,21 @@ def unet():
     return shapes
 
 
-def main():
-    folder = pathlib.Path(sys.argv[1])
+def write_zeros(path, shapes):
+    """A safetensors file of fp16 zeros that takes no space on disk."""
+    header, offset = {}, 0
+    for name, shape in shapes.items():
+        size = 2 * math.prod(shape)
+        header[name] = {"dtype": "F16", "shape": shape, "data_offsets": [offset, offset + size]}
+        offset += size
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with open(path, "wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        file.truncate(8 + len(text) + offset)
+
+
+def write_unet(folder):
     folder.mkdir(parents=True, exist_ok=True)
     config = {
         "_class_name": "UNet2DConditionModel", "act_fn": "silu", "attention_head_dim": 8,
@@ -100,17 +113,8 @@ def main():
         "mid_block_scale_factor": 1, "norm_eps": 1e-05, "norm_num_groups": 32, "out_channels": 4,
         "sample_size": 64, "up_block_types": ["UpBlock2D"] + ["CrossAttnUpBlock2D"] * 3}
     (folder / "config.json").write_text(json.dumps(config, indent=1))
-    header, offset = {}, 0
-    for name, shape in unet().items():
-        size = 2 * math.prod(shape)
-        header[name] = {"dtype": "F16", "shape": shape, "data_offsets": [offset, offset + size]}
-        offset += size
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    with open(folder / "diffusion_pytorch_model.fp16.safetensors", "wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        file.truncate(8 + len(text) + offset)
+    write_zeros(folder / "diffusion_pytorch_model.fp16.safetensors", unet())
 
 
 if __name__ == "__main__":
-    main()
+    write_unet(pathlib.Path(sys.argv[1]))

@@ -33,7 +33,7 @@ std::optional<int> LayerOf(const std::string& folder) {
   static const std::map<std::string, int> kCommon = {
       {"common/base", 0},       {"common/config", 1},  {"common/io", 1},
       {"common/comm", 1},       {"common/metrics", 1}, {"common/diffusion", 2},
-      {"common/trajectory", 3}, {"common/worker", 4},
+      {"common/trajectory", 3}, {"common/plan", 3},    {"common/worker", 4},
   };
   if (const auto found = kCommon.find(folder); found != kCommon.end()) {
     return found->second;

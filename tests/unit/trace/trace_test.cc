@@ -6,10 +6,14 @@
 
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <string>
 
+#include "common/io/file.h"
 #include "common/io/safetensors.h"
+#include "common/plan/costs.h"
 #include "tests/parity/stored_pipeline.h"
+#include "tests/testing/temp_dir.h"
 
 namespace imageddpo {
 namespace {
@@ -154,6 +158,38 @@ TEST_F(TraceTest, Advantages) {
   options.mode = "global";
   options.buffer_size = 0;
   ExpectRefused(TraceAdvantages(options), "--buffer-size");
+}
+
+TEST_F(TraceTest, CostsAreMeasuredAtEachBatchAndWrongOptionsRefused) {
+  const TempDir dir;
+  std::ofstream(dir / "job.yaml") << "model: {path: deploy/demo/tiny-sd}\ndata: {path: none}\n"
+                                     "rewards: [{type: jpeg, measure: compressibility}]\n"
+                                     "sample: {num_steps: 4, noise_strength: 0.5, batch_size: 4}\n"
+                                     "train: {batch_size: 4}\ndevice: {num_threads: 1}\n";
+  TraceCostsOptions options{.job = dir / "job.yaml", .output = dir / "costs.json"};
+  options.min_seconds = 0;
+  options.batch_sizes = {2, 1};
+  ASSERT_TRUE(TraceCosts(options).ok()) << TraceCosts(options);
+  const auto costs = Costs::FromJson(*ReadFile(options.output), options.output);
+  ASSERT_TRUE(costs.ok()) << costs.status();
+  for (const CostCurve* curve : {&costs->sample_step, &costs->gradient_step, &costs->replay_step,
+                                 &costs->decode, &costs->draw, &costs->reward}) {
+    ASSERT_EQ(curve->points().size(), 2u);
+    EXPECT_DOUBLE_EQ(curve->points()[1].work, 2 * curve->points()[0].work);
+  }
+  EXPECT_EQ(costs->precision, "fp32");
+  EXPECT_EQ(costs->num_threads, 1);
+  EXPECT_FALSE(costs->link.measured);
+  EXPECT_DOUBLE_EQ(costs->optimizer.points()[0].work, 11008);  // The LoRA's parameters.
+
+  options.batch_sizes = {0};
+  ExpectRefused(TraceCosts(options), "--batch-sizes");
+  options.batch_sizes = {};
+  options.most_steps = 0;
+  ExpectRefused(TraceCosts(options), "--most-steps");
+  options.most_steps = 1;
+  options.job = dir / "none.yaml";
+  EXPECT_FALSE(TraceCosts(options).ok());
 }
 
 /// Exit code of the program itself.

@@ -1,0 +1,274 @@
+#include "common/plan/predict.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "absl/strings/str_cat.h"
+#include "common/base/status.h"
+#include "common/config/job_config.h"
+
+namespace imageddpo {
+namespace {
+
+constexpr double kFloatBytes = 4;
+constexpr double kHeadBytes = 256;            // Of a record, and for each of its samples.
+constexpr double kRecordsInFlight = 4;        // Of a rollout rank, to each trainer.
+constexpr double kPosteriorCacheBytes = 5e8;  // Of a rollout rank.
+constexpr double kMessagesOfRecord = 3;       // Size, head, latents.
+
+double Ceil(double a, double b) { return std::ceil(a / b); }
+
+/// A job on a topology, in the numbers that the formulas of docs/planning.md are made of.
+struct Shape {
+  JobPlan plan;
+  double steps = 0;          // K
+  double rows = 0;           // Of the UNet's batch, for a micro-batch.
+  double rollout_micro = 0;  // Micro-batches of an epoch, on the busiest rollout rank.
+  double trainer_micro = 0;  // Of an update, on the busiest trainer.
+  double own_shards = 0;     // Of the busiest trainer.
+  double updates = 0;        // Of an epoch, over all inner epochs.
+  double kept_share = 0;     // Of the epoch's latents that a trainer needs.
+  double staleness = 0;
+  double latent_bytes = 0;  // Of a micro-batch's trajectories.
+  double head_bytes = 0;    // Of a record without latents.
+};
+
+Shape MakeShape(const v1::JobSpec& job, const JobPlan& plan, const Topology& topology,
+                const ModelCount& model) {
+  Shape shape{.plan = plan};
+  const auto batch = static_cast<double>(plan.device_batch_size);
+  const double trainers = topology.trainer;
+  shape.steps = static_cast<double>(ExecutedSteps(job.sample()));
+  shape.rows = job.sample().guidance_scale() > 1 ? 2 * batch : batch;
+  std::vector<double> micro(topology.trainer, 0), shards(topology.trainer, 0);
+  for (int64_t v = 0; v < plan.gradient_shards; ++v) {
+    const auto [begin, end] = plan.ShardRange(v);
+    const int owner = plan.OwnerOfShard(v, topology.trainer);
+    micro[owner] += static_cast<double>(end - begin);
+    shards[owner] += 1;
+  }
+  shape.trainer_micro = *std::max_element(micro.begin(), micro.end());
+  shape.own_shards = *std::max_element(shards.begin(), shards.end());
+  shape.rollout_micro =
+      plan.single_pass ? shape.trainer_micro
+                       : Ceil(static_cast<double>(plan.micro_batches_per_epoch), topology.rollout);
+  const auto inner = static_cast<double>(job.train().num_inner_epochs());
+  shape.updates = static_cast<double>(plan.updates_per_inner_epoch) * inner;
+  // With one update an inner epoch the same micro-batches come to the same trainer each time.
+  const double chances = plan.updates_per_inner_epoch == 1 ? 1 : inner;
+  shape.kept_share = plan.single_pass ? 0 : 1 - std::pow(1 - 1 / trainers, chances);
+  shape.staleness = static_cast<double>(job.sample().max_staleness());
+  shape.latent_bytes = kFloatBytes * batch * (shape.steps + 1) * model.latent_values();
+  shape.head_bytes = kHeadBytes * (batch + 1) + 12 * batch * shape.steps;
+  return shape;
+}
+
+// ---- Seconds ----
+
+void PredictRollout(const Shape& shape, const PlanInputs& inputs, EpochSeconds* seconds,
+                    double* first_pass_encode) {
+  const ModelCount& model = inputs.model;
+  const Costs& costs = inputs.costs;
+  const auto batch = static_cast<double>(shape.plan.device_batch_size);
+  const double n = shape.rollout_micro;
+  const CostCurve& step = shape.plan.single_pass ? costs.gradient_step : costs.sample_step;
+  seconds->draw = n * costs.draw.Seconds(batch * (shape.steps + 2) * model.latent_values());
+  seconds->steps = n * shape.steps * step.Seconds(shape.rows * model.unet.flops);
+  seconds->decode = n * costs.decode.Seconds(batch * model.decoder.flops);
+  seconds->reward = n * costs.reward.Seconds(batch * model.image_values());
+  // Images are encoded one by one, each once as long as its posterior finds room.
+  const double encode = n * batch * costs.encode.Seconds(model.encoder.flops);
+  const double cached = kPosteriorCacheBytes / (2 * kFloatBytes * model.latent_values());
+  const auto images = static_cast<double>(inputs.num_images);
+  const double missed = images > cached ? 1 - cached / images : 0;
+  seconds->encode = missed * encode;
+  *first_pass_encode = (1 - missed) * encode;
+}
+
+void PredictTraining(const Shape& shape, const Topology& topology, const PlanInputs& inputs,
+                     EpochSeconds* seconds) {
+  const Costs& costs = inputs.costs;
+  const double parameters = inputs.model.lora_parameters;
+  const double row_bytes = kFloatBytes * parameters;
+  const double update_micro = shape.updates * shape.trainer_micro;
+  const double work = shape.rows * inputs.model.unet.flops;
+  if (shape.plan.single_pass) {
+    const auto batch = static_cast<double>(shape.plan.device_batch_size);
+    seconds->replay = update_micro * batch * costs.copy.Seconds(row_bytes);
+  } else {
+    seconds->replay = update_micro * shape.steps * costs.replay_step.Seconds(work);
+  }
+  if (shape.staleness > 0) {
+    // What is replayed in another update than the first, each once.
+    const double kept = shape.kept_share * static_cast<double>(shape.plan.micro_batches_per_epoch);
+    const double replayed = std::min(kept, (shape.updates - 1) * shape.trainer_micro);
+    seconds->proximal = replayed * shape.steps * costs.sample_step.Seconds(work);
+  }
+  const auto shards = static_cast<double>(shape.plan.gradient_shards);
+  double exchange = shards * costs.copy.Seconds(row_bytes);
+  if (topology.trainer > 1) {
+    // Each row goes from its owner to every other trainer; so do the statistics of a micro-batch.
+    const double sent = shape.own_shards * (topology.trainer - 1);
+    const double rows = std::max(sent, shards - shape.own_shards);
+    const double statistics = static_cast<double>(shape.plan.micro_batches_per_update) *
+                              (topology.trainer - 1) / topology.trainer;
+    exchange += costs.link.Seconds(rows, rows * row_bytes) + costs.link.Seconds(statistics, 0);
+  }
+  seconds->exchange = shape.updates * exchange;
+  seconds->optimizer = shape.updates * costs.optimizer.Seconds(parameters);
+}
+
+/// What a trainer receives in an epoch, and how long that takes.
+double IngestSeconds(const Shape& shape, const LinkCosts& link) {
+  const auto records = static_cast<double>(shape.plan.micro_batches_per_epoch);
+  const double bytes = records * (shape.head_bytes + shape.kept_share * shape.latent_bytes);
+  return link.Seconds(records * kMessagesOfRecord, bytes);
+}
+
+void PredictTransfers(const Shape& shape, const Topology& topology, const PlanInputs& inputs,
+                      EpochSeconds* seconds) {
+  const LinkCosts& link = inputs.costs.link;
+  const double parameters = inputs.model.lora_parameters;
+  // The leader sends to one rollout rank after the other; then each binds and answers.
+  const double ranks = topology.rollout;
+  seconds->publish = 2 * inputs.costs.bind.Seconds(parameters) +
+                     link.Seconds(2 * ranks, ranks * kFloatBytes * parameters) +
+                     link.Seconds(ranks, 0);
+  const double last = link.Seconds(kMessagesOfRecord, shape.head_bytes + shape.latent_bytes);
+  const double behind = IngestSeconds(shape, link) - seconds->rollout();
+  seconds->stream = std::max(last, behind);
+}
+
+// ---- Memory ----
+
+double ModelBytes(double values, const v1::JobSpec& job) {
+  return values * (job.model().precision() == "bf16" ? 2 : kFloatBytes);
+}
+
+double MomentBytes(const v1::JobSpec& job) {
+  return job.train().optimizer() == "adamw8bit" ? 2 : 2 * kFloatBytes;
+}
+
+MemoryUse RolloutMemory(const v1::JobSpec& job, const Shape& shape, const Topology& topology,
+                        const ModelCount& model) {
+  const auto batch = static_cast<double>(shape.plan.device_batch_size);
+  MemoryUse use;
+  use.weights = ModelBytes(model.unet.parameters + model.decoder.parameters +
+                               model.encoder.parameters + model.text.parameters,
+                           job);
+  use.lora = kFloatBytes * model.lora_parameters;
+  const double step =
+      shape.rows * (shape.plan.single_pass ? model.unet.saved_values : model.unet.live_values);
+  use.activations = ModelBytes(
+      std::max({step, batch * model.decoder.live_values, model.encoder.live_values}), job);
+  use.trajectories = kRecordsInFlight * topology.trainer *
+                     (shape.head_bytes + shape.kept_share * shape.latent_bytes);
+  if (shape.plan.single_pass) {
+    const double samples = shape.rollout_micro * batch;
+    use.sample_gradients = kFloatBytes * model.lora_parameters * (samples + shape.rows);
+  }
+  return use;
+}
+
+MemoryUse TrainerMemory(const v1::JobSpec& job, const Shape& shape, const ModelCount& model) {
+  MemoryUse use;
+  use.weights = ModelBytes(model.unet.parameters, job);
+  use.lora =
+      model.lora_parameters * (2 * kFloatBytes + MomentBytes(job) + kFloatBytes * shape.staleness);
+  if (!shape.plan.single_pass) {
+    use.activations = ModelBytes(shape.rows * model.unet.saved_values, job);
+  }
+  use.trajectories = (shape.staleness + 1) *
+                     static_cast<double>(shape.plan.micro_batches_per_epoch) *
+                     (shape.head_bytes + shape.kept_share * shape.latent_bytes);
+  use.shards =
+      kFloatBytes * model.lora_parameters * static_cast<double>(shape.plan.gradient_shards);
+  return use;
+}
+
+/// One rank that does both in turn.
+MemoryUse Together(const MemoryUse& rollout, const MemoryUse& trainer) {
+  MemoryUse use = trainer;
+  use.weights = rollout.weights;  // The trainer's UNet is the same one.
+  use.activations = std::max(rollout.activations, trainer.activations);
+  use.sample_gradients = rollout.sample_gradients;
+  return use;
+}
+
+// ---- What saturates ----
+
+std::string Share(double part, double whole) {
+  return absl::StrCat(static_cast<int>(std::lround(100 * part / whole)), "%");
+}
+
+std::string Saturates(const Prediction& prediction, const Shape& shape) {
+  const EpochSeconds& seconds = prediction.seconds;
+  const Topology& topology = prediction.topology;
+  struct Part {
+    double seconds;
+    std::string text;
+  };
+  std::string sampling = "sampling", training = "training";
+  if (shape.rollout_micro <= 1) absl::StrAppend(&sampling, ", a micro-batch a rank already");
+  if (!shape.plan.single_pass && topology.trainer >= shape.plan.gradient_shards) {
+    absl::StrAppend(&training, ", a gradient shard a rank already");
+  }
+  const std::vector<Part> parts = {
+      {seconds.rollout(), sampling},
+      {seconds.replay + seconds.proximal + seconds.optimizer, training},
+      {seconds.publish, "publication, the leader's link"},
+      {seconds.stream, "streaming, a trainer's link"},
+      {seconds.exchange, "gradient exchange, a trainer's link"}};
+  const auto most = std::max_element(parts.begin(), parts.end(), [](const Part& a, const Part& b) {
+    return a.seconds < b.seconds;
+  });
+  if (prediction.epoch_seconds <= 0) return "";
+  return absl::StrCat(most->text, " (", Share(most->seconds, prediction.epoch_seconds), ")");
+}
+
+}  // namespace
+
+absl::StatusOr<Prediction> Predict(const v1::JobSpec& job, const Topology& topology,
+                                   const PlanInputs& inputs) {
+  v1::JobSpec resolved = job;
+  v1::TopologySpec* spec = resolved.mutable_topology();
+  spec->Clear();
+  if (topology.colocated) {
+    spec->set_colocated(topology.rollout);
+  } else {
+    spec->set_rollout(topology.rollout);
+    spec->set_trainer(topology.trainer);
+  }
+  ResolveUpdate(&resolved);
+  IMAGEDDPO_RETURN_IF_ERROR(ValidateJob(resolved));
+  IMAGEDDPO_ASSIGN_OR_RETURN(const JobPlan plan, MakeJobPlan(resolved));
+  const Shape shape = MakeShape(resolved, plan, topology, inputs.model);
+
+  Prediction prediction{.topology = topology,
+                        .single_pass = plan.single_pass,
+                        .gradient_shards = plan.gradient_shards,
+                        .samples_per_epoch = plan.samples_per_epoch};
+  EpochSeconds& seconds = prediction.seconds;
+  PredictRollout(shape, inputs, &seconds, &prediction.first_pass_encode);
+  PredictTraining(shape, topology, inputs, &seconds);
+  PredictTransfers(shape, topology, inputs, &seconds);
+  const double trainer_side = seconds.publish + seconds.stream + seconds.train();
+  const double rollout_side = seconds.publish + seconds.rollout();
+  const bool overlaps = shape.staleness > 0 && !topology.colocated;
+  prediction.epoch_seconds =
+      overlaps ? std::max(rollout_side, trainer_side) : seconds.rollout() + trainer_side;
+
+  prediction.rollout_memory = RolloutMemory(resolved, shape, topology, inputs.model);
+  prediction.trainer_memory = TrainerMemory(resolved, shape, inputs.model);
+  if (topology.colocated) {
+    prediction.rollout_memory = prediction.trainer_memory =
+        Together(prediction.rollout_memory, prediction.trainer_memory);
+  }
+  prediction.fits = inputs.memory_bytes <= 0 ||
+                    std::max(prediction.rollout_memory.total(),
+                             prediction.trainer_memory.total()) <= inputs.memory_bytes;
+  prediction.saturates = Saturates(prediction, shape);
+  return prediction;
+}
+
+}  // namespace imageddpo

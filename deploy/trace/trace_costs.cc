@@ -1,0 +1,370 @@
+#include <ATen/Context.h>
+#include <ATen/Parallel.h>
+#include <ATen/TensorOperators.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/randn.h>
+#include <ATen/ops/stack.h>
+#include <ATen/ops/zeros.h>
+
+#include <algorithm>
+#include <chrono>
+#include <functional>
+#include <optional>
+#include <set>
+#include <thread>
+
+#include "absl/strings/str_cat.h"
+#include "common/base/status.h"
+#include "common/config/job_config.h"
+#include "common/config/job_plan.h"
+#include "common/diffusion/log_prob_gradients.h"
+#include "common/diffusion/lora.h"
+#include "common/diffusion/noise.h"
+#include "common/diffusion/pipeline.h"
+#include "common/io/file.h"
+#include "common/io/image_tensor.h"
+#include "common/plan/costs.h"
+#include "common/plan/model_count.h"
+#include "deploy/trace/trace.h"
+#include "rollout/reward/job_rewards.h"
+#include "rollout/reward/weighted_rewards.h"
+#include "rollout/sampler/sampler.h"
+#include "trainer/loop/update.h"
+
+namespace imageddpo {
+namespace {
+
+constexpr int kLeastRepetitions = 3;
+
+/// The median seconds of `work`, which gives back a tensor of its result, over at least
+/// `min_seconds`.
+double Measure(double min_seconds, const std::function<at::Tensor()>& work) {
+  using Clock = std::chrono::steady_clock;
+  const auto once = [&work] {
+    const auto start = Clock::now();
+    const at::Tensor result = work();
+    if (!result.device().is_cpu()) result.reshape({-1})[0].cpu();  // Waits for the device.
+    return std::chrono::duration<double>(Clock::now() - start).count();
+  };
+  once();  // Allocates, and chooses kernels.
+  std::vector<double> seconds;
+  double total = 0;
+  while (total < min_seconds || seconds.size() < kLeastRepetitions) {
+    seconds.push_back(once());
+    total += seconds.back();
+  }
+  const auto middle = seconds.begin() + static_cast<std::ptrdiff_t>(seconds.size() / 2);
+  std::nth_element(seconds.begin(), middle, seconds.end());
+  return *middle;
+}
+
+absl::StatusOr<v1::JobSpec> ReadJob(const std::string& path) {
+  IMAGEDDPO_ASSIGN_OR_RETURN(const std::string text, ReadFile(path));
+  IMAGEDDPO_ASSIGN_OR_RETURN(v1::JobSpec job, ParseJobYaml(text, path));
+  FillDefaults(&job);
+  IMAGEDDPO_RETURN_IF_ERROR(Annotate(ValidateJob(job), path));
+  if (job.device().num_threads() == 0) {
+    job.mutable_device()->set_num_threads(
+        std::max<int64_t>(1, std::thread::hardware_concurrency()));
+  }
+  return job;
+}
+
+/// A batch of inputs as a rollout has them.
+struct Batch {
+  int64_t size = 0;
+  SamplerInputs inputs;
+  at::Tensor latents_BCHW, images_BCHW;
+  ReplayBatch replay;
+};
+
+/// Runs each stage with a job's model and settings.
+class StageTimer {
+ public:
+  StageTimer(const TraceCostsOptions& options, v1::JobSpec job, Pipeline pipeline, Lora lora,
+             ModelCount count, const Schedule& schedule, at::Device device)
+      : options_(options),
+        job_(std::move(job)),
+        pipeline_(std::move(pipeline)),
+        lora_(std::move(lora)),
+        count_(std::move(count)),
+        device_(device),
+        schedule_(schedule),
+        policy_(*pipeline_.unet, *pipeline_.scheduler,
+                {.num_steps = job_.sample().num_steps(),
+                 .guidance = {.scale = job_.sample().guidance_scale(),
+                              .rescale = job_.sample().guidance_rescale()},
+                 .eta = job_.sample().eta(),
+                 .first_timestep = schedule.timesteps.front()}),
+        replay_(policy_, lora_.Parameters(), {}),
+        optimizer_(lora_.ParameterNames(), lora_.Parameters(),
+                   {.moments_8bit = job_.train().optimizer() == "adamw8bit",
+                    .min_8bit_size = job_.train().min_8bit_size()}) {
+    const auto steps = static_cast<int64_t>(schedule_.timesteps.size());
+    schedule_.timesteps.resize(
+        static_cast<size_t>(std::clamp<int64_t>(options.most_steps, 1, steps)));
+  }
+
+  absl::Status Run(const std::vector<int64_t>& batch_sizes, Costs* costs);
+
+ private:
+  double Time(const std::function<at::Tensor()>& work) const {
+    return Measure(options_.min_seconds, work);
+  }
+  Batch MakeBatch(int64_t size) const;
+  double DrawSeconds(const Batch& batch) const;
+  double StepSeconds(const Batch& batch, bool with_gradients);
+  absl::StatusOr<double> RewardSeconds(const Batch& batch);
+  void MeasureParameters(Costs* costs);
+
+  const TraceCostsOptions& options_;
+  v1::JobSpec job_;
+  Pipeline pipeline_;
+  Lora lora_;
+  ModelCount count_;
+  at::Device device_;
+  Schedule schedule_;  ///< Cut to the steps that are measured.
+  Policy policy_;
+  ReplayUpdate replay_;
+  AdamW optimizer_;
+};
+
+Batch StageTimer::MakeBatch(int64_t size) const {
+  const auto on_device = at::TensorOptions().dtype(at::kFloat).device(device_);
+  const int64_t c = count_.latent_channels, side = count_.latent_side;
+  const auto num_steps = static_cast<int64_t>(schedule_.timesteps.size());
+  Batch batch{.size = size};
+  batch.latents_BCHW = at::randn({size, c, side, side}, on_device);
+  batch.images_BCHW = at::full({size, 3, count_.image_side, count_.image_side}, 0.5, at::kFloat);
+  Conditioning& conditioning = batch.inputs.conditioning;
+  conditioning.negative_embeds_BLD =
+      at::randn({size, count_.context_tokens, count_.context_width}, on_device);
+  conditioning.prompt_embeds_BLD = conditioning.negative_embeds_BLD + 1.0;
+  conditioning.same_tokens_B.assign(static_cast<size_t>(size), false);
+  batch.inputs.step_noise_BKCHW = at::randn({size, num_steps, c, side, side}, on_device);
+  batch.replay.latents_BKCHW = at::randn({size, num_steps + 1, c, side, side}, at::kFloat);
+  batch.replay.timesteps_BK = at::zeros({size, num_steps}, at::kLong);
+  for (int64_t k = 0; k < num_steps; ++k) {
+    batch.replay.timesteps_BK.select(1, k).fill_(schedule_.timesteps[static_cast<size_t>(k)]);
+  }
+  batch.replay.log_probs_BK = at::zeros({size, num_steps}, at::kFloat);
+  batch.replay.advantages_B = at::full({size}, 1.0, at::kFloat);
+  batch.replay.conditioning = conditioning;
+  return batch;
+}
+
+/// All noise of a micro-batch, drawn as a rollout does, and its images from 8 bits.
+double StageTimer::DrawSeconds(const Batch& batch) const {
+  const std::vector<int64_t> latent = {count_.latent_channels, count_.latent_side,
+                                       count_.latent_side};
+  const int64_t draws = ExecutedSteps(job_.sample()) + 2;
+  const Image image = TensorToImage(batch.images_BCHW[0]);
+  return Time([&] {
+    std::vector<at::Tensor> images, noise;
+    for (int64_t i = 0; i < batch.size; ++i) {
+      images.push_back(ImageToTensor(image));
+      std::vector<at::Tensor> steps;
+      for (int64_t k = 0; k < draws; ++k) {
+        steps.push_back(KeyedNormal({.seed = job_.seed(),
+                                     .purpose = StreamPurpose::kStepNoise,
+                                     .sample = static_cast<uint64_t>(i),
+                                     .step = static_cast<uint64_t>(k)},
+                                    latent));
+      }
+      noise.push_back(at::stack(steps));
+    }
+    const at::Tensor images_BCHW = at::stack(images).to(device_);
+    return at::stack(noise).to(device_);
+  });
+}
+
+/// Seconds of one step of the policy, without gradients or with those of a single pass.
+double StageTimer::StepSeconds(const Batch& batch, bool with_gradients) {
+  const auto index = at::TensorOptions().dtype(at::kLong).device(device_);
+  const double seconds = Time([&] {
+    const at::AutoGradMode with_graph(with_gradients);
+    std::optional<LogProbGradients> gradients;
+    if (with_gradients) {
+      gradients.emplace(pipeline_.unet.get(), lora_, batch.size, batch.inputs.conditioning,
+                        policy_.options().guidance);
+    }
+    at::Tensor latents_BCHW = batch.latents_BCHW;
+    for (size_t k = 0; k < schedule_.timesteps.size(); ++k) {
+      const auto step = policy_.Sample(
+          latents_BCHW, at::full({batch.size}, schedule_.timesteps[k], index),
+          batch.inputs.conditioning,
+          batch.inputs.step_noise_BKCHW.select(1, static_cast<int64_t>(k)).contiguous());
+      if (gradients) gradients->Add(step);
+      latents_BCHW = step.prev_sample_BCHW.detach();
+    }
+    return gradients ? gradients->Take() : latents_BCHW;
+  });
+  return seconds / static_cast<double>(schedule_.timesteps.size());
+}
+
+absl::StatusOr<double> StageTimer::RewardSeconds(const Batch& batch) {
+  IMAGEDDPO_ASSIGN_OR_RETURN(WeightedRewards rewards,
+                             WeightedRewards::Make(MakeRewardConfigs(job_), device_));
+  const Example example{.id = "grey", .label = 0};
+  const RewardInputs inputs{
+      .generated_BCHW = batch.images_BCHW,
+      .inputs_BCHW = batch.images_BCHW,
+      .prompts = std::vector<std::string>(static_cast<size_t>(batch.size)),
+      .examples = std::vector<const Example*>(static_cast<size_t>(batch.size), &example)};
+  absl::Status failed;
+  const double seconds = Time([&] {
+    const absl::StatusOr<WeightedOutput> scored = rewards.Score(inputs);
+    failed.Update(scored.status());
+    return scored.ok() ? scored->values_B : at::zeros({1});
+  });
+  if (!failed.ok()) return failed;
+  return seconds;
+}
+
+/// The stages whose work is the LoRA's parameters.
+void StageTimer::MeasureParameters(Costs* costs) {
+  const auto parameters = static_cast<double>(lora_.num_parameters());
+  at::Tensor flat_P = lora_.Flatten();
+  const at::Tensor gradient_P = at::full({flat_P.numel()}, 1e-3, flat_P.options());
+  costs->bind = CostCurve({{parameters, Time([&] {
+                              lora_.Unflatten(flat_P);
+                              pipeline_.unet->BindLora(lora_).IgnoreError();
+                              const std::string hash = lora_.Hash();
+                              return lora_.Flatten();
+                            })}});
+  costs->optimizer = CostCurve({{parameters, Time([&] {
+                                   ClipAndStep(gradient_P.clone(), job_.train().max_grad_norm(),
+                                               lora_.Parameters(), &optimizer_);
+                                   return flat_P;
+                                 })}});
+  const at::Tensor row_P = at::zeros({flat_P.numel()}, at::kFloat);
+  const at::Tensor other_P = at::zeros({flat_P.numel()}, at::kFloat);
+  costs->copy = CostCurve({{4 * parameters, Time([&] { return row_P.add_(other_P, 0.5); })}});
+  lora_.Unflatten(flat_P);
+}
+
+absl::Status StageTimer::Run(const std::vector<int64_t>& batch_sizes, Costs* costs) {
+  const at::NoGradGuard no_grad;
+  const Batch one = MakeBatch(1);
+  costs->encode = CostCurve(
+      {{count_.encoder.flops,
+        Time([&] { return EncodeImages(*pipeline_.vae, one.images_BCHW, device_).mean_BCHW; })}});
+  const at::Tensor ids_BL =
+      at::zeros({1, count_.context_tokens}, at::TensorOptions().dtype(at::kLong).device(device_));
+  costs->text = CostCurve(
+      {{count_.text.flops, Time([&] { return pipeline_.text_encoder->Forward(ids_BL); })}});
+  MeasureParameters(costs);
+
+  std::vector<CostPoint> sample, gradient, replay, decode, draw, reward;
+  for (const int64_t size : batch_sizes) {
+    const Batch batch = MakeBatch(size);
+    const auto images = static_cast<double>(size);
+    const auto rows = static_cast<double>(
+        PassesOf(batch.inputs.conditioning.same_tokens_B, policy_.options().guidance));
+    const double step_work = rows * count_.unet.flops;
+    const auto num_steps = static_cast<double>(schedule_.timesteps.size());
+    sample.push_back({step_work, StepSeconds(batch, false)});
+    gradient.push_back({step_work, StepSeconds(batch, true)});
+    replay.push_back({step_work, Time([&] {
+                                   const at::AutoGradMode with_graph(true);
+                                   replay_.Accumulate(batch.replay, 1.0);
+                                   return replay_.TakeGradient();
+                                 }) / num_steps});
+    decode.push_back({images * count_.decoder.flops, Time([&] {
+                        const at::Tensor decoded = pipeline_.vae->Decode(batch.latents_BCHW);
+                        return (decoded / 2 + 0.5).clamp(0, 1).to(at::kCPU);
+                      })});
+    draw.push_back(
+        {images * static_cast<double>(ExecutedSteps(job_.sample()) + 2) * count_.latent_values(),
+         DrawSeconds(batch)});
+    IMAGEDDPO_ASSIGN_OR_RETURN(const double reward_seconds, RewardSeconds(batch));
+    reward.push_back({images * count_.image_values(), reward_seconds});
+  }
+  costs->sample_step = CostCurve(sample);
+  costs->gradient_step = CostCurve(gradient);
+  costs->replay_step = CostCurve(replay);
+  costs->decode = CostCurve(decode);
+  costs->draw = CostCurve(draw);
+  costs->reward = CostCurve(reward);
+  return absl::OkStatus();
+}
+
+absl::Status CheckOptions(const TraceCostsOptions& options) {
+  for (const int64_t size : options.batch_sizes) {
+    if (size < 1 || size > 65536) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("--batch-sizes has ", size, "; sizes are from 1 to 65536"));
+    }
+  }
+  if (!(options.min_seconds >= 0 && options.min_seconds <= 600) || options.most_steps < 1) {
+    return absl::InvalidArgumentError(
+        "--min-seconds must be from 0 to 600, --most-steps at least 1");
+  }
+  if (!(options.link_latency_us >= 0 && options.link_message_us >= 0 &&
+        options.link_gigabytes_per_second >= 0)) {
+    return absl::InvalidArgumentError(
+        "--link-latency-us, --link-message-us and --link-gbytes must not be negative");
+  }
+  return absl::OkStatus();
+}
+
+LinkCosts MakeLink(const TraceCostsOptions& options) {
+  LinkCosts link;
+  if (options.link_latency_us > 0) link.latency_seconds = options.link_latency_us * 1e-6;
+  if (options.link_message_us > 0) link.message_seconds = options.link_message_us * 1e-6;
+  if (options.link_gigabytes_per_second > 0) {
+    link.bytes_per_second = options.link_gigabytes_per_second * 1e9;
+    link.measured = options.link_latency_us > 0;
+  }
+  return link;
+}
+
+}  // namespace
+
+absl::Status TraceCosts(const TraceCostsOptions& options) {
+  IMAGEDDPO_RETURN_IF_ERROR(CheckOptions(options));
+  IMAGEDDPO_ASSIGN_OR_RETURN(const v1::JobSpec job, ReadJob(options.job));
+  IMAGEDDPO_ASSIGN_OR_RETURN(const JobPlan plan, MakeJobPlan(job));
+  const AdapterTargets targets{
+      .rank = job.lora().rank(),
+      .modules = {job.lora().target_modules().begin(), job.lora().target_modules().end()}};
+  IMAGEDDPO_ASSIGN_OR_RETURN(const ModelCount count,
+                             CountModel(job.model().path(), job.data().resolution(), targets));
+  at::set_num_threads(static_cast<int>(job.device().num_threads()));
+  const at::Device device = at::globalContext().hasCUDA() ? at::Device(at::kCUDA, 0) : at::kCPU;
+  const bool bf16 = job.model().precision() == "bf16";
+  IMAGEDDPO_ASSIGN_OR_RETURN(
+      Pipeline pipeline,
+      Pipeline::Load(job.model().path(),
+                     {.device = device, .dtype = bf16 ? at::kBFloat16 : at::kFloat}));
+  IMAGEDDPO_ASSIGN_OR_RETURN(
+      const Schedule schedule,
+      pipeline.scheduler->MakeSchedule(job.sample().num_steps(), job.sample().noise_strength()));
+  IMAGEDDPO_ASSIGN_OR_RETURN(
+      Lora lora,
+      Lora::Create(
+          pipeline.unet->linears(),
+          {.rank = targets.rank, .alpha = job.lora().alpha(), .target_modules = targets.modules},
+          [](const std::string&, at::IntArrayRef shape) { return at::randn(shape, at::kFloat); },
+          device));
+  IMAGEDDPO_RETURN_IF_ERROR(pipeline.unet->BindLora(lora).status());
+
+  Costs costs;
+  costs.device = device.is_cpu() ? "cpu" : "cuda";
+  costs.precision = job.model().precision();
+  costs.num_threads = static_cast<int>(job.device().num_threads());
+  costs.model = job.model().path();
+  for (const auto& reward : job.rewards()) {
+    absl::StrAppend(&costs.rewards, costs.rewards.empty() ? "" : ", ", reward.type(), " ",
+                    reward.measure());
+  }
+  costs.link = MakeLink(options);
+  std::set<int64_t> sizes(options.batch_sizes.begin(), options.batch_sizes.end());
+  if (sizes.empty()) sizes = {1, plan.device_batch_size};
+  StageTimer timer(options, job, std::move(pipeline), std::move(lora), count, schedule, device);
+  IMAGEDDPO_RETURN_IF_ERROR(timer.Run({sizes.begin(), sizes.end()}, &costs));
+  return WriteFileAtomically(options.output, costs.ToJson());
+}
+
+}  // namespace imageddpo
