@@ -57,7 +57,7 @@ def matrix_product(precision, threads):
     """GFLOP/s of a plain matrix product."""
     with tempfile.NamedTemporaryFile(suffix=".json") as file:
         subprocess.run([harness.BIN.parent / "tests/bench_model", f"--benchmark_filter=BM_MatrixProduct/{precision}",
-                        f"--benchmark_out={file.name}", "--benchmark_out_format=json"], check=True, stdout=subprocess.DEVNULL,
+                        f"--benchmark_out={file.name}", "--benchmark_out_format=json"], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                        env=dict(os.environ, OMP_NUM_THREADS=str(threads)), timeout=LONGEST_RUN_S)
         row, = json.loads(pathlib.Path(file.name).read_text())["benchmarks"]
     return row["FLOPS"] / 1e9
@@ -147,7 +147,7 @@ class OurUnet:
             subprocess.run([harness.BIN.parent / "tests/bench_model",
                             f"--benchmark_filter=BM_Unet(Forward|ForwardBackward)/{self.batch}/real_time",
                             f"--benchmark_out={file.name}", "--benchmark_out_format=json"], check=True, stdout=subprocess.DEVNULL,
-                           env=dict(os.environ, IMAGEDDPO_BENCH_MODEL=self.model), cwd=ROOT, timeout=LONGEST_RUN_S)
+                           stderr=subprocess.DEVNULL, env=dict(os.environ, IMAGEDDPO_BENCH_MODEL=self.model), cwd=ROOT, timeout=LONGEST_RUN_S)
             rows = json.loads(pathlib.Path(file.name).read_text())["benchmarks"]
         seconds = {row["name"].split("/")[0]: row["real_time"] / 1e3 for row in rows}
         return {"forward_seconds": seconds["BM_UnetForward"], "forward_backward_seconds": seconds["BM_UnetForwardBackward"]}
