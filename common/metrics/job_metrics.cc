@@ -32,6 +32,7 @@ JobMetrics::JobMetrics(prometheus::Registry& registry, const std::string& job_id
       proximal_ratio_mean_(registry, metric::kJobProximalRatioMean, JobLabels(job_id, job_name)),
       proximal_ratio_std_(registry, metric::kJobProximalRatioStd, JobLabels(job_id, job_name)),
       images_per_second_(registry, metric::kJobImagesPerSecond, JobLabels(job_id, job_name)),
+      mfu_(registry, metric::kJobMfu, JobLabels(job_id, job_name)),
       epoch_seconds_(registry, metric::kJobEpochSeconds, JobLabels(job_id, job_name)),
       epoch_stage_seconds_(registry, metric::kJobEpochStageSeconds, JobLabels(job_id, job_name),
                            "stage"),
@@ -76,6 +77,7 @@ void JobMetrics::EpochFinished(const v1::EpochReport& report, int64_t samples) {
     proximal_ratio_mean_.At().Set(staleness.proximal_ratio_mean());
     proximal_ratio_std_.At().Set(staleness.proximal_ratio_std());
   }
+  mfu_.At().Set(report.mfu());
   epoch_seconds_.At().Set(report.epoch_seconds());
   if (report.epoch_seconds() > 0) {
     images_per_second_.At().Set(static_cast<double>(samples) / report.epoch_seconds());

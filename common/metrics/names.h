@@ -66,6 +66,9 @@ inline constexpr Info kJobProximalRatioStd{
 inline constexpr Info kJobImagesPerSecond{"imageddpo_job_images_per_second", Kind::kGauge,
                                           "job_id,job_name",
                                           "Samples of the newest epoch over its whole wall time."};
+inline constexpr Info kJobMfu{
+    "imageddpo_job_mfu", Kind::kGauge, "job_id,job_name",
+    "Operations that the newest epoch needed over what a matrix product reaches in its time."};
 inline constexpr Info kJobEpochSeconds{"imageddpo_job_epoch_seconds", Kind::kGauge,
                                        "job_id,job_name", "Wall time of the newest epoch."};
 inline constexpr Info kJobEpochStageSeconds{"imageddpo_job_epoch_stage_seconds", Kind::kGauge,
@@ -150,6 +153,7 @@ inline constexpr std::array kAll = {
     &kJobProximalRatioMean,
     &kJobProximalRatioStd,
     &kJobImagesPerSecond,
+    &kJobMfu,
     &kJobEpochSeconds,
     &kJobEpochStageSeconds,
     &kJobSamplesTotal,

@@ -142,8 +142,15 @@ absl::Status SetUpTrainer(JobContext& context, int index, Rank* rank) {
     IMAGEDDPO_ASSIGN_OR_RETURN(const nlohmann::json state, ParseState(context.start));
     IMAGEDDPO_RETURN_IF_ERROR(rank->trainer->Restore(optimizer, state));
   }
-  rank->trainer_rank =
-      std::make_unique<TrainerRank>(&context, rank->plan, index, rank->trainer.get(), &rank->lora);
+  EpochWork work;
+  if (index == 0) {  // The leader, who reports.
+    IMAGEDDPO_ASSIGN_OR_RETURN(
+        work, MakeEpochWork(job, rank->plan, rank->pipeline.unet->config(), rank->lora,
+                            static_cast<int64_t>(schedule.timesteps.size()),
+                            context.start.gang().world_ranks_size(), context.device));
+  }
+  rank->trainer_rank = std::make_unique<TrainerRank>(&context, rank->plan, index,
+                                                     rank->trainer.get(), &rank->lora, work);
   return absl::OkStatus();
 }
 

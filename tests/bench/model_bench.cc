@@ -6,6 +6,7 @@
 #include <ATen/core/Tensor.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/full.h>
+#include <ATen/ops/mm.h>
 #include <ATen/ops/randn.h>
 #include <ATen/ops/zeros.h>
 #include <benchmark/benchmark.h>
@@ -120,6 +121,23 @@ void BM_DdimStep(benchmark::State& state) {
   state.SetItemsProcessed(state.iterations() * state.range(0));
 }
 
+/// A plain matrix product: what the machine can do.
+void BM_MatrixProduct(benchmark::State& state, at::ScalarType dtype) {
+  constexpr int64_t kSize = 2048;
+  const at::Tensor left = at::randn({kSize, kSize}).to(dtype);
+  const at::Tensor right = at::randn({kSize, kSize}).to(dtype);
+  for (auto _ : state) {
+    benchmark::DoNotOptimize(at::mm(left, right));
+  }
+  constexpr double kFlops = 2.0 * kSize * kSize * kSize;
+  state.counters["FLOPS"] = benchmark::Counter(
+      kFlops, benchmark::Counter::kIsIterationInvariantRate, benchmark::Counter::OneK::kIs1000);
+}
+
+BENCHMARK_CAPTURE(BM_MatrixProduct, fp32, at::kFloat)->Unit(benchmark::kMillisecond)->UseRealTime();
+BENCHMARK_CAPTURE(BM_MatrixProduct, bf16, at::kBFloat16)
+    ->Unit(benchmark::kMillisecond)
+    ->UseRealTime();
 BENCHMARK(BM_UnetForward)->Arg(1)->Arg(8)->Arg(32)->Unit(benchmark::kMillisecond)->UseRealTime();
 BENCHMARK(BM_UnetForwardBackward)
     ->Arg(1)

@@ -46,12 +46,13 @@ std::string EvalRow(const v1::EvalBatch& batch, int i) {
 }  // namespace
 
 TrainerRank::TrainerRank(JobContext* context, const JobPlan& plan, int index, Trainer* trainer,
-                         const Lora* lora)
+                         const Lora* lora, const EpochWork& work)
     : context_(context),
       plan_(plan),
       index_(index),
       trainer_(trainer),
       lora_(lora),
+      work_(work),
       rollout_ranks_(context->start.gang().rollout().begin(),
                      context->start.gang().rollout().end()),
       publisher_(&context->gang, rollout_ranks_),
@@ -221,6 +222,12 @@ void TrainerRank::ReportEpoch(int64_t epoch, const std::vector<TrajectoryBatch>&
   }
   timings["images_per_second"] =
       static_cast<double>(plan_.samples_per_epoch) / std::max(report->epoch_seconds(), 1e-9);
+  const double flops = work_.Flops(epoch, batches);
+  report->set_mfu(flops / std::max(report->epoch_seconds() * work_.peak_flops, 1e-9));
+  timings["flops"] = flops;
+  timings["unet_pass_flops"] = work_.unet.forward;
+  timings["peak_flops_per_second"] = work_.peak_flops;
+  timings["mfu"] = report->mfu();
   report->set_timings_row(timings.dump());
   context_->report(std::move(message));
 

@@ -12,6 +12,7 @@
 #include "common/trajectory/weights.h"
 #include "common/worker/job_context.h"
 #include "imageddpo/v1/control.pb.h"
+#include "trainer/loop/epoch_work.h"
 #include "trainer/loop/trainer.h"
 
 namespace imageddpo {
@@ -24,8 +25,9 @@ namespace imageddpo {
 class TrainerRank {
  public:
   /// @param index  of this rank among the gang's trainers; 0 is the leader.
+  /// @param work   what the leader measures the speed of epochs against.
   TrainerRank(JobContext* context, const JobPlan& plan, int index, Trainer* trainer,
-              const Lora* lora);
+              const Lora* lora, const EpochWork& work);
 
   bool is_leader() const { return index_ == 0; }
 
@@ -57,6 +59,7 @@ class TrainerRank {
   int index_;
   Trainer* trainer_;
   const Lora* lora_;
+  EpochWork work_;
   std::vector<int> rollout_ranks_;
   WeightPublisher publisher_;
   TrajectoryInbox inbox_;

@@ -33,6 +33,7 @@ v1::EpochReport Report(int64_t epoch) {
   report.set_grad_norm(2);
   report.set_ratio_first_step_max_error(0);
   report.set_epoch_seconds(4);
+  report.set_mfu(0.5);
   (*report.mutable_stage_seconds())["sample"] = 1.5;
   (*report.mutable_stage_seconds())["train"] = 2.5;
   return report;
@@ -64,6 +65,7 @@ TEST(JobMetrics, ShowAnEpoch) {
   EXPECT_THAT(text, HasSubstr(Line("imageddpo_job_samples_total", "128")));
   EXPECT_THAT(text, HasSubstr(Line("imageddpo_job_epochs_total", "1")));
   EXPECT_THAT(text, HasSubstr(Line("imageddpo_job_epoch_seconds", "4")));
+  EXPECT_THAT(text, HasSubstr(Line("imageddpo_job_mfu", "0.5")));
   EXPECT_THAT(text, HasSubstr("imageddpo_job_epoch_stage_seconds{job_id=\"job-000001\",job_name="
                               "\"deblur\",stage=\"train\"} 2.5"));
   EXPECT_THAT(text, HasSubstr("stage=\"sample\"} 1.5"));
