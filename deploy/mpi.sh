@@ -56,10 +56,6 @@ describe_mpirun() {
 set_mpirun_flags() {
   local local_only=$1 oversubscribe=$2
   mpirun_flags=()
-  # Threads of a computation that wait for each other sleep. By default they spin, which gains little on
-  # idle cores; where anything else runs, the one that is awaited does not get its core and a step of a small model
-  # takes ten times as long.
-  export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
   case $mpirun_kind in
     openmpi5)
       mpirun_flags+=(--bind-to none)
@@ -79,7 +75,6 @@ set_mpirun_flags() {
   esac
   if [[ $mpirun_kind != other ]]; then
     [[ $(id -u) == 0 ]] && mpirun_flags+=(--allow-run-as-root)
-    mpirun_flags+=(-x OMP_WAIT_POLICY)  # To other hosts too.
     export HWLOC_HIDE_ERRORS=2 PMIX_MCA_psec=native
   fi
   return 0

@@ -22,8 +22,6 @@ OUT = ROOT / "out/bench"
 JOBS = HERE / "jobs"
 DATA = {"four": 4, "thousand": 1000}  # Folders of the demo's images, by their number.
 LONGEST_RUN_S = 3600
-# Of all programs that are measured, as the launcher sets it for ours: what else runs then costs all alike.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 class Unavailable(Exception):
