@@ -12,17 +12,20 @@
 namespace imageddpo {
 namespace {
 
-/// One prompt for the whole batch, encoded by itself: its bits do not depend on the batch.
 struct EncodedPrompt {
   at::Tensor ids_BL;
   at::Tensor embeds_BLD;
 };
 
-EncodedPrompt EncodePrompt(const Pipeline& pipeline, const std::string& prompt, int64_t batch) {
+/// One prompt for the whole batch. `rows` copies of it go through the text encoder in one call: the
+/// last bits may depend on that.
+EncodedPrompt EncodePrompt(const Pipeline& pipeline, const std::string& prompt, int64_t rows,
+                           int64_t batch) {
   const at::NoGradGuard no_grad;
   const at::Tensor ids_1L = at::tensor(pipeline.tokenizer->Encode(prompt), at::kLong).unsqueeze(0);
-  const at::Tensor embeds_1LD = pipeline.text_encoder->Forward(ids_1L);
-  return {ids_1L.expand({batch, -1}).contiguous(), embeds_1LD.expand({batch, -1, -1}).contiguous()};
+  const at::Tensor embeds_RLD =
+      pipeline.text_encoder->Forward(ids_1L.expand({rows, -1}).contiguous());
+  return {ids_1L.expand({batch, -1}).contiguous(), embeds_RLD.expand({batch, -1, -1}).contiguous()};
 }
 
 absl::StatusOr<SamplerInputs> ReadInputs(const std::string& path, const Vae& vae) {
@@ -63,8 +66,9 @@ absl::Status TraceRollout(const TraceRolloutOptions& options) {
   IMAGEDDPO_ASSIGN_OR_RETURN(SamplerInputs inputs, ReadInputs(options.inputs, *pipeline.vae));
 
   const int64_t batch = inputs.init_noise_BCHW.size(0);
-  const EncodedPrompt prompt = EncodePrompt(pipeline, options.prompt, batch);
-  const EncodedPrompt negative = EncodePrompt(pipeline, options.negative_prompt, batch);
+  // As the original calls it: with every sample's prompt, and with one negative prompt for all.
+  const EncodedPrompt prompt = EncodePrompt(pipeline, options.prompt, batch, batch);
+  const EncodedPrompt negative = EncodePrompt(pipeline, options.negative_prompt, 1, batch);
   inputs.conditioning = {
       prompt.embeds_BLD, negative.embeds_BLD,
       std::vector<bool>(static_cast<size_t>(batch), prompt.ids_BL.equal(negative.ids_BL))};
