@@ -59,10 +59,10 @@ void GrantScheduler::Post(OperationId id, const OperationSpec& spec) {
   Advance();
 }
 
-void GrantScheduler::AddOffer(int peer, bool towards_peer, bool is_mine, Offer offer) {
+void GrantScheduler::AddOffer(int peer, bool towards_peer, bool is_mine, const Offer& offer) {
   const LaneKey key{peer, towards_peer, offer.spec.tag};
   Lane& lane = lanes_[key];
-  (is_mine ? lane.mine : lane.theirs).push_back(std::move(offer));
+  (is_mine ? lane.mine : lane.theirs).push_back(offer);
   if (lane.mine.empty() || lane.theirs.empty()) {
     return;
   }

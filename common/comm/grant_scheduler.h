@@ -107,7 +107,7 @@ class GrantScheduler {
   using LaneKey = std::tuple<int, bool, std::int64_t>;      // peer, towards the peer, tag
   using RoundName = std::pair<std::int32_t, std::int64_t>;  // coordinator, number
 
-  void AddOffer(int peer, bool towards_peer, bool is_mine, Offer offer);
+  void AddOffer(int peer, bool towards_peer, bool is_mine, const Offer& offer);
   void AddCollective(int from, OperationId id, const OperationSpec& spec);
   void Advance();
   Current Begin(Candidate candidate);

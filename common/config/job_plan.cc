@@ -5,6 +5,7 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "common/config/executed_steps.h"
 
 namespace imageddpo {
 namespace {
@@ -98,10 +99,7 @@ int64_t JobPlan::MostSamplesOfATrainer(int64_t num_trainers) const {
 }
 
 int64_t ExecutedSteps(const v1::SampleSpec& sample) {
-  const int64_t steps = sample.num_steps();
-  const auto skipped =
-      static_cast<int64_t>(static_cast<double>(steps) * (1 - sample.noise_strength()));
-  return steps - std::clamp<int64_t>(skipped, 0, steps - 1);
+  return sample.num_steps() - FirstExecutedStep(sample.num_steps(), sample.noise_strength());
 }
 
 absl::StatusOr<JobPlan> MakeJobPlan(const v1::JobSpec& job) {

@@ -21,6 +21,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/base/status.h"
+#include "common/config/executed_steps.h"
 
 // Shapes: B samples, C channels, H and W of the latents, T training timesteps.
 // alpha_t is abar_t, the cumulative product; sigma the deviation of the step's noise.
@@ -153,10 +154,7 @@ absl::StatusOr<Schedule> DdimScheduler::MakeSchedule(int64_t num_steps,
   }
   Schedule schedule;
   schedule.num_steps = num_steps;
-  // Truncation of the product in double: another precision or order of operations shifts some
-  // schedules by a step.
-  const auto start = static_cast<int64_t>(static_cast<double>(num_steps) * (1.0 - noise_strength));
-  schedule.start_index = std::clamp<int64_t>(start, 0, num_steps - 1);
+  schedule.start_index = FirstExecutedStep(num_steps, noise_strength);
   const std::vector<int64_t> all = FullTimesteps(config_, num_steps);
   schedule.timesteps.assign(all.begin() + schedule.start_index, all.end());
 

@@ -77,10 +77,10 @@ class DdimScheduler {
   /// abar_t = prod_{s<=t} (1 - beta_s): float32 [num_train_timesteps] on the CPU.
   const at::Tensor& alphas_cumprod() const { return alphas_cumprod_T_; }
 
-  /// The steps that are run for a noise strength: start = clamp(int(num_steps·(1 -
-  /// noise_strength)), 0, num_steps - 1), in double. InvalidArgument: num_steps outside [1,
-  /// num_train_timesteps]; noise_strength outside [0, 1]; a timestep outside the training schedule
-  /// (steps_offset); epsilon prediction at a timestep without signal (zero terminal SNR).
+  /// The steps that are run for a noise strength, from FirstExecutedStep on. InvalidArgument:
+  /// num_steps outside [1, num_train_timesteps]; noise_strength outside [0, 1]; a timestep outside
+  /// the training schedule (steps_offset); epsilon prediction at a timestep without signal (zero
+  /// terminal SNR).
   absl::StatusOr<Schedule> MakeSchedule(int64_t num_steps, double noise_strength) const;
 
   /// Refuses an eta that cannot be trained with: negative or not finite; no stochastic step in the

@@ -88,7 +88,7 @@ void PredictRollout(const Shape& shape, const PlanInputs& inputs, EpochSeconds* 
 void PredictTraining(const Shape& shape, const Topology& topology, const PlanInputs& inputs,
                      EpochSeconds* seconds) {
   const Costs& costs = inputs.costs;
-  const double parameters = inputs.model.lora_parameters;
+  const double parameters = inputs.model.unet.lora_parameters;
   const double row_bytes = kFloatBytes * parameters;
   const double update_micro = shape.updates * shape.trainer_micro;
   const double work = shape.rows * inputs.model.unet.flops;
@@ -128,7 +128,7 @@ double IngestSeconds(const Shape& shape, const LinkCosts& link) {
 void PredictTransfers(const Shape& shape, const Topology& topology, const PlanInputs& inputs,
                       EpochSeconds* seconds) {
   const LinkCosts& link = inputs.costs.link;
-  const double parameters = inputs.model.lora_parameters;
+  const double parameters = inputs.model.unet.lora_parameters;
   // The leader sends to one rollout rank after the other; then each binds and answers.
   const double ranks = topology.rollout;
   seconds->publish = 2 * inputs.costs.bind.Seconds(parameters) +
@@ -156,7 +156,7 @@ MemoryUse RolloutMemory(const v1::JobSpec& job, const Shape& shape, const Topolo
   use.weights = ModelBytes(model.unet.parameters + model.decoder.parameters +
                                model.encoder.parameters + model.text.parameters,
                            job);
-  use.lora = kFloatBytes * model.lora_parameters;
+  use.lora = kFloatBytes * model.unet.lora_parameters;
   const double step =
       shape.rows * (shape.plan.single_pass ? model.unet.saved_values : model.unet.live_values);
   use.activations = ModelBytes(
@@ -165,7 +165,7 @@ MemoryUse RolloutMemory(const v1::JobSpec& job, const Shape& shape, const Topolo
                      (shape.head_bytes + shape.kept_share * shape.latent_bytes);
   if (shape.plan.single_pass) {
     const double samples = shape.rollout_micro * batch;
-    use.sample_gradients = kFloatBytes * model.lora_parameters * (samples + shape.rows);
+    use.sample_gradients = kFloatBytes * model.unet.lora_parameters * (samples + shape.rows);
   }
   return use;
 }
@@ -173,8 +173,8 @@ MemoryUse RolloutMemory(const v1::JobSpec& job, const Shape& shape, const Topolo
 MemoryUse TrainerMemory(const v1::JobSpec& job, const Shape& shape, const ModelCount& model) {
   MemoryUse use;
   use.weights = ModelBytes(model.unet.parameters, job);
-  use.lora =
-      model.lora_parameters * (2 * kFloatBytes + MomentBytes(job) + kFloatBytes * shape.staleness);
+  use.lora = model.unet.lora_parameters *
+             (2 * kFloatBytes + MomentBytes(job) + kFloatBytes * shape.staleness);
   if (!shape.plan.single_pass) {
     use.activations = ModelBytes(shape.rows * model.unet.saved_values, job);
   }
@@ -182,7 +182,7 @@ MemoryUse TrainerMemory(const v1::JobSpec& job, const Shape& shape, const ModelC
                      static_cast<double>(shape.plan.micro_batches_per_epoch) *
                      (shape.head_bytes + shape.kept_share * shape.latent_bytes);
   use.shards =
-      kFloatBytes * model.lora_parameters * static_cast<double>(shape.plan.gradient_shards);
+      kFloatBytes * model.unet.lora_parameters * static_cast<double>(shape.plan.gradient_shards);
   return use;
 }
 

@@ -6,8 +6,8 @@
 
 #include "absl/status/statusor.h"
 #include "common/config/job_plan.h"
+#include "common/diffusion/model_count.h"
 #include "common/plan/costs.h"
-#include "common/plan/model_count.h"
 #include "imageddpo/v1/job.pb.h"
 
 namespace imageddpo {

@@ -6,30 +6,29 @@
 #include <algorithm>
 
 #include "common/base/status.h"
-#include "common/diffusion/text_encoder.h"
-#include "common/diffusion/vae.h"
+#include "common/diffusion/model_count.h"
 #include "common/worker/peak_flops.h"
 
 namespace imageddpo {
 namespace {
 
 /// The kinds of layers that a LoRA has branches at; its first module's rank stands for all.
-LoraShape ShapeOf(const Lora& lora) {
+AdapterTargets TargetsOf(const Lora& lora) {
   constexpr const char* kKinds[] = {"to_q",          "to_k",     "to_v",    "to_out.0",
                                     "net.0.proj",    "net.2",    "proj_in", "proj_out",
                                     "time_emb_proj", "linear_1", "linear_2"};
-  LoraShape shape;
-  if (lora.modules().empty()) return shape;
-  shape.rank = lora.modules().front().rank();
+  AdapterTargets targets = {.rank = 0, .modules = {}};
+  if (lora.modules().empty()) return targets;
+  targets.rank = lora.modules().front().rank();
   for (const char* kind : kKinds) {
     const auto is_kind = [&](const Lora::Module& module) {
       return absl::EndsWith(module.path, absl::StrCat(".", kind));
     };
     if (std::any_of(lora.modules().begin(), lora.modules().end(), is_kind)) {
-      shape.target_modules.emplace_back(kind);
+      targets.modules.emplace_back(kind);
     }
   }
-  return shape;
+  return targets;
 }
 
 }  // namespace
@@ -38,9 +37,9 @@ double EpochWork::Flops(int64_t epoch, const std::vector<TrajectoryBatch>& batch
   double flops = 0;
   for (const TrajectoryBatch& batch : batches) {
     const auto steps = static_cast<double>(num_steps);
-    const double update = unet.forward + unet.backward;
-    double row = replays > 0 ? unet.forward + static_cast<double>(replays) * update : update;
-    if (batch.weight_version != epoch) row += unet.forward;  // The policy at the epoch's start.
+    const double update = forward + backward;
+    double row = replays > 0 ? forward + static_cast<double>(replays) * update : update;
+    if (batch.weight_version != epoch) row += forward;  // The policy at the epoch's start.
     int64_t rows = batch.batch_size();
     if (guided) {
       rows += std::count(batch.keys.same_tokens.begin(), batch.keys.same_tokens.end(), false);
@@ -54,17 +53,14 @@ double EpochWork::Flops(int64_t epoch, const std::vector<TrajectoryBatch>& batch
 absl::StatusOr<EpochWork> MakeEpochWork(const v1::JobSpec& job, const JobPlan& plan,
                                         const UnetConfig& unet, const Lora& lora, int64_t num_steps,
                                         int num_ranks, at::Device device) {
-  IMAGEDDPO_ASSIGN_OR_RETURN(const VaeConfig vae,
-                             VaeConfig::Load(absl::StrCat(job.model().path(), "/vae/config.json")));
   IMAGEDDPO_ASSIGN_OR_RETURN(
-      const TextEncoderConfig text,
-      TextEncoderConfig::Load(absl::StrCat(job.model().path(), "/text_encoder/config.json")));
-  const int64_t side =
-      job.data().resolution() > 0 ? job.data().resolution() / vae.downscale() : unet.sample_size;
+      const ModelCount count,
+      CountModel(job.model().path(), job.data().resolution(), TargetsOf(lora)));
   const bool bf16 = job.model().precision() == "bf16";
   return EpochWork{
-      .unet = CountUnetFlops(unet, side, side, text.max_position_embeddings, ShapeOf(lora)),
-      .decode = CountVaeDecodeFlops(vae, side, side),
+      .forward = count.unet.flops + count.unet.lora_flops,
+      .backward = count.unet.backward_flops,
+      .decode = count.decoder.flops,
       .num_steps = num_steps,
       .replays = plan.single_pass ? 0 : job.train().num_inner_epochs(),
       .guided = job.sample().guidance_scale() > 1,

@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "common/config/job_plan.h"
-#include "common/diffusion/flops.h"
 #include "common/diffusion/lora.h"
 #include "common/diffusion/unet.h"
 #include "common/trajectory/trajectory.h"
@@ -18,7 +17,8 @@ namespace imageddpo {
 /// against. Sampling counts, and decoding, and the update that the job has; encoding does not,
 /// since images are encoded once, nor do rewards.
 struct EpochWork {
-  UnetFlops unet;         ///< Of one row and step.
+  double forward = 0;     ///< Of one row and step through the UNet and its LoRA.
+  double backward = 0;    ///< Of the same, to the LoRA's gradients.
   double decode = 0;      ///< Of one image.
   int64_t num_steps = 0;  ///< Executed.
   int64_t replays = 0;    ///< Forward and backward passes besides the rollout: inner epochs.

@@ -35,7 +35,7 @@ PlanInputs Inputs() {
   inputs.model.encoder = {.flops = 10, .parameters = 1e5, .live_values = 1e5};
   inputs.model.decoder = {.flops = 10, .parameters = 1e5, .live_values = 2e5};
   inputs.model.text = {.flops = 10, .parameters = 1e5};
-  inputs.model.lora_parameters = 1000;
+  inputs.model.unet.lora_parameters = 1000;
   inputs.model.latent_channels = 1;
   inputs.model.latent_side = 2;
   inputs.model.image_side = 1;

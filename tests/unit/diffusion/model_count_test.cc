@@ -1,10 +1,10 @@
-#include "common/plan/model_count.h"
+#include "common/diffusion/model_count.h"
 
 #include <string>
 
+#include "common/diffusion/layer_counter.h"
 #include "common/io/file.h"
 #include "common/io/safetensors_header.h"
-#include "common/plan/layer_counter.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -42,23 +42,22 @@ VaeConfig Sd15Vae() {
 TEST(LayerCounter, ByHand) {
   const AdapterTargets targets{.rank = 2, .modules = {"to_q", "to_out.0"}};
   LayerCounter net(&targets);
-  net.Conv(3, 8, 3, 16);                      // 216 weights, 8 biases, 128 outputs
-  net.Linear("attn1.to_q", 8, 4, 16, false);  // 32 weights, 64 outputs
-  net.Linear("attn1.to_out.0", 4, 8, 16);     // 32 + 8, 128
-  net.Linear("attn1.add_to_q", 4, 8, 16);     // Another name: no adapter.
+  net.Conv(3, 8, 3, 16);                                // 216 weights, 8 biases, 128 outputs
+  net.Linear("attn1.to_q", 8, 4, 16, {.bias = false});  // 32 weights, 64 outputs
+  net.Linear("attn1.to_out.0", 4, 8, 16);               // 32 + 8, 128
+  net.Linear("attn1.add_to_q", 4, 8, 16);               // Another name: no adapter.
   net.Attention(16, 10, 4);
   EXPECT_DOUBLE_EQ(net.count().parameters, 216 + 8 + 32 + 40 + 40);
   EXPECT_DOUBLE_EQ(net.count().flops, 2.0 * 16 * (216 + 32 + 32 + 32) + 4.0 * 16 * 10 * 4);
   EXPECT_DOUBLE_EQ(net.count().saved_values, 128 + 64 + 128 + 128 + 64);
   EXPECT_DOUBLE_EQ(net.count().live_values, 3 * 128);
-  EXPECT_DOUBLE_EQ(net.lora_parameters(), 2 * (8 + 4) + 2 * (4 + 8));
+  EXPECT_DOUBLE_EQ(net.count().lora_parameters, 2 * (8 + 4) + 2 * (4 + 8));
 }
 
 TEST(ModelCount, StableDiffusion15HasTheParametersThatItIsKnownFor) {
-  double lora = 0;
-  const PassCount unet = CountUnet(Sd15Unet(), 64, 77, {}, &lora);
+  const PassCount unet = CountUnet(Sd15Unet(), 64, 77, {});
   EXPECT_DOUBLE_EQ(unet.parameters, 859'520'964);
-  EXPECT_DOUBLE_EQ(lora, 797'184);
+  EXPECT_DOUBLE_EQ(unet.lora_parameters, 797'184);
   EXPECT_NEAR(unet.flops, 0.80e12, 0.02e12);
   const double vae =
       CountVaeEncoder(Sd15Vae(), 512).parameters + CountVaeDecoder(Sd15Vae(), 512).parameters;
@@ -70,15 +69,33 @@ TEST(ModelCount, StableDiffusion15HasTheParametersThatItIsKnownFor) {
   EXPECT_DOUBLE_EQ(CountTextEncoder(text, 77).parameters, 123'060'480);
 }
 
+// Expected numbers: torch.utils.flop_counter over diffusers' models with PEFT's LoRA, on meta
+// tensors with the mathematical attention (forward; forward and backward; VAE decoding).
+TEST(ModelCount, OperationsAreThoseThatTorchCounts) {
+  constexpr double kForward = 180106444800.0, kForwardAndBackward = 362013299712.0;
+  const PassCount unet = CountUnet(Sd15Unet(), 32, 77, {.rank = 4});
+  EXPECT_DOUBLE_EQ(unet.flops, kForward);
+  EXPECT_GT(unet.lora_flops, 0);
+  EXPECT_NEAR(unet.flops + unet.lora_flops + unet.backward_flops, kForwardAndBackward,
+              0.01 * kForwardAndBackward);
+  EXPECT_DOUBLE_EQ(CountVaeDecoder(Sd15Vae(), 256).flops, 622187282432.0);
+}
+
+TEST(ModelCount, WithoutAdaptersNothingIsBackward) {
+  const PassCount unet = CountUnet(Sd15Unet(), 32, 77, {.rank = 0});
+  EXPECT_EQ(unet.backward_flops, 0);
+  EXPECT_EQ(unet.lora_flops, 0);
+  EXPECT_EQ(unet.lora_parameters, 0);
+}
+
 TEST(ModelCount, WorkGrowsWithTheImageAndTheLora) {
-  double small = 0, large = 0;
-  const PassCount at32 = CountUnet(Sd15Unet(), 32, 77, {.rank = 4}, &small);
-  const PassCount at64 = CountUnet(Sd15Unet(), 64, 77, {.rank = 16}, &large);
+  const PassCount at32 = CountUnet(Sd15Unet(), 32, 77, {.rank = 4});
+  const PassCount at64 = CountUnet(Sd15Unet(), 64, 77, {.rank = 16});
   EXPECT_GT(at64.flops, 4 * at32.flops);  // Attention grows faster than the pixels.
   EXPECT_GT(at64.saved_values, 3.5 * at32.saved_values);
   EXPECT_LT(at64.live_values, at64.saved_values);
   EXPECT_DOUBLE_EQ(at64.parameters, at32.parameters);
-  EXPECT_DOUBLE_EQ(large, 4 * small);
+  EXPECT_DOUBLE_EQ(at64.lora_parameters, 4 * at32.lora_parameters);
 }
 
 /// Values of a safetensors file.
@@ -106,7 +123,7 @@ TEST(ModelCount, TheDemosModelHasTheValuesOfItsFiles) {
   EXPECT_DOUBLE_EQ(count->encoder.parameters + count->decoder.parameters,
                    ValuesIn(dir + "/vae/diffusion_pytorch_model.safetensors"));
   EXPECT_DOUBLE_EQ(count->text.parameters, ValuesIn(dir + "/text_encoder/model.safetensors"));
-  EXPECT_DOUBLE_EQ(count->lora_parameters, 11'008);
+  EXPECT_DOUBLE_EQ(count->unet.lora_parameters, 11'008);
   EXPECT_EQ(count->image_side, 32);
   EXPECT_DOUBLE_EQ(count->latent_values(), 4 * 8 * 8);
 }
@@ -123,7 +140,7 @@ TEST(ModelCount, UnusualModelsHaveTheValuesOfTheirFilesToo) {
     for (const std::string& file : *files) {
       if (file.ends_with(".safetensors")) values += ValuesIn(dir + "/unet/" + file);
     }
-    EXPECT_DOUBLE_EQ(CountUnet(*unet, 8, 77, {}, nullptr).parameters, values) << dir;
+    EXPECT_DOUBLE_EQ(CountUnet(*unet, 8, 77, {}).parameters, values) << dir;
   }
 }
 

@@ -3,20 +3,28 @@
 #include <cstdint>
 #include <string>
 
-#include "common/plan/model_count.h"
+#include "common/diffusion/model_count.h"
 
 namespace imageddpo {
 
-/// Walks through a network's layers and adds up what they take. `n` is always the number of
-/// positions (pixels or tokens) of a layer's output.
+/// Walks through a network's layers, in the order of a forward pass, and adds up what they take.
+/// `n` is always the number of positions (pixels or tokens) of a layer's output.
 class LayerCounter {
  public:
   /// @param targets  may be null: no adapters.
   explicit LayerCounter(const AdapterTargets* targets = nullptr) : targets_(targets) {}
 
+  struct LinearOptions {
+    bool bias = true;
+    bool embedded = false;  ///< The input is an embedding: no gradient goes to it.
+  };
+
   void Conv(int64_t in, int64_t out, int64_t kernel, int64_t n);
   /// @param path  the end of the layer's path, for the adapters.
-  void Linear(const std::string& path, int64_t in, int64_t out, int64_t n, bool bias = true);
+  void Linear(const std::string& path, int64_t in, int64_t out, int64_t n, LinearOptions options);
+  void Linear(const std::string& path, int64_t in, int64_t out, int64_t n) {
+    Linear(path, in, out, n, {});
+  }
   void Norm(int64_t channels, int64_t n);
   void Pointwise(int64_t channels, int64_t n) { Output(channels, n); }
   /// softmax(q k^T) v of `queries` and `keys` positions of `width` values over all heads.
@@ -29,14 +37,15 @@ class LayerCounter {
   void Resnet(int64_t in, int64_t out, int64_t time_dim, int64_t n);
 
   PassCount count() const;
-  double lora_parameters() const { return lora_parameters_; }
 
  private:
   void Output(int64_t channels, int64_t n);
+  bool HasAdapter(const std::string& path) const;
 
   const AdapterTargets* targets_;
   PassCount count_;
-  double lora_parameters_ = 0, largest_ = 0, kept_ = 0;
+  bool reached_ = false;  ///< By the backward pass: a layer before this one has an adapter.
+  double largest_ = 0, kept_ = 0;
 };
 
 }  // namespace imageddpo

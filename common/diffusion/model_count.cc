@@ -1,10 +1,10 @@
-#include "common/plan/model_count.h"
+#include "common/diffusion/model_count.h"
 
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
 #include "common/base/status.h"
-#include "common/plan/layer_counter.h"
+#include "common/diffusion/layer_counter.h"
 
 namespace imageddpo {
 namespace {
@@ -15,11 +15,15 @@ struct TransformerShape {
   bool linear_projection = false, only_cross = false;
 };
 
-void CountAttention(LayerCounter* net, const std::string& path, int64_t inner, int64_t context,
-                    int64_t positions, int64_t keys) {
-  net->Linear(path + ".to_q", inner, inner, positions, /*bias=*/false);
-  net->Linear(path + ".to_k", context, inner, keys, /*bias=*/false);
-  net->Linear(path + ".to_v", context, inner, keys, /*bias=*/false);
+/// @param shape    where it looks at the text; null: where it looks at its own pixels.
+void CountAttention(LayerCounter* net, const std::string& path, int64_t inner, int64_t positions,
+                    const TransformerShape* shape) {
+  const bool is_text = shape != nullptr;
+  const int64_t context = is_text ? shape->context : inner;
+  const int64_t keys = is_text ? shape->tokens : positions;
+  net->Linear(path + ".to_q", inner, inner, positions, {.bias = false});
+  net->Linear(path + ".to_k", context, inner, keys, {.bias = false, .embedded = is_text});
+  net->Linear(path + ".to_v", context, inner, keys, {.bias = false, .embedded = is_text});
   net->Attention(positions, keys, inner);
   net->Linear(path + ".to_out.0", inner, inner, positions);
 }
@@ -37,10 +41,9 @@ void CountTransformer(LayerCounter* net, const TransformerShape& shape, int64_t 
   for (int64_t i = 0; i < layers; ++i) {
     const std::string block = absl::StrCat("transformer_blocks.", i);
     net->Norm(inner, n);
-    CountAttention(net, block + ".attn1", inner, shape.only_cross ? shape.context : inner, n,
-                   shape.only_cross ? shape.tokens : n);
+    CountAttention(net, block + ".attn1", inner, n, shape.only_cross ? &shape : nullptr);
     net->Norm(inner, n);
-    CountAttention(net, block + ".attn2", inner, shape.context, n, shape.tokens);
+    CountAttention(net, block + ".attn2", inner, n, &shape);
     net->Norm(inner, n);
     net->Linear(block + ".ff.net.0.proj", inner, 2 * kExpansion * inner, n);
     net->Pointwise(kExpansion * inner, n);
@@ -81,11 +84,11 @@ int64_t Square(int64_t side) { return side * side; }
 }  // namespace
 
 PassCount CountUnet(const UnetConfig& config, int64_t side, int64_t tokens,
-                    const AdapterTargets& targets, double* lora_parameters) {
+                    const AdapterTargets& targets) {
   LayerCounter net(&targets);
   const std::vector<UnetLevelConfig>& levels = config.levels;
   const int64_t outer = levels.front().channels, time = config.time_embedding_dim;
-  net.Linear("time_embedding.linear_1", outer, time, 1);
+  net.Linear("time_embedding.linear_1", outer, time, 1, {.embedded = true});
   net.Linear("time_embedding.linear_2", time, time, 1);
   net.Conv(config.in_channels, outer, 3, Square(side));
 
@@ -139,7 +142,6 @@ PassCount CountUnet(const UnetConfig& config, int64_t side, int64_t tokens,
   net.Norm(outer, Square(side));
   net.Pointwise(outer, Square(side));
   net.Conv(outer, config.out_channels, 3, Square(side));
-  if (lora_parameters != nullptr) *lora_parameters = net.lora_parameters();
   return net.count();
 }
 
@@ -222,8 +224,7 @@ absl::StatusOr<ModelCount> CountModel(const std::string& dir, int64_t resolution
   count.latent_side = count.image_side / vae.downscale();
   count.context_tokens = text.max_position_embeddings;
   count.context_width = text.hidden_size;
-  count.unet =
-      CountUnet(unet, count.latent_side, count.context_tokens, targets, &count.lora_parameters);
+  count.unet = CountUnet(unet, count.latent_side, count.context_tokens, targets);
   count.encoder = CountVaeEncoder(vae, count.image_side);
   count.decoder = CountVaeDecoder(vae, count.image_side);
   count.text = CountTextEncoder(text, count.context_tokens);

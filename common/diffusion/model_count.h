@@ -11,12 +11,19 @@
 
 namespace imageddpo {
 
-/// What one pass of one sample through a network takes, counted from its configuration alone.
+/// What one pass of one sample through a network takes, counted from its configuration alone. In
+/// operations a multiplication and an addition are two; convolutions, linear layers and attention
+/// count; norms, activations and sums do not (below 1% together).
 struct PassCount {
-  double flops = 0;       ///< A multiplication and an addition are two. Pointwise work is left out.
-  double parameters = 0;  ///< Exact: values in the checkpoint's files.
-  double saved_values = 0;  ///< Outputs of all layers: what a backward pass finds saved, about.
-  double live_values = 0;   ///< The most that is alive at once without gradients, about.
+  double flops = 0;       ///< Forward, without adapters.
+  double lora_flops = 0;  ///< What the adapters add to that.
+  /// To the gradients of the adapters alone: frozen weights need none, and what comes before the
+  /// first adapter and what makes the time and text embeddings is not reached. 0 without adapters.
+  double backward_flops = 0;
+  double parameters = 0;       ///< Exact: values in the checkpoint's files.
+  double lora_parameters = 0;  ///< Exact: the adapters' values.
+  double saved_values = 0;     ///< Outputs of all layers: what a backward pass finds saved, about.
+  double live_values = 0;      ///< The most that is alive at once without gradients, about.
 };
 
 /// Counts of one model folder at one image size.
@@ -25,7 +32,6 @@ struct ModelCount {
   PassCount encoder;  ///< VAE, image to posterior.
   PassCount decoder;  ///< VAE, latents to image.
   PassCount text;     ///< One prompt.
-  double lora_parameters = 0;
   int64_t latent_channels = 0, latent_side = 0, image_side = 0;
   int64_t context_tokens = 0, context_width = 0;
 
@@ -37,14 +43,14 @@ struct ModelCount {
 
 /// Which linear layers of the UNet have adapters.
 struct AdapterTargets {
-  int64_t rank = 4;
+  int64_t rank = 4;  ///< 0: none.
+  /// Last parts of paths, as in LoraConfig.
   std::vector<std::string> modules = {"to_q", "to_k", "to_v", "to_out.0"};
 };
 
 /// @param side    latent pixels each way. @param tokens  of the text context.
-/// @param lora_parameters  may be null; gets the adapters' values.
 PassCount CountUnet(const UnetConfig& config, int64_t side, int64_t tokens,
-                    const AdapterTargets& targets, double* lora_parameters);
+                    const AdapterTargets& targets);
 PassCount CountVaeEncoder(const VaeConfig& config, int64_t image_side);
 PassCount CountVaeDecoder(const VaeConfig& config, int64_t image_side);
 PassCount CountTextEncoder(const TextEncoderConfig& config, int64_t tokens);
