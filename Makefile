@@ -2,7 +2,7 @@
 BUILD ?= build
 JOBS ?= $(shell nproc)
 .DEFAULT_GOAL := build
-.PHONY: setup build build-cuda build-tests demo test bench soak format lint clean
+.PHONY: setup build build-cuda build-tests demo test bench gpu-check soak format lint clean
 
 setup: ; @deploy/setup.sh
 build: setup ; @cmake --preset default -B $(BUILD) --log-level=NOTICE && cmake --build $(BUILD) -j $(JOBS) --target programs
@@ -11,6 +11,7 @@ build-tests: build ; @cmake --build $(BUILD) -j $(JOBS)
 demo: build ; @deploy/demo/run.sh
 test: build-tests ; @ctest --test-dir $(BUILD) -j 2 --output-on-failure --no-tests=error
 bench: build ; @cmake --build $(BUILD) -j $(JOBS) --target bench
+gpu-check: ; @deploy/gpu-check/bundle.sh -j $(JOBS)
 soak: build ; @tests/soak/run.sh
 format: ; @deploy/setup.sh --ci && find common rollout trainer deploy tests -name '*.h' -o -name '*.cc' | xargs clang-format -i
 lint: ; @.ci/lint

@@ -27,6 +27,7 @@ void AddPolicyOptions(CLI::App& command, TracePolicyOptions& policy) {
   command.add_option("--guidance-rescale", policy.guidance_rescale, "0 is off");
   command.add_option("--eta", policy.eta, "Noise of a step; 1 is DDPM's");
   command.add_option("--precision", policy.precision, "Of the model's calls: fp32 or bf16");
+  command.add_option("--device", policy.device, "cpu or cuda");
   command.add_option("--num-threads", policy.num_threads, "Intra-op; the last bits depend on it");
 }
 

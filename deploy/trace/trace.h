@@ -22,6 +22,7 @@ struct TracePolicyOptions {
   double guidance_rescale = 0.0;
   double eta = 1.0;
   std::string precision = "fp32";  ///< fp32 or bf16: of the model's calls only.
+  std::string device = "cpu";      ///< cpu or cuda (the first one).
   /// Intra-op threads. Not the machine's number of cores: the last bits depend on it, and the same
   /// files are to give the same results everywhere.
   int64_t num_threads = 2;

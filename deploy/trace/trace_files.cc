@@ -1,5 +1,6 @@
 #include "deploy/trace/trace_files.h"
 
+#include <ATen/Context.h>
 #include <ATen/ops/isfinite.h>
 
 #include "absl/strings/str_cat.h"
@@ -54,6 +55,18 @@ absl::StatusOr<ModelOptions> MakeModelOptions(const TracePolicyOptions& policy) 
   } else if (policy.precision != "fp32") {
     return absl::InvalidArgumentError(
         absl::StrCat("--precision is ", policy.precision, ", it must be fp32 or bf16"));
+  }
+  if (policy.device == "cuda") {
+    if (!at::globalContext().hasCUDA()) {
+      return absl::FailedPreconditionError(
+          "--device is cuda, but this program finds no GPU: use the CUDA configuration on a "
+          "machine "
+          "with one, or --device cpu");
+    }
+    options.device = at::Device(at::kCUDA, 0);
+  } else if (policy.device != "cpu") {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--device is ", policy.device, ", it must be cpu or cuda"));
   }
   if (policy.num_threads < 1 || policy.num_threads > kMaxThreads) {
     return absl::InvalidArgumentError(absl::StrCat("--num-threads is ", policy.num_threads,

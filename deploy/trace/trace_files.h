@@ -20,7 +20,7 @@ namespace imageddpo {
 absl::StatusOr<at::Tensor> GetTensor(const SafetensorsFile& file, const std::string& name,
                                      at::ScalarType dtype, const std::vector<int64_t>& shape);
 
-/// Sets the process's intra-op threads, too.
+/// Sets the process's intra-op threads, too. FAILED_PRECONDITION: there is no such device.
 absl::StatusOr<ModelOptions> MakeModelOptions(const TracePolicyOptions& policy);
 
 PolicyOptions MakePolicyOptions(const TracePolicyOptions& options, int64_t first_timestep);

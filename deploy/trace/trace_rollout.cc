@@ -20,15 +20,16 @@ struct EncodedPrompt {
 /// One prompt for the whole batch. `rows` copies of it go through the text encoder in one call: the
 /// last bits may depend on that.
 EncodedPrompt EncodePrompt(const Pipeline& pipeline, const std::string& prompt, int64_t rows,
-                           int64_t batch) {
+                           int64_t batch, at::Device device) {
   const at::NoGradGuard no_grad;
   const at::Tensor ids_1L = at::tensor(pipeline.tokenizer->Encode(prompt), at::kLong).unsqueeze(0);
   const at::Tensor embeds_RLD =
-      pipeline.text_encoder->Forward(ids_1L.expand({rows, -1}).contiguous());
+      pipeline.text_encoder->Forward(ids_1L.expand({rows, -1}).contiguous().to(device));
   return {ids_1L.expand({batch, -1}).contiguous(), embeds_RLD.expand({batch, -1, -1}).contiguous()};
 }
 
-absl::StatusOr<SamplerInputs> ReadInputs(const std::string& path, const Vae& vae) {
+absl::StatusOr<SamplerInputs> ReadInputs(const std::string& path, const Vae& vae,
+                                         at::Device device) {
   IMAGEDDPO_ASSIGN_OR_RETURN(const auto file, SafetensorsFile::Open(path));
   SamplerInputs inputs;
   IMAGEDDPO_ASSIGN_OR_RETURN(const at::Tensor images_BCHW,
@@ -46,7 +47,7 @@ absl::StatusOr<SamplerInputs> ReadInputs(const std::string& path, const Vae& vae
   IMAGEDDPO_ASSIGN_OR_RETURN(
       inputs.step_noise_BKCHW,
       GetTensor(*file, "step_noise", at::kFloat, {batch, -1, latent_channels, -1, -1}));
-  inputs.posterior = EncodeImages(vae, images_BCHW);
+  inputs.posterior = EncodeImages(vae, images_BCHW, device);
   return inputs;
 }
 
@@ -60,22 +61,26 @@ absl::Status TraceRollout(const TraceRolloutOptions& options) {
       pipeline.scheduler->MakeSchedule(options.policy.num_steps, options.noise_strength));
   IMAGEDDPO_RETURN_IF_ERROR(pipeline.scheduler->CheckDirection(schedule, options.policy.eta));
   if (!options.lora.empty()) {
-    IMAGEDDPO_ASSIGN_OR_RETURN(const Lora lora, Lora::Load(options.lora, pipeline.unet->linears()));
+    IMAGEDDPO_ASSIGN_OR_RETURN(
+        const Lora lora, Lora::Load(options.lora, pipeline.unet->linears(), {}, model.device));
     IMAGEDDPO_RETURN_IF_ERROR(pipeline.unet->BindLora(lora).status());
   }
-  IMAGEDDPO_ASSIGN_OR_RETURN(SamplerInputs inputs, ReadInputs(options.inputs, *pipeline.vae));
+  IMAGEDDPO_ASSIGN_OR_RETURN(SamplerInputs inputs,
+                             ReadInputs(options.inputs, *pipeline.vae, model.device));
 
   const int64_t batch = inputs.init_noise_BCHW.size(0);
   // As the original calls it: with every sample's prompt, and with one negative prompt for all.
-  const EncodedPrompt prompt = EncodePrompt(pipeline, options.prompt, batch, batch);
-  const EncodedPrompt negative = EncodePrompt(pipeline, options.negative_prompt, 1, batch);
+  const EncodedPrompt prompt = EncodePrompt(pipeline, options.prompt, batch, batch, model.device);
+  const EncodedPrompt negative =
+      EncodePrompt(pipeline, options.negative_prompt, 1, batch, model.device);
   inputs.conditioning = {
       prompt.embeds_BLD, negative.embeds_BLD,
       std::vector<bool>(static_cast<size_t>(batch), prompt.ids_BL.equal(negative.ids_BL))};
 
   const Policy policy(*pipeline.unet, *pipeline.scheduler,
                       MakePolicyOptions(options.policy, schedule.timesteps.front()));
-  const SampledTrajectories sampled = SampleTrajectories(policy, *pipeline.vae, schedule, inputs);
+  const SampledTrajectories sampled =
+      SampleTrajectories(policy, *pipeline.vae, schedule, inputs, model.device);
   const int64_t num_steps = sampled.timesteps_BK.size(1);
   return WriteSafetensors(options.output,
                           {{"latents", sampled.latents_BKCHW.narrow(1, 0, num_steps)},

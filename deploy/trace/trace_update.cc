@@ -56,7 +56,7 @@ absl::Status CheckSinglePass(const TraceUpdateOptions& options, int64_t num_samp
 
 /// All N samples of a trajectory file as one batch.
 absl::StatusOr<ReplayBatch> ReadSamples(const TraceUpdateOptions& options,
-                                        const DdimScheduler& scheduler) {
+                                        const DdimScheduler& scheduler, at::Device device) {
   const std::string& path = options.trajectory;
   IMAGEDDPO_ASSIGN_OR_RETURN(const auto file, SafetensorsFile::Open(path));
   ReplayBatch all;
@@ -95,6 +95,11 @@ absl::StatusOr<ReplayBatch> ReadSamples(const TraceUpdateOptions& options,
   IMAGEDDPO_ASSIGN_OR_RETURN(const auto inputs, SafetensorsFile::Open(options.inputs));
   IMAGEDDPO_ASSIGN_OR_RETURN(all.advantages_B,
                              GetTensor(*inputs, "advantages", at::kFloat, {num_samples}));
+  for (at::Tensor* tensor :
+       {&all.latents_BKCHW, &all.timesteps_BK, &all.log_probs_BK, &all.advantages_B,
+        &conditioning.prompt_embeds_BLD, &conditioning.negative_embeds_BLD}) {
+    *tensor = tensor->to(device);
+  }
   return all;
 }
 
@@ -201,14 +206,16 @@ absl::Status TraceUpdate(const TraceUpdateOptions& options) {
   IMAGEDDPO_ASSIGN_OR_RETURN(const ModelOptions model, MakeModelOptions(options.policy));
   IMAGEDDPO_ASSIGN_OR_RETURN(const Pipeline pipeline,
                              Pipeline::Load(options.model, model, {.vae = false, .text = false}));
-  IMAGEDDPO_ASSIGN_OR_RETURN(const ReplayBatch all, ReadSamples(options, *pipeline.scheduler));
+  IMAGEDDPO_ASSIGN_OR_RETURN(const ReplayBatch all,
+                             ReadSamples(options, *pipeline.scheduler, model.device));
   Schedule schedule{.num_steps = options.policy.num_steps};
-  const at::Tensor timesteps_K = all.timesteps_BK[0].contiguous();
+  const at::Tensor timesteps_K = all.timesteps_BK[0].cpu();
   schedule.timesteps.assign(timesteps_K.const_data_ptr<int64_t>(),
                             timesteps_K.const_data_ptr<int64_t>() + timesteps_K.numel());
   IMAGEDDPO_RETURN_IF_ERROR(pipeline.scheduler->MakeSchedule(schedule.num_steps, 0.0).status());
   IMAGEDDPO_RETURN_IF_ERROR(pipeline.scheduler->CheckDirection(schedule, options.policy.eta));
-  IMAGEDDPO_ASSIGN_OR_RETURN(const Lora lora, Lora::Load(options.lora, pipeline.unet->linears()));
+  IMAGEDDPO_ASSIGN_OR_RETURN(const Lora lora,
+                             Lora::Load(options.lora, pipeline.unet->linears(), {}, model.device));
   IMAGEDDPO_RETURN_IF_ERROR(pipeline.unet->BindLora(lora).status());
 
   const Policy policy(*pipeline.unet, *pipeline.scheduler,

@@ -83,8 +83,7 @@ def write(folder, config, stem, shapes):
     sd15_unet.write_zeros(folder / f"{stem}.fp16.safetensors", shapes)
 
 
-def main():
-    folder = pathlib.Path(sys.argv[1])
+def write_model(folder):
     sd15_unet.write_unet(folder / "unet")
     write(folder / "vae", {
         "_class_name": "AutoencoderKL", "act_fn": "silu", "block_out_channels": CHANNELS,
@@ -97,6 +96,11 @@ def main():
         "model", text_encoder())
     for part in ("tokenizer", "scheduler"):
         shutil.copytree(DEMO / part, folder / part, dirs_exist_ok=True)
+
+
+def main():
+    folder = pathlib.Path(sys.argv[1])
+    write_model(folder)
     print(f"{folder}: {sum(map(math.prod, sd15_unet.unet().values())):,} parameters in the UNet")
 
 

@@ -1,0 +1,40 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+namespace imageddpo {
+
+/// One comparison of a tensor, or of many, with what was recorded.
+struct CheckRow {
+  std::string part;       ///< text_encoder, vae, unet, lora, scheduler, rollout, update.
+  std::string name;       ///< The case and what of it was compared.
+  std::string precision;  ///< fp32 or bf16.
+  double error = 0;
+  double bound = 0;
+  std::string failure;  ///< Why there is no error to compare; empty: there is one.
+
+  bool passed() const { return failure.empty() && error <= bound; }
+};
+
+/// What is compared on which device, in which type. Recordings are in float32.
+struct CheckOptions {
+  std::string root = ".";  ///< The tree, or a copy of its tests/data/parity.
+  at::Device device{at::kCPU};
+  at::ScalarType dtype{at::kFloat};
+
+  bool bf16() const { return dtype == at::kBFloat16; }
+  std::string precision() const { return bf16() ? "bf16" : "fp32"; }
+};
+
+/// ‖found − expected‖ / ‖expected‖ over all elements, in double on the CPU. Infinite where the
+/// shapes differ or something found is not finite.
+double RelativeError(const at::Tensor& found, const at::Tensor& expected);
+
+nlohmann::json ToJson(const CheckRow& row);
+int64_t CountFailed(const std::vector<CheckRow>& rows);
+
+}  // namespace imageddpo

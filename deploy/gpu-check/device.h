@@ -1,0 +1,31 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+
+#include "absl/status/statusor.h"
+
+namespace imageddpo {
+
+/// @param name  cpu, or cuda (the first GPU). FAILED_PRECONDITION: this program finds no GPU.
+absl::StatusOr<at::Device> FindDevice(const std::string& name);
+
+/// Float32 products with 10-bit mantissas on GPUs, in matrix products and in convolutions; off by
+/// default here, while PyTorch has it on for convolutions.
+void AllowTf32(bool allowed);
+
+/// Waits until all that was queued on the device is done.
+void Synchronize(at::Device device);
+
+/// What PyTorch's allocator holds on a device; all 0 on a CPU.
+struct DeviceMemory {
+  int64_t allocated_bytes = 0;  ///< In tensors, now.
+  int64_t peak_allocated_bytes = 0;
+  int64_t peak_reserved_bytes = 0;  ///< Taken from the device, unused pieces included.
+};
+DeviceMemory GetDeviceMemory(at::Device device);
+/// From here on peaks count anew.
+void ResetPeakMemory(at::Device device);
+
+}  // namespace imageddpo

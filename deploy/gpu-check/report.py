@@ -1,0 +1,148 @@
+"""Tables of what was found, and what the goals say."""
+import statistics
+
+GB = 1e9
+LORA_MEMORY_GOAL = 8.0
+
+
+def print_head(results):
+    machine = results["machine"]
+    if results["dry_run"]:
+        print("gpu-check, DRY RUN on the CPU: nothing here is measured on a GPU, and no number says how fast anything is.")
+    print(f"GPU: {machine.get('gpu') or 'none'}; torch {machine.get('torch') or 'not in this Python'}, CUDA {machine.get('cuda')},"
+          f" cuDNN {machine.get('cudnn')}, NCCL {machine.get('nccl')}; C++ runtime: {machine['cxx_runtime']}", flush=True)
+
+
+def print_parity(parity):
+    print("\n1. Parity with recordings of diffusers and of the original (error: of the recorded tensor's norm)")
+    if "rows" not in parity:
+        print(f"   FAILED: {parity['failed']}", flush=True)
+        return
+    groups = {}
+    for row in parity["rows"]:
+        groups.setdefault((row["precision"], row["part"]), []).append(row)
+    print(f"   {'':5} {'part':14} {'checks':>6} {'failed':>6} {'worst':>9} {'bound':>9}")
+    for (precision, part), rows in groups.items():
+        worst = max(rows, key=lambda row: row.get("error", float("inf")) / (row["bound"] or 1e-30))
+        failed = sum(not row["passed"] for row in rows)
+        print(f"   {precision:5} {part:14} {len(rows):6} {failed:6} {worst.get('error', float('inf')):9.1e} {worst['bound']:9.1e}")
+    for row in parity["rows"]:
+        if not row["passed"]:
+            print(f"   FAILED: {row['precision']} {row['part']} {row['name']}: {row.get('failure') or row.get('error', 'not finite')}")
+    print(f"   plain PyTorch on this device, at the size whose speed is measured: {parity['live']}", flush=True)
+
+
+def print_nccl(nccl, dry):
+    print("\n2. NCCL")
+    if "passed" in nccl:
+        print(f"   {nccl['passed']} cases passed, {nccl['failed']} failed; {nccl['ranks']} ranks, NCCL {nccl['nccl']}. {nccl['note']}")
+        for case in nccl["cases"]:
+            if not case["passed"]:
+                print(f"   FAILED: {case['name']}, {case['world_size']} ranks: {'; '.join(case['wrong'][:3])}")
+    else:
+        print(f"   not run: {nccl.get('note') or nccl.get('failed')}")
+    if dry:
+        threads = nccl["over_threads"]
+        print(f"   its suite over threads and CPU tensors instead: {threads.get('passed', 0)} cases passed,"
+              f" {threads.get('failed', 'none ran')} failed", flush=True)
+
+
+def add_numbers(row):
+    """Images per second, shares of a matrix product's speed, and the ratio of the two sides."""
+    ours, seed = row["ours"], row.get("seed", {})
+    for side in (ours, seed):
+        if side.get("epoch_seconds"):
+            side["seconds_median"] = statistics.median(side["epoch_seconds"])
+            side["images_per_second"] = side["samples_per_epoch"] / side["seconds_median"]
+    if "images_per_second" in ours:
+        ours["mfu"] = ours["model_flops"] / ours["seconds_median"] / ours["product_flops"]
+        if "images_per_second" in seed:
+            count, samples, steps = ours["count"], seed["samples_per_epoch"], seed["executed_steps"]
+            branches = 2 if seed["guidance_scale"] > 1 else 1
+            row_flops = branches * count["forward"] + 2 * (count["forward"] + count["backward"])
+            seed["model_flops"] = samples * (steps * row_flops + count["encode"] + count["decode"])
+            seed["mfu"] = seed["model_flops"] / seed["seconds_median"] / ours["product_flops"]
+            row["ratio"] = ours["images_per_second"] / seed["images_per_second"]
+    return row
+
+
+def _side(name, side):
+    if "images_per_second" not in side:
+        return f"{name}: {'OUT OF MEMORY' if 'out_of_memory' in side else 'FAILED: ' + str(side.get('failed'))}"
+    spread = (max(side["epoch_seconds"]) - min(side["epoch_seconds"])) / side["seconds_median"]
+    return (f"{name}: {side['images_per_second']:7.3f} images/s (epochs differ by {spread:.0%}), MFU {side['mfu']:5.1%},"
+            f" {side['memory']['peak_allocated_bytes'] / GB:6.2f} GB, UNet {1e3 * side['forward_seconds']:.1f} ms forward,"
+            f" {1e3 * side['forward_backward_seconds']:.1f} with backward")
+
+
+def print_speed_row(row):
+    ratio = f"; ratio {row['ratio']:.2f}" if "ratio" in row else ""
+    print(f"\n3. Speed, {row['case']}{ratio}")
+    print(f"   {_side('ours    ', row['ours'])}")
+    if "seed" in row:
+        print(f"   {_side('original', row['seed'])}", flush=True)
+
+
+def goals(rows):
+    """[{goal, found, reached}]; found None: it was not measured."""
+    by_name = {row["case"]: row for row in rows}
+
+    def goal(text, case, number, reached):
+        found = number(by_name[case]) if case in by_name else None
+        return {"goal": text, "case": case, "found": found, "reached": found is not None and reached(found)}
+
+    def ratio(row):
+        return row.get("ratio")
+
+    def mfu(row):
+        return row["ours"].get("mfu")
+
+    def memory(row):
+        side = row["ours"]
+        if "memory" not in side:
+            return None
+        return max(side[when]["peak_allocated_bytes"] for when in ("memory", "load_memory")) / GB
+
+    result = []
+    for precision in ("bf16", "fp32"):
+        result += [goal("single_pass at guidance 1: 2 times the original's images/s", f"{precision}-g1", ratio, lambda x: x >= 2),
+                   goal("replay at guidance 7.5: 1.5 times the original's images/s", f"{precision}-g7.5", ratio, lambda x: x >= 1.5),
+                   goal(f"SD 1.5 LoRA at batch 1: below {LORA_MEMORY_GOAL:.0f} GB", f"{precision}-batch-1", memory, lambda x: x < LORA_MEMORY_GOAL)]
+    return result + [goal("MFU of at least 45%", f"{precision}-g1", mfu, lambda x: x >= 0.45) for precision in ("bf16", "fp32")]
+
+
+def _failures(results):
+    """What ran and was wrong, and what should have run and did not."""
+    found = []
+    if "parity" in results and results["parity"].get("failed", 1) != 0:
+        found.append("parity")
+    if "parity" in results and results["parity"].get("live", "run").startswith(("ended", "was not", "no time")):
+        found.append("the reference on this device")
+    nccl = results.get("nccl")
+    if nccl is not None:
+        code = nccl.get("exit_code")
+        if code != 0 and not (results["dry_run"] and code == 2):
+            found.append("nccl_check")
+        if nccl.get("over_threads", {}).get("exit_code", 0) != 0:
+            found.append("the transport suite over threads")
+    for row in results.get("speed", []):
+        for side in ("ours", "seed"):
+            if "failed" in row.get(side, {}) and not (side == "seed" and not results["machine"].get("torch")):
+                found.append(f"{row['case']} ({side}): {row[side]['failed'][-200:]}")
+    return found
+
+
+def passed(results):
+    results["failures"] = _failures(results)
+    return not results["failures"]
+
+
+def print_end(results):
+    if results.get("goals"):
+        print("\nGoals")
+        for goal in results["goals"]:
+            found = "not measured" if goal["found"] is None else f"{goal['found']:.2f}"
+            print(f"   {'reached' if goal['reached'] else 'MISSED ':7}  {goal['goal']} ({goal['case']}): {found}")
+    print(f"\n{'passed' if results['passed'] else 'FAILED: ' + '; '.join(results['failures'])}, {results['seconds']:.0f} s")
+    if results["dry_run"]:
+        print("This was a dry run: nothing was measured on a GPU.")
