@@ -32,8 +32,12 @@ Attention Attention::Load(const ModelLoader& at, const Options& options) {
   return attention;
 }
 
-at::Tensor Attention::Forward(const at::Tensor& x_BLD, const at::Tensor& context_BSD) const {
-  at::Tensor q = to_q.Forward(x_BLD), k = to_k.Forward(context_BSD), v = to_v.Forward(context_BSD);
+KeysValues Attention::Project(const at::Tensor& context_BSD) const {
+  return {to_k.Forward(context_BSD), to_v.Forward(context_BSD)};
+}
+
+at::Tensor Attention::Forward(const at::Tensor& x_BLD, const KeysValues& context) const {
+  at::Tensor q = to_q.Forward(x_BLD), k = context.key_RSD, v = context.value_RSD;
   if (upcast) {
     q = q.to(at::kFloat);
     k = k.to(at::kFloat);
@@ -57,11 +61,12 @@ at::Tensor FeedForward::Forward(const at::Tensor& x_BLD) const {
 }
 
 at::Tensor BasicTransformerBlock::Forward(const at::Tensor& x_BLD,
-                                          const at::Tensor& context_BSD) const {
+                                          const ProjectedText& text) const {
   const at::Tensor normed_BLD = norm1.Forward(x_BLD);
-  at::Tensor y_BLD =
-      attn1.Forward(normed_BLD, only_cross_attention ? context_BSD : normed_BLD) + x_BLD;
-  y_BLD = attn2.Forward(norm2.Forward(y_BLD), context_BSD) + y_BLD;
+  const KeysValues context =
+      only_cross_attention ? text[attn1.text_index] : attn1.Project(normed_BLD);
+  at::Tensor y_BLD = attn1.Forward(normed_BLD, context) + x_BLD;
+  y_BLD = attn2.Forward(norm2.Forward(y_BLD), text[attn2.text_index]) + y_BLD;
   return ff.Forward(norm3.Forward(y_BLD)) + y_BLD;
 }
 
@@ -106,7 +111,14 @@ Transformer2d Transformer2d::Load(const ModelLoader& at, const Options& options)
   return transformer;
 }
 
-at::Tensor Transformer2d::Forward(const at::Tensor& x_BCHW, const at::Tensor& context_BSD) const {
+void Transformer2d::ListTextAttentions(std::vector<Attention*>* attentions) {
+  for (BasicTransformerBlock& block : blocks) {
+    if (block.only_cross_attention) attentions->push_back(&block.attn1);
+    attentions->push_back(&block.attn2);
+  }
+}
+
+at::Tensor Transformer2d::Forward(const at::Tensor& x_BCHW, const ProjectedText& text) const {
   const int64_t batch = x_BCHW.size(0), height = x_BCHW.size(2), width = x_BCHW.size(3);
   const auto to_positions = [&](const at::Tensor& y) {
     return y.permute({0, 2, 3, 1}).reshape({batch, height * width, y.size(1)});
@@ -117,7 +129,7 @@ at::Tensor Transformer2d::Forward(const at::Tensor& x_BCHW, const at::Tensor& co
 
   at::Tensor y = norm.Forward(x_BCHW);
   y = use_linear_projection ? linear_in.Forward(to_positions(y)) : to_positions(conv_in.Forward(y));
-  for (const BasicTransformerBlock& block : blocks) y = block.Forward(y, context_BSD);
+  for (const BasicTransformerBlock& block : blocks) y = block.Forward(y, text);
   y = use_linear_projection ? to_pixels(linear_out.Forward(y)) : conv_out.Forward(to_pixels(y));
   return y + x_BCHW;
 }

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "common/diffusion/layers.h"
+#include "common/diffusion/projected_text.h"
 
 namespace imageddpo {
 
@@ -16,7 +17,8 @@ namespace imageddpo {
 struct Attention {
   Linear to_q, to_k, to_v, to_out;
   int64_t heads = 1;
-  bool upcast = false;  ///< Queries, keys and values in float32 in a model of lower precision.
+  size_t text_index = 0;  ///< In a ProjectedText, of a layer that attends to the text.
+  bool upcast = false;    ///< Queries, keys and values in float32 in a model of lower precision.
 
   struct Options {
     int64_t query_dim = 0;
@@ -27,7 +29,8 @@ struct Attention {
   };
   /// Weights `to_q`, `to_k`, `to_v` (no bias) and `to_out.0`.
   static Attention Load(const ModelLoader& at, const Options& options);
-  at::Tensor Forward(const at::Tensor& x_BLD, const at::Tensor& context_BSD) const;
+  KeysValues Project(const at::Tensor& context_BSD) const;
+  at::Tensor Forward(const at::Tensor& x_BLD, const KeysValues& context) const;
 };
 
 /// The part between the projections, shared with models whose projections are named otherwise.
@@ -51,7 +54,7 @@ struct BasicTransformerBlock {
   FeedForward ff;
   bool only_cross_attention = false;
 
-  at::Tensor Forward(const at::Tensor& x_BLD, const at::Tensor& context_BSD) const;
+  at::Tensor Forward(const at::Tensor& x_BLD, const ProjectedText& text) const;
 };
 
 /// Transformer blocks over the pixels of a feature map, added to it.
@@ -74,7 +77,9 @@ struct Transformer2d {
   std::vector<BasicTransformerBlock> blocks;
 
   static Transformer2d Load(const ModelLoader& at, const Options& options);
-  at::Tensor Forward(const at::Tensor& x_BCHW, const at::Tensor& context_BSD) const;
+  at::Tensor Forward(const at::Tensor& x_BCHW, const ProjectedText& text) const;
+  /// Appends the layers that attend to the text.
+  void ListTextAttentions(std::vector<Attention*>* attentions);
 };
 
 }  // namespace imageddpo

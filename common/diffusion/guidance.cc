@@ -8,8 +8,6 @@
 #include <stdexcept>
 #include <string>
 
-#include "common/diffusion/unet.h"
-
 // Shapes: B samples, C channels, H and W of the latents, L tokens, D width of the embeddings,
 //         P samples with two branches ("pairs"), S samples with one ("singles"), P + S = B.
 
@@ -18,8 +16,28 @@ namespace {
 
 void CheckBatch(const char* name, int64_t size, int64_t batch) {
   if (size == batch) return;
-  throw std::invalid_argument(std::string("PredictGuided: ") + name + " has batch size " +
-                              std::to_string(size) + ", the latents have " + std::to_string(batch));
+  throw std::invalid_argument(std::string("guidance: ") + name + " has batch size " +
+                              std::to_string(size) + ", expected " + std::to_string(batch));
+}
+
+/// Samples with two branches and with one.
+struct Split {
+  std::vector<int64_t> pairs, singles;
+};
+
+Split SplitBatch(int64_t batch, const std::vector<bool>& same_tokens_B, const Guidance& guidance) {
+  Split split;
+  if (guidance.scale > 1.0) {
+    CheckBatch("same_tokens", static_cast<int64_t>(same_tokens_B.size()), batch);
+  }
+  for (int64_t b = 0; b < batch; ++b) {
+    (guidance.scale > 1.0 && !same_tokens_B[b] ? split.pairs : split.singles).push_back(b);
+  }
+  return split;
+}
+
+at::Tensor Indices(const std::vector<int64_t>& indices, const at::Tensor& like) {
+  return at::tensor(indices, at::TensorOptions(at::kLong).device(like.device()));
 }
 
 at::Tensor Float(const at::Tensor& tensor) { return tensor.to(at::kFloat); }
@@ -39,70 +57,54 @@ at::Tensor Combine(const at::Tensor& negative_BCHW, const at::Tensor& prompt_BCH
 
 }  // namespace
 
+at::Tensor EmbedRows(const at::Tensor& prompt_embeds_BLD, const at::Tensor& negative_embeds_BLD,
+                     const std::vector<bool>& same_tokens_B, const Guidance& guidance) {
+  const int64_t batch = negative_embeds_BLD.size(0);
+  const Split split = SplitBatch(batch, same_tokens_B, guidance);
+  if (split.pairs.empty()) return negative_embeds_BLD;
+  CheckBatch("prompt_embeds", prompt_embeds_BLD.size(0), batch);
+  if (split.singles.empty()) return at::cat({negative_embeds_BLD, prompt_embeds_BLD});
+  const at::Tensor pairs_P = Indices(split.pairs, negative_embeds_BLD);
+  const at::Tensor singles_S = Indices(split.singles, negative_embeds_BLD);
+  return at::cat({negative_embeds_BLD.index_select(0, pairs_P),
+                  prompt_embeds_BLD.index_select(0, pairs_P),
+                  negative_embeds_BLD.index_select(0, singles_S)});
+}
+
 at::Tensor PredictGuided(const Denoiser& denoiser, const at::Tensor& latents_BCHW,
-                         const at::Tensor& timesteps_B, const at::Tensor& prompt_embeds_BLD,
-                         const at::Tensor& negative_embeds_BLD,
-                         const std::vector<bool>& same_tokens_B, const Guidance& guidance) {
+                         const at::Tensor& timesteps_B, const std::vector<bool>& same_tokens_B,
+                         const Guidance& guidance) {
   const int64_t batch = latents_BCHW.size(0);
   CheckBatch("timesteps", timesteps_B.size(0), batch);
-  CheckBatch("negative_embeds", negative_embeds_BLD.size(0), batch);
-  if (guidance.scale <= 1.0) return Float(denoiser(latents_BCHW, timesteps_B, negative_embeds_BLD));
-
-  CheckBatch("prompt_embeds", prompt_embeds_BLD.size(0), batch);
-  CheckBatch("same_tokens", static_cast<int64_t>(same_tokens_B.size()), batch);
-  std::vector<int64_t> pairs;
-  std::vector<int64_t> singles;
-  for (int64_t b = 0; b < batch; ++b) (same_tokens_B[b] ? singles : pairs).push_back(b);
-  if (pairs.empty()) return Float(denoiser(latents_BCHW, timesteps_B, negative_embeds_BLD));
-  if (singles.empty()) {
+  const Split split = SplitBatch(batch, same_tokens_B, guidance);
+  if (split.pairs.empty()) return Float(denoiser(latents_BCHW, timesteps_B));
+  if (split.singles.empty()) {
     const at::Tensor output_2BCHW =
-        Float(denoiser(at::cat({latents_BCHW, latents_BCHW}), at::cat({timesteps_B, timesteps_B}),
-                       at::cat({negative_embeds_BLD, prompt_embeds_BLD})));
+        Float(denoiser(at::cat({latents_BCHW, latents_BCHW}), at::cat({timesteps_B, timesteps_B})));
     return Combine(output_2BCHW.narrow(0, 0, batch), output_2BCHW.narrow(0, batch, batch),
                    guidance);
   }
 
   // Mixed: the batch is all pairs' negative branches, all pairs' prompt branches, all singles.
-  const auto index_options = at::TensorOptions(at::kLong).device(latents_BCHW.device());
-  const at::Tensor pairs_P = at::tensor(pairs, index_options);
-  const at::Tensor singles_S = at::tensor(singles, index_options);
-  const at::Tensor rows = at::tensor(RowSamples(batch, same_tokens_B, guidance), index_options);
-  const at::Tensor embeds = at::cat({negative_embeds_BLD.index_select(0, pairs_P),
-                                     prompt_embeds_BLD.index_select(0, pairs_P),
-                                     negative_embeds_BLD.index_select(0, singles_S)});
-  const at::Tensor output = Float(
-      denoiser(latents_BCHW.index_select(0, rows), timesteps_B.index_select(0, rows), embeds));
-  const int64_t P = pairs_P.size(0);
-  const int64_t S = singles_S.size(0);
+  const at::Tensor rows = Indices(RowSamples(batch, same_tokens_B, guidance), latents_BCHW);
+  const at::Tensor output =
+      Float(denoiser(latents_BCHW.index_select(0, rows), timesteps_B.index_select(0, rows)));
+  const auto P = static_cast<int64_t>(split.pairs.size());
+  const auto S = static_cast<int64_t>(split.singles.size());
   const at::Tensor guided_PCHW = Combine(output.narrow(0, 0, P), output.narrow(0, P, P), guidance);
   const at::Tensor ordered = at::cat({guided_PCHW, output.narrow(0, 2 * P, S)});
   // Row i of `ordered` belongs to sample order[i]; the inverse permutation puts samples back.
-  const at::Tensor order = at::cat({pairs_P, singles_S});
-  return ordered.index_select(0, order.argsort());
-}
-
-at::Tensor PredictGuided(const Unet& unet, const at::Tensor& latents_BCHW,
-                         const at::Tensor& timesteps_B, const at::Tensor& prompt_embeds_BLD,
-                         const at::Tensor& negative_embeds_BLD,
-                         const std::vector<bool>& same_tokens_B, const Guidance& guidance) {
-  const Denoiser denoiser = [&unet](const at::Tensor& latents, const at::Tensor& timesteps,
-                                    const at::Tensor& embeds) {
-    return unet.Forward(latents, timesteps, embeds);
-  };
-  return PredictGuided(denoiser, latents_BCHW, timesteps_B, prompt_embeds_BLD, negative_embeds_BLD,
-                       same_tokens_B, guidance);
+  std::vector<int64_t> order = split.pairs;
+  order.insert(order.end(), split.singles.begin(), split.singles.end());
+  return ordered.index_select(0, Indices(order, latents_BCHW).argsort());
 }
 
 std::vector<int64_t> RowSamples(int64_t batch, const std::vector<bool>& same_tokens_B,
                                 const Guidance& guidance) {
-  std::vector<int64_t> pairs;
-  std::vector<int64_t> singles;
-  for (int64_t b = 0; b < batch; ++b) {
-    (guidance.scale > 1.0 && !same_tokens_B.at(b) ? pairs : singles).push_back(b);
-  }
-  std::vector<int64_t> rows = pairs;
-  rows.insert(rows.end(), pairs.begin(), pairs.end());
-  rows.insert(rows.end(), singles.begin(), singles.end());
+  const Split split = SplitBatch(batch, same_tokens_B, guidance);
+  std::vector<int64_t> rows = split.pairs;
+  rows.insert(rows.end(), split.pairs.begin(), split.pairs.end());
+  rows.insert(rows.end(), split.singles.begin(), split.singles.end());
   return rows;
 }
 

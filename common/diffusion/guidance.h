@@ -7,8 +7,6 @@
 
 namespace imageddpo {
 
-class Unet;
-
 /// How the prompt steers the model.
 struct Guidance {
   double scale = 1.0;    ///< At most 1: the negative embedding alone, in one pass. Above 1:
@@ -17,9 +15,17 @@ struct Guidance {
                          ///< off, in [0, 1].
 };
 
-/// A denoiser: (latents_BCHW, timesteps_B, embeds_BLD) to its output_BCHW.
-using Denoiser = std::function<at::Tensor(
-    const at::Tensor& latents_BCHW, const at::Tensor& timesteps_B, const at::Tensor& embeds_BLD)>;
+/// A denoiser under the text of EmbedRows: (latents_RCHW, timesteps_R) to its output_RCHW.
+using Denoiser =
+    std::function<at::Tensor(const at::Tensor& latents_RCHW, const at::Tensor& timesteps_R)>;
+
+/// The embeddings of the denoiser's rows: B to 2B of them, see PredictGuided.
+/// @param prompt_embeds_BLD    float32; may be undefined when scale <= 1.
+/// @param negative_embeds_BLD  float32.
+/// @param same_tokens_B        B entries; unused when scale <= 1.
+/// @throws std::invalid_argument  batch sizes that differ.
+at::Tensor EmbedRows(const at::Tensor& prompt_embeds_BLD, const at::Tensor& negative_embeds_BLD,
+                     const std::vector<bool>& same_tokens_B, const Guidance& guidance);
 
 /// The guided prediction. Rollout and update both call this and nothing else, so that a replay
 /// repeats the rollout.
@@ -35,21 +41,12 @@ using Denoiser = std::function<at::Tensor(
 /// micro-batches in both.
 /// @param latents_BCHW        float32.
 /// @param timesteps_B         int64.
-/// @param prompt_embeds_BLD   float32; may be undefined when scale <= 1.
-/// @param negative_embeds_BLD float32.
 /// @param same_tokens_B       B entries; unused when scale <= 1.
 /// @return  float32 [B,C,H,W] (half-precision outputs are widened before they are combined).
 /// @throws std::invalid_argument  batch sizes that differ.
 at::Tensor PredictGuided(const Denoiser& denoiser, const at::Tensor& latents_BCHW,
-                         const at::Tensor& timesteps_B, const at::Tensor& prompt_embeds_BLD,
-                         const at::Tensor& negative_embeds_BLD,
-                         const std::vector<bool>& same_tokens_B, const Guidance& guidance);
-
-/// The same for a UNet.
-at::Tensor PredictGuided(const Unet& unet, const at::Tensor& latents_BCHW,
-                         const at::Tensor& timesteps_B, const at::Tensor& prompt_embeds_BLD,
-                         const at::Tensor& negative_embeds_BLD,
-                         const std::vector<bool>& same_tokens_B, const Guidance& guidance);
+                         const at::Tensor& timesteps_B, const std::vector<bool>& same_tokens_B,
+                         const Guidance& guidance);
 
 /// The sample that each row of the denoiser's batch belongs to, in the order of the rows: B to 2B
 /// entries.

@@ -31,11 +31,11 @@ class LogProbGradients {
   /// Back-propagates one step's log-probabilities; its graph is freed. Deterministic samples add
   /// nothing.
   /// @param step  of Policy::Sample or Policy::Replay over the whole micro-batch, with grad mode
-  /// on.
+  /// on, and a StepConditioning that was prepared since this was made.
   void Add(const DdimScheduler::StepResult& step);
 
-  /// The sum so far: [B,P] float32 on the UNet's device, P in the order of Lora::Parameters(). Ends
-  /// the collection.
+  /// The sum so far, to be taken after the StepConditioning's Backward(): [B,P] float32 on the
+  /// UNet's device, P in the order of Lora::Parameters(). Ends the collection.
   at::Tensor Take();
 
  private:

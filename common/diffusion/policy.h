@@ -18,6 +18,12 @@ struct Conditioning {
   std::vector<bool> same_tokens_B;  ///< Prompt and negative prompt have equal tokens.
 };
 
+/// A Conditioning as the steps of one micro-batch need it, under the LoRA's values of that moment.
+struct StepConditioning {
+  ProjectedText text;  ///< Cut: its Backward() belongs after the last step with gradients.
+  std::vector<bool> same_tokens_B;
+};
+
 struct PolicyOptions {
   int64_t num_steps = 50;  ///< T of the full schedule.
   Guidance guidance;
@@ -43,15 +49,19 @@ class Policy {
   Policy(const Unet& unet, const DdimScheduler& scheduler, const PolicyOptions& options)
       : unet_(unet), scheduler_(scheduler), options_(options) {}
 
+  /// Once for each micro-batch; recorded where grad mode is on.
+  /// @throws std::invalid_argument  batch sizes that differ.
+  StepConditioning Prepare(const Conditioning& conditioning) const;
+
   /// Draws z_{t-1} ~ N(mean(z_t), (eta·sqrt(variance))²) from standard normal noise.
   DdimScheduler::StepResult Sample(const at::Tensor& latents_BCHW, const at::Tensor& timesteps_B,
-                                   const Conditioning& conditioning,
+                                   const StepConditioning& conditioning,
                                    const at::Tensor& noise_BCHW) const;
 
   /// log p(next | latents) under the current weights, with the graph to the LoRA where grad mode is
   /// on.
   DdimScheduler::StepResult Replay(const at::Tensor& latents_BCHW, const at::Tensor& timesteps_B,
-                                   const Conditioning& conditioning,
+                                   const StepConditioning& conditioning,
                                    const at::Tensor& next_latents_BCHW) const;
 
   const DdimScheduler& scheduler() const { return scheduler_; }
@@ -59,7 +69,7 @@ class Policy {
 
  private:
   DdimScheduler::StepResult Step(const at::Tensor& latents_BCHW, const at::Tensor& timesteps_B,
-                                 const Conditioning& conditioning, const at::Tensor& noise_BCHW,
+                                 const StepConditioning& conditioning, const at::Tensor& noise_BCHW,
                                  const at::Tensor& next_latents_BCHW) const;
 
   const Unet& unet_;

@@ -75,8 +75,10 @@ struct Unet::Impl {
   std::vector<DownBlock> down_blocks;
   std::optional<MidBlock> mid_block;
   std::vector<UpBlock> up_blocks;
+  std::vector<Attention*> text_attentions;  // In the order of their text_index.
 
   void Build(const ModelLoader& root);
+  void ListTextAttentions();
 };
 
 void Unet::Impl::Build(const ModelLoader& root) {
@@ -118,6 +120,19 @@ void Unet::Impl::Build(const ModelLoader& root) {
   conv_norm_out =
       GroupNorm::Load(root.At("conv_norm_out"), outer, config.norm_num_groups, config.norm_eps);
   conv_out = Conv2d::Load(root.At("conv_out"), outer, config.out_channels, 3, 1, 1);
+  ListTextAttentions();
+}
+
+void Unet::Impl::ListTextAttentions() {
+  const auto list = [this](std::vector<Transformer2d>& transformers) {
+    for (Transformer2d& transformer : transformers) {
+      transformer.ListTextAttentions(&text_attentions);
+    }
+  };
+  for (DownBlock& block : down_blocks) list(block.attentions);
+  if (mid_block) mid_block->attention.ListTextAttentions(&text_attentions);
+  for (UpBlock& block : up_blocks) list(block.attentions);
+  for (size_t i = 0; i < text_attentions.size(); ++i) text_attentions[i]->text_index = i;
 }
 
 Unet::Unet(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -139,15 +154,24 @@ absl::StatusOr<std::unique_ptr<Unet>> Unet::Load(const std::string& dir,
   return std::unique_ptr<Unet>(new Unet(std::move(impl)));
 }
 
+ProjectedText Unet::ProjectText(const at::Tensor& context_BLD) const {
+  const at::Tensor text_BLD = context_BLD.to(impl_->options.dtype).contiguous();
+  ProjectedText projected;
+  for (const Attention* attention : impl_->text_attentions) {
+    projected.Add(attention->Project(text_BLD));
+  }
+  return projected;
+}
+
 at::Tensor Unet::Forward(const at::Tensor& latents_BCHW, const at::Tensor& timesteps_B,
-                         const at::Tensor& context_BLD) const {
+                         const ProjectedText& text) const {
   const Impl& m = *impl_;
   const at::ScalarType dtype = m.options.dtype;
   const int64_t outer = m.config.levels.front().channels;
   const at::Tensor time = EmbedTimesteps(timesteps_B, outer, m.config).to(dtype);
   const UnetContext context = {
       .time_BT = m.time_linear2.Forward(Activate(m.config.act, m.time_linear1.Forward(time))),
-      .text_BLD = context_BLD.to(dtype).contiguous()};
+      .text = &text};
 
   at::Tensor x_BCHW = m.config.center_input_sample ? latents_BCHW * 2 - 1.0 : latents_BCHW;
   x_BCHW = m.conv_in.Forward(x_BCHW.to(dtype));

@@ -8,6 +8,7 @@
 
 #include "absl/status/statusor.h"
 #include "common/diffusion/model_options.h"
+#include "common/diffusion/projected_text.h"
 #include "common/diffusion/unet_config.h"
 
 namespace imageddpo {
@@ -29,15 +30,25 @@ class Unet {
 
   const UnetConfig& config() const;
 
+  /// The text as the attention layers read it under the LoRA that is bound, recorded as Forward()
+  /// is. To be made anew where the LoRA's values or the LoRA change.
+  /// @param context_BLD   float32 [B, L, cross_attention_dim].
+  ProjectedText ProjectText(const at::Tensor& context_BLD) const;
+
   /// Records an autograd graph where grad mode is on and a bound LoRA requires gradients; the
   /// model's own weights never do.
   /// @param latents_BCHW  float32 [B, in_channels, H, W].
   /// @param timesteps_B   int64 [B].
-  /// @param context_BLD   float32 [B, L, cross_attention_dim].
+  /// @param text          of B rows.
   /// @return              float32 [B, out_channels, H, W].
   /// @throws c10::Error   on shapes that do not fit.
   at::Tensor Forward(const at::Tensor& latents_BCHW, const at::Tensor& timesteps_B,
-                     const at::Tensor& context_BLD) const;
+                     const ProjectedText& text) const;
+  /// The same, for one step of a text.
+  at::Tensor Forward(const at::Tensor& latents_BCHW, const at::Tensor& timesteps_B,
+                     const at::Tensor& context_BLD) const {
+    return Forward(latents_BCHW, timesteps_B, ProjectText(context_BLD));
+  }
 
   /// Attaches every module of `lora` to the layer of its path, in place of whatever was bound
   /// before. The tensors are shared: values written into them in place count from the next

@@ -36,7 +36,7 @@ at::Tensor DownBlock::Forward(at::Tensor x_BCHW, const UnetContext& context,
                               std::vector<at::Tensor>& skips) const {
   for (size_t i = 0; i < resnets.size(); ++i) {
     x_BCHW = resnets[i].Forward(x_BCHW, context.time_BT);
-    if (!attentions.empty()) x_BCHW = attentions[i].Forward(x_BCHW, context.text_BLD);
+    if (!attentions.empty()) x_BCHW = attentions[i].Forward(x_BCHW, *context.text);
     skips.push_back(x_BCHW);
   }
   if (downsample) {
@@ -55,8 +55,7 @@ MidBlock MidBlock::Load(const ModelLoader& at, int64_t channels, const UnetBlock
 }
 
 at::Tensor MidBlock::Forward(const at::Tensor& x_BCHW, const UnetContext& context) const {
-  const at::Tensor y =
-      attention.Forward(resnet0.Forward(x_BCHW, context.time_BT), context.text_BLD);
+  const at::Tensor y = attention.Forward(resnet0.Forward(x_BCHW, context.time_BT), *context.text);
   return resnet1.Forward(y, context.time_BT);
 }
 
@@ -81,7 +80,7 @@ at::Tensor UpBlock::Forward(at::Tensor x_BCHW, const UnetContext& context,
   for (size_t i = 0; i < resnets.size(); ++i) {
     x_BCHW = resnets[i].Forward(at::cat({x_BCHW, skips.back()}, 1), context.time_BT);
     skips.pop_back();
-    if (!attentions.empty()) x_BCHW = attentions[i].Forward(x_BCHW, context.text_BLD);
+    if (!attentions.empty()) x_BCHW = attentions[i].Forward(x_BCHW, *context.text);
   }
   if (upsample) x_BCHW = upsample->Forward(x_BCHW, skips.back().sizes().slice(2));
   return x_BCHW;

@@ -17,7 +17,7 @@ namespace imageddpo {
 /// What all blocks get beside the features.
 struct UnetContext {
   at::Tensor time_BT;
-  at::Tensor text_BLD;
+  const ProjectedText* text = nullptr;
 };
 
 struct UnetBlockOptions {

@@ -189,15 +189,16 @@ double StageTimer::StepSeconds(const Batch& batch, bool with_gradients) {
       gradients.emplace(pipeline_.unet.get(), lora_, batch.size, batch.inputs.conditioning,
                         policy_.options().guidance);
     }
+    StepConditioning conditioning = policy_.Prepare(batch.inputs.conditioning);
     at::Tensor latents_BCHW = batch.latents_BCHW;
     for (size_t k = 0; k < schedule_.timesteps.size(); ++k) {
       const auto step = policy_.Sample(
-          latents_BCHW, at::full({batch.size}, schedule_.timesteps[k], index),
-          batch.inputs.conditioning,
+          latents_BCHW, at::full({batch.size}, schedule_.timesteps[k], index), conditioning,
           batch.inputs.step_noise_BKCHW.select(1, static_cast<int64_t>(k)).contiguous());
       if (gradients) gradients->Add(step);
       latents_BCHW = step.prev_sample_BCHW.detach();
     }
+    conditioning.text.Backward();
     return gradients ? gradients->Take() : latents_BCHW;
   });
   return seconds / static_cast<double>(schedule_.timesteps.size());

@@ -173,11 +173,13 @@ class UpdateRecorder {
     const int64_t num_steps = batch.timesteps_BK.size(1);
     LogProbGradients gradients(unet_, lora_, batch.advantages_B.size(0), batch.conditioning,
                                policy_.options().guidance);
+    StepConditioning conditioning = policy_.Prepare(batch.conditioning);
     for (int64_t k = 0; k < num_steps; ++k) {
       gradients.Add(policy_.Replay(batch.latents_BKCHW.select(1, k).contiguous(),
-                                   batch.timesteps_BK.select(1, k).contiguous(), batch.conditioning,
+                                   batch.timesteps_BK.select(1, k).contiguous(), conditioning,
                                    batch.latents_BKCHW.select(1, k + 1).contiguous()));
     }
+    conditioning.text.Backward();
     sample_gradients_.Put(micro_batches_, gradients.Take());
     return single_pass_.Accumulate(micro_batches_, batch.advantages_B, num_steps, weight);
   }

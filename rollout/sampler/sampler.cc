@@ -73,15 +73,19 @@ SampledTrajectories SampleTrajectories(const Policy& policy, const Vae& vae,
 
   std::vector<at::Tensor> latents = {latents_BCHW};
   std::vector<at::Tensor> log_probs;
-  for (int64_t k = 0; k < num_steps; ++k) {
-    const at::Tensor timesteps_B = at::full({b}, schedule.timesteps[k], index);
+  {
     const at::AutoGradMode with_graph(gradients != nullptr);
-    const auto step = policy.Sample(latents_BCHW, timesteps_B, inputs.conditioning,
-                                    step_noise_BKCHW.select(1, k).contiguous());
-    if (gradients != nullptr) gradients->Add(step);
-    latents_BCHW = step.prev_sample_BCHW;
-    latents.push_back(latents_BCHW);
-    log_probs.push_back(step.log_prob_B.detach());
+    StepConditioning conditioning = policy.Prepare(inputs.conditioning);
+    for (int64_t k = 0; k < num_steps; ++k) {
+      const at::Tensor timesteps_B = at::full({b}, schedule.timesteps[k], index);
+      const auto step = policy.Sample(latents_BCHW, timesteps_B, conditioning,
+                                      step_noise_BKCHW.select(1, k).contiguous());
+      if (gradients != nullptr) gradients->Add(step);
+      latents_BCHW = step.prev_sample_BCHW;
+      latents.push_back(latents_BCHW);
+      log_probs.push_back(step.log_prob_B.detach());
+    }
+    conditioning.text.Backward();
   }
 
   const at::Tensor decoded_BCHW = vae.Decode(latents_BCHW / vae.config().scaling_factor);

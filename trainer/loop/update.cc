@@ -33,11 +33,12 @@ ReplayBatch ReplayUpdate::ToDevice(const ReplayBatch& batch) const {
   return moved;
 }
 
-at::Tensor ReplayUpdate::LogProb(const ReplayBatch& on_device, int64_t k) const {
+at::Tensor ReplayUpdate::LogProb(const ReplayBatch& on_device, const StepConditioning& conditioning,
+                                 int64_t k) const {
   // contiguous(): the rollout's call had contiguous latents, and other strides may round otherwise.
   return policy_
       .Replay(on_device.latents_BKCHW.select(1, k).contiguous(),
-              on_device.timesteps_BK.select(1, k).contiguous(), on_device.conditioning,
+              on_device.timesteps_BK.select(1, k).contiguous(), conditioning,
               on_device.latents_BKCHW.select(1, k + 1).contiguous())
       .log_prob_B;
 }
@@ -45,18 +46,20 @@ at::Tensor ReplayUpdate::LogProb(const ReplayBatch& on_device, int64_t k) const 
 at::Tensor ReplayUpdate::LogProbs(const ReplayBatch& batch) const {
   const at::NoGradGuard no_grad;
   const ReplayBatch on_device = ToDevice(batch);
+  const StepConditioning conditioning = policy_.Prepare(on_device.conditioning);
   std::vector<at::Tensor> log_probs;
   for (int64_t k = 0; k < batch.timesteps_BK.size(1); ++k) {
-    log_probs.push_back(LogProb(on_device, k));
+    log_probs.push_back(LogProb(on_device, conditioning, k));
   }
   return at::stack(log_probs, 1).cpu();
 }
 
 std::vector<StepStatistics> ReplayUpdate::Accumulate(const ReplayBatch& batch, double weight) {
   const ReplayBatch on_device = ToDevice(batch);
+  StepConditioning conditioning = policy_.Prepare(on_device.conditioning);
   std::vector<StepStatistics> statistics;
   for (int64_t k = 0; k < batch.timesteps_BK.size(1); ++k) {
-    const at::Tensor log_prob_B = LogProb(on_device, k);
+    const at::Tensor log_prob_B = LogProb(on_device, conditioning, k);
     const at::Tensor recorded_B = on_device.log_probs_BK.select(1, k);
     const bool is_stale = batch.proximal != ReplayBatch::Proximal::kRecorded;
     const at::Tensor proximal_B = batch.proximal == ReplayBatch::Proximal::kGiven
@@ -80,6 +83,7 @@ std::vector<StepStatistics> ReplayUpdate::Accumulate(const ReplayBatch& batch, d
     if (is_stale) deviation(ppo.behaviour_ratio_B, &step.behaviour_mean, &step.behaviour_square);
     statistics.push_back(step);
   }
+  conditioning.text.Backward();
   return statistics;
 }
 

@@ -67,7 +67,8 @@ class ReplayUpdate {
   at::Tensor TakeGradient();
 
  private:
-  at::Tensor LogProb(const ReplayBatch& on_device, int64_t k) const;
+  at::Tensor LogProb(const ReplayBatch& on_device, const StepConditioning& conditioning,
+                     int64_t k) const;
   ReplayBatch ToDevice(const ReplayBatch& batch) const;
 
   const Policy& policy_;

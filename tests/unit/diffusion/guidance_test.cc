@@ -11,8 +11,8 @@ constexpr int64_t kBatch = 5;
 /// A denoiser whose output says what it was given: latents + timestep/1000 + mean of the embedding.
 struct FakeDenoiser {
   std::vector<int64_t> batches;
-  at::Tensor operator()(const at::Tensor& latents, const at::Tensor& timesteps,
-                        const at::Tensor& embeds) {
+  at::Tensor embeds;  ///< Of the rows.
+  at::Tensor operator()(const at::Tensor& latents, const at::Tensor& timesteps) {
     batches.push_back(latents.size(0));
     EXPECT_EQ(timesteps.size(0), latents.size(0));
     EXPECT_EQ(embeds.size(0), latents.size(0));
@@ -30,20 +30,20 @@ class GuidanceTest : public testing::Test {
   at::Tensor negative_ = at::randn({kBatch, 2, 6});
 
   at::Tensor Branch(const at::Tensor& embeds) {
-    return FakeDenoiser()(latents_, timesteps_, embeds);
+    return FakeDenoiser{.embeds = embeds}(latents_, timesteps_);
   }
   at::Tensor Predict(FakeDenoiser& denoiser, const std::vector<bool>& same,
                      const Guidance& guidance) {
-    return PredictGuided(std::ref(denoiser), latents_, timesteps_, prompt_, negative_, same,
-                         guidance);
+    denoiser.embeds = EmbedRows(prompt_, negative_, same, guidance);
+    return PredictGuided(std::ref(denoiser), latents_, timesteps_, same, guidance);
   }
 };
 
 TEST_F(GuidanceTest, ScaleUpToOneIsOnePassOfTheNegativeEmbedding) {
   for (double scale : {0.0, 0.5, 1.0}) {
-    FakeDenoiser denoiser;
+    FakeDenoiser denoiser{.embeds = EmbedRows({}, negative_, {}, {scale, 0.7})};
     const at::Tensor found =
-        PredictGuided(std::ref(denoiser), latents_, timesteps_, {}, negative_, {}, {scale, 0.7});
+        PredictGuided(std::ref(denoiser), latents_, timesteps_, {}, {scale, 0.7});
     EXPECT_TRUE(at::equal(found, Branch(negative_)));
     EXPECT_EQ(denoiser.batches, std::vector<int64_t>{kBatch});
   }
@@ -101,11 +101,11 @@ TEST_F(GuidanceTest, GradientsReachBothBranches) {
 }
 
 TEST_F(GuidanceTest, HalfPrecisionOutputsAreWidened) {
-  const Denoiser denoiser = [](const at::Tensor& latents, const at::Tensor&, const at::Tensor&) {
+  const Denoiser denoiser = [](const at::Tensor& latents, const at::Tensor&) {
     return latents.to(at::kBFloat16);
   };
   for (double scale : {1.0, 2.0}) {
-    const at::Tensor found = PredictGuided(denoiser, latents_, timesteps_, prompt_, negative_,
+    const at::Tensor found = PredictGuided(denoiser, latents_, timesteps_,
                                            std::vector<bool>(kBatch, false), {scale, 0.0});
     EXPECT_EQ(found.scalar_type(), at::kFloat);
   }
@@ -114,8 +114,12 @@ TEST_F(GuidanceTest, HalfPrecisionOutputsAreWidened) {
 TEST_F(GuidanceTest, RefusesBatchesThatDiffer) {
   FakeDenoiser denoiser;
   EXPECT_THROW(Predict(denoiser, {true}, {2.0, 0.0}), std::invalid_argument);
-  negative_ = negative_.slice(0, 1);
-  EXPECT_THROW(Predict(denoiser, {}, {1.0, 0.0}), std::invalid_argument);
+  const std::vector<bool> same(kBatch, false);
+  prompt_ = prompt_.slice(0, 1);
+  EXPECT_THROW(Predict(denoiser, same, {2.0, 0.0}), std::invalid_argument);
+  timesteps_ = timesteps_.slice(0, 1);
+  EXPECT_THROW(PredictGuided(std::ref(denoiser), latents_, timesteps_, {}, {1.0, 0.0}),
+               std::invalid_argument);
 }
 
 }  // namespace
