@@ -23,7 +23,8 @@ nlohmann::json ReadCases(const std::string& root) {
 
 std::vector<std::string> PipelineCase::Names(const std::string& root) {
   std::vector<std::string> names;
-  for (const auto& [name, unused] : ReadCases(root).items()) names.push_back(name);
+  const nlohmann::json cases = ReadCases(root);
+  for (const auto& [name, unused] : cases.items()) names.push_back(name);
   return names;
 }
 

@@ -158,7 +158,8 @@ class SpeedRun {
     result_.forward_backward_seconds = median([&] {
       const at::AutoGradMode with_graph(true);
       forward().sum().backward();
-      for (const at::Tensor& parameter : lora_.Parameters()) parameter.mutable_grad() = at::Tensor();
+      for (const at::Tensor& parameter : lora_.Parameters())
+        parameter.mutable_grad() = at::Tensor();
     });
   }
 
