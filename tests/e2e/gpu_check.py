@@ -2,9 +2,11 @@
 
     python3 tests/e2e/gpu_check.py [PYTHON]     PYTHON: one with torch, for the original's loop, too
 """
+import array
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -22,6 +24,29 @@ def dry_run(python, folder, *options):
     result = subprocess.run([ROOT / "deploy/gpu-check/run.sh", "--dry-run", "--bin", BIN, "--out", folder, *options], cwd="/",
                             env=dict(os.environ, PYTHON=python), capture_output=True, text=True, timeout=280, check=False)
     return result.returncode, result.stdout + result.stderr, json.loads((folder / "gpu-check.json").read_text())
+
+
+def damage(path, name):
+    """Makes a recorded float32 tensor 1% larger."""
+    data = bytearray(path.read_bytes())
+    size = int.from_bytes(data[:8], "little")
+    first, last = json.loads(data[8:8 + size])[name]["data_offsets"]
+    values = array.array("f", data[8 + size + first:8 + size + last])
+    values = array.array("f", [value * 1.01 for value in values])
+    data[8 + size + first:8 + size + last] = values.tobytes()
+    path.write_bytes(data)
+
+
+def check_that_it_can_fail(folder):
+    parity = folder / "tests/data/parity"
+    shutil.copytree(ROOT / "tests/data/parity", parity)
+    damage(parity / "models/sd1/reference.safetensors", "unet.lora_out")
+    damage(parity / "algorithms/reference.safetensors", "cosine.1.0.log_prob")
+    result = subprocess.run([BIN / "gpu_check", "parity", "--root", folder], capture_output=True, text=True, check=False)
+    wrong = [(row["precision"], row["part"]) for row in json.loads(result.stdout)["rows"] if not row["passed"]]
+    check(result.returncode == 1 and wrong == [("fp32", "scheduler"), ("fp32", "unet")], f"of two damaged recordings it found {wrong}")
+    result = subprocess.run([BIN / "gpu_check", "parity", "--root", "/nowhere"], capture_output=True, text=True, check=False)
+    check(result.returncode != 0, "parity without recordings passed")
 
 
 def main():
@@ -46,9 +71,7 @@ def main():
             check(all(row[side].get("images_per_second", 0) > 0 for side in sides), f"no speed in {row}")
             check(row["ours"]["gradient_norm"] > 0, f"no gradient in {row}")
 
-        # It can fail.
-        broken = subprocess.run([BIN / "gpu_check", "parity", "--root", folder], capture_output=True, text=True, check=False)
-        check(broken.returncode != 0, "parity without recordings passed")
+        check_that_it_can_fail(pathlib.Path(folder))
     print("gpu_check: passed")
 
 
