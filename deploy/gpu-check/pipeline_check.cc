@@ -141,11 +141,11 @@ class PipelineCheck {
     IMAGEDDPO_ASSIGN_OR_RETURN(const File single, ReplayOwn("single_pass"));
     IMAGEDDPO_ASSIGN_OR_RETURN(const at::Tensor replayed, Gradients(*replay, *replay));
     IMAGEDDPO_ASSIGN_OR_RETURN(const at::Tensor collected, Gradients(*single, *replay));
-    // In bf16 they round differently: the gradients of the two branches of the guidance all but
-    // cancel, and what is left of them is multiplied.
+    // They round differently: the gradients of the two branches of the guidance all but cancel, and
+    // what is left of them is multiplied.
     const double scale = std::max(1.0, case_.Update().policy.guidance_scale);
     Add("update", "single pass against replay", RelativeError(collected, replayed),
-        options_.bf16() ? kBfloat16Bound * scale : kSinglePassBound);
+        scale * (options_.bf16() ? kBfloat16Bound : kSinglePassBound));
     return absl::OkStatus();
   }
 

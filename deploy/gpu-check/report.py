@@ -55,13 +55,14 @@ def add_numbers(row):
             side["seconds_median"] = statistics.median(side["epoch_seconds"])
             side["images_per_second"] = side["samples_per_epoch"] / side["seconds_median"]
     if "images_per_second" in ours:
-        ours["mfu"] = ours["model_flops"] / ours["seconds_median"] / ours["product_flops"]
+        best_product = max(ours["product_flops"], seed.get("product_flops_random", 0))
+        ours["mfu"] = ours["model_flops"] / ours["seconds_median"] / best_product
         if "images_per_second" in seed:
             count, samples, steps = ours["count"], seed["samples_per_epoch"], seed["executed_steps"]
             branches = 2 if seed["guidance_scale"] > 1 else 1
             row_flops = branches * count["forward"] + 2 * (count["forward"] + count["backward"])
             seed["model_flops"] = samples * (steps * row_flops + count["encode"] + count["decode"])
-            seed["mfu"] = seed["model_flops"] / seed["seconds_median"] / ours["product_flops"]
+            seed["mfu"] = seed["model_flops"] / seed["seconds_median"] / best_product
             row["ratio"] = ours["images_per_second"] / seed["images_per_second"]
     return row
 
@@ -69,8 +70,9 @@ def add_numbers(row):
 def _side(name, side):
     if "images_per_second" not in side:
         return f"{name}: {'OUT OF MEMORY' if 'out_of_memory' in side else 'FAILED: ' + str(side.get('failed'))}"
+    mfu = f"MFU {side['mfu']:5.1%}" if "mfu" in side else "MFU unknown"
     spread = (max(side["epoch_seconds"]) - min(side["epoch_seconds"])) / side["seconds_median"]
-    return (f"{name}: {side['images_per_second']:7.3f} images/s (epochs differ by {spread:.0%}), MFU {side['mfu']:5.1%},"
+    return (f"{name}: {side['images_per_second']:7.3f} images/s (epochs differ by {spread:.0%}), {mfu},"
             f" {side['memory']['peak_allocated_bytes'] / GB:6.2f} GB, UNet {1e3 * side['forward_seconds']:.1f} ms forward,"
             f" {1e3 * side['forward_backward_seconds']:.1f} with backward")
 
@@ -141,8 +143,10 @@ def print_end(results):
     if results.get("goals"):
         print("\nGoals")
         for goal in results["goals"]:
-            found = "not measured" if goal["found"] is None else f"{goal['found']:.2f}"
-            print(f"   {'reached' if goal['reached'] else 'MISSED ':7}  {goal['goal']} ({goal['case']}): {found}")
+            unknown = goal["found"] is None
+            verdict = "unknown" if unknown else "reached" if goal["reached"] else "MISSED"
+            found = "not measured" if unknown else f"{goal['found']:.2f}"
+            print(f"   {verdict:7}  {goal['goal']} ({goal['case']}): {found}")
     print(f"\n{'passed' if results['passed'] else 'FAILED: ' + '; '.join(results['failures'])}, {results['seconds']:.0f} s")
     if results["dry_run"]:
         print("This was a dry run: nothing was measured on a GPU.")

@@ -67,6 +67,9 @@ TEST_F(TraceTest, RolloutNamesWhatIsWrong) {
   options.policy.precision = "fp64";
   ExpectRefused(TraceRollout(options), "--precision");
   options = stored_.Rollout();
+  options.policy.device = "tpu";
+  ExpectRefused(TraceRollout(options), "--device");
+  options = stored_.Rollout();
   options.policy.num_threads = 0;
   ExpectRefused(TraceRollout(options), "--num-threads");
   options = stored_.Rollout();
