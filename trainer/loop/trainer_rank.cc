@@ -225,7 +225,7 @@ void TrainerRank::ReportEpoch(int64_t epoch, const std::vector<TrajectoryBatch>&
   const double flops = work_.Flops(epoch, batches);
   report->set_mfu(flops / std::max(report->epoch_seconds() * work_.peak_flops, 1e-9));
   timings["flops"] = flops;
-  timings["unet_pass_flops"] = work_.unet.forward;
+  timings["unet_pass_flops"] = work_.forward;
   timings["peak_flops_per_second"] = work_.peak_flops;
   timings["mfu"] = report->mfu();
   report->set_timings_row(timings.dump());
