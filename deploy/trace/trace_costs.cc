@@ -83,12 +83,12 @@ struct Batch {
 class StageTimer {
  public:
   StageTimer(const TraceCostsOptions& options, v1::JobSpec job, Pipeline pipeline, Lora lora,
-             ModelCount count, const Schedule& schedule, at::Device device)
+             const ModelCount& count, const Schedule& schedule, at::Device device)
       : options_(options),
         job_(std::move(job)),
         pipeline_(std::move(pipeline)),
         lora_(std::move(lora)),
-        count_(std::move(count)),
+        count_(count),
         device_(device),
         schedule_(schedule),
         policy_(*pipeline_.unet, *pipeline_.scheduler,
