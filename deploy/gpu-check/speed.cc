@@ -93,6 +93,7 @@ class SpeedRun {
     result_.first_epoch_seconds = result_.epoch_seconds.front();
     result_.epoch_seconds.clear();
     result_.sample_seconds.clear();
+    result_.draw_seconds = 0;
     Synchronize(options_.device);
     ResetPeakMemory(options_.device);
     const auto start = Clock::now();
@@ -100,6 +101,7 @@ class SpeedRun {
            SecondsSince(start) < options_.seconds) {
       IMAGEDDPO_RETURN_IF_ERROR(RunEpoch());
     }
+    result_.draw_seconds /= static_cast<double>(result_.epoch_seconds.size());
     result_.memory = GetDeviceMemory(options_.device);
     result_.model_flops = ModelFlops();
     return std::move(result_);
@@ -185,7 +187,9 @@ class SpeedRun {
 
   /// Samples one micro-batch, with gradients where they are collected on the way.
   SampledTrajectories Sample(int64_t micro_batch) {
+    const auto drawing = Clock::now();
     const SamplerInputs inputs = DrawInputs(micro_batch);
+    result_.draw_seconds += SecondsSince(drawing);
     std::optional<LogProbGradients> gradients;
     if (single_pass()) {
       gradients.emplace(pipeline_.unet.get(), lora_, options_.batch_size, conditioning_,
@@ -328,6 +332,7 @@ nlohmann::json ToJson(const SpeedOptions& options, const SpeedResult& result) {
           {"first_epoch_seconds", result.first_epoch_seconds},
           {"epoch_seconds", result.epoch_seconds},
           {"sample_seconds", result.sample_seconds},
+          {"draw_seconds", result.draw_seconds},
           {"encode_seconds", result.encode_seconds},
           {"forward_seconds", result.forward_seconds},
           {"forward_backward_seconds", result.forward_backward_seconds},

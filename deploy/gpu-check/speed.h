@@ -37,6 +37,7 @@ struct SpeedResult {
   double first_epoch_seconds = 0;
   std::vector<double> epoch_seconds;    ///< Sampling, decoding, update.
   std::vector<double> sample_seconds;   ///< Of these: sampling and decoding, noise included.
+  double draw_seconds = 0;              ///< Of these: drawing noise on the CPU; the mean epoch's.
   double encode_seconds = 0;            ///< All images, once for all epochs; not part of an epoch.
   double forward_seconds = 0;           ///< The UNet with LoRA on one micro-batch, no gradients.
   double forward_backward_seconds = 0;  ///< The same with the LoRA's gradients.
