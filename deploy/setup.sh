@@ -20,12 +20,12 @@ readonly wheels="${IMAGEDDPO_WHEELS:-$root/deploy/wheels.txt}"
 readonly build_packages=(build-essential cmake ninja-build ccache pkg-config git unzip python3 python3-pip
   ca-certificates curl libgrpc++-dev protobuf-compiler protobuf-compiler-grpc libprotobuf-dev
   prometheus-cpp-dev libcivetweb-dev libspdlog-dev libcli11-dev libyaml-cpp-dev nlohmann-json3-dev
-  libsqlite3-dev libjpeg62-turbo-dev libpng-dev zlib1g-dev libutf8proc-dev libssl-dev
+  libsqlite3-dev libjpeg62-turbo-dev libpng-dev zlib1g-dev libutf8proc-dev libssl-dev libjemalloc-dev
   libgtest-dev libgmock-dev libbenchmark-dev sqlite3 prometheus dataset-fashion-mnist)
 readonly ci_packages=(clang-format clang-tidy libopenmpi-dev openmpi-bin)
 readonly runtime_packages=(ca-certificates libgrpc++1.51 libprotobuf32 libprometheus-cpp-core1.0
   libprometheus-cpp-pull1.0 libspdlog1.10 libyaml-cpp0.7 libsqlite3-0 libjpeg62-turbo libpng16-16
-  zlib1g libutf8proc2 libssl3 openssh-client procps)
+  zlib1g libutf8proc2 libssl3 libjemalloc2 openssh-client procps)
 
 die() {
   echo "setup: $*" >&2

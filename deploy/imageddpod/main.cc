@@ -13,6 +13,7 @@
 #include "common/base/clock.h"
 #include "common/base/crash_watch.h"
 #include "common/base/logging.h"
+#include "common/base/memory.h"
 #include "common/base/stop_flag.h"
 #include "common/comm/device_communicator.h"
 #include "common/comm/gang.h"
@@ -52,7 +53,12 @@ RankOutcome RunWorkerRank(const ClusterConfig& cluster, WorkerChannel& channel,
   const CrashWatch crashes;
   Worker worker({.channel = channel,
                  .open_gang = std::move(open_gang),
-                 .run_job = RunJob,
+                 .run_job =
+                     [](JobContext& context) {
+                       const absl::Status status = RunJob(context);
+                       ReturnFreeMemory();
+                       return status;
+                     },
                  .device = device,
                  .clock = clock,
                  .logger = logger,
