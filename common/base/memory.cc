@@ -7,9 +7,6 @@
 
 #include "absl/strings/str_cat.h"
 
-// jemalloc reads it at start; MALLOC_CONF in the environment goes before.
-extern "C" const char* malloc_conf = "dirty_decay_ms:-1,muzzy_decay_ms:-1,thp:always";
-
 namespace imageddpo {
 
 void ReturnFreeMemory() {
