@@ -70,11 +70,23 @@ void LayerCounter::Resnet(int64_t in, int64_t out, int64_t time_dim, int64_t n) 
   if (in != out) Conv(in, out, 1, n);
 }
 
+void LayerCounter::BeginPart(int64_t channels, int64_t n) {
+  part_begin_ = count_.saved_values;
+  part_inputs_ += static_cast<double>(channels * n);
+}
+
+void LayerCounter::EndPart() {
+  const double part = count_.saved_values - part_begin_;
+  parts_ += part;
+  largest_part_ = std::max(largest_part_, part);
+}
+
 PassCount LayerCounter::count() const {
   // A layer's input, what its activation made of it, and its output.
   constexpr double kLiveTensors = 3;
   PassCount count = count_;
   count.live_values = kLiveTensors * largest_ + kept_;
+  count.recomputed_values = count.saved_values - parts_ + part_inputs_ + largest_part_;
   return count;
 }
 

@@ -36,6 +36,11 @@ class LayerCounter {
   /// Norm, activation, 3x3, norm, activation, 3x3, with a time embedding where time_dim > 0.
   void Resnet(int64_t in, int64_t out, int64_t time_dim, int64_t n);
 
+  /// What comes until EndPart() is computed again in a backward pass, from an input of so many
+  /// values that is kept.
+  void BeginPart(int64_t channels, int64_t n);
+  void EndPart();
+
   PassCount count() const;
 
  private:
@@ -46,6 +51,7 @@ class LayerCounter {
   PassCount count_;
   bool reached_ = false;  ///< By the backward pass: a layer before this one has an adapter.
   double largest_ = 0, kept_ = 0;
+  double part_begin_ = 0, parts_ = 0, part_inputs_ = 0, largest_part_ = 0;  ///< Saved values.
 };
 
 }  // namespace imageddpo

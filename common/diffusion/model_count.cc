@@ -100,12 +100,14 @@ PassCount CountUnet(const UnetConfig& config, int64_t side, int64_t tokens,
     const UnetLevelConfig& level = levels[i];
     const int64_t n = Square(sides.back());
     for (int64_t layer = 0; layer < level.layers; ++layer) {
+      net.BeginPart(channels, n);
       net.Resnet(channels, level.channels, time, n);
       channels = level.channels;
       if (level.down_attention) {
         CountTransformer(&net, ShapeOf(config, level, tokens), level.down_transformer_layers[layer],
                          n);
       }
+      net.EndPart();
       skips.push_back(channels);
       net.Keep(channels, n);
     }
@@ -119,15 +121,20 @@ PassCount CountUnet(const UnetConfig& config, int64_t side, int64_t tokens,
     const int64_t n = Square(sides.back());
     TransformerShape shape = ShapeOf(config, levels.back(), tokens);
     shape.only_cross = false;
+    net.BeginPart(channels, n);
     net.Resnet(channels, channels, time, n);
     CountTransformer(&net, shape, config.mid_transformer_layers, n);
+    net.EndPart();
+    net.BeginPart(channels, n);
     net.Resnet(channels, channels, time, n);
+    net.EndPart();
   }
   for (size_t i = 0; i < levels.size(); ++i) {
     const size_t j = levels.size() - 1 - i;
     const UnetLevelConfig& level = levels[j];
     for (int64_t layer = 0; layer <= level.layers; ++layer) {
       const int64_t n = Square(sides[j]);
+      net.BeginPart(channels, n);                 // The skip is another layer's input.
       net.Pointwise(channels + skips.back(), n);  // The two, side by side.
       net.Resnet(channels + skips.back(), level.channels, time, n);
       skips.pop_back();
@@ -136,8 +143,9 @@ PassCount CountUnet(const UnetConfig& config, int64_t side, int64_t tokens,
         CountTransformer(&net, ShapeOf(config, level, tokens), level.up_transformer_layers[layer],
                          n);
       }
+      if (layer == level.layers && j > 0) net.Conv(channels, channels, 3, Square(sides[j - 1]));
+      net.EndPart();
     }
-    if (j > 0) net.Conv(channels, channels, 3, Square(sides[j - 1]));
   }
   net.Norm(outer, Square(side));
   net.Pointwise(outer, Square(side));

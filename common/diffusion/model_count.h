@@ -23,7 +23,9 @@ struct PassCount {
   double parameters = 0;       ///< Exact: values in the checkpoint's files.
   double lora_parameters = 0;  ///< Exact: the adapters' values.
   double saved_values = 0;     ///< Outputs of all layers: what a backward pass finds saved, about.
-  double live_values = 0;      ///< The most that is alive at once without gradients, about.
+  /// The same where the UNet's layers are computed again: their inputs, and one layer's outputs.
+  double recomputed_values = 0;
+  double live_values = 0;  ///< The most that is alive at once without gradients, about.
 };
 
 /// Counts of one model folder at one image size.

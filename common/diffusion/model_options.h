@@ -13,7 +13,15 @@ namespace imageddpo {
 struct ModelOptions {
   at::Device device{at::kCPU};
   at::ScalarType dtype{at::kFloat};  ///< kFloat, kBFloat16 or kHalf.
+  /// UNet: a backward pass computes the activations of each layer again instead of having kept
+  /// them. The same bits, less memory, one more forward pass.
+  bool recompute = false;
 };
+
+/// The type of `model.precision`: fp32, bf16 or fp16.
+inline at::ScalarType DtypeOf(const std::string& precision) {
+  return precision == "bf16" ? at::kBFloat16 : precision == "fp16" ? at::kHalf : at::kFloat;
+}
 
 /// A linear layer that a LoRA can be attached to.
 struct LinearInfo {

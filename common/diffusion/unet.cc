@@ -1,6 +1,7 @@
 #include "common/diffusion/unet.h"
 
 #include <ATen/TensorOperators.h>
+#include <ATen/core/grad_mode.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/cos.h>
@@ -79,7 +80,16 @@ struct Unet::Impl {
 
   void Build(const ModelLoader& root);
   void ListTextAttentions();
+  /// Whether a backward pass through a forward pass of now reaches a LoRA.
+  bool NeedsGraph() const;
 };
+
+bool Unet::Impl::NeedsGraph() const {
+  return c10::GradMode::is_enabled() &&
+         std::any_of(linears.begin(), linears.end(), [](const NamedLinear& linear) {
+           return linear.slot->down_RI.defined() && linear.slot->down_RI.requires_grad();
+         });
+}
 
 void Unet::Impl::Build(const ModelLoader& root) {
   const std::vector<UnetLevelConfig>& levels = config.levels;
@@ -171,13 +181,16 @@ at::Tensor Unet::Forward(const at::Tensor& latents_BCHW, const at::Tensor& times
   const at::Tensor time = EmbedTimesteps(timesteps_B, outer, m.config).to(dtype);
   const UnetContext context = {
       .time_BT = m.time_linear2.Forward(Activate(m.config.act, m.time_linear1.Forward(time))),
-      .text = &text};
+      .text = &text,
+      .recomputed_text = m.options.recompute && m.NeedsGraph()
+                             ? std::make_shared<const ProjectedText>(text)
+                             : nullptr};
 
   at::Tensor x_BCHW = m.config.center_input_sample ? latents_BCHW * 2 - 1.0 : latents_BCHW;
   x_BCHW = m.conv_in.Forward(x_BCHW.to(dtype));
   std::vector<at::Tensor> skips = {x_BCHW};
   for (const DownBlock& block : m.down_blocks) x_BCHW = block.Forward(x_BCHW, context, skips);
-  if (m.mid_block) x_BCHW = m.mid_block->Forward(x_BCHW, context);
+  if (m.mid_block) x_BCHW = m.mid_block->Forward(x_BCHW, context, skips);
   for (const UpBlock& block : m.up_blocks) x_BCHW = block.Forward(x_BCHW, context, skips);
   x_BCHW = m.conv_out.Forward(Activate(m.config.act, m.conv_norm_out.Forward(x_BCHW)));
   return x_BCHW.to(at::kFloat);

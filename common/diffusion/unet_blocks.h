@@ -3,6 +3,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <vector>
 
@@ -18,6 +19,9 @@ namespace imageddpo {
 struct UnetContext {
   at::Tensor time_BT;
   const ProjectedText* text = nullptr;
+  /// Not null: a backward pass will come, and computes each layer (resnet and transformer) again.
+  /// The graph keeps the layers' inputs, and this, alone. See recompute.h.
+  std::shared_ptr<const ProjectedText> recomputed_text;
 };
 
 struct UnetBlockOptions {
@@ -36,6 +40,7 @@ struct DownBlock {
                         int64_t layers, std::optional<int64_t> downsample_padding,
                         const UnetBlockOptions& options);
   /// Appends to `skips` what the up blocks will need: each layer's output and the downsampled one.
+  /// @param x_BCHW  the newest of `skips`.
   at::Tensor Forward(at::Tensor x_BCHW, const UnetContext& context,
                      std::vector<at::Tensor>& skips) const;
 };
@@ -46,7 +51,9 @@ struct MidBlock {
   Transformer2d attention;
 
   static MidBlock Load(const ModelLoader& at, int64_t channels, const UnetBlockOptions& options);
-  at::Tensor Forward(const at::Tensor& x_BCHW, const UnetContext& context) const;
+  /// @param x_BCHW  the newest of `skips`.
+  at::Tensor Forward(const at::Tensor& x_BCHW, const UnetContext& context,
+                     std::vector<at::Tensor>& skips) const;
 };
 
 /// UpBlock2D and CrossAttnUpBlock2D.

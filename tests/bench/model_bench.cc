@@ -1,6 +1,7 @@
 /// What the parts of a step cost on the model of IMAGEDDPO_BENCH_MODEL (a diffusers folder;
 /// default: the demo's), at IMAGEDDPO_BENCH_SIZE latent pixels (default: the model's), in
-/// IMAGEDDPO_BENCH_PRECISION (fp32 or bf16). The argument is the batch. On CPUs, with one intra-op
+/// IMAGEDDPO_BENCH_PRECISION (fp32 or bf16), with IMAGEDDPO_BENCH_RECOMPUTE=1 computing activations
+/// again (device.gradient_checkpointing). The argument is the batch. On CPUs, with one intra-op
 /// thread per core.
 
 #include <ATen/core/Tensor.h>
@@ -39,7 +40,10 @@ struct Fixture {
   explicit Fixture(int64_t batch) {
     const bool bf16 = std::string(Environment("IMAGEDDPO_BENCH_PRECISION", "fp32")) == "bf16";
     absl::StatusOr<Pipeline> loaded = Pipeline::Load(
-        ModelDir(), {.dtype = bf16 ? at::kBFloat16 : at::kFloat}, {.vae = false, .text = false});
+        ModelDir(),
+        {.dtype = bf16 ? at::kBFloat16 : at::kFloat,
+         .recompute = std::string(Environment("IMAGEDDPO_BENCH_RECOMPUTE", "")) == "1"},
+        {.vae = false, .text = false});
     if (!loaded.ok()) {
       throw std::runtime_error(loaded.status().ToString());
     }

@@ -54,6 +54,20 @@ TEST(LayerCounter, ByHand) {
   EXPECT_DOUBLE_EQ(net.count().lora_parameters, 2 * (8 + 4) + 2 * (4 + 8));
 }
 
+TEST(LayerCounter, PartsThatAreComputedAgain) {
+  LayerCounter net;
+  net.Conv(3, 8, 3, 16);  // 128 outputs
+  net.BeginPart(8, 16);
+  net.Conv(8, 4, 1, 16);  // 64
+  net.Conv(4, 8, 1, 16);  // 128
+  net.EndPart();
+  net.BeginPart(8, 16);
+  net.Conv(8, 2, 1, 16);  // 32
+  net.EndPart();
+  EXPECT_DOUBLE_EQ(net.count().saved_values, 128 + 64 + 128 + 32);
+  EXPECT_DOUBLE_EQ(net.count().recomputed_values, 128 + 2 * 128 + (64 + 128));
+}
+
 TEST(ModelCount, StableDiffusion15HasTheParametersThatItIsKnownFor) {
   const PassCount unet = CountUnet(Sd15Unet(), 64, 77, {});
   EXPECT_DOUBLE_EQ(unet.parameters, 859'520'964);
@@ -94,6 +108,8 @@ TEST(ModelCount, WorkGrowsWithTheImageAndTheLora) {
   EXPECT_GT(at64.flops, 4 * at32.flops);  // Attention grows faster than the pixels.
   EXPECT_GT(at64.saved_values, 3.5 * at32.saved_values);
   EXPECT_LT(at64.live_values, at64.saved_values);
+  EXPECT_LT(at64.recomputed_values, 0.25 * at64.saved_values);
+  EXPECT_LT(at64.live_values, at64.recomputed_values);
   EXPECT_DOUBLE_EQ(at64.parameters, at32.parameters);
   EXPECT_DOUBLE_EQ(at64.lora_parameters, 4 * at32.lora_parameters);
 }

@@ -2,90 +2,25 @@
 #include "trainer/loop/single_pass.h"
 
 #include <ATen/ATen.h>
-#include <ATen/Parallel.h>
-#include <ATen/core/grad_mode.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <memory>
 #include <string>
 
-#include "common/diffusion/log_prob_gradients.h"
-#include "common/diffusion/pipeline.h"
-#include "rollout/sampler/sampler.h"
-#include "tests/parity/stored_pipeline.h"
+#include "tests/unit/loop/small_policy.h"
 
 namespace imageddpo {
 namespace {
 
-constexpr int64_t kBatch = 4;
-constexpr int64_t kNumSteps = 6;
+constexpr int64_t kBatch = SmallPolicy::kBatch;
 
-struct Case {
-  std::string name;
-  std::string model;  ///< A stored pipeline; "demo": the demo's.
-  double guidance = 1.0;
-  double rescale = 0.0;
-  double eta = 1.0;
-  double strength = 0.7;
-  std::vector<bool> same_tokens = {false, false, false, false};
-  at::ScalarType dtype = at::kFloat;
-};
-
-class SinglePassTest : public testing::TestWithParam<Case> {
+class SinglePassTest : public testing::TestWithParam<SmallPolicyCase> {
  protected:
-  void SetUp() override {
-    at::set_num_threads(1);
-    at::manual_seed(7);
-    const Case& c = GetParam();
-    const bool demo = c.model == "demo";
-    const StoredPipeline stored(demo ? "sd1-plain" : c.model);
-    auto loaded = Pipeline::Load(demo ? "deploy/demo/tiny-sd" : stored.model_path(),
-                                 {.dtype = c.dtype}, {.vae = true, .text = false});
-    ASSERT_TRUE(loaded.ok()) << loaded.status();
-    pipeline_ = *std::move(loaded);
-    auto lora =
-        Lora::Create(pipeline_.unet->linears(), LoraConfig(),
-                     [](const std::string&, at::IntArrayRef shape) { return at::randn(shape); });
-    ASSERT_TRUE(lora.ok()) << lora.status();
-    lora_ = *std::move(lora);
-    for (const Lora::Module& module : lora_.modules()) {
-      const at::NoGradGuard no_grad;
-      module.up_OR.normal_(0, 0.1);
-    }
-    ASSERT_TRUE(pipeline_.unet->BindLora(lora_).ok());
-    schedule_ = *pipeline_.scheduler->MakeSchedule(kNumSteps, c.strength);
-    policy_.emplace(*pipeline_.unet, *pipeline_.scheduler,
-                    PolicyOptions{.num_steps = kNumSteps,
-                                  .guidance = {.scale = c.guidance, .rescale = c.rescale},
-                                  .eta = c.eta,
-                                  .first_timestep = schedule_.timesteps.front()});
-    const int64_t side = 8 * pipeline_.vae->config().downscale();
-    const int64_t width = pipeline_.unet->config().cross_attention_dim;
-    const int64_t channels = pipeline_.vae->config().latent_channels;
-    inputs_.posterior = EncodeImages(*pipeline_.vae, at::rand({kBatch, 3, side, side}));
-    inputs_.encode_noise_BCHW = at::randn({kBatch, channels, 8, 8});
-    inputs_.init_noise_BCHW = at::randn({kBatch, channels, 8, 8});
-    inputs_.step_noise_BKCHW = at::randn({kBatch, kNumSteps, channels, 8, 8});
-    Conditioning& conditioning = inputs_.conditioning;
-    conditioning.negative_embeds_BLD =
-        at::randn({1, 5, width}).expand({kBatch, -1, -1}).contiguous();
-    conditioning.prompt_embeds_BLD = at::randn({kBatch, 5, width});
-    conditioning.same_tokens_B = c.same_tokens;
-  }
+  std::unique_ptr<LogProbGradients> Collector() { return small_.Collector(); }
+  SampledTrajectories Sample(LogProbGradients* gradients) { return small_.Sample(gradients); }
 
-  std::unique_ptr<LogProbGradients> Collector() {
-    return std::make_unique<LogProbGradients>(pipeline_.unet.get(), lora_, kBatch,
-                                              inputs_.conditioning, policy_->options().guidance);
-  }
-  SampledTrajectories Sample(LogProbGradients* gradients) {
-    return SampleTrajectories(*policy_, *pipeline_.vae, schedule_, inputs_, at::kCPU, gradients);
-  }
-
-  Pipeline pipeline_;
-  Lora lora_;
-  std::optional<Policy> policy_;
-  Schedule schedule_;
-  SamplerInputs inputs_;
+  SmallPolicy small_{GetParam()};
 };
 
 TEST_P(SinglePassTest, SamplesTheSameBitsAndHasTheReplaysGradient) {
@@ -98,16 +33,13 @@ TEST_P(SinglePassTest, SamplesTheSameBitsAndHasTheReplaysGradient) {
   EXPECT_TRUE(sampled.latents_BKCHW.equal(plain.latents_BKCHW));
   EXPECT_TRUE(sampled.log_probs_BK.equal(plain.log_probs_BK));
   EXPECT_FALSE(sampled.log_probs_BK.requires_grad());
-  for (const at::Tensor& parameter : lora_.Parameters()) EXPECT_FALSE(parameter.grad().defined());
+  for (const at::Tensor& parameter : small_.lora.Parameters())
+    EXPECT_FALSE(parameter.grad().defined());
 
-  const ReplayBatch batch{.latents_BKCHW = sampled.latents_BKCHW,
-                          .timesteps_BK = sampled.timesteps_BK,
-                          .log_probs_BK = sampled.log_probs_BK,
-                          .advantages_B = at::tensor({0.7F, -1.3F, 9.0F, -0.1F}),
-                          .conditioning = inputs_.conditioning};
+  const ReplayBatch batch = small_.Batch(sampled);
   const int64_t num_steps = batch.timesteps_BK.size(1);
   const double weight = 1.0 / static_cast<double>(num_steps);
-  ReplayUpdate replay(*policy_, lora_.Parameters(), PpoOptions());
+  ReplayUpdate replay(*small_.policy, small_.lora.Parameters(), PpoOptions());
   const std::vector<StepStatistics> expected_steps = replay.Accumulate(batch, weight);
   const at::Tensor expected_P = replay.TakeGradient();
   SinglePassUpdate single_pass(&store, PpoOptions());
@@ -124,8 +56,8 @@ TEST_P(SinglePassTest, SamplesTheSameBitsAndHasTheReplaysGradient) {
     EXPECT_EQ(steps[k].ratio_max_error, expected_steps[k].ratio_max_error);
   }
   ASSERT_GT(expected_P.norm().item<double>(), 0);
-  const std::vector<at::Tensor> expected = SplitLike(expected_P, lora_.Parameters());
-  const std::vector<at::Tensor> found = SplitLike(found_P, lora_.Parameters());
+  const std::vector<at::Tensor> expected = SplitLike(expected_P, small_.lora.Parameters());
+  const std::vector<at::Tensor> found = SplitLike(found_P, small_.lora.Parameters());
   // In bf16 the two sum rows of rounded values in another order.
   const double bound = GetParam().dtype != at::kFloat ? 5e-2 : GetParam().rescale > 0 ? 3e-5 : 1e-5;
   double worst = 0;
@@ -148,7 +80,7 @@ TEST_P(SinglePassTest, GradientsAreOfOneSampleEachAndRepeatBitForBit) {
   collector.reset();
 
   // Another last sample leaves the gradients of the others as they are.
-  inputs_.init_noise_BCHW[kBatch - 1].normal_();
+  small_.inputs.init_noise_BCHW[kBatch - 1].normal_();
   collector = Collector();
   Sample(collector.get());
   const at::Tensor changed_BP = collector->Take();
@@ -156,29 +88,34 @@ TEST_P(SinglePassTest, GradientsAreOfOneSampleEachAndRepeatBitForBit) {
   EXPECT_FALSE(changed_BP[kBatch - 1].equal(gradients_BP[kBatch - 1]));
 }
 
-std::string CaseName(const testing::TestParamInfo<Case>& info) { return info.param.name; }
+std::string CaseName(const testing::TestParamInfo<SmallPolicyCase>& info) {
+  return info.param.name;
+}
 
 INSTANTIATE_TEST_SUITE_P(
     Shapes, SinglePassTest,
     testing::Values(
-        Case{.name = "sd1_plain", .model = "sd1-plain"},
-        Case{.name = "sd1_plain_eta", .model = "sd1-plain", .eta = 0.5},
-        Case{.name = "sd1_guided", .model = "sd1-guided", .guidance = 7.5},
-        Case{.name = "sd1_whole_schedule", .model = "sd1-guided", .guidance = 7.5, .strength = 1.0},
-        Case{.name = "sd1_some_prompts_empty",
-             .model = "sd1-guided",
-             .guidance = 7.5,
-             .same_tokens = {false, true, false, true}},
-        Case{.name = "sd1_all_prompts_empty",
-             .model = "sd1-guided",
-             .guidance = 7.5,
-             .same_tokens = {true, true, true, true}},
-        Case{.name = "sd2_plain", .model = "sd2-guided"},
-        Case{.name = "sd2_guided_eta", .model = "sd2-guided", .guidance = 7.5, .eta = 0.5},
-        Case{.name = "sd2_rescaled", .model = "sd2-rescaled", .guidance = 7.5, .rescale = 0.7},
-        Case{.name = "demo_plain", .model = "demo"},
-        Case{.name = "demo_guided", .model = "demo", .guidance = 7.5},
-        Case{.name = "demo_bf16", .model = "demo", .dtype = at::kBFloat16}),
+        SmallPolicyCase{.name = "sd1_plain", .model = "sd1-plain"},
+        SmallPolicyCase{.name = "sd1_plain_eta", .model = "sd1-plain", .eta = 0.5},
+        SmallPolicyCase{.name = "sd1_guided", .model = "sd1-guided", .guidance = 7.5},
+        SmallPolicyCase{
+            .name = "sd1_whole_schedule", .model = "sd1-guided", .guidance = 7.5, .strength = 1.0},
+        SmallPolicyCase{.name = "sd1_some_prompts_empty",
+                        .model = "sd1-guided",
+                        .guidance = 7.5,
+                        .same_tokens = {false, true, false, true}},
+        SmallPolicyCase{.name = "sd1_all_prompts_empty",
+                        .model = "sd1-guided",
+                        .guidance = 7.5,
+                        .same_tokens = {true, true, true, true}},
+        SmallPolicyCase{.name = "sd2_plain", .model = "sd2-guided"},
+        SmallPolicyCase{
+            .name = "sd2_guided_eta", .model = "sd2-guided", .guidance = 7.5, .eta = 0.5},
+        SmallPolicyCase{
+            .name = "sd2_rescaled", .model = "sd2-rescaled", .guidance = 7.5, .rescale = 0.7},
+        SmallPolicyCase{.name = "demo_plain", .model = "demo"},
+        SmallPolicyCase{.name = "demo_guided", .model = "demo", .guidance = 7.5},
+        SmallPolicyCase{.name = "demo_bf16", .model = "demo", .dtype = at::kBFloat16}),
     CaseName);
 
 TEST(SampleGradients, HandsOutOnceWhatItWasGiven) {
