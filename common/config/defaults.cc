@@ -1,7 +1,7 @@
-#include <numeric>
 #include <string>
 
 #include "common/config/job_config.h"
+#include "common/config/job_plan.h"
 
 // Every default of a job, once. Where DDPOConfig (TRL 0.21) has the setting, the value is its
 // value, but for three: seed 0 there, save_freq 1 and num_checkpoint_limit 5
@@ -64,14 +64,14 @@ void FillAdvantage(v1::AdvantageSpec* advantage) {
   IMAGEDDPO_DEFAULT(advantage, min_count, 16);
 }
 
-// After sample and train: a micro-batch that divides both batches is the largest that always fits.
+// After sample and train.
 void FillDevice(v1::JobSpec* job) {
   v1::DeviceSpec* device = job->mutable_device();
   IMAGEDDPO_DEFAULT(device, num_threads, 0);
-  const int64_t sample = job->sample().batch_size();
-  const int64_t train = job->train().batch_size();
+  IMAGEDDPO_DEFAULT(device, gradient_checkpointing, false);
+  IMAGEDDPO_DEFAULT(device, allow_tf32, false);
   if (device->device_batch_size() == 0) {
-    device->set_device_batch_size(sample > 0 && train > 0 ? std::gcd(sample, train) : 1);
+    device->set_device_batch_size(AutoDeviceBatches(*job, kMostSamplesOnCpu).front());
   }
 }
 

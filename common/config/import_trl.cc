@@ -26,7 +26,8 @@ struct DdpoConfig {
   int64_t num_epochs = 100;
   int64_t save_freq = 1;
   int64_t num_checkpoint_limit = 5;
-  std::string mixed_precision = "fp16";
+  std::string mixed_precision;  // fp16 there; but where the file does not ask for it, fp32.
+  bool allow_tf32 = false;      // True there; but where the file does not ask for it, nobody did.
   std::string resume_from;
   int64_t sample_num_steps = 50;
   double sample_eta = 1.0;
@@ -55,16 +56,10 @@ struct DdpoConfig {
 
 // Settings that are about logging, the hub or the machine; they have no effect on what is computed.
 const std::set<std::string>& IgnoredSettings() {
-  static const std::set<std::string> settings = {"log_with",
-                                                 "tracker_kwargs",
-                                                 "accelerator_kwargs",
-                                                 "project_kwargs",
-                                                 "tracker_project_name",
-                                                 "logdir",
-                                                 "allow_tf32",
-                                                 "max_workers",
-                                                 "push_to_hub",
-                                                 "async_reward_computation"};
+  static const std::set<std::string> settings = {
+      "log_with",       "tracker_kwargs",       "accelerator_kwargs",
+      "project_kwargs", "tracker_project_name", "logdir",
+      "max_workers",    "push_to_hub",          "async_reward_computation"};
   return settings;
 }
 
@@ -99,6 +94,7 @@ std::map<std::string, Field> Fields(DdpoConfig* config) {
       {"save_freq", whole(&config->save_freq)},
       {"num_checkpoint_limit", whole(&config->num_checkpoint_limit)},
       {"mixed_precision", text(&config->mixed_precision)},
+      {"allow_tf32", yes_no(&config->allow_tf32)},
       {"resume_from", text(&config->resume_from)},
       {"sample_num_steps", whole(&config->sample_num_steps)},
       {"sample_eta", real(&config->sample_eta)},
@@ -171,7 +167,10 @@ v1::JobSpec ToJob(const DdpoConfig& config, int processes) {
     advantage->set_min_count(config.per_prompt_stat_tracking_min_count);
   }
   if (config.train_use_8bit_adam) train->set_optimizer("adamw8bit");
-  if (config.mixed_precision == "bf16") job.mutable_model()->set_precision("bf16");
+  if (config.mixed_precision == "bf16" || config.mixed_precision == "fp16") {
+    job.mutable_model()->set_precision(config.mixed_precision);
+  }
+  if (config.allow_tf32) job.mutable_device()->set_allow_tf32(true);
   if (!config.negative_prompts.empty()) {
     job.mutable_data()->set_negative_prompt(config.negative_prompts);
   }
@@ -193,8 +192,13 @@ std::vector<std::string> Notes(const DdpoConfig& config, const std::set<std::str
     notes.push_back(absl::StrCat("train_timestep_fraction ", config.train_timestep_fraction,
                                  " has no twin: every step that the rollout ran is trained"));
   }
-  const bool as_it_is = config.mixed_precision == "no" || config.mixed_precision == "bf16";
-  if (!as_it_is && given.contains("mixed_precision")) {
+  if (config.mixed_precision == "fp16") {
+    notes.push_back(
+        "mixed_precision fp16 runs on GPUs alone; elsewhere use `model.precision: bf16`");
+  }
+  const bool known = config.mixed_precision == "no" || config.mixed_precision == "bf16" ||
+                     config.mixed_precision == "fp16";
+  if (!known && given.contains("mixed_precision")) {
     notes.push_back(absl::StrCat("mixed_precision ", config.mixed_precision,
                                  " is not supported by this version; the model runs in fp32, and "
                                  "`model.precision: bf16` is possible"));

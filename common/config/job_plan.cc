@@ -102,6 +102,21 @@ int64_t ExecutedSteps(const v1::SampleSpec& sample) {
   return sample.num_steps() - FirstExecutedStep(sample.num_steps(), sample.noise_strength());
 }
 
+std::vector<int64_t> AutoDeviceBatches(const v1::JobSpec& job, int64_t most) {
+  const int64_t both = std::gcd(std::clamp<int64_t>(job.sample().batch_size(), 1, kMaxCount),
+                                std::clamp<int64_t>(job.train().batch_size(), 1, kMaxCount));
+  std::vector<int64_t> sizes;
+  for (int64_t size = std::min(both, most); size > 0; --size) {
+    if (both % size == 0) sizes.push_back(size);
+  }
+  if (both > most && sizes.front() < most / 2) {
+    int64_t above = most + 1;
+    while (both % above != 0) ++above;
+    sizes.insert(sizes.begin(), above);
+  }
+  return sizes;
+}
+
 absl::StatusOr<JobPlan> MakeJobPlan(const v1::JobSpec& job) {
   if (const absl::Status status = CheckCounts(job); !status.ok()) return status;
   JobPlan plan;
@@ -109,7 +124,7 @@ absl::StatusOr<JobPlan> MakeJobPlan(const v1::JobSpec& job) {
   plan.samples_per_update = job.train().batch_size() * job.train().gradient_accumulation_steps();
   plan.device_batch_size = job.device().device_batch_size();
   if (plan.device_batch_size == 0) {
-    plan.device_batch_size = std::gcd(job.sample().batch_size(), job.train().batch_size());
+    plan.device_batch_size = AutoDeviceBatches(job, kMostSamplesOnCpu).front();
   }
   if (plan.samples_per_epoch % plan.samples_per_update != 0) return EpochError(job, plan);
   if (plan.samples_per_update % plan.device_batch_size != 0) return DeviceBatchError(job, plan);

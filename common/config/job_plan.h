@@ -44,6 +44,17 @@ int64_t ExecutedSteps(const v1::SampleSpec& sample);
 /// that would do.
 absl::StatusOr<JobPlan> MakeJobPlan(const v1::JobSpec& job);
 
+/// The most samples of a micro-batch that `device.device_batch_size: auto` chooses. More gain no
+/// speed, take memory, and leave fewer micro-batches to share among ranks. A GPU takes more to
+/// fill.
+inline constexpr int64_t kMostSamplesOnCpu = 32;
+inline constexpr int64_t kMostSamplesOnGpu = 128;
+
+/// What `device.device_batch_size: auto` chooses from, largest first: the divisors of both
+/// sample.batch_size and train.batch_size up to `most`; where none is above half of it (of 37), the
+/// next larger one before them. Never empty.
+std::vector<int64_t> AutoDeviceBatches(const v1::JobSpec& job, int64_t most);
+
 /// Why a job cannot train by a single pass: because it would not be exact (an update under other
 /// weights than those that sampled), or because ranks that sample do not train. Empty where it can.
 std::string WhyNoSinglePass(const v1::JobSpec& job, const JobPlan& plan);

@@ -76,7 +76,13 @@ std::string UnknownSetting(const Descriptor& section, const std::string& prefix,
                       absl::StrJoin(keys, ", "));
 }
 
+bool MayBeAuto(const FieldDescriptor& field) {
+  return field.containing_type() == v1::DeviceSpec::descriptor() &&
+         field.number() == v1::DeviceSpec::kDeviceBatchSizeFieldNumber;
+}
+
 std::string ExpectedValue(const FieldDescriptor& field) {
+  if (MayBeAuto(field)) return "a whole number or `auto`";
   const auto one = [&]() -> std::string {
     switch (field.cpp_type()) {
       case FieldDescriptor::CPPTYPE_INT32:

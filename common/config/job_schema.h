@@ -24,6 +24,10 @@ std::vector<JobSetting> AllJobSettings();
 std::string UnknownSetting(const google::protobuf::Descriptor& section, const std::string& prefix,
                            const std::string& key, const std::string& where);
 
+/// Whether `auto` may stand for the number, which is then chosen at submit, as where it is left
+/// out.
+bool MayBeAuto(const google::protobuf::FieldDescriptor& field);
+
 /// What a value of the field looks like, for messages: "a whole number", "text", "a list of text".
 std::string ExpectedValue(const google::protobuf::FieldDescriptor& field);
 

@@ -49,15 +49,6 @@ class Faults {
     if (value.empty()) Add(absl::StrCat("`", setting, "` is not given; it must be ", what));
   }
 
-  /// @return true where the value is one that a later version will have.
-  bool Unsupported(const std::string& setting, const std::string& value,
-                   const std::vector<std::string>& later, const std::string& use) {
-    if (std::find(later.begin(), later.end(), value) == later.end()) return false;
-    Add(absl::StrCat("`", setting, ": ", value, "` is not supported by this version; use `", use,
-                     "`"));
-    return true;
-  }
-
   absl::Status ToStatus() const {
     if (faults_.empty()) return absl::OkStatus();
     return absl::InvalidArgumentError(absl::StrJoin(faults_, "\n"));
@@ -82,9 +73,7 @@ void CheckModel(const v1::JobSpec& job, Faults* faults) {
   faults->Required("model.path", job.model().path(),
                    "a folder with a Stable Diffusion model in diffusers' layout");
   const std::string& precision = job.model().precision();
-  if (!faults->Unsupported("model.precision", precision, {"fp16"}, "bf16")) {
-    faults->Choice("model.precision", precision, {"fp32", "bf16"});
-  }
+  faults->Choice("model.precision", precision, {"fp32", "bf16", "fp16"});
   const v1::LoraSpec& lora = job.lora();
   faults->Range("lora.rank", lora.rank(), 1, 1024);
   faults->Real("lora.alpha", lora.alpha(), lora.alpha() > 0, "above 0");

@@ -38,6 +38,12 @@ std::vector<std::string> JobWarnings(const v1::JobSpec& job) {
         "`sample.max_staleness` gains no time with `topology.colocated`: a rank that does both in "
         "turn cannot sample while it trains; the samples are as old all the same");
   }
+  if (job.device().allow_tf32()) {
+    warnings.push_back(
+        "`device.allow_tf32` acts on GPUs that have it alone (Ampere and later); on a CPU it "
+        "changes "
+        "nothing");
+  }
   if (job.checkpoint().keep() == 1) {
     warnings.push_back(
         "`checkpoint.keep: 1` leaves nothing to fall back to where the newest checkpoint is "

@@ -49,6 +49,7 @@ json SingleToJson(const YAML::Node& node, const FieldDescriptor& field, const st
                   YamlFaults* faults) {
   const Descriptor* section = field.message_type();
   if (section == nullptr) {
+    if (MayBeAuto(field) && node.IsScalar() && node.Scalar() == "auto") return json();
     if (IsYamlNull(node)) {
       faults->Add(absl::StrCat(faults->Where(path, node), " has no value; it must be ",
                                ExpectedValue(field), ". Remove the line to get the default"));

@@ -1,5 +1,6 @@
 #include "common/diffusion/log_prob_gradients.h"
 
+#include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/tensor.h>
@@ -10,9 +11,11 @@
 namespace imageddpo {
 
 LogProbGradients::LogProbGradients(Unet* unet, const Lora& lora, int64_t batch,
-                                   const Conditioning& conditioning, const Guidance& guidance)
+                                   const Conditioning& conditioning, const Guidance& guidance,
+                                   double loss_scale)
     : unet_(unet),
       batch_(batch),
+      loss_scale_(loss_scale),
       row_samples_R_(RowSamples(batch, conditioning.same_tokens_B, guidance)) {
   const auto rows = static_cast<int64_t>(row_samples_R_.size());
   for (const at::Tensor& parameter : lora.Parameters()) {
@@ -26,7 +29,8 @@ LogProbGradients::~LogProbGradients() { unet_->ReleaseRowGradients(); }
 
 void LogProbGradients::Add(const DdimScheduler::StepResult& step) {
   if (!step.stochastic_B.any().item<bool>()) return;
-  step.log_prob_B.sum().backward();
+  const at::Tensor sum = step.log_prob_B.sum();
+  (loss_scale_ == 1 ? sum : sum * loss_scale_).backward();
 }
 
 at::Tensor LogProbGradients::Take() {
@@ -35,6 +39,7 @@ at::Tensor LogProbGradients::Take() {
   std::vector<at::Tensor> flat;
   for (const at::Tensor& rows : std::exchange(row_gradients_, {})) flat.push_back(rows.flatten(1));
   const at::Tensor rows_RP = at::cat(flat, 1);
+  if (loss_scale_ != 1) rows_RP.div_(loss_scale_);
   if (rows_RP.size(0) == batch_) return rows_RP;  // One row each, in the order of the samples.
   const at::Tensor gradients_BP = at::zeros({batch_, rows_RP.size(1)}, rows_RP.options());
   const auto index = at::TensorOptions().dtype(at::kLong).device(rows_RP.device());

@@ -21,9 +21,10 @@ namespace imageddpo {
 class LogProbGradients {
  public:
   /// @param unet  with `lora` bound; both outlive this. @param conditioning, guidance  of the steps
-  /// to come, which decide the rows.
+  /// to come, which decide the rows. @param loss_scale  a power of two that the backward passes are
+  /// scaled with and Take() divides by, so that in fp16 small gradients do not vanish.
   LogProbGradients(Unet* unet, const Lora& lora, int64_t batch, const Conditioning& conditioning,
-                   const Guidance& guidance);
+                   const Guidance& guidance, double loss_scale = 1);
   ~LogProbGradients();
   LogProbGradients(const LogProbGradients&) = delete;
   LogProbGradients& operator=(const LogProbGradients&) = delete;
@@ -41,6 +42,7 @@ class LogProbGradients {
  private:
   Unet* unet_;
   int64_t batch_;
+  double loss_scale_;
   std::vector<int64_t> row_samples_R_;
   std::vector<at::Tensor> row_gradients_;  ///< [R, shape] for each parameter.
 };

@@ -31,6 +31,8 @@ JobMetrics::JobMetrics(prometheus::Registry& registry, const std::string& job_id
       behaviour_ratio_std_(registry, metric::kJobBehaviourRatioStd, JobLabels(job_id, job_name)),
       proximal_ratio_mean_(registry, metric::kJobProximalRatioMean, JobLabels(job_id, job_name)),
       proximal_ratio_std_(registry, metric::kJobProximalRatioStd, JobLabels(job_id, job_name)),
+      loss_scale_(registry, metric::kJobLossScale, JobLabels(job_id, job_name)),
+      skipped_updates_(registry, metric::kJobSkippedUpdates, JobLabels(job_id, job_name)),
       images_per_second_(registry, metric::kJobImagesPerSecond, JobLabels(job_id, job_name)),
       mfu_(registry, metric::kJobMfu, JobLabels(job_id, job_name)),
       epoch_seconds_(registry, metric::kJobEpochSeconds, JobLabels(job_id, job_name)),
@@ -76,6 +78,10 @@ void JobMetrics::EpochFinished(const v1::EpochReport& report, int64_t samples) {
     behaviour_ratio_std_.At().Set(staleness.behaviour_ratio_std());
     proximal_ratio_mean_.At().Set(staleness.proximal_ratio_mean());
     proximal_ratio_std_.At().Set(staleness.proximal_ratio_std());
+  }
+  if (report.has_loss_scaling()) {
+    loss_scale_.At().Set(report.loss_scaling().scale());
+    skipped_updates_.At().Set(static_cast<double>(report.loss_scaling().skipped_updates()));
   }
   mfu_.At().Set(report.mfu());
   epoch_seconds_.At().Set(report.epoch_seconds());

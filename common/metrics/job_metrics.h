@@ -41,9 +41,9 @@ class JobMetrics {
  private:
   GaugeSeries info_, epoch_, num_epochs_, samples_seen_, reward_mean_, reward_std_, loss_,
       approx_kl_, clip_fraction_, grad_norm_, ratio_error_, sample_age_, behaviour_ratio_mean_,
-      behaviour_ratio_std_, proximal_ratio_mean_, proximal_ratio_std_, images_per_second_, mfu_,
-      epoch_seconds_, epoch_stage_seconds_, eval_reward_, eval_part_, eval_epoch_,
-      checkpoint_bytes_, checkpoint_epoch_;
+      behaviour_ratio_std_, proximal_ratio_mean_, proximal_ratio_std_, loss_scale_,
+      skipped_updates_, images_per_second_, mfu_, epoch_seconds_, epoch_stage_seconds_,
+      eval_reward_, eval_part_, eval_epoch_, checkpoint_bytes_, checkpoint_epoch_;
   CounterSeries samples_total_, epochs_total_, stage_seconds_, checkpoints_total_, resumes_total_,
       warnings_total_;
 };

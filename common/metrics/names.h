@@ -63,6 +63,11 @@ inline constexpr Info kJobProximalRatioMean{
 inline constexpr Info kJobProximalRatioStd{
     "imageddpo_job_proximal_ratio_std", Kind::kGauge, "job_id,job_name",
     "Standard deviation of that ratio, mean over the newest epoch's updates."};
+inline constexpr Info kJobLossScale{"imageddpo_job_loss_scale", Kind::kGauge, "job_id,job_name",
+                                    "Factor on the losses of fp16, after the newest epoch."};
+inline constexpr Info kJobSkippedUpdates{
+    "imageddpo_job_skipped_updates", Kind::kGauge, "job_id,job_name",
+    "Updates so far that were skipped because their fp16 gradients overflowed."};
 inline constexpr Info kJobImagesPerSecond{"imageddpo_job_images_per_second", Kind::kGauge,
                                           "job_id,job_name",
                                           "Samples of the newest epoch over its whole wall time."};
@@ -152,6 +157,8 @@ inline constexpr std::array kAll = {
     &kJobBehaviourRatioStd,
     &kJobProximalRatioMean,
     &kJobProximalRatioStd,
+    &kJobLossScale,
+    &kJobSkippedUpdates,
     &kJobImagesPerSecond,
     &kJobMfu,
     &kJobEpochSeconds,

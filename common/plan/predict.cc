@@ -29,6 +29,7 @@ struct Shape {
   double updates = 0;        // Of an epoch, over all inner epochs.
   double kept_share = 0;     // Of the epoch's latents that a trainer needs.
   double staleness = 0;
+  bool recomputes = false;  // device.gradient_checkpointing
   double latent_bytes = 0;  // Of a micro-batch's trajectories.
   double head_bytes = 0;    // Of a record without latents.
 };
@@ -58,6 +59,7 @@ Shape MakeShape(const v1::JobSpec& job, const JobPlan& plan, const Topology& top
   const double chances = plan.updates_per_inner_epoch == 1 ? 1 : inner;
   shape.kept_share = plan.single_pass ? 0 : 1 - std::pow(1 - 1 / trainers, chances);
   shape.staleness = static_cast<double>(job.sample().max_staleness());
+  shape.recomputes = job.device().gradient_checkpointing();
   shape.latent_bytes = kFloatBytes * batch * (shape.steps + 1) * model.latent_values();
   shape.head_bytes = kHeadBytes * (batch + 1) + 12 * batch * shape.steps;
   return shape;
@@ -72,8 +74,11 @@ void PredictRollout(const Shape& shape, const PlanInputs& inputs, EpochSeconds* 
   const auto batch = static_cast<double>(shape.plan.device_batch_size);
   const double n = shape.rollout_micro;
   const CostCurve& step = shape.plan.single_pass ? costs.gradient_step : costs.sample_step;
+  const double work = shape.rows * model.unet.flops;
+  const double again =
+      shape.recomputes && shape.plan.single_pass ? costs.sample_step.Seconds(work) : 0;
   seconds->draw = n * costs.draw.Seconds(batch * (shape.steps + 2) * model.latent_values());
-  seconds->steps = n * shape.steps * step.Seconds(shape.rows * model.unet.flops);
+  seconds->steps = n * shape.steps * (step.Seconds(work) + again);
   seconds->decode = n * costs.decode.Seconds(batch * model.decoder.flops);
   seconds->reward = n * costs.reward.Seconds(batch * model.image_values());
   // Images are encoded one by one, each once as long as its posterior finds room.
@@ -96,7 +101,8 @@ void PredictTraining(const Shape& shape, const Topology& topology, const PlanInp
     const auto batch = static_cast<double>(shape.plan.device_batch_size);
     seconds->replay = update_micro * batch * costs.copy.Seconds(row_bytes);
   } else {
-    seconds->replay = update_micro * shape.steps * costs.replay_step.Seconds(work);
+    const double again = shape.recomputes ? costs.sample_step.Seconds(work) : 0;
+    seconds->replay = update_micro * shape.steps * (costs.replay_step.Seconds(work) + again);
   }
   if (shape.staleness > 0) {
     // What is replayed in another update than the first, each once.
@@ -142,7 +148,12 @@ void PredictTransfers(const Shape& shape, const Topology& topology, const PlanIn
 // ---- Memory ----
 
 double ModelBytes(double values, const v1::JobSpec& job) {
-  return values * (job.model().precision() == "bf16" ? 2 : kFloatBytes);
+  return values * (job.model().precision() == "fp32" ? kFloatBytes : 2);
+}
+
+/// Of a step's graph, for one row.
+double GraphValues(const Shape& shape, const ModelCount& model) {
+  return shape.recomputes ? model.unet.recomputed_values : model.unet.saved_values;
 }
 
 double MomentBytes(const v1::JobSpec& job) {
@@ -158,7 +169,7 @@ MemoryUse RolloutMemory(const v1::JobSpec& job, const Shape& shape, const Topolo
                            job);
   use.lora = kFloatBytes * model.unet.lora_parameters;
   const double step =
-      shape.rows * (shape.plan.single_pass ? model.unet.saved_values : model.unet.live_values);
+      shape.rows * (shape.plan.single_pass ? GraphValues(shape, model) : model.unet.live_values);
   use.activations = ModelBytes(
       std::max({step, batch * model.decoder.live_values, model.encoder.live_values}), job);
   use.trajectories = kRecordsInFlight * topology.trainer *
@@ -176,7 +187,7 @@ MemoryUse TrainerMemory(const v1::JobSpec& job, const Shape& shape, const ModelC
   use.lora = model.unet.lora_parameters *
              (2 * kFloatBytes + MomentBytes(job) + kFloatBytes * shape.staleness);
   if (!shape.plan.single_pass) {
-    use.activations = ModelBytes(shape.rows * model.unet.saved_values, job);
+    use.activations = ModelBytes(shape.rows * GraphValues(shape, model), job);
   }
   use.trajectories = (shape.staleness + 1) *
                      static_cast<double>(shape.plan.micro_batches_per_epoch) *

@@ -23,10 +23,16 @@ class SampleGradients {
   /// @throws std::invalid_argument  they are not there: this rank did not sample it.
   at::Tensor Take(int64_t micro_batch);
 
+  /// What the backward passes of the samples to come are scaled with; see LogProbGradients. What is
+  /// put here is unscaled.
+  double loss_scale() const { return loss_scale_; }
+  void set_loss_scale(double scale) { loss_scale_ = scale; }
+
   bool empty() const { return gradients_.empty(); }
 
  private:
   std::map<int64_t, at::Tensor> gradients_;
+  double loss_scale_ = 1;
 };
 
 }  // namespace imageddpo

@@ -54,6 +54,7 @@ class Worker {
     at::Device device;
     const Clock& clock;
     std::shared_ptr<spdlog::logger> logger;
+    int64_t device_memory_bytes = 0;      ///< Of a GPU; 0: not known, or there is none.
     const CrashWatch* crashes = nullptr;  ///< Where it is set, the controller hears of a crash.
   };
 

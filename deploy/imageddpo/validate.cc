@@ -20,7 +20,7 @@ struct ValidateOptions {
 };
 
 // What the job comes to, in numbers.
-std::string Summary(const v1::JobSpec& job, const JobPlan& plan) {
+std::string Summary(const v1::JobSpec& job, const JobPlan& plan, bool auto_batch) {
   const int64_t steps = job.sample().num_steps();
   return FormatTable(
       {"job", job.name()},
@@ -30,7 +30,8 @@ std::string Summary(const v1::JobSpec& job, const JobPlan& plan) {
        {"updates an epoch", absl::StrCat(plan.updates_per_inner_epoch, " × ",
                                          job.train().num_inner_epochs(), " inner epochs")},
        {"micro-batches an epoch",
-        absl::StrCat(plan.micro_batches_per_epoch, " of ", plan.device_batch_size, " samples")},
+        absl::StrCat(plan.micro_batches_per_epoch, " of ", plan.device_batch_size, " samples",
+                     auto_batch ? ", chosen at submit by memory" : "")},
        {"trainers at most", absl::StrCat(plan.gradient_shards, " (gradient shards)")},
        {"epochs", absl::StrCat(job.num_epochs())},
        {"samples in all", absl::StrCat(plan.samples_per_epoch * job.num_epochs())}});
@@ -39,11 +40,12 @@ std::string Summary(const v1::JobSpec& job, const JobPlan& plan) {
 ExitCode Validate(const ValidateOptions& options) {
   absl::StatusOr<v1::JobSpec> job = LoadJobFile(options.file, options.settings);
   if (!job.ok()) return Report(job.status());
+  const bool auto_batch = job->device().device_batch_size() == 0;
   FillDefaults(&*job);
   const absl::StatusOr<JobPlan> plan = MakeJobPlan(*job);
   if (!plan.ok()) return Report(plan.status());
   for (const std::string& warning : JobWarnings(*job)) std::cerr << "warning: " << warning << "\n";
-  std::cout << (options.output == "yaml" ? JobToYaml(*job) : Summary(*job, *plan));
+  std::cout << (options.output == "yaml" ? JobToYaml(*job) : Summary(*job, *plan, auto_batch));
   return ExitCode::kOk;
 }
 

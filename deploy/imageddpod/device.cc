@@ -1,6 +1,7 @@
 #include "deploy/imageddpod/device.h"
 
 #include <ATen/Context.h>
+#include <ATen/DeviceAccelerator.h>
 #include <ATen/detail/CUDAHooksInterface.h>
 
 #include <algorithm>
@@ -22,6 +23,15 @@ at::Device ChooseDevice(int index) {
   if (!at::globalContext().hasCUDA()) return at::kCPU;
   const int devices = std::max(1, static_cast<int>(at::detail::getCUDAHooks().deviceCount()));
   return {at::kCUDA, static_cast<at::DeviceIndex>(index % devices)};
+}
+
+int64_t DeviceMemoryBytes(at::Device device) {
+  if (!device.is_cuda()) return 0;
+  try {
+    return static_cast<int64_t>(at::accelerator::getMemoryInfo(device.index()).second);
+  } catch (const c10::Error&) {  // A job will say what is wrong with the GPU.
+    return 0;
+  }
 }
 
 bool WorkersShareGpus() {

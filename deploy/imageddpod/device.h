@@ -2,6 +2,7 @@
 
 #include <c10/core/Device.h>
 
+#include <cstdint>
 #include <string>
 
 namespace imageddpo {
@@ -11,6 +12,9 @@ std::string DeviceKind();
 
 /// The device of the `index`-th worker of this host: GPU index modulo their number, or the CPU.
 at::Device ChooseDevice(int index);
+
+/// The memory of a GPU; 0 for the CPU, and where it cannot be known.
+int64_t DeviceMemoryBytes(at::Device device);
 
 /// Whether this host has GPUs, but more workers than GPUs.
 bool WorkersShareGpus();

@@ -2,7 +2,6 @@
 
 #include <absl/strings/str_cat.h>
 #include <absl/strings/str_format.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <map>
@@ -10,11 +9,13 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "common/base/host_memory.h"
 #include "common/base/status.h"
 #include "common/config/job_plan.h"
 #include "common/diffusion/lora.h"
 #include "common/diffusion/noise.h"
 #include "common/diffusion/pipeline.h"
+#include "common/diffusion/tf32.h"
 #include "common/diffusion/threads.h"
 #include "common/io/safetensors.h"
 #include "common/trajectory/version_schedule.h"
@@ -67,8 +68,9 @@ absl::StatusOr<Lora> MakeLora(const v1::StartJob& start, const Unet& unet, at::D
 }
 
 ModelOptions MakeModelOptions(const JobContext& context) {
-  const bool bf16 = context.start.spec().model().precision() == "bf16";
-  return {.device = context.device, .dtype = bf16 ? at::kBFloat16 : at::kFloat};
+  return {.device = context.device,
+          .dtype = DtypeOf(context.start.spec().model().precision()),
+          .recompute = context.start.spec().device().gradient_checkpointing()};
 }
 
 /// A single pass keeps the gradients of an epoch's samples until their advantages are known.
@@ -78,11 +80,10 @@ absl::Status CheckGradientMemory(const JobContext& context, const JobPlan& plan,
   constexpr double kGigabyte = 1e9;
   const int64_t samples = plan.MostSamplesOfATrainer(context.start.gang().trainer_size());
   const double bytes = static_cast<double>(samples * lora.num_parameters()) * sizeof(float);
-  const double memory =
-      static_cast<double>(::sysconf(_SC_PHYS_PAGES)) * static_cast<double>(::sysconf(_SC_PAGESIZE));
+  const auto memory = static_cast<double>(HostMemoryBytes());
   context.logger->info("single pass: {:.3f} GB for the gradients of {} samples", bytes / kGigabyte,
                        samples);
-  if (bytes <= kMostOfMemory * memory) return absl::OkStatus();
+  if (memory <= 0 || bytes <= kMostOfMemory * memory) return absl::OkStatus();
   return absl::ResourceExhaustedError(absl::StrFormat(
       "`train.update: single_pass` would keep the gradients of %d samples on a rank, %.1f GB, and "
       "the host has %.1f GB; use `train.update: replay`, more colocated ranks, fewer samples an "
@@ -160,6 +161,7 @@ absl::Status SetUp(JobContext& context, Rank* rank) {
   const int rollout_index = IndexOf(gang.rollout(), context.gang_rank);
   const int trainer_index = IndexOf(gang.trainer(), context.gang_rank);
   UseThreads(job.device().num_threads());
+  AllowTf32(job.device().allow_tf32());
   IMAGEDDPO_ASSIGN_OR_RETURN(rank->plan, MakeJobPlan(job));
   if (gang.trainer_size() > rank->plan.gradient_shards) {
     return absl::InvalidArgumentError(
@@ -167,6 +169,10 @@ absl::Status SetUp(JobContext& context, Rank* rank) {
                      rank->plan.gradient_shards,
                      " gradient shards; use fewer trainer ranks or a smaller "
                      "device.device_batch_size"));
+  }
+  if (job.model().precision() == "fp16" && !context.device.is_cuda()) {
+    return absl::InvalidArgumentError(
+        "`model.precision: fp16` needs a GPU and this rank has none; use `bf16`");
   }
   const bool samples = rollout_index >= 0;
   IMAGEDDPO_ASSIGN_OR_RETURN(rank->pipeline,

@@ -62,6 +62,7 @@ RankOutcome RunWorkerRank(const ClusterConfig& cluster, WorkerChannel& channel,
                  .device = device,
                  .clock = clock,
                  .logger = logger,
+                 .device_memory_bytes = DeviceMemoryBytes(device),
                  .crashes = &crashes},
                 WorkerOptions(cluster));
   const int exit_code = worker.Run();

@@ -334,11 +334,14 @@ absl::Status TraceCosts(const TraceCostsOptions& options) {
                              CountModel(job.model().path(), job.data().resolution(), targets));
   at::set_num_threads(static_cast<int>(job.device().num_threads()));
   const at::Device device = at::globalContext().hasCUDA() ? at::Device(at::kCUDA, 0) : at::kCPU;
-  const bool bf16 = job.model().precision() == "bf16";
+  if (job.model().precision() == "fp16" && device.is_cpu()) {
+    return absl::InvalidArgumentError(
+        "`model.precision: fp16` needs a GPU and there is none; measure `bf16`");
+  }
   IMAGEDDPO_ASSIGN_OR_RETURN(
       Pipeline pipeline,
       Pipeline::Load(job.model().path(),
-                     {.device = device, .dtype = bf16 ? at::kBFloat16 : at::kFloat}));
+                     {.device = device, .dtype = DtypeOf(job.model().precision())}));
   IMAGEDDPO_ASSIGN_OR_RETURN(
       const Schedule schedule,
       pipeline.scheduler->MakeSchedule(job.sample().num_steps(), job.sample().noise_strength()));

@@ -203,7 +203,8 @@ absl::StatusOr<TrajectoryBatch> Rollout::Sample(int64_t epoch, int64_t micro_bat
   std::optional<LogProbGradients> gradients;
   if (gradients_ != nullptr) {
     gradients.emplace(pipeline_->unet.get(), *lora_, plan_.device_batch_size,
-                      drawn.inputs.conditioning, policy_.options().guidance);
+                      drawn.inputs.conditioning, policy_.options().guidance,
+                      gradients_->loss_scale());
   }
   const SampledTrajectories sampled =
       SampleTrajectories(policy_, *pipeline_->vae, schedule_, drawn.inputs, device_,

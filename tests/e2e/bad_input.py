@@ -35,6 +35,8 @@ with harness.workspace() as directory, harness.Service(directory, 2) as service:
     refused(service, job(data={"path": str(directory / "empty")}), "empty")
     refused(service, job(topology={"rollout": 7, "trainer": 3}), "topology.rollout")
     refused(service, job(topology={"rollout": 4, "trainer": 1}), "topology", "pool has 1")
+    refused(service, job(model={"precision": "fp16"}), "fp16", "use `bf16`")
+    refused(service, job(data={"resolution": 8192}, device={"device_batch_size": "auto"}), "GB on a rank", "gradient_checkpointing")
     refused(service, job(train={"optimizer": "lion"}), "train.optimizer", "adamw8bit")
 
     model = directory / "model"

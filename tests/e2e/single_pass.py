@@ -51,6 +51,12 @@ with harness.workspace() as directory:
         replay = run(service, 2, train={"update": "replay"})
         harness.assert_same(harness.outcome(unnamed), harness.outcome(replay), "replay, colocated 2")
 
+        # Activations that are computed again have the same bits, in both.
+        again = {"gradient_checkpointing": True}
+        harness.assert_same(harness.outcome(single), harness.outcome(run(service, 2, device=again)), "single pass, recomputed")
+        harness.assert_same(harness.outcome(replay), harness.outcome(run(service, 2, train={"update": "replay"}, device=again)),
+                            "replay, recomputed")
+
         # The first epoch samples the same images; the gradient is the same but for rounding.
         ours, theirs = rows(single)[0], rows(replay)[0]
         for key in ("reward_mean", "reward_std", "parts_mean"):

@@ -49,6 +49,8 @@ class FullExporter {
       report.set_grad_norm(0.7);
       report.set_epoch_seconds(2.5);
       report.set_mfu(0.5);
+      report.mutable_loss_scaling()->set_scale(65536);
+      report.mutable_loss_scaling()->set_skipped_updates(2);
       report.mutable_staleness()->set_sample_age(1);
       report.mutable_staleness()->set_behaviour_ratio_mean(1.001);
       report.mutable_staleness()->set_behaviour_ratio_std(0.004);

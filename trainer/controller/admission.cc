@@ -92,6 +92,9 @@ absl::StatusOr<v1::JobSpec> AdmitJob(const v1::JobSpec& submitted, const Cluster
     Check(absl::StrCat("rewards[", i, "].model"), job.rewards(i).model(), CheckFile, &faults);
   }
   if (!faults.empty()) return absl::InvalidArgumentError(absl::StrJoin(faults, "\n"));
+  // What was checked above is what the pool's memory may still make smaller.
+  if (submitted.device().device_batch_size() == 0) job.mutable_device()->set_device_batch_size(0);
+  if (!submitted.eval().has_batch_size()) job.mutable_eval()->set_batch_size(0);
   return job;
 }
 

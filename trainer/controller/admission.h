@@ -14,8 +14,10 @@ namespace imageddpo {
 /// settings checked, paths made absolute, files there. What only the model can tell fails the job
 /// when its workers load it.
 /// @param cluster  resolved.
-/// @return the job as it is stored. INVALID_ARGUMENT naming every setting that is wrong, one per
-/// line; PERMISSION_DENIED: a path outside of the allowed roots.
+/// @return the job as it is stored, but for what depends on the pool: device.num_threads,
+/// device.device_batch_size and eval.batch_size are 0 where they are to be chosen. INVALID_ARGUMENT
+/// naming every setting that is wrong, one per line; PERMISSION_DENIED: a path outside of the
+/// allowed roots.
 absl::StatusOr<v1::JobSpec> AdmitJob(const v1::JobSpec& submitted, const ClusterConfig& cluster);
 
 /// Intra-op threads of each rank of a job that left the choice to the service: the cores of a host

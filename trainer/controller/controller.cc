@@ -9,6 +9,7 @@
 #include "absl/time/clock.h"
 #include "common/base/status.h"
 #include "trainer/controller/admission.h"
+#include "trainer/controller/device_batch.h"
 #include "trainer/controller/page_token.h"
 
 namespace imageddpo {
@@ -203,7 +204,8 @@ absl::StatusOr<v1::Job> Controller::Submit(const v1::SubmitJobRequest& request,
   // A repeated request gets its job also when the files it names are gone by now.
   if (!earlier.has_value()) {
     IMAGEDDPO_ASSIGN_OR_RETURN(job.spec, AdmitJob(request.job(), cluster_));
-    // They tell how many cores there are.
+    if (absl::StatusOr<ModelCount> model = CountJobModel(job.spec); model.ok()) job.model = *model;
+    // They tell how many cores and how much memory there are.
     IMAGEDDPO_RETURN_IF_ERROR(WaitForWorkers(std::min(deadline, absl::Now() + kWorkersTimeout)));
   }
   return OnControllerThread([this, job = std::move(job)] { return supervisor_.Submit(job); },

@@ -19,6 +19,8 @@ void Scheduler::WorkerReported(int world_rank, const v1::Hello& hello) {
   worker->second.process = {hello.process().host(), hello.process().pid(),
                             hello.process().start_ticks()};
   worker->second.device = hello.device();
+  worker->second.host_memory_bytes = hello.host_memory_bytes();
+  worker->second.device_memory_bytes = hello.device_memory_bytes();
   worker->second.cores = std::max(1, hello.cores());
 }
 
@@ -61,6 +63,40 @@ int Scheduler::MaxWorkersPerHost() const {
     if (!worker.dead) most = std::max(most, ++count_by_host[worker.hostname]);
   }
   return most;
+}
+
+bool Scheduler::OnGpus() const {
+  int gpus = 0;
+  for (const auto& [rank, worker] : workers_) {
+    if (!worker.reported()) continue;
+    if (!worker.device.starts_with("cuda")) return false;
+    ++gpus;
+  }
+  return gpus > 0;
+}
+
+Scheduler::RankMemory Scheduler::MemoryOfRank(int gang_size) const {
+  struct Place {
+    int workers = 0;
+    double bytes = 0;
+  };
+  std::map<std::pair<std::string, std::string>, Place> places;  // By host, and GPU or none.
+  for (const auto& [rank, worker] : workers_) {
+    if (!worker.reported() || worker.dead) continue;
+    const bool gpu = worker.device.starts_with("cuda");
+    Place& place = places[{worker.hostname, gpu ? worker.device : ""}];
+    place.bytes = static_cast<double>(gpu ? worker.device_memory_bytes : worker.host_memory_bytes);
+    ++place.workers;
+  }
+  RankMemory least;
+  for (const auto& [unused, place] : places) {
+    if (place.bytes <= 0) continue;
+    const RankMemory here = {.share = place.bytes / place.workers,
+                             .most = place.bytes / std::min(place.workers, std::max(1, gang_size))};
+    if (least.share <= 0 || here.share < least.share) least.share = here.share;
+    if (least.most <= 0 || here.most < least.most) least.most = here.most;
+  }
+  return least;
 }
 
 void Scheduler::Enqueue(int64_t number, const std::string& job_id, const v1::JobSpec& spec,

@@ -27,7 +27,8 @@ class Scheduler {
     ProcessId process;
     std::string device;
     int cores = 0;
-    std::string job_id;  ///< For which it works; empty: idle.
+    int64_t host_memory_bytes = 0, device_memory_bytes = 0;  ///< 0: not known.
+    std::string job_id;                                      ///< For which it works; empty: idle.
     bool dead = false;
     bool died_at_work = false;  ///< It had a job when it died.
     bool reported() const { return cores > 0; }
@@ -48,6 +49,15 @@ class Scheduler {
   bool AllReported() const;  ///< Every worker that is not dead has.
   int MinCoresPerHost() const;
   int MaxWorkersPerHost() const;
+  bool OnGpus() const;  ///< Every worker that has reported has a GPU, and one has.
+
+  /// Bytes that a rank can have on the worker with the least, as far as workers have told; 0: not
+  /// known. Ranks on the CPU share their host's memory, those on one GPU the GPU's.
+  struct RankMemory {
+    double share = 0;  ///< With every worker at work.
+    double most = 0;   ///< With the `gang_size` ranks of one job alone at work.
+  };
+  RankMemory MemoryOfRank(int gang_size) const;
 
   /// Puts a job in the queue, at its place in the order of submission. @param number
   /// JobRecord::number. @param recovers  It ran before: it takes what is free at once, also with

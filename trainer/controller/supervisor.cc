@@ -12,6 +12,7 @@
 #include "common/base/status.h"
 #include "common/config/job_config.h"
 #include "trainer/controller/admission.h"
+#include "trainer/controller/device_batch.h"
 #include "trainer/controller/job_state.h"
 
 namespace imageddpo {
@@ -59,17 +60,26 @@ absl::StatusOr<v1::Job> Supervisor::Submit(NewJob job) {
   IMAGEDDPO_ASSIGN_OR_RETURN(
       const Topology topology,
       ResolveTopology(job.spec, static_cast<int>(scheduler_.workers().size())));
+  if (job.spec.model().precision() == "fp16" && !scheduler_.OnGpus()) {
+    return absl::FailedPreconditionError(
+        "`model.precision: fp16` needs GPUs and this pool has workers without; use `bf16`");
+  }
   if (job.spec.device().num_threads() == 0) {
     job.spec.mutable_device()->set_num_threads(
         ChooseNumThreads(topology, scheduler_.MinCoresPerHost(), scheduler_.MaxWorkersPerHost()));
   }
+  std::vector<std::string> warnings;
+  IMAGEDDPO_RETURN_IF_ERROR(ResolveDeviceBatch(
+      topology, job.model, scheduler_.MemoryOfRank(topology.ranks()),
+      scheduler_.OnGpus() ? kMostSamplesOnGpu : kMostSamplesOnCpu, &job.spec, &warnings));
   JobRecord record;
   record.request_id = std::move(job.request_id);
   record.request_sha256 = std::move(job.request_sha256);
   *record.job.mutable_spec() = std::move(job.spec);
   record.job.mutable_progress()->set_num_epochs(record.job.spec().num_epochs());
   record.job.mutable_progress()->set_seconds_left(-1);
-  const std::vector<std::string> warnings = JobWarnings(record.job.spec());
+  for (std::string& warning : JobWarnings(record.job.spec()))
+    warnings.push_back(std::move(warning));
   IMAGEDDPO_ASSIGN_OR_RETURN(JobRecord * added, table_.Add(std::move(record), warnings));
   Enqueue(*added);
   return added->job;

@@ -5,12 +5,14 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "common/base/clock.h"
+#include "common/diffusion/model_count.h"
 #include "common/io/file_system.h"
 #include "common/metrics/job_metrics.h"
 #include "common/metrics/service_metrics.h"
@@ -59,6 +61,7 @@ class Supervisor {
     v1::JobSpec spec;  ///< As AdmitJob gave it.
     std::string request_id;
     std::string request_sha256;
+    std::optional<ModelCount> model = std::nullopt;  ///< Not where its folder could not be counted.
   };
   /// See TrainerService.SubmitJob.
   absl::StatusOr<v1::Job> Submit(NewJob job);

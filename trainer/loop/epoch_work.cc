@@ -56,7 +56,6 @@ absl::StatusOr<EpochWork> MakeEpochWork(const v1::JobSpec& job, const JobPlan& p
   IMAGEDDPO_ASSIGN_OR_RETURN(
       const ModelCount count,
       CountModel(job.model().path(), job.data().resolution(), TargetsOf(lora)));
-  const bool bf16 = job.model().precision() == "bf16";
   return EpochWork{
       .forward = count.unet.flops + count.unet.lora_flops,
       .backward = count.unet.backward_flops,
@@ -64,7 +63,7 @@ absl::StatusOr<EpochWork> MakeEpochWork(const v1::JobSpec& job, const JobPlan& p
       .num_steps = num_steps,
       .replays = plan.single_pass ? 0 : job.train().num_inner_epochs(),
       .guided = job.sample().guidance_scale() > 1,
-      .peak_flops = num_ranks * MeasurePeakFlops(device, bf16 ? at::kBFloat16 : at::kFloat)};
+      .peak_flops = num_ranks * MeasurePeakFlops(device, DtypeOf(job.model().precision()))};
 }
 
 }  // namespace imageddpo

@@ -82,12 +82,21 @@ Trainer::Trainer(const v1::JobSpec& job, const JobPlan& plan, const Policy& poli
       plan_(plan),
       lora_(lora),
       exchange_(exchange),
+      gradients_(gradients),
       schedule_(plan, job.seed(), job.train().num_inner_epochs(), exchange->num_trainers()),
       versions_(job),
       optimizer_(lora->ParameterNames(), lora->Parameters(), MakeAdamWOptions(job.train())),
       replay_(policy, lora->Parameters(), MakePpoOptions(job.train())),
       single_pass_(gradients, MakePpoOptions(job.train())),
-      state_(MakeStatisticsOptions(job.advantage())) {}
+      state_(MakeStatisticsOptions(job.advantage()), job.model().precision() == "fp16") {
+  UseLossScale();
+}
+
+void Trainer::UseLossScale() {
+  const double scale = state_.loss_scaler.scale();
+  replay_.SetLossScale(scale);
+  if (plan_.single_pass) gradients_->set_loss_scale(scale);
+}
 
 absl::StatusOr<std::vector<double>> Trainer::Advantages(const std::vector<TrajectoryBatch>& batches,
                                                         const std::vector<double>& rewards) {
@@ -205,11 +214,19 @@ absl::StatusOr<UpdateMetrics> Trainer::Update(int64_t epoch, int64_t inner_epoch
   UpdateMetrics metrics;
   metrics.grad_norm = ClipAndStep(SumShards(shards_VP).to(lora_->Parameters().front().device()),
                                   job_.train().max_grad_norm(), lora_->Parameters(), &optimizer_);
-  if (!std::isfinite(metrics.grad_norm)) {
+  const LossScaler::Verdict verdict = state_.loss_scaler.Judge(std::isfinite(metrics.grad_norm));
+  if (verdict == LossScaler::Verdict::kStop) {
     return absl::OutOfRangeError(absl::StrCat(
         "the gradient of update ", state_.updates, " in epoch ", epoch,
         " is not finite; lower "
         "train.learning_rate or train.clip_range, or go on from an earlier checkpoint"));
+  }
+  UseLossScale();
+  if (state_.loss_scaler.enabled()) {
+    metrics.loss_scaling = {.scale = state_.loss_scaler.scale(),
+                            .skipped = verdict == LossScaler::Verdict::kSkip,
+                            .skipped_updates = state_.loss_scaler.skipped()};
+    if (metrics.loss_scaling->skipped) metrics.grad_norm = 0;
   }
   metrics.epoch = epoch;
   metrics.inner_epoch = inner_epoch;

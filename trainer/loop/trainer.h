@@ -21,6 +21,7 @@
 #include "imageddpo/v1/job.pb.h"
 #include "trainer/algo/adamw.h"
 #include "trainer/algo/advantages.h"
+#include "trainer/algo/loss_scaler.h"
 #include "trainer/loop/shard_exchange.h"
 #include "trainer/loop/single_pass.h"
 #include "trainer/loop/update.h"
@@ -38,8 +39,10 @@ struct TrainerState {
   /// Flat values [P] of LoRA versions that epochs to come are sampled with, by version: with
   /// sample.max_staleness k, the last k; after a resume the newest too.
   std::map<int64_t, at::Tensor> older_versions;
+  LossScaler loss_scaler;
 
-  explicit TrainerState(const KeyedStatistics::Options& options) : statistics(options) {}
+  TrainerState(const KeyedStatistics::Options& options, bool scales_loss)
+      : statistics(options), loss_scaler(scales_loss) {}
 };
 
 /// One trainer rank: turns an epoch's trajectories into updates of the LoRA. Trainer ranks run the
@@ -61,7 +64,8 @@ class Trainer {
   /// `epoch` are trained with the decoupled loss.
   /// @return one entry per update. INTERNAL: an embedding is missing, or a record is of another
   ///         version than the epoch is sampled with; OUT_OF_RANGE: a reward or the gradient is not
-  ///         finite, with the remedy.
+  ///         finite, with the remedy. In fp16 an update that is not finite is skipped instead, as
+  ///         long as there is a smaller loss scale.
   absl::StatusOr<std::vector<UpdateMetrics>> TrainEpoch(int64_t epoch,
                                                         const std::vector<TrajectoryBatch>& batches,
                                                         const Between& between);
@@ -93,6 +97,8 @@ class Trainer {
   absl::Status ComputeProximal(int64_t epoch, const std::vector<TrajectoryBatch>& batches,
                                const std::vector<double>& advantages, const Between& between);
   void KeepVersion(int64_t version);
+  /// Tells those who run backward passes the scale of the next update.
+  void UseLossScale();
   /// Takes the older versions out of a checkpoint's tensors.
   absl::Status RestoreVersions(std::map<std::string, at::Tensor>* tensors);
   /// One micro-batch's share of the gradient under way, and what it says of each step.
@@ -107,6 +113,7 @@ class Trainer {
   const JobPlan plan_;
   Lora* lora_;
   ShardExchange* exchange_;
+  SampleGradients* gradients_;
   UpdateSchedule schedule_;
   VersionSchedule versions_;
   AdamW optimizer_;

@@ -199,6 +199,10 @@ void TrainerRank::ReportEpoch(int64_t epoch, const std::vector<TrajectoryBatch>&
   report->set_reward_mean(rows.front().reward_mean);
   report->set_reward_std(rows.front().reward_std);
   if (rows.front().staleness.has_value()) ReportStaleness(rows, report->mutable_staleness());
+  if (const auto& scaling = rows.back().loss_scaling; scaling.has_value()) {
+    report->mutable_loss_scaling()->set_scale(scaling->scale);
+    report->mutable_loss_scaling()->set_skipped_updates(scaling->skipped_updates);
+  }
   const double ratio_error = rows.front().ratio_first_step_max_error;
   report->set_ratio_first_step_max_error(ratio_error);
   report->set_epoch_seconds(context_->clock.NowSeconds() - epoch_start_);

@@ -39,17 +39,19 @@ std::map<std::string, at::Tensor> Trainer::OptimizerTensors() const {
 }
 
 nlohmann::ordered_json Trainer::StateJson() const {
-  return {{"format_version", 1},
-          {"epochs_trained", state_.epochs_trained},
-          {"updates", state_.updates},
-          {"samples_seen", state_.samples_seen},
-          {"ratio_first_step_max_error", state_.ratio_first_step_max_error},
-          {"num_threads", job_.device().num_threads()},
-          {"device_batch_size", plan_.device_batch_size},
-          {"gradient_shards", plan_.gradient_shards},
-          {"lora_hash", lora_->Hash()},
-          {"lora_metadata", lora_->Metadata()},
-          {"statistics", state_.statistics.ToJson()}};
+  nlohmann::ordered_json state = {{"format_version", 1},
+                                  {"epochs_trained", state_.epochs_trained},
+                                  {"updates", state_.updates},
+                                  {"samples_seen", state_.samples_seen},
+                                  {"ratio_first_step_max_error", state_.ratio_first_step_max_error},
+                                  {"num_threads", job_.device().num_threads()},
+                                  {"device_batch_size", plan_.device_batch_size},
+                                  {"gradient_shards", plan_.gradient_shards},
+                                  {"lora_hash", lora_->Hash()},
+                                  {"lora_metadata", lora_->Metadata()},
+                                  {"statistics", state_.statistics.ToJson()}};
+  if (state_.loss_scaler.enabled()) state["loss_scaling"] = state_.loss_scaler.ToJson();
+  return state;
 }
 
 absl::Status Trainer::Restore(const std::map<std::string, at::Tensor>& optimizer,
@@ -73,6 +75,8 @@ absl::Status Trainer::Restore(const std::map<std::string, at::Tensor>& optimizer
     state_.samples_seen = state.at("samples_seen");
     state_.ratio_first_step_max_error = state.at("ratio_first_step_max_error");
     state_.statistics = std::move(statistics);
+    if (state_.loss_scaler.enabled()) state_.loss_scaler.Restore(state.at("loss_scaling"));
+    UseLossScale();
   } catch (const nlohmann::json::exception& error) {
     return absl::InvalidArgumentError(absl::StrCat("state.json: ", error.what()));
   }

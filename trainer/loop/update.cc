@@ -69,7 +69,7 @@ std::vector<StepStatistics> ReplayUpdate::Accumulate(const ReplayBatch& batch, d
         is_stale
             ? DecoupledPpoLoss(log_prob_B, proximal_B, recorded_B, on_device.advantages_B, options_)
             : PpoLoss(log_prob_B, recorded_B, on_device.advantages_B, options_);
-    if (ppo.loss.requires_grad()) (ppo.loss * weight).backward();
+    if (ppo.loss.requires_grad()) (ppo.loss * (weight * loss_scale_)).backward();
     StepStatistics step{.loss = ppo.loss.item<double>(),
                         .approx_kl = ppo.approx_kl.item<double>(),
                         .clipfrac = ppo.clipfrac.item<double>(),
@@ -97,7 +97,8 @@ at::Tensor ReplayUpdate::TakeGradient() {
                                       : at::zeros_like(parameter).reshape({-1}));
     gradient = at::Tensor();
   }
-  return at::cat(flat);
+  at::Tensor sum_P = at::cat(flat);
+  return loss_scale_ == 1 ? sum_P : sum_P.div_(loss_scale_);
 }
 
 std::vector<at::Tensor> SplitLike(const at::Tensor& flat_P,

@@ -58,6 +58,10 @@ class ReplayUpdate {
   /// @return        K entries.
   std::vector<StepStatistics> Accumulate(const ReplayBatch& batch, double weight);
 
+  /// The backward passes from now on go through losses of `scale` times the size; TakeGradient()
+  /// divides by it. @param scale  a power of two; 1 at first.
+  void SetLossScale(double scale) { loss_scale_ = scale; }
+
   /// log p of the recorded steps under the current weights, without gradients: [B,K] float32, the
   /// bits that Accumulate() computes with.
   at::Tensor LogProbs(const ReplayBatch& batch) const;
@@ -74,6 +78,7 @@ class ReplayUpdate {
   const Policy& policy_;
   std::vector<at::Tensor> parameters_;
   PpoOptions options_;
+  double loss_scale_ = 1;
 };
 
 /// Views of a flat [P] gradient in the shapes of `parameters`.
@@ -85,8 +90,7 @@ std::vector<at::Tensor> SplitLike(const at::Tensor& flat_P,
 at::Tensor SumShards(const at::Tensor& shards_VP);
 
 /// Clips once over all parameters and takes one optimizer step.
-/// @return the norm before clipping; not finite: nothing was changed and the caller must stop the
-/// job.
+/// @return the norm before clipping; not finite: nothing was changed (see LossScaler).
 double ClipAndStep(const at::Tensor& gradient_P, double max_grad_norm,
                    const std::vector<at::Tensor>& parameters, AdamW* optimizer);
 

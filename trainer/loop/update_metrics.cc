@@ -37,6 +37,11 @@ nlohmann::ordered_json UpdateMetrics::ToJson() const {
     row["proximal_ratio_mean"] = staleness->proximal_ratio_mean;
     row["proximal_ratio_std"] = staleness->proximal_ratio_std;
   }
+  if (loss_scaling.has_value()) {
+    row["loss_scale"] = loss_scaling->scale;
+    row["skipped"] = loss_scaling->skipped;
+    row["skipped_updates"] = loss_scaling->skipped_updates;
+  }
   return row;
 }
 

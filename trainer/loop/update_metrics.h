@@ -22,6 +22,13 @@ struct StalenessMetrics {
   static StalenessMetrics Make(int64_t sample_age, const at::Tensor& means);
 };
 
+/// The loss scale of an update in fp16; see LossScaler.
+struct LossScalingMetrics {
+  double scale = 1;             ///< Of the next update.
+  bool skipped = false;         ///< This one overflowed: no step, and a grad_norm of 0.
+  int64_t skipped_updates = 0;  ///< Of the job so far.
+};
+
 /// One update, as a row of metrics.jsonl. A function of the job alone: no times, no ranks.
 struct UpdateMetrics {
   int64_t epoch = 0;
@@ -33,10 +40,11 @@ struct UpdateMetrics {
   double loss = 0;  ///< Mean over the update's micro-batches and timesteps, as the two below.
   double approx_kl = 0;
   double clipfrac = 0;
-  double grad_norm = 0;                       ///< Before clipping.
-  double ratio_first_step_max_error = 0;      ///< Of the epoch's first update.
-  std::map<std::string, double> parts_mean;   ///< Means of the reward's parts over the epoch.
-  std::optional<StalenessMetrics> staleness;  ///< Where the job's max_staleness is above 0.
+  double grad_norm = 0;                            ///< Before clipping.
+  double ratio_first_step_max_error = 0;           ///< Of the epoch's first update.
+  std::map<std::string, double> parts_mean;        ///< Means of the reward's parts over the epoch.
+  std::optional<StalenessMetrics> staleness;       ///< Where the job's max_staleness is above 0.
+  std::optional<LossScalingMetrics> loss_scaling;  ///< Where model.precision is fp16.
 
   nlohmann::ordered_json ToJson() const;
 };

@@ -124,6 +124,11 @@ TEST(FillDefaults, DeviceBatchDividesBothBatches) {
       2);
   EXPECT_EQ(Filled("device: {device_batch_size: 3}").device().device_batch_size(), 3);
   EXPECT_EQ(Filled("sample: {batch_size: 12}\ntrain: {batch_size: 8}").eval().batch_size(), 4);
+  EXPECT_EQ(
+      Filled("sample: {batch_size: 256}\ntrain: {batch_size: 64}").device().device_batch_size(), 32)
+      << "more gain nothing";
+  EXPECT_EQ(
+      Filled("sample: {batch_size: 74}\ntrain: {batch_size: 37}").device().device_batch_size(), 37);
   EXPECT_EQ(Filled("sample: {batch_size: -3}").device().device_batch_size(), 1)
       << "left to ValidateJob";
 }

@@ -110,10 +110,19 @@ TEST(ImportTrl, ReportsWhatHasNoTwin) {
     EXPECT_THAT(notes, Contains(HasSubstr(text)));
   }
   EXPECT_THAT(Imported("mixed_precision: 'no'").notes, Not(Contains(HasSubstr("mixed_precision"))));
-  EXPECT_THAT(Imported("mixed_precision: fp16").notes, Contains(HasSubstr("mixed_precision fp16")));
+  EXPECT_THAT(Imported("mixed_precision: fp8").notes, Contains(HasSubstr("mixed_precision fp8")));
+  EXPECT_THAT(Imported("mixed_precision: fp16").notes, Contains(HasSubstr("on GPUs alone")));
+  EXPECT_EQ(Imported("mixed_precision: fp16").job.model().precision(), "fp16");
+  EXPECT_FALSE(Imported("seed: 1").job.model().has_precision());
   EXPECT_EQ(Imported(kFlat).job.model().precision(), "bf16");
   EXPECT_EQ(Imported(kFlat).job.train().optimizer(), "adamw8bit");
   EXPECT_THAT(Imported("seed: -3").notes, Contains(HasSubstr("negative seed")));
+}
+
+TEST(ImportTrl, Tf32WhereItIsAskedFor) {
+  EXPECT_TRUE(Imported("allow_tf32: true").job.device().allow_tf32());
+  EXPECT_FALSE(Imported("allow_tf32: false").job.device().allow_tf32());
+  EXPECT_FALSE(Imported("seed: 1").job.device().allow_tf32());
 }
 
 TEST(ImportTrl, ReadsJson) {

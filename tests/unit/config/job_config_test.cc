@@ -100,6 +100,18 @@ TEST(ParseJobYaml, TextMayLookLikeAnything) {
   EXPECT_EQ(job.data().negative_prompt(), "null");
 }
 
+TEST(ParseJobYaml, AnAutomaticMicroBatchIsOneThatIsNotGiven) {
+  EXPECT_FALSE(Parsed("device: {device_batch_size: auto}").device().has_device_batch_size());
+  EXPECT_EQ(Parsed("device: {device_batch_size: 3}").device().device_batch_size(), 3);
+  v1::JobSpec job = Parsed("device: {device_batch_size: 3}");
+  EXPECT_TRUE(ApplyJobSetting("device.device_batch_size=auto", &job).ok());
+  EXPECT_FALSE(job.device().has_device_batch_size());
+  EXPECT_EQ(Refusal("device: {device_batch_size: most}"),
+            "`device.device_batch_size` (job.yaml:1) must be a whole number or `auto`, not `most`");
+  EXPECT_EQ(Refusal("device: {num_threads: auto}"),
+            "`device.num_threads` (job.yaml:1) must be a whole number, not `auto`");
+}
+
 TEST(ParseJobYaml, NamesAnUnknownKeyItsLineAndTheClosestOne) {
   EXPECT_EQ(Refusal("name: a\nsample:\n  batch_size: 4\n  num_step: 10\n"),
             "unknown setting `sample.num_step` (job.yaml:4); did you mean `num_steps`?");

@@ -60,10 +60,9 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"name=", "`name` is ``; it must be 1 to 64 letters, digits"},
         Case{"name=a b", "`name` is `a b`"}, Case{"name=../../etc", "`name`"},
         Case{"model.path=", "`model.path` is not given; it must be a folder"},
-        Case{"model.precision=fp16",
-             "`model.precision: fp16` is not supported by this version; use `bf16`"},
         Case{"model.precision=fp23",
-             "`model.precision` is `fp23`; it must be one of fp32, bf16; did you mean `fp32`?"},
+             "`model.precision` is `fp23`; it must be one of fp32, bf16, fp16; did you mean "
+             "`fp32`?"},
         Case{"lora.rank=0", "`lora.rank` is 0; it must be a whole number from 1 to 1024"},
         Case{"lora.alpha=0", "`lora.alpha` is 0; it must be above 0"},
         Case{"lora.target_modules=[to_q, to_q]", "`lora.target_modules` has `to_q` twice"},
@@ -205,6 +204,8 @@ TEST(JobWarnings, TellWhatHasNoEffect) {
   EXPECT_THAT(JobWarnings(With({"sample.max_staleness=1", "topology={colocated: 1}"})),
               ElementsAre(HasSubstr("`sample.max_staleness` gains no time")));
   EXPECT_THAT(JobWarnings(With({"sample.max_staleness=1"})), IsEmpty());
+  EXPECT_THAT(JobWarnings(With({"device.allow_tf32=true"})),
+              ElementsAre(HasSubstr("on a CPU it changes nothing")));
   EXPECT_THAT(JobWarnings(With({"checkpoint.keep=1"})),
               ElementsAre(HasSubstr("`checkpoint.keep: 1`")));
   EXPECT_THAT(JobWarnings(With(

@@ -47,6 +47,21 @@ TEST_F(AdmissionTest, FillsInDefaultsAndPaths) {
   EXPECT_EQ(admitted->num_epochs(), 100);
 }
 
+TEST_F(AdmissionTest, LeavesToThePoolWhatMemoryDecides) {
+  job_.mutable_sample()->set_batch_size(4);
+  job_.mutable_train()->set_batch_size(4);
+  const auto chosen = AdmitJob(job_, cluster_);
+  ASSERT_TRUE(chosen.ok()) << chosen.status();
+  EXPECT_EQ(chosen->device().device_batch_size(), 0);
+  EXPECT_EQ(chosen->eval().batch_size(), 0);
+  job_.mutable_device()->set_device_batch_size(2);
+  job_.mutable_eval()->set_batch_size(3);
+  const auto given = AdmitJob(job_, cluster_);
+  ASSERT_TRUE(given.ok()) << given.status();
+  EXPECT_EQ(given->device().device_batch_size(), 2);
+  EXPECT_EQ(given->eval().batch_size(), 3);
+}
+
 TEST_F(AdmissionTest, EachFileMustBeWhatItIsUsedAs) {
   dir_.Write("empty/readme.txt", "");
   const auto refused = [this](std::string* path, const std::string& wrong) {

@@ -1,6 +1,7 @@
 #include "trainer/controller/supervisor.h"
 
 #include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "tests/unit/controller/supervisor_fixture.h"
 
@@ -27,6 +28,22 @@ TEST_F(SupervisorTest, AGangIsStartedFollowedAndReleased) {
   Ended(2, id);
   EXPECT_EQ(Stored(id).state(), v1::SUCCEEDED);
   EXPECT_EQ(supervisor_->scheduler().num_free(), 3);
+}
+
+TEST_F(SupervisorTest, Fp16NeedsGpus) {
+  v1::JobSpec spec = SpecOf(1);
+  spec.mutable_model()->set_precision("fp16");
+  const auto refused = supervisor_->Submit({spec, "", "hash"});
+  EXPECT_EQ(refused.status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(refused.status().message()), HasSubstr("use `bf16`"));
+  for (const int rank : {1, 2, 3}) {
+    v1::WorkerMessage message;
+    message.mutable_hello()->set_hostname("host");
+    message.mutable_hello()->set_cores(8);
+    message.mutable_hello()->set_device(absl::StrCat("cuda:", rank - 1));
+    supervisor_->OnMessage(rank, message);
+  }
+  EXPECT_TRUE(supervisor_->Submit({spec, "", "hash"}).ok());
 }
 
 TEST_F(SupervisorTest, StrangersAreNotHeard) {

@@ -72,6 +72,19 @@ TEST(JobMetrics, ShowAnEpoch) {
   EXPECT_THAT(text, HasSubstr("topology=\"rollout 1, trainer 1\"} 1"));
 }
 
+TEST(JobMetrics, ShowTheLossScaleWhereThereIsOne) {
+  prometheus::Registry registry;
+  JobMetrics metrics(registry, "job-000001", "deblur");
+  v1::EpochReport report = Report(0);
+  metrics.EpochFinished(report, 128);
+  EXPECT_THAT(Text(registry), Not(HasSubstr("imageddpo_job_loss_scale{")));
+  report.mutable_loss_scaling()->set_scale(32768);
+  report.mutable_loss_scaling()->set_skipped_updates(1);
+  metrics.EpochFinished(report, 128);
+  EXPECT_THAT(Text(registry), HasSubstr(Line("imageddpo_job_loss_scale", "32768")));
+  EXPECT_THAT(Text(registry), HasSubstr(Line("imageddpo_job_skipped_updates", "1")));
+}
+
 TEST(JobMetrics, ShowHowOldSamplesAreWhereTheyMayBe) {
   prometheus::Registry registry;
   JobMetrics metrics(registry, "job-000001", "deblur");

@@ -31,7 +31,11 @@ v1::JobSpec With(v1::JobSpec job, const std::string& setting) {
 /// A step takes 1 s a row, 1.5 s with gradients by sample, 3 s in an update; decoding 0.5 s.
 PlanInputs Inputs() {
   PlanInputs inputs;
-  inputs.model.unet = {.flops = 100, .parameters = 1e6, .saved_values = 5e6, .live_values = 1e5};
+  inputs.model.unet = {.flops = 100,
+                       .parameters = 1e6,
+                       .saved_values = 5e6,
+                       .recomputed_values = 1e6,
+                       .live_values = 1e5};
   inputs.model.encoder = {.flops = 10, .parameters = 1e5, .live_values = 1e5};
   inputs.model.decoder = {.flops = 10, .parameters = 1e5, .live_values = 2e5};
   inputs.model.text = {.flops = 10, .parameters = 1e5};
@@ -156,6 +160,22 @@ TEST(Predict, MemoryByHand) {
   const Prediction one = Of(SmallJob(), kOne, Inputs());
   EXPECT_DOUBLE_EQ(one.rollout_memory.total(), one.trainer_memory.total());
   EXPECT_DOUBLE_EQ(one.rollout_memory.weights, 4 * 1.3e6);
+}
+
+TEST(Predict, GradientCheckpointingTakesAForwardPassMoreAndLessMemory) {
+  const v1::JobSpec job = With(SmallJob(), "device.gradient_checkpointing=true");
+  const Prediction kept = Of(SmallJob(), kOne, Inputs()), recomputed = Of(job, kOne, Inputs());
+  EXPECT_DOUBLE_EQ(recomputed.seconds.replay, kept.seconds.replay + 8 * 2 * 1);
+  EXPECT_DOUBLE_EQ(recomputed.seconds.steps, kept.seconds.steps);
+  EXPECT_DOUBLE_EQ(kept.trainer_memory.activations, 4 * 5e6);
+  EXPECT_DOUBLE_EQ(recomputed.trainer_memory.activations, 4 * 1e6);
+
+  const v1::JobSpec single =
+      With(With(SmallJob(), "train.batch_size=8"), "train.update=single_pass");
+  const Prediction once = Of(single, kOne, Inputs());
+  const Prediction twice = Of(With(single, "device.gradient_checkpointing=true"), kOne, Inputs());
+  EXPECT_DOUBLE_EQ(twice.seconds.steps, once.seconds.steps + 8 * 2 * 1);
+  EXPECT_DOUBLE_EQ(twice.rollout_memory.activations, 4 * 1e6);
 }
 
 TEST(Predict, ImagesThatDoNotFitTheCacheAreEncodedAgain) {
