@@ -146,9 +146,9 @@ absl::Status SetUpTrainer(JobContext& context, int index, Rank* rank) {
   EpochWork work;
   if (index == 0) {  // The leader, who reports.
     IMAGEDDPO_ASSIGN_OR_RETURN(
-        work, MakeEpochWork(job, rank->plan, rank->pipeline.unet->config(), rank->lora,
-                            static_cast<int64_t>(schedule.timesteps.size()),
-                            context.start.gang().world_ranks_size(), context.device));
+        work,
+        MakeEpochWork(job, rank->plan, rank->lora, static_cast<int64_t>(schedule.timesteps.size()),
+                      context.start.gang().world_ranks_size(), context.device));
   }
   rank->trainer_rank = std::make_unique<TrainerRank>(&context, rank->plan, index,
                                                      rank->trainer.get(), &rank->lora, work);

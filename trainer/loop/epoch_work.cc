@@ -51,8 +51,8 @@ double EpochWork::Flops(int64_t epoch, const std::vector<TrajectoryBatch>& batch
 }
 
 absl::StatusOr<EpochWork> MakeEpochWork(const v1::JobSpec& job, const JobPlan& plan,
-                                        const UnetConfig& unet, const Lora& lora, int64_t num_steps,
-                                        int num_ranks, at::Device device) {
+                                        const Lora& lora, int64_t num_steps, int num_ranks,
+                                        at::Device device) {
   IMAGEDDPO_ASSIGN_OR_RETURN(
       const ModelCount count,
       CountModel(job.model().path(), job.data().resolution(), TargetsOf(lora)));

@@ -8,7 +8,6 @@
 
 #include "common/config/job_plan.h"
 #include "common/diffusion/lora.h"
-#include "common/diffusion/unet.h"
 #include "common/trajectory/trajectory.h"
 
 namespace imageddpo {
@@ -33,7 +32,7 @@ struct EpochWork {
 /// to be alike. Intra-op threads must have been set.
 /// @param num_steps  executed.
 absl::StatusOr<EpochWork> MakeEpochWork(const v1::JobSpec& job, const JobPlan& plan,
-                                        const UnetConfig& unet, const Lora& lora, int64_t num_steps,
-                                        int num_ranks, at::Device device);
+                                        const Lora& lora, int64_t num_steps, int num_ranks,
+                                        at::Device device);
 
 }  // namespace imageddpo
