@@ -10,6 +10,7 @@ readonly folder=out/gpu-check-bundle
 deploy/setup.sh --cuda
 cmake --preset cuda --log-level=NOTICE
 cmake --build build-cuda --target gpu_check nccl_check "$@"
+mkdir -p out
 rm -rf "$folder"
 DESTDIR='' cmake --install build-cuda --component gpu-check --prefix "$PWD/$folder" --strip >out/gpu-check-install.log
 tar -czf "$folder.tar.gz" -C out gpu-check-bundle
