@@ -79,7 +79,7 @@ class Rollout {
   absl::Status OpenData();
   absl::Status OpenEvaluation(const RolloutShare& share);
   absl::StatusOr<std::unique_ptr<Dataset>> OpenDataset(const std::string& path) const;
-  absl::StatusOr<Drawn> Draw(const Images& images, const std::vector<int64_t>& examples,
+  absl::StatusOr<Drawn> Draw(const Images& source, const std::vector<int64_t>& examples,
                              const std::function<StreamKey(StreamPurpose, int64_t)>& key_of);
   const std::string& PromptOf(const Example& example) const;
   void ReleaseEncoders();  ///< Those that are needed no more.
