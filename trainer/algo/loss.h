@@ -2,6 +2,8 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cstdint>
+
 namespace imageddpo {
 
 struct PpoOptions {
@@ -35,19 +37,26 @@ PpoLossResult PpoLoss(const at::Tensor& log_prob_B, const at::Tensor& old_log_pr
 /// decoupled (Hilton, Cobbe and Schulman, arXiv:2110.00641). The clip is around the proximal
 /// policy, the one at the start of the epoch's training, and each sample is weighted with how much
 /// likelier that one makes it than the behaviour policy that drew it, truncated as in V-trace
-/// (Espeholt et al., arXiv:1802.01561):
+/// (Espeholt et al., arXiv:1802.01561). A second, wider clip around the behaviour policy ends a
+/// sample's say where the epochs before have already gone far enough for it; without it nothing
+/// holds back what many epochs do in a row on samples that cannot show its effect yet:
 ///
-///   weight = min(exp(proximal - behaviour), staleness_weight_cap), without gradient
+///   weight = min(b, staleness_weight_cap), b = exp(proximal - behaviour), without gradient
 ///   ratio  = exp(log_prob - proximal)
-///   loss   = mean of weight · max(-A·ratio, -A·clamp(ratio, 1 ± clip_range))
+///   high   = min(1 + clip_range, (1 + (1 + age)·clip_range) / b)
+///   low    = max(1 - clip_range, (1 - (1 + age)·clip_range) / b)
+///   loss   = mean of weight · max(-A·ratio, -A·bound), bound = A > 0 ? min(ratio, high)
+///                                                                   : max(ratio, low)
 ///
 /// approx_kl, clipfrac and ratio_B are against the proximal policy. With equal proximal and
 /// behaviour log-probabilities this is PpoLoss, bit for bit.
 /// @param proximal_log_prob_B   float32, no graph.
 /// @param behaviour_log_prob_B  float32 as recorded in the rollout.
-/// @throws std::invalid_argument  shapes differ.
+/// @param age                   epochs of training between the two policies, at least 0.
+/// @throws std::invalid_argument  shapes differ, or the age is negative.
 PpoLossResult DecoupledPpoLoss(const at::Tensor& log_prob_B, const at::Tensor& proximal_log_prob_B,
                                const at::Tensor& behaviour_log_prob_B,
-                               const at::Tensor& advantages_B, const PpoOptions& options);
+                               const at::Tensor& advantages_B, int64_t age,
+                               const PpoOptions& options);
 
 }  // namespace imageddpo

@@ -187,7 +187,7 @@ absl::StatusOr<UpdateMetrics> Trainer::Update(int64_t epoch, int64_t inner_epoch
     for (int64_t p = begin; p < end; ++p) {
       IMAGEDDPO_ASSIGN_OR_RETURN(
           const std::vector<StepStatistics> steps,
-          Accumulate(batches[micro_batches[p]], advantages, weight, sample_age > 0, first_update));
+          Accumulate(batches[micro_batches[p]], advantages, weight, sample_age, first_update));
       for (int64_t k = 0; k < num_steps; ++k) {
         auto* row = statistics.select(0, p).select(0, k).mutable_data_ptr<double>();
         row[0] = steps[k].loss;
@@ -247,14 +247,15 @@ absl::StatusOr<UpdateMetrics> Trainer::Update(int64_t epoch, int64_t inner_epoch
 }
 
 absl::StatusOr<std::vector<StepStatistics>> Trainer::Accumulate(
-    const TrajectoryBatch& batch, const std::vector<double>& advantages, double weight,
-    bool is_stale, bool first_update) {
+    const TrajectoryBatch& batch, const std::vector<double>& advantages, double weight, int64_t age,
+    bool first_update) {
   if (plan_.single_pass) {
     return single_pass_.Accumulate(batch.micro_batch, AdvantagesOf(batch, advantages),
                                    batch.timesteps_BK.size(1), weight);
   }
   IMAGEDDPO_ASSIGN_OR_RETURN(ReplayBatch replay, MakeReplayBatch(batch, advantages));
-  if (is_stale) {
+  if (age > 0) {
+    replay.age = age;
     replay.proximal =
         first_update ? ReplayBatch::Proximal::kCurrent : ReplayBatch::Proximal::kGiven;
     if (!first_update) replay.proximal_log_probs_BK = proximal_.at(batch.micro_batch);

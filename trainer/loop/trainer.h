@@ -104,7 +104,7 @@ class Trainer {
   /// One micro-batch's share of the gradient under way, and what it says of each step.
   absl::StatusOr<std::vector<StepStatistics>> Accumulate(const TrajectoryBatch& batch,
                                                          const std::vector<double>& advantages,
-                                                         double weight, bool is_stale,
+                                                         double weight, int64_t age,
                                                          bool first_update);
   absl::StatusOr<ReplayBatch> MakeReplayBatch(const TrajectoryBatch& batch,
                                               const std::vector<double>& advantages) const;

@@ -66,9 +66,9 @@ std::vector<StepStatistics> ReplayUpdate::Accumulate(const ReplayBatch& batch, d
                                       ? on_device.proximal_log_probs_BK.select(1, k)
                                       : log_prob_B.detach();
     const PpoLossResult ppo =
-        is_stale
-            ? DecoupledPpoLoss(log_prob_B, proximal_B, recorded_B, on_device.advantages_B, options_)
-            : PpoLoss(log_prob_B, recorded_B, on_device.advantages_B, options_);
+        is_stale ? DecoupledPpoLoss(log_prob_B, proximal_B, recorded_B, on_device.advantages_B,
+                                    batch.age, options_)
+                 : PpoLoss(log_prob_B, recorded_B, on_device.advantages_B, options_);
     if (ppo.loss.requires_grad()) (ppo.loss * (weight * loss_scale_)).backward();
     StepStatistics step{.loss = ppo.loss.item<double>(),
                         .approx_kl = ppo.approx_kl.item<double>(),

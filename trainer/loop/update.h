@@ -29,6 +29,7 @@ struct ReplayBatch {
   enum class Proximal { kRecorded, kCurrent, kGiven };
   Proximal proximal = Proximal::kRecorded;
   at::Tensor proximal_log_probs_BK;  ///< kGiven only.
+  int64_t age = 0;  ///< Epochs between the policy that sampled and the proximal one.
 };
 
 /// What replaying one timestep of one micro-batch gave.

@@ -44,19 +44,22 @@ TEST(PpoLoss, RefusesLengthsThatDiffer) {
   EXPECT_THROW(PpoLoss(two, two, at::zeros({1}), {}), std::invalid_argument);
 }
 
-/// w · max(-A·u, -A·clamp(u)) and its derivative by log p, spelt out in double for one sample.
+/// The documented formula and its derivative by log p, spelt out in double for one sample.
 struct ByHand {
-  ByHand(double log_prob, double proximal, double behaviour, double advantage,
+  ByHand(double log_prob, double proximal, double behaviour, double advantage, int64_t age,
          const PpoOptions& options) {
     const double a = std::clamp(advantage, -options.adv_clip_max, options.adv_clip_max);
-    const double w = std::min(std::exp(proximal - behaviour), options.staleness_weight_cap);
+    const double b = std::exp(proximal - behaviour);
+    const double w = std::min(b, options.staleness_weight_cap);
     const double u = std::exp(log_prob - proximal);
-    const double low = 1 - options.clip_range, high = 1 + options.clip_range;
-    const double clipped = std::clamp(u, low, high);
-    loss = w * std::max(-a * u, -a * clipped);
-    const bool inside = u > low && u < high;
-    derivative = inside || -a * u > -a * clipped ? -w * a * u : 0;
+    const double wide = (1.0 + static_cast<double>(age)) * options.clip_range;
+    const double high = std::min(1 + options.clip_range, (1 + wide) / b);
+    const double low = std::max(1 - options.clip_range, (1 - wide) / b);
+    is_done = a > 0 ? u > high : u < low;
+    loss = w * -a * (is_done ? (a > 0 ? high : low) : u);
+    derivative = is_done ? 0 : -w * a * u;
   }
+  bool is_done;
   double loss, derivative;
 };
 
@@ -77,12 +80,12 @@ TEST(DecoupledPpoLoss, IsTheFormulaWithItsGradient) {
   const at::Tensor log_prob_B = at::tensor(log_prob).requires_grad_();
   const at::Tensor proximal_B = at::tensor(proximal).requires_grad_();
   const PpoLossResult result = DecoupledPpoLoss(log_prob_B, proximal_B, at::tensor(behaviour),
-                                                at::tensor(advantage), options);
+                                                at::tensor(advantage), /*age=*/2, options);
   result.loss.backward();
   EXPECT_FALSE(proximal_B.grad().defined()) << "the weight has a gradient";
   double loss = 0;
   for (int64_t i = 0; i < n; ++i) {
-    const ByHand by_hand(log_prob[i], proximal[i], behaviour[i], advantage[i], options);
+    const ByHand by_hand(log_prob[i], proximal[i], behaviour[i], advantage[i], 2, options);
     loss += by_hand.loss / static_cast<double>(n);
     EXPECT_NEAR(log_prob_B.grad()[i].item<double>() * static_cast<double>(n), by_hand.derivative,
                 1e-5)
@@ -95,6 +98,20 @@ TEST(DecoupledPpoLoss, IsTheFormulaWithItsGradient) {
   EXPECT_NEAR(result.loss.item<double>(), loss, 1e-6);
 }
 
+TEST(DecoupledPpoLoss, ASampleThatEarlierEpochsMovedFarEnoughTeachesNoMore) {
+  // Clip 0.1 and age 1: made 0.2 likelier than at its drawing, a good sample has had its due; a bad
+  // one has not, and neither has a good one that has become rarer. The ratio to the proximal policy
+  // is 1 everywhere.
+  const at::Tensor proximal = at::log(at::tensor({1.25F, 1.25F, 0.75F, 0.75F, 1.15F}));
+  const at::Tensor log_prob = proximal.clone().requires_grad_();
+  const at::Tensor advantages = at::tensor({1.0F, -1.0F, 1.0F, -1.0F, 1.0F});
+  const PpoLossResult result =
+      DecoupledPpoLoss(log_prob, proximal, at::zeros({5}), advantages, 1, {.clip_range = 0.1});
+  result.loss.backward();
+  const at::Tensor expected = at::tensor({0.0F, 1.25F, -0.75F, 0.0F, -1.15F}) / 5;
+  EXPECT_TRUE(at::allclose(log_prob.grad(), expected)) << log_prob.grad();
+}
+
 TEST(DecoupledPpoLoss, WithFreshSamplesIsPpoLossBitForBit) {
   const at::Tensor old = at::randn({64});
   const at::Tensor advantages = at::randn({64}) * 3;
@@ -102,7 +119,7 @@ TEST(DecoupledPpoLoss, WithFreshSamplesIsPpoLossBitForBit) {
   const at::Tensor one = (old + noise).requires_grad_(), two = (old + noise).requires_grad_();
   const PpoOptions options{.clip_range = 1e-3};
   const PpoLossResult plain = PpoLoss(one, old, advantages, options);
-  const PpoLossResult decoupled = DecoupledPpoLoss(two, old, old, advantages, options);
+  const PpoLossResult decoupled = DecoupledPpoLoss(two, old, old, advantages, 0, options);
   plain.loss.backward();
   decoupled.loss.backward();
   EXPECT_TRUE(at::equal(plain.loss, decoupled.loss));
@@ -116,9 +133,9 @@ TEST(DecoupledPpoLoss, WithFreshSamplesIsPpoLossBitForBit) {
 
 TEST(DecoupledPpoLoss, RefusesLengthsThatDiffer) {
   const at::Tensor two = at::zeros({2}), three = at::zeros({3});
-  EXPECT_THROW(DecoupledPpoLoss(two, three, two, two, {}), std::invalid_argument);
-  EXPECT_THROW(DecoupledPpoLoss(two, two, three, two, {}), std::invalid_argument);
-  EXPECT_THROW(DecoupledPpoLoss(two, two, two, three, {}), std::invalid_argument);
+  EXPECT_THROW(DecoupledPpoLoss(two, three, two, two, 0, {}), std::invalid_argument);
+  EXPECT_THROW(DecoupledPpoLoss(two, two, three, two, 0, {}), std::invalid_argument);
+  EXPECT_THROW(DecoupledPpoLoss(two, two, two, three, 0, {}), std::invalid_argument);
 }
 
 }  // namespace
