@@ -4,6 +4,7 @@
   record_models.py fresh DIR --seed N    the same shapes with other weights and inputs
   record_models.py plain DIR --seed N    models only, as diffusers writes and reads them
   record_models.py folder MODEL DIR      one case around an existing diffusers folder, which is linked, not copied
+  record_models.py sd15-lora FILE        the header of the file that diffusers writes for a rank 4 LoRA on SD 1.5's UNet
 
 A case is a diffusers folder (unet/, vae/, text_encoder/), a LoRA as diffusers saves it (lora/), and
 reference.safetensors with inputs and expected outputs. Stored weights are rounded to fp16. The spellings of
@@ -17,6 +18,7 @@ import copy
 import json
 import os
 import shutil
+import tempfile
 
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
@@ -211,6 +213,22 @@ def record_folder(model, folder):
     record(unet.eval(), vae.eval(), text.eval(), (side, side), dict(r=4, lora_alpha=4), folder)
 
 
+def record_sd15_lora(file):
+    """Names, shapes and offsets of all tensors at true size, without their values: the safetensors header alone."""
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(
+            sample_size=64, block_out_channels=(320, 640, 1280, 1280), cross_attention_dim=768, attention_head_dim=8)
+        unet.requires_grad_(False)
+        unet.add_adapter(LoraConfig(r=4, lora_alpha=4, init_lora_weights="gaussian", target_modules=TARGETS))
+    layers = convert_state_dict_to_diffusers(get_peft_model_state_dict(unet))
+    with tempfile.TemporaryDirectory() as folder:
+        StableDiffusionPipeline.save_lora_weights(
+            folder, unet_lora_layers={name: torch.zeros(layer.shape) for name, layer in layers.items()})
+        with open(f"{folder}/pytorch_lora_weights.safetensors", "rb") as written, open(file, "wb") as header:
+            length = written.read(8)
+            header.write(length + written.read(int.from_bytes(length, "little")))
+
+
 if __name__ == "__main__":
     torch.set_num_threads(2)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -223,8 +241,11 @@ if __name__ == "__main__":
     folder = commands.add_parser("folder")
     folder.add_argument("model")
     folder.add_argument("dir")
+    commands.add_parser("sd15-lora").add_argument("file")
     args = parser.parse_args()
     if args.command == "folder":
         record_folder(args.model, args.dir)
+    elif args.command == "sd15-lora":
+        record_sd15_lora(args.file)
     else:
         record_cases(args.dir, 0 if args.command == "stored" else args.seed, plain=args.command == "plain")
