@@ -4,6 +4,8 @@
 #include <ATen/ops/gelu.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
 
+#include "common/diffusion/narrow_attention.h"
+
 namespace imageddpo {
 
 at::Tensor MultiHeadAttention(const at::Tensor& q_BLD, const at::Tensor& k_BSD,
@@ -12,9 +14,12 @@ at::Tensor MultiHeadAttention(const at::Tensor& q_BLD, const at::Tensor& k_BSD,
   const auto split = [&](const at::Tensor& x) {
     return x.view({batch, -1, heads, head_dim}).transpose(1, 2);
   };
+  const at::Tensor q_BHLd = split(q_BLD), k_BHSd = split(k_BSD), v_BHSd = split(v_BSD);
   const at::Tensor y_BHLd =
-      at::scaled_dot_product_attention(split(q_BLD), split(k_BSD), split(v_BSD), /*attn_mask=*/{},
-                                       /*dropout_p=*/0.0, causal);
+      IsNarrow(q_BHLd) && !causal
+          ? NarrowAttention(q_BHLd, k_BHSd, v_BHSd)
+          : at::scaled_dot_product_attention(q_BHLd, k_BHSd, v_BHSd, /*attn_mask=*/{},
+                                             /*dropout_p=*/0.0, causal);
   return y_BHLd.transpose(1, 2).reshape({batch, -1, heads * head_dim});
 }
 

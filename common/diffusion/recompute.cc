@@ -8,7 +8,6 @@
 #include <memory>
 #include <utility>
 
-// The only file that includes autograd's own headers.
 namespace imageddpo {
 namespace {
 
