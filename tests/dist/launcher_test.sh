@@ -72,6 +72,13 @@ abandoned_shm() {
   [[ -n $abandoned ]]
 }
 expect_starts() { [[ $(starts) == "$1" ]] || fail "$(starts) starts, expected $1"; }
+# expect_variable NAME=VALUE: each rank has it, and NAME once.
+expect_variable() {
+  local rank
+  for rank in 0 1 2; do
+    [[ $(tr '\0' '\n' <"/proc/$(pid_of "$rank")/environ" | grep "^${1%%=*}=") == "$1" ]] || fail "rank $rank lacks $1"
+  done
+}
 expect_log() { grep -q "$1" "$folder/log" || fail "no \"$1\" in the log"; }
 
 begin ends_with_the_service clean
@@ -98,6 +105,7 @@ expect_starts 5
 
 begin rank_0_killed run
 await_start 1
+expect_variable GOMP_SPINCOUNT=2000
 pid=$(pid_of 0)
 forget_pids
 kill -KILL "$pid"
@@ -107,8 +115,11 @@ kill -TERM "$launcher_pid"
 finish 143
 expect_starts 2
 
+export GOMP_SPINCOUNT=7 # One's own stays.
 begin worker_killed run
+unset GOMP_SPINCOUNT
 await_start 1
+expect_variable GOMP_SPINCOUNT=7
 pid=$(pid_of 2)
 forget_pids
 kill -KILL "$pid"
