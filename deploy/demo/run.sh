@@ -25,7 +25,9 @@ rm -rf "$out/service"
 deploy/imageddpod-run -n 3 --config deploy/demo/cluster.yaml --program "$bin/imageddpod" \
   >"$service_log" 2>&1 &
 launcher=$!
+watcher=
 stop_service() {
+  if [[ -n $watcher ]]; then kill -TERM "$watcher" 2>/dev/null || true; fi
   kill -TERM "$launcher" 2>/dev/null || true
   wait "$launcher" 2>/dev/null || true
 }
@@ -41,7 +43,11 @@ done
 [[ -s $out/service/service.json ]] || fail "the service did not start within 60 s; see $service_log"
 
 client=("$bin/imageddpo" --service-file "$out/service/service.json")
-"${client[@]}" submit deploy/demo/job.yaml --set "seed=$seed" "$@" --watch
+# Behind a wait, which a signal to this script ends at once.
+"${client[@]}" submit deploy/demo/job.yaml --set "seed=$seed" "$@" --watch &
+watcher=$!
+wait "$watcher"
+watcher=
 job=$("${client[@]}" list -o json | grep -o 'job-[0-9]*' | head -1)
 "${client[@]}" get "$job" -o json >"$out/job.json"
 "$bin/imageddpo-demo-report" --job "$out/job.json" --clean "$out/data/held-out-clean" \
