@@ -4,7 +4,6 @@
 #include <c10/util/Exception.h>
 
 #include <CLI/CLI.hpp>
-#include <exception>
 #include <fstream>
 #include <iostream>
 #include <memory>
@@ -21,6 +20,7 @@
 #include "deploy/gpu-check/nccl/nccl_check.h"
 #include "deploy/gpu-check/pipeline_check.h"
 #include "deploy/gpu-check/speed.h"
+#include "deploy/trace/guard.h"
 
 namespace imageddpo {
 namespace {
@@ -150,12 +150,6 @@ int Main(int argc, char** argv) {
 }  // namespace imageddpo
 
 int main(int argc, char** argv) {
-  try {
-    return imageddpo::Main(argc, argv);
-  } catch (const c10::Error& error) {
-    std::cerr << "gpu_check: " << error.what_without_backtrace() << "\n";
-  } catch (const std::exception& error) {
-    std::cerr << "gpu_check: " << error.what() << "\n";
-  }
-  return imageddpo::kExitError;
+  return imageddpo::Guard("gpu_check", imageddpo::kExitError,
+                          [&] { return imageddpo::Main(argc, argv); });
 }

@@ -1,13 +1,11 @@
 // imageddpo-trace: one rollout, update or advantage computation from files to files, and what the
 // parts of a job cost.
 
-#include <c10/util/Exception.h>
-
 #include <CLI/CLI.hpp>
-#include <exception>
 #include <functional>
 #include <iostream>
 
+#include "deploy/trace/guard.h"
 #include "deploy/trace/trace.h"
 
 namespace imageddpo {
@@ -141,12 +139,6 @@ int Main(int argc, char** argv) {
 }  // namespace imageddpo
 
 int main(int argc, char** argv) {
-  try {
-    return imageddpo::Main(argc, argv);
-  } catch (const c10::Error& error) {
-    std::cerr << "imageddpo-trace: " << error.what_without_backtrace() << "\n";
-  } catch (const std::exception& error) {
-    std::cerr << "imageddpo-trace: " << error.what() << "\n";
-  }
-  return imageddpo::kExitError;
+  return imageddpo::Guard("imageddpo-trace", imageddpo::kExitError,
+                          [&] { return imageddpo::Main(argc, argv); });
 }
