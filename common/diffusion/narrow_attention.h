@@ -9,8 +9,8 @@ bool IsNarrow(const at::Tensor& q_BHLd);
 
 /// at::scaled_dot_product_attention() without mask, the same bits forward, with a backward pass
 /// made for heads far narrower than those that libtorch's is made for (there a head is cut into
-/// small matrix products, each of which costs more to start than to compute). Any number of
-/// backward passes, no second derivatives.
+/// small matrix products, each of which costs more to start than to compute). No second
+/// derivatives.
 /// @param q_BHLd  and k_BHSd, v_BHSd: see IsNarrow().
 at::Tensor NarrowAttention(const at::Tensor& q_BHLd, const at::Tensor& k_BHSd,
                            const at::Tensor& v_BHSd);

@@ -1,6 +1,5 @@
 #include "common/diffusion/narrow_attention_kernel.h"
 
-#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstdlib>
