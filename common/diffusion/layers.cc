@@ -46,11 +46,12 @@ at::Tensor ModelLoader::Take(const std::string& name, at::IntArrayRef shape) con
   return weights_->Take(Path(name), shape);
 }
 
-void ModelLoader::AddLinear(int64_t in_features, int64_t out_features,
+void ModelLoader::AddLinear(int64_t in_features, int64_t out_features, const at::Tensor& weight_OI,
                             const std::shared_ptr<LoraSlot>& slot) const {
   if (linears_ == nullptr) return;
-  linears_->push_back(
-      {{.path = prefix_, .in_features = in_features, .out_features = out_features}, slot});
+  linears_->push_back({{.path = prefix_, .in_features = in_features, .out_features = out_features},
+                       weight_OI,
+                       slot});
 }
 
 Linear Linear::Load(const ModelLoader& at, int64_t in_features, int64_t out_features, bool bias) {
@@ -58,12 +59,13 @@ Linear Linear::Load(const ModelLoader& at, int64_t in_features, int64_t out_feat
   linear.weight_OI = at.Take("weight", {out_features, in_features});
   if (bias) linear.bias_O = at.Take("bias", {out_features});
   linear.lora = std::make_shared<LoraSlot>();
-  at.AddLinear(in_features, out_features, linear.lora);
+  at.AddLinear(in_features, out_features, linear.weight_OI, linear.lora);
   return linear;
 }
 
 at::Tensor Linear::Forward(const at::Tensor& x) const {
   const LoraSlot& slot = *lora;
+  if (slot.folded_OI.defined()) return at::linear(x, slot.folded_OI, bias_O);
   if (!slot.down_RI.defined()) return at::linear(x, weight_OI, bias_O);
   const bool per_row = slot.down_grad_BRI.defined() && c10::GradMode::is_enabled();
   const at::Tensor down_RI = per_row ? slot.down_RI.detach() : slot.down_RI;

@@ -27,11 +27,15 @@ struct LoraSlot {
   /// instead of those of the whole batch to the two above. float32, written in place.
   at::Tensor down_grad_BRI;
   at::Tensor up_grad_BOR;
+
+  /// Where it is defined, the layer's weight with scale · up down added to it, in place of both.
+  at::Tensor folded_OI;
 };
 
 /// A linear layer's place in the model.
 struct NamedLinear {
   LinearInfo info;
+  at::Tensor weight_OI;  ///< Shared with the layer.
   std::shared_ptr<LoraSlot> slot;
 };
 
@@ -50,7 +54,8 @@ class ModelLoader {
   /// The path of `name` below this place: "down_blocks.0.resnets.1.conv1.weight".
   std::string Path(const std::string& name) const;
   WeightMap& weights() const { return *weights_; }
-  void AddLinear(int64_t in_features, int64_t out_features,
+  /// @param weight_OI  undefined where the file lacks it, which is reported at the end.
+  void AddLinear(int64_t in_features, int64_t out_features, const at::Tensor& weight_OI,
                  const std::shared_ptr<LoraSlot>& slot) const;
 
  private:

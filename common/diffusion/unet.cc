@@ -2,6 +2,7 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/addmm.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/cos.h>
@@ -225,6 +226,20 @@ absl::StatusOr<int> Unet::BindLora(const Lora& lora) {
 
 void Unet::UnbindLora() {
   for (const NamedLinear& linear : impl_->linears) *linear.slot = LoraSlot();
+}
+
+void Unet::FoldLora() {
+  if (impl_->options.dtype != at::kFloat) return;
+  const at::NoGradGuard no_grad;
+  for (const NamedLinear& linear : impl_->linears) {
+    LoraSlot& slot = *linear.slot;
+    if (!slot.down_RI.defined()) continue;
+    slot.folded_OI = at::addmm(linear.weight_OI, slot.up_OR, slot.down_RI, 1, slot.scale);
+  }
+}
+
+void Unet::UnfoldLora() {
+  for (const NamedLinear& linear : impl_->linears) linear.slot->folded_OI = at::Tensor();
 }
 
 void Unet::CaptureRowGradients(const Lora& lora, const std::vector<at::Tensor>& gradients) {

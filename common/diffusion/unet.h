@@ -59,6 +59,13 @@ class Unet {
   absl::StatusOr<int> BindLora(const Lora& lora);
   void UnbindLora();  ///< Back to the base model.
 
+  /// Until UnfoldLora(): passes use float32 weights with the bound LoRA added to them, copies that
+  /// are made here, in place of the branches. Rounded otherwise than they are, so never where
+  /// trajectories are sampled or trained; without gradients of the LoRA. Does nothing in other
+  /// precisions, whose weights would swallow small updates.
+  void FoldLora();
+  void UnfoldLora();
+
   /// Until ReleaseRowGradients(): a backward pass adds the gradients of each row of the batch to
   /// that row of `gradients` and leaves the LoRA's own gradients alone. Passes with gradients must
   /// have B rows.

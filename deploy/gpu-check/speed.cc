@@ -165,31 +165,32 @@ class SpeedRun {
     });
   }
 
-  SamplerInputs DrawInputs(int64_t micro_batch) const {
-    std::vector<at::Tensor> encode_noise, init_noise, step_noise;
+  /// One draw for each sample of a micro-batch.
+  at::Tensor DrawBatch(int64_t micro_batch, StreamPurpose purpose, int64_t step) {
+    const auto start = Clock::now();
+    std::vector<at::Tensor> noise;
     for (int64_t i = 0; i < options_.batch_size; ++i) {
-      const int64_t sample = micro_batch * options_.batch_size + i;
-      encode_noise.push_back(Draw(StreamPurpose::kEncodeNoise, epoch_, sample, 0, latent_));
-      init_noise.push_back(Draw(StreamPurpose::kInitNoise, epoch_, sample, 0, latent_));
-      std::vector<at::Tensor> steps;
-      for (int64_t k = 0; k < result_.num_steps; ++k) {
-        steps.push_back(
-            Draw(StreamPurpose::kStepNoise, epoch_, sample, static_cast<uint64_t>(k), latent_));
-      }
-      step_noise.push_back(at::stack(steps));
+      noise.push_back(Draw(purpose, epoch_, micro_batch * options_.batch_size + i,
+                           static_cast<uint64_t>(step), latent_));
     }
+    result_.draw_seconds += SecondsSince(start);
+    return at::stack(noise);
+  }
+
+  SamplerInputs DrawInputs(int64_t micro_batch) {
     return {.posterior = posteriors_[static_cast<size_t>(micro_batch)],
-            .encode_noise_BCHW = at::stack(encode_noise),
-            .init_noise_BCHW = at::stack(init_noise),
-            .step_noise_BKCHW = at::stack(step_noise),
+            .encode_noise_BCHW = DrawBatch(micro_batch, StreamPurpose::kEncodeNoise, 0),
+            .init_noise_BCHW = DrawBatch(micro_batch, StreamPurpose::kInitNoise, 0),
+            .step_noise =
+                [this, micro_batch](int64_t k) {
+                  return DrawBatch(micro_batch, StreamPurpose::kStepNoise, k);
+                },
             .conditioning = conditioning_};
   }
 
   /// Samples one micro-batch, with gradients where they are collected on the way.
   SampledTrajectories Sample(int64_t micro_batch) {
-    const auto drawing = Clock::now();
     const SamplerInputs inputs = DrawInputs(micro_batch);
-    result_.draw_seconds += SecondsSince(drawing);
     std::optional<LogProbGradients> gradients;
     if (single_pass()) {
       gradients.emplace(pipeline_.unet.get(), lora_, options_.batch_size, conditioning_,

@@ -35,9 +35,10 @@ struct SpeedResult {
   double model_flops = 0;    ///< Of an epoch: what cannot be left out, see EpochWork.
   double product_flops = 0;  ///< Per second, of a plain matrix product on this device.
   double first_epoch_seconds = 0;
-  std::vector<double> epoch_seconds;    ///< Sampling, decoding, update.
-  std::vector<double> sample_seconds;   ///< Of these: sampling and decoding, noise included.
-  double draw_seconds = 0;              ///< Of these: drawing noise on the CPU; the mean epoch's.
+  std::vector<double> epoch_seconds;   ///< Sampling, decoding, update.
+  std::vector<double> sample_seconds;  ///< Of these: sampling and decoding, noise included.
+  double draw_seconds =
+      0;  ///< Drawing noise on the CPU, that of steps while a GPU works; the mean epoch's.
   double encode_seconds = 0;            ///< All images, once for all epochs; not part of an epoch.
   double forward_seconds = 0;           ///< The UNet with LoRA on one micro-batch, no gradients.
   double forward_backward_seconds = 0;  ///< The same with the LoRA's gradients.

@@ -142,7 +142,8 @@ Batch StageTimer::MakeBatch(int64_t size) const {
       at::randn({size, count_.context_tokens, count_.context_width}, on_device);
   conditioning.prompt_embeds_BLD = conditioning.negative_embeds_BLD + 1.0;
   conditioning.same_tokens_B.assign(static_cast<size_t>(size), false);
-  batch.inputs.step_noise_BKCHW = at::randn({size, num_steps, c, side, side}, on_device);
+  batch.inputs.step_noise = [noise_KBCHW = at::randn({num_steps, size, c, side, side}, on_device)](
+                                int64_t k) { return noise_KBCHW.select(0, k); };
   batch.replay.latents_BKCHW = at::randn({size, num_steps + 1, c, side, side}, at::kFloat);
   batch.replay.timesteps_BK = at::zeros({size, num_steps}, at::kLong);
   for (int64_t k = 0; k < num_steps; ++k) {
@@ -192,9 +193,9 @@ double StageTimer::StepSeconds(const Batch& batch, bool with_gradients) {
     StepConditioning conditioning = policy_.Prepare(batch.inputs.conditioning);
     at::Tensor latents_BCHW = batch.latents_BCHW;
     for (size_t k = 0; k < schedule_.timesteps.size(); ++k) {
-      const auto step = policy_.Sample(
-          latents_BCHW, at::full({batch.size}, schedule_.timesteps[k], index), conditioning,
-          batch.inputs.step_noise_BKCHW.select(1, static_cast<int64_t>(k)).contiguous());
+      const auto step =
+          policy_.Sample(latents_BCHW, at::full({batch.size}, schedule_.timesteps[k], index),
+                         conditioning, batch.inputs.step_noise(static_cast<int64_t>(k)));
       if (gradients) gradients->Add(step);
       latents_BCHW = step.prev_sample_BCHW.detach();
     }

@@ -28,7 +28,7 @@ EncodedPrompt EncodePrompt(const Pipeline& pipeline, const std::string& prompt, 
   return {ids_1L.expand({batch, -1}).contiguous(), embeds_RLD.expand({batch, -1, -1}).contiguous()};
 }
 
-absl::StatusOr<SamplerInputs> ReadInputs(const std::string& path, const Vae& vae,
+absl::StatusOr<SamplerInputs> ReadInputs(const std::string& path, const Vae& vae, int64_t num_steps,
                                          at::Device device) {
   IMAGEDDPO_ASSIGN_OR_RETURN(const auto file, SafetensorsFile::Open(path));
   SamplerInputs inputs;
@@ -45,8 +45,16 @@ absl::StatusOr<SamplerInputs> ReadInputs(const std::string& path, const Vae& vae
   IMAGEDDPO_ASSIGN_OR_RETURN(inputs.init_noise_BCHW,
                              GetTensor(*file, "init_noise", at::kFloat, latent_shape));
   IMAGEDDPO_ASSIGN_OR_RETURN(
-      inputs.step_noise_BKCHW,
+      const at::Tensor step_noise_BKCHW,
       GetTensor(*file, "step_noise", at::kFloat, {batch, -1, latent_channels, -1, -1}));
+  if (step_noise_BKCHW.size(1) < num_steps) {
+    return absl::InvalidArgumentError(absl::StrCat(path, ": tensor step_noise has ",
+                                                   step_noise_BKCHW.size(1), " steps; ", num_steps,
+                                                   " are executed"));
+  }
+  inputs.step_noise = [step_noise_BKCHW](int64_t k) {
+    return step_noise_BKCHW.select(1, k).contiguous();
+  };
   inputs.posterior = EncodeImages(vae, images_BCHW, device);
   return inputs;
 }
@@ -65,8 +73,10 @@ absl::Status TraceRollout(const TraceRolloutOptions& options) {
         const Lora lora, Lora::Load(options.lora, pipeline.unet->linears(), {}, model.device));
     IMAGEDDPO_RETURN_IF_ERROR(pipeline.unet->BindLora(lora).status());
   }
-  IMAGEDDPO_ASSIGN_OR_RETURN(SamplerInputs inputs,
-                             ReadInputs(options.inputs, *pipeline.vae, model.device));
+  IMAGEDDPO_ASSIGN_OR_RETURN(
+      SamplerInputs inputs,
+      ReadInputs(options.inputs, *pipeline.vae, static_cast<int64_t>(schedule.timesteps.size()),
+                 model.device));
 
   const int64_t batch = inputs.init_noise_BCHW.size(0);
   // As the original calls it: with every sample's prompt, and with one negative prompt for all.

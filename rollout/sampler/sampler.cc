@@ -6,6 +6,7 @@
 #include <ATen/ops/stack.h>
 #include <ATen/ops/tensor.h>
 #include <absl/strings/str_cat.h>
+#include <absl/strings/str_join.h>
 
 #include <stdexcept>
 #include <vector>
@@ -13,29 +14,20 @@
 namespace imageddpo {
 namespace {
 
-void CheckShape(const char* name, const at::Tensor& tensor, at::IntArrayRef wanted,
-                bool more_steps_allowed = false) {
-  bool fits = tensor.defined() && tensor.dim() == static_cast<int64_t>(wanted.size());
-  for (size_t dim = 0; fits && dim < wanted.size(); ++dim) {
-    const int64_t size = tensor.size(static_cast<int64_t>(dim));
-    fits = size == wanted[dim] || (more_steps_allowed && dim == 1 && size > wanted[dim]);
-  }
-  if (fits) return;
-  const std::string found = tensor.defined()
-                                ? absl::StrCat(
-                                      "[",
-                                      [&] {
-                                        std::string text;
-                                        for (const int64_t size : tensor.sizes())
-                                          absl::StrAppend(&text, text.empty() ? "" : ",", size);
-                                        return text;
-                                      }(),
-                                      "]")
-                                : "missing";
-  std::string expected;
-  for (const int64_t size : wanted) absl::StrAppend(&expected, expected.empty() ? "" : ",", size);
-  throw std::invalid_argument(absl::StrCat(name, " is ", found, ", expected [", expected, "]",
-                                           more_steps_allowed ? " or more steps" : ""));
+void CheckShape(const char* name, const at::Tensor& tensor, at::IntArrayRef wanted) {
+  if (tensor.defined() && tensor.sizes() == wanted) return;
+  const auto text = [](at::IntArrayRef shape) {
+    return absl::StrCat("[", absl::StrJoin(shape, ","), "]");
+  };
+  throw std::invalid_argument(absl::StrCat(name, " is ",
+                                           tensor.defined() ? text(tensor.sizes()) : "missing",
+                                           ", expected ", text(wanted)));
+}
+
+/// From pinned memory the copy waits for nothing, and the host does not wait for it.
+at::Tensor Upload(const at::Tensor& noise_BCHW, at::Device device) {
+  if (!device.is_cuda() || !noise_BCHW.is_cpu()) return noise_BCHW.to(device);
+  return noise_BCHW.pin_memory().to(device, /*non_blocking=*/true);
 }
 
 }  // namespace
@@ -60,7 +52,6 @@ SampledTrajectories SampleTrajectories(const Policy& policy, const Vae& vae,
   CheckShape("posterior std", std_BCHW, {b, c, h, w});
   CheckShape("encode_noise", inputs.encode_noise_BCHW, {b, c, h, w});
   CheckShape("init_noise", inputs.init_noise_BCHW, {b, c, h, w});
-  CheckShape("step_noise", inputs.step_noise_BKCHW, {b, num_steps, c, h, w}, true);
 
   const at::Tensor encoded_BCHW =
       (mean_BCHW + std_BCHW * inputs.encode_noise_BCHW.to(device)) * vae.config().scaling_factor;
@@ -69,7 +60,6 @@ SampledTrajectories SampleTrajectories(const Policy& policy, const Vae& vae,
   at::Tensor latents_BCHW =
       policy.scheduler().AddNoise(encoded_BCHW, inputs.init_noise_BCHW.to(device),
                                   at::full({b}, schedule.timesteps.front(), index));
-  const at::Tensor step_noise_BKCHW = inputs.step_noise_BKCHW.to(device);
 
   std::vector<at::Tensor> latents = {latents_BCHW};
   std::vector<at::Tensor> log_probs;
@@ -77,9 +67,11 @@ SampledTrajectories SampleTrajectories(const Policy& policy, const Vae& vae,
     const at::AutoGradMode with_graph(gradients != nullptr);
     StepConditioning conditioning = policy.Prepare(inputs.conditioning);
     for (int64_t k = 0; k < num_steps; ++k) {
+      const at::Tensor noise_BCHW = inputs.step_noise(k);
+      CheckShape("step_noise", noise_BCHW, {b, c, h, w});
       const at::Tensor timesteps_B = at::full({b}, schedule.timesteps[k], index);
-      const auto step = policy.Sample(latents_BCHW, timesteps_B, conditioning,
-                                      step_noise_BKCHW.select(1, k).contiguous());
+      const auto step =
+          policy.Sample(latents_BCHW, timesteps_B, conditioning, Upload(noise_BCHW, device));
       if (gradients != nullptr) gradients->Add(step);
       latents_BCHW = step.prev_sample_BCHW;
       latents.push_back(latents_BCHW);

@@ -2,11 +2,19 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cstdint>
+#include <functional>
+
 #include "common/diffusion/log_prob_gradients.h"
 #include "common/diffusion/policy.h"
 #include "common/diffusion/vae.h"
 
 namespace imageddpo {
+
+/// Standard normal noise of executed step k, [B,C,h,w] float32, on the CPU or the model's device.
+/// Asked for once a step, in their order, after the step before was queued: what draws it on the
+/// CPU does so while a GPU works.
+using StepNoise = std::function<at::Tensor(int64_t k)>;
 
 /// Where a batch of trajectories starts and every random number it uses. float32, on the CPU or the
 /// model's device.
@@ -16,7 +24,7 @@ struct SamplerInputs {
   Vae::Posterior posterior;      ///< Of the images, [B,C,h,w] each: see EncodeImages().
   at::Tensor encode_noise_BCHW;  ///< [B,C,h,w], of the VAE posterior's sample.
   at::Tensor init_noise_BCHW;    ///< [B,C,h,w], added to the encoded image.
-  at::Tensor step_noise_BKCHW;   ///< [B,>=K,C,h,w], one per executed step.
+  StepNoise step_noise;
   Conditioning conditioning;
 };
 

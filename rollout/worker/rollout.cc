@@ -1,6 +1,7 @@
 #include "rollout/worker/rollout.h"
 
 #include <ATen/ops/stack.h>
+#include <absl/cleanup/cleanup.h>
 #include <absl/strings/str_cat.h>
 
 #include <algorithm>
@@ -130,10 +131,11 @@ absl::StatusOr<Rollout::Drawn> Rollout::Draw(
     const std::function<StreamKey(StreamPurpose, int64_t)>& key_of) {
   const Dataset& dataset = *source.examples;
   Drawn drawn;
-  std::vector<at::Tensor> images, encode_noise, init_noise, step_noise;
+  std::vector<at::Tensor> images, encode_noise, init_noise;
   const int64_t latent_side = resolution_ / pipeline_->vae->config().downscale();
   const std::vector<int64_t> shape = {pipeline_->vae->config().latent_channels, latent_side,
                                       latent_side};
+  std::vector<StreamKey> step_keys;
   for (size_t i = 0; i < examples.size(); ++i) {
     const auto position = static_cast<int64_t>(i);
     const Example& example = dataset.at(examples[i]);
@@ -145,13 +147,7 @@ absl::StatusOr<Rollout::Drawn> Rollout::Draw(
     images.push_back(std::move(image));
     encode_noise.push_back(KeyedNormal(key_of(StreamPurpose::kEncodeNoise, position), shape));
     init_noise.push_back(KeyedNormal(key_of(StreamPurpose::kInitNoise, position), shape));
-    std::vector<at::Tensor> steps;
-    for (size_t k = 0; k < schedule_.timesteps.size(); ++k) {
-      StreamKey key = key_of(StreamPurpose::kStepNoise, position);
-      key.step = k;
-      steps.push_back(KeyedNormal(key, shape));
-    }
-    step_noise.push_back(at::stack(steps));
+    step_keys.push_back(key_of(StreamPurpose::kStepNoise, position));
   }
   drawn.encoded = prompts_->Encode(drawn.prompts);
   drawn.images_BCHW = at::stack(images);
@@ -159,7 +155,15 @@ absl::StatusOr<Rollout::Drawn> Rollout::Draw(
       .posterior = source.posteriors->Encode(*pipeline_->vae, examples, drawn.images_BCHW, device_),
       .encode_noise_BCHW = at::stack(encode_noise),
       .init_noise_BCHW = at::stack(init_noise),
-      .step_noise_BKCHW = at::stack(step_noise),
+      .step_noise =
+          [shape, step_keys](int64_t k) {
+            std::vector<at::Tensor> noise;
+            for (StreamKey key : step_keys) {
+              key.step = static_cast<uint64_t>(k);
+              noise.push_back(KeyedNormal(key, shape));
+            }
+            return at::stack(noise);
+          },
       .conditioning = drawn.encoded.conditioning};
   ReleaseEncoders();
   return drawn;
@@ -268,6 +272,8 @@ absl::StatusOr<v1::EvalBatch> Rollout::Evaluate(int64_t batch, int64_t weight_ve
                                                 .epoch = static_cast<uint64_t>(purpose),
                                                 .sample = static_cast<uint64_t>(first + i)};
                              }));
+  pipeline_->unet->FoldLora();
+  const absl::Cleanup unfold = [this] { pipeline_->unet->UnfoldLora(); };
   const SampledTrajectories sampled =
       SampleTrajectories(policy_, *pipeline_->vae, schedule_, drawn.inputs, device_);
   IMAGEDDPO_ASSIGN_OR_RETURN(const WeightedOutput scored, Score(drawn, sampled));

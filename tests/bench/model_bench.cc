@@ -65,7 +65,8 @@ struct Fixture {
   at::Tensor latents_BCHW, noise_BCHW, context_BLD, timesteps_B;
 };
 
-/// One UNet pass without gradients: what a rollout does for each step.
+/// One UNet pass without gradients or a LoRA: what an evaluation does for each step, with it
+/// folded.
 void BM_UnetForward(benchmark::State& state) {
   const Fixture fixture(state.range(0));
   const at::NoGradGuard no_grad;
@@ -85,6 +86,18 @@ std::optional<Lora> BindLora(const Fixture& fixture, benchmark::State& state) {
   if (lora.ok() && unet.BindLora(*lora).ok()) return *std::move(lora);
   state.SkipWithError("the LoRA does not fit the model");
   return std::nullopt;
+}
+
+/// Without gradients, under a LoRA: what a rollout does for each step.
+void BM_UnetForwardLora(benchmark::State& state) {
+  const Fixture fixture(state.range(0));
+  const std::optional<Lora> lora = BindLora(fixture, state);
+  if (!lora) return;
+  const at::NoGradGuard no_grad;
+  for (auto _ : state) {
+    benchmark::DoNotOptimize(fixture.Predict());
+  }
+  state.SetItemsProcessed(state.iterations() * state.range(0));
 }
 
 /// Forward and backward to the LoRA's gradients: what a replay update does for each step.
@@ -143,6 +156,7 @@ BENCHMARK_CAPTURE(BM_MatrixProduct, bf16, at::kBFloat16)
     ->Unit(benchmark::kMillisecond)
     ->UseRealTime();
 BENCHMARK(BM_UnetForward)->Arg(1)->Arg(8)->Arg(32)->Unit(benchmark::kMillisecond)->UseRealTime();
+BENCHMARK(BM_UnetForwardLora)->Arg(1)->Arg(32)->Unit(benchmark::kMillisecond)->UseRealTime();
 BENCHMARK(BM_UnetForwardBackward)
     ->Arg(1)
     ->Arg(8)

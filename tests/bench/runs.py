@@ -35,9 +35,9 @@ def reference_python():
     return python
 
 
-def prepare(job_file):
+def prepare(job_file, *settings):
     """The images and the model that a job names, made where they are missing."""
-    text = (JOBS / job_file).read_text()
+    text = "\n".join([(JOBS / job_file).read_text(), *settings])
     for name, count in DATA.items():
         folder = OUT / "data" / name
         if f"out/bench/data/{name}/" in text and not folder.exists():

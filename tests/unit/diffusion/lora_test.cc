@@ -323,6 +323,40 @@ TEST_F(BoundLoraTest, RefusesWhatDoesNotFitAndKeepsWhatWasBound) {
   EXPECT_TRUE(at::equal(Forward(), out));
 }
 
+TEST_F(BoundLoraTest, FoldsIntoTheWeightsAndBack) {
+  const at::NoGradGuard no_grad;
+  Lora lora = Must(Lora::Create(unet_->linears(), {.alpha = 2.0}, Normal));
+  lora.Unflatten(at::randn({lora.num_parameters()}) * 0.1);
+  ASSERT_TRUE(unet_->BindLora(lora).ok());
+  const at::Tensor out = Forward();
+  unet_->FoldLora();
+  const at::Tensor folded = Forward();
+  EXPECT_LT((folded - out).abs().max().item().toDouble(), 1e-5);
+  lora.Unflatten(at::zeros({lora.num_parameters()}));
+  EXPECT_TRUE(at::equal(Forward(), folded)) << "the branches are not computed";
+  unet_->UnfoldLora();
+  unet_->UnbindLora();
+  const at::Tensor base = Forward();
+  EXPECT_GT((base - out).abs().max().item().toDouble(), 1e-3);
+  ASSERT_TRUE(unet_->BindLora(lora).ok());
+  EXPECT_TRUE(at::equal(Forward(), base));
+}
+
+TEST_F(BoundLoraTest, IsNotFoldedIntoWeightsThatWouldSwallowIt) {
+  const at::NoGradGuard no_grad;
+  const auto half = Unet::Load("tests/data/parity/models/sd1/unet", {.dtype = at::kBFloat16});
+  ASSERT_TRUE(half.ok()) << half.status();
+  const auto pass = [&] {
+    return (*half)->Forward(latents_, at::tensor(7, at::kLong).view({1}), context_);
+  };
+  Lora lora = Must(Lora::Create((*half)->linears(), {}, Normal));
+  lora.Unflatten(at::randn({lora.num_parameters()}) * 0.1);
+  ASSERT_TRUE((*half)->BindLora(lora).ok());
+  const at::Tensor out = pass();
+  (*half)->FoldLora();
+  EXPECT_TRUE(at::equal(pass(), out));
+}
+
 TEST_F(BoundLoraTest, StaysFloat32InAModelOfLowerPrecision) {
   auto half = Unet::Load("tests/data/parity/models/sd1/unet", {.dtype = at::kBFloat16});
   ASSERT_TRUE(half.ok()) << half.status();

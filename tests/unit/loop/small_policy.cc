@@ -49,7 +49,8 @@ SmallPolicy::SmallPolicy(const SmallPolicyCase& c, bool recompute, int64_t side)
   inputs.posterior = EncodeImages(*pipeline.vae, at::rand({kBatch, 3, pixels, pixels}));
   inputs.encode_noise_BCHW = at::randn({kBatch, channels, side, side});
   inputs.init_noise_BCHW = at::randn({kBatch, channels, side, side});
-  inputs.step_noise_BKCHW = at::randn({kBatch, kNumSteps, channels, side, side});
+  inputs.step_noise = [noise_BKCHW = at::randn({kBatch, kNumSteps, channels, side, side})](
+                          int64_t k) { return noise_BKCHW.select(1, k).contiguous(); };
   Conditioning& conditioning = inputs.conditioning;
   conditioning.negative_embeds_BLD = at::randn({1, 5, width}).expand({kBatch, -1, -1}).contiguous();
   conditioning.prompt_embeds_BLD = at::randn({kBatch, 5, width});
