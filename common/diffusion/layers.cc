@@ -2,11 +2,14 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/addmm.h>
 #include <ATen/ops/conv2d.h>
 #include <ATen/ops/embedding.h>
 #include <ATen/ops/group_norm.h>
+#include <ATen/ops/im2col.h>
 #include <ATen/ops/layer_norm.h>
 #include <ATen/ops/linear.h>
+#include <ATen/ops/mm.h>
 
 #include <vector>
 
@@ -14,6 +17,10 @@
 
 namespace imageddpo {
 namespace {
+
+/// Where convolutions are matrix products, see Conv2d::Forward().
+constexpr int64_t kLeastProductWeights = int64_t{1} << 20;
+constexpr int64_t kMostProductPositions = 256;
 
 /// to_b += scale · left_b^T right_b for each row b of a batch whose positions follow one another in
 /// left [N, F] and right [N, G]. @param to_BFG  float32, written in place.
@@ -24,6 +31,33 @@ void AddRowGradients(const at::Tensor& to_BFG, const at::Tensor& left_NF,
   const at::Tensor left_BLF = left_NF.to(at::kFloat).reshape({rows, -1, to_BFG.size(1)});
   const at::Tensor right_BLG = right_NG.to(at::kFloat).reshape({rows, -1, to_BFG.size(2)});
   to_BFG.baddbmm_(left_BLF.transpose(1, 2), right_BLG, /*beta=*/1, /*alpha=*/scale);
+}
+
+int64_t OutputSize(const Conv2d& conv, int64_t input) {
+  return (input + 2 * conv.padding - conv.weight_OIHW.size(2)) / conv.stride + 1;
+}
+
+bool IsProduct(const Conv2d& conv, const at::Tensor& x_BCHW) {
+  if (!x_BCHW.is_cpu() || conv.weight_OIHW.numel() < kLeastProductWeights) return false;
+  return x_BCHW.size(0) * OutputSize(conv, x_BCHW.size(2)) * OutputSize(conv, x_BCHW.size(3)) <=
+         kMostProductPositions;
+}
+
+at::Tensor ConvolveByProduct(const Conv2d& conv, const at::Tensor& x_BCHW) {
+  const int64_t o = conv.weight_OIHW.size(0), b = x_BCHW.size(0);
+  // F: a patch's values, I·kernel²; N: the positions of all rows.
+  const at::Tensor weight_OF = conv.weight_OIHW.reshape({o, -1});
+  const at::Tensor patches_FBL =
+      at::im2col(x_BCHW, conv.weight_OIHW.sizes().slice(2), /*dilation=*/{1, 1},
+                 {conv.padding, conv.padding}, {conv.stride, conv.stride})
+          .transpose(0, 1);
+  const at::Tensor patches_FN = patches_FBL.reshape({weight_OF.size(1), -1});
+  const at::Tensor y_ON = conv.bias_O.defined()
+                              ? at::addmm(conv.bias_O.unsqueeze(1), weight_OF, patches_FN)
+                              : at::mm(weight_OF, patches_FN);
+  return y_ON.view({o, b, OutputSize(conv, x_BCHW.size(2)), OutputSize(conv, x_BCHW.size(3))})
+      .transpose(0, 1)
+      .contiguous();
 }
 
 }  // namespace
@@ -112,6 +146,7 @@ Conv2d Conv2d::Load(const ModelLoader& at, int64_t in_channels, int64_t out_chan
 }
 
 at::Tensor Conv2d::Forward(const at::Tensor& x_BCHW) const {
+  if (IsProduct(*this, x_BCHW)) return ConvolveByProduct(*this, x_BCHW);
   return at::conv2d(x_BCHW, weight_OIHW, bias_O, {stride, stride},
                     at::IntArrayRef{padding, padding});
 }

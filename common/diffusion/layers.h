@@ -84,6 +84,9 @@ struct Conv2d {
 
   static Conv2d Load(const ModelLoader& at, int64_t in_channels, int64_t out_channels,
                      int64_t kernel, int64_t stride = 1, int64_t padding = 0);
+  /// On a CPU, oneDNN lays the weights out anew in every call, forward and backward. Where they are
+  /// many and positions few, as in Stable Diffusion's inner levels, that takes longer than the
+  /// convolution itself; there it is a product of the weights as they are with the image's patches.
   at::Tensor Forward(const at::Tensor& x_BCHW) const;
 };
 

@@ -15,10 +15,11 @@ import runs  # noqa: E402
 
 EPOCHS = 6
 BAR = 30
+SIZELESS_REWARD = "rewards=[{type: jpeg, measure: incompressibility}]"  # The demo's classifier takes 32 px alone.
 SERIES = {
     "images an epoch": ((32, 64, 128, 256), lambda n: (f"sample.batch_size={n}", f"train.gradient_accumulation_steps={n // 32}"), lambda n: n),
     "executed steps": ((3, 5, 10, 20), lambda n: (f"sample.num_steps={2 * n}",), lambda n: n),
-    "pixels a side": ((32, 48, 64, 96), lambda n: (f"data.resolution={n}", "device.device_batch_size=8"), lambda n: n * n),
+    "pixels a side": ((32, 48, 64, 96), lambda n: (f"data.resolution={n}", "device.device_batch_size=8", SIZELESS_REWARD), lambda n: n * n),
     "LoRA rank": ((1, 4, 16, 64), lambda n: (f"lora.rank={n}", f"lora.alpha={n}", "train.update=single_pass"), lambda n: n),
     "ranks": ((1, 2), lambda n: (f"topology={{colocated: {n}}}",), lambda n: n),
 }

@@ -24,7 +24,7 @@ SEEDS = (1, 2, 3)
 LAST = 10
 MOST_ERRORS = 2
 LONGEST_S = 3 * 3600
-COMMON = ("topology={colocated: 1}", "device.num_threads=1", "eval.path=", "train.update=replay")
+COMMON = ("topology={colocated: 1}", "device.num_threads=1", "eval={}", "train.update=replay")
 ONE_UPDATE = ("train.gradient_accumulation_steps=4", "train.learning_rate=8e-3")
 CASES = {  # Name: settings, and what it is compared with.
     "fp32": ((), None),
