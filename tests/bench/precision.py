@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 MODEL = ROOT / "deploy/demo/tiny-sd"
-SAMPLES, STEPS, PIXELS, LATENT = 32, 10, 32, 16
+SAMPLES, STEPS, PIXELS, LATENT = 32, 10, 32, 8
 POLICY = ("--model", MODEL, "--num-steps", STEPS, "--guidance-scale", 1, "--eta", 1)
 
 
@@ -27,7 +27,7 @@ def run(precision, lora, work):
     sampled, updated = work / f"{precision}.safetensors", work / f"{precision}-update.safetensors"
     common = (*POLICY, "--precision", precision, "--lora", lora, "--inputs", work / "inputs.safetensors")
     trace("rollout", *common, "--noise-strength", 0.5, "--output", sampled)
-    trace("update", *common, "--trajectory", sampled, "--train-batch-size", SAMPLES,
+    trace("update", *common, "--trajectory", sampled, "--train-batch-size", SAMPLES, "--gradient-accumulation-steps", 1,
           "--output", updated, "--output-lora", work / "lora.safetensors")
     return load_file(sampled), load_file(updated)
 
