@@ -58,8 +58,7 @@ class Epoch:
 @contextlib.contextmanager
 def counted_service(directory):
     """A service of 3 ranks with the library: a file for each process in `directory`."""
-    service = harness.Service(directory, 3)
-    service.config.write_text(json.dumps(dict(json.loads(service.config.read_text()), base_dir=str(runs.ROOT))))
+    service = runs.service_of_tree(directory, 3)
     counting = {"LD_PRELOAD": str(LIBRARY), "COUNT_ALLOCATIONS": str(directory)}
     os.environ.update(counting)
     try:

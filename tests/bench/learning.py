@@ -50,9 +50,7 @@ def rewards(output_dir):
 def measure(progress):
     """{case: {seed: [mean reward of an epoch, …]}}"""
     with tempfile.TemporaryDirectory(prefix="imageddpo-bench-") as name:
-        service = harness.Service(pathlib.Path(name), 3)
-        service.config.write_text(json.dumps(dict(json.loads(service.config.read_text()), base_dir=str(runs.ROOT))))
-        with service:
+        with runs.service_of_tree(pathlib.Path(name), 3) as service:
             jobs = {}
             for seed in SEEDS:
                 for case, (settings, _) in CASES.items():

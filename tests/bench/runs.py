@@ -53,6 +53,13 @@ def prepare(job_file, *settings):
         subprocess.run([reference_python(), HERE / "make_sd15.py", model], check=True)
 
 
+def service_of_tree(directory, ranks):
+    """A service for job files whose paths are relative to this tree."""
+    service = harness.Service(directory, ranks)
+    service.config.write_text(json.dumps(dict(json.loads(service.config.read_text()), base_dir=str(ROOT))))
+    return service
+
+
 def matrix_product(precision, threads):
     """GFLOP/s of a plain matrix product."""
     with tempfile.NamedTemporaryFile(suffix=".json") as file:
@@ -75,10 +82,7 @@ class Ours:
         prepare(self.job)
         directory = pathlib.Path(tempfile.mkdtemp(prefix="imageddpo-bench-"))
         try:
-            service = harness.Service(directory, self.ranks)
-            # Paths in the job files are relative to this tree.
-            config = json.loads(service.config.read_text())
-            service.config.write_text(json.dumps(dict(config, base_dir=str(ROOT))))
+            service = service_of_tree(directory, self.ranks)
             start = time.monotonic()
             with service:
                 service_start_s = time.monotonic() - start
