@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "common/diffusion/winograd.h"
 
 namespace imageddpo {
 namespace {
@@ -146,6 +147,10 @@ Conv2d Conv2d::Load(const ModelLoader& at, int64_t in_channels, int64_t out_chan
 }
 
 at::Tensor Conv2d::Forward(const at::Tensor& x_BCHW) const {
+  const bool padded_same = stride == 1 && padding == 1;
+  if (const int64_t tile = padded_same ? WinogradTile(x_BCHW, weight_OIHW) : 0; tile > 0) {
+    return WinogradConvolution(x_BCHW, weight_OIHW, bias_O, tile);
+  }
   if (IsProduct(*this, x_BCHW)) return ConvolveByProduct(*this, x_BCHW);
   return at::conv2d(x_BCHW, weight_OIHW, bias_O, {stride, stride},
                     at::IntArrayRef{padding, padding});

@@ -5,24 +5,11 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "common/diffusion/lanes.h"
+
 // Lanes run over the keys, so that heads far narrower than a register fill it all the same.
 namespace imageddpo {
 namespace {
-
-constexpr int64_t kLanes = 16;
-using Lanes [[gnu::vector_size(64)]] = float;
-using IntLanes [[gnu::vector_size(64)]] = int32_t;
-#define IMAGEDDPO_INLINE [[gnu::always_inline]] inline
-
-IMAGEDDPO_INLINE Lanes Load(const float* from) {
-  Lanes lanes;
-  std::memcpy(&lanes, from, sizeof(lanes));
-  return lanes;
-}
-
-IMAGEDDPO_INLINE void Store(const Lanes& lanes, float* to) {
-  std::memcpy(to, &lanes, sizeof(lanes));
-}
 
 /// exp(x) to 2e-7 of itself for x in [-87, 88]; below it is exp(-87), NaN stays NaN. Reduction and
 /// polynomial are those of Cephes' expf (Moshier).
@@ -76,8 +63,8 @@ IMAGEDDPO_INLINE void Rows(const NarrowHead& head, const Columns& columns, int64
     }
 #pragma GCC unroll 16
     for (int c = 0; c < kWidth; ++c) {
-      const Lanes key = Load(columns.key + c * columns.padded + j);
-      const Lanes value = Load(columns.value + c * columns.padded + j);
+      const Lanes key = LoadLanes(columns.key + c * columns.padded + j);
+      const Lanes value = LoadLanes(columns.value + c * columns.padded + j);
       for (int r = 0; r < kRows; ++r) {
         weight[r] += key * query[r][c];
         score_gradient[r] += value * out_gradient[r][c];
@@ -87,19 +74,19 @@ IMAGEDDPO_INLINE void Rows(const NarrowHead& head, const Columns& columns, int64
       // No weight is above 1 but of the lanes behind the last key, which must stay finite.
       weight[r] = Exp(weight[r] > 1.0F ? Lanes{} + 1.0F : weight[r]);
       score_gradient[r] *= weight[r];
-      Store(score_gradient[r], columns.score_gradient + r * columns.padded + j);
+      StoreLanes(score_gradient[r], columns.score_gradient + r * columns.padded + j);
     }
 #pragma GCC unroll 16
     for (int c = 0; c < kWidth; ++c) {
       const int64_t at = c * columns.padded + j;
-      Lanes key_gradient = Load(columns.key_gradient + at);
-      Lanes value_gradient = Load(columns.value_gradient + at);
+      Lanes key_gradient = LoadLanes(columns.key_gradient + at);
+      Lanes value_gradient = LoadLanes(columns.value_gradient + at);
       for (int r = 0; r < kRows; ++r) {
         key_gradient += score_gradient[r] * query[r][c];
         value_gradient += weight[r] * out_gradient[r][c];
       }
-      Store(key_gradient, columns.key_gradient + at);
-      Store(value_gradient, columns.value_gradient + at);
+      StoreLanes(key_gradient, columns.key_gradient + at);
+      StoreLanes(value_gradient, columns.value_gradient + at);
     }
   }
   using Row [[gnu::vector_size(kWidth * sizeof(float))]] = float;
@@ -145,55 +132,29 @@ IMAGEDDPO_INLINE void Backward(const NarrowHead& head, std::vector<float>* scrat
   }
 }
 
-IMAGEDDPO_INLINE void BackwardOfWidth(int64_t width, const NarrowHead& head,
-                                      std::vector<float>* scratch) {
-  switch (width) {
-    case 4:
-      return Backward<4>(head, scratch);
-    case 8:
-      return Backward<8>(head, scratch);
-    case 16:
-      return Backward<16>(head, scratch);
-    default:
-      std::abort();
+struct BackwardKernel {
+  int64_t width;
+  const NarrowHead* head;
+  std::vector<float>* scratch;
+
+  IMAGEDDPO_INLINE void operator()() const {
+    switch (width) {
+      case 4:
+        return Backward<4>(*head, scratch);
+      case 8:
+        return Backward<8>(*head, scratch);
+      case 16:
+        return Backward<16>(*head, scratch);
+      default:
+        std::abort();
+    }
   }
-}
-
-using Function = void (*)(int64_t, const NarrowHead&, std::vector<float>*);
-
-void Baseline(int64_t width, const NarrowHead& head, std::vector<float>* scratch) {
-  BackwardOfWidth(width, head, scratch);
-}
-
-#if defined(__x86_64__)
-[[gnu::target("avx2,fma")]] void Avx2(int64_t width, const NarrowHead& head,
-                                      std::vector<float>* scratch) {
-  BackwardOfWidth(width, head, scratch);
-}
-
-[[gnu::target("avx512f,avx512dq,avx512vl,avx2,fma")]] void Avx512(int64_t width,
-                                                                  const NarrowHead& head,
-                                                                  std::vector<float>* scratch) {
-  BackwardOfWidth(width, head, scratch);
-}
-#endif
-
-Function Best() {
-#if defined(__x86_64__)
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-      __builtin_cpu_supports("avx512vl")) {
-    return Avx512;
-  }
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return Avx2;
-#endif
-  return Baseline;
-}
+};
 
 }  // namespace
 
 void NarrowHeadBackward(int64_t width, const NarrowHead& head, std::vector<float>* scratch) {
-  static const Function best = Best();
-  best(width, head, scratch);
+  RunKernel(BackwardKernel{.width = width, .head = &head, .scratch = scratch});
 }
 
 }  // namespace imageddpo

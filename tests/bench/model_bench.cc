@@ -6,12 +6,14 @@
 
 #include <ATen/core/Tensor.h>
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/conv2d.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/randn.h>
 #include <ATen/ops/zeros.h>
 #include <benchmark/benchmark.h>
 
+#include <array>
 #include <cstdlib>
 #include <optional>
 #include <stdexcept>
@@ -19,8 +21,10 @@
 #include <utility>
 #include <vector>
 
+#include "common/diffusion/layers.h"
 #include "common/diffusion/lora.h"
 #include "common/diffusion/pipeline.h"
+#include "common/diffusion/winograd.h"
 
 namespace imageddpo {
 namespace {
@@ -155,20 +159,74 @@ void BM_MatrixProduct(benchmark::State& state, at::ScalarType dtype) {
       kFlops, benchmark::Counter::kIsIterationInvariantRate, benchmark::Counter::OneK::kIs1000);
 }
 
+/// A convolution of SD 1.5 with 3×3 filters, as Conv2d takes it or, with the last argument, in
+/// WinogradConvolution()'s tiles of that side (0: as libtorch takes it).
+void BM_Convolution(benchmark::State& state, at::ScalarType dtype) {
+  const int64_t in = state.range(0), out = state.range(1), side = state.range(2),
+                tile = state.range(4);
+  const Conv2d conv = {.weight_OIHW = at::randn({out, in, 3, 3}).to(dtype),
+                       .bias_O = at::randn({out}).to(dtype),
+                       .stride = 1,
+                       .padding = 1};
+  const at::Tensor x = at::randn({state.range(3), in, side, side}).to(dtype);
+  const at::NoGradGuard no_grad;
+  for (auto _ : state) {
+    benchmark::DoNotOptimize(tile < 0 ? conv.Forward(x)
+                             : tile == 0
+                                 ? at::conv2d(x, conv.weight_OIHW, conv.bias_O, 1, 1)
+                                 : WinogradConvolution(x, conv.weight_OIHW, conv.bias_O, tile));
+  }
+}
+
+void Convolutions(benchmark::internal::Benchmark* benchmark) {
+  for (const auto& [in, out, side, rows] : {std::array<int64_t, 4>{320, 320, 32, 2},
+                                            {960, 320, 32, 2},
+                                            {640, 640, 16, 2},
+                                            {1920, 640, 16, 2},
+                                            {1280, 1280, 8, 2},
+                                            {2560, 1280, 8, 2},
+                                            {1280, 1280, 4, 2},
+                                            {1280, 1280, 16, 1},
+                                            {64, 64, 32, 8},
+                                            {64, 64, 32, 1},
+                                            {128, 128, 32, 2},
+                                            {512, 512, 64, 1},
+                                            {256, 256, 128, 1},
+                                            {128, 128, 256, 1}}) {
+    for (const int64_t tile : {-1, 0, 2, 4}) benchmark->Args({in, out, side, rows, tile});
+  }
+}
+
+BENCHMARK_CAPTURE(BM_Convolution, fp32, at::kFloat)
+    ->Apply(Convolutions)
+    ->Unit(benchmark::kMillisecond)
+    ->UseRealTime();
+BENCHMARK_CAPTURE(BM_Convolution, bf16, at::kBFloat16)
+    ->Apply(Convolutions)
+    ->Unit(benchmark::kMillisecond)
+    ->UseRealTime();
 BENCHMARK_CAPTURE(BM_MatrixProduct, fp32, at::kFloat)->Unit(benchmark::kMillisecond)->UseRealTime();
 BENCHMARK_CAPTURE(BM_MatrixProduct, bf16, at::kBFloat16)
     ->Unit(benchmark::kMillisecond)
     ->UseRealTime();
-BENCHMARK(BM_UnetForward)->Arg(1)->Arg(8)->Arg(32)->Unit(benchmark::kMillisecond)->UseRealTime();
+BENCHMARK(BM_UnetForward)
+    ->Arg(1)
+    ->Arg(2)
+    ->Arg(8)
+    ->Arg(32)
+    ->Unit(benchmark::kMillisecond)
+    ->UseRealTime();
 BENCHMARK(BM_UnetForwardLora)->Arg(1)->Arg(32)->Unit(benchmark::kMillisecond)->UseRealTime();
 BENCHMARK(BM_UnetForwardBackward)
     ->Arg(1)
+    ->Arg(2)
     ->Arg(8)
     ->Arg(32)
     ->Unit(benchmark::kMillisecond)
     ->UseRealTime();
 BENCHMARK(BM_UnetForwardBackwardRows)
     ->Arg(1)
+    ->Arg(2)
     ->Arg(8)
     ->Arg(32)
     ->Unit(benchmark::kMillisecond)

@@ -1,0 +1,65 @@
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+// What inner loops of our own are written in: vectors of 16 floats, in registers as wide as the
+// processor at hand has. For .cc files that are compiled with the options of KERNEL_SOURCES.
+
+#define IMAGEDDPO_INLINE [[gnu::always_inline]] inline
+
+namespace imageddpo {
+
+constexpr int64_t kLanes = 16;
+using Lanes [[gnu::vector_size(64)]] = float;
+using IntLanes [[gnu::vector_size(64)]] = int32_t;
+
+IMAGEDDPO_INLINE Lanes LoadLanes(const float* from) {
+  Lanes lanes;
+  std::memcpy(&lanes, from, sizeof(lanes));
+  return lanes;
+}
+
+IMAGEDDPO_INLINE void StoreLanes(const Lanes& lanes, float* to) {
+  std::memcpy(to, &lanes, sizeof(lanes));
+}
+
+/// Everything that `kernel()` calls must be IMAGEDDPO_INLINE, as must its operator() itself: it is
+/// compiled once for each kind of processor.
+template <class Kernel>
+void RunBaseline(const Kernel& kernel) {
+  kernel();
+}
+
+#if defined(__x86_64__)
+template <class Kernel>
+[[gnu::target("avx2,fma")]] void RunAvx2(const Kernel& kernel) {
+  kernel();
+}
+
+template <class Kernel>
+[[gnu::target("avx512f,avx512dq,avx512vl,avx2,fma")]] void RunAvx512(const Kernel& kernel) {
+  kernel();
+}
+#endif
+
+/// Runs a kernel as compiled for this processor: AVX-512, AVX2 or neither. The same bits at every
+/// call on one kind of processor.
+template <class Kernel>
+void RunKernel(const Kernel& kernel) {
+#if defined(__x86_64__)
+  static const auto best = [] {
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+        __builtin_cpu_supports("avx512vl")) {
+      return RunAvx512<Kernel>;
+    }
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return RunAvx2<Kernel>;
+    return RunBaseline<Kernel>;
+  }();
+  best(kernel);
+#else
+  RunBaseline(kernel);
+#endif
+}
+
+}  // namespace imageddpo

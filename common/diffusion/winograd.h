@@ -1,0 +1,21 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+
+namespace imageddpo {
+
+/// The side of the tiles that WinogradConvolution() should cut these images into, or 0 where a
+/// plain convolution serves better. Only filters of 3×3 on a CPU, with stride 1 and padding 1.
+int64_t WinogradTile(const at::Tensor& x_BCHW, const at::Tensor& weight_OIHW);
+
+/// A convolution of 3×3 filters with stride 1 and padding 1 in 16/36 (tile 2) or 36/144 (tile 4) of
+/// the products of a plain one (Lavin & Gray, arXiv:1509.09308), computed in float32 whatever the
+/// dtype. Differentiable in x alone, once: the weights must not ask for gradients.
+/// @param x_BCHW   float32 or bfloat16 on the CPU; weight and bias of the same dtype.
+/// @param bias_O   undefined: none.
+at::Tensor WinogradConvolution(const at::Tensor& x_BCHW, const at::Tensor& weight_OIHW,
+                               const at::Tensor& bias_O, int64_t tile);
+
+}  // namespace imageddpo
