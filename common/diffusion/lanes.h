@@ -4,7 +4,8 @@
 #include <cstring>
 
 // What inner loops of our own are written in: vectors of 16 floats, in registers as wide as the
-// processor at hand has. For .cc files that are compiled with the options of KERNEL_SOURCES.
+// processor at hand has, an x86-64 one as for all that this links. For .cc files that are compiled
+// with the options of KERNEL_SOURCES.
 
 #define IMAGEDDPO_INLINE [[gnu::always_inline]] inline
 
@@ -31,7 +32,6 @@ void RunBaseline(const Kernel& kernel) {
   kernel();
 }
 
-#if defined(__x86_64__)
 template <class Kernel>
 [[gnu::target("avx2,fma")]] void RunAvx2(const Kernel& kernel) {
   kernel();
@@ -41,13 +41,11 @@ template <class Kernel>
 [[gnu::target("avx512f,avx512dq,avx512vl,avx2,fma")]] void RunAvx512(const Kernel& kernel) {
   kernel();
 }
-#endif
 
 /// Runs a kernel as compiled for this processor: AVX-512, AVX2 or neither. The same bits at every
 /// call on one kind of processor.
 template <class Kernel>
 void RunKernel(const Kernel& kernel) {
-#if defined(__x86_64__)
   static const auto best = [] {
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
         __builtin_cpu_supports("avx512vl")) {
@@ -57,9 +55,6 @@ void RunKernel(const Kernel& kernel) {
     return RunBaseline<Kernel>;
   }();
   best(kernel);
-#else
-  RunBaseline(kernel);
-#endif
 }
 
 }  // namespace imageddpo
