@@ -1,7 +1,7 @@
-"""Seconds of a UNet pass in PyTorch eager, by diffusers and PEFT: python reference_unet.py MODEL_DIR BATCH
+"""Seconds of a UNet pass in PyTorch eager, by diffusers and PEFT: python reference_unet.py MODEL_DIR BATCH SECONDS
 
 Prints JSON: forward without gradients on the frozen model; forward and backward to a LoRA of rank 4; and the
-operations that PyTorch counts in each.
+operations that PyTorch counts in each. Passes are repeated for at least SECONDS after one to warm up.
 """
 import json
 import pathlib
@@ -15,13 +15,11 @@ from diffusers import UNet2DConditionModel  # noqa: E402
 from peft import LoraConfig  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
-MIN_SECONDS = 0.5  # As Google Benchmark.
 
-
-def seconds_of(call):
+def seconds_of(call, least_seconds):
     call()
     calls, start = 0, time.monotonic()
-    while calls == 0 or time.monotonic() - start < MIN_SECONDS:
+    while calls == 0 or time.monotonic() - start < least_seconds:
         call()
         calls += 1
     return (time.monotonic() - start) / calls
@@ -34,7 +32,7 @@ def operations(call):
 
 
 def main():
-    batch = int(sys.argv[2])
+    batch, least_seconds = int(sys.argv[2]), float(sys.argv[3])
     unet = UNet2DConditionModel.from_pretrained(pathlib.Path(sys.argv[1]) / "unet")
     unet.requires_grad_(False)
     size = unet.config.sample_size
@@ -49,9 +47,9 @@ def main():
     def forward_backward():
         unet(latents, timesteps, context).sample.sum().backward()
 
-    result = {"forward_seconds": seconds_of(forward), "forward_flops": operations(forward)}
+    result = {"forward_seconds": seconds_of(forward, least_seconds), "forward_flops": operations(forward)}
     unet.add_adapter(LoraConfig(r=4, lora_alpha=4, init_lora_weights="gaussian", target_modules=["to_k", "to_q", "to_v", "to_out.0"]))
-    result |= {"forward_backward_seconds": seconds_of(forward_backward), "forward_backward_flops": operations(forward_backward)}
+    result |= {"forward_backward_seconds": seconds_of(forward_backward, least_seconds), "forward_backward_flops": operations(forward_backward)}
     print(json.dumps(result))
 
 
