@@ -87,6 +87,7 @@ struct Conv2d {
   /// On a CPU, oneDNN lays the weights out anew in every call, forward and backward. Where they are
   /// many and positions few, as in Stable Diffusion's inner levels, that takes longer than the
   /// convolution itself; there it is a product of the weights as they are with the image's patches.
+  /// Filters of 3×3 with many channels over many positions go through WinogradConvolution().
   at::Tensor Forward(const at::Tensor& x_BCHW) const;
 };
 
