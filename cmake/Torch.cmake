@@ -16,6 +16,8 @@ endfunction()
 
 imageddpo_import_library(torch_cpu ${torch_root}/lib/libtorch_cpu.so)
 imageddpo_import_library(c10 ${torch_root}/lib/libc10.so)
+# OpenMP's threads, which must be libtorch's own.
+imageddpo_import_library(torch_gomp ${torch_root}/lib/libgomp.so.1)
 
 # The wheel's include folder also has an old google/protobuf and fmt: -idirafter puts it behind the
 # system's. (It also makes them system headers, so our warning flags do not apply inside.)

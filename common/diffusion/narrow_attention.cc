@@ -1,6 +1,5 @@
 #include "common/diffusion/narrow_attention.h"
 
-#include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/_scaled_dot_product_flash_attention_for_cpu.h>
 #include <ATen/ops/empty.h>
@@ -13,6 +12,7 @@
 #include <vector>
 
 #include "common/diffusion/narrow_attention_kernel.h"
+#include "common/diffusion/threads.h"
 
 namespace imageddpo {
 namespace {
@@ -70,7 +70,7 @@ class NarrowAttentionNode : public Node {
     const at::Tensor q_gradient = EmptyLike(q), k_gradient = EmptyLike(k),
                      v_gradient = EmptyLike(v);
     const int64_t heads = q.size(1);
-    at::parallel_for(0, q.size(0) * heads, /*grain_size=*/1, [&](int64_t begin, int64_t end) {
+    ParallelFor(q.size(0) * heads, [&](int64_t begin, int64_t end) {
       std::vector<float> scratch;
       for (int64_t i = begin; i < end; ++i) {
         const int64_t b = i / heads, h = i % heads;

@@ -1,20 +1,19 @@
 #include "common/diffusion/winograd.h"
 
-#include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/bmm.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/from_blob.h>
-#include <sys/mman.h>
 
 #include <algorithm>
-#include <cstdlib>
-#include <memory>
-#include <new>
+#include <type_traits>
 #include <vector>
 
+#include "common/diffusion/half_kernel.h"
 #include "common/diffusion/input_gradient.h"
+#include "common/diffusion/threads.h"
 #include "common/diffusion/winograd_kernel.h"
+#include "common/diffusion/workspace.h"
 
 namespace imageddpo {
 namespace {
@@ -30,116 +29,188 @@ constexpr int64_t kTaps = 9;
 constexpr int64_t kChannelMultiple = 32;
 constexpr int64_t kLeastChannels = 256, kLeastPositions = 256;                 ///< Tile 2.
 constexpr int64_t kLeastChannelsOfLarge = 128, kLeastPositionsOfLarge = 1024;  ///< Tile 4.
-
-/// Memory to work in that a thread keeps: blocks of this size that are freed and asked for again
-/// are zeroed by the kernel page by page, which takes longer than the convolution.
-class Workspace {
- public:
-  /// `count` floats, undefined. Valid until the next call.
-  float* Floats(int64_t count) {
-    const size_t bytes = (static_cast<size_t>(count) * sizeof(float) + kPage - 1) / kPage * kPage;
-    if (bytes > size_) {
-      memory_.reset();
-      memory_.reset(static_cast<float*>(std::aligned_alloc(kPage, bytes)));
-      if (memory_ == nullptr) throw std::bad_alloc();
-      madvise(memory_.get(), bytes, MADV_HUGEPAGE);  // Only makes it faster.
-      size_ = bytes;
-    }
-    return memory_.get();
-  }
-
- private:
-  static constexpr size_t kPage = size_t{2} << 20;
-  struct Free {
-    void operator()(float* memory) const { std::free(memory); }
-  };
-  std::unique_ptr<float, Free> memory_;
-  size_t size_ = 0;
-};
+constexpr int64_t kLeastPositionsOfHalf = 128;  ///< Tile 2, where products are those of halves.
 
 /// The convolution of x [B, in, H, W] with filters [out, in, 3, 3], or, `transposed`, its gradient
 /// in x of the gradient [B, out, H, W]; contiguous all of them. F: the channels that come in, T:
-/// those that go out, K: transformed values of a tile, P: tiles.
-template <class Scalar>
-at::Tensor Convolve(const at::Tensor& x_BFHW, const at::Tensor& weight_OIHW,
-                    const at::Tensor& bias_T, int64_t tile, bool transposed) {
-  const int64_t batch = x_BFHW.size(0), height = x_BFHW.size(2), width = x_BFHW.size(3);
-  const int64_t pixels = height * width, k = (tile + 2) * (tile + 2);
-  const int64_t in_channels = weight_OIHW.size(1);
-  const int64_t from = x_BFHW.size(1), to = weight_OIHW.size(transposed ? 1 : 0);
-  at::Tensor y_BTHW = at::empty({batch, to, height, width}, x_BFHW.options());
+/// those that go out, K: transformed values of a tile, P: tiles. The products of transformed values
+/// are float32, or, `kHalf`, those of half_kernel.h.
+template <class Scalar, bool kHalf>
+class Convolution {
+ public:
+  Convolution(const at::Tensor& x_BFHW, const at::Tensor& weight_OIHW, const at::Tensor& bias_T,
+              int64_t tile, bool transposed)
+      : x_BFHW_(x_BFHW),
+        tile_(tile),
+        transposed_(transposed),
+        height_(x_BFHW.size(2)),
+        width_(x_BFHW.size(3)),
+        pixels_(height_ * width_),
+        k_((tile + 2) * (tile + 2)),
+        in_channels_(weight_OIHW.size(1)),
+        from_(x_BFHW.size(1)),
+        to_(weight_OIHW.size(transposed ? 1 : 0)),
+        x_(x_BFHW.const_data_ptr<Scalar>()),
+        weight_(weight_OIHW.const_data_ptr<Scalar>()),
+        bias_(bias_T.defined() ? bias_T.const_data_ptr<Scalar>() : nullptr) {}
 
-  WinogradTiles tiles = {
-      .tile = tile, .height = height, .width = width, .row_begin = 0, .row_end = 0};
-  const int64_t rows = batch * tiles.rows_per_image();
-  const int64_t most_tiles = std::max<int64_t>(kMostPatchBytes / (k * from * 4), kLeastTiles);
-  const int64_t row_step = std::clamp<int64_t>(most_tiles / tiles.tiles_per_row(), 1, rows);
-  tiles.row_end = row_step;
-  const int64_t most_p = tiles.padded_tiles();
-  const int64_t most_channels = kMostBlockBytes / (k * (from + most_p) * 4);
-  const int64_t step = std::clamp<int64_t>(most_channels / 16 * 16, 16, to);
+  at::Tensor Run() {
+    const int64_t batch = x_BFHW_.size(0);
+    at::Tensor y_BTHW = at::empty({batch, to_, height_, width_}, x_BFHW_.options());
+    tiles_ = {.tile = tile_, .height = height_, .width = width_, .row_begin = 0, .row_end = 0};
+    const int64_t rows = batch * tiles_.rows_per_image();
+    const int64_t tile_bytes = k_ * from_ * static_cast<int64_t>(sizeof(Patch));
+    const int64_t most_tiles = std::max<int64_t>(kMostPatchBytes / tile_bytes, kLeastTiles);
+    const int64_t row_step = std::clamp<int64_t>(most_tiles / tiles_.tiles_per_row(), 1, rows);
+    tiles_.row_end = row_step;
+    const int64_t most_p = tiles_.padded_tiles();
+    const int64_t most_channels = kMostBlockBytes / (k_ * (from_ + most_p) * 4);
+    const int64_t step = std::clamp<int64_t>(most_channels / 16 * 16, 16, to_);
 
-  thread_local Workspace workspace;
-  float* const patches = workspace.Floats(k * (from * most_p + step * (from + most_p)));
-  float* const filters = patches + k * from * most_p;
-  float* const images = filters + k * step * from;
-  const Scalar* const weight = weight_OIHW.const_data_ptr<Scalar>();
-  const Scalar* const bias = bias_T.defined() ? bias_T.const_data_ptr<Scalar>() : nullptr;
-  const Scalar* const x = x_BFHW.const_data_ptr<Scalar>();
-  Scalar* const y = y_BTHW.mutable_data_ptr<Scalar>();
+    images_ = static_cast<float*>(
+        ThreadWorkspace(k_ * step * (most_p + from_) * 4 +
+                        k_ * Panels(most_p) * from_ * kHalfColumns * sizeof(Patch)));
+    filters_ = reinterpret_cast<Filter*>(images_ + k_ * step * most_p);
+    patches_ = reinterpret_cast<Patch*>(filters_ + k_ * step * from_);
+    scales_.resize(step);
+    if constexpr (kHalf) patch_scale_ = PatchScale(LargestValue());
 
-  for (int64_t row = 0; row < rows; row += row_step) {
-    tiles.row_begin = row;
-    tiles.row_end = std::min(row + row_step, rows);
-    const int64_t p = tiles.padded_tiles();
-    at::parallel_for(0, from, /*grain_size=*/1, [&](int64_t begin, int64_t end) {
-      std::vector<float> scratch;
-      for (int64_t c = begin; c < end; ++c) {
-        TransformPatches(tiles, x + c * pixels, from * pixels, patches + c * p, from * p, &scratch);
+    for (int64_t row = 0; row < rows; row += row_step) {
+      tiles_.row_begin = row;
+      tiles_.row_end = std::min(row + row_step, rows);
+      MakePatches();
+      for (int64_t first = 0; first < to_; first += step) {
+        const int64_t count = std::min(step, to_ - first);
+        MakeFilters(first, count);
+        Multiply(count);
+        MakeImages(first, count, y_BTHW.mutable_data_ptr<Scalar>());
+      }
+    }
+    return y_BTHW;
+  }
+
+ private:
+  using Patch = std::conditional_t<kHalf, uint16_t, float>;
+  using Filter = std::conditional_t<kHalf, uint32_t, float>;
+
+  static int64_t Panels(int64_t tiles) { return (tiles + kHalfColumns - 1) / kHalfColumns; }
+
+  /// Of x's values, as bits of bfloat16.
+  uint32_t LargestValue() const {
+    const int64_t count = x_BFHW_.numel(), threads = ThreadCount();
+    const int64_t part = (count + threads - 1) / threads;
+    std::vector<uint32_t> largest(threads);
+    ParallelFor(threads, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        const int64_t first = std::min(i * part, count), size = std::min(part, count - first);
+        largest[i] = LargestMagnitude(reinterpret_cast<const uint16_t*>(x_) + first, 1, size, size);
       }
     });
-    const at::Tensor patches_KFP = at::from_blob(patches, {k, from, p}, at::kFloat);
-    for (int64_t first = 0; first < to; first += step) {
-      const int64_t count = std::min(step, to - first);
-      at::Tensor filters_KTF;
-      if (transposed) {
-        at::parallel_for(0, from, /*grain_size=*/1, [&](int64_t begin, int64_t end) {
-          for (int64_t c = begin; c < end; ++c) {
-            TransformFilters(tile, count, weight + (c * in_channels + first) * kTaps,
-                             /*rotated=*/true, filters + c * count, from * count);
-          }
-        });
-        filters_KTF = at::from_blob(filters, {k, from, count}, at::kFloat).transpose(1, 2);
-      } else {
-        at::parallel_for(0, count, /*grain_size=*/1, [&](int64_t begin, int64_t end) {
-          for (int64_t c = begin; c < end; ++c) {
-            TransformFilters(tile, from, weight + (first + c) * from * kTaps, /*rotated=*/false,
-                             filters + c * from, count * from);
-          }
-        });
-        filters_KTF = at::from_blob(filters, {k, count, from}, at::kFloat);
+    return *std::max_element(largest.begin(), largest.end());
+  }
+
+  /// [K, F, P], or, of halves, [K, P / kHalfColumns, F, kHalfColumns].
+  void MakePatches() {
+    const int64_t p = tiles_.padded_tiles();
+    ParallelFor(from_, [&](int64_t begin, int64_t end) {
+      std::vector<float> scratch;
+      for (int64_t c = begin; c < end; ++c) {
+        const Scalar* const plane = x_ + c * pixels_;
+        if constexpr (kHalf) {
+          TransformPatchesToHalves(tiles_, plane, from_ * pixels_, patch_scale_.factor,
+                                   patches_ + c * kHalfColumns, Panels(p) * from_ * kHalfColumns,
+                                   from_ * kHalfColumns, &scratch);
+        } else {
+          TransformPatches(tiles_, plane, from_ * pixels_, patches_ + c * p, from_ * p, &scratch);
+        }
       }
-      at::Tensor images_KTP = at::from_blob(images, {k, count, p}, at::kFloat);
-      at::bmm_out(images_KTP, filters_KTF, patches_KFP);
-      at::parallel_for(0, count, /*grain_size=*/1, [&](int64_t begin, int64_t end) {
-        for (int64_t c = begin; c < end; ++c) {
-          TransformImages(tiles, images + c * p, count * p,
-                          bias != nullptr ? static_cast<float>(bias[first + c]) : 0.0F,
-                          y + (first + c) * pixels, to * pixels);
+    });
+  }
+
+  /// [K, T, F]
+  void MakeFilters(int64_t first, int64_t count) {
+    const int64_t stride = transposed_ ? in_channels_ * kTaps : kTaps;
+    ParallelFor(count, [&](int64_t begin, int64_t end) {
+      for (int64_t c = begin; c < end; ++c) {
+        const Scalar* const filters =
+            weight_ + (first + c) * (transposed_ ? kTaps : in_channels_ * kTaps);
+        if constexpr (kHalf) {
+          scales_[c] = TransformFiltersToHalves(from_, filters, stride, transposed_,
+                                                filters_ + c * from_, count * from_);
+        } else {
+          TransformFilters(tile_, from_, filters, stride, transposed_, filters_ + c * from_,
+                           count * from_);
+        }
+      }
+    });
+  }
+
+  /// [K, T, P]
+  void Multiply(int64_t count) {
+    const int64_t p = tiles_.padded_tiles();
+    if constexpr (kHalf) {
+      const int64_t panels = Panels(p), blocks = (count + kHalfRows - 1) / kHalfRows;
+      ParallelFor(k_ * blocks, [&](int64_t begin, int64_t end) {
+        alignas(64) float tile[kHalfRows * kHalfColumns];
+        for (int64_t i = begin; i < end; ++i) {
+          const int64_t k = i / blocks, row = i % blocks * kHalfRows;
+          const int64_t rows = std::min(kHalfRows, count - row);
+          for (int64_t panel = 0; panel < panels; ++panel) {
+            const int64_t column = panel * kHalfColumns;
+            const int64_t columns = std::min(kHalfColumns, p - column);
+            MultiplyHalves(filters_ + (k * count + row) * from_, rows,
+                           patches_ + (k * panels + panel) * from_ * kHalfColumns, columns, from_,
+                           tile);
+            UnpackHalfTile(tile, rows, columns, scales_.data() + row, patch_scale_.inverse,
+                           images_ + (k * count + row) * p + column, p);
+          }
         }
       });
+    } else {
+      at::Tensor images_KTP = at::from_blob(images_, {k_, count, p}, at::kFloat);
+      at::bmm_out(images_KTP, at::from_blob(filters_, {k_, count, from_}, at::kFloat),
+                  at::from_blob(patches_, {k_, from_, p}, at::kFloat));
     }
   }
-  return y_BTHW;
-}
+
+  void MakeImages(int64_t first, int64_t count, Scalar* y) {
+    const int64_t p = tiles_.padded_tiles();
+    ParallelFor(count, [&](int64_t begin, int64_t end) {
+      for (int64_t c = begin; c < end; ++c) {
+        TransformImages(tiles_, images_ + c * p, count * p,
+                        bias_ != nullptr ? static_cast<float>(bias_[first + c]) : 0.0F,
+                        y + (first + c) * pixels_, to_ * pixels_);
+      }
+    });
+  }
+
+  const at::Tensor& x_BFHW_;
+  int64_t tile_;
+  bool transposed_;
+  int64_t height_, width_, pixels_, k_, in_channels_, from_, to_;
+  const Scalar* x_;
+  const Scalar* weight_;
+  const Scalar* bias_;
+
+  WinogradTiles tiles_;
+  float* images_ = nullptr;
+  Filter* filters_ = nullptr;
+  Patch* patches_ = nullptr;
+  std::vector<float> scales_;  ///< What undoes those of the filters.
+  PatchFactor patch_scale_ = {};
+};
 
 at::Tensor Convolve(const at::Tensor& x_BCHW, const at::Tensor& weight_OIHW,
                     const at::Tensor& bias_O, int64_t tile, bool transposed) {
   const at::NoGradGuard no_grad;
   const at::Tensor x = x_BCHW.contiguous(), weight = weight_OIHW.contiguous();
-  return x.scalar_type() == at::kFloat
-             ? Convolve<float>(x, weight, bias_O, tile, transposed)
-             : Convolve<c10::BFloat16>(x, weight, bias_O, tile, transposed);
+  if (x.scalar_type() == at::kFloat) {
+    return Convolution<float, false>(x, weight, bias_O, tile, transposed).Run();
+  }
+  // With sums in half precision, what large tiles add and take away again would be off by 1e-2.
+  return tile == 2 && HasHalfArithmetic()
+             ? Convolution<c10::BFloat16, true>(x, weight, bias_O, tile, transposed).Run()
+             : Convolution<c10::BFloat16, false>(x, weight, bias_O, tile, transposed).Run();
 }
 
 }  // namespace
@@ -153,9 +224,9 @@ int64_t WinogradTile(const at::Tensor& x_BCHW, const at::Tensor& weight_OIHW) {
     return 0;
   }
   const int64_t channels = std::min(in, out), positions = x_BCHW.numel() / in;
-  if (dtype == at::kBFloat16 && channels >= kLeastChannelsOfLarge &&
-      positions >= kLeastPositionsOfLarge) {
-    return 4;
+  if (dtype == at::kBFloat16) {
+    if (channels >= kLeastChannelsOfLarge && positions >= kLeastPositionsOfLarge) return 4;
+    if (HasHalfArithmetic() && positions >= kLeastPositionsOfHalf) return 2;
   }
   return channels >= kLeastChannels && positions >= kLeastPositions ? 2 : 0;
 }

@@ -29,14 +29,22 @@ struct WinogradTiles {
   int64_t padded_tiles() const { return (tiles() + 15) / 16 * 16; }
 };
 
-/// The filters of one output channel.
-/// @param filters_I33  all of that channel's; `rotated`: turned by half a turn, as the gradient
-///                     wants them.
-/// @param to           transformed, [side², in_channels] with `to_stride` floats from one of the
-///                     side² to the next; in_channels a multiple of 16.
+/// The filters of one channel that goes out.
+/// @param filters_I33     that channel's; those of one channel that comes in lie `filter_stride`
+///                        values before the next one's.
+/// @param rotated         turned by half a turn, as the gradient wants them.
+/// @param to              transformed, [side², in_channels] with `to_stride` values from one of the
+///                        side² to the next; in_channels a multiple of 16.
 template <class Scalar>
-void TransformFilters(int64_t tile, int64_t in_channels, const Scalar* filters_I33, bool rotated,
-                      float* to, int64_t to_stride);
+void TransformFilters(int64_t tile, int64_t in_channels, const Scalar* filters_I33,
+                      int64_t filter_stride, bool rotated, float* to, int64_t to_stride);
+
+/// The same for tiles of 2 in half precision, scaled, each value twice, as MultiplyHalves() reads
+/// rows.
+/// @return what values must be multiplied by to be the filters'.
+float TransformFiltersToHalves(int64_t in_channels, const c10::BFloat16* filters_I33,
+                               int64_t filter_stride, bool rotated, uint32_t* to,
+                               int64_t to_stride);
 
 /// The patches of one channel.
 /// @param plane_HW      that channel in the first image, `image_stride` values before the next's.
@@ -45,6 +53,19 @@ void TransformFilters(int64_t tile, int64_t in_channels, const Scalar* filters_I
 template <class Scalar>
 void TransformPatches(const WinogradTiles& tiles, const Scalar* plane_HW, int64_t image_stride,
                       float* to, int64_t to_stride, std::vector<float>* scratch);
+
+/// The same for tiles of 2 in half precision, times `factor`, which must be PatchScale()'s.
+/// @param to            kHalfColumns tiles, then those `panel_stride` values further on.
+void TransformPatchesToHalves(const WinogradTiles& tiles, const c10::BFloat16* plane_HW,
+                              int64_t image_stride, float factor, uint16_t* to, int64_t to_stride,
+                              int64_t panel_stride, std::vector<float>* scratch);
+
+/// For images of which the largest value, without its sign, has these bits of bfloat16.
+struct PatchFactor {
+  float factor;
+  float inverse;
+};
+PatchFactor PatchScale(uint32_t largest);
 
 /// One channel of the output, from its transformed values.
 /// @param from     [side², padded_tiles] with a stride as above.

@@ -49,6 +49,7 @@ Worker::Options WorkerOptions(const ClusterConfig& cluster) {
 
 RankOutcome RunWorkerRank(const ClusterConfig& cluster, WorkerChannel& channel,
                           Worker::GangFactory open_gang, at::Device device, const Logger& logger) {
+  KeepFreeMemory();
   const SystemClock clock;
   const CrashWatch crashes;
   Worker worker({.channel = channel,

@@ -5,6 +5,7 @@
 #include <functional>
 #include <iostream>
 
+#include "common/base/memory.h"
 #include "deploy/trace/guard.h"
 #include "deploy/trace/trace.h"
 
@@ -139,6 +140,7 @@ int Main(int argc, char** argv) {
 }  // namespace imageddpo
 
 int main(int argc, char** argv) {
+  imageddpo::KeepFreeMemory();
   return imageddpo::Guard("imageddpo-trace", imageddpo::kExitError,
                           [&] { return imageddpo::Main(argc, argv); });
 }

@@ -8,19 +8,23 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/conv2d.h>
 #include <ATen/ops/full.h>
+#include <ATen/ops/linear.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/randn.h>
 #include <ATen/ops/zeros.h>
 #include <benchmark/benchmark.h>
+#include <torch/csrc/autograd/autograd.h>
 
 #include <array>
 #include <cstdlib>
+#include <memory>
 #include <optional>
 #include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "common/base/memory.h"
 #include "common/diffusion/layers.h"
 #include "common/diffusion/lora.h"
 #include "common/diffusion/pipeline.h"
@@ -47,7 +51,7 @@ struct Fixture {
         ModelDir(),
         {.dtype = bf16 ? at::kBFloat16 : at::kFloat,
          .recompute = std::string(Environment("IMAGEDDPO_BENCH_RECOMPUTE", "")) == "1"},
-        {.vae = false, .text = false});
+        {.text = false});
     if (!loaded.ok()) {
       throw std::runtime_error(loaded.status().ToString());
     }
@@ -135,6 +139,18 @@ void BM_UnetForwardBackwardRows(benchmark::State& state) {
   state.SetItemsProcessed(state.iterations() * state.range(0));
 }
 
+/// Latents to images.
+void BM_VaeDecode(benchmark::State& state) {
+  const Fixture fixture(state.range(0));
+  const at::NoGradGuard no_grad;
+  const auto decode = [&] { return fixture.pipeline->vae->Decode(fixture.latents_BCHW); };
+  benchmark::DoNotOptimize(decode());  // Warms up, as above.
+  for (auto _ : state) {
+    benchmark::DoNotOptimize(decode());
+  }
+  state.SetItemsProcessed(state.iterations() * state.range(0));
+}
+
 /// The scheduler's step with its log-probability.
 void BM_DdimStep(benchmark::State& state) {
   const Fixture fixture(state.range(0));
@@ -197,6 +213,59 @@ void Convolutions(benchmark::internal::Benchmark* benchmark) {
   }
 }
 
+/// A linear layer of some tokens, as Linear takes it (0), libtorch's (1), or backward, that of
+/// Linear (2) and libtorch's (3).
+void BM_Linear(benchmark::State& state, at::ScalarType dtype) {
+  const int64_t tokens = state.range(0), in = state.range(1), out = state.range(2);
+  const bool ours = state.range(3) % 2 == 0, backward = state.range(3) >= 2;
+  const Linear linear = {.weight_OI = at::randn({out, in}).to(dtype),
+                         .bias_O = at::randn({out}).to(dtype),
+                         .lora = std::make_shared<LoraSlot>()};
+  const at::Tensor x = at::randn({tokens, in}).to(dtype).requires_grad_(backward);
+  const at::Tensor y_grad = at::randn({tokens, out}).to(dtype);
+  const auto forward = [&] {
+    return ours ? linear.Forward(x) : at::linear(x, linear.weight_OI, linear.bias_O);
+  };
+  const at::Tensor y = forward();
+  const at::AutoGradMode grad_mode(backward);
+  for (auto _ : state) {
+    if (backward) {
+      benchmark::DoNotOptimize(torch::autograd::grad({y}, {x}, {y_grad}, /*retain_graph=*/true));
+    } else {
+      benchmark::DoNotOptimize(forward());
+    }
+  }
+  state.counters["GFLOP/s"] =
+      benchmark::Counter(2e-9 * static_cast<double>(tokens * in * out * state.iterations()),
+                         benchmark::Counter::kIsRate);
+}
+
+void Linears(benchmark::internal::Benchmark* benchmark) {
+  for (const auto& [tokens, in, out] : {std::array<int64_t, 3>{2048, 320, 320},
+                                        {2048, 320, 2560},
+                                        {2048, 1280, 320},
+                                        {512, 640, 640},
+                                        {512, 640, 5120},
+                                        {512, 2560, 640},
+                                        {128, 1280, 1280},
+                                        {128, 1280, 10240},
+                                        {128, 5120, 1280},
+                                        {32, 1280, 1280},
+                                        {154, 768, 320},
+                                        {1024, 64, 64},
+                                        {2, 1280, 1280}}) {
+    for (const int64_t way : {0, 1, 2, 3}) benchmark->Args({tokens, in, out, way});
+  }
+}
+
+BENCHMARK_CAPTURE(BM_Linear, fp32, at::kFloat)
+    ->Apply(Linears)
+    ->Unit(benchmark::kMillisecond)
+    ->UseRealTime();
+BENCHMARK_CAPTURE(BM_Linear, bf16, at::kBFloat16)
+    ->Apply(Linears)
+    ->Unit(benchmark::kMillisecond)
+    ->UseRealTime();
 BENCHMARK_CAPTURE(BM_Convolution, fp32, at::kFloat)
     ->Apply(Convolutions)
     ->Unit(benchmark::kMillisecond)
@@ -231,9 +300,16 @@ BENCHMARK(BM_UnetForwardBackwardRows)
     ->Arg(32)
     ->Unit(benchmark::kMillisecond)
     ->UseRealTime();
+BENCHMARK(BM_VaeDecode)->Arg(1)->Arg(2)->Unit(benchmark::kMillisecond)->UseRealTime();
 BENCHMARK(BM_DdimStep)->Arg(32)->Unit(benchmark::kMillisecond)->UseRealTime();
 
 }  // namespace
 }  // namespace imageddpo
 
-BENCHMARK_MAIN();
+int main(int argc, char** argv) {
+  imageddpo::KeepFreeMemory();
+  benchmark::Initialize(&argc, argv);
+  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
+  benchmark::RunSpecifiedBenchmarks();
+  benchmark::Shutdown();
+}

@@ -7,7 +7,7 @@
 
 #include "common/base/status.h"
 #include "common/diffusion/model_count.h"
-#include "common/worker/peak_flops.h"
+#include "common/diffusion/peak_flops.h"
 
 namespace imageddpo {
 namespace {

@@ -15,15 +15,16 @@ struct ConvCase {
 /// Weights that are many over positions that are few, and some of neither kind.
 class ConvShapes : public testing::TestWithParam<ConvCase> {};
 
-TEST_P(ConvShapes, AreThoseOfDoublePrecision) {
+/// `most`: of y and of x's gradient, relative to their norms.
+void ExpectThoseOfDoublePrecision(const ConvCase& c, at::ScalarType dtype, double most) {
   at::manual_seed(1);
-  const ConvCase& c = GetParam();
   const Conv2d conv = {
-      .weight_OIHW = at::randn({c.out_channels, c.in_channels, c.kernel, c.kernel}),
-      .bias_O = c.bias ? at::randn({c.out_channels}) : at::Tensor(),
+      .weight_OIHW = at::randn({c.out_channels, c.in_channels, c.kernel, c.kernel}).to(dtype),
+      .bias_O = c.bias ? at::randn({c.out_channels}).to(dtype) : at::Tensor(),
       .stride = c.stride,
       .padding = c.padding};
-  const at::Tensor x = at::randn({c.batch, c.in_channels, c.side, c.side}).requires_grad_(true);
+  const at::Tensor x =
+      at::randn({c.batch, c.in_channels, c.side, c.side}).to(dtype).requires_grad_(true);
   const at::Tensor exact_x = x.detach().to(at::kDouble).requires_grad_(true);
   const at::Tensor y = conv.Forward(x);
   const at::Tensor exact_y =
@@ -31,12 +32,20 @@ TEST_P(ConvShapes, AreThoseOfDoublePrecision) {
                  c.bias ? conv.bias_O.to(at::kDouble) : at::Tensor(), {c.stride, c.stride},
                  at::IntArrayRef{c.padding, c.padding});
   ASSERT_EQ(y.sizes(), exact_y.sizes());
-  const at::Tensor y_grad = at::randn(y.sizes());
+  const at::Tensor y_grad = at::randn(y.sizes()).to(dtype);
   y.backward(y_grad);
   exact_y.backward(y_grad.to(at::kDouble));
   for (const auto& [ours, exact] : {std::pair(y, exact_y), std::pair(x.grad(), exact_x.grad())}) {
-    EXPECT_LT((ours - exact).norm().item<double>(), 1e-6 * exact.norm().item<double>());
+    EXPECT_LT((ours - exact).norm().item<double>(), most * exact.norm().item<double>());
   }
+}
+
+TEST_P(ConvShapes, AreThoseOfDoublePrecision) {
+  ExpectThoseOfDoublePrecision(GetParam(), at::kFloat, 1e-6);
+}
+
+TEST_P(ConvShapes, AreThoseOfDoublePrecisionButForTheRounding) {
+  ExpectThoseOfDoublePrecision(GetParam(), at::kBFloat16, 4e-3);
 }
 
 INSTANTIATE_TEST_SUITE_P(

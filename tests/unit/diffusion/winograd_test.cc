@@ -9,6 +9,7 @@
 #include <tuple>
 #include <utility>
 
+#include "common/diffusion/half_kernel.h"
 #include "common/diffusion/layers.h"
 
 namespace imageddpo {
@@ -50,7 +51,8 @@ double Distance(const WinogradCase& c, int64_t tile, at::ScalarType dtype) {
 TEST_P(WinogradShapes, AreThoseOfDoublePrecision) {
   const auto& [c, tile] = GetParam();
   EXPECT_LT(Distance(c, tile, at::kFloat), tile == 2 ? 8e-7 : 5e-6);
-  EXPECT_LT(Distance(c, tile, at::kBFloat16), 2e-3);  // One rounding of the result.
+  // One rounding of the result, and of small tiles, of the sums where they are half precision.
+  EXPECT_LT(Distance(c, tile, at::kBFloat16), tile == 2 && HasHalfArithmetic() ? 3e-3 : 2e-3);
 }
 
 INSTANTIATE_TEST_SUITE_P(
@@ -87,6 +89,8 @@ TEST(Winograd, ALayerTakesItWhereItServes) {
   EXPECT_EQ(tile(at::kBFloat16, 320, 2, 32), 4);
   EXPECT_EQ(tile(at::kBFloat16, 640, 2, 16), 2) << "Too few positions for large tiles.";
   EXPECT_EQ(tile(at::kFloat, 1280, 2, 8), 0) << "Too few positions.";
+  EXPECT_EQ(tile(at::kBFloat16, 1280, 2, 8), HasHalfArithmetic() ? 2 : 0);
+  EXPECT_EQ(tile(at::kBFloat16, 1280, 2, 4), 0) << "Too few positions.";
   EXPECT_EQ(tile(at::kFloat, 64, 32, 16), 0) << "Too few channels.";
   EXPECT_EQ(tile(at::kFloat, 300, 2, 32), 0) << "Lanes that would stay empty.";
   EXPECT_EQ(tile(at::kHalf, 320, 2, 32), 0) << "Another dtype.";

@@ -1,11 +1,12 @@
-#include "common/worker/peak_flops.h"
+#include "common/diffusion/peak_flops.h"
 
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/mm.h>
 #include <ATen/ops/ones.h>
 
 #include <algorithm>
 #include <chrono>
+
+#include "common/diffusion/layers.h"
 
 namespace imageddpo {
 
@@ -18,7 +19,8 @@ double MeasurePeakFlops(at::Device device, at::ScalarType dtype) {
   double best_s = 0;
   for (int i = 0; i < kProducts; ++i) {
     const auto start = std::chrono::steady_clock::now();
-    (void)at::mm(square, square)[0][0].item();  // The value is awaited, on a GPU too.
+    // The value is awaited, on a GPU too.
+    (void)FrozenLinear(square, square, /*bias_O=*/{})[0][0].item();
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
     best_s = i == 0 ? seconds.count() : std::min(best_s, seconds.count());
   }
