@@ -322,14 +322,6 @@ struct LargestKernel {
 
 }  // namespace
 
-bool HasHalfArithmetic() {
-  static const bool has =
-      __builtin_cpu_supports("avx512fp16") != 0 && __builtin_cpu_supports("avx512bw") != 0 &&
-      __builtin_cpu_supports("avx512dq") != 0 && __builtin_cpu_supports("avx512vl") != 0 &&
-      __builtin_cpu_supports("amx-bf16") == 0;
-  return has;
-}
-
 float PackHalfRows(const HalfSource& source, int64_t first, int64_t rows, int64_t depth,
                    uint32_t* to) {
   float inverse = 1;

@@ -5,11 +5,11 @@
 namespace imageddpo {
 
 // Products of bfloat16 matrices in half precision, for processors with arithmetic of their own for
-// it (AVX512-FP16), which do twice as many such operations as float32's and four times as many as
-// of the instruction for bfloat16. Half precision has three bits more than bfloat16 and a narrower
-// range: blocks of a matrix are scaled by powers of two, so that a value is exact down to 2^-20 of
-// its block's largest. Sums of kHalfRun products are half precision, sums of those float32. The
-// same bits at every call.
+// it (HasHalfArithmetic() of processor.h), which do twice as many such operations as float32's and
+// four times as many as of the instruction for bfloat16. Half precision has three bits more than
+// bfloat16 and a narrower range: blocks of a matrix are scaled by powers of two, so that a value is
+// exact down to 2^-20 of its block's largest. Sums of kHalfRun products are half precision, sums of
+// those float32. The same bits at every call.
 //
 // A product is made of tiles: kHalfRows rows of the left matrix times kHalfColumns columns of the
 // right one, over all of their common dimension, the depth.
@@ -17,10 +17,6 @@ namespace imageddpo {
 constexpr int64_t kHalfRows = 12;
 constexpr int64_t kHalfColumns = 64;
 constexpr int64_t kHalfRun = 64;
-
-/// Whether this processor has what the functions below need, and no matrix unit for bfloat16 (AMX),
-/// which would be faster still.
-bool HasHalfArithmetic();
 
 /// A matrix of bfloat16 as a product reads it: `outer` runs over the rows of the left one or the
 /// columns of the right one, in `groups` that lie apart from one another.

@@ -8,6 +8,7 @@
 
 #include "common/diffusion/half_kernel.h"
 #include "common/diffusion/input_gradient.h"
+#include "common/diffusion/processor.h"
 #include "common/diffusion/threads.h"
 #include "common/diffusion/workspace.h"
 
@@ -274,7 +275,7 @@ at::Tensor MultiplyChannels(const at::Tensor& x_BIL, const at::Tensor& weight_OI
 }  // namespace
 
 bool IsHalfProduct(const at::Tensor& x, int64_t tokens, const at::Tensor& weight_OI) {
-  return HasHalfArithmetic() && x.is_cpu() && x.scalar_type() == at::kBFloat16 &&
+  return PrefersHalfArithmetic() && x.is_cpu() && x.scalar_type() == at::kBFloat16 &&
          weight_OI.scalar_type() == at::kBFloat16 && tokens >= kLeastTokens &&
          weight_OI.size(0) >= kLeastFeatures && weight_OI.size(1) >= kLeastFeatures;
 }

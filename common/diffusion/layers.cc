@@ -152,7 +152,8 @@ at::Tensor Linear::Forward(const at::Tensor& x) const {
   if (y_NO.scalar_type() == at::kFloat) {
     y_NO.add_(branch_NO);
   } else {
-    y_NO = (y_NO + branch_NO).to(y_NO.scalar_type());
+    // A sum of mixed dtypes is one value at a time in libtorch.
+    y_NO = branch_NO.add_(y_NO.to(at::kFloat)).to(y_NO.scalar_type());
   }
   if (per_row) {
     y_NO.register_hook([to_BOR = slot.up_grad_BOR, low_NR = low_NR.detach(),

@@ -11,6 +11,7 @@
 
 #include "common/diffusion/half_kernel.h"
 #include "common/diffusion/input_gradient.h"
+#include "common/diffusion/processor.h"
 #include "common/diffusion/threads.h"
 #include "common/diffusion/winograd_kernel.h"
 #include "common/diffusion/workspace.h"
@@ -225,6 +226,7 @@ int64_t WinogradTile(const at::Tensor& x_BCHW, const at::Tensor& weight_OIHW) {
   }
   const int64_t channels = std::min(in, out), positions = x_BCHW.numel() / in;
   if (dtype == at::kBFloat16) {
+    if (HasMatrixUnits()) return 0;
     if (channels >= kLeastChannelsOfLarge && positions >= kLeastPositionsOfLarge) return 4;
     if (HasHalfArithmetic() && positions >= kLeastPositionsOfHalf) return 2;
   }
