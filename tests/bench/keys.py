@@ -13,6 +13,14 @@ def summary(values, **more):
             "rounds": len(values), "values": values, **more}
 
 
+def steps_of(job):
+    """Samples of an epoch × executed steps."""
+    sample = job["sample"]
+    steps = int(sample["num_steps"])
+    executed = steps - min(max(int(steps * (1 - sample["noise_strength"])), 0), steps - 1)
+    return int(sample["batch_size"]) * int(sample["num_batches_per_epoch"]) * executed
+
+
 def best_threads(runs, names):
     """Of the original: the thread setting with the shorter median epoch."""
     present = [name for name in names if name in runs]
@@ -88,6 +96,17 @@ def peak_memory(runs):
     return dict({name: worst[name] for name in ("median", "spread", "min", "max", "rounds", "values")}, cases=cases)
 
 
+def step_share(runs):
+    """Of an epoch, all that is neither UNet nor VAE: each step's own work, rewards, the update and its publication."""
+    shares, steps_seconds = [], []
+    for step, result in zip(runs["step_sd15"], runs["sd15_g1_fp32"]):
+        steps = steps_of(result["job"]) / result["job"]["device"]["device_batch_size"]
+        epoch = {name: statistics.median(row[name + "_seconds"] for row in result["epochs"]) for name in ("epoch", "sample")}
+        steps_seconds.append(steps * step["step_seconds"])
+        shares.append((steps_seconds[-1] + epoch["epoch"] - epoch["sample"]) / epoch["epoch"])
+    return summary(shares, steps_seconds=steps_seconds)
+
+
 def first_step_seconds(runs):
     """From the moment a submit was accepted, by the client's clock."""
     return summary([result["first_update_seconds"] for result in runs["first_step"]],
@@ -124,6 +143,7 @@ KEYS = {
                        faster("tiny_replay", "original_tiny_replay", "original_tiny_replay_1_thread"), 2),
     "unet_vs_eager": Key("UNet passes, eager / ours, least over its goal (0.95 SD 1.5, 1 tiny)",
                          ("original_unet_sd15", "unet_sd15", "original_unet_tiny", "unet_tiny"), unet_vs_eager, 1),
+    "step_share": Key("all but UNet and VAE / epoch, sd15_g1_fp32", ("step_sd15", "sd15_g1_fp32"), step_share, 0.02, at_most=True),
     "ranks_2_vs_1": Key("images/s, colocated 2 / 1, one thread each", ("ranks_1", "ranks_2"), images_per_second("ranks_1", "ranks_2"), 1.8),
     "run_ahead": Key("images/s, max_staleness 1 / lock-step", ("lock_step", "run_ahead"), images_per_second("lock_step", "run_ahead"), 1.3),
     "stream_share": Key("streaming and publication / epoch", ("stream",), stream_share, 0.02, at_most=True),

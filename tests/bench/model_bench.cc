@@ -11,6 +11,7 @@
 #include <ATen/ops/linear.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/randn.h>
+#include <ATen/ops/stack.h>
 #include <ATen/ops/zeros.h>
 #include <benchmark/benchmark.h>
 #include <torch/csrc/autograd/autograd.h>
@@ -27,6 +28,7 @@
 #include "common/base/memory.h"
 #include "common/diffusion/layers.h"
 #include "common/diffusion/lora.h"
+#include "common/diffusion/noise.h"
 #include "common/diffusion/pipeline.h"
 #include "common/diffusion/winograd.h"
 
@@ -160,6 +162,26 @@ void BM_DdimStep(benchmark::State& state) {
         fixture.noise_BCHW, at::Tensor()));
   }
   state.SetItemsProcessed(state.iterations() * state.range(0));
+}
+
+/// What a single pass does for each step besides the UNet's passes: noise, the scheduler's step
+/// with its log-probability, and the gradient of that in the UNet's output.
+void BM_StepWithoutUnet(benchmark::State& state) {
+  const Fixture fixture(state.range(0));
+  StreamKey key = {.seed = 1, .purpose = StreamPurpose::kStepNoise};
+  for (auto _ : state) {
+    std::vector<at::Tensor> noise;
+    for (key.sample = 0; key.sample < static_cast<uint64_t>(state.range(0)); ++key.sample) {
+      noise.push_back(KeyedNormal(key, fixture.latents_BCHW.sizes().slice(1).vec()));
+    }
+    ++key.step;
+    const at::Tensor prediction_BCHW = fixture.noise_BCHW.detach().requires_grad_(true);
+    const DdimScheduler::StepResult step = fixture.pipeline->scheduler->Step(
+        prediction_BCHW, at::full({state.range(0)}, 501, at::kLong), fixture.latents_BCHW,
+        kNumSteps, kEta, at::stack(noise), at::Tensor());
+    if (step.stochastic_B.any().item<bool>()) step.log_prob_B.sum().backward();
+    benchmark::DoNotOptimize(prediction_BCHW.grad());
+  }
 }
 
 /// A plain matrix product: what the machine can do.
@@ -302,6 +324,7 @@ BENCHMARK(BM_UnetForwardBackwardRows)
     ->UseRealTime();
 BENCHMARK(BM_VaeDecode)->Arg(1)->Arg(2)->Unit(benchmark::kMillisecond)->UseRealTime();
 BENCHMARK(BM_DdimStep)->Arg(32)->Unit(benchmark::kMillisecond)->UseRealTime();
+BENCHMARK(BM_StepWithoutUnet)->Arg(2)->Arg(32)->Unit(benchmark::kMillisecond)->UseRealTime();
 
 }  // namespace
 }  // namespace imageddpo

@@ -3,7 +3,7 @@ import statistics
 import time
 
 import machine
-from keys import significant
+from keys import significant, steps_of
 from runs import epoch_seconds
 
 GIGA = 1e9
@@ -34,14 +34,6 @@ def units_of_step(job, original):
     if original:  # train_cfg: two branches in the update, whatever the guidance.
         return (2 if guided else 1) + 4
     return (2 if job["train"]["update"] == "single_pass" else 3) * (2 if guided else 1)
-
-
-def steps_of(job):
-    """Samples of an epoch × executed steps."""
-    sample = job["sample"]
-    steps = int(sample["num_steps"])
-    executed = steps - min(max(int(steps * (1 - sample["noise_strength"])), 0), steps - 1)
-    return int(sample["batch_size"]) * int(sample["num_batches_per_epoch"]) * executed
 
 
 def epochs_section(runs):

@@ -61,13 +61,18 @@ def service_of_tree(directory, ranks):
     return service
 
 
+def model_bench(filter_text, least_seconds, **environment):
+    """Rows of tests/bench_model."""
+    with tempfile.NamedTemporaryFile(suffix=".json") as file:
+        subprocess.run([harness.BIN.parent / "tests/bench_model", f"--benchmark_filter={filter_text}", f"--benchmark_min_time={least_seconds}",
+                        f"--benchmark_out={file.name}", "--benchmark_out_format=json"], check=True, stdout=subprocess.DEVNULL,
+                       stderr=subprocess.DEVNULL, env=dict(os.environ, **environment), cwd=ROOT, timeout=LONGEST_RUN_S)
+        return json.loads(pathlib.Path(file.name).read_text())["benchmarks"]
+
+
 def matrix_product(precision, threads):
     """GFLOP/s of a plain matrix product."""
-    with tempfile.NamedTemporaryFile(suffix=".json") as file:
-        subprocess.run([harness.BIN.parent / "tests/bench_model", f"--benchmark_filter=BM_MatrixProduct/{precision}",
-                        f"--benchmark_out={file.name}", "--benchmark_out_format=json"], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                       env=dict(os.environ, OMP_NUM_THREADS=str(threads)), timeout=LONGEST_RUN_S)
-        row, = json.loads(pathlib.Path(file.name).read_text())["benchmarks"]
+    row, = model_bench(f"BM_MatrixProduct/{precision}", 0.5, OMP_NUM_THREADS=str(threads))
     return row["FLOPS"] / 1e9
 
 
@@ -148,15 +153,24 @@ class OurUnet:
 
     def measure(self):
         prepare(self.job)
-        with tempfile.NamedTemporaryFile(suffix=".json") as file:
-            subprocess.run([harness.BIN.parent / "tests/bench_model",
-                            f"--benchmark_filter=BM_Unet(Forward|ForwardBackward)/{self.batch}/real_time",
-                            f"--benchmark_min_time={UNET_S}", f"--benchmark_out={file.name}", "--benchmark_out_format=json"], check=True,
-                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=dict(os.environ, IMAGEDDPO_BENCH_MODEL=self.model),
-                           cwd=ROOT, timeout=LONGEST_RUN_S)
-            rows = json.loads(pathlib.Path(file.name).read_text())["benchmarks"]
+        rows = model_bench(f"BM_Unet(Forward|ForwardBackward)/{self.batch}/real_time", UNET_S, IMAGEDDPO_BENCH_MODEL=self.model)
         seconds = {row["name"].split("/")[0]: row["real_time"] / 1e3 for row in rows}
         return {"forward_seconds": seconds["BM_UnetForward"], "forward_backward_seconds": seconds["BM_UnetForwardBackward"]}
+
+
+@dataclasses.dataclass
+class OurStep:
+    """Seconds of a step without its passes of the UNet, of a micro-batch."""
+    model: str
+    batch: int
+    latent_side: int
+    job: str  # That needs the same model.
+
+    def measure(self):
+        prepare(self.job)
+        row, = model_bench(f"BM_StepWithoutUnet/{self.batch}/real_time", 1, IMAGEDDPO_BENCH_MODEL=self.model,
+                           IMAGEDDPO_BENCH_SIZE=str(self.latent_side))
+        return {"step_seconds": row["real_time"] / 1e3}
 
 
 @dataclasses.dataclass
@@ -201,6 +215,7 @@ RUNS = {
     "ranks_2": Ours("colocated.yaml", 3, ("topology={colocated: 2}",), 2),
     "unet_sd15": OurUnet(SD15, 1, "sd15_g1_fp32.yaml"),
     "unet_tiny": OurUnet(TINY, 32, "tiny.yaml"),
+    "step_sd15": OurStep(SD15, 2, 32, "sd15_g1_fp32.yaml"),
     "stream": Stream(),
     "original_sd15_g1_fp32": Original("sd15_g1_fp32.yaml", short_warm_up=True),
     "original_sd15_g1_bf16": Original("sd15_g1_bf16.yaml", short_warm_up=True),

@@ -45,7 +45,8 @@ TEST_P(ConvShapes, AreThoseOfDoublePrecision) {
 }
 
 TEST_P(ConvShapes, AreThoseOfDoublePrecisionButForTheRounding) {
-  ExpectThoseOfDoublePrecision(GetParam(), at::kBFloat16, 4e-3);
+  // A product's gradient in x is a sum of up to nine rounded values, rounded at each addition.
+  ExpectThoseOfDoublePrecision(GetParam(), at::kBFloat16, 5e-3);
 }
 
 INSTANTIATE_TEST_SUITE_P(
