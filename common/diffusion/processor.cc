@@ -1,6 +1,26 @@
 #include "common/diffusion/processor.h"
 
+#include <cstdlib>
+#include <string>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+
 namespace imageddpo {
+namespace {
+
+/// oneDNN, which libtorch multiplies with, can be told what it may use.
+bool MayUseMatrixUnits() {
+  for (const char* name : {"ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"}) {
+    const char* const value = std::getenv(name);
+    if (value == nullptr || *value == '\0') continue;
+    const std::string most = absl::AsciiStrToUpper(value);
+    return absl::StrContains(most, "AMX") || most == "DEFAULT";
+  }
+  return true;
+}
+
+}  // namespace
 
 bool HasHalfArithmetic() {
   static const bool has =
@@ -10,8 +30,8 @@ bool HasHalfArithmetic() {
 }
 
 bool HasMatrixUnits() {
-  static const bool has =
-      __builtin_cpu_supports("amx-tile") != 0 && __builtin_cpu_supports("amx-bf16") != 0;
+  static const bool has = __builtin_cpu_supports("amx-tile") != 0 &&
+                          __builtin_cpu_supports("amx-bf16") != 0 && MayUseMatrixUnits();
   return has;
 }
 

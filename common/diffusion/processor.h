@@ -9,7 +9,7 @@ namespace imageddpo {
 bool HasHalfArithmetic();
 
 /// Units for products of bfloat16 matrices (AMX), which libtorch uses: several times as fast as
-/// arithmetic in any precision.
+/// arithmetic in any precision. Not where ONEDNN_MAX_CPU_ISA keeps libtorch from them.
 bool HasMatrixUnits();
 
 /// Whether products of bfloat16 are fastest in half precision.

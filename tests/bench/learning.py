@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Does it learn the same? learning.py REPORT.md [PICTURE.svg]
+"""Does it learn the same? learning.py [--cases fp32,bf16] REPORT.md [PICTURE.svg]
 
 The demo's job in float32 with a replay, and with one thing changed at a time, over the same seeds; all of it is one queue of
 jobs for a service that runs two at a time. Prints the mean reward of the last epochs, and for each change the
 paired differences with their standard error; ends with 1 where one is more than two of them away. The picture
 needs matplotlib (Debian: python3-matplotlib).
 """
+import argparse
 import json
 import math
 import pathlib
@@ -47,17 +48,17 @@ def rewards(output_dir):
     return list({row["epoch"]: row["reward_mean"] for row in rows}.values())
 
 
-def measure(progress):
+def measure(cases, progress):
     """{case: {seed: [mean reward of an epoch, …]}}"""
     with tempfile.TemporaryDirectory(prefix="imageddpo-bench-") as name:
         with runs.service_of_tree(pathlib.Path(name), 3) as service:
             jobs = {}
             for seed in SEEDS:
-                for case, (settings, _) in CASES.items():
+                for case, (settings, _) in cases.items():
                     words = [word for setting in (f"seed={seed}", *COMMON, *settings) for word in ("--set", setting)]
                     submitted = service.client("submit", JOB, *words, "-o", "id")
                     jobs[case, seed] = submitted.stdout.strip()
-            curves = {case: {} for case in CASES}
+            curves = {case: {} for case in cases}
             for (case, seed), job in jobs.items():
                 ended = service.wait_end(job, LONGEST_S)
                 assert ended["state"] == "SUCCEEDED", f"{case}, seed {seed}: {ended['state_reason']}"
@@ -77,7 +78,8 @@ def report(curves):
     lines = [f"Mean reward of the last {LAST} epochs; {machine.describe()}", "",
              "| | " + " | ".join(f"seed {seed}" for seed in SEEDS) + " | difference | standard errors |", "|---" * (len(SEEDS) + 3) + "|"]
     alike = True
-    for case, (_, base) in CASES.items():
+    for case in curves:
+        base = CASES[case][1]
         cells = [f"{final[case][seed]:.3f}" for seed in SEEDS]
         if base:
             difference, error = paired(final[case], final[base])
@@ -105,15 +107,25 @@ def draw(curves, path):
 
 
 def main():
-    if len(sys.argv) not in (2, 3):
-        sys.exit(__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("report")
+    parser.add_argument("picture", nargs="?")
+    parser.add_argument("--cases", default=",".join(CASES), help="some of: %(default)s")
+    args = parser.parse_args()
+    names = args.cases.split(",")
+    for case in names:
+        if case not in CASES:
+            parser.error(f"there is no case {case}; known: {', '.join(CASES)}")
+        if CASES[case][1] not in (None, *names):
+            parser.error(f"{case} is compared with {CASES[case][1]}: name both")
+    chosen = {case: CASES[case] for case in names}
     make_data()
-    curves = measure(sys.stderr)
+    curves = measure(chosen, sys.stderr)
     text, alike = report(curves)
     print(text)
-    pathlib.Path(sys.argv[1]).write_text(text)
-    if len(sys.argv) == 3:
-        draw(curves, sys.argv[2])
+    pathlib.Path(args.report).write_text(text)
+    if args.picture:
+        draw(curves, args.picture)
     sys.exit(0 if alike else 1)
 
 
