@@ -23,6 +23,17 @@ namespace {
 
 constexpr char kFolder[] = "tests/data/parity/algorithms";
 
+// A recording was made on one processor; another one rounds otherwise, by u = 2^-24 = 6e-8 of a
+// value at each operation.
+//
+// An element of alphas_cumprod is a product of up to 1,000 factors, each of which and each product
+// of which is rounded: the root of 2,000 times u where roundings are independent, 2.7e-6. Zero
+// terminal SNR takes such a product twice. The steps of the schedule differ by at least 5e-5.
+constexpr double kAlphasTolerance = 5e-6;
+// A step adds up three terms, each of some ten operations and up to four times as large as their
+// sum, and takes roots of alphas_cumprod, which halves its relative error.
+constexpr double kStepTolerance = 5e-6;
+
 nlohmann::json ReadJson(const std::string& name) {
   std::ifstream file(std::string(kFolder) + "/" + name);
   return nlohmann::json::parse(file);
@@ -72,7 +83,7 @@ TEST_F(AlgorithmsParity, SchedulerSteps) {
     const absl::StatusOr<DdimConfig> config = LoadDdimConfig(dir.path());
     ASSERT_TRUE(config.ok()) << config.status();
     const DdimScheduler scheduler(*config);
-    ExpectClose(name + ".alphas_cumprod", scheduler.alphas_cumprod(), 0);
+    ExpectClose(name + ".alphas_cumprod", scheduler.alphas_cumprod(), kAlphasTolerance);
 
     const bool no_signal =
         config->rescale_betas_zero_snr && config->prediction_type == PredictionType::kEpsilon;
@@ -86,14 +97,15 @@ TEST_F(AlgorithmsParity, SchedulerSteps) {
     const at::Tensor timesteps =
         at::tensor(fact["timesteps"].get<std::vector<int64_t>>(), at::kLong);
     const auto num_steps = fact["num_steps"].get<int64_t>();
-    ExpectClose(name + ".noised", scheduler.AddNoise(Get("sample"), Get("noise"), timesteps), 1e-6);
+    ExpectClose(name + ".noised", scheduler.AddNoise(Get("sample"), Get("noise"), timesteps),
+                kStepTolerance);
     for (const char* eta : {"1.0", "0.5", "0.0"}) {
       const std::string prefix = name + "." + eta;
       const at::Tensor output = Get("model_output").clone().requires_grad_();
       const auto sampled = scheduler.Step(output, timesteps, Get("sample"), num_steps,
                                           std::stod(eta), Get("noise"), {});
       worst_ = 0;
-      ExpectClose(prefix + ".next", sampled.prev_sample_BCHW, 2e-6);
+      ExpectClose(prefix + ".next", sampled.prev_sample_BCHW, kStepTolerance);
       worst_next = std::max(worst_next, worst_);
       worst_ = 0;
       ExpectClose(prefix + ".log_prob", sampled.log_prob_B.detach(), 1e-5);
@@ -165,7 +177,10 @@ TEST_F(AlgorithmsParity, Loss) {
   result.loss.backward();
   ExpectClose("loss.loss", result.loss.detach(), 1e-6);
   ExpectClose("loss.gradient", log_prob.grad(), 1e-6);
-  ExpectClose("loss.clipfrac", result.clipfrac, 0);
+  // Exact on every processor: no ratio of the recording is as close to the bound as it is rounded.
+  const at::Tensor ratio = (Get("loss.new") - Get("loss.old")).to(at::kDouble).exp();
+  EXPECT_GE(((ratio - 1).abs() - 1e-4).abs().min().item<double>(), 5e-7);
+  ExpectClose("loss.clipfrac", result.clipfrac, 1e-6);
   const double kl = Get("loss.approx_kl").item<double>();
   EXPECT_NEAR(result.approx_kl.item<double>(), kl, 1e-6 * kl);
 }

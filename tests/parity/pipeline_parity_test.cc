@@ -4,13 +4,33 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
+#include <map>
 #include <string>
 
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
 #include "common/io/safetensors.h"
 #include "tests/parity/stored_pipeline.h"
 
 namespace imageddpo {
 namespace {
+
+// A recording was made on one processor; another one adds up in another order and rounds otherwise,
+// by u = 2^-24 of what it adds.
+//
+// Gradients. The gradient of a log-probability divides the difference of two latents by the step's
+// variance, so that u·|latent| becomes u·|latent|/sigma, some 1e-5 of it. The samples' advantages
+// sum to zero and guidance subtracts two predictions and multiplies the rest by up to 7.5: what is
+// left of the sum is a few hundredths of its parts, which gives some 1e-4. Processors with AVX-512,
+// AVX2 and neither were 1.7e-4 apart at most. A tensor of which almost nothing is left carries the
+// rounding of the others, so the scale is its own norm and its share of the whole gradient's.
+constexpr double kGradientTolerance = 5e-4;
+// LoRA. AdamW moves an element by learning rate · m/sqrt(v), whatever the gradient's size: relative
+// errors count, twice, since m and v both have them. They are at most kGradientTolerance / kTiny
+// for elements whose gradient is at least kTiny of the scale above; smaller ones may have either
+// sign.
+constexpr double kTiny = 0.1;
 
 class PipelineParity : public testing::TestWithParam<const char*> {
  protected:
@@ -80,18 +100,43 @@ TEST_P(UpdateParity, Update) {
       ((losses - expected).select(1, 0).abs() / scale).max().item().toDouble();
   EXPECT_LE(loss_error, 1e-5);
   EXPECT_LE((losses - expected).select(1, 1).abs().max().item().toDouble(), 1e-7);  // approx_kl
-  EXPECT_EQ((losses - expected).select(1, 2).abs().max().item().toDouble(), 0);     // clipfrac
+  // clipfrac: one ratio may lie as close to the bound as it is rounded.
+  const double clipped =
+      (losses - expected).select(1, 2).abs().sum().item().toDouble() * options.train_batch_size;
+  EXPECT_LE(clipped, 1.0 + 1e-6);
 
+  const int64_t num_updates = theirs->Get("grad_norm")->numel();
+  // Of every update, by the parameter's name: its gradient's scale for one element, and which
+  // elements have a gradient that is not tiny in any of them.
+  std::map<std::string, at::Tensor> large;
   double gradient_error = 0;
-  for (const std::string& name : theirs->names()) {
-    if (name.rfind("grad.", 0) != 0) continue;
-    const at::Tensor gradient = *theirs->Get(name);
-    const absl::StatusOr<at::Tensor> found = ours->Get(name);
-    ASSERT_TRUE(found.ok()) << found.status();
-    const double norm = std::max(gradient.norm().item().toDouble(), 1e-12);
-    gradient_error = std::max(gradient_error, (*found - gradient).norm().item().toDouble() / norm);
+  for (int64_t update = 0; update < num_updates; ++update) {
+    const std::string prefix = absl::StrCat("grad.", update, ".");
+    std::map<std::string, at::Tensor> expected_gradients;
+    double sum_of_squares = 0;
+    int64_t count = 0;
+    for (const std::string& name : theirs->names()) {
+      if (!absl::StartsWith(name, prefix)) continue;
+      const at::Tensor gradient = theirs->Get(name)->to(at::kDouble);
+      sum_of_squares += gradient.square().sum().item<double>();
+      count += gradient.numel();
+      expected_gradients[name.substr(prefix.size())] = gradient;
+    }
+    ASSERT_GT(count, 0);
+    const double whole_rms = std::sqrt(sum_of_squares / static_cast<double>(count));
+    for (const auto& [parameter, gradient] : expected_gradients) {
+      const absl::StatusOr<at::Tensor> found = ours->Get(prefix + parameter);
+      ASSERT_TRUE(found.ok()) << found.status();
+      const double root_size = std::sqrt(static_cast<double>(gradient.numel()));
+      const double scale = whole_rms + gradient.norm().item<double>() / root_size;
+      gradient_error =
+          std::max(gradient_error, (*found - gradient).norm().item<double>() / (scale * root_size));
+      const at::Tensor here = gradient.abs() >= kTiny * scale;
+      at::Tensor& everywhere = large[parameter];
+      everywhere = everywhere.defined() ? everywhere.logical_and(here) : here;
+    }
   }
-  EXPECT_LE(gradient_error, 1e-3);
+  EXPECT_LE(gradient_error, kGradientTolerance);
   const at::Tensor norms = *theirs->Get("grad_norm");
   EXPECT_GE(norms.numel(), 4);
   EXPECT_LE(((*ours->Get("grad_norm") - norms).abs() / norms).max().item().toDouble(), 1e-2);
@@ -100,11 +145,25 @@ TEST_P(UpdateParity, Update) {
   const auto lora_after = Open(stored_.File("lora-after.safetensors"));
   ASSERT_TRUE(lora && lora_after);
   ASSERT_EQ(lora->names().size(), lora_after->names().size());
+  const double most = options.learning_rate * static_cast<double>(num_updates);
   double lora_error = 0;
+  double any_error = 0;
+  int64_t compared = 0;
+  int64_t count = 0;
   for (const std::string& name : lora_after->names()) {
-    lora_error = std::max(lora_error, Distance(*lora, *lora_after, name));
+    const at::Tensor error = (*lora->Get(name) - *lora_after->Get(name)).abs();
+    const at::Tensor& elements = large.at(name);
+    any_error = std::max(any_error, error.max().item().toDouble());
+    lora_error = std::max(
+        lora_error, at::where(elements, error, at::zeros_like(error)).max().item().toDouble());
+    compared += elements.sum().item<int64_t>();
+    count += elements.numel();
   }
-  EXPECT_LE(lora_error, 1e-5);
+  EXPECT_LE(lora_error, most * 2 * kGradientTolerance / kTiny);
+  EXPECT_LE(any_error, most * 2);
+  EXPECT_GE(static_cast<double>(compared), 0.1 * static_cast<double>(count));
+  std::printf("    LoRA: %.0f%% of the elements compared\n",
+              100.0 * static_cast<double>(compared) / static_cast<double>(count));
   std::printf("    loss %.1e, gradients %.1e, LoRA after %.1e\n", loss_error, gradient_error,
               lora_error);
 }
