@@ -73,7 +73,10 @@ class HttpExporter::Server {
     mg_init_data init{&callbacks, this, const_cast<const char**>(settings.data())};
     std::array<char, 256> text{};
     unsigned code = 0;
-    mg_error_data error{&code, text.data(), text.size()};
+    mg_error_data error{};  // By name: civetweb 1.16 has more members than 1.15.
+    error.code = &code;
+    error.text = text.data();
+    error.text_buffer_size = text.size();
     context_ = mg_start2(&init, &error);
     if (context_ == nullptr) return StartError(endpoint, text.data());
 
