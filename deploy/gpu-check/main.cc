@@ -9,9 +9,9 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
-#include <thread>
 #include <vector>
 
+#include "common/base/available_processors.h"
 #include "common/base/status.h"
 #include "common/comm/mailbox_communicator.h"
 #include "common/diffusion/threads.h"
@@ -129,8 +129,7 @@ int Main(int argc, char** argv) {
   transport->add_option("--ranks", options.ranks)->check(CLI::PositiveNumber);
   CLI11_PARSE(app, argc, argv);
 
-  UseThreads(options.threads > 0 ? options.threads
-                                 : std::max(1U, std::thread::hardware_concurrency()));
+  UseThreads(options.threads > 0 ? options.threads : AvailableProcessors());
   const absl::StatusOr<Outcome> outcome = parity->parsed()  ? Parity(options)
                                           : speed->parsed() ? Speed(options)
                                                             : Transport(options);

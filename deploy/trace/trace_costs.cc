@@ -12,9 +12,9 @@
 #include <functional>
 #include <optional>
 #include <set>
-#include <thread>
 
 #include "absl/strings/str_cat.h"
+#include "common/base/available_processors.h"
 #include "common/base/status.h"
 #include "common/config/job_config.h"
 #include "common/config/job_plan.h"
@@ -65,8 +65,7 @@ absl::StatusOr<v1::JobSpec> ReadJob(const std::string& path) {
   FillDefaults(&job);
   IMAGEDDPO_RETURN_IF_ERROR(Annotate(ValidateJob(job), path));
   if (job.device().num_threads() == 0) {
-    job.mutable_device()->set_num_threads(
-        std::max<int64_t>(1, std::thread::hardware_concurrency()));
+    job.mutable_device()->set_num_threads(AvailableProcessors());
   }
   return job;
 }
