@@ -6,9 +6,9 @@
 #include <fstream>
 #include <string>
 
-#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "common/base/control_group.h"
 
 namespace imageddpo {
 namespace {
@@ -23,37 +23,15 @@ void LimitBy(const std::string& file, int64_t* bytes) {
   }
 }
 
-/// The limits of a group and of all groups around it.
-void LimitByGroup(const std::string& base, std::string group, const std::string& file,
-                  int64_t* bytes) {
-  while (true) {
-    LimitBy(absl::StrCat(base, group, "/", file), bytes);
-    const size_t slash = group.rfind('/');
-    if (slash == std::string::npos) return;
-    group.resize(slash);
-  }
-}
-
 }  // namespace
 
 int64_t HostMemoryBytes(const std::string& root) {
   const int64_t pages = ::sysconf(_SC_PHYS_PAGES), page_bytes = ::sysconf(_SC_PAGESIZE);
   if (pages <= 0 || page_bytes <= 0) return 0;
   int64_t bytes = pages * page_bytes;
-  // Lines "number:controllers:/group"; version 2 has no controllers.
-  std::ifstream groups(root + "/proc/self/cgroup");
-  for (std::string line; std::getline(groups, line);) {
-    const size_t first = line.find(':');
-    const size_t second = first == std::string::npos ? first : line.find(':', first + 1);
-    if (second == std::string::npos) continue;
-    const std::string controllers = line.substr(first + 1, second - first - 1);
-    std::string group = line.substr(second + 1);
-    if (group == "/") group.clear();
-    if (controllers.empty()) {
-      LimitByGroup(root + "/sys/fs/cgroup", group, "memory.max", &bytes);
-    } else if (absl::StrContains(absl::StrCat(",", controllers, ","), ",memory,")) {
-      LimitByGroup(root + "/sys/fs/cgroup/memory", group, "memory.limit_in_bytes", &bytes);
-    }
+  for (const std::string& folder : ControlGroupFolders(root, "memory")) {
+    LimitBy(absl::StrCat(folder, "/memory.max"), &bytes);             // Version 2.
+    LimitBy(absl::StrCat(folder, "/memory.limit_in_bytes"), &bytes);  // Version 1.
   }
   return bytes;
 }

@@ -16,6 +16,7 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/synchronization/notification.h"
 #include "absl/time/time.h"
+#include "common/base/available_processors.h"
 #include "common/base/host_memory.h"
 #include "common/base/logging.h"
 #include "common/base/process.h"
@@ -192,7 +193,7 @@ void Worker::SayHello() {
   hello.set_hostname(HostName());
   hello.set_pid(getpid());
   hello.set_device(parts_.device.str());
-  hello.set_cores(static_cast<int>(std::thread::hardware_concurrency()));
+  hello.set_cores(AvailableProcessors());
   hello.set_host_memory_bytes(HostMemoryBytes());
   hello.set_device_memory_bytes(parts_.device_memory_bytes);
   const ProcessId process = ThisProcess();
