@@ -3,6 +3,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "common/diffusion/processor.h"
+
 // What inner loops of our own are written in: vectors of 16 floats, in registers as wide as the
 // processor at hand has, an x86-64 one as for all that this links. For .cc files that are compiled
 // with the options of KERNEL_SOURCES.
@@ -42,19 +44,17 @@ template <class Kernel>
   kernel();
 }
 
-/// Runs a kernel as compiled for this processor: AVX-512, AVX2 or neither. The same bits at every
-/// call on one kind of processor.
+/// Runs a kernel as compiled for WidestVectors(). The same bits at every call of a process.
 template <class Kernel>
 void RunKernel(const Kernel& kernel) {
-  static const auto best = [] {
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-        __builtin_cpu_supports("avx512vl")) {
-      return RunAvx512<Kernel>;
-    }
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return RunAvx2<Kernel>;
-    return RunBaseline<Kernel>;
-  }();
-  best(kernel);
+  switch (WidestVectors()) {
+    case VectorKind::kAvx512:
+      return RunAvx512<Kernel>(kernel);
+    case VectorKind::kAvx2:
+      return RunAvx2<Kernel>(kernel);
+    case VectorKind::kBaseline:
+      return RunBaseline<Kernel>(kernel);
+  }
 }
 
 }  // namespace imageddpo

@@ -20,12 +20,37 @@ bool MayUseMatrixUnits() {
   return true;
 }
 
+/// libtorch's own setting, spelt as libtorch reads it.
+VectorKind MayUseVectors() {
+  const char* const value = std::getenv("ATEN_CPU_CAPABILITY");
+  const std::string most = value == nullptr ? "" : value;
+  if (most == "default") return VectorKind::kBaseline;
+  return most == "avx2" ? VectorKind::kAvx2 : VectorKind::kAvx512;
+}
+
 }  // namespace
+
+VectorKind WidestVectors() {
+  static const VectorKind kind = [] {
+    const VectorKind most = MayUseVectors();
+    if (most == VectorKind::kAvx512 && __builtin_cpu_supports("avx512f") != 0 &&
+        __builtin_cpu_supports("avx512dq") != 0 && __builtin_cpu_supports("avx512vl") != 0) {
+      return VectorKind::kAvx512;
+    }
+    if (most != VectorKind::kBaseline && __builtin_cpu_supports("avx2") != 0 &&
+        __builtin_cpu_supports("fma") != 0) {
+      return VectorKind::kAvx2;
+    }
+    return VectorKind::kBaseline;
+  }();
+  return kind;
+}
 
 bool HasHalfArithmetic() {
   static const bool has =
-      __builtin_cpu_supports("avx512fp16") != 0 && __builtin_cpu_supports("avx512bw") != 0 &&
-      __builtin_cpu_supports("avx512dq") != 0 && __builtin_cpu_supports("avx512vl") != 0;
+      WidestVectors() == VectorKind::kAvx512 && __builtin_cpu_supports("avx512fp16") != 0 &&
+      __builtin_cpu_supports("avx512bw") != 0 && __builtin_cpu_supports("avx512dq") != 0 &&
+      __builtin_cpu_supports("avx512vl") != 0;
   return has;
 }
 

@@ -2,10 +2,18 @@
 
 namespace imageddpo {
 
-// What decides how products of bfloat16 are computed on a CPU. The same answer for all of a
-// process.
+// What decides how our own kernels, and products of bfloat16, are computed on a CPU. The same
+// answer for all of a process.
 
-/// Arithmetic for half precision (AVX512-FP16): what half_kernel.h needs.
+/// Vectors of float32 that our kernels are compiled for.
+enum class VectorKind { kBaseline, kAvx2, kAvx512 };
+
+/// The widest that the processor has. ATEN_CPU_CAPABILITY (default, avx2, avx512) lowers it, as it
+/// does for libtorch's kernels.
+VectorKind WidestVectors();
+
+/// Arithmetic for half precision (AVX512-FP16): what half_kernel.h needs. Not where
+/// ATEN_CPU_CAPABILITY keeps vectors narrower.
 bool HasHalfArithmetic();
 
 /// Units for products of bfloat16 matrices (AMX), which libtorch uses: several times as fast as
