@@ -9,6 +9,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "common/comm/valid_texts.h"
 
 namespace imageddpo {
 namespace {
@@ -70,6 +71,7 @@ class LocalControlPlane::Controller : public ControllerChannel {
         return;
       }
     }
+    MakeTextsValid(&message);
     state_->to_worker.at(world_rank).Push(std::move(message));
   }
 
@@ -107,6 +109,7 @@ class LocalControlPlane::Worker : public WorkerChannel {
         return;
       }
     }
+    MakeTextsValid(&message);
     state_->to_controller.Push({world_rank_, std::move(message)});
   }
 

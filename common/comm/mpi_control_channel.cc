@@ -9,12 +9,14 @@
 #include "absl/strings/str_format.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "common/comm/valid_texts.h"
 
 namespace imageddpo {
 namespace {
 
 using Clock = std::chrono::steady_clock;
 
+constexpr size_t kMaxShownBytes = 64;  // Of a message that cannot be read.
 constexpr std::uint64_t kControlPort = 1;
 constexpr int kControllerRank = 0;
 // A gap between two looks at the clock that is longer than this was not the workers' silence.
@@ -100,7 +102,8 @@ class Inbox : public MpiMessenger::Port, public std::enable_shared_from_this<Inb
   std::map<int, Clock::time_point> last_heard_ ABSL_GUARDED_BY(mutex_);
 };
 
-void SendMessage(MpiMessenger& messenger, int to, const google::protobuf::MessageLite& message) {
+void SendMessage(MpiMessenger& messenger, int to, google::protobuf::Message& message) {
+  MakeTextsValid(&message);
   auto text = std::make_shared<std::string>(message.SerializeAsString());
   const MessageHeader header{.lane = MessageHeader::Lane::kBytes,
                              .size_bytes = static_cast<std::int64_t>(text->size())};
@@ -140,8 +143,9 @@ class MpiControllerChannel : public ControllerChannel {
     std::pair<int, v1::WorkerMessage> result;
     result.first = received->first;
     if (!result.second.ParseFromString(*received->second)) {
-      messenger_.DeclareLost(result.first, "it sent a message that cannot be read");
-      return std::nullopt;
+      v1::Unreadable& unreadable = *result.second.mutable_unreadable();
+      unreadable.set_size_bytes(static_cast<int64_t>(received->second->size()));
+      unreadable.set_first_bytes(received->second->substr(0, kMaxShownBytes));
     }
     return result;
   }

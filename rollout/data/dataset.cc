@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "common/base/status.h"
+#include "common/base/text.h"
 #include "common/io/file.h"
 #include "common/io/image.h"
 #include "common/io/image_tensor.h"
@@ -37,7 +38,7 @@ absl::StatusOr<std::vector<Example>> ListImages(const std::vector<std::string>& 
   for (const std::string& name : names) {
     if (!HasImageExtension(name) || absl::StartsWith(name, ".")) continue;
     Example example;
-    example.id = name;
+    example.id = ValidText(name);
     example.metadata = nlohmann::json::object();
     IMAGEDDPO_ASSIGN_OR_RETURN(example.file_name, ResolveUnderRoots(name, dir, allowed_roots));
     IMAGEDDPO_RETURN_IF_ERROR(CheckIsFile(example.file_name));

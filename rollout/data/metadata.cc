@@ -11,6 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/base/status.h"
+#include "common/base/text.h"
 #include "common/io/file.h"
 
 namespace imageddpo {
@@ -63,6 +64,10 @@ absl::StatusOr<std::string> TakeId(nlohmann::json& json, const std::string& file
 
 absl::StatusOr<Example> ParseLine(std::string_view line, const std::string& dir,
                                   const std::vector<std::string>& allowed_roots) {
+  if (!IsValidUtf8(line)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the line is not UTF-8: ", ValidText(line.substr(0, kMaxExcerptBytes))));
+  }
   nlohmann::json json;
   try {
     json = nlohmann::json::parse(line);
@@ -100,6 +105,11 @@ absl::Status CheckIsFile(const std::string& path) {
 absl::StatusOr<std::vector<Example>> ParseMetadata(std::string_view text, const std::string& path,
                                                    const std::string& dir,
                                                    const std::vector<std::string>& allowed_roots) {
+  if (text.starts_with("\xff\xfe") || text.starts_with("\xfe\xff") ||
+      text.substr(0, 4).find('\0') != text.npos) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, " is text in UTF-16 or UTF-32; save it as UTF-8"));
+  }
   if (text.starts_with(kByteOrderMark)) text.remove_prefix(kByteOrderMark.size());
   std::vector<Example> examples;
   std::map<std::string, int> line_of_id;

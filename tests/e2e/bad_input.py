@@ -64,6 +64,20 @@ with harness.workspace() as directory, harness.Service(directory, 2) as service:
         (data / line["file_name"]).write_bytes(b"not an image")
     fails(service, job(data={"path": str(data)}), ".png")
 
+    # Texts that are not UTF-8.
+    (data / "metadata.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-16")
+    fails(service, job(data={"path": str(data)}), "metadata.jsonl", "UTF-16", "save it as UTF-8")
+    (data / "metadata.jsonl").write_bytes(b'{"file_name": "caf\xe9.png"}\n')
+    fails(service, job(data={"path": str(data)}), "metadata.jsonl:1", "not UTF-8", "caf\\xE9.png")
+    named = directory / "names"
+    named.mkdir()
+    for i, picture in enumerate(sorted((directory / "data/blurred").glob("*.png"))[:8]):
+        shutil.copyfile(picture, bytes(named) + b"/caf\xe9-%d.png" % i)
+    reward = [{"type": "jpeg", "measure": "compressibility"}]
+    ended = service.run(job(data={"path": str(named)}, eval={"path": str(named)}, rewards=reward))
+    rows = (pathlib.Path(ended["output_dir"]) / "eval/epoch-000001.jsonl").read_text().splitlines()
+    assert json.loads(rows[0])["id"] == "caf\\xE9-0.png", rows[0]
+
     missing = service.client("get", "job-000999", check=False)
     assert missing.returncode == 3 and "job-000999" in missing.stderr, missing
     cancelled = service.submit(job(sample={"num_batches_per_epoch": 64}))

@@ -35,8 +35,17 @@ void GangTracker::Ended(int world_rank, const absl::Status& status) {
   const auto rank = ranks_.find(world_rank);
   if (rank == ranks_.end() || !rank->second.working) return;
   rank->second.working = false;
+  if (!rank->second.status.ok()) return;  // Its first failure counts.
   rank->second.status = status;
   if (!status.ok()) failures_.push_back(world_rank);
+}
+
+bool GangTracker::Failed(int world_rank, const absl::Status& status) {
+  const auto rank = ranks_.find(world_rank);
+  if (rank == ranks_.end() || !rank->second.working || !rank->second.status.ok()) return false;
+  rank->second.status = status;
+  failures_.push_back(world_rank);
+  return true;
 }
 
 void GangTracker::Died(int world_rank, const std::string& reason) {
@@ -44,6 +53,7 @@ void GangTracker::Died(int world_rank, const std::string& reason) {
   if (rank == ranks_.end() || !rank->second.working)
     return;  // What it reported before it died counts.
   rank->second.working = false;
+  if (!rank->second.status.ok()) return;
   rank->second.died = true;
   rank->second.reason = reason;
   failures_.push_back(world_rank);

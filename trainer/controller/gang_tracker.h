@@ -16,6 +16,9 @@ class GangTracker {
 
   /// JobEnded came from the rank.
   void Ended(int world_rank, const absl::Status& status);
+  /// Something came from the rank that the job does not survive; it works on until told to stop.
+  /// False: it does not work for the job any more, or has failed before.
+  bool Failed(int world_rank, const absl::Status& status);
   void Died(int world_rank, const std::string& reason);
 
   bool Has(int world_rank) const { return ranks_.contains(world_rank); }

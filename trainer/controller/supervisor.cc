@@ -6,6 +6,7 @@
 #include <optional>
 #include <utility>
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "common/base/process.h"
@@ -124,8 +125,21 @@ void Supervisor::OnMessage(int world_rank, const v1::WorkerMessage& message) {
     const char* name = sigabbrev_np(signal_number);
     LoseWorker(world_rank, absl::StrCat("the process has died of signal ", signal_number, " (SIG",
                                         name != nullptr ? name : "?", ")"));
+  } else if (message.message_case() == M::kUnreadable) {
+    OnUnreadable(world_rank, message.unreadable());
   } else {
     OnJobMessage(world_rank, message);
+  }
+}
+
+void Supervisor::OnUnreadable(int world_rank, const v1::Unreadable& unreadable) {
+  const std::string what =
+      absl::StrCat("sent a message of ", unreadable.size_bytes(), " bytes that cannot be read");
+  dependencies_.logger->error("rank {} {}; it begins with {}", world_rank, what,
+                              absl::BytesToHexString(unreadable.first_bytes()));
+  for (const auto& [job_id, active] : active_) {
+    if (!active->gang().Failed(world_rank, absl::DataLossError(what))) continue;
+    if (!active->stopping()) StopGang(*active, what);
   }
 }
 

@@ -87,6 +87,8 @@ class Supervisor {
 
  private:
   void StartGang(const Scheduler::Gang& gang);
+  /// Costs the rank's job, not the rank.
+  void OnUnreadable(int world_rank, const v1::Unreadable& unreadable);
   void OnJobMessage(int world_rank, const v1::WorkerMessage& message);
   /// @return false: it was lost before.
   bool LoseWorker(int world_rank, const std::string& reason);

@@ -264,6 +264,25 @@ TEST_F(SupervisorTest, TimeLeftFollowsTheNewestEpochs) {
   EXPECT_EQ(hub_->Progress(id)->images_per_second(), 4.0);  // 8 samples in 2 s.
 }
 
+TEST_F(SupervisorTest, AMessageThatCannotBeReadCostsItsJobAlone) {
+  const std::string id = Submit(SpecOf(2)).id();
+  const std::string other = Submit(SpecOf(1)).id();
+  Progress(1, id, "sampling");
+  Progress(3, other, "sampling");
+  v1::WorkerMessage message;
+  message.mutable_unreadable()->set_size_bytes(7);
+  message.mutable_unreadable()->set_first_bytes("\xe9");
+  supervisor_->OnMessage(2, message);
+  supervisor_->OnMessage(2, message);
+  EXPECT_THAT(StoppedRanks(id), ElementsAre(1, 2));
+  Ended(1, id, absl::CancelledError("asked to stop"));
+  Ended(2, id, absl::CancelledError("asked to stop"));
+  EXPECT_EQ(Stored(id).state(), v1::FAILED);
+  EXPECT_EQ(Stored(id).state_reason(), "rank 2: sent a message of 7 bytes that cannot be read");
+  EXPECT_EQ(supervisor_->scheduler().num_free(), 2);
+  EXPECT_EQ(Stored(other).state(), v1::RUNNING);
+}
+
 TEST_F(SupervisorTest, WarningsComeOnce) {
   const std::string id = Submit(SpecOf(1)).id();
   v1::WorkerMessage message;

@@ -55,6 +55,18 @@ TEST_F(MetadataTest, ReadsEveryKey) {
   EXPECT_EQ(second.metadata, nlohmann::json::object());
 }
 
+TEST_F(MetadataTest, IsUtf8) {
+  for (const std::string& text :
+       {std::string("\xff\xfe{\0", 4), std::string("\xfe\xff\0{", 4), std::string("{\0\"\0", 4)}) {
+    EXPECT_THAT(ErrorOf(text), AllOf(HasSubstr("folder/metadata.jsonl is text in UTF-16"),
+                                     HasSubstr("save it as UTF-8")));
+  }
+  EXPECT_THAT(ErrorOf("\n{\"file_name\": \"caf\xe9.png\"}"),
+              AllOf(HasSubstr("folder/metadata.jsonl:2: the line is not UTF-8"),
+                    HasSubstr("caf\\xE9.png")));
+  EXPECT_TRUE(Parse("\xef\xbb\xbf{\"file_name\": \"a.png\"}").ok());
+}
+
 TEST_F(MetadataTest, NullMeansAbsentAndIdsMayBeIntegers) {
   const auto examples = Parse(R"({"file_name": "a.png", "text": null, "label": null, "id": null})"
                               "\n"
@@ -82,7 +94,7 @@ TEST_F(MetadataTest, ErrorsNameFileAndLine) {
   const auto error_of_line_2 = [&](const std::string& line) { return ErrorOf(good + line); };
   const std::string place = "folder/metadata.jsonl:2: ";
   EXPECT_THAT(error_of_line_2("{\"file_name\": "), AllOf(HasSubstr(place), HasSubstr("not JSON")));
-  EXPECT_THAT(error_of_line_2("{\"file_name\": \"\xff\"}"), HasSubstr("not JSON"));
+  EXPECT_THAT(error_of_line_2("{\"file_name\": \"\xff\"}"), HasSubstr("not UTF-8"));
   EXPECT_THAT(error_of_line_2("[1, 2]"), AllOf(HasSubstr(place), HasSubstr("not a JSON object")));
   EXPECT_THAT(error_of_line_2("{}"),
               AllOf(HasSubstr(place), HasSubstr("\"file_name\" is missing")));
