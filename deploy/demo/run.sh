@@ -18,10 +18,18 @@ for program in imageddpod imageddpo imageddpo-demo-data imageddpo-demo-report; d
   [[ -x $bin/$program ]] || fail "$bin/$program is missing; run make build"
 done
 
+say() { echo "demo: $*"; }
+
 mkdir -p "$out"
+if [[ -d $out/data ]]; then
+  say "the programs in $bin and the images in $out/data are there; what is complete is reused"
+else
+  say "making the images, $out/data"
+fi
 "$bin/imageddpo-demo-data" --output "$out/data"
 # Every run of the demo starts with an empty job store; results of earlier runs go with it.
 rm -rf "$out/service"
+say "starting the service with 3 processes (log: $service_log)"
 deploy/imageddpod-run -n 3 --config deploy/demo/cluster.yaml --program "$bin/imageddpod" \
   >"$service_log" 2>&1 &
 launcher=$!
@@ -42,6 +50,7 @@ for _ in $(seq 300); do
 done
 [[ -s $out/service/service.json ]] || fail "the service did not start within 60 s; see $service_log"
 
+say "training a model of 0.8 million parameters: 3 to 5 minutes on 2 cores"
 client=("$bin/imageddpo" --service-file "$out/service/service.json")
 # Behind a wait, which a signal to this script ends at once.
 "${client[@]}" submit deploy/demo/job.yaml --set "seed=$seed" "$@" --watch &
@@ -50,5 +59,13 @@ wait "$watcher"
 watcher=
 job=$("${client[@]}" list -o json | grep -o 'job-[0-9]*' | head -1)
 "${client[@]}" get "$job" -o json >"$out/job.json"
+say "comparing the held-out images before and after"
 "$bin/imageddpo-demo-report" --job "$out/job.json" --clean "$out/data/held-out-clean" \
   --classifier deploy/demo/classifier.pt --output "$out"
+cat <<EOF
+
+  Next     make demo SEED=2                            the same with other random numbers
+           README.md, "A job of your own"              your model, your images, in five commands
+           $bin/imageddpo --help                 what the client can do
+
+EOF
