@@ -108,9 +108,11 @@ TEST(NarrowAttention, FarApartScoresStayFinite) {
       .softmax(-1)
       .matmul(exact.v)
       .backward(exact.out_gradient);
-  EXPECT_TRUE(at::allclose(q.grad().to(at::kDouble), wide_q.grad(), 1e-4, 1e-5));
-  EXPECT_TRUE(at::allclose(x.k.grad().to(at::kDouble), exact.k.grad(), 1e-4, 1e-4));
-  EXPECT_TRUE(at::allclose(x.v.grad().to(at::kDouble), exact.v.grad(), 1e-4, 1e-5));
+  // Scores of several hundred are sums of eight products, each rounded by 2^-24 of itself: up to
+  // 3e-4 in a score, and as much of a weight, where there are no fused multiply-adds.
+  EXPECT_TRUE(at::allclose(q.grad().to(at::kDouble), wide_q.grad(), 1e-3, 1e-4));
+  EXPECT_TRUE(at::allclose(x.k.grad().to(at::kDouble), exact.k.grad(), 1e-3, 1e-3));
+  EXPECT_TRUE(at::allclose(x.v.grad().to(at::kDouble), exact.v.grad(), 1e-3, 1e-4));
 }
 
 TEST(NarrowAttention, NotANumberIsNotHidden) {
