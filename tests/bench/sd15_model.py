@@ -11,9 +11,8 @@ import shutil
 import sys
 
 import sd15_unet
+from sd15_unet import SD15
 
-CHANNELS = [128, 256, 512, 512]
-WIDTH = 768
 DEMO = pathlib.Path(__file__).resolve().parents[2] / "deploy/demo/tiny-sd"
 
 
@@ -34,11 +33,11 @@ def vae_mid(shapes, name, channels):
     vae_resnet(shapes, f"{name}.resnets.1", channels, channels)
 
 
-def vae():
-    shapes = {}
-    sd15_unet.conv(shapes, "encoder.conv_in", CHANNELS[0], 3, 3)
-    into = CHANNELS[0]
-    for level, out in enumerate(CHANNELS):
+def vae(sizes=SD15):
+    shapes, channels = {}, sizes.vae
+    sd15_unet.conv(shapes, "encoder.conv_in", channels[0], 3, 3)
+    into = channels[0]
+    for level, out in enumerate(channels):
         for layer in range(2):
             vae_resnet(shapes, f"encoder.down_blocks.{level}.resnets.{layer}", into, out)
             into = out
@@ -51,7 +50,7 @@ def vae():
     sd15_unet.conv(shapes, "post_quant_conv", 4, 4, 1)
     sd15_unet.conv(shapes, "decoder.conv_in", into, 4, 3)
     vae_mid(shapes, "decoder.mid_block", into)
-    for level, out in enumerate(reversed(CHANNELS)):
+    for level, out in enumerate(reversed(channels)):
         for layer in range(3):
             vae_resnet(shapes, f"decoder.up_blocks.{level}.resnets.{layer}", into, out)
             into = out
@@ -62,18 +61,19 @@ def vae():
     return shapes
 
 
-def text_encoder():
-    shapes = {"text_model.embeddings.token_embedding.weight": [49408, WIDTH],
-              "text_model.embeddings.position_embedding.weight": [77, WIDTH]}
-    for number in range(12):
+def text_encoder(sizes=SD15):
+    width = sizes.context
+    shapes = {"text_model.embeddings.token_embedding.weight": [sizes.vocabulary, width],
+              "text_model.embeddings.position_embedding.weight": [77, width]}
+    for number in range(sizes.text_layers):
         layer = f"text_model.encoder.layers.{number}"
         for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
-            sd15_unet.linear(shapes, f"{layer}.self_attn.{name}", WIDTH, WIDTH)
-        sd15_unet.linear(shapes, f"{layer}.mlp.fc1", 4 * WIDTH, WIDTH)
-        sd15_unet.linear(shapes, f"{layer}.mlp.fc2", WIDTH, 4 * WIDTH)
-        sd15_unet.norm(shapes, f"{layer}.layer_norm1", WIDTH)
-        sd15_unet.norm(shapes, f"{layer}.layer_norm2", WIDTH)
-    sd15_unet.norm(shapes, "text_model.final_layer_norm", WIDTH)
+            sd15_unet.linear(shapes, f"{layer}.self_attn.{name}", width, width)
+        sd15_unet.linear(shapes, f"{layer}.mlp.fc1", 4 * width, width)
+        sd15_unet.linear(shapes, f"{layer}.mlp.fc2", width, 4 * width)
+        sd15_unet.norm(shapes, f"{layer}.layer_norm1", width)
+        sd15_unet.norm(shapes, f"{layer}.layer_norm2", width)
+    sd15_unet.norm(shapes, "text_model.final_layer_norm", width)
     return shapes
 
 
@@ -83,17 +83,17 @@ def write(folder, config, stem, shapes):
     sd15_unet.write_zeros(folder / f"{stem}.fp16.safetensors", shapes)
 
 
-def write_model(folder):
-    sd15_unet.write_unet(folder / "unet")
+def write_model(folder, sizes=SD15):
+    sd15_unet.write_unet(folder / "unet", sizes)
     write(folder / "vae", {
-        "_class_name": "AutoencoderKL", "act_fn": "silu", "block_out_channels": CHANNELS,
+        "_class_name": "AutoencoderKL", "act_fn": "silu", "block_out_channels": sizes.vae,
         "down_block_types": ["DownEncoderBlock2D"] * 4, "up_block_types": ["UpDecoderBlock2D"] * 4, "in_channels": 3,
-        "out_channels": 3, "latent_channels": 4, "layers_per_block": 2, "norm_num_groups": 32, "sample_size": 512},
-        "diffusion_pytorch_model", vae())
+        "out_channels": 3, "latent_channels": 4, "layers_per_block": 2, "norm_num_groups": sizes.norm_groups, "sample_size": sizes.image},
+        "diffusion_pytorch_model", vae(sizes))
     write(folder / "text_encoder", {
-        "model_type": "clip_text_model", "hidden_act": "quick_gelu", "hidden_size": WIDTH, "intermediate_size": 4 * WIDTH,
-        "num_attention_heads": 12, "num_hidden_layers": 12, "max_position_embeddings": 77, "vocab_size": 49408},
-        "model", text_encoder())
+        "model_type": "clip_text_model", "hidden_act": "quick_gelu", "hidden_size": sizes.context, "intermediate_size": 4 * sizes.context,
+        "num_attention_heads": 12, "num_hidden_layers": sizes.text_layers, "max_position_embeddings": 77, "vocab_size": sizes.vocabulary},
+        "model", text_encoder(sizes))
     for part in ("tokenizer", "scheduler"):
         shutil.copytree(DEMO / part, folder / part, dirs_exist_ok=True)
 
