@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
 #include "deploy/imageddpo/format.h"
 
@@ -67,19 +68,7 @@ std::string ProgressLine::ForTerminal(size_t width) const {
   std::string line = absl::StrCat(Truncate(Printable(job_name_), 24), " ▕",
                                   ProgressBar(epochs > 0 ? done / epochs : 0, kBarWidth), "▏");
   // What matters most comes first; what no longer fits is left out.
-  std::vector<std::string> parts;
-  if (progress_.num_epochs() > 0) {
-    parts.push_back(absl::StrCat("epoch ", progress_.epoch(), "/", progress_.num_epochs()));
-  }
-  if (state_ != v1::RUNNING) {
-    parts.push_back(StateName(state_));
-  } else if (!progress_.stage().empty()) {
-    const bool has_samples = progress_.epoch_samples() > 0 && progress_.epoch_samples_done() > 0;
-    parts.push_back(absl::StrCat(Printable(progress_.stage()),
-                                 has_samples ? absl::StrCat(" ", progress_.epoch_samples_done(),
-                                                            "/", progress_.epoch_samples())
-                                             : ""));
-  }
+  std::vector<std::string> parts = Stage();
   if (!rewards_.empty()) {
     std::vector<double> history;
     for (const auto& [epoch, reward] : rewards_) history.push_back(reward);
@@ -97,6 +86,23 @@ std::string ProgressLine::ForTerminal(size_t width) const {
     absl::StrAppend(&line, "  ", part);
   }
   return Truncate(line, width);
+}
+
+std::vector<std::string> ProgressLine::Stage() const {
+  std::vector<std::string> parts;
+  if (progress_.num_epochs() > 0) {
+    parts.push_back(absl::StrCat("epoch ", progress_.epoch(), "/", progress_.num_epochs()));
+  }
+  if (state_ != v1::RUNNING) {
+    parts.push_back(StateName(state_));
+  } else if (!progress_.stage().empty()) {
+    const bool has_samples = progress_.epoch_samples() > 0 && progress_.epoch_samples_done() > 0;
+    parts.push_back(absl::StrCat(Printable(progress_.stage()),
+                                 has_samples ? absl::StrCat(" ", progress_.epoch_samples_done(),
+                                                            "/", progress_.epoch_samples())
+                                             : ""));
+  }
+  return parts;
 }
 
 std::string ProgressLine::EpochText(const v1::EpochEvent& epoch) const {
@@ -123,6 +129,8 @@ std::string ProgressLine::ForLog(const v1::JobEvent& event) const {
       return absl::StrCat(job_id_, " ", StateName(event.state().state()),
                           reason.empty() ? "" : ": ", OneLine(reason));
     }
+    case v1::JobEvent::kProgress:
+      return absl::StrJoin(Stage(), "  ");
     case v1::JobEvent::kEpoch:
       return EpochText(event.epoch());
     case v1::JobEvent::kEval:

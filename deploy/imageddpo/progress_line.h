@@ -23,7 +23,8 @@ class ProgressLine {
   /// "deblur ████▌    12/80  sampling 64/128  reward 1.53 ▁▂▃▅▆  38.1 images/s  3m12s left".
   std::string ForTerminal(size_t width) const;
 
-  /// The event as a line of a log; empty for events that are no news there (progress).
+  /// The event, already taken in, as a line of a log; empty where there is nothing to say. There is
+  /// more progress than a log wants: "epoch 12/80  sampling 64/128".
   std::string ForLog(const v1::JobEvent& event) const;
 
   v1::JobState state() const { return state_; }
@@ -33,6 +34,7 @@ class ProgressLine {
   double last_reward() const { return rewards_.rbegin()->second; }
 
  private:
+  std::vector<std::string> Stage() const;
   std::string EpochText(const v1::EpochEvent& epoch) const;
 
   const std::string job_id_;

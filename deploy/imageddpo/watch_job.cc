@@ -11,6 +11,7 @@ namespace {
 
 constexpr double kRedrawSeconds = 0.1;
 constexpr double kRetrySeconds = 0.5;
+constexpr double kLogProgressSeconds = 20;  ///< Without a terminal: after so long without a line.
 
 /// One call of WatchUntilEnd().
 class Watcher {
@@ -50,8 +51,10 @@ class Watcher {
         screen_.Status(line_.ForTerminal(Screen::TerminalWidth() - 1));
         last_draw_s_ = now_s;
       }
-    } else {
+    } else if (const double now_s = clock_.NowSeconds();
+               !event.has_progress() || now_s - last_draw_s_ >= kLogProgressSeconds) {
       screen_.Line(line_.ForLog(event));
+      last_draw_s_ = now_s;
     }
   }
 

@@ -101,6 +101,7 @@ TEST(ProgressLine, EpochsAfterAResumeReplaceThoseBefore) {
 
 TEST(ProgressLine, LogHasALinePerEvent) {
   ProgressLine line(Deblur());
+  line.Add(State(v1::RUNNING));
   line.Add(Progress());
   EXPECT_EQ(
       line.ForLog(Epoch(11, 1.5342)),
@@ -108,7 +109,7 @@ TEST(ProgressLine, LogHasALinePerEvent) {
       "  38.1 images/s  3m12s left");
   EXPECT_EQ(line.ForLog(State(v1::RUNNING)), "job-000001 RUNNING");
   EXPECT_EQ(line.ForLog(State(v1::FAILED, "a\x1b[2J\nb")), "job-000001 FAILED: a?[2J; b");
-  EXPECT_EQ(line.ForLog(Progress()), "");
+  EXPECT_EQ(line.ForLog(Progress()), "epoch 12/80  sampling 64/128");
   v1::JobEvent eval;
   eval.mutable_eval()->set_epoch(10);
   eval.mutable_eval()->set_num_images(2000);
