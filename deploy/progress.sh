@@ -3,12 +3,13 @@
 #
 #   deploy/progress.sh WHAT COMMAND...
 
-# with_word WHAT COMMAND...: runs the command; every 20 seconds says that it is still at it.
+# with_word WHAT COMMAND...: runs the command; every 20 (PROGRESS_SECONDS) seconds says that it is
+# still at it. Returns the command's exit status.
 with_word() {
   local what="$1" started=$SECONDS code=0 word
   shift
   # Ends with this shell, however that ends: nobody is left then who could write to it.
-  exec 8> >(while read -r -t 20 _ || (($? > 128)); do say "still $what ($((SECONDS - started)) s)"; done)
+  exec 8> >(while read -r -t "${PROGRESS_SECONDS:-20}" _ || (($? > 128)); do say "still $what ($((SECONDS - started)) s)"; done)
   word=$!
   "$@" 8>&- || code=$?
   exec 8>&-
