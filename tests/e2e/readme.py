@@ -5,6 +5,7 @@
 What is different from a user with the true model: the service gets cluster.yaml with free ports, the client the
 address by its variable; of 50 epochs 3 are run.
 """
+import array
 import json
 import math
 import os
@@ -14,7 +15,6 @@ import re
 import shlex
 import shutil
 import signal
-import struct
 import subprocess
 import sys
 import tempfile
@@ -44,27 +44,27 @@ def read_header(path):
     return header, 8 + size
 
 
-def fill(path):
-    """Random weights in place of fp16 zeros: those of norms around 1, others so that a layer keeps its input's size."""
-    header, begin = read_header(path)
-    with open(path, "r+b") as file:
-        for name, entry in header.items():
-            shape = entry["shape"]
-            count = math.prod(shape)
-            centre = 1.0 if "norm" in name and name.endswith("weight") else 0.0
-            width = math.sqrt(3 / math.prod(shape[1:])) if len(shape) > 1 else 0.1
-            file.seek(begin + entry["data_offsets"][0])
-            file.write(struct.pack(f"<{count}e", *(centre + random.uniform(-width, width) for _ in range(count))))
+def values_of(name, shape):
+    """Random: those of norms around 1, others so that a layer keeps its input's size."""
+    centre = 1.0 if "norm" in name and name.endswith("weight") else 0.0
+    width = math.sqrt(3 / math.prod(shape[1:])) if len(shape) > 1 else 0.1
+    return array.array("f", (centre + random.uniform(-width, width) for _ in range(math.prod(shape))))
 
 
 def make_model(folder):
-    """As it is downloaded: diffusers' layout and file names, the real structure, few channels."""
+    """As it is downloaded: diffusers' layout, file names and float32, the real structure, few channels."""
     random.seed(1)
     sd15_model.write_model(folder, SMALL)
     shutil.copy(harness.ROOT / "deploy/demo/tiny-sd/model_index.json", folder)
-    for path in folder.rglob("*.fp16.safetensors"):
-        fill(path)
-        path.rename(path.with_name(path.name.replace(".fp16", "")))
+    for zeros in list(folder.rglob("*.fp16.safetensors")):
+        header, offset, data = {}, 0, []
+        for name, entry in read_header(zeros)[0].items():
+            data.append(values_of(name, entry["shape"]).tobytes())
+            header[name] = {"dtype": "F32", "shape": entry["shape"], "data_offsets": [offset, offset + len(data[-1])]}
+            offset += len(data[-1])
+        text = json.dumps(header).encode()
+        zeros.with_name(zeros.name.replace(".fp16", "")).write_bytes(len(text).to_bytes(8, "little") + text + b"".join(data))
+        zeros.unlink()
 
 
 def make_images(folder):
