@@ -40,7 +40,12 @@ say_what_is_used_again() {
 launcher=
 watcher=
 stop_service() {
-  if [[ -n $watcher ]]; then kill -TERM "$watcher" 2>/dev/null || true; fi
+  if [[ -n $watcher ]]; then
+    # Not in order: it would say that the job goes on.
+    disown "$watcher"
+    kill -KILL "$watcher" 2>/dev/null || true
+    watcher=
+  fi
   [[ -n $launcher ]] || return 0
   kill -TERM "$launcher" 2>/dev/null || true
   with_word "stopping the service" wait "$launcher" 2>/dev/null || true
@@ -48,7 +53,8 @@ stop_service() {
 }
 interrupted() {
   trap '' INT TERM HUP
-  say "interrupted; stopping the service"
+  if [[ -t 1 ]]; then echo; fi
+  say "interrupted${launcher:+; stopping the service}"
   exit "$1"
 }
 trap stop_service EXIT
@@ -71,6 +77,7 @@ wait_for_service() {
 mkdir -p "$out"
 if [[ -e $service_log ]]; then say_what_is_used_again; fi
 say "step 1 of 4: images, blurred and clean"
+rm -rf "$out"/data/.*.tmp-* # Of a call that was interrupted.
 with_word "making images" "$bin/imageddpo-demo-data" --output "$out/data"
 
 say "step 2 of 4: the service, 3 processes (log: $service_log)"
@@ -84,8 +91,8 @@ with_word "starting the service" wait_for_service
 
 say "step 3 of 4: training a model of 0.8 million parameters, 3 to 5 minutes on 2 cores"
 client=("$bin/imageddpo" --service-file "$out/service/service.json")
-# Behind a wait, which a signal to this script ends at once.
-"${client[@]}" submit deploy/demo/job.yaml --set "seed=$seed" "$@" --watch &
+# Behind a wait, which a signal to this script ends at once; Ctrl-C reaches this script alone.
+setsid setpriv --pdeathsig TERM "${client[@]}" submit deploy/demo/job.yaml --set "seed=$seed" "$@" --watch &
 watcher=$!
 wait "$watcher" || fail "the job did not succeed; the service's log is $service_log"
 watcher=
@@ -100,7 +107,7 @@ cat <<EOT
 
   What next
     look at the picture               $out/before-after.png
-    the same with other noise         make demo SEED=2   (replaces this result)
+    the same with other noise         make demo SEED=$((10#$seed + 1))   (replaces this result)
     your own model and images         README.md, "A job of your own, in five commands"
 
 EOT

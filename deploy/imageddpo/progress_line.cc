@@ -60,7 +60,7 @@ void ProgressLine::Add(const v1::JobEvent& event) {
 std::string ProgressLine::ForTerminal(size_t width) const {
   const auto epochs = static_cast<double>(progress_.num_epochs());
   double done = static_cast<double>(progress_.epoch());
-  if (progress_.epoch_samples() > 0) {
+  if (progress_.epoch_samples() > 0 && progress_.stage() != "evaluating") {
     // Sampling is less than the whole epoch, so the bar waits a little at each epoch's end.
     done += std::min(1.0, static_cast<double>(progress_.epoch_samples_done()) /
                               static_cast<double>(progress_.epoch_samples()));
