@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Prints how many compilers may run at once: one for each processor that may be used, but no more than the memory
-# holds. The largest translation units take about 1.5 GB.
+# holds. The largest translation units take 1.1 GB.
 set -euo pipefail
 
-readonly compiler_kb=1600000
+readonly compiler_kb=1300000
 
 processors="$(nproc)"
 memory_kb="$(awk '/^MemAvailable:/ { print $2 }' /proc/meminfo)"
