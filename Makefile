@@ -1,6 +1,6 @@
 # Shortcuts; every target is one line and can be typed by hand. Two commands matter: make demo, make test.
 BUILD ?= build
-JOBS ?= $(shell nproc)
+JOBS ?= $(shell deploy/build-jobs.sh)
 COMPILE = deploy/progress.sh building cmake --build
 .DEFAULT_GOAL := build
 .PHONY: setup build build-cuda build-tests demo test bench gpu-check soak format lint clean

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Brings a Debian machine to the state in which the project builds: installs the Debian packages that
-# are missing, and unpacks the pinned wheels of deploy/wheels.txt into third_party/. What is there
-# already is left alone, so a second call takes a fraction of a second; what an interrupted call left
-# half done is done again.
+# Brings a machine to the state in which the project builds: installs the packages that are missing (Debian 12
+# and 13, Ubuntu 24.04; elsewhere it names what is missing), and unpacks the pinned wheels of deploy/wheels.txt
+# into third_party/. What is there already is left alone, so a second call takes a fraction of a second; what an
+# interrupted call left half done is done again.
 #
 #   deploy/setup.sh [--cuda] [--ci]
 #     --cuda   also the GPU half of libtorch, with the CUDA, cuDNN and NCCL libraries it links against
-#     --ci     also what only checks need: clang-format, clang-tidy, Debian's Open MPI
+#     --ci     also what only checks need: clang-format, clang-tidy, the system's Open MPI
 #   deploy/setup.sh --runtime
-#     only the Debian packages that finished programs need, for a machine or image that they are copied
+#     only the packages that finished programs need, for a machine or image that they are copied
 #     to together with third_party/
 set -euo pipefail
 
@@ -20,12 +20,20 @@ readonly wheels="${IMAGEDDPO_WHEELS:-$root/deploy/wheels.txt}"
 readonly build_packages=(build-essential cmake ninja-build ccache pkg-config git unzip python3 python3-pip
   ca-certificates curl libgrpc++-dev protobuf-compiler protobuf-compiler-grpc libprotobuf-dev
   prometheus-cpp-dev libcivetweb-dev libspdlog-dev libcli11-dev libyaml-cpp-dev nlohmann-json3-dev
-  libsqlite3-dev libjpeg62-turbo-dev libpng-dev zlib1g-dev libutf8proc-dev libssl-dev libjemalloc-dev
+  libsqlite3-dev libjpeg-dev libpng-dev zlib1g-dev libutf8proc-dev libssl-dev libjemalloc-dev
   libgtest-dev libgmock-dev libbenchmark-dev sqlite3 prometheus dataset-fashion-mnist)
 readonly ci_packages=(clang-format clang-tidy libopenmpi-dev openmpi-bin)
-readonly runtime_packages=(ca-certificates libgrpc++1.51 libprotobuf32 libprometheus-cpp-core1.0
-  libprometheus-cpp-pull1.0 libspdlog1.10 libyaml-cpp0.7 libsqlite3-0 libjpeg62-turbo libpng16-16
-  zlib1g libutf8proc2 libssl3 libjemalloc2 openssh-client procps)
+readonly runtime_packages=(ca-certificates openssh-client procps zlib1g libsqlite3-0 libjemalloc2
+  libprometheus-cpp-core1.0 libprometheus-cpp-pull1.0)
+# The packages whose names carry a version, by the system's code name.
+declare -rA versioned_runtime_packages=(
+  [bookworm]="libgrpc++1.51 libprotobuf32 libspdlog1.10 libyaml-cpp0.7 libjpeg62-turbo libpng16-16 libutf8proc2 libssl3"
+  [trixie]="libgrpc++1.51t64 libprotobuf32t64 libspdlog1.15 libyaml-cpp0.8 libjpeg62-turbo libpng16-16t64 libutf8proc3 libssl3t64"
+  [noble]="libgrpc++1.51t64 libprotobuf32t64 libspdlog1.12 libyaml-cpp0.8 libjpeg-turbo8 libpng16-16t64 libutf8proc3 libssl3t64")
+# Where there are no Debian packages: what has to be there, as commands and as pkg-config names them.
+readonly build_commands=(c++ cmake ninja pkg-config git unzip python3 curl protoc grpc_cpp_plugin)
+readonly build_modules=(grpc++ protobuf prometheus-cpp-core prometheus-cpp-pull spdlog CLI11 yaml-cpp nlohmann_json
+  sqlite3 libjpeg libpng zlib libutf8proc openssl jemalloc gtest gmock benchmark)
 
 die() {
   echo "setup: $*" >&2
@@ -60,20 +68,46 @@ missing_packages() {
     comm -13 - <(printf '%s\n' "$@" | sort -u)
 }
 
+# Sets $codename: the system's own, or that of the Debian or Ubuntu that it is made from; and $system, its name.
+read_system() {
+  local file="${IMAGEDDPO_OS_RELEASE:-/etc/os-release}"
+  system="this system" codename=unknown
+  [[ -r $file ]] || return 0
+  system="$(. "$file" && echo "${PRETTY_NAME:-${NAME:-this system}}")"
+  codename="$(. "$file" && echo "${UBUNTU_CODENAME:-${DEBIAN_CODENAME:-${VERSION_CODENAME:-unknown}}}")"
+}
+
+# On a system without Debian's packages: names what is missing; where nothing is, the set-up goes on.
+require_tools() {
+  local missing=() name
+  for name in "${build_commands[@]}"; do command -v "$name" >/dev/null || missing+=("$name"); done
+  "$python" -m pip --version >/dev/null 2>&1 || missing+=("pip for $python")
+  if command -v pkg-config >/dev/null; then
+    for name in "${build_modules[@]}"; do pkg-config --exists "$name" || missing+=("$name (development files)"); done
+  else
+    missing+=("development files of ${build_modules[*]}")
+  fi
+  ((${#missing[@]} == 0)) || die "$system has no Debian packages, and these are missing here; install them, or use" \
+    "docker/Dockerfile.cpu or docker/Dockerfile.cuda: $(printf '%s, ' "${missing[@]}" | sed 's/, $//')."
+}
+
 install_packages() {
-  command -v dpkg-query >/dev/null || die "this machine has no dpkg; the set-up knows Debian 12 only," \
-    "elsewhere use docker/Dockerfile.cpu or docker/Dockerfile.cuda."
+  case "$codename" in
+    bullseye | focal | jammy) die "$system is too old: its gRPC 1.30 has no callback API and its CMake is older than" \
+      "3.25; use Debian 12 or 13, Ubuntu 24.04, docker/Dockerfile.cpu or docker/Dockerfile.cuda." ;;
+  esac
   local missing
   mapfile -t missing < <(missing_packages "$@")
   ((${#missing[@]})) || return 0
   local as_root=()
   if ((EUID != 0)); then
-    command -v sudo >/dev/null || die "these Debian packages are missing, and installing them needs root" \
-      "or sudo: ${missing[*]}"
+    command -v sudo >/dev/null || die "these packages are missing, and installing them needs root or sudo:" \
+      "apt-get install ${missing[*]}"
     as_root=(sudo)
   fi
   local log="$third_party/apt.log"
-  say "installing ${#missing[@]} Debian packages: ${missing[*]}"
+  case "$codename" in bookworm | trixie) ;; *) say "the names of packages were tried on Debian 12 and 13, not on $system" ;; esac
+  say "installing ${#missing[@]} packages: ${missing[*]}"
   local apt=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300
     -o Acquire::Retries=3)
   install_missing() {
@@ -163,11 +197,16 @@ fetch_wheel() {
 main() {
   local packages=("${build_packages[@]}") groups=" cpu "
   local option
+  read_system
   for option in "$@"; do
     case "$option" in
       --cuda) groups+="cuda " ;;
       --ci) packages+=("${ci_packages[@]}") ;;
-      --runtime) packages=("${runtime_packages[@]}") groups=" " ;;
+      --runtime)
+        [[ -n ${versioned_runtime_packages[$codename]:-} ]] || die "--runtime knows the packages of Debian 12 and 13" \
+          "and Ubuntu 24.04, not those of $system; ldd build/bin/imageddpod names the libraries."
+        packages=("${runtime_packages[@]}" ${versioned_runtime_packages[$codename]}) groups=" "
+        ;;
       *) die "unknown option $option; usage: deploy/setup.sh [--cuda] [--ci] | --runtime" ;;
     esac
   done
@@ -177,10 +216,10 @@ main() {
   if command -v flock >/dev/null; then
     flock -w 1800 9 || die "another set-up holds $third_party/.lock for 30 minutes; is it still alive?"
   fi
-  install_packages "${packages[@]}"
-  [[ $groups == " " ]] && return
   python=/usr/bin/python3
   [[ -x $python ]] || python=python3
+  if command -v dpkg-query >/dev/null; then install_packages "${packages[@]}"; else require_tools; fi
+  [[ $groups == " " ]] && return
 
   local line fields
   while IFS= read -r line; do

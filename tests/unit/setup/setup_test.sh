@@ -81,4 +81,39 @@ expect_output "unknown option --unknown"
 echo "cuda missing==1.0 $sha256 missing/*" >"$IMAGEDDPO_WHEELS"
 setup || fail "a wheel of another group was fetched"
 expect_no_output
+# Systems. Only what is refused before anything is installed can be tried here.
+system() { printf '%s\n' "$@" >"$work/os-release"; }
+export IMAGEDDPO_OS_RELEASE="$work/os-release"
+system 'PRETTY_NAME="Ubuntu 22.04.5 LTS"' ID=ubuntu VERSION_CODENAME=jammy UBUNTU_CODENAME=jammy
+setup && fail "a system with an old gRPC was accepted"
+expect_output "Ubuntu 22.04.5 LTS is too old: its gRPC 1.30"
+system 'PRETTY_NAME="Linux Mint 22"' ID=linuxmint VERSION_CODENAME=wilma UBUNTU_CODENAME=noble
+setup || fail "a system made from Ubuntu 24.04, with all packages there"
+system 'PRETTY_NAME="Fedora Linux 44"' ID=fedora
+setup --runtime && fail "run-time packages of an unknown system"
+expect_output "not those of Fedora Linux 44"
+
+# A system without dpkg: the commands and libraries that are missing are named; with all of them it goes on.
+mkdir "$work/bin"
+for command in bash sh env cat uname dirname mkdir flock sha256sum cut sed sort awk comm mktemp rm mv cp find ls \
+  sync grep python3 unzip c++ cmake git curl pkg-config protoc; do
+  ln -s "$(command -v "$command")" "$work/bin/$command"
+done
+without_dpkg() { PATH="$work/bin" setup; }
+without_dpkg && fail "a system without Ninja and gRPC's plugin was accepted"
+expect_output "Fedora Linux 44 has no Debian packages, and these are missing here; .*: ninja, grpc_cpp_plugin\\.$"
+ln -s "$(command -v ninja)" "$(command -v grpc_cpp_plugin)" "$work/bin/"
+without_dpkg || fail "a system without dpkg that has all tools"
+rm "$work/bin/pkg-config"
+printf "#!/bin/sh\n[ \"\$2\" != libutf8proc ]\n" >"$work/bin/pkg-config"
+chmod +x "$work/bin/pkg-config"
+without_dpkg && fail "a system without utf8proc was accepted"
+expect_output ": libutf8proc (development files)\\.$"
+unset IMAGEDDPO_OS_RELEASE
+
+# Compilers at once: at least one, at most one for each processor.
+jobs="$(deploy/build-jobs.sh)"
+((jobs >= 1 && jobs <= $(nproc))) || fail "build-jobs.sh printed $jobs"
+[[ $(taskset -c "$(taskset -cp $$ | sed 's/.*: \([0-9]*\).*/\1/')" deploy/build-jobs.sh) == 1 ]] || fail "build-jobs.sh beside one processor"
+
 echo "setup_test: passed"
