@@ -3,8 +3,8 @@
 # tests that start ranks of their own.
 #
 #   find_mpirun [PATH]        sets $mpirun: PATH, else the one in third_party, else the one on the PATH
-#   describe_mpirun           sets $mpirun_kind: openmpi5, openmpi4 or other, and $mpirun_ft: 1 when it
-#                             can keep a launch alive after a process has died (ULFM)
+#   describe_mpirun           sets $mpirun_kind: openmpi5, openmpi4, other or none (it cannot be run), and
+#                             $mpirun_ft: 1 when it can keep a launch alive after a process has died (ULFM)
 #   set_mpirun_flags LOCAL OVERSUBSCRIBE
 #                             sets the array $mpirun_flags and exports what Open MPI reads from the
 #                             environment. LOCAL 1: all ranks on this host. OVERSUBSCRIBE 1: also more
@@ -38,7 +38,7 @@ find_mpirun() {
 
 describe_mpirun() {
   local version
-  version=$("$mpirun" --version 2>/dev/null || true)
+  version=$(timeout 20 "$mpirun" --version 2>/dev/null) || version=
   mpirun_kind=other
   mpirun_ft=0
   case ${version%%$'\n'*} in
@@ -49,6 +49,7 @@ describe_mpirun() {
       [[ -z $info || $info == *"Fault Tolerance support: yes"* ]] && mpirun_ft=1
       ;;
     *"Open MPI"* | *OpenRTE*) mpirun_kind=openmpi4 ;;
+    "") mpirun_kind=none ;;
   esac
   return 0
 }
@@ -89,13 +90,22 @@ remove_abandoned_shm() {
   return 0
 }
 
+# has_room FOLDER MIB FILES: it can be written to and has so much room.
+has_room() {
+  local blocks block_bytes files all_files
+  [[ -d $1 && -w $1 && -x $1 ]] || return 1
+  read -r blocks block_bytes files all_files < <(stat -f -c '%a %S %d %c' "$1" 2>/dev/null) || return 1
+  ((blocks * block_bytes >> 20 >= $2 && (all_files == 0 || files >= $3)))
+}
+
+# A rank takes 16 MiB there; small ones (a container's 64 MiB) are left alone.
+shm_has_room() { has_room /dev/shm $(($1 * 32)) $(($1 * 8)); }
+
 private_mpi_folders() {
-  local dir=$1 ranks=$2 free_kb
+  local dir=$1 ranks=$2
   export PRTE_MCA_prte_tmpdir_base=$dir OMPI_MCA_orte_tmpdir_base=$dir
-  # A rank takes 16 MiB there; small ones (a container's 64 MiB) are left alone.
   mpi_shm_dir=
-  free_kb=$(df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 { print $4 }' || true)
-  if [[ -w /dev/shm && ${free_kb:-0} -gt $((ranks * 32768)) ]]; then
+  if shm_has_room "$ranks"; then
     remove_abandoned_shm
     mpi_shm_dir=$(mktemp -d /dev/shm/imageddpo-run.XXXXXX)
     exec {mpi_shm_lock_fd}>"$mpi_shm_dir/lock"

@@ -106,7 +106,7 @@ grep -q /no/such/hosts "$folder/log" || fail "does not name the second"
 
 # mpirun itself does not start anything: told once.
 name='an mpirun that fails'
-printf '#!/bin/sh\necho banner >&2\nexit 1\n' >"$work/mpirun"
+printf '#!/bin/sh\n[ "$1" = --version ] && exec echo another MPI\necho banner >&2\nexit 1\n' >"$work/mpirun"
 chmod +x "$work/mpirun"
 start --mpirun "$work/mpirun"
 [[ $code == 1 && $(grep -c banner "$folder/log") == 1 ]] || fail "exit code $code"
