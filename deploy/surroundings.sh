@@ -13,6 +13,8 @@
 #   choose_home               sets HOME where the environment has none
 #   clean_openmp              removes settings that would bind the threads of all ranks to the same cores
 #   check_limits RANKS        raises the limits (ulimit) that are too low for so many ranks, where it may
+#   check_memory RANKS        false, with a fault, where there is not enough for so many ranks on this host
+#   memory_mib                prints how much memory there is
 #   check_loopback            looks whether 127.0.0.1 is there
 #   runs_here PROGRAM         true for a script, and for a program of this processor
 #   usable_processors         prints how many processors this process may use
@@ -187,9 +189,9 @@ choose_allocation() {
     if ! command -v srun >/dev/null || ! command -v scontrol >/dev/null; then
       why="this host has no Slurm"
     else
-      state=$(timeout 20 squeue --noheader --jobs "$job" --format %T 2>/dev/null || true)
+      state=$(timeout 20 squeue --noheader --jobs "$job" --format %T 2>&1 | tail -n 1 || true)
       if [[ $state != RUNNING ]]; then
-        why="Slurm's job $job is not running"
+        why="Slurm's job $job is not running${state:+ ($state)}"
       elif ! timeout 20 scontrol show hostnames "${SLURM_JOB_NODELIST:-}" 2>/dev/null | grep -qxF -e "$(uname -n)" -e "$(hostname -s)"; then
         why="this host is not one of Slurm's job $job"
       fi
@@ -273,17 +275,37 @@ raise_limit() {
 }
 
 check_limits() {
-  local ranks=$1 task used=0
-  raise_limit n $((128 + ranks * 16)) "open files"
-  raise_limit f 1048576 "a file's size in KiB"
-  raise_limit v 8388608 "a process's address space in KiB"
-  raise_limit d 8388608 "a process's data in KiB"
+  local ranks=$1 task used=0 most threads=$((48 + $1 * 16))
+  raise_limit n $((64 + ranks * 16)) "open files"
+  raise_limit f 262144 "a file's size in KiB"
+  raise_limit v 2097152 "a process's address space in KiB"
+  raise_limit d 2097152 "a process's data in KiB"
+  most=$(smallest_limit pids pids.max)
+  if [[ -n $most ]] && ((most < threads)); then
+    faults+=("the control group allows $most processes and threads and $threads are needed: raise pids.max (docker run --pids-limit)")
+  fi
   if ((EUID != 0)); then # The limit is one of all processes and threads of a user, and not of root's.
     for task in /proc/[0-9]*/task/*; do
       if [[ -O $task ]]; then used=$((used + 1)); fi
     done
-    raise_limit u $((used + 32 + ranks * 32)) "processes and threads" ", $used of them for what runs already"
+    raise_limit u $((used + threads)) "processes and threads" ", $used of them for what runs already"
   fi
+}
+
+# An idle rank takes 100 MiB.
+check_memory() {
+  local ranks=$1 needed=$(($1 * 100))
+  ((needed > $(memory_mib))) || return 0
+  faults+=("-n $ranks asks for $ranks processes, which take $needed MiB before any job, and $(memory_mib) MiB are there: lower -n")
+  return 1
+}
+
+# What the host has, or the control groups allow.
+memory_mib() {
+  local host_mib limit
+  host_mib=$(awk '/^MemTotal:/ { print int($2 / 1024) }' /proc/meminfo)
+  limit=$(smallest_limit memory memory.max memory.limit_in_bytes)
+  if [[ -n $limit ]] && ((limit >> 20 < host_mib)); then echo $((limit >> 20)); else echo "$host_mib"; fi
 }
 
 check_loopback() {
@@ -299,11 +321,41 @@ runs_here() {
   [[ $theirs == 2321* || ${theirs:0:12}${theirs:36} == "${ours:0:12}${ours:36}" ]]
 }
 
-# Affinity, and the quota of this control group (version 2, or 1).
+# The folders of the control groups (version 2 or 1) that this process is in and of all around them.
+control_group_folders() {
+  local controllers path base
+  while IFS=: read -r _ controllers path; do
+    case ,$controllers, in
+      ,,) base=/sys/fs/cgroup ;;
+      *,$1,*) base=/sys/fs/cgroup/$1 ;;
+      *) continue ;;
+    esac
+    while [[ -n ${path%/} ]]; do
+      echo "$base$path"
+      path=${path%/*}
+    done
+    echo "$base"
+  done </proc/self/cgroup
+}
+
+# smallest_limit CONTROLLER FILE...: the smallest number in these files; nothing where none limits.
+smallest_limit() {
+  local folder file limit least=
+  while read -r folder; do
+    for file in "${@:2}"; do
+      read -r limit 2>/dev/null <"$folder/$file" || continue
+      if [[ $limit =~ ^[0-9]{1,18}$ ]] && ((limit < ${least:-limit + 1})); then least=$limit; fi
+    done
+  done < <(control_group_folders "$1")
+  echo "$least"
+}
+
+# Affinity, and the control groups' quotas.
 usable_processors() {
-  local processors quota= period= folder
+  local processors quota period folder
   processors=$(OMP_NUM_THREADS='' OMP_THREAD_LIMIT='' nproc)
-  for folder in /sys/fs/cgroup /sys/fs/cgroup/cpu "/sys/fs/cgroup$(sed -n 's/^0:://p' /proc/self/cgroup 2>/dev/null)"; do
+  while read -r folder; do
+    quota='' period=''
     if [[ -r $folder/cpu.max ]]; then
       read -r quota period <"$folder/cpu.max" || true
     elif [[ -r $folder/cpu.cfs_quota_us ]]; then
@@ -312,6 +364,6 @@ usable_processors() {
     if [[ $quota =~ ^[1-9][0-9]*$ && $period =~ ^[1-9][0-9]*$ ]] && ((quota / period < processors)); then
       processors=$((quota / period > 0 ? quota / period : 1))
     fi
-  done
+  done < <(control_group_folders cpu)
   echo "$processors"
 }

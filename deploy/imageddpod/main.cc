@@ -162,8 +162,9 @@ RankOutcome RunRank(DaemonOptions options, MpiRuntime& runtime, const StopFlag& 
 }
 
 int Main(int argc, char** argv) {
-  const auto options = ParseDaemonOptions(argc, argv);
-  if (!options.ok() && options.status().code() == absl::StatusCode::kCancelled) return 0;
+  DaemonOptions options;
+  const absl::Status parsed = ParseDaemonOptions(argc, argv, &options);
+  if (absl::IsCancelled(parsed)) return 0;
   auto runtime = MpiRuntime::Start(&argc, &argv);
   if (!runtime.ok()) {
     std::cerr << "imageddpod: " << runtime.status().message() << std::endl;
@@ -171,13 +172,13 @@ int Main(int argc, char** argv) {
   }
   const bool is_rank_0 = (*runtime)->world_rank() == 0;
   RankOutcome outcome = {.exit_code = kExitRefused};
-  if (options.ok()) {
+  if (parsed.ok()) {
     const StopFlag stop;
-    outcome = RunRank(*options, **runtime, stop);
-    if (is_rank_0) WriteExitStatus(*options, outcome);
+    outcome = RunRank(options, **runtime, stop);
   } else if (is_rank_0) {
-    std::cerr << "imageddpod: " << options.status().message() << std::endl;
+    std::cerr << "imageddpod: " << parsed.message() << std::endl;
   }
+  if (is_rank_0) WriteExitStatus(options, outcome);
   (*runtime)->Finish(outcome.exit_code);
   return outcome.exit_code;
 }

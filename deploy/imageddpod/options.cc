@@ -3,16 +3,21 @@
 #include <CLI/CLI.hpp>
 #include <iostream>
 
+#include "absl/strings/str_cat.h"
 #include "common/base/status.h"
 
 namespace imageddpo {
 
-absl::StatusOr<DaemonOptions> ParseDaemonOptions(int argc, char** argv) {
-  DaemonOptions options;
+absl::Status ParseDaemonOptions(int argc, char** argv, DaemonOptions* parsed) {
+  DaemonOptions& options = *parsed;
   std::string config_file, data_dir, log_level;
   int grpc_port = -1, http_port = -1;
   CLI::App app("Every rank of the trainer service; started by deploy/imageddpod-run.",
                "imageddpod");
+  // First, so that they are known where another one is wrong.
+  app.add_option("--exit-status-file", options.exit_status_file, "For the launcher")
+      ->type_name("FILE");
+  app.add_option("--pid-file", options.pid_file, "For the launcher")->type_name("FILE");
   app.add_option("--config", config_file, "cluster.yaml; see deploy/cluster.yaml")
       ->type_name("FILE");
   app.add_option("--data-dir", data_dir, "Instead of data_dir in cluster.yaml")->type_name("DIR");
@@ -23,15 +28,14 @@ absl::StatusOr<DaemonOptions> ParseDaemonOptions(int argc, char** argv) {
   app.add_option("--log-level", log_level, "Instead of log_level");
   app.add_flag("--log-json", options.log_json, "One JSON object per log line");
   app.add_option("--ranks", options.ranks, "How many ranks there must be (from the launcher)");
-  app.add_option("--exit-status-file", options.exit_status_file, "For the launcher")
-      ->type_name("FILE");
-  app.add_option("--pid-file", options.pid_file, "For the launcher")->type_name("FILE");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    if (app.exit(error, std::cout, std::cerr) == 0)
-      return absl::CancelledError("help was asked for");
-    return absl::InvalidArgumentError("wrong arguments; see imageddpod --help");
+    if (error.get_exit_code() != 0) {
+      return absl::InvalidArgumentError(absl::StrCat(error.what(), "; see imageddpod --help"));
+    }
+    app.exit(error, std::cout, std::cerr);
+    return absl::CancelledError("help was asked for");
   }
   if (!config_file.empty()) {
     IMAGEDDPO_ASSIGN_OR_RETURN(options.cluster, LoadClusterConfig(config_file));
@@ -41,7 +45,7 @@ absl::StatusOr<DaemonOptions> ParseDaemonOptions(int argc, char** argv) {
   if (http_port >= 0) options.cluster.http.port = http_port;
   if (!log_level.empty()) options.cluster.log_level = log_level;
   IMAGEDDPO_RETURN_IF_ERROR(ResolveClusterConfig(&options.cluster));
-  return options;
+  return absl::OkStatus();
 }
 
 }  // namespace imageddpo

@@ -40,11 +40,12 @@ refused() {
   echo "$name"
   start "${@:3}"
   [[ $code == 2 && ! -e $folder/starts ]] || fail "exit code $code"
-  [[ $(wc -l <"$folder/log") == 1 ]] || fail "not one line"
+  [[ $(wc -l <"$folder/log") == "${lines:-1}" ]] || fail "not one line"
   grep -qF -- "$2" "$folder/log" || fail "no \"$2\""
 }
 hosts() {
-  printf "$1" >"$work/hosts"
+  # shellcheck disable=SC2059
+  printf "$@" >"$work/hosts"
   file=$work/hosts
 }
 
@@ -61,19 +62,46 @@ for line in 'localhost slot=3' 'localhost slots=three' 'localhost slots=0' 'loca
   hosts "$line\n" && refused "line: $line" "$file, line 1: " --hostfile "$file"
 done
 hosts '# nobody\n' && refused only_comments 'names no host' --hostfile "$file"
+hosts 'localhost:1\rlocalhost\xc2\xa0slots=2 max-slots=4\r' && up old_line_ends_and_the_notation_of_mpich --hostfile "$file"
+hosts '\xff\xfel\0o\0c\0a\0l\0h\0o\0s\0t\0:\0003\0\r\0\n\0' && up utf16 --hostfile "$file"
+hosts 'localhost slots=4 max_slots=3\n' && refused more_than_max_slots "$file, line 1: 4 slot(s) are more than" --hostfile "$file"
+hosts 'a b\n%.0s' {1..20} && lines=6 refused many_faults "$file, line 6: not looked at" --hostfile "$file"
 hosts '' && refused empty 'names no host' --hostfile "$file"
-hosts '\xff\xfel\0o\0c\0' && refused utf16 "$file, line 1: " --hostfile "$file"
 refused no_such_file '/no/such/file, given with --hostfile, does not exist' --hostfile /no/such/file
 refused a_folder 'is not a file that can be read' --hostfile "$work"
 
-environment=(SLURM_JOB_ID=5 SLURM_JOBID=5 SLURM_NNODES=2 SLURM_JOB_NUM_NODES=2 SLURM_NODELIST=a,b
-  SLURM_JOB_NODELIST=a,b SLURM_TASKS_PER_NODE='1(x2)' SLURM_NTASKS=2)
-up variables_of_a_slurm_job_that_is_gone
+# Another host, of which ssh knows nothing, and a name server that does not answer.
+mkdir "$work/bin"
+printf '#!/bin/sh\necho banner >&2\necho Host key verification failed. >&2\nexit 255\n' >"$work/bin/ssh"
+chmod +x "$work/bin/ssh"
+environment=("PATH=$work/bin:$PATH")
+hosts 'localhost slots=2\n192.0.2.1 slots=1\n192.0.2.1 slots=1\n' && refused no_way_to_another_host \
+  'the host 192.0.2.1 cannot be reached: ssh 192.0.2.1 true has to work without a question (Host key verification failed.)' --hostfile "$file"
+printf '#!/bin/sh\necho "no such file: $7" >&2\nexit 2\n' >"$work/bin/ssh"
+refused another_host_without_the_program 'the host 192.0.2.1 lacks a program' --hostfile "$file"
+printf '#!/bin/sh\nexit 124\n' >"$work/bin/getent"
+chmod +x "$work/bin/getent"
+hosts 'localhost\nsomewhere\n' && refused a_silent_name_server "$file, line 2: the name server does not answer" --hostfile "$file"
+printf '#!/bin/sh\nexit 2\n' >"$work/bin/getent"
+environment=(-u HOME "PATH=$work/bin:$PATH")
+ln -s "$launcher" "$work/link"
+launcher=$work/link
+before=(bash -c 'umask 377; ulimit -S -n 20; trap "" HUP; exec <&-; exec "$@"' bash)
+up an_unknown_user_a_narrow_umask_few_files_no_terminal_by_a_link
+launcher=$(readlink "$work/link")
+before=()
+
+environment=(SLURM_JOB_ID=5 SLURM_JOBID=5 SLURM_NNODES=2 SLURM_JOB_NUM_NODES=2 SLURM_NODELIST='a,b'
+  SLURM_JOB_NODELIST='a,b' SLURM_TASKS_PER_NODE='1(x2)' SLURM_NTASKS=2
+  PBS_JOBID=5 PBS_ENVIRONMENT=PBS_BATCH COBALT_JOBID=5 LSB_DJOB_HOSTFILE=/no/such/file
+  SGE_ROOT=/sge ARC=x JOB_ID=5 PE_HOSTFILE=/etc/passwd)
+up variables_of_schedulers_that_are_gone
 environment=(PMIX_RANK=0 PMIX_NAMESPACE=x PMIX_SERVER_URI41=prterun-x.0 PMI_RANK=1 OMPI_COMM_WORLD_SIZE=4
-  OMPI_COMM_WORLD_RANK=1 PRTE_LAUNCHED=1 OMPI_MCA_ess=pmi OMPI_MCA_orte_hnp_uri=x PRTE_MCA_ess_base_vpid=2)
-up variables_of_another_mpirun
-environment=(PBS_NODEFILE=/no/such/file LSB_DJOB_HOSTFILE=/no/such/file)
-up host_files_of_schedulers_that_are_gone
+  OMPI_COMM_WORLD_RANK=1 PRTE_LAUNCHED=1 OMPI_MCA_ess=pmi OMPI_MCA_orte_hnp_uri=x PRTE_MCA_ess_base_vpid=2
+  PMI_FD=9 OPAL_PREFIX=/no PMIX_PREFIX=/no PRTE_PREFIX=/no RANK=1 WORLD_SIZE=4 MASTER_ADDR=x FLUX_JOB_ID=x
+  PALS_RANKID=0 MV2_COMM_WORLD_RANK=1 I_MPI_ROOT=/no CUDA_VISIBLE_DEVICES=NoDevFiles POSIXLY_CORRECT=1
+  CDPATH=/ BASH_ENV=/no/such/file LD_LIBRARY_PATH=/no/such/folder)
+up variables_of_other_launchers
 environment=(-i "IMAGEDDPO_MPIRUN=${IMAGEDDPO_MPIRUN:-}")
 up an_empty_environment
 environment=(TMPDIR=/no/such/folder)
@@ -95,7 +123,7 @@ before=()
 name=check
 start --check
 [[ $code == 0 && ! -e $folder/starts ]] || fail "exit code $code"
-for word in program mpirun ranks hosts processors GPUs memory /dev/shm temporary limits; do
+for word in program mpirun ranks hosts processors GPUs memory /dev/shm temporary limits settings; do
   grep -q "^$word " "$folder/log" || fail "does not tell $word"
 done
 name='check with two faults'
@@ -104,13 +132,34 @@ start --check --config /no/such/config --hostfile /no/such/hosts
 grep -q /no/such/config "$folder/log" || fail "does not name the first"
 grep -q /no/such/hosts "$folder/log" || fail "does not name the second"
 
-# mpirun itself does not start anything: told once.
+environment=(LC_ALL=C)
+before=(bash -c 'mkdir gone && cd gone && rmdir ../gone && exec "$@"' bash)
+cd "$work" || exit 2
+lines=2 refused no_current_folder 'the current folder is gone' # bash has a line of its own.
+for limit in '-n 64:open files is 64 and 112 are needed' "-f 1000:file's size in KiB" '-v 100000:address space' '-d 100000:data'; do
+  before=(bash -c "ulimit ${limit%%:*}; exec \"\$@\"" bash)
+  refused "limit ${limit%%:*}" "${limit#*:}"
+done
+before=()
+refused far_too_many_processes '-n 999999 asks for 999999 processes' -n 999999
+for number in -n:abc -n:99999999999999999999 --stop-timeout:-1; do
+  refused "number $number" "${number/:/ }: not a whole number" "${number%%:*}" "${number#*:}"
+done
+{ head -c 18 /bin/sh && printf '\x2a\x00' && tail -c +21 /bin/sh; } >"$work/program"
+refused no_permission_to_execute 'is not a program: chmod' --program "$work/program"
+chmod +x "$work/program"
+refused another_processor 'is no program for this processor' --program "$work/program"
+refused no_program 'does not exist: run make build' --program /no/such/program
+refused a_broken_mpirun '--version does not say what it is' --mpirun /bin/false
+
+# mpirun itself does not start anything: told once, with the settings that may be why.
 name='an mpirun that fails'
 printf '#!/bin/sh\n[ "$1" = --version ] && exec echo another MPI\necho banner >&2\nexit 1\n' >"$work/mpirun"
 chmod +x "$work/mpirun"
+environment=(LC_ALL=C OMPI_MCA_coll=tuned)
 start --mpirun "$work/mpirun"
 [[ $code == 1 && $(grep -c banner "$folder/log") == 1 ]] || fail "exit code $code"
-grep -q 'mpirun did not start the service' "$folder/log" || fail "does not say so"
+grep -q 'mpirun did not start the service.*without OMPI_MCA_coll of' "$folder/log" || fail "does not say so"
 
 [[ $failures == 0 ]] || exit 1
 echo "all passed"

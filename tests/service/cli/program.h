@@ -57,7 +57,11 @@ class ClientProgram {
     } else {
       setenv("IMAGEDDPO_ADDRESS", environment.c_str(), 1);
     }
-    setenv("http_proxy", "http://127.0.0.1:1", 1);  // Must not matter.
+    // Must not matter.
+    for (const char* name : {"http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY",
+                             "all_proxy", "grpc_proxy"}) {
+      setenv(name, "http://127.0.0.1:1", 1);
+    }
     dup2(open(out_file_.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644), STDOUT_FILENO);
     dup2(open(err_file_.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644), STDERR_FILENO);
     std::vector<char*> argv = {const_cast<char*>(program.c_str())};
