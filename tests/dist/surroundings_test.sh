@@ -49,14 +49,32 @@ hosts() {
   file=$work/hosts
 }
 
+# program NAME TEXT: a program of that name, found first where PATH begins with this folder.
+mkdir "$work/bin"
+program() {
+  printf '#!/bin/sh\n%s\n' "$2" >"$work/bin/$1"
+  chmod +x "$work/bin/$1"
+}
+
 hosts 'localhost slots=3\r\n' && up crlf --hostfile "$file"
 hosts '\xef\xbb\xbf# ours\r\n\r\nlocalhost\tslots = 3 # all\n' && up byte_order_mark_and_blanks --hostfile "$file"
 hosts '::1 slots=3' && up an_ipv6_address_without_a_line_end --hostfile "$file"
 hosts '[::1] slots=2\n127.0.0.1 slots=1 max_slots=4\n' && up this_host_by_two_names --hostfile "$file"
 hosts 'localhost slots=1\n' && up more_than_slots_when_asked --hostfile "$file" --oversubscribe
 hosts 'localhost slots=1\n' && refused too_few 'has 1 slot(s) and -n asks for 3 processes' --hostfile "$file"
+environment=("PATH=$work/bin:$PATH")
+program getent 'exit 2'
 hosts 'localhost slots=3\nno-such-host.invalid slots=2\n' &&
   refused unknown_host "$file, line 2: no address is known for the host no-such-host.invalid" --hostfile "$file"
+program getent 'exit 124' # As timeout has it.
+hosts 'localhost\nsomewhere\n' && refused a_silent_name_server "$file, line 2: the name server does not answer" --hostfile "$file"
+program getent 'echo 192.0.2.1'
+program ssh 'echo banner >&2; echo Host key verification failed. >&2; exit 255'
+hosts 'localhost slots=2\n192.0.2.1 slots=1\n192.0.2.1 slots=1\n' && refused no_way_to_another_host \
+  'the host 192.0.2.1 cannot be reached: ssh 192.0.2.1 true has to work without a question (Host key verification failed.)' --hostfile "$file"
+program ssh 'echo no such file >&2; exit 2'
+refused another_host_without_the_program 'the host 192.0.2.1 lacks a program' --hostfile "$file"
+environment=(LC_ALL=C)
 hosts '\n192.0.2.1 slots=3\n' && refused another_host_first "$file, line 2: rank 0 runs on this host" --hostfile "$file"
 for line in 'localhost slot=3' 'localhost slots=three' 'localhost slots=0' 'localhost slots=-1' 'localhost 3' 'localhost,other'; do
   hosts "$line\n" && refused "line: $line" "$file, line 1: " --hostfile "$file"
@@ -70,19 +88,7 @@ hosts '' && refused empty 'names no host' --hostfile "$file"
 refused no_such_file '/no/such/file, given with --hostfile, does not exist' --hostfile /no/such/file
 refused a_folder 'is not a file that can be read' --hostfile "$work"
 
-# Another host, of which ssh knows nothing, and a name server that does not answer.
-mkdir "$work/bin"
-printf '#!/bin/sh\necho banner >&2\necho Host key verification failed. >&2\nexit 255\n' >"$work/bin/ssh"
-chmod +x "$work/bin/ssh"
-environment=("PATH=$work/bin:$PATH")
-hosts 'localhost slots=2\n192.0.2.1 slots=1\n192.0.2.1 slots=1\n' && refused no_way_to_another_host \
-  'the host 192.0.2.1 cannot be reached: ssh 192.0.2.1 true has to work without a question (Host key verification failed.)' --hostfile "$file"
-printf '#!/bin/sh\necho "no such file: $7" >&2\nexit 2\n' >"$work/bin/ssh"
-refused another_host_without_the_program 'the host 192.0.2.1 lacks a program' --hostfile "$file"
-printf '#!/bin/sh\nexit 124\n' >"$work/bin/getent"
-chmod +x "$work/bin/getent"
-hosts 'localhost\nsomewhere\n' && refused a_silent_name_server "$file, line 2: the name server does not answer" --hostfile "$file"
-printf '#!/bin/sh\nexit 2\n' >"$work/bin/getent"
+program getent 'exit 2'
 environment=(-u HOME "PATH=$work/bin:$PATH")
 ln -s "$launcher" "$work/link"
 launcher=$work/link
@@ -154,10 +160,9 @@ refused a_broken_mpirun '--version does not say what it is' --mpirun /bin/false
 
 # mpirun itself does not start anything: told once, with the settings that may be why.
 name='an mpirun that fails'
-printf '#!/bin/sh\n[ "$1" = --version ] && exec echo another MPI\necho banner >&2\nexit 1\n' >"$work/mpirun"
-chmod +x "$work/mpirun"
+program mpirun '[ "$1" = --version ] && exec echo another MPI; echo banner >&2; exit 1'
 environment=(LC_ALL=C OMPI_MCA_coll=tuned)
-start --mpirun "$work/mpirun"
+start --mpirun "$work/bin/mpirun"
 [[ $code == 1 && $(grep -c banner "$folder/log") == 1 ]] || fail "exit code $code"
 grep -q 'mpirun did not start the service.*without OMPI_MCA_coll of' "$folder/log" || fail "does not say so"
 
