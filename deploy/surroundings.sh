@@ -6,6 +6,7 @@
 #   read_hosts FILE RANKS OVERSUBSCRIBE
 #                             judges a host file, and whether ssh gets to its hosts; sets $host_lines, the
 #                             file as mpirun reads it, and $hosts_local: 1 when all are this host
+#   forget_prefixes           removes OPAL_PREFIX and the like where they are not of $mpirun
 #   choose_allocation         sets $allocation: "slurm", "other" (PBS, LSF, SGE) or nothing, and removes the
 #                             variables of launchers and allocations that are not there (any more)
 #   choose_temporary_folder RANKS
@@ -178,8 +179,18 @@ forget_variables() {
   fi
 }
 
+# Where Open MPI looks for its own files.
+forget_prefixes() {
+  local name
+  for name in OPAL_PREFIX PMIX_PREFIX PMIX_INSTALL_PREFIX PRTE_PREFIX; do
+    if [[ -n ${!name:-} && $(readlink -f "$mpirun") != "$(readlink -f "${!name}")"/* ]]; then
+      forget_variables "$mpirun is not in the folder that it names" "^$name$"
+    fi
+  done
+}
+
 # What mpirun tells its processes; what a user sets is other OMPI_MCA_, PRTE_MCA_ and PMIX_MCA_.
-readonly launcher_variables='^(PMI_|PMI[0-9]_|PMIX_(RANK|NAMESPACE|SERVER|HOSTNAME|VERSION|SYSTEM|GDS|SECURITY|PTL|BFROP|KEEPALIVE|ID|DSTPATH|MCA_mca_base)|PRTE_(LAUNCHED|NODE|JOB|PREFIX)|OMPI_(COMM_|APP_|ARGV|COMMAND|FILE_|FIRST_|MCA_(ess|orte|pmix|mpi_oversubscribe|shmem_RUNTIME)|NUM_|UNIVERSE|PREFIX|WORLD)|PRTE_MCA_(ess|prte_(hnp|ess|parent|launch)))'
+readonly launcher_variables='^(PMI_|PMI[0-9]_|FLUX_(JOB|TASK)_|PMIX_(RANK|NAMESPACE|SERVER|HOSTNAME|VERSION|SYSTEM|GDS|SECURITY|PTL|BFROP|KEEPALIVE|ID|DSTPATH|MCA_mca_base)|PRTE_(LAUNCHED|NODE|JOB|PREFIX)|OMPI_(COMM_|APP_|ARGV|COMMAND|FILE_|FIRST_|MCA_(ess|orte|pmix|mpi_oversubscribe|shmem_RUNTIME)|NUM_|UNIVERSE|PREFIX|WORLD)|PRTE_MCA_(ess|prte_(hnp|ess|parent|launch)))'
 
 choose_allocation() {
   allocation=
