@@ -194,7 +194,7 @@ readonly launcher_variables='^(PMI_|PMI[0-9]_|FLUX_(JOB|TASK)_|PMIX_(RANK|NAMESP
 
 choose_allocation() {
   allocation=
-  forget_variables "they belong to another mpirun, in which this was started" "$launcher_variables"
+  forget_variables "this was started in another mpirun, or in a shell that was" "$launcher_variables"
   if [[ -n ${SLURM_JOB_ID:-${SLURM_JOBID:-}} ]]; then
     local job=${SLURM_JOB_ID:-$SLURM_JOBID} state='' why=
     if ! command -v srun >/dev/null || ! command -v scontrol >/dev/null; then
@@ -210,7 +210,7 @@ choose_allocation() {
     if [[ -n ${hostfile:-} && -z $why ]]; then why="a host file is given"; fi
     if [[ -n $why ]]; then forget_variables "$why" '^SLURM'; else allocation=slurm; fi
   else
-    forget_variables "they name no job" '^SLURM_(NODELIST|JOB_NODELIST|NNODES|TASKS_PER_NODE|NTASKS|JOB_NUM_NODES)'
+    forget_variables "no job of Slurm is named" '^SLURM_(NODELIST|JOB_NODELIST|NNODES|TASKS_PER_NODE|NTASKS|JOB_NUM_NODES)'
   fi
   local name pattern
   for name in PBS_NODEFILE COBALT_NODEFILE LSB_DJOB_HOSTFILE PE_HOSTFILE; do
@@ -273,7 +273,7 @@ choose_home() {
 }
 
 clean_openmp() {
-  forget_variables "they would bind the threads of all ranks to the same cores" \
+  forget_variables "the threads of all ranks would be bound to the same cores" \
     '^(OMP_PROC_BIND|OMP_PLACES|GOMP_CPU_AFFINITY|OMP_THREAD_LIMIT|KMP_AFFINITY)$'
 }
 
