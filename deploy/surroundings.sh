@@ -6,9 +6,10 @@
 #   read_hosts FILE RANKS OVERSUBSCRIBE
 #                             judges a host file, and whether ssh gets to its hosts; sets $host_lines, the
 #                             file as mpirun reads it, and $hosts_local: 1 when all are this host
-#   forget_prefixes           removes OPAL_PREFIX and the like where they are not of $mpirun
+#   forget_launchers          removes the variables of other launchers than $mpirun
+#   own_settings              prints the names of the user's settings of MPI
 #   choose_allocation         sets $allocation: "slurm", "other" (PBS, LSF, SGE) or nothing, and removes the
-#                             variables of launchers and allocations that are not there (any more)
+#                             variables of allocations that are not there (any more)
 #   choose_temporary_folder RANKS
 #                             sets $temporary_folder and TMPDIR: TMPDIR, or /tmp where TMPDIR does not suit
 #   choose_home               sets HOME where the environment has none
@@ -25,10 +26,10 @@ notes=()
 
 # Sets $place of a host name or address: local, remote, unknown (no address) or silent (no answer).
 locate_host() {
-  local name=${1,,} own addresses address code=0
-  own=$(uname -n)
+  local name=${1,,} addresses address code=0
+  own_name=${own_name-$(uname -n | tr '[:upper:]' '[:lower:]')}
   place=local
-  case $name in localhost | localhost.localdomain | 127.* | ::1 | "${own,,}" | "$(cut -d. -f1 <<<"${own,,}")") return ;; esac
+  case $name in localhost | localhost.localdomain | 127.* | ::1 | "$own_name" | "${own_name%%.*}") return ;; esac
   addresses=$(timeout 5 getent ahosts "$name" 2>/dev/null) || code=$?
   own_addresses=${own_addresses-" $(hostname -I 2>/dev/null || true) "}
   while read -r address _; do
@@ -47,7 +48,7 @@ plain_text() {
 
 read_hosts() {
   local file=$1 ranks=$2 oversubscribe=$3 text line number=0 word host slots most place total=0 counted=1 first=1
-  local where own_addresses faults_before=${#faults[@]}
+  local where own_name own_addresses faults_before=${#faults[@]}
   local -A places=()
   host_lines=
   hosts_local=1
@@ -137,7 +138,7 @@ read_hosts() {
 
 # Whether ssh gets to these hosts without a question, and finds the programs there.
 reach_hosts() {
-  local file=$1 host found=()
+  local file=$1 host started=0 found=()
   shift
   if ! command -v ssh >/dev/null; then
     faults+=("$file names another host, $1, and this one has no ssh: install openssh-client")
@@ -146,7 +147,8 @@ reach_hosts() {
   mapfile -t found < <(
     for host; do
       reach_host "$host" &
-      while (($(jobs -rp | wc -l) >= 32)); do wait -n || true; done
+      started=$((started + 1))
+      if ((started > 32)); then wait -n || true; fi
     done
     wait
   )
@@ -179,22 +181,24 @@ forget_variables() {
   fi
 }
 
-# Where Open MPI looks for its own files.
-forget_prefixes() {
+forget_launchers() {
   local name
   for name in OPAL_PREFIX PMIX_PREFIX PMIX_INSTALL_PREFIX PRTE_PREFIX; do
     if [[ -n ${!name:-} && $(readlink -f "$mpirun") != "$(readlink -f "${!name}")"/* ]]; then
       forget_variables "$mpirun is not in the folder that it names" "^$name$"
     fi
   done
+  forget_variables "this was started in another mpirun, or in a shell that was" "$launcher_variables"
 }
 
 # What mpirun tells its processes; what a user sets is other OMPI_MCA_, PRTE_MCA_ and PMIX_MCA_.
 readonly launcher_variables='^(PMI_|PMI[0-9]_|FLUX_(JOB|TASK)_|PMIX_(RANK|NAMESPACE|SERVER|HOSTNAME|VERSION|SYSTEM|GDS|SECURITY|PTL|BFROP|KEEPALIVE|ID|DSTPATH|MCA_mca_base)|PRTE_(LAUNCHED|NODE|JOB|PREFIX)|OMPI_(COMM_|APP_|ARGV|COMMAND|FILE_|FIRST_|MCA_(ess|orte|pmix|mpi_oversubscribe|shmem_RUNTIME)|NUM_|UNIVERSE|PREFIX|WORLD)|PRTE_MCA_(ess|prte_(hnp|ess|parent|launch)))'
 
+# What the user sets, and what may keep MPI from starting.
+own_settings() { compgen -e | grep -E '^((OMPI|PRTE|PMIX)_MCA|HWLOC)_|^LD_PRELOAD$' | tr '\n' ' ' || true; }
+
 choose_allocation() {
   allocation=
-  forget_variables "this was started in another mpirun, or in a shell that was" "$launcher_variables"
   if [[ -n ${SLURM_JOB_ID:-${SLURM_JOBID:-}} ]]; then
     local job=${SLURM_JOB_ID:-$SLURM_JOBID} state='' why=
     if ! command -v srun >/dev/null || ! command -v scontrol >/dev/null; then

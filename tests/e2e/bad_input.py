@@ -3,6 +3,7 @@ and a service that runs the next job."""
 import json
 import pathlib
 import shutil
+import subprocess
 
 import harness
 
@@ -21,6 +22,14 @@ def fails(service, settings, *words):
     assert ended["state"] == "FAILED", ended["state"]
     for word in words:
         assert word in ended["state_reason"], f"no {word!r} in: {ended['state_reason']}"
+
+
+def not_started(*arguments, word):
+    """The launcher and the service refuse: one line, once, exit code 2."""
+    result = subprocess.run([harness.ROOT / "deploy/imageddpod-run", "--program", harness.BIN / "imageddpod", *arguments],
+                            capture_output=True, text=True, timeout=120, check=False)
+    said = (result.stdout + result.stderr).splitlines()
+    assert result.returncode == 2 and len(said) == 1 and word in said[0], f"exit code {result.returncode}: {said}"
 
 
 with harness.workspace() as directory, harness.Service(directory, 2) as service:
@@ -87,3 +96,10 @@ with harness.workspace() as directory, harness.Service(directory, 2) as service:
     service.run(job())
     assert not list(pathlib.Path(service.data_dir).rglob("*.tmp*")), "half-written files were left behind"
 print("ok")
+
+with harness.workspace() as directory:
+    config = directory / "cluster.yaml"
+    config.write_text("nonsense: 3\n")
+    not_started("--config", config, word="nonsense")
+    not_started("--", "--what", word="--what")
+    not_started("--", "--grpc-port", "99999", word="--grpc-port")
