@@ -76,14 +76,13 @@ program ssh 'echo no such file >&2; exit 2'
 refused another_host_without_the_program 'the host 192.0.2.1 lacks a program' --hostfile "$file"
 environment=(LC_ALL=C)
 hosts '\n192.0.2.1 slots=3\n' && refused another_host_first "$file, line 2: rank 0 runs on this host" --hostfile "$file"
-for line in 'localhost slot=3' 'localhost slots=three' 'localhost slots=0' 'localhost slots=-1' 'localhost 3' 'localhost,other'; do
-  hosts "$line\n" && refused "line: $line" "$file, line 1: " --hostfile "$file"
-done
+hosts 'localhost slot=3\nlocalhost slots=three\nlocalhost slots=0\nlocalhost slots=-1\nlocalhost,other\nlocalhost 3\n' &&
+  lines=6 refused six_lines "$file, line 6: not looked at" --hostfile "$file"
+for number in {1..5}; do grep -q "$file, line $number: .* a line is: HOST slots=N" "$folder/log" || fail "line $number"; done
 hosts '# nobody\n' && refused only_comments 'names no host' --hostfile "$file"
 hosts 'localhost:1\rlocalhost\xc2\xa0slots=2 max-slots=4\r' && up old_line_ends_and_the_notation_of_mpich --hostfile "$file"
 hosts '\xff\xfel\0o\0c\0a\0l\0h\0o\0s\0t\0:\0003\0\r\0\n\0' && up utf16 --hostfile "$file"
 hosts 'localhost slots=4 max_slots=3\n' && refused more_than_max_slots "$file, line 1: 4 slot(s) are more than" --hostfile "$file"
-hosts 'a b\n%.0s' {1..20} && lines=6 refused many_faults "$file, line 6: not looked at" --hostfile "$file"
 hosts '' && refused empty 'names no host' --hostfile "$file"
 refused no_such_file '/no/such/file, given with --hostfile, does not exist' --hostfile /no/such/file
 refused a_folder 'is not a file that can be read' --hostfile "$work"
@@ -142,10 +141,9 @@ environment=(LC_ALL=C)
 before=(bash -c 'mkdir gone && cd gone && rmdir ../gone && exec "$@"' bash)
 cd "$work" || exit 2
 lines=2 refused no_current_folder 'the current folder is gone' # bash has a line of its own.
-for limit in '-n 64:open files is 64 and 112 are needed' "-f 1000:file's size in KiB" '-v 100000:address space' '-d 100000:data'; do
-  before=(bash -c "ulimit ${limit%%:*}; exec \"\$@\"" bash)
-  refused "limit ${limit%%:*}" "${limit#*:}"
-done
+before=(bash -c 'ulimit -n 64 -f 1000 -v 100000 -d 100000; exec "$@"' bash)
+lines=4 refused low_limits 'the limit of open files is 64 and 112 are needed: raise it'
+for word in "a file's size" 'address space' 'data'; do grep -q "the limit of .*$word" "$folder/log" || fail "no $word"; done
 before=()
 refused far_too_many_processes '-n 999999 asks for 999999 processes' -n 999999
 for number in -n:abc -n:99999999999999999999 --stop-timeout:-1; do
