@@ -17,7 +17,8 @@ struct DaemonOptions {
   std::string pid_file;          ///< Rank 0 writes its process id here.
 };
 
-/// @param options  The launcher's files are filled in also where another argument or a setting is wrong.
+/// @param options  The launcher's files are filled in also where another argument or a setting is
+/// wrong.
 /// @return CANCELLED after --help, INVALID_ARGUMENT or NOT_FOUND for wrong arguments or settings.
 absl::Status ParseDaemonOptions(int argc, char** argv, DaemonOptions* options);
 
