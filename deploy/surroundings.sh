@@ -75,11 +75,11 @@ read_hosts() {
     ((${#words[@]})) || continue
     host=${words[0]} slots= most=
     if [[ $host == \[*\] ]]; then host=${host:1:-1}; fi # An IPv6 address as in a URL.
-    if [[ $host =~ ^([^:]+):([0-9]{1,6})$ ]]; then        # As MPICH has it.
+    if [[ $host =~ ^([^:]+):([0-9]{1,6})$ ]]; then     # As MPICH has it.
       host=${BASH_REMATCH[1]}
       words+=("slots=${BASH_REMATCH[2]}")
     fi
-    if [[ ! ${host#*@} =~ ^[A-Za-z0-9:][A-Za-z0-9._:%-]*$ ]]; then
+    if [[ ! $host =~ ^([A-Za-z0-9_][A-Za-z0-9._-]*@)?[A-Za-z0-9:][A-Za-z0-9._:%-]*$ ]]; then
       faults+=("$where: $(printf %q "$host") is not a host name or address; a line is: HOST slots=N")
       continue
     fi
