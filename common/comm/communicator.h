@@ -7,6 +7,8 @@
 #include <stdexcept>
 #include <string>
 
+#include "absl/status/status.h"
+
 namespace imageddpo {
 
 /// Why a transfer or collective did not complete. Thrown by Work::Wait and by the calls that wait.
@@ -24,6 +26,22 @@ class CommError : public std::runtime_error {
  private:
   Kind kind_;
 };
+
+/// A CommError as it crosses a job's boundary: kPeerFailed UNAVAILABLE, kTimeout DEADLINE_EXCEEDED,
+/// kAborted ABORTED, kTransport INTERNAL.
+inline absl::Status ToStatus(const CommError& error) {
+  switch (error.kind()) {
+    case CommError::Kind::kPeerFailed:
+      return absl::UnavailableError(error.what());
+    case CommError::Kind::kTimeout:
+      return absl::DeadlineExceededError(error.what());
+    case CommError::Kind::kAborted:
+      return absl::AbortedError(error.what());
+    case CommError::Kind::kTransport:
+      break;
+  }
+  return absl::InternalError(error.what());
+}
 
 /// One transfer or collective under way. Owns what the transfer needs (tensors included) until it
 /// is done. The destructor never communicates: dropping unfinished work leaves it to the

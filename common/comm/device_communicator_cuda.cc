@@ -1,4 +1,3 @@
-#include "common/comm/comm_status.h"
 #include "common/comm/cuda_stream.h"
 #include "common/comm/device_communicator.h"
 #include "common/comm/mailbox_communicator.h"

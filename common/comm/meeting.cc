@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
-#include "common/comm/comm_status.h"
 
 namespace imageddpo {
 namespace {

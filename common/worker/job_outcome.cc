@@ -7,7 +7,7 @@
 #include <stdexcept>
 
 #include "absl/strings/str_cat.h"
-#include "common/comm/comm_status.h"
+#include "common/comm/communicator.h"
 
 namespace imageddpo {
 

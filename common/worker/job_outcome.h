@@ -6,7 +6,7 @@
 
 namespace imageddpo {
 
-/// Runs `job` and turns what it throws into a status: CommError as in comm_status.h, memory that
+/// Runs `job` and turns what it throws into a status: CommError as in communicator.h, memory that
 /// ran out RESOURCE_EXHAUSTED (host and device), std::invalid_argument INVALID_ARGUMENT, any other
 /// exception INTERNAL. Messages of libtorch lose their stack trace.
 absl::Status RunCatching(const std::function<absl::Status()>& job);
