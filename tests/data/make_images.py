@@ -66,7 +66,7 @@ def smooth(rng, height, width):
 
 
 def main():
-    FOLDER.mkdir(exist_ok=True)
+    (FOLDER / "oriented").mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(11)
     height, width = 9, 11
     files = {}
@@ -112,7 +112,7 @@ def main():
 
     expected = {}
     for name, data in files.items():
-        (FOLDER / name).write_bytes(data)
+        (FOLDER / ("oriented" if name.startswith("oriented") else "") / name).write_bytes(data)
         if name == "cmyk.jpg":
             continue
         if name == "grey16.png":  # PIL's own rule for 16-bit grey has changed between versions.

@@ -53,12 +53,14 @@ INSTANTIATE_TEST_SUITE_P(Png, PilImageTest,
                                            "rgb_gamma.png", "grey.png", "grey1.png", "grey2.png",
                                            "grey4.png", "grey16.png", "grey_alpha.png",
                                            "palette4.png", "palette8_transparent.png",
-                                           "oriented6.png"));
+                                           "oriented/oriented6.png"));
 INSTANTIATE_TEST_SUITE_P(Jpeg, PilImageTest,
                          ::testing::Values("rgb.jpg", "rgb_444.jpg", "progressive.jpg", "grey.jpg",
-                                           "oriented1.jpg", "oriented2.jpg", "oriented3.jpg",
-                                           "oriented4.jpg", "oriented5.jpg", "oriented6.jpg",
-                                           "oriented7.jpg", "oriented8.jpg", "jpeg_called.png"));
+                                           "oriented/oriented1.jpg", "oriented/oriented2.jpg",
+                                           "oriented/oriented3.jpg", "oriented/oriented4.jpg",
+                                           "oriented/oriented5.jpg", "oriented/oriented6.jpg",
+                                           "oriented/oriented7.jpg", "oriented/oriented8.jpg",
+                                           "jpeg_called.png"));
 
 TEST(ImageTest, ErrorsNameTheFileAndTheReason) {
   EXPECT_TRUE(absl::IsNotFound(ReadImage("no/such.png").status()));
@@ -78,8 +80,8 @@ TEST(ImageTest, EveryTruncationIsAnError) {
 }
 
 TEST(ImageTest, NoChangedByteCrashes) {
-  for (const char* name : {"palette8_transparent.png", "oriented6.png", "oriented5.jpg",
-                           "progressive.jpg", "grey.jpg"}) {
+  for (const char* name : {"palette8_transparent.png", "oriented/oriented6.png",
+                           "oriented/oriented5.jpg", "progressive.jpg", "grey.jpg"}) {
     const std::string whole = ReadBytes(name);
     for (size_t i = 0; i < whole.size(); ++i) {
       for (const int flip : {0x01, 0x80, 0xff}) {
