@@ -25,6 +25,7 @@
 #include "imageddpo/v1/service.pb.h"
 #include "trainer/controller/blocking_queue.h"
 #include "trainer/controller/event_hub.h"
+#include "trainer/controller/job_api.h"
 #include "trainer/controller/job_store.h"
 #include "trainer/controller/job_table.h"
 #include "trainer/controller/silence_watch.h"
@@ -37,7 +38,7 @@ namespace imageddpo {
 /// (class Supervisor); the calls of the API come from other threads and either read the job store
 /// and the hub, which have locks of their own, or put a command into the mailbox and wait for its
 /// result.
-class Controller {
+class Controller final : public JobApi {
  public:
   struct Dependencies {
     ControllerChannel& channel;
@@ -52,7 +53,7 @@ class Controller {
 
   /// @param cluster  resolved. Dependencies must outlive the controller.
   Controller(const ClusterConfig& cluster, const Dependencies& dependencies);
-  ~Controller();
+  ~Controller() override;
   Controller(const Controller&) = delete;
   Controller& operator=(const Controller&) = delete;
 
@@ -68,11 +69,11 @@ class Controller {
   /// @return an error where the stored jobs cannot be read at the start.
   absl::StatusOr<ExitReason> Run(const std::function<bool()>& stop_requested);
 
-  // The API; see service.proto. Any thread. DEADLINE_EXCEEDED: no answer within `timeout`.
-  absl::StatusOr<v1::Job> Submit(const v1::SubmitJobRequest& request, absl::Duration timeout);
-  absl::StatusOr<v1::Job> Cancel(const std::string& id, absl::Duration timeout);
-  absl::StatusOr<v1::Job> Get(const std::string& id) const;
-  absl::StatusOr<v1::ListJobsResponse> List(const v1::ListJobsRequest& request) const;
+  absl::StatusOr<v1::Job> Submit(const v1::SubmitJobRequest& request,
+                                 absl::Duration timeout) override;
+  absl::StatusOr<v1::Job> Cancel(const std::string& id, absl::Duration timeout) override;
+  absl::StatusOr<v1::Job> Get(const std::string& id) const override;
+  absl::StatusOr<v1::ListJobsResponse> List(const v1::ListJobsRequest& request) const override;
 
   /// Not ok: the thread in Run() is stuck, or the job store cannot be written. Any thread.
   Health GetHealth() const;

@@ -45,26 +45,25 @@ TrainerServiceImpl::TrainerServiceImpl(const Dependencies& dependencies)
 grpc::Status TrainerServiceImpl::SubmitJob(grpc::ServerContext* context,
                                            const v1::SubmitJobRequest* request, v1::Job* response) {
   return Answer(dependencies_, "SubmitJob", response,
-                [&] { return dependencies_.controller.Submit(*request, TimeoutOf(*context)); });
+                [&] { return dependencies_.jobs.Submit(*request, TimeoutOf(*context)); });
 }
 
 grpc::Status TrainerServiceImpl::GetJob(grpc::ServerContext*, const v1::GetJobRequest* request,
                                         v1::Job* response) {
   return Answer(dependencies_, "GetJob", response,
-                [&] { return dependencies_.controller.Get(request->id()); });
+                [&] { return dependencies_.jobs.Get(request->id()); });
 }
 
 grpc::Status TrainerServiceImpl::ListJobs(grpc::ServerContext*, const v1::ListJobsRequest* request,
                                           v1::ListJobsResponse* response) {
   return Answer(dependencies_, "ListJobs", response,
-                [&] { return dependencies_.controller.List(*request); });
+                [&] { return dependencies_.jobs.List(*request); });
 }
 
 grpc::Status TrainerServiceImpl::CancelJob(grpc::ServerContext* context,
                                            const v1::CancelJobRequest* request, v1::Job* response) {
-  return Answer(dependencies_, "CancelJob", response, [&] {
-    return dependencies_.controller.Cancel(request->id(), TimeoutOf(*context));
-  });
+  return Answer(dependencies_, "CancelJob", response,
+                [&] { return dependencies_.jobs.Cancel(request->id(), TimeoutOf(*context)); });
 }
 
 grpc::ServerWriteReactor<v1::JobEvent>* TrainerServiceImpl::WatchJob(

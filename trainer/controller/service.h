@@ -8,8 +8,8 @@
 #include "common/base/clock.h"
 #include "common/metrics/service_metrics.h"
 #include "imageddpo/v1/service.grpc.pb.h"
-#include "trainer/controller/controller.h"
 #include "trainer/controller/event_hub.h"
+#include "trainer/controller/job_api.h"
 #include "trainer/controller/job_store.h"
 
 namespace imageddpo {
@@ -17,13 +17,13 @@ namespace imageddpo {
 /// absl's codes are gRPC's.
 grpc::Status ToGrpcStatus(const absl::Status& status);
 
-/// The API: hands each call to the controller and its answer back. WatchJob is served by callbacks,
-/// so that a thousand quiet watchers take no thread. Thread-safe.
+/// The gRPC service: hands each call to JobApi and its answer back. WatchJob is served by
+/// callbacks, so that a thousand quiet watchers take no thread. Thread-safe.
 class TrainerServiceImpl final
     : public v1::TrainerService::WithCallbackMethod_WatchJob<v1::TrainerService::Service> {
  public:
   struct Dependencies {
-    Controller& controller;
+    JobApi& jobs;
     JobStore& store;
     EventHub& hub;
     ServiceMetrics& metrics;
