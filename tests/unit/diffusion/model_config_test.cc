@@ -5,9 +5,9 @@
 #include <string>
 #include <vector>
 
-#include "common/diffusion/text_encoder.h"
+#include "common/diffusion/text_encoder_config.h"
 #include "common/diffusion/unet_config.h"
-#include "common/diffusion/vae.h"
+#include "common/diffusion/vae_config.h"
 #include "tests/testing/temp_dir.h"
 
 namespace imageddpo {
