@@ -23,11 +23,6 @@ absl::StatusOr<at::Device> FindDevice(const std::string& name) {
   return at::Device(at::kCUDA, 0);
 }
 
-void AllowTf32(bool allowed) {
-  at::globalContext().setAllowTF32CuBLAS(allowed);
-  at::globalContext().setAllowTF32CuDNN(allowed);
-}
-
 void Synchronize(at::Device device) {
   if (device.is_cuda()) at::detail::getCUDAHooks().deviceSynchronize(device.index());
 }

@@ -11,10 +11,6 @@ namespace imageddpo {
 /// @param name  cpu, or cuda (the first GPU). FAILED_PRECONDITION: this program finds no GPU.
 absl::StatusOr<at::Device> FindDevice(const std::string& name);
 
-/// Float32 products with 10-bit mantissas on GPUs, in matrix products and in convolutions; off by
-/// default here, while PyTorch has it on for convolutions.
-void AllowTf32(bool allowed);
-
 /// Waits until all that was queued on the device is done.
 void Synchronize(at::Device device);
 

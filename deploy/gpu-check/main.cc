@@ -14,6 +14,7 @@
 #include "common/base/available_processors.h"
 #include "common/base/status.h"
 #include "common/comm/mailbox_communicator.h"
+#include "common/diffusion/tf32.h"
 #include "common/diffusion/threads.h"
 #include "deploy/gpu-check/device.h"
 #include "deploy/gpu-check/models_check.h"
