@@ -2,6 +2,7 @@
 #include <memory>
 #include <string>
 
+#include "common/config/job_states.h"
 #include "deploy/imageddpo/commands.h"
 #include "deploy/imageddpo/format.h"
 

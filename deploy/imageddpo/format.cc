@@ -165,13 +165,4 @@ std::string FormatTable(const std::vector<std::string>& headings,
   return table;
 }
 
-std::string StateName(v1::JobState state) {
-  const std::string& name = v1::JobState_Name(state);
-  return name.empty() ? absl::StrCat("state ", static_cast<int>(state)) : name;
-}
-
-bool IsFinal(v1::JobState state) {
-  return state == v1::SUCCEEDED || state == v1::FAILED || state == v1::CANCELLED;
-}
-
 }  // namespace imageddpo

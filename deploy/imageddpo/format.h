@@ -44,8 +44,4 @@ std::string Printable(const std::string& text, bool keep_newlines = false);
 std::string FormatTable(const std::vector<std::string>& headings,
                         const std::vector<std::vector<std::string>>& rows);
 
-/// "RUNNING".
-std::string StateName(v1::JobState state);
-bool IsFinal(v1::JobState state);
-
 }  // namespace imageddpo

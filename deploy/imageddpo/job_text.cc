@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "common/config/job_config.h"
+#include "common/config/job_states.h"
 #include "deploy/imageddpo/format.h"
 
 namespace imageddpo {

@@ -8,6 +8,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
+#include "common/config/job_states.h"
 #include "deploy/imageddpo/format.h"
 
 namespace imageddpo {

@@ -4,7 +4,7 @@
 #include <array>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
+#include "common/config/job_states.h"
 
 namespace imageddpo {
 namespace {
@@ -72,22 +72,11 @@ std::vector<v1::JobState> NextStates(v1::JobState from) {
   return next;
 }
 
-bool IsFinal(v1::JobState state) {
-  return state == v1::SUCCEEDED || state == v1::FAILED || state == v1::CANCELLED;
-}
-
 bool HoldsRanks(v1::JobState state) {
   return state == v1::STARTING || state == v1::RUNNING || state == v1::PAUSING ||
          state == v1::CANCELLING;
 }
 
 bool WaitsForRanks(v1::JobState state) { return state == v1::QUEUED || state == v1::RECOVERING; }
-
-std::string StateName(v1::JobState state) {
-  const std::string& name = v1::JobState_Name(state);
-  return name.empty() ? absl::StrCat("state ", static_cast<int>(state)) : name;
-}
-
-std::string JobIdOf(int64_t number) { return absl::StrFormat("job-%06d", number); }
 
 }  // namespace imageddpo

@@ -21,11 +21,8 @@ namespace imageddpo {
 /// Changes are made by JobTable alone.
 absl::Status CheckTransition(v1::JobState from, v1::JobState to);
 
-/// The states that may follow `from`; empty for final ones.
+/// The states that may follow `from`; empty for final ones (IsFinal).
 std::vector<v1::JobState> NextStates(v1::JobState from);
-
-/// SUCCEEDED, FAILED, CANCELLED: nothing follows.
-bool IsFinal(v1::JobState state);
 
 /// The job has, or had when the process died, ranks that work for it: STARTING, RUNNING, PAUSING,
 /// CANCELLING.
@@ -33,11 +30,5 @@ bool HoldsRanks(v1::JobState state);
 
 /// Waits for free ranks: QUEUED, RECOVERING.
 bool WaitsForRanks(v1::JobState state);
-
-/// "RUNNING".
-std::string StateName(v1::JobState state);
-
-/// "job-000012".
-std::string JobIdOf(int64_t number);
 
 }  // namespace imageddpo

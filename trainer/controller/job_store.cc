@@ -8,8 +8,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/base/status.h"
+#include "common/config/job_states.h"
 #include "common/io/file.h"
-#include "trainer/controller/job_state.h"
 #include "trainer/controller/job_store_schema.h"
 
 namespace imageddpo {

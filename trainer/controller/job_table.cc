@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/base/status.h"
+#include "common/config/job_states.h"
 #include "trainer/controller/job_state.h"
 
 namespace imageddpo {

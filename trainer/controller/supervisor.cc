@@ -10,6 +10,7 @@
 #include "absl/strings/str_join.h"
 #include "common/base/status.h"
 #include "common/config/job_config.h"
+#include "common/config/job_states.h"
 #include "trainer/controller/admission.h"
 #include "trainer/controller/device_batch.h"
 #include "trainer/controller/job_state.h"

@@ -1,5 +1,6 @@
 #include "trainer/controller/job_state.h"
 
+#include "common/config/job_states.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -46,12 +47,6 @@ TEST(JobState, WhatRunsCanRecoverAndFail) {
   EXPECT_THAT(NextStates(v1::CANCELLING), UnorderedElementsAre(v1::CANCELLED));
   EXPECT_TRUE(absl::IsFailedPrecondition(CheckTransition(v1::QUEUED, v1::RUNNING)));
   EXPECT_TRUE(absl::IsFailedPrecondition(CheckTransition(v1::RECOVERING, v1::SUCCEEDED)));
-}
-
-TEST(JobState, Names) {
-  EXPECT_EQ(StateName(v1::RECOVERING), "RECOVERING");
-  EXPECT_EQ(JobIdOf(12), "job-000012");
-  EXPECT_EQ(JobIdOf(1234567), "job-1234567");
 }
 
 }  // namespace

@@ -53,6 +53,11 @@ class JobStoreTest : public testing::Test {
   std::unique_ptr<JobStore> store_;
 };
 
+TEST(JobRecord, IdsSortByNumberForAMillionJobs) {
+  EXPECT_EQ(JobIdOf(12), "job-000012");
+  EXPECT_EQ(JobIdOf(1234567), "job-1234567");
+}
+
 TEST_F(JobStoreTest, GivesBackEveryField) {
   JobRecord record = Insert("request");
   v1::Job& job = record.job;

@@ -1,0 +1,15 @@
+#pragma once
+
+#include <string>
+
+#include "imageddpo/v1/service.pb.h"
+
+namespace imageddpo {
+
+/// "RUNNING"; "state 99" for one of a later version.
+std::string StateName(v1::JobState state);
+
+/// SUCCEEDED, FAILED, CANCELLED: nothing follows.
+bool IsFinal(v1::JobState state);
+
+}  // namespace imageddpo
