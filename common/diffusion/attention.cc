@@ -5,7 +5,6 @@
 #include <ATen/ops/scaled_dot_product_attention.h>
 
 #include "common/diffusion/narrow_attention.h"
-#include "common/diffusion/processor.h"
 
 namespace imageddpo {
 
@@ -44,8 +43,7 @@ KeysValues Attention::Project(const at::Tensor& context_BSD) const {
 
 at::Tensor Attention::Forward(const at::Tensor& x_BLD, const KeysValues& context) const {
   at::Tensor q = to_q.Forward(x_BLD), k = context.key_RSD, v = context.value_RSD;
-  // libtorch's attention multiplies bfloat16 at half of float32's speed on these processors.
-  if (upcast || (q.scalar_type() == at::kBFloat16 && q.is_cpu() && PrefersHalfArithmetic())) {
+  if (upcast) {
     q = q.to(at::kFloat);
     k = k.to(at::kFloat);
     v = v.to(at::kFloat);

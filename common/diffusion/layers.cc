@@ -14,7 +14,6 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "common/diffusion/half_product.h"
 #include "common/diffusion/winograd.h"
 
 namespace imageddpo {
@@ -23,8 +22,6 @@ namespace {
 /// Where convolutions are matrix products, see Conv2d::Forward().
 constexpr int64_t kLeastProductWeights = int64_t{1} << 20;
 constexpr int64_t kMostProductPositions = 256;
-constexpr int64_t kMostHalfProductPositions =
-    1024;  ///< With IsHalfProduct(), whatever the weights.
 
 /// to_b += scale · left_b^T right_b for each row b of a batch whose positions follow one another in
 /// left [N, F] and right [N, G]. @param to_BFG  float32, written in place.
@@ -44,25 +41,8 @@ int64_t OutputSize(const Conv2d& conv, int64_t input) {
 bool IsProduct(const Conv2d& conv, const at::Tensor& x_BCHW) {
   const int64_t positions =
       x_BCHW.size(0) * OutputSize(conv, x_BCHW.size(2)) * OutputSize(conv, x_BCHW.size(3));
-  if (positions <= kMostHalfProductPositions &&
-      IsHalfProduct(x_BCHW, positions, conv.weight_OIHW)) {
-    return true;
-  }
   return x_BCHW.is_cpu() && conv.weight_OIHW.numel() >= kLeastProductWeights &&
          positions <= kMostProductPositions;
-}
-
-/// 1×1 filters are a linear layer.
-bool IsHalfPointwise(const Conv2d& conv, const at::Tensor& x_BCHW) {
-  const at::Tensor& weight = conv.weight_OIHW;
-  return weight.size(2) == 1 && weight.size(3) == 1 && conv.stride == 1 && conv.padding == 0 &&
-         IsHalfProduct(x_BCHW, x_BCHW.numel() / x_BCHW.size(1), weight);
-}
-
-at::Tensor HalfPointwise(const Conv2d& conv, const at::Tensor& x_BCHW) {
-  const at::Tensor y_BOL =
-      HalfChannelsLinear(x_BCHW.flatten(2), conv.weight_OIHW.flatten(1), conv.bias_O);
-  return y_BOL.view({y_BOL.size(0), y_BOL.size(1), x_BCHW.size(2), x_BCHW.size(3)});
 }
 
 at::Tensor ConvolveByProduct(const Conv2d& conv, const at::Tensor& x_BCHW) {
@@ -74,10 +54,8 @@ at::Tensor ConvolveByProduct(const Conv2d& conv, const at::Tensor& x_BCHW) {
                  {conv.padding, conv.padding}, {conv.stride, conv.stride})
           .transpose(0, 1);
   const at::Tensor patches_FN = patches_FBL.reshape({weight_OF.size(1), -1});
-  const at::Tensor y_ON =
-      IsHalfProduct(x_BCHW, patches_FN.size(1), weight_OF)
-          ? HalfChannelsLinear(patches_FN.unsqueeze(0), weight_OF, conv.bias_O).squeeze(0)
-      : conv.bias_O.defined() ? at::addmm(conv.bias_O.unsqueeze(1), weight_OF, patches_FN)
+  const at::Tensor y_ON = conv.bias_O.defined()
+                              ? at::addmm(conv.bias_O.unsqueeze(1), weight_OF, patches_FN)
                               : at::mm(weight_OF, patches_FN);
   return y_ON.view({o, b, OutputSize(conv, x_BCHW.size(2)), OutputSize(conv, x_BCHW.size(3))})
       .transpose(0, 1)
@@ -85,12 +63,6 @@ at::Tensor ConvolveByProduct(const Conv2d& conv, const at::Tensor& x_BCHW) {
 }
 
 }  // namespace
-
-at::Tensor FrozenLinear(const at::Tensor& x, const at::Tensor& weight_OI,
-                        const at::Tensor& bias_O) {
-  return IsHalfProduct(x, x.numel() / x.size(-1), weight_OI) ? HalfLinear(x, weight_OI, bias_O)
-                                                             : at::linear(x, weight_OI, bias_O);
-}
 
 ModelLoader ModelLoader::At(const std::string& name) const {
   ModelLoader child = *this;
@@ -129,8 +101,8 @@ Linear Linear::Load(const ModelLoader& at, int64_t in_features, int64_t out_feat
 
 at::Tensor Linear::Forward(const at::Tensor& x) const {
   const LoraSlot& slot = *lora;
-  if (slot.folded_OI.defined()) return FrozenLinear(x, slot.folded_OI, bias_O);
-  if (!slot.down_RI.defined()) return FrozenLinear(x, weight_OI, bias_O);
+  if (slot.folded_OI.defined()) return at::linear(x, slot.folded_OI, bias_O);
+  if (!slot.down_RI.defined()) return at::linear(x, weight_OI, bias_O);
   const bool per_row = slot.down_grad_BRI.defined() && c10::GradMode::is_enabled();
   const at::Tensor down_RI = per_row ? slot.down_RI.detach() : slot.down_RI;
   const at::Tensor up_OR = per_row ? slot.up_OR.detach() : slot.up_OR;
@@ -138,7 +110,7 @@ at::Tensor Linear::Forward(const at::Tensor& x) const {
   // N: all rows and positions. Two dimensions, so that the branch is added in place.
   const at::Tensor x_NI = x.reshape({-1, weight_OI.size(1)});
   const at::Tensor x_float_NI = x_NI.to(at::kFloat);
-  at::Tensor y_NO = FrozenLinear(x_NI, weight_OI, bias_O);
+  at::Tensor y_NO = at::linear(x_NI, weight_OI, bias_O);
   at::Tensor low_NR = at::linear(x_float_NI, down_RI);
   if (per_row) {
     if (!low_NR.requires_grad()) low_NR.requires_grad_(true);
@@ -177,7 +149,6 @@ Conv2d Conv2d::Load(const ModelLoader& at, int64_t in_channels, int64_t out_chan
 }
 
 at::Tensor Conv2d::Forward(const at::Tensor& x_BCHW) const {
-  if (IsHalfPointwise(*this, x_BCHW)) return HalfPointwise(*this, x_BCHW);
   const bool padded_same = stride == 1 && padding == 1;
   if (const int64_t tile = padded_same ? WinogradTile(x_BCHW, weight_OIHW) : 0; tile > 0) {
     return WinogradConvolution(x_BCHW, weight_OIHW, bias_O, tile);

@@ -64,10 +64,6 @@ class ModelLoader {
   std::string prefix_;
 };
 
-/// x W^T + b with weights that do not ask for gradients, by whichever product serves best.
-/// [..., I] to [..., O]
-at::Tensor FrozenLinear(const at::Tensor& x, const at::Tensor& weight_OI, const at::Tensor& bias_O);
-
 /// y = x W^T + b, plus scale · up(down(x)) where a LoRA is bound, that branch in float32 whatever
 /// the layer's dtype.
 struct Linear {
@@ -91,8 +87,7 @@ struct Conv2d {
   /// On a CPU, oneDNN lays the weights out anew in every call, forward and backward. Where they are
   /// many and positions few, as in Stable Diffusion's inner levels, that takes longer than the
   /// convolution itself; there it is a product of the weights as they are with the image's patches.
-  /// Filters of 3×3 with many channels over many positions go through WinogradConvolution(); 1×1
-  /// ones are linear layers where IsHalfProduct().
+  /// Filters of 3×3 with many channels over many positions go through WinogradConvolution().
   at::Tensor Forward(const at::Tensor& x_BCHW) const;
 };
 

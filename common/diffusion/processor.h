@@ -12,15 +12,8 @@ enum class VectorKind { kBaseline, kAvx2, kAvx512 };
 /// does for libtorch's kernels.
 VectorKind WidestVectors();
 
-/// Arithmetic for half precision (AVX512-FP16): what half_kernel.h needs. Not where
-/// ATEN_CPU_CAPABILITY keeps vectors narrower.
-bool HasHalfArithmetic();
-
 /// Units for products of bfloat16 matrices (AMX), which libtorch uses: several times as fast as
 /// arithmetic in any precision. Not where ONEDNN_MAX_CPU_ISA keeps libtorch from them.
 bool HasMatrixUnits();
-
-/// Whether products of bfloat16 are fastest in half precision.
-inline bool PrefersHalfArithmetic() { return HasHalfArithmetic() && !HasMatrixUnits(); }
 
 }  // namespace imageddpo

@@ -6,10 +6,8 @@
 #include <ATen/ops/from_blob.h>
 
 #include <algorithm>
-#include <type_traits>
 #include <vector>
 
-#include "common/diffusion/half_kernel.h"
 #include "common/diffusion/input_gradient.h"
 #include "common/diffusion/processor.h"
 #include "common/diffusion/threads.h"
@@ -30,13 +28,12 @@ constexpr int64_t kTaps = 9;
 constexpr int64_t kChannelMultiple = 32;
 constexpr int64_t kLeastChannels = 256, kLeastPositions = 256;                 ///< Tile 2.
 constexpr int64_t kLeastChannelsOfLarge = 128, kLeastPositionsOfLarge = 1024;  ///< Tile 4.
-constexpr int64_t kLeastPositionsOfHalf = 128;  ///< Tile 2, where products are those of halves.
 
 /// The convolution of x [B, in, H, W] with filters [out, in, 3, 3], or, `transposed`, its gradient
 /// in x of the gradient [B, out, H, W]; contiguous all of them. F: the channels that come in, T:
 /// those that go out, K: transformed values of a tile, P: tiles. The products of transformed values
-/// are float32, or, `kHalf`, those of half_kernel.h.
-template <class Scalar, bool kHalf>
+/// are float32.
+template <class Scalar>
 class Convolution {
  public:
   Convolution(const at::Tensor& x_BFHW, const at::Tensor& weight_OIHW, const at::Tensor& bias_T,
@@ -60,7 +57,7 @@ class Convolution {
     at::Tensor y_BTHW = at::empty({batch, to_, height_, width_}, x_BFHW_.options());
     tiles_ = {.tile = tile_, .height = height_, .width = width_, .row_begin = 0, .row_end = 0};
     const int64_t rows = batch * tiles_.rows_per_image();
-    const int64_t tile_bytes = k_ * from_ * static_cast<int64_t>(sizeof(Patch));
+    const int64_t tile_bytes = k_ * from_ * static_cast<int64_t>(sizeof(float));
     const int64_t most_tiles = std::max<int64_t>(kMostPatchBytes / tile_bytes, kLeastTiles);
     const int64_t row_step = std::clamp<int64_t>(most_tiles / tiles_.tiles_per_row(), 1, rows);
     tiles_.row_end = row_step;
@@ -68,13 +65,10 @@ class Convolution {
     const int64_t most_channels = kMostBlockBytes / (k_ * (from_ + most_p) * 4);
     const int64_t step = std::clamp<int64_t>(most_channels / 16 * 16, 16, to_);
 
-    images_ = static_cast<float*>(
-        ThreadWorkspace(k_ * step * (most_p + from_) * 4 +
-                        k_ * Panels(most_p) * from_ * kHalfColumns * sizeof(Patch)));
-    filters_ = reinterpret_cast<Filter*>(images_ + k_ * step * most_p);
-    patches_ = reinterpret_cast<Patch*>(filters_ + k_ * step * from_);
-    scales_.resize(step);
-    if constexpr (kHalf) patch_scale_ = PatchScale(LargestValue());
+    images_ = static_cast<float*>(ThreadWorkspace(k_ * (step * (most_p + from_) + most_p * from_) *
+                                                  static_cast<int64_t>(sizeof(float))));
+    filters_ = images_ + k_ * step * most_p;
+    patches_ = filters_ + k_ * step * from_;
 
     for (int64_t row = 0; row < rows; row += row_step) {
       tiles_.row_begin = row;
@@ -91,39 +85,14 @@ class Convolution {
   }
 
  private:
-  using Patch = std::conditional_t<kHalf, uint16_t, float>;
-  using Filter = std::conditional_t<kHalf, uint32_t, float>;
-
-  static int64_t Panels(int64_t tiles) { return (tiles + kHalfColumns - 1) / kHalfColumns; }
-
-  /// Of x's values, as bits of bfloat16.
-  uint32_t LargestValue() const {
-    const int64_t count = x_BFHW_.numel(), threads = ThreadCount();
-    const int64_t part = (count + threads - 1) / threads;
-    std::vector<uint32_t> largest(threads);
-    ParallelFor(threads, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        const int64_t first = std::min(i * part, count), size = std::min(part, count - first);
-        largest[i] = LargestMagnitude(reinterpret_cast<const uint16_t*>(x_) + first, 1, size, size);
-      }
-    });
-    return *std::max_element(largest.begin(), largest.end());
-  }
-
-  /// [K, F, P], or, of halves, [K, P / kHalfColumns, F, kHalfColumns].
+  /// [K, F, P]
   void MakePatches() {
     const int64_t p = tiles_.padded_tiles();
     ParallelFor(from_, [&](int64_t begin, int64_t end) {
       std::vector<float> scratch;
       for (int64_t c = begin; c < end; ++c) {
-        const Scalar* const plane = x_ + c * pixels_;
-        if constexpr (kHalf) {
-          TransformPatchesToHalves(tiles_, plane, from_ * pixels_, patch_scale_.factor,
-                                   patches_ + c * kHalfColumns, Panels(p) * from_ * kHalfColumns,
-                                   from_ * kHalfColumns, &scratch);
-        } else {
-          TransformPatches(tiles_, plane, from_ * pixels_, patches_ + c * p, from_ * p, &scratch);
-        }
+        TransformPatches(tiles_, x_ + c * pixels_, from_ * pixels_, patches_ + c * p, from_ * p,
+                         &scratch);
       }
     });
   }
@@ -135,13 +104,8 @@ class Convolution {
       for (int64_t c = begin; c < end; ++c) {
         const Scalar* const filters =
             weight_ + (first + c) * (transposed_ ? kTaps : in_channels_ * kTaps);
-        if constexpr (kHalf) {
-          scales_[c] = TransformFiltersToHalves(from_, filters, stride, transposed_,
-                                                filters_ + c * from_, count * from_);
-        } else {
-          TransformFilters(tile_, from_, filters, stride, transposed_, filters_ + c * from_,
-                           count * from_);
-        }
+        TransformFilters(tile_, from_, filters, stride, transposed_, filters_ + c * from_,
+                         count * from_);
       }
     });
   }
@@ -149,29 +113,9 @@ class Convolution {
   /// [K, T, P]
   void Multiply(int64_t count) {
     const int64_t p = tiles_.padded_tiles();
-    if constexpr (kHalf) {
-      const int64_t panels = Panels(p), blocks = (count + kHalfRows - 1) / kHalfRows;
-      ParallelFor(k_ * blocks, [&](int64_t begin, int64_t end) {
-        alignas(64) float tile[kHalfRows * kHalfColumns];
-        for (int64_t i = begin; i < end; ++i) {
-          const int64_t k = i / blocks, row = i % blocks * kHalfRows;
-          const int64_t rows = std::min(kHalfRows, count - row);
-          for (int64_t panel = 0; panel < panels; ++panel) {
-            const int64_t column = panel * kHalfColumns;
-            const int64_t columns = std::min(kHalfColumns, p - column);
-            MultiplyHalves(filters_ + (k * count + row) * from_, rows,
-                           patches_ + (k * panels + panel) * from_ * kHalfColumns, columns, from_,
-                           tile);
-            UnpackHalfTile(tile, rows, columns, scales_.data() + row, patch_scale_.inverse,
-                           images_ + (k * count + row) * p + column, p);
-          }
-        }
-      });
-    } else {
-      at::Tensor images_KTP = at::from_blob(images_, {k_, count, p}, at::kFloat);
-      at::bmm_out(images_KTP, at::from_blob(filters_, {k_, count, from_}, at::kFloat),
-                  at::from_blob(patches_, {k_, from_, p}, at::kFloat));
-    }
+    at::Tensor images_KTP = at::from_blob(images_, {k_, count, p}, at::kFloat);
+    at::bmm_out(images_KTP, at::from_blob(filters_, {k_, count, from_}, at::kFloat),
+                at::from_blob(patches_, {k_, from_, p}, at::kFloat));
   }
 
   void MakeImages(int64_t first, int64_t count, Scalar* y) {
@@ -195,10 +139,8 @@ class Convolution {
 
   WinogradTiles tiles_;
   float* images_ = nullptr;
-  Filter* filters_ = nullptr;
-  Patch* patches_ = nullptr;
-  std::vector<float> scales_;  ///< What undoes those of the filters.
-  PatchFactor patch_scale_ = {};
+  float* filters_ = nullptr;
+  float* patches_ = nullptr;
 };
 
 at::Tensor Convolve(const at::Tensor& x_BCHW, const at::Tensor& weight_OIHW,
@@ -206,12 +148,9 @@ at::Tensor Convolve(const at::Tensor& x_BCHW, const at::Tensor& weight_OIHW,
   const at::NoGradGuard no_grad;
   const at::Tensor x = x_BCHW.contiguous(), weight = weight_OIHW.contiguous();
   if (x.scalar_type() == at::kFloat) {
-    return Convolution<float, false>(x, weight, bias_O, tile, transposed).Run();
+    return Convolution<float>(x, weight, bias_O, tile, transposed).Run();
   }
-  // With sums in half precision, what large tiles add and take away again would be off by 1e-2.
-  return tile == 2 && HasHalfArithmetic()
-             ? Convolution<c10::BFloat16, true>(x, weight, bias_O, tile, transposed).Run()
-             : Convolution<c10::BFloat16, false>(x, weight, bias_O, tile, transposed).Run();
+  return Convolution<c10::BFloat16>(x, weight, bias_O, tile, transposed).Run();
 }
 
 }  // namespace
@@ -228,7 +167,6 @@ int64_t WinogradTile(const at::Tensor& x_BCHW, const at::Tensor& weight_OIHW) {
   if (dtype == at::kBFloat16) {
     if (HasMatrixUnits()) return 0;
     if (channels >= kLeastChannelsOfLarge && positions >= kLeastPositionsOfLarge) return 4;
-    if (HasHalfArithmetic() && positions >= kLeastPositionsOfHalf) return 2;
   }
   return channels >= kLeastChannels && positions >= kLeastPositions ? 2 : 0;
 }

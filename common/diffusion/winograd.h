@@ -13,7 +13,7 @@ int64_t WinogradTile(const at::Tensor& x_BCHW, const at::Tensor& weight_OIHW);
 
 /// A convolution of 3×3 filters with stride 1 and padding 1 in 16/36 (tile 2) or 36/144 (tile 4) of
 /// the products of a plain one (Lavin & Gray, arXiv:1509.09308), computed in float32 whatever the
-/// dtype, but in half precision for bfloat16 in tiles of 2 where HasHalfArithmetic().
+/// dtype.
 /// Differentiable in x alone, once: the weights must not ask for gradients.
 /// @param x_BCHW   float32 or bfloat16 on the CPU, not empty; weight and bias of the same dtype.
 ///                 Both numbers of channels must be multiples of 16.

@@ -4,8 +4,6 @@
 #include <cstdlib>
 #include <type_traits>
 
-#include "common/diffusion/half_kernel.h"
-#include "common/diffusion/half_lanes.h"
 #include "common/diffusion/lanes.h"
 #include "common/diffusion/winograd_transforms.h"
 
@@ -32,10 +30,6 @@ IMAGEDDPO_INLINE void InBothDirections(const Lanes (&from)[kFrom][kFrom], Lanes 
   for (int row = 0; row < kTo; ++row) function(half[row], to[row]);
 }
 
-/// Scaled values in half precision are less than 2^this before their transform. Patches become up
-/// to 4 times as large by it, filters up to 2.25 times; sums of kHalfRun products stay below 2^15.
-constexpr int kPatchExponent = 3, kFilterExponent = 2;
-
 /// Of kLanes filters, `stride` apart, one in each lane.
 template <class Scalar>
 IMAGEDDPO_INLINE void LoadTaps(const Scalar* filters, int64_t stride, Lanes (&taps)[kTaps]) {
@@ -48,77 +42,38 @@ IMAGEDDPO_INLINE void LoadTaps(const Scalar* filters, int64_t stride, Lanes (&ta
   for (int tap = 0; tap < kTaps; ++tap) taps[tap] = LoadLanes(values[tap]);
 }
 
-/// The same where whole vectors are shuffled fast. What lies behind a filter, the next one's
-/// values, is loaded with it; nothing is behind the last.
-IMAGEDDPO_INLINE void LoadTapsByVectors(const c10::BFloat16* filters, int64_t stride,
-                                        Lanes (&taps)[kTaps]) {
-  Words lines[kLanes];
-#pragma GCC unroll 16
-  for (int64_t lane = 0; lane < kLanes - 1; ++lane) {
-    lines[lane] = Widened(Load<ShortWords>(filters + lane * stride)) << 16;
-  }
-  ShortWords last = {};
-  std::memcpy(&last, filters + (kLanes - 1) * stride, kTaps * sizeof(uint16_t));
-  lines[kLanes - 1] = Widened(last) << 16;
-  Transpose(lines);
-  for (int tap = 0; tap < kTaps; ++tap) taps[tap] = reinterpret_cast<Lanes>(lines[tap]);
-}
-
-/// One register of transformed values of a filter, as `Value`s.
-IMAGEDDPO_INLINE void StoreFilters(const Lanes& values, float /*factor*/, float* to) {
-  StoreLanes(values, to);
-}
-IMAGEDDPO_INLINE void StoreFilters(const Lanes& values, float factor, uint32_t* to) {
-  Store(Twice(ToHalf(values * factor)), to);
-}
-
-/// The same of patches.
-IMAGEDDPO_INLINE void StorePatches(const Lanes& values, float /*factor*/, float* to) {
-  StoreLanes(values, to);
-}
-IMAGEDDPO_INLINE void StorePatches(const Lanes& values, float factor, uint16_t* to) {
-  Store(ToHalf(values * factor), to);
-}
-
-template <int kTile, class Scalar, class Value>
+template <int kTile, class Scalar>
 struct FiltersKernel {
   int64_t in_channels;
   const Scalar* filters;
   int64_t filter_stride;
   bool rotated;
-  float factor;
-  Value* to;
+  float* to;
   int64_t to_stride;
 
   IMAGEDDPO_INLINE void operator()() const {
     constexpr int kSide = kTile + 2;
     for (int64_t i = 0; i < in_channels; i += kLanes) {
       Lanes taps[kTaps], filter[kFilter][kFilter], transformed[kSide][kSide];
-      if constexpr (std::is_same_v<Value, float>) {
-        LoadTaps(filters + i * filter_stride, filter_stride, taps);
-      } else {
-        LoadTapsByVectors(filters + i * filter_stride, filter_stride, taps);
-      }
+      LoadTaps(filters + i * filter_stride, filter_stride, taps);
       for (int tap = 0; tap < kTaps; ++tap) {
         filter[tap / kFilter][tap % kFilter] = taps[rotated ? kTaps - 1 - tap : tap];
       }
       InBothDirections(filter, transformed, FilterTransform<kTile>());
       for (int k = 0; k < kSide * kSide; ++k) {
-        StoreFilters(transformed[k / kSide][k % kSide], factor, to + k * to_stride + i);
+        StoreLanes(transformed[k / kSide][k % kSide], to + k * to_stride + i);
       }
     }
   }
 };
 
-template <int kTile, class Scalar, class Value>
+template <int kTile, class Scalar>
 struct PatchesKernel {
   const WinogradTiles* tiles;
   const Scalar* plane;
   int64_t image_stride;
-  float factor;
-  Value* to;
+  float* to;
   int64_t to_stride;
-  int64_t panel_stride;
   std::vector<float>* scratch;
 
   IMAGEDDPO_INLINE void operator()() const {
@@ -163,9 +118,8 @@ struct PatchesKernel {
         patch[k / kSide][k % kSide] = LoadLanes(gathered[k / kSide][k % kSide]);
       }
       InBothDirections(patch, transformed, PatchTransform<kTile>());
-      Value* const panel = to + p / kHalfColumns * panel_stride + p % kHalfColumns;
       for (int k = 0; k < kSide * kSide; ++k) {
-        StorePatches(transformed[k / kSide][k % kSide], factor, panel + k * to_stride);
+        StoreLanes(transformed[k / kSide][k % kSide], to + k * to_stride + p);
       }
     }
   }
@@ -238,63 +192,26 @@ template <class Scalar>
 void TransformFilters(int64_t tile, int64_t in_channels, const Scalar* filters_I33,
                       int64_t filter_stride, bool rotated, float* to, int64_t to_stride) {
   WithTile(tile, [&](auto constant) {
-    RunKernel(FiltersKernel<constant(), Scalar, float>{.in_channels = in_channels,
-                                                       .filters = filters_I33,
-                                                       .filter_stride = filter_stride,
-                                                       .rotated = rotated,
-                                                       .factor = 1,
-                                                       .to = to,
-                                                       .to_stride = to_stride});
+    RunKernel(FiltersKernel<constant(), Scalar>{.in_channels = in_channels,
+                                                .filters = filters_I33,
+                                                .filter_stride = filter_stride,
+                                                .rotated = rotated,
+                                                .to = to,
+                                                .to_stride = to_stride});
   });
-}
-
-float TransformFiltersToHalves(int64_t in_channels, const c10::BFloat16* filters_I33,
-                               int64_t filter_stride, bool rotated, uint32_t* to,
-                               int64_t to_stride) {
-  const auto* const bits = reinterpret_cast<const uint16_t*>(filters_I33);
-  const Scale scale =
-      ScaleOf(LargestMagnitude(bits, in_channels, filter_stride, kTaps), kFilterExponent);
-  RunHalf(FiltersKernel<2, c10::BFloat16, uint32_t>{.in_channels = in_channels,
-                                                    .filters = filters_I33,
-                                                    .filter_stride = filter_stride,
-                                                    .rotated = rotated,
-                                                    .factor = scale.factor,
-                                                    .to = to,
-                                                    .to_stride = to_stride});
-  return scale.inverse;
 }
 
 template <class Scalar>
 void TransformPatches(const WinogradTiles& tiles, const Scalar* plane_HW, int64_t image_stride,
                       float* to, int64_t to_stride, std::vector<float>* scratch) {
   WithTile(tiles.tile, [&](auto constant) {
-    RunKernel(PatchesKernel<constant(), Scalar, float>{.tiles = &tiles,
-                                                       .plane = plane_HW,
-                                                       .image_stride = image_stride,
-                                                       .factor = 1,
-                                                       .to = to,
-                                                       .to_stride = to_stride,
-                                                       .panel_stride = kHalfColumns,
-                                                       .scratch = scratch});
+    RunKernel(PatchesKernel<constant(), Scalar>{.tiles = &tiles,
+                                                .plane = plane_HW,
+                                                .image_stride = image_stride,
+                                                .to = to,
+                                                .to_stride = to_stride,
+                                                .scratch = scratch});
   });
-}
-
-void TransformPatchesToHalves(const WinogradTiles& tiles, const c10::BFloat16* plane_HW,
-                              int64_t image_stride, float factor, uint16_t* to, int64_t to_stride,
-                              int64_t panel_stride, std::vector<float>* scratch) {
-  RunHalf(PatchesKernel<2, c10::BFloat16, uint16_t>{.tiles = &tiles,
-                                                    .plane = plane_HW,
-                                                    .image_stride = image_stride,
-                                                    .factor = factor,
-                                                    .to = to,
-                                                    .to_stride = to_stride,
-                                                    .panel_stride = panel_stride,
-                                                    .scratch = scratch});
-}
-
-PatchFactor PatchScale(uint32_t largest) {
-  const Scale scale = ScaleOf(largest, kPatchExponent);
-  return {scale.factor, scale.inverse};
 }
 
 template <class Scalar>

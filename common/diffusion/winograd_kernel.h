@@ -39,13 +39,6 @@ template <class Scalar>
 void TransformFilters(int64_t tile, int64_t in_channels, const Scalar* filters_I33,
                       int64_t filter_stride, bool rotated, float* to, int64_t to_stride);
 
-/// The same for tiles of 2 in half precision, scaled, each value twice, as MultiplyHalves() reads
-/// rows.
-/// @return what values must be multiplied by to be the filters'.
-float TransformFiltersToHalves(int64_t in_channels, const c10::BFloat16* filters_I33,
-                               int64_t filter_stride, bool rotated, uint32_t* to,
-                               int64_t to_stride);
-
 /// The patches of one channel.
 /// @param plane_HW      that channel in the first image, `image_stride` values before the next's.
 /// @param to            transformed, [side², padded_tiles] with a stride as above.
@@ -53,19 +46,6 @@ float TransformFiltersToHalves(int64_t in_channels, const c10::BFloat16* filters
 template <class Scalar>
 void TransformPatches(const WinogradTiles& tiles, const Scalar* plane_HW, int64_t image_stride,
                       float* to, int64_t to_stride, std::vector<float>* scratch);
-
-/// The same for tiles of 2 in half precision, times `factor`, which must be PatchScale()'s.
-/// @param to            kHalfColumns tiles, then those `panel_stride` values further on.
-void TransformPatchesToHalves(const WinogradTiles& tiles, const c10::BFloat16* plane_HW,
-                              int64_t image_stride, float factor, uint16_t* to, int64_t to_stride,
-                              int64_t panel_stride, std::vector<float>* scratch);
-
-/// For images of which the largest value, without its sign, has these bits of bfloat16.
-struct PatchFactor {
-  float factor;
-  float inverse;
-};
-PatchFactor PatchScale(uint32_t largest);
 
 /// One channel of the output, from its transformed values.
 /// @param from     [side², padded_tiles] with a stride as above.
