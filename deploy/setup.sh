@@ -42,24 +42,8 @@ die() {
 
 say() { echo "setup: $*"; }
 
-# with_word WHAT COMMAND...: runs the command; every 20 seconds says that it is still at it.
-with_word() {
-  local what="$1" started=$SECONDS word
-  shift
-  (
-    exec {never}<> <(:) # Waits without a process of its own, which could be left behind.
-    while true; do
-      read -r -t 20 -u "$never" _ || true
-      say "still $what ($((SECONDS - started)) s)"
-    done
-  ) &
-  word=$!
-  local code=0
-  "$@" || code=$?
-  kill -TERM "$word" 2>/dev/null || true
-  wait "$word" 2>/dev/null || true
-  return "$code"
-}
+# shellcheck source=deploy/progress.sh
+. "$root/deploy/progress.sh"
 
 # Prints those of the given packages that are not installed.
 missing_packages() {
@@ -214,7 +198,7 @@ main() {
   mkdir -p "$stamps"
   exec 9>"$third_party/.lock"
   if command -v flock >/dev/null; then
-    flock -w 1800 9 || die "another set-up holds $third_party/.lock for 30 minutes; is it still alive?"
+    flock -n 9 || with_word "waiting for another set-up" flock -w 1800 9 || die "another set-up holds $third_party/.lock for 30 minutes; is it still alive?"
   fi
   python=/usr/bin/python3
   [[ -x $python ]] || python=python3
