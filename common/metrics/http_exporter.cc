@@ -21,6 +21,10 @@ constexpr char kMetricsType[] = "text/plain; version=0.0.4; charset=utf-8";
 constexpr char kJsonType[] = "application/json";
 constexpr char kTextType[] = "text/plain; charset=utf-8";
 
+/// civetweb 1.15 writes the number of an error where it is told to; from 1.16 on it has room for it.
+[[maybe_unused]] void PlaceErrorCode(unsigned** place, unsigned* code) { *place = code; }
+[[maybe_unused]] void PlaceErrorCode(unsigned* /*place*/, unsigned* /*code*/) {}
+
 int Reply(mg_connection* connection, int code, const char* type, const char* extra_header,
           std::string_view body) {
   const std::string head =
@@ -74,7 +78,7 @@ class HttpExporter::Server {
     std::array<char, 256> text{};
     unsigned code = 0;
     mg_error_data error{};  // By name: civetweb 1.16 has more members than 1.15.
-    error.code = &code;
+    PlaceErrorCode(&error.code, &code);
     error.text = text.data();
     error.text_buffer_size = text.size();
     context_ = mg_start2(&init, &error);
