@@ -21,7 +21,8 @@ constexpr char kMetricsType[] = "text/plain; version=0.0.4; charset=utf-8";
 constexpr char kJsonType[] = "application/json";
 constexpr char kTextType[] = "text/plain; charset=utf-8";
 
-/// civetweb 1.15 writes the number of an error where it is told to; from 1.16 on it has room for it.
+/// civetweb 1.15 writes the number of an error where it is told to; from 1.16 on it has room for
+/// it.
 [[maybe_unused]] void PlaceErrorCode(unsigned** place, unsigned* code) { *place = code; }
 [[maybe_unused]] void PlaceErrorCode(unsigned* /*place*/, unsigned* /*code*/) {}
 
