@@ -2,8 +2,10 @@
 
 #include <CLI/CLI.hpp>
 #include <iostream>
+#include <sstream>
 
 #include "common/base/status.h"
+#include "common/base/text.h"
 
 namespace imageddpo {
 
@@ -29,8 +31,10 @@ absl::StatusOr<DaemonOptions> ParseDaemonOptions(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    if (app.exit(error, std::cout, std::cerr) == 0)
-      return absl::CancelledError("help was asked for");
+    std::ostringstream message;  // It repeats the arguments.
+    const int code = app.exit(error, std::cout, message);
+    std::cerr << Printable(message.str(), /*keep_newlines=*/true);
+    if (code == 0) return absl::CancelledError("help was asked for");
     return absl::InvalidArgumentError("wrong arguments; see imageddpod --help");
   }
   if (!config_file.empty()) {
