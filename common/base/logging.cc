@@ -7,6 +7,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "common/base/text.h"
 #include "spdlog/pattern_formatter.h"
 #include "spdlog/sinks/ostream_sink.h"
 #include "spdlog/sinks/stdout_sinks.h"
@@ -26,7 +27,7 @@ constexpr std::array<std::pair<const char*, spdlog::level::level_enum>, 6> kLeve
 std::string EscapeJson(spdlog::string_view_t text) {
   std::string escaped;
   escaped.reserve(text.size());
-  for (const char c : text) {
+  for (const char c : ValidMessage({text.data(), text.size()})) {
     switch (c) {
       case '"':
         escaped += "\\\"";
@@ -54,17 +55,24 @@ std::string EscapeJson(spdlog::string_view_t text) {
   return escaped;
 }
 
-/// In a pattern: the message as the inside of a JSON string.
-class JsonMessageFlag : public spdlog::custom_flag_formatter {
+/// In a pattern: the message, on one line whatever is in it; as the inside of a JSON string or
+/// plain.
+class MessageFlag : public spdlog::custom_flag_formatter {
  public:
+  explicit MessageFlag(bool json) : json_(json) {}
+
   void format(const spdlog::details::log_msg& msg, const std::tm& /*time*/,
               spdlog::memory_buf_t& dest) override {
-    const std::string escaped = EscapeJson(msg.payload);
-    dest.append(escaped.data(), escaped.data() + escaped.size());
+    const std::string text =
+        json_ ? EscapeJson(msg.payload) : Printable({msg.payload.data(), msg.payload.size()});
+    dest.append(text.data(), text.data() + text.size());
   }
   std::unique_ptr<custom_flag_formatter> clone() const override {
-    return std::make_unique<JsonMessageFlag>();
+    return std::make_unique<MessageFlag>(json_);
   }
+
+ private:
+  const bool json_;
 };
 
 /// In a pattern: the job, which is the logger's name, with what goes before and after it; nothing
@@ -101,15 +109,15 @@ std::unique_ptr<spdlog::formatter> MakeFormatter(const LogOptions& options) {
     }
     pattern += R"(%J"thread":%t,"message":"%*"})";
     formatter->add_flag<JobFlag>('J', "\"job\":\"", "\",");
-    formatter->add_flag<JsonMessageFlag>('*');
   } else {
     pattern = "%Y-%m-%dT%H:%M:%S.%eZ %l";
     if (options.rank.has_value()) {
       absl::StrAppend(&pattern, " rank ", *options.rank);
     }
-    pattern += "%J: %v";
+    pattern += "%J: %*";
     formatter->add_flag<JobFlag>('J', " ", "");
   }
+  formatter->add_flag<MessageFlag>('*', options.json);
   formatter->set_pattern(std::move(pattern));
   return formatter;
 }

@@ -25,7 +25,8 @@ struct LogOptions {
 };
 
 /// Builds the one logger of a process, which is then passed by constructor; nothing is registered
-/// globally. The logger is thread-safe; each line is flushed.
+/// globally. The logger is thread-safe; each line is flushed. A message is one line of valid UTF-8,
+/// whatever is in it: Printable() of common/base/text.h.
 /// Errors: INVALID_ARGUMENT for an unknown level.
 absl::StatusOr<std::shared_ptr<spdlog::logger>> MakeLogger(const LogOptions& options);
 

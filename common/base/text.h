@@ -1,18 +1,49 @@
 #pragma once
 
+#include <cstddef>
 #include <string>
 #include <string_view>
 
+#include "absl/status/statusor.h"
+
+// Text from outside (file names, captions, messages of libraries, host names) at the border of what
+// has to be valid UTF-8: messages, rows, metrics, logs and terminals. There is one escape, `\xHH`
+// with two upper-case hexadecimal digits, which stands for one byte.
 namespace imageddpo {
 
-/// Text from outside (a file name, a library's message, a host name) as valid UTF-8, which
-/// messages, rows and metrics have to be. Text that is valid UTF-8 stays as it is. Otherwise each
-/// byte that belongs to no valid character is written as `\xHH`, two upper-case hexadecimal digits,
-/// and each backslash as `\x5C`; the same is done to valid text that has a `\xHH` in it already. So
-/// two different texts never become the same one, and what was valid without `\xHH` reads as
-/// before.
+/// The text as a name. Text that is valid UTF-8 stays as it is. Otherwise each byte that belongs to
+/// no valid character is written as `\xHH`, and each backslash as `\x5C`; the same is done to valid
+/// text that has a `\xHH` in it already. So two different texts never become the same one, and what
+/// was valid without `\xHH` reads as before.
 std::string ValidText(std::string_view text);
 
+/// The text whose ValidText() this is. What is nobody's ValidText() stays as it is.
+std::string BytesOf(std::string_view valid_text);
+
+/// The path that a setting or a file_name means, relative where `text` is: that of BytesOf(), so
+/// that what ValidText() shows can be named, unless there is a file only at the text itself.
+/// @param dir  where a relative path starts; empty: the working directory.
+std::string PathOf(const std::string& text, const std::string& dir = "");
+
+/// The text as part of a message, which may hold names as ValidText() already: each byte that
+/// belongs to no valid character as `\xHH`, everything else as it is.
+std::string ValidMessage(std::string_view text);
+
+/// ValidMessage() for a terminal or a log's line: control characters, separators of lines and what
+/// turns the direction of writing as `\xHH` too, a newline unless it is kept.
+std::string Printable(std::string_view text, bool keep_newlines = false);
+
+/// JSON with the characters above U+007E that Printable() would escape as `\uHHHH`, which JSON and
+/// YAML read back.
+std::string PrintableJson(std::string_view json);
+
+/// ValidMessage(), cut between two characters to at most `max_bytes` and "…" where it is longer.
+std::string Excerpt(std::string_view text, size_t max_bytes);
+
 bool IsValidUtf8(std::string_view text);
+
+/// What a file of text holds, without its byte order mark.
+/// @return INVALID_ARGUMENT naming file, line and remedy where that is not UTF-8.
+absl::StatusOr<std::string_view> Utf8Of(std::string_view bytes, std::string_view file);
 
 }  // namespace imageddpo

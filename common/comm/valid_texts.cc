@@ -27,12 +27,12 @@ void MakeTextsValid(Message* message) {
     } else if (field->type() == FieldDescriptor::TYPE_STRING) {
       if (!field->is_repeated()) {
         const std::string text = reflection.GetString(*message, field);
-        if (!IsValidUtf8(text)) reflection.SetString(message, field, ValidText(text));
+        if (!IsValidUtf8(text)) reflection.SetString(message, field, ValidMessage(text));
       }
       for (int i = 0; i < size; ++i) {
         const std::string text = reflection.GetRepeatedString(*message, field, i);
         if (!IsValidUtf8(text)) {
-          reflection.SetRepeatedString(message, field, i, ValidText(text));
+          reflection.SetRepeatedString(message, field, i, ValidMessage(text));
         }
       }
     }

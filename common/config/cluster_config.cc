@@ -16,6 +16,7 @@
 #include "absl/strings/str_join.h"
 #include "common/base/status.h"
 #include "common/base/suggest.h"
+#include "common/base/text.h"
 #include "common/config/yaml_source.h"
 
 namespace imageddpo {
@@ -128,7 +129,7 @@ void ReadSection(const YAML::Node& node, const std::string& name,
 
 // Without a slash at the end.
 std::string Absolute(const fs::path& base, const std::string& path) {
-  const fs::path absolute = (base / path).lexically_normal();
+  const fs::path absolute = (base / PathOf(path, base.string())).lexically_normal();
   return absolute.has_filename() ? absolute.string() : absolute.parent_path().string();
 }
 

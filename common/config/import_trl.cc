@@ -11,6 +11,7 @@
 #include "absl/strings/str_join.h"
 #include "common/base/status.h"
 #include "common/base/suggest.h"
+#include "common/base/text.h"
 #include "common/config/job_config.h"
 #include "common/config/yaml_source.h"
 
@@ -199,7 +200,7 @@ std::vector<std::string> Notes(const DdpoConfig& config, const std::set<std::str
   const bool known = config.mixed_precision == "no" || config.mixed_precision == "bf16" ||
                      config.mixed_precision == "fp16";
   if (!known && given.contains("mixed_precision")) {
-    notes.push_back(absl::StrCat("mixed_precision ", config.mixed_precision,
+    notes.push_back(absl::StrCat("mixed_precision ", Printable(config.mixed_precision),
                                  " is not supported by this version; the model runs in fp32, and "
                                  "`model.precision: bf16` is possible"));
   }
@@ -259,7 +260,8 @@ absl::StatusOr<TrlImport> ImportTrl(std::string_view text, const std::string& fi
 }
 
 std::string TrlImport::ToYaml(const std::string& source) const {
-  std::string yaml = absl::StrCat("# Made from ", source, " by `imageddpo import-trl`.\n");
+  std::string yaml =
+      absl::StrCat("# Made from ", Printable(source), " by `imageddpo import-trl`.\n");
   for (const std::string& note : notes) absl::StrAppend(&yaml, "# - ", note, "\n");
   // In the schema's order, so that model and data stand where one looks for them.
   v1::JobSpec head;

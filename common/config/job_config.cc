@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "common/base/status.h"
+#include "common/base/text.h"
 #include "common/config/job_schema.h"
 #include "common/config/yaml_to_json.h"
 
@@ -89,6 +90,10 @@ absl::StatusOr<v1::JobSpec> ParseJobYaml(std::string_view text, const std::strin
 }
 
 absl::Status ApplyJobSetting(std::string_view assignment, v1::JobSpec* job) {
+  if (!IsValidUtf8(assignment)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "`", ValidText(assignment), "` is not UTF-8; such a path is given as it is written here"));
+  }
   const std::pair<std::string, std::string> parts =
       absl::StrSplit(std::string(assignment), absl::MaxSplits('=', 1));
   const std::string& path = parts.first;

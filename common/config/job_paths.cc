@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "common/base/text.h"
 
 namespace imageddpo {
 namespace {
@@ -23,7 +24,12 @@ bool IsBelow(const fs::path& path, const fs::path& root) {
 
 absl::StatusOr<std::string> ResolveJobPath(const ClusterConfig& config, const std::string& setting,
                                            const std::string& path) {
-  const fs::path absolute = (fs::path(config.base_dir) / path).lexically_normal();
+  if (path.find('\0') != std::string::npos) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("`", setting, "`: ", path, " has a zero byte in it"));
+  }
+  const fs::path absolute =
+      (fs::path(config.base_dir) / PathOf(path, config.base_dir)).lexically_normal();
   std::error_code error;
   const fs::path real = fs::weakly_canonical(absolute, error);
   if (error) {
@@ -51,7 +57,7 @@ absl::StatusOr<std::string> ResolveJobPath(const ClusterConfig& config, const st
             ? ""
             : absl::StrCat(" (relative paths start at ", config.base_dir, ")")));
   }
-  return real.string();
+  return ValidText(real.string());
 }
 
 absl::Status ResolveJobPaths(const ClusterConfig& config, v1::JobSpec* job) {

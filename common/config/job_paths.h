@@ -13,7 +13,9 @@ namespace imageddpo {
 /// result, with every symbolic link followed, lies below one of allowed_roots.
 /// @param config   after ResolveClusterConfig().
 /// @param setting  for messages: "data.path".
-/// @return INVALID_ARGUMENT where it does not exist, naming setting and absolute path;
+/// @param path     PathOf() it is meant.
+/// @return the path as ValidText(), to be opened by PathOf();
+/// INVALID_ARGUMENT where it does not exist, naming setting and absolute path;
 /// PERMISSION_DENIED where it lies outside the roots, naming them.
 absl::StatusOr<std::string> ResolveJobPath(const ClusterConfig& config, const std::string& setting,
                                            const std::string& path);

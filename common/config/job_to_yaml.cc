@@ -10,6 +10,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "common/base/text.h"
 #include "common/config/job_config.h"
 
 namespace imageddpo {
@@ -50,7 +51,8 @@ std::string YamlString(const std::string& text) {
   }
   for (const char* word : kOtherMeaning) is_plain = is_plain && absl::AsciiStrToLower(text) != word;
   if (is_plain) return text;
-  return nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  return PrintableJson(
+      nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
 }
 
 // One scalar; index -1: the field is not repeated.

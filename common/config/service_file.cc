@@ -3,6 +3,8 @@
 #include <nlohmann/json.hpp>
 
 #include "absl/strings/str_cat.h"
+#include "common/base/status.h"
+#include "common/base/text.h"
 
 namespace imageddpo {
 
@@ -17,7 +19,8 @@ std::string ServiceFileToJson(const ServiceFile& file) {
 }
 
 absl::StatusOr<ServiceFile> ParseServiceFile(std::string_view text, const std::string& name) {
-  const json object = json::parse(text, nullptr, /*allow_exceptions=*/false);
+  IMAGEDDPO_ASSIGN_OR_RETURN(const std::string_view utf8, Utf8Of(text, name));
+  const json object = json::parse(utf8, nullptr, /*allow_exceptions=*/false);
   if (!object.is_object()) {
     return absl::InvalidArgumentError(
         absl::StrCat(name, " is not a service file: it holds no JSON object"));

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "common/base/suggest.h"
+#include "common/base/text.h"
 #include "common/config/job_config.h"
 #include "common/config/job_plan.h"
 
@@ -15,6 +16,7 @@ namespace imageddpo {
 namespace {
 
 constexpr int64_t kMaxCount = 1'000'000;
+constexpr size_t kMaxShownBytes = 200;
 constexpr int64_t kMaxStaleness = 16;  // Epochs of records and versions of the LoRA are kept.
 
 /// What is wrong with a job; all of it is told at once.
@@ -22,7 +24,7 @@ class Faults {
  public:
   void Add(std::string fault) { faults_.push_back(std::move(fault)); }
   void Add(const std::string& setting, const std::string& value, const std::string& must) {
-    Add(absl::StrCat("`", setting, "` is ", value, "; it must be ", must));
+    Add(absl::StrCat("`", setting, "` is ", Excerpt(value, kMaxShownBytes), "; it must be ", must));
   }
 
   void Range(const std::string& setting, int64_t value, int64_t min, int64_t max = kMaxCount) {

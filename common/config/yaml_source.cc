@@ -1,17 +1,21 @@
 #include "common/config/yaml_source.h"
 
+#include <algorithm>
 #include <cctype>
 #include <exception>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "common/base/status.h"
+#include "common/base/text.h"
 
 namespace imageddpo {
 namespace {
 
-constexpr size_t kShownCharacters = 60;
+constexpr size_t kMaxShownBytes = 60;
 
 // yaml-cpp tags what stands in quotes with "!", so that "null" in quotes is text.
 bool IsQuoted(const YAML::Node& node) { return node.Tag() == "!"; }
@@ -29,6 +33,47 @@ bool IsWholeNumber(std::string_view text) {
   return true;
 }
 
+// The value of `\uHHHH` at `at`; -1: there is none.
+int CodeAt(std::string_view text, size_t at) {
+  int code = -1;
+  if (text.size() < at + 6 || text.substr(at, 2) != "\\u") return -1;
+  return absl::SimpleHexAtoi(std::string(text.substr(at + 2, 4)), &code) ? code : -1;
+}
+
+// JSON writes characters above U+FFFF as two escapes, YAML as one.
+std::string JsonAsYaml(std::string_view json) {
+  std::string yaml;
+  for (size_t at = 0; at < json.size();) {
+    const int high = CodeAt(json, at), low = CodeAt(json, at + 6);
+    if (high >= 0xD800 && high < 0xDC00 && low >= 0xDC00 && low < 0xE000) {
+      absl::StrAppendFormat(&yaml, "\\U%08X", 0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00));
+      at += 12;
+    } else {
+      const size_t size = json[at] == '\\' ? 2 : 1;
+      yaml.append(json.substr(at, size));
+      at += size;
+    }
+  }
+  return yaml;
+}
+
+// The text, fit for yaml-cpp, which takes bytes that are not UTF-8 for U+FFFD and ends at a byte 4
+// without a word. UTF-16 with a byte order mark it reads itself, as YAML wants.
+absl::StatusOr<std::string> CheckedYaml(std::string_view text, const std::string& file) {
+  if (text.starts_with("\xff\xfe") || text.starts_with("\xfe\xff")) return std::string(text);
+  IMAGEDDPO_ASSIGN_OR_RETURN(const std::string_view utf8, Utf8Of(text, file));
+  const auto control = std::find_if(utf8.begin(), utf8.end(), [](char c) {
+    return static_cast<unsigned char>(c) < 0x20 && c != '\t' && c != '\n' && c != '\r';
+  });
+  if (control == utf8.end()) {
+    const bool is_json = utf8.substr(0, utf8.find_first_not_of(" \t\r\n") + 1).ends_with('{');
+    return is_json ? JsonAsYaml(utf8) : std::string(utf8);
+  }
+  return absl::InvalidArgumentError(absl::StrCat(
+      file, ":", std::count(utf8.begin(), control, '\n') + 1, " has the control character ",
+      Printable(std::string(1, *control)), ", which YAML does not allow; is it a text file?"));
+}
+
 }  // namespace
 
 std::string YamlFaults::Where(const std::string& key, const YAML::Node& node) const {
@@ -42,9 +87,10 @@ absl::Status YamlFaults::ToStatus() const {
 }
 
 absl::StatusOr<YAML::Node> LoadYamlMap(std::string_view text, const std::string& file) {
+  IMAGEDDPO_ASSIGN_OR_RETURN(const std::string checked, CheckedYaml(text, file));
   std::vector<YAML::Node> documents;
   try {
-    documents = YAML::LoadAll(std::string(text));
+    documents = YAML::LoadAll(checked);
   } catch (const YAML::Exception& error) {
     return absl::InvalidArgumentError(
         absl::StrCat(Line(file, error.mark), " is not valid YAML: ", error.msg));
@@ -110,9 +156,7 @@ std::string DescribeYaml(const YAML::Node& node) {
   if (IsYamlNull(node)) return "nothing";
   if (node.IsSequence()) return "a list";
   if (node.IsMap()) return "a section of settings";
-  std::string text = node.Scalar();
-  if (text.size() > kShownCharacters) text = absl::StrCat(text.substr(0, kShownCharacters), "…");
-  return absl::StrCat("`", text, "`");
+  return absl::StrCat("`", Excerpt(node.Scalar(), kMaxShownBytes), "`");
 }
 
 }  // namespace imageddpo

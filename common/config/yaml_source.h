@@ -35,8 +35,8 @@ class YamlFaults {
 };
 
 /// The one document of a file. Its root is a map, or null for a file without settings.
-/// @return INVALID_ARGUMENT naming file and line where it is not YAML, holds two documents or is
-/// not a map.
+/// @return INVALID_ARGUMENT naming file and line where it is not UTF-8 (or UTF-16 with a byte order
+/// mark), not YAML, holds two documents or is not a map.
 absl::StatusOr<YAML::Node> LoadYamlMap(std::string_view text, const std::string& file);
 
 /// True for `key:` with nothing behind it and for a plain ~ or null.

@@ -7,21 +7,21 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "common/base/status.h"
+#include "common/base/text.h"
 #include "common/io/file.h"
 
 namespace imageddpo {
 namespace {
 
-constexpr size_t kMaxShownChars = 120;
+constexpr size_t kMaxShownBytes = 120;
 
 std::string Dump(const nlohmann::json& value) {
-  std::string text = value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
-  if (text.size() > kMaxShownChars) text = text.substr(0, kMaxShownChars) + "…";
-  return text;
+  return Excerpt(value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace),
+                 kMaxShownBytes);
 }
 
 /// Python writes infinite numbers as bare words, which JSON does not know: they become null.
-std::string ReplaceNonFinite(const std::string& text) {
+std::string ReplaceNonFinite(std::string_view text) {
   std::string out;
   bool in_string = false;
   for (size_t at = 0; at < text.size(); ++at) {
@@ -44,7 +44,8 @@ std::string ReplaceNonFinite(const std::string& text) {
 
 absl::StatusOr<JsonConfig> JsonConfig::Open(const std::string& path, const std::string& class_key,
                                             const std::vector<std::string>& class_values) {
-  IMAGEDDPO_ASSIGN_OR_RETURN(const std::string text, ReadFile(path));
+  IMAGEDDPO_ASSIGN_OR_RETURN(const std::string bytes, ReadFile(path));
+  IMAGEDDPO_ASSIGN_OR_RETURN(const std::string_view text, Utf8Of(bytes, path));
   nlohmann::json root =
       nlohmann::json::parse(ReplaceNonFinite(text), nullptr, /*allow_exceptions=*/false);
   if (root.is_discarded() || !root.is_object()) {

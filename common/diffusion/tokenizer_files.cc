@@ -12,6 +12,7 @@
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include "common/base/status.h"
+#include "common/base/text.h"
 #include "common/io/file.h"
 
 namespace imageddpo {
@@ -27,7 +28,8 @@ bool Exists(const std::string& path) {
 }
 
 absl::StatusOr<json> ReadJson(const std::string& path) {
-  IMAGEDDPO_ASSIGN_OR_RETURN(const std::string text, ReadFile(path));
+  IMAGEDDPO_ASSIGN_OR_RETURN(const std::string bytes, ReadFile(path));
+  IMAGEDDPO_ASSIGN_OR_RETURN(const std::string_view text, Utf8Of(bytes, path));
   json root = json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (!root.is_object())
     return absl::InvalidArgumentError(absl::StrCat(path, ": not a JSON object"));
@@ -55,9 +57,10 @@ absl::Status ReadVocabAndMerges(const std::string& dir, TokenizerFiles& out) {
   const std::string merges_path = dir + "/merges.txt";
   IMAGEDDPO_ASSIGN_OR_RETURN(const json vocab, ReadJson(vocab_path));
   IMAGEDDPO_RETURN_IF_ERROR(ReadVocabulary(vocab_path, vocab, out));
-  IMAGEDDPO_ASSIGN_OR_RETURN(const std::string merges, ReadFile(merges_path));
+  IMAGEDDPO_ASSIGN_OR_RETURN(const std::string bytes, ReadFile(merges_path));
+  IMAGEDDPO_ASSIGN_OR_RETURN(const std::string_view merges, Utf8Of(bytes, merges_path));
   size_t line_number = 0;
-  for (absl::string_view line : absl::StrSplit(merges, '\n')) {
+  for (absl::string_view line : absl::StrSplit(std::string(merges), '\n')) {
     ++line_number;
     line = absl::StripSuffix(line, "\r");
     if (line.empty() || absl::StartsWith(line, "#version")) continue;

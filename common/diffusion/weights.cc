@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "common/base/status.h"
+#include "common/base/text.h"
 #include "common/io/file.h"
 
 namespace imageddpo {
@@ -96,7 +97,8 @@ absl::Status WeightMap::AddFile(const std::string& path) {
 }
 
 absl::Status WeightMap::AddIndex(const std::string& path) {
-  IMAGEDDPO_ASSIGN_OR_RETURN(const std::string text, ReadFile(path));
+  IMAGEDDPO_ASSIGN_OR_RETURN(const std::string bytes, ReadFile(path));
+  IMAGEDDPO_ASSIGN_OR_RETURN(const std::string_view text, Utf8Of(bytes, path));
   const nlohmann::json root = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
   const bool has_map =
       root.is_object() && root.contains("weight_map") && root["weight_map"].is_object();

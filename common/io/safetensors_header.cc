@@ -12,6 +12,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/base/status.h"
+#include "common/base/text.h"
 #include "nlohmann/json.hpp"
 
 namespace imageddpo {
@@ -86,8 +87,7 @@ absl::StatusOr<nlohmann::json> ParseJson(std::string_view text, const std::strin
   try {
     json = nlohmann::json::parse(text, check_keys);
   } catch (const nlohmann::json::exception& error) {
-    return Bad(file,
-               absl::StrCat("the header is not JSON: ", std::string(error.what()).substr(0, 300)));
+    return Bad(file, absl::StrCat("the header is not JSON: ", Excerpt(error.what(), 300)));
   }
   if (!json.is_object()) return Bad(file, "the header is not a JSON object");
   if (duplicate) return Bad(file, absl::StrCat("the name '", *duplicate, "' occurs twice"));

@@ -13,6 +13,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
+#include "common/base/text.h"
 
 namespace imageddpo {
 namespace {
@@ -151,7 +152,7 @@ class HttpExporter::Server {
     try {
       return make();
     } catch (const std::exception& error) {
-      return Reply(connection, 500, kTextType, "", absl::StrCat(error.what(), "\n"));
+      return Reply(connection, 500, kTextType, "", ValidMessage(error.what()) + "\n");
     }
   }
 
@@ -167,10 +168,8 @@ class HttpExporter::Server {
     return Serve(connection, [&] {
       const Health health = static_cast<Server*>(self)->health_();
       const nlohmann::json body = {{"status", health.ok ? "ok" : "unhealthy"},
-                                   {"reason", health.reason}};
-      // Whatever is in the reason, it is sent as valid UTF-8.
-      const std::string text =
-          body.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+                                   {"reason", ValidMessage(health.reason)}};
+      const std::string text = body.dump() + "\n";
       return Reply(connection, health.ok ? 200 : 503, kJsonType, "", text);
     });
   }

@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/base/status.h"
+#include "common/base/text.h"
 
 namespace imageddpo {
 namespace {
@@ -131,7 +132,8 @@ std::string Costs::ToJson() const {
 }
 
 absl::StatusOr<Costs> Costs::FromJson(std::string_view text, const std::string& source) {
-  const auto root = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
+  IMAGEDDPO_ASSIGN_OR_RETURN(const std::string_view utf8, Utf8Of(text, source));
+  const auto root = nlohmann::json::parse(utf8, nullptr, /*allow_exceptions=*/false);
   if (!root.is_object()) return Wrong(source, "it is no JSON object");
   const auto format = root.find("format");
   if (format == root.end() || *format != kFormat) {

@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/notification.h"
 #include "common/base/status.h"
+#include "common/comm/valid_texts.h"
 
 namespace imageddpo {
 namespace {
@@ -107,8 +108,8 @@ absl::Status Client::FromGrpc(const grpc::Status& status) const {
 }
 
 template <typename Request, typename Response, typename Method>
-absl::StatusOr<Response> Client::Call(const Request& request, Method method,
-                                      absl::Duration timeout) {
+absl::StatusOr<Response> Client::Call(Request request, Method method, absl::Duration timeout) {
+  MakeTextsValid(&request);  // They may be arguments.
   IMAGEDDPO_RETURN_IF_ERROR(Connect());
   grpc::ClientContext context;
   context.set_deadline(std::chrono::system_clock::now() + absl::ToChronoMilliseconds(timeout));
@@ -151,6 +152,7 @@ absl::Status Client::WatchJob(const std::string& id, int64_t from_event,
   v1::WatchJobRequest request;
   request.set_id(id);
   request.set_from_event(from_event);
+  MakeTextsValid(&request);
   grpc::ClientContext context;  // No deadline: a job may run for days.
   const Interrupter interrupter(&context, is_interrupted_);
   const auto reader = stub_->WatchJob(&context, request);

@@ -37,7 +37,7 @@ class Client {
   /// Connects, or connects anew where the address has changed.
   absl::Status Connect();
   template <typename Request, typename Response, typename Method>
-  absl::StatusOr<Response> Call(const Request& request, Method method, absl::Duration timeout);
+  absl::StatusOr<Response> Call(Request request, Method method, absl::Duration timeout);
   absl::Status FromGrpc(const grpc::Status& status) const;
 
   const AddressOptions options_;

@@ -3,7 +3,7 @@
 #include <iostream>
 #include <string>
 
-#include "deploy/imageddpo/format.h"
+#include "common/base/text.h"
 
 namespace imageddpo {
 

@@ -6,7 +6,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_replace.h"
 #include "absl/time/time.h"
+#include "common/base/text.h"
 
 namespace imageddpo {
 namespace {
@@ -125,13 +127,8 @@ std::string Truncate(const std::string& text, size_t width) {
   return cut + "…";
 }
 
-std::string Printable(const std::string& text, bool keep_newlines) {
-  std::string safe = text;
-  for (char& c : safe) {
-    const auto byte = static_cast<unsigned char>(c);
-    if ((byte < 0x20 || byte == 0x7F) && !(keep_newlines && c == '\n')) c = '?';
-  }
-  return safe;
+std::string OneLine(const std::string& text) {
+  return Printable(absl::StrReplaceAll(text, {{"\n", "; "}}));
 }
 
 std::string FormatTable(const std::vector<std::string>& headings,

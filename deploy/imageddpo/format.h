@@ -36,8 +36,8 @@ size_t DisplayWidth(const std::string& text);
 /// Cut to `width` columns, the last of them "…" where something was cut.
 std::string Truncate(const std::string& text, size_t width);
 
-/// Text of unknown origin made safe for a terminal: control characters become "?".
-std::string Printable(const std::string& text, bool keep_newlines = false);
+/// Text of unknown origin on one line of a terminal: Printable(), with "; " for a newline.
+std::string OneLine(const std::string& text);
 
 /// Rows under headings, in columns two blanks apart, without blanks at the ends of lines. Columns
 /// whose heading ends in "#" (which is not shown) are aligned to the right.

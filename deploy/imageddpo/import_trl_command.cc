@@ -2,6 +2,7 @@
 #include <memory>
 #include <string>
 
+#include "common/base/text.h"
 #include "common/config/import_trl.h"
 #include "deploy/imageddpo/commands.h"
 #include "deploy/imageddpo/job_file.h"
@@ -30,7 +31,9 @@ void AddImportTrlCommand(CLI::App& app, Program& program) {
       if (!text.ok()) return Report(text.status());
       const absl::StatusOr<TrlImport> import = ImportTrl(*text, options->file, options->processes);
       if (!import.ok()) return Report(import.status());
-      for (const std::string& note : import->notes) std::cerr << "note: " << note << "\n";
+      for (const std::string& note : import->notes) {
+        std::cerr << "note: " << Printable(note) << "\n";
+      }
       std::cout << import->ToYaml(options->file);
       return ExitCode::kOk;
     };

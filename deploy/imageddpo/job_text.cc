@@ -8,6 +8,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "common/base/text.h"
 #include "common/config/job_config.h"
 #include "common/config/job_states.h"
 #include "deploy/imageddpo/format.h"
@@ -90,19 +91,19 @@ std::string LeftText(const v1::Job& job) {
 
 }  // namespace
 
-std::string JobToJson(const v1::Job& job) { return ToJson(job).dump(2) + "\n"; }
+std::string JobToJson(const v1::Job& job) { return PrintableJson(ToJson(job).dump(2)) + "\n"; }
 
 std::string JobsToJson(const std::vector<v1::Job>& jobs) {
   ordered_json list = ordered_json::array();
   for (const v1::Job& job : jobs) list.push_back(ToJson(job));
-  return ordered_json{{"jobs", std::move(list)}}.dump(2) + "\n";
+  return PrintableJson(ordered_json{{"jobs", std::move(list)}}.dump(2)) + "\n";
 }
 
 std::string JobDetails(const v1::Job& job) {
   const v1::JobProgress& progress = job.progress();
   std::vector<std::vector<std::string>> rows;
   const auto add = [&](const char* what, const std::string& value) {
-    if (!value.empty()) rows.push_back({what, Printable(value)});
+    if (!value.empty()) rows.push_back({what, OneLine(value)});
   };
   add("name", job.spec().name());
   add("state", StateName(job.state()) +

@@ -4,8 +4,10 @@
 #include <cstdlib>
 #include <exception>
 #include <iostream>
+#include <sstream>
 
 #include "common/base/stop_flag.h"
+#include "common/base/text.h"
 #include "deploy/imageddpo/commands.h"
 #include "deploy/imageddpo/version.h"
 
@@ -49,7 +51,10 @@ int Main(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : static_cast<int>(ExitCode::kUsage);
+    std::ostringstream message;  // It repeats the arguments.
+    const int code = app.exit(error, std::cout, message);
+    std::cerr << Printable(message.str(), /*keep_newlines=*/true);
+    return code == 0 ? 0 : static_cast<int>(ExitCode::kUsage);
   }
   return static_cast<int>(program.action());
 }
@@ -61,7 +66,8 @@ int main(int argc, char** argv) {
   try {
     return imageddpo::Main(argc, argv);
   } catch (const std::exception& error) {
-    std::cerr << "imageddpo: " << error.what() << std::endl;
+    std::cerr << "imageddpo: " << imageddpo::Printable(error.what(), /*keep_newlines=*/true)
+              << std::endl;
     return static_cast<int>(imageddpo::ExitCode::kJobFailed);
   }
 }

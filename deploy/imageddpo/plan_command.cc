@@ -8,6 +8,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "common/base/status.h"
+#include "common/base/text.h"
 #include "common/config/job_config.h"
 #include "common/io/file.h"
 #include "common/plan/predict.h"
@@ -78,16 +79,16 @@ absl::StatusOr<PlanInputs> ReadInputs(const PlanOptions& options, const v1::JobS
   const AdapterTargets targets{
       .rank = job.lora().rank(),
       .modules = {job.lora().target_modules().begin(), job.lora().target_modules().end()}};
-  IMAGEDDPO_ASSIGN_OR_RETURN(inputs.model,
-                             CountModel(job.model().path(), job.data().resolution(), targets));
-  inputs.num_images = CountImages(job.data().path());
+  IMAGEDDPO_ASSIGN_OR_RETURN(
+      inputs.model, CountModel(PathOf(job.model().path()), job.data().resolution(), targets));
+  inputs.num_images = CountImages(PathOf(job.data().path()));
   inputs.memory_bytes = options.memory_gigabytes * 1e9;
   return inputs;
 }
 
 void WarnAboutCosts(const v1::JobSpec& job, const PlanOptions& options, const Costs& costs) {
   if (costs.precision != job.model().precision()) {
-    std::cerr << "warning: the costs were measured in " << costs.precision
+    std::cerr << "warning: the costs were measured in " << Printable(costs.precision)
               << ", `model.precision` is " << job.model().precision() << "\n";
   }
   const int64_t threads = job.device().num_threads();

@@ -7,7 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
-#include "absl/strings/str_replace.h"
+#include "common/base/text.h"
 #include "common/config/job_states.h"
 #include "deploy/imageddpo/format.h"
 
@@ -24,11 +24,6 @@ std::string Parts(const google::protobuf::Map<std::string, double>& parts) {
     absl::StrAppend(&text, "  ", Printable(name), " ", FormatNumber(mean));
   }
   return text;
-}
-
-// On one line, whatever it is.
-std::string OneLine(const std::string& text) {
-  return Printable(absl::StrReplaceAll(text, {{"\n", "; "}}));
 }
 
 }  // namespace

@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "common/base/clock.h"
+#include "common/base/text.h"
 #include "common/config/job_states.h"
 #include "deploy/imageddpo/commands.h"
 #include "deploy/imageddpo/format.h"

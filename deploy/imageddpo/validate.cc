@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "common/base/text.h"
 #include "common/config/job_config.h"
 #include "common/config/job_plan.h"
 #include "deploy/imageddpo/commands.h"
@@ -44,7 +45,9 @@ ExitCode Validate(const ValidateOptions& options) {
   FillDefaults(&*job);
   const absl::StatusOr<JobPlan> plan = MakeJobPlan(*job);
   if (!plan.ok()) return Report(plan.status());
-  for (const std::string& warning : JobWarnings(*job)) std::cerr << "warning: " << warning << "\n";
+  for (const std::string& warning : JobWarnings(*job)) {
+    std::cerr << "warning: " << Printable(warning) << "\n";
+  }
   std::cout << (options.output == "yaml" ? JobToYaml(*job) : Summary(*job, *plan, auto_batch));
   return ExitCode::kOk;
 }

@@ -3,6 +3,7 @@
 #include <iostream>
 
 #include "absl/strings/str_cat.h"
+#include "common/base/text.h"
 #include "common/config/job_states.h"
 #include "deploy/imageddpo/format.h"
 #include "deploy/imageddpo/progress_line.h"

@@ -11,6 +11,7 @@
 
 #include "common/base/host_memory.h"
 #include "common/base/status.h"
+#include "common/base/text.h"
 #include "common/config/job_plan.h"
 #include "common/diffusion/lora.h"
 #include "common/diffusion/noise.h"
@@ -51,7 +52,8 @@ absl::StatusOr<Lora> MakeLora(const v1::StartJob& start, const Unet& unet, at::D
     return Lora::FromTensors(tensors, metadata, "the checkpoint's LoRA", unet.linears(), {},
                              device);
   }
-  if (!spec.init_from().empty()) return Lora::Load(spec.init_from(), unet.linears(), {}, device);
+  if (!spec.init_from().empty())
+    return Lora::Load(PathOf(spec.init_from()), unet.linears(), {}, device);
   const LoraConfig config{
       .rank = spec.rank(),
       .alpha = spec.alpha(),
@@ -176,7 +178,7 @@ absl::Status SetUp(JobContext& context, Rank* rank) {
   }
   const bool samples = rollout_index >= 0;
   IMAGEDDPO_ASSIGN_OR_RETURN(rank->pipeline,
-                             Pipeline::Load(job.model().path(), MakeModelOptions(context),
+                             Pipeline::Load(PathOf(job.model().path()), MakeModelOptions(context),
                                             {.vae = samples, .text = samples}));
   IMAGEDDPO_ASSIGN_OR_RETURN(rank->lora,
                              MakeLora(context.start, *rank->pipeline.unet, context.device));

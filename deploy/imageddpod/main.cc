@@ -15,6 +15,7 @@
 #include "common/base/logging.h"
 #include "common/base/memory.h"
 #include "common/base/stop_flag.h"
+#include "common/base/text.h"
 #include "common/comm/device_communicator.h"
 #include "common/comm/gang.h"
 #include "common/comm/local_control_channel.h"
@@ -34,6 +35,11 @@ namespace imageddpo {
 namespace {
 
 using Logger = std::shared_ptr<spdlog::logger>;
+
+void Complain(absl::string_view message) {
+  std::cerr << "imageddpod: " << Printable(std::string(message), /*keep_newlines=*/true)
+            << std::endl;
+}
 
 std::chrono::milliseconds Milliseconds(double seconds) {
   return std::chrono::milliseconds(static_cast<int64_t>(seconds * 1e3));
@@ -80,7 +86,7 @@ void WriteExitStatus(const DaemonOptions& options, const RankOutcome& outcome) {
   const auto status =
       WriteFileAtomically(options.exit_status_file,
                           absl::StrCat(outcome.exit_code, outcome.worked ? " worked" : "", "\n"));
-  if (!status.ok()) std::cerr << "imageddpod: " << status.message() << std::endl;
+  if (!status.ok()) Complain(status.message());
 }
 
 /// Rank 0. The launcher is told of a restart before the servers are closed.
@@ -136,7 +142,7 @@ RankOutcome RunRank(DaemonOptions options, MpiRuntime& runtime, const StopFlag& 
   const auto logger = MakeLogger(
       {.rank = runtime.world_rank(), .level = options.cluster.log_level, .json = options.log_json});
   if (!logger.ok()) {
-    std::cerr << "imageddpod: " << logger.status().message() << std::endl;
+    Complain(logger.status().message());
     return {.exit_code = kExitRefused};
   }
   if (options.ranks != 0 && options.ranks != runtime.world_size()) {
@@ -167,7 +173,7 @@ int Main(int argc, char** argv) {
   if (absl::IsCancelled(parsed)) return 0;
   auto runtime = MpiRuntime::Start(&argc, &argv);
   if (!runtime.ok()) {
-    std::cerr << "imageddpod: " << runtime.status().message() << std::endl;
+    Complain(runtime.status().message());
     return kExitRefused;
   }
   const bool is_rank_0 = (*runtime)->world_rank() == 0;
@@ -176,7 +182,7 @@ int Main(int argc, char** argv) {
     const StopFlag stop;
     outcome = RunRank(options, **runtime, stop);
   } else if (is_rank_0) {
-    std::cerr << "imageddpod: " << parsed.message() << std::endl;
+    Complain(parsed.message());
   }
   if (is_rank_0) WriteExitStatus(options, outcome);
   (*runtime)->Finish(outcome.exit_code);
@@ -190,7 +196,7 @@ int main(int argc, char** argv) {
   try {
     return imageddpo::Main(argc, argv);
   } catch (const std::exception& error) {
-    std::cerr << "imageddpod: " << error.what() << std::endl;
+    imageddpo::Complain(error.what());
     return 1;
   }
 }

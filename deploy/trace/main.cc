@@ -6,6 +6,7 @@
 #include <iostream>
 
 #include "common/base/memory.h"
+#include "common/base/text.h"
 #include "deploy/trace/guard.h"
 #include "deploy/trace/trace.h"
 
@@ -132,7 +133,7 @@ int Main(int argc, char** argv) {
   }
   const absl::Status status = run();
   if (status.ok()) return 0;
-  std::cerr << "imageddpo-trace: " << status << "\n";
+  std::cerr << "imageddpo-trace: " << Printable(status.ToString(), /*keep_newlines=*/true) << "\n";
   return status.code() == absl::StatusCode::kUnimplemented ? kExitUnimplemented : kExitError;
 }
 

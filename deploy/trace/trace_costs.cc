@@ -16,6 +16,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/base/available_processors.h"
 #include "common/base/status.h"
+#include "common/base/text.h"
 #include "common/config/job_config.h"
 #include "common/config/job_plan.h"
 #include "common/diffusion/log_prob_gradients.h"
@@ -330,8 +331,8 @@ absl::Status TraceCosts(const TraceCostsOptions& options) {
   const AdapterTargets targets{
       .rank = job.lora().rank(),
       .modules = {job.lora().target_modules().begin(), job.lora().target_modules().end()}};
-  IMAGEDDPO_ASSIGN_OR_RETURN(const ModelCount count,
-                             CountModel(job.model().path(), job.data().resolution(), targets));
+  IMAGEDDPO_ASSIGN_OR_RETURN(const ModelCount count, CountModel(PathOf(job.model().path()),
+                                                                job.data().resolution(), targets));
   at::set_num_threads(static_cast<int>(job.device().num_threads()));
   const at::Device device = at::globalContext().hasCUDA() ? at::Device(at::kCUDA, 0) : at::kCPU;
   if (job.model().precision() == "fp16" && device.is_cpu()) {
@@ -340,7 +341,7 @@ absl::Status TraceCosts(const TraceCostsOptions& options) {
   }
   IMAGEDDPO_ASSIGN_OR_RETURN(
       Pipeline pipeline,
-      Pipeline::Load(job.model().path(),
+      Pipeline::Load(PathOf(job.model().path()),
                      {.device = device, .dtype = DtypeOf(job.model().precision())}));
   IMAGEDDPO_ASSIGN_OR_RETURN(
       const Schedule schedule,

@@ -17,7 +17,6 @@
 namespace imageddpo {
 namespace {
 
-constexpr std::string_view kByteOrderMark = "\xef\xbb\xbf";
 constexpr size_t kMaxExcerptBytes = 200;
 
 /// Takes `key` out of `json`; null for absent and for null.
@@ -30,9 +29,8 @@ nlohmann::json Take(nlohmann::json& json, const char* key) {
 }
 
 absl::Status WrongType(const char* key, const nlohmann::json& value, const char* expected) {
-  const std::string shown = value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
   return absl::InvalidArgumentError(absl::StrCat(
-      "\"", key, "\" is ", shown.substr(0, kMaxExcerptBytes), ", it must be ", expected));
+      "\"", key, "\" is ", Excerpt(value.dump(), kMaxExcerptBytes), ", it must be ", expected));
 }
 
 absl::StatusOr<std::string> TakeString(nlohmann::json& json, const char* key) {
@@ -52,9 +50,9 @@ absl::StatusOr<std::optional<int64_t>> TakeLabel(nlohmann::json& json) {
   return value.get<int64_t>();
 }
 
-absl::StatusOr<std::string> TakeId(nlohmann::json& json, const std::string& file_name) {
+absl::StatusOr<std::string> TakeId(nlohmann::json& json, const std::string& fallback) {
   const nlohmann::json value = Take(json, "id");
-  if (value.is_null()) return file_name;
+  if (value.is_null()) return fallback;
   if (value.is_number_integer()) return value.dump();
   if (!value.is_string() || value.get_ref<const std::string&>().empty()) {
     return WrongType("id", value, "a non-empty string or an integer");
@@ -64,29 +62,26 @@ absl::StatusOr<std::string> TakeId(nlohmann::json& json, const std::string& file
 
 absl::StatusOr<Example> ParseLine(std::string_view line, const std::string& dir,
                                   const std::vector<std::string>& allowed_roots) {
-  if (!IsValidUtf8(line)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("the line is not UTF-8: ", ValidText(line.substr(0, kMaxExcerptBytes))));
-  }
   nlohmann::json json;
   try {
     json = nlohmann::json::parse(line);
   } catch (const nlohmann::json::exception& error) {
-    const absl::string_view why = absl::string_view(error.what()).substr(0, kMaxExcerptBytes);
-    return absl::InvalidArgumentError(absl::StrCat("the line is not JSON: ", why));
+    return absl::InvalidArgumentError(
+        absl::StrCat("the line is not JSON: ", Excerpt(error.what(), kMaxExcerptBytes)));
   }
   if (!json.is_object()) return absl::InvalidArgumentError("the line is not a JSON object");
 
   Example example;
-  IMAGEDDPO_ASSIGN_OR_RETURN(const std::string file_name, TakeString(json, "file_name"));
-  if (file_name.empty()) {
+  IMAGEDDPO_ASSIGN_OR_RETURN(const std::string written, TakeString(json, "file_name"));
+  if (written.empty()) {
     return absl::InvalidArgumentError("\"file_name\" is missing; every line must name its image");
   }
+  const std::string file_name = PathOf(written, dir);
   IMAGEDDPO_ASSIGN_OR_RETURN(example.file_name, ResolveUnderRoots(file_name, dir, allowed_roots));
   IMAGEDDPO_RETURN_IF_ERROR(CheckIsFile(example.file_name));
   IMAGEDDPO_ASSIGN_OR_RETURN(example.text, TakeString(json, "text"));
   IMAGEDDPO_ASSIGN_OR_RETURN(example.label, TakeLabel(json));
-  IMAGEDDPO_ASSIGN_OR_RETURN(example.id, TakeId(json, file_name));
+  IMAGEDDPO_ASSIGN_OR_RETURN(example.id, TakeId(json, ValidText(file_name)));
   example.metadata = std::move(json);
   return example;
 }
@@ -102,15 +97,10 @@ absl::Status CheckIsFile(const std::string& path) {
   return absl::InvalidArgumentError(absl::StrCat("'", path, "' is not a file"));
 }
 
-absl::StatusOr<std::vector<Example>> ParseMetadata(std::string_view text, const std::string& path,
+absl::StatusOr<std::vector<Example>> ParseMetadata(std::string_view bytes, const std::string& path,
                                                    const std::string& dir,
                                                    const std::vector<std::string>& allowed_roots) {
-  if (text.starts_with("\xff\xfe") || text.starts_with("\xfe\xff") ||
-      text.substr(0, 4).find('\0') != text.npos) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(path, " is text in UTF-16 or UTF-32; save it as UTF-8"));
-  }
-  if (text.starts_with(kByteOrderMark)) text.remove_prefix(kByteOrderMark.size());
+  IMAGEDDPO_ASSIGN_OR_RETURN(std::string_view text, Utf8Of(bytes, path));
   std::vector<Example> examples;
   std::map<std::string, int> line_of_id;
   int line_number = 0;

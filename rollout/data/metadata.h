@@ -12,10 +12,10 @@ namespace imageddpo {
 
 /// The examples of a metadata.jsonl, in its order; file names made absolute and checked to be files
 /// below `allowed_roots`.
-/// @param text        the file's content
+/// @param bytes       the file's content
 /// @param path        its path, for messages ("path:line: …")
 /// @param dir         absolute folder that file names are relative to
-absl::StatusOr<std::vector<Example>> ParseMetadata(std::string_view text, const std::string& path,
+absl::StatusOr<std::vector<Example>> ParseMetadata(std::string_view bytes, const std::string& path,
                                                    const std::string& dir,
                                                    const std::vector<std::string>& allowed_roots);
 

@@ -2,13 +2,15 @@
 
 #include <utility>
 
+#include "common/base/text.h"
+
 namespace imageddpo {
 
 std::vector<RewardConfig> MakeRewardConfigs(const v1::JobSpec& job) {
   std::vector<RewardConfig> configs;
   for (const auto& reward : job.rewards()) {
     RewardConfig config{.type = reward.type(),
-                        .model = reward.model(),
+                        .model = PathOf(reward.model()),
                         .measure = reward.measure(),
                         .weight = reward.weight(),
                         .clamp = reward.clamp(),

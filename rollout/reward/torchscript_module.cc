@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "common/base/status.h"
+#include "common/base/text.h"
 #include "common/io/file.h"
 
 namespace imageddpo {
@@ -23,7 +24,7 @@ constexpr size_t kMaxReasonBytes = 400;
 std::string Reason(const std::exception& error) {
   const auto* torch_error = dynamic_cast<const c10::Error*>(&error);
   const std::string_view text = torch_error ? torch_error->what_without_backtrace() : error.what();
-  return std::string(text.substr(0, kMaxReasonBytes));
+  return Excerpt(text, kMaxReasonBytes);
 }
 
 }  // namespace

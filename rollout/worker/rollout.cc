@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "common/base/status.h"
+#include "common/base/text.h"
 #include "common/diffusion/log_prob_gradients.h"
 #include "common/diffusion/noise.h"
 #include "common/io/image_tensor.h"
@@ -90,7 +91,7 @@ const std::string& Rollout::PromptOf(const Example& example) const {
 
 absl::Status Rollout::OpenEvaluation(const RolloutShare& share) {
   if (job_.eval().path().empty()) return absl::OkStatus();
-  IMAGEDDPO_ASSIGN_OR_RETURN(eval_data_.examples, OpenDataset(job_.eval().path()));
+  IMAGEDDPO_ASSIGN_OR_RETURN(eval_data_.examples, OpenDataset(PathOf(job_.eval().path())));
   const int64_t batch_size = job_.eval().batch_size();
   for (int64_t i = 0; i < num_eval_images(); ++i) {
     if (i / batch_size % share.num_ranks == share.index) eval_data_.to_come.push_back(i);
@@ -118,7 +119,7 @@ absl::Status Rollout::OpenData() {
   IMAGEDDPO_ASSIGN_OR_RETURN(WeightedRewards rewards,
                              WeightedRewards::Make(MakeRewardConfigs(job_), device_));
   rewards_ = std::make_unique<WeightedRewards>(std::move(rewards));
-  IMAGEDDPO_ASSIGN_OR_RETURN(data_.examples, OpenDataset(job_.data().path()));
+  IMAGEDDPO_ASSIGN_OR_RETURN(data_.examples, OpenDataset(PathOf(job_.data().path())));
   data_.to_come.resize(static_cast<size_t>(data_.examples->size()));
   std::iota(data_.to_come.begin(), data_.to_come.end(), 0);
   data_.posteriors = std::make_unique<PosteriorCache>(data_.to_come.size(), kPosteriorCacheBytes);

@@ -3,6 +3,7 @@
 Every service has a directory and ports of its own, so that tests run side by side, and is ended with
 all its processes when the `with` block ends.
 """
+import codecs
 import contextlib
 import json
 import os
@@ -16,6 +17,10 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BIN = pathlib.Path(os.environ.get("IMAGEDDPO_BIN_DIR", ROOT / "build/bin"))
+
+
+# Bytes that are not UTF-8, as the service shows and takes them.
+codecs.register_error("shown", lambda e: ("".join(f"\\x{byte:02X}" for byte in e.object[e.start:e.end]), e.end))
 
 
 @contextlib.contextmanager
@@ -53,16 +58,16 @@ def job(directory, **changes):
 
 
 class Service:
-    """The service of `ranks` processes on `directory`/service, with these settings of its pool."""
+    """The service of `ranks` processes on `directory`/`folder`, with these settings of its pool."""
 
-    def __init__(self, directory, ranks, **pool):
+    def __init__(self, directory, ranks, folder=b"service", **pool):
         self.directory = directory
         self.ranks = ranks
-        self.data_dir = directory / "service"
+        self.data_dir = directory / os.fsdecode(folder)
         self.log = directory / "service.log"
         self.config = directory / "cluster.yaml"
         self.config.write_text(json.dumps({
-            "data_dir": str(self.data_dir), "base_dir": str(directory), "allowed_roots": [str(directory), str(ROOT)],
+            "data_dir": os.fsencode(self.data_dir).decode(errors="shown"), "base_dir": str(directory), "allowed_roots": [str(directory), str(ROOT)],
             "grpc": {"port": 0}, "http": {"port": 0}, "pool": pool}))
         self.launcher = None
 

@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "common/base/status.h"
+#include "common/base/text.h"
 #include "common/config/job_config.h"
 #include "common/config/job_paths.h"
 #include "common/config/job_plan.h"
@@ -68,7 +69,7 @@ absl::Status CheckFile(const std::string& path) {
 void Check(const std::string& setting, const std::string& path,
            absl::Status (*check)(const std::string&), std::vector<std::string>* faults) {
   if (path.empty()) return;
-  const absl::Status status = check(path);
+  const absl::Status status = check(PathOf(path));
   if (!status.ok()) faults->push_back(absl::StrCat("`", setting, "`: ", status.message()));
 }
 

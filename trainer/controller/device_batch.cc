@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "common/base/text.h"
 #include "common/plan/predict.h"
 
 namespace imageddpo {
@@ -96,7 +97,7 @@ absl::Status TooLarge(const v1::JobSpec& job, const Predictor& predictor, double
 
 absl::StatusOr<ModelCount> CountJobModel(const v1::JobSpec& job) {
   const auto& modules = job.lora().target_modules();
-  return CountModel(job.model().path(), job.data().resolution(),
+  return CountModel(PathOf(job.model().path()), job.data().resolution(),
                     {.rank = job.lora().rank(), .modules = {modules.begin(), modules.end()}});
 }
 

@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/base/status.h"
+#include "common/comm/valid_texts.h"
 #include "common/config/job_states.h"
 #include "common/io/file.h"
 #include "trainer/controller/job_store_schema.h"
@@ -116,7 +117,8 @@ absl::Status JobStore::WriteJob(const JobRecord& record, bool insert) {
           insert ? absl::StrCat("INSERT INTO jobs (", kColumns, ") VALUES (", parameters, ")")
                  : absl::StrCat("UPDATE jobs SET (", kColumns, ") = (", parameters,
                                 ") WHERE number = ?1")));
-  const v1::Job& job = record.job;
+  v1::Job job = record.job;
+  MakeTextsValid(&job);  // Or it could not be read again.
   statement.Bind(1, record.number).Bind(2, job.id()).Bind(4, record.request_sha256);
   record.request_id.empty() ? statement.BindNull(3) : statement.Bind(3, record.request_id);
   statement.Bind(5, StateName(job.state())).Bind(6, job.state_reason());
@@ -138,7 +140,8 @@ absl::Status JobStore::WriteJob(const JobRecord& record, bool insert) {
   return statement.Run();
 }
 
-absl::Status JobStore::WriteEvent(int64_t job_number, const v1::JobEvent& event) {
+absl::Status JobStore::WriteEvent(int64_t job_number, v1::JobEvent event) {
+  MakeTextsValid(&event);
   IMAGEDDPO_ASSIGN_OR_RETURN(
       SqliteStatement statement,
       database_->Prepare(

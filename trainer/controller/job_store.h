@@ -63,7 +63,7 @@ class JobStore {
   JobStore(std::string data_dir, DataDirLock lock, std::unique_ptr<SqliteDatabase> database);
 
   absl::Status WriteJob(const JobRecord& record, bool insert) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  absl::Status WriteEvent(int64_t job_number, const v1::JobEvent& event)
+  absl::Status WriteEvent(int64_t job_number, v1::JobEvent event)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::StatusOr<std::vector<JobRecord>> ReadJobs(SqliteStatement& statement) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

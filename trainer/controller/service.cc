@@ -7,12 +7,17 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "common/base/text.h"
+#include "common/comm/valid_texts.h"
 #include "trainer/controller/watch_reactor.h"
 
 namespace imageddpo {
 namespace {
 
 constexpr absl::Duration kMaxCallDuration = absl::Seconds(30);
+// A message travels as a header, with three bytes for what is not printable ASCII, and clients take
+// no more than 8 KiB of headers.
+constexpr size_t kMaxSentMessageBytes = 6000;
 
 /// What the caller grants, but no more than kMaxCallDuration.
 absl::Duration TimeoutOf(const grpc::ServerContext& context) {
@@ -30,13 +35,21 @@ grpc::Status Answer(const TrainerServiceImpl::Dependencies& dependencies, const 
                                    dependencies.clock.NowSeconds() - start_s);
   if (!result.ok()) return ToGrpcStatus(result.status());
   *response = *std::move(result);
+  MakeTextsValid(response);
   return grpc::Status::OK;
 }
 
 }  // namespace
 
 grpc::Status ToGrpcStatus(const absl::Status& status) {
-  return grpc::Status(static_cast<grpc::StatusCode>(status.code()), std::string(status.message()));
+  const std::string message = ValidMessage(std::string(status.message()));
+  size_t fits = 0;
+  for (size_t sent = 0; fits < message.size(); ++fits) {
+    const char c = message[fits];
+    sent += c >= 0x20 && c < 0x7F && c != '%' ? 1 : 3;
+    if (sent > kMaxSentMessageBytes) break;
+  }
+  return grpc::Status(static_cast<grpc::StatusCode>(status.code()), Excerpt(message, fits));
 }
 
 TrainerServiceImpl::TrainerServiceImpl(const Dependencies& dependencies)

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "common/base/status.h"
+#include "common/base/text.h"
 #include "common/diffusion/model_count.h"
 #include "common/diffusion/peak_flops.h"
 
@@ -55,7 +56,7 @@ absl::StatusOr<EpochWork> MakeEpochWork(const v1::JobSpec& job, const JobPlan& p
                                         at::Device device) {
   IMAGEDDPO_ASSIGN_OR_RETURN(
       const ModelCount count,
-      CountModel(job.model().path(), job.data().resolution(), TargetsOf(lora)));
+      CountModel(PathOf(job.model().path()), job.data().resolution(), TargetsOf(lora)));
   return EpochWork{
       .forward = count.unet.flops + count.unet.lora_flops,
       .backward = count.unet.backward_flops,

@@ -298,6 +298,33 @@ TEST_F(CliTest, WrongArgumentsAreExitCode2) {
   }
 }
 
+TEST_F(CliTest, ArgumentsMayBeAnyBytes) {
+  Run({"get", "job\xe9\x1b[2J"}, 3);
+  EXPECT_EQ(program_->err(), "imageddpo: no job job\\xE9\\x1B[2J; see `imageddpo list`\n");
+  Run({"watch", "job\xe9"}, 3);
+  Run({"list", "--frob\xe9\x1b[2J"}, 2);
+  EXPECT_THAT(program_->err(), HasSubstr("--frob\\xE9\\x1B[2J"));
+  Run({"submit", folder_ + "/deblur.yaml", "--request-id", "\xe9", "--set", "data.prompt=\xe9"}, 2);
+  EXPECT_THAT(program_->err(), HasSubstr("`data.prompt=\\xE9` is not UTF-8"));
+  Run({"submit", folder_ + "/deblur.yaml", "--request-id", "\xe9"}, 0);
+  EXPECT_EQ(service_.submitted().back().request_id(), "\\xE9");
+  const std::string file = folder_ + "/-caf\xe9 \n'\".yaml";
+  std::filesystem::copy(folder_ + "/deblur.yaml", file);
+  Run({"submit", file}, 0);
+  EXPECT_EQ(service_.submitted().back().job().name(), "-caf-----");
+  std::ofstream(file) << "sed: 1";
+  Run({"submit", file}, 2);
+  EXPECT_THAT(program_->err(), HasSubstr("/-caf\\xE9 \n'\".yaml:1"));
+}
+
+TEST_F(CliTest, WhatTheServiceSendsDoesNotMoveTheCursor) {
+  service_.AddEvent(State(v1::RUNNING, "a\x1b[2J\r\nb\u202e"));
+  End(v1::FAILED, "\u009b31m gone");
+  const std::string text = OnTerminal({"--address", service_.address(), "watch", "job-000001"}, 70);
+  EXPECT_THAT(text, HasSubstr("job-000001 RUNNING: a\\x1B[2J\\x0D; b\\xE2\\x80\\xAE\r\n"));
+  EXPECT_THAT(text, HasSubstr("imageddpo: \\xC2\\x9B31m gone\r\n"));
+}
+
 TEST_F(CliTest, ValidateAndImportNeedNoService) {
   ClientProgram validate(folder_, {"validate", folder_ + "/deblur.yaml"});
   EXPECT_EQ(validate.Wait(), 0) << validate.err();

@@ -1,8 +1,11 @@
 // Submitting, listing and following jobs over gRPC.
 
+#include <grpcpp/generic/generic_stub.h>
+
 #include <filesystem>
 #include <set>
 
+#include "common/base/text.h"
 #include "gmock/gmock.h"
 #include "tests/service/controller/service_fixture.h"
 
@@ -185,6 +188,77 @@ TEST_F(JobsTest, AJobThatItsWorkersRefuseFailsWithTheirMessage) {
   EXPECT_EQ(job.state_reason(), "unet/config.json: `act_fn` is `mish`; silu is supported");
   // Its ranks are free again.
   script_.fails_to_load = false;
+  WaitFor(MustSubmit(JobOf(1)).id(), v1::SUCCEEDED);
+}
+
+TEST_F(JobsTest, TextsThatAreNotUtf8ReachTheClientAndTheStore) {
+  Stop();
+  const std::string bytes = dir_ / "caf\xe9";
+  std::filesystem::create_directory(bytes);
+  std::filesystem::rename(dir_ / "images", bytes + "/images");
+  std::filesystem::create_directory_symlink(bytes + "/images", dir_ / "images");
+  cluster_.data_dir = bytes + "/data";
+  Start();
+  script_.epochs_allowed = 1;
+  const v1::Job job = MustSubmit(JobOf(3));  // A link's target is the path.
+  EXPECT_EQ(job.spec().data().path(), dir_ / "caf\\xE9/images");
+  EXPECT_EQ(job.output_dir(), dir_ / "caf\\xE9/data/jobs/job-000001");
+  WaitForEpoch(job.id(), 1);
+  workers_->FailJob(1, absl::InvalidArgumentError("what() of a library: caf\xe9\xff\xfe"));
+  EXPECT_EQ(WaitFor(job.id(), v1::FAILED).state_reason(),
+            "what() of a library: caf\\xE9\\xFF\\xFE");
+  EXPECT_EQ(Watch(job.id(), 1).back().state().reason(), Get(job.id()).state_reason());
+
+  // The path as it is shown names the folder; a job that waits is read again.
+  v1::JobSpec spec = JobOf(1);
+  spec.mutable_data()->set_path(job.spec().data().path());
+  script_.epochs_allowed = 0;
+  const v1::Job waits = MustSubmit(spec);
+  EXPECT_EQ(waits.spec().data().path(), job.spec().data().path());
+  Stop();
+  Start();
+  script_.epochs_allowed = 100;
+  const v1::Job ended = WaitFor(waits.id(), v1::SUCCEEDED);
+  EXPECT_EQ(ended.lora_path(), dir_ /
+                                   "caf\\xE9/data/jobs/job-000002/checkpoints/epoch-000001/"
+                                   "pytorch_lora_weights.safetensors");
+  EXPECT_TRUE(std::filesystem::exists(PathOf(ended.lora_path())));
+}
+
+TEST_F(JobsTest, LongTextsInARefusalDoNotHideIt) {
+  v1::JobSpec spec = JobOf(1);
+  std::string name;
+  for (int i = 0; i < 20000; ++i) name += "\u00e9";
+  spec.set_name(name);
+  v1::Job job;
+  const grpc::Status status = Submit(spec, &job);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT) << status.error_message();
+  EXPECT_THAT(status.error_message(), HasSubstr("`name` is `"));
+  EXPECT_THAT(status.error_message(), HasSubstr("it must be 1 to 64 letters"));
+  EXPECT_TRUE(IsValidUtf8(status.error_message()));
+}
+
+TEST_F(JobsTest, RequestsThatAreNotUtf8AreRefusedAndTheServiceGoesOn) {
+  // As from a client in a language that does not look.
+  grpc::GenericStub generic(
+      grpc::CreateChannel(service_->grpc_address(), grpc::InsecureChannelCredentials()));
+  grpc::ClientContext context;
+  const std::string bytes =
+      "\x0a\x04"
+      "caf\xe9";  // Field 1, GetJobRequest.id.
+  const grpc::Slice slice(bytes);
+  const grpc::ByteBuffer request(&slice, 1);
+  grpc::ByteBuffer response;
+  grpc::CompletionQueue queue;
+  const auto call =
+      generic.PrepareUnaryCall(&context, "/imageddpo.v1.TrainerService/GetJob", request, &queue);
+  call->StartCall();
+  grpc::Status status;
+  call->Finish(&response, &status, nullptr);
+  void* tag = nullptr;
+  bool ok = false;
+  ASSERT_TRUE(queue.Next(&tag, &ok));
+  EXPECT_FALSE(status.ok());
   WaitFor(MustSubmit(JobOf(1)).id(), v1::SUCCEEDED);
 }
 

@@ -47,6 +47,15 @@ TEST(MakeLogger, JsonLinesAreValidWhateverTheMessage) {
   EXPECT_FALSE(plain.contains("rank"));
 }
 
+TEST(MakeLogger, AMessageIsOneLineOfUtf8WhateverIsInIt) {
+  std::ostringstream stream;
+  Make({}, &stream)->info("caf\xe9\n\x1b[2J\u202e");
+  EXPECT_TRUE(stream.str().ends_with(": caf\\xE9\\x0A\\x1B[2J\\xE2\\x80\\xAE\n")) << stream.str();
+  stream.str("");
+  Make({.json = true}, &stream)->info("caf\xe9\nnext");
+  EXPECT_EQ(nlohmann::json::parse(stream.str())["message"], "caf\\xE9\nnext");
+}
+
 TEST(MakeLogger, DropsWhatIsBelowItsLevel) {
   std::ostringstream stream;
   const auto logger = Make({.level = "warning"}, &stream);

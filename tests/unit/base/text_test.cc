@@ -4,6 +4,8 @@
 
 #include <set>
 
+#include "tests/testing/temp_dir.h"
+
 namespace imageddpo {
 namespace {
 
@@ -35,6 +37,78 @@ TEST(ValidText, KeepsDifferentTextsApart) {
     EXPECT_TRUE(IsValidUtf8(ValidText(text)));
   }
   EXPECT_EQ(found.size(), texts.size());
+}
+
+TEST(BytesOf, IsTheWayBackFromValidText) {
+  for (const std::string& text :
+       {std::string("cat.png"), std::string("caf\xe9"), std::string("caf\\xE9"),
+        std::string("caf\\\xe9"), std::string("\\x5C\xff"), std::string("a\\b"),
+        std::string("caf\xc3\xa9"), std::string("\xe9\0", 2), std::string()}) {
+    EXPECT_EQ(BytesOf(ValidText(text)), text);
+  }
+  for (const std::string text : {"\\x41", "\\xe9", "a\\b\\xE9", "\xe9\\xE9"}) {
+    EXPECT_EQ(BytesOf(text), text) << "is nobody's ValidText()";
+  }
+}
+
+TEST(PathOf, MeansTheNameThatIsShown) {
+  const TempDir dir;
+  EXPECT_EQ(PathOf("caf\\xE9", dir.path()), "caf\xe9") << "neither is there: one to be made";
+  dir.Write("caf\\xE9", "");
+  EXPECT_EQ(PathOf("caf\\xE9", dir.path()), "caf\\xE9") << "as it is written, alone";
+  dir.Write("caf\xe9", "");
+  EXPECT_EQ(PathOf("caf\\xE9", dir.path()), "caf\xe9");
+  EXPECT_EQ(PathOf("caf\\x5CxE9", dir.path()), "caf\\xE9") << "both can be named";
+  EXPECT_EQ(PathOf(dir / "caf\\xE9"), dir / "caf\xe9");
+  EXPECT_EQ(PathOf("other.png", dir.path()), "other.png");
+}
+
+TEST(ValidMessage, LeavesWhatIsEscapedAlready) {
+  EXPECT_EQ(ValidMessage("'caf\\xE9': cannot open /caf\xe9"), "'caf\\xE9': cannot open /caf\\xE9");
+  EXPECT_EQ(ValidMessage("a\nb"), "a\nb");
+}
+
+TEST(Printable, EscapesWhatMovesTheCursor) {
+  EXPECT_EQ(Printable("a\x1b[31mb\r\n\x7f"), "a\\x1B[31mb\\x0D\\x0A\\x7F");
+  EXPECT_EQ(Printable("a\nb\t", true), "a\nb\\x09");
+  EXPECT_EQ(Printable("naïve ▁ \xf0\x9f\x90\xb1 \\xE9"), "naïve ▁ \xf0\x9f\x90\xb1 \\xE9");
+  EXPECT_EQ(Printable("caf\xe9"), "caf\\xE9");
+  EXPECT_EQ(Printable("\u009b31m"), "\\xC2\\x9B31m");               // The control character in one.
+  EXPECT_EQ(Printable("gnp.\u202egnp"), "gnp.\\xE2\\x80\\xAEgnp");  // Turns the direction.
+  EXPECT_EQ(Printable("a\u2028b"), "a\\xE2\\x80\\xA8b");
+  EXPECT_EQ(Printable(std::string("\0", 1)), "\\x00");
+}
+
+TEST(PrintableJson, ReadsBackTheSame) {
+  EXPECT_EQ(PrintableJson("{\n \"a\": \"\u009b \u202e é \x7f\"}"),
+            "{\n \"a\": \"\\u009b \\u202e é \\u007f\"}");
+}
+
+TEST(Excerpt, CutsBetweenCharacters) {
+  EXPECT_EQ(Excerpt("abc", 3), "abc");
+  EXPECT_EQ(Excerpt("abcd", 3), "abc…");
+  EXPECT_EQ(Excerpt("ab\xc3\xa9", 3), "ab…");
+  EXPECT_EQ(Excerpt("ab\xf0\x9f\x90\xb1 and more", 4), "ab…");
+  EXPECT_EQ(Excerpt("\xe9\xe9\xe9", 6), "\\xE9\\x…") << "an escape is text by now";
+  EXPECT_EQ(Excerpt(std::string("\0\0\0", 3), 2), std::string("\0\0", 2) + "…");
+  EXPECT_EQ(Excerpt("", 0), "");
+}
+
+TEST(Utf8Of, NamesFileLineAndRemedy) {
+  const auto error = [](std::string_view bytes) {
+    return std::string(Utf8Of(bytes, "dir/a.json").status().message());
+  };
+  EXPECT_EQ(*Utf8Of("{}", "f"), "{}");
+  EXPECT_EQ(*Utf8Of("\xef\xbb\xbf{}", "f"), "{}");
+  EXPECT_EQ(*Utf8Of("", "f"), "");
+  for (const std::string& text :
+       {std::string("\xff\xfe{\0", 4), std::string("\xfe\xff\0{", 4), std::string("{\0\"\0", 4)}) {
+    EXPECT_EQ(error(text), "dir/a.json is text in UTF-16 or UTF-32; save it as UTF-8");
+  }
+  EXPECT_EQ(error("{\n\"caf\xe9\"\n}"),
+            "dir/a.json:2: the line is not UTF-8: \"caf\\xE9\"; save the file as UTF-8");
+  EXPECT_EQ(error("\xc0\xaf"),
+            "dir/a.json:1: the line is not UTF-8: \\xC0\\xAF; save the file as UTF-8");
 }
 
 }  // namespace

@@ -86,11 +86,7 @@ TEST(Truncate, CountsCharactersNotBytes) {
   EXPECT_EQ(DisplayWidth("▁▂naïve"), 7U);
 }
 
-TEST(Printable, TakesControlCharactersAway) {
-  EXPECT_EQ(Printable("a\x1b[31mb\r\n\x7f"), "a?[31mb???");
-  EXPECT_EQ(Printable("a\nb\t", true), "a\nb?");
-  EXPECT_EQ(Printable("naïve ▁"), "naïve ▁");
-}
+TEST(OneLine, IsOne) { EXPECT_EQ(OneLine("first\nsecond\x1b[2J\r"), "first; second\\x1B[2J\\x0D"); }
 
 TEST(FormatTable, AlignsColumnsByCharacters) {
   EXPECT_EQ(FormatTable({"ID", "NAME", "EPOCH#", "LAST"},

@@ -77,13 +77,14 @@ TEST(JobTable, HasALinePerJob) {
   queued.mutable_spec()->set_name("a name \x1b with an escape");
   queued.mutable_spec()->set_num_epochs(3);
   queued.set_state(v1::QUEUED);
-  EXPECT_EQ(JobTable({queued, Running()}),
-            "ID          NAME                     STATE    EPOCH  REWARD  IMAGES/S   LEFT  RESUMED"
-            "  CREATED (UTC)\n"
-            "job-000002  a name ? with an escape  QUEUED     0/3       -         -      -        0"
-            "  -\n"
-            "job-000001  deblur                   RUNNING  12/80    1.53      38.1  3m12s        0"
-            "  2026-01-31 08:15:30\n");
+  EXPECT_EQ(
+      JobTable({queued, Running()}),
+      "ID          NAME                        STATE    EPOCH  REWARD  IMAGES/S   LEFT  RESUMED"
+      "  CREATED (UTC)\n"
+      "job-000002  a name \\x1B with an escape  QUEUED     0/3       -         -      -        0"
+      "  -\n"
+      "job-000001  deblur                      RUNNING  12/80    1.53      38.1  3m12s        0"
+      "  2026-01-31 08:15:30\n");
   EXPECT_THAT(JobTable({}), StartsWith("No jobs yet."));
 }
 
@@ -175,6 +176,14 @@ TEST_F(JobFileTest, AddressComesFromWhereItIsSaid) {
   EXPECT_EQ(ExitCodeOf(ResolveAddress({"", folder_ + "/none"}, "").status()),
             ExitCode::kUnreachable);
   EXPECT_EQ(ExitCodeOf(ResolveAddress({"", Write("x", "{")}, "").status()), ExitCode::kUsage);
+}
+
+TEST(JobToJson, ShowsNoControlCharacters) {
+  v1::Job job = Running();
+  job.set_state_reason("\u009b31m\u202e\x7f\x1b[2J");
+  const std::string json = JobToJson(job);
+  EXPECT_THAT(json, HasSubstr("\\u009b31m\\u202e\\u007f\\u001b[2J"));
+  EXPECT_EQ(nlohmann::json::parse(json)["state_reason"], job.state_reason());
 }
 
 }  // namespace

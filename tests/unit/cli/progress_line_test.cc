@@ -108,7 +108,7 @@ TEST(ProgressLine, LogHasALinePerEvent) {
       "epoch 12/80  samples 1536  reward 1.534 ± 0.812  loss -0.00123  kl 1.2e-05  clipped 12%"
       "  38.1 images/s  3m12s left");
   EXPECT_EQ(line.ForLog(State(v1::RUNNING)), "job-000001 RUNNING");
-  EXPECT_EQ(line.ForLog(State(v1::FAILED, "a\x1b[2J\nb")), "job-000001 FAILED: a?[2J; b");
+  EXPECT_EQ(line.ForLog(State(v1::FAILED, "a\x1b[2J\nb")), "job-000001 FAILED: a\\x1B[2J; b");
   EXPECT_EQ(line.ForLog(Progress()), "epoch 12/80  sampling 64/128");
   v1::JobEvent eval;
   eval.mutable_eval()->set_epoch(10);

@@ -28,5 +28,12 @@ TEST(MakeTextsValid, ReachesEveryTextAndNoBytes) {
   EXPECT_EQ(read.eval().parts_mean().size(), 1u);
 }
 
+TEST(MakeTextsValid, LeavesNamesThatAreEscapedAlready) {
+  v1::WorkerMessage message;
+  message.mutable_ended()->set_message("image 'caf\\xE9.png': cannot open /data/caf\xe9.png");
+  MakeTextsValid(&message);
+  EXPECT_EQ(message.ended().message(), "image 'caf\\xE9.png': cannot open /data/caf\\xE9.png");
+}
+
 }  // namespace
 }  // namespace imageddpo

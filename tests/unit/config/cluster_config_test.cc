@@ -7,6 +7,7 @@
 #include <fstream>
 #include <string>
 
+#include "common/base/text.h"
 #include "common/config/job_paths.h"
 #include "common/config/service_file.h"
 
@@ -182,6 +183,36 @@ TEST_F(ClusterConfigTest, JobPathsMustExistBelowTheRoots) {
   EXPECT_EQ(missing.status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(std::string(missing.status().message()),
               HasSubstr((folder_ / "srv/models/none").string() + " does not exist"));
+}
+
+TEST_F(ClusterConfigTest, FoldersWhoseNamesAreNotUtf8) {
+  EXPECT_THAT(Refusal("data_dir: caf\xe9"), HasSubstr("cluster.yaml:1: the line is not UTF-8"));
+  const std::string bytes = (folder_ / "caf\xe9").string();
+  fs::create_directories(bytes + "/data");
+  fs::create_directory_symlink(bytes + "/data", folder_ / "link");
+  ClusterConfig config;
+  config.base_dir = (folder_ / "caf\\xE9").string();
+  config.data_dir = "out";
+  config.allowed_roots = {(folder_ / "caf\\xE9").string()};
+  ASSERT_TRUE(ResolveClusterConfig(&config).ok());
+  EXPECT_EQ(config.base_dir, bytes);
+  EXPECT_EQ(config.data_dir, bytes + "/out") << "and is made there";
+  EXPECT_THAT(config.allowed_roots, ElementsAre(bytes));
+
+  const std::string shown = (folder_ / "caf\\xE9/data").string();
+  for (const std::string& path :
+       {std::string("data"), shown, (folder_ / "link").string(), bytes + "/data"}) {
+    const auto resolved = ResolveJobPath(config, "data.path", path);
+    ASSERT_TRUE(resolved.ok()) << resolved.status();
+    EXPECT_EQ(*resolved, shown) << "fit for a message";
+    EXPECT_EQ(PathOf(*resolved), bytes + "/data") << "and what is opened";
+  }
+  fs::create_directories(bytes + "/lit\\xE9");
+  const auto literal = ResolveJobPath(config, "data.path", "lit\\xE9");
+  ASSERT_TRUE(literal.ok()) << literal.status();
+  EXPECT_EQ(PathOf(*literal), bytes + "/lit\\xE9");
+  const auto zero = ResolveJobPath(config, "data.path", std::string("data\0x", 6));
+  EXPECT_THAT(std::string(zero.status().message()), HasSubstr("zero byte"));
 }
 
 TEST_F(ClusterConfigTest, AllPathsOfAJobAreResolvedOrNone) {

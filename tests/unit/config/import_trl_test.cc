@@ -148,6 +148,13 @@ TEST(ImportTrl, NamesWhatIsWrong) {
   EXPECT_THAT(refusal("seed: 1", 0), HasSubstr("--processes is 0"));
 }
 
+TEST(TrlImport, NoTextLeavesItsComment) {
+  const std::string yaml =
+      Imported("mixed_precision: \"fp8\\nnum_epochs: 9\"").ToYaml("a\nnum_epochs: 8\xe9.yaml");
+  EXPECT_THAT(yaml, HasSubstr("# Made from a\\x0Anum_epochs: 8\\xE9.yaml by"));
+  EXPECT_THAT(yaml, HasSubstr("# - mixed_precision fp8\\x0Anum_epochs: 9 is"));
+}
+
 TEST(TrlImport, TheFileIsAJobThatOnlyLacksItsPaths) {
   const std::string yaml = Imported(kFlat, 4).ToYaml("ddpo.yaml");
   EXPECT_THAT(yaml, HasSubstr("# - train_cfg has no twin"));

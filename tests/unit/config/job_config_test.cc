@@ -183,11 +183,31 @@ TEST(ParseJobYaml, RefusesWhatYamlLetsPass) {
   EXPECT_THAT(Refusal("? [a, b]\n: c"), HasSubstr("is not a setting's name"));
 }
 
+TEST(ParseJobYaml, IsUtf8OrNamesTheLineThatIsNot) {
+  EXPECT_EQ(Refusal("seed: 1\ndata: {prompt: \"caf\xe9\"}"),
+            "job.yaml:2: the line is not UTF-8: data: {prompt: \"caf\\xE9\"}; save the file as "
+            "UTF-8");
+  EXPECT_THAT(Refusal(std::string("n\0a\0", 4)), HasSubstr("job.yaml is text in UTF-16"));
+  // YAML's own reader would end here without a word.
+  for (const char control : {'\0', '\x04', '\x1b'}) {
+    const std::string text = std::string("seed: 1\nname: a") + control + "\nnum_epochs: 3";
+    EXPECT_THAT(Refusal(text), HasSubstr("job.yaml:2 has the control character \\x"));
+  }
+  EXPECT_EQ(Parsed("\xef\xbb\xbfseed: 7").seed(), 7u);
+  const std::string little = "\xff\xfe" + std::string("s\0e\0e\0d\0:\0 \0007\0", 14);
+  EXPECT_EQ(Parsed(little).seed(), 7u) << "UTF-16 with a byte order mark is YAML";
+  EXPECT_EQ(Parsed("data: {prompt: \"a\\0b\\e\"}").data().prompt(), std::string("a\0b\x1b", 4));
+}
+
+TEST(ParseJobYaml, ReadsJsonsPairsOfEscapes) {
+  EXPECT_EQ(Parsed(R"({"data": {"path": "\ud83d\ude00 \\ud83d \u00e9"}})").data().path(),
+            "\xf0\x9f\x98\x80 \\ud83d \xc3\xa9");
+  EXPECT_THAT(Refusal(R"({"data": {"path": "\ud83d"}})"), HasSubstr("job.yaml:1"));
+}
+
 TEST(ParseJobYaml, SurvivesHostileFiles) {
   const std::string deep(20000, '[');
   EXPECT_FALSE(ParseJobYaml(deep, "job.yaml").ok());
-  EXPECT_FALSE(ParseJobYaml(std::string("name: \xff\xfe"), "job.yaml").ok() &&
-               ParseJobYaml(std::string("name: \xff\xfe"), "job.yaml")->name().empty());
   EXPECT_FALSE(ParseJobYaml(std::string("na\0me: 1", 8), "job.yaml").ok());
   std::string bomb = "rewards: &a [{type: x}]\nlora: {target_modules: &b [a,a,a,a,a,a,a,a]}\n";
   bomb += "data: {path: [*b,*b,*b,*b], prompt: [*a,*a,*a]}\n";
@@ -204,6 +224,7 @@ TEST(JobToYaml, IsReadBackToTheSameJob) {
   v1::JobSpec job = Parsed(kExample);
   FillDefaults(&job);
   job.mutable_data()->set_prompt("a \"quoted\" photo: of #1, naïve\n\ttabs & 100%");
+  job.mutable_data()->set_path("/\xf0\x9f\x98\x80 'it' -x\\xE9 \u009b\u0085\u2028\u202e\x7f\x1b");
   job.mutable_data()->set_negative_prompt("null");
   job.mutable_lora()->set_init_from("-");
   job.set_seed(18446744073709551615ULL);
@@ -216,6 +237,8 @@ TEST(JobToYaml, IsReadBackToTheSameJob) {
   const absl::StatusOr<v1::JobSpec> again = ParseJobYaml(yaml, "again");
   ASSERT_TRUE(again.ok()) << again.status() << "\n" << yaml;
   EXPECT_TRUE(MessageDifferencer::Equals(job, *again)) << yaml;
+  EXPECT_THAT(yaml, HasSubstr("\\u009b\\u0085\\u2028\\u202e\\u007f\\u001b"))
+      << "terminals read it too";
 }
 
 TEST(JobToYaml, WritesOnlyWhatIsPresentAndIsNeat) {
@@ -282,6 +305,8 @@ TEST(ApplyJobSetting, RefusesAndChangesNothing) {
   EXPECT_THAT(refusal("rewards.weight=3"), HasSubstr("the job has 1 `rewards`"));
   EXPECT_THAT(refusal("rewards.1.weight=3"), HasSubstr("`rewards.0.NAME`"));
   EXPECT_THAT(refusal("sample.eta=[1"), HasSubstr("`sample.eta`"));
+  EXPECT_EQ(refusal("data.path=/caf\xe9"),
+            "`data.path=/caf\\xE9` is not UTF-8; such a path is given as it is written here");
 }
 
 }  // namespace

@@ -4,12 +4,15 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <filesystem>
+#include <set>
 #include <stdexcept>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "common/base/text.h"
 #include "common/io/image.h"
 #include "common/io/image_tensor.h"
 #include "tests/testing/temp_dir.h"
@@ -166,6 +169,31 @@ TEST_F(DatasetTest, LoadsFromSeveralThreads) {
   for (const auto& images : loaded) {
     for (size_t i = 0; i < 40; ++i) EXPECT_TRUE(at::equal(images[i], loaded[0][i % 8]));
   }
+}
+
+TEST_F(DatasetTest, EveryNameIsAnIdOfItsOwnAndOpensItsFile) {
+  std::vector<std::string> names = {"caf\xe9.png",          "caf\\xE9.png",
+                                    "caf\xc3\xa9.png",      "-rf.png",
+                                    " a 'b' \"c\".png",     "a\nb\x1b[2J.png",
+                                    "\xf0\x9f\x90\xb1.png", std::string(251, 'x') + ".png"};
+  int width = 1;
+  for (const std::string& name : names) WriteImage(name, width++, 1);
+  const auto dataset = Dataset::Open(dir_.path());
+  ASSERT_TRUE(dataset.ok()) << dataset.status();
+  ASSERT_EQ(dataset->size(), static_cast<int64_t>(names.size()));
+  std::set<std::string> ids;
+  for (int64_t i = 0; i < dataset->size(); ++i) {
+    const Example& example = dataset->at(i);
+    EXPECT_TRUE(IsValidUtf8(example.id));
+    EXPECT_EQ(dir_ / BytesOf(example.id), example.file_name);
+    const auto at = std::find(names.begin(), names.end(), BytesOf(example.id));
+    ASSERT_NE(at, names.end()) << example.id;
+    const int expected = static_cast<int>(at - names.begin()) + 1;
+    EXPECT_TRUE(
+        at::equal(*dataset->LoadImage(i, expected, 1), ImageToTensor(Gradient(expected, 1))));
+    ids.insert(example.id);
+  }
+  EXPECT_EQ(ids.size(), names.size());
 }
 
 }  // namespace

@@ -67,6 +67,32 @@ TEST_F(MetadataTest, IsUtf8) {
   EXPECT_TRUE(Parse("\xef\xbb\xbf{\"file_name\": \"a.png\"}").ok());
 }
 
+TEST_F(MetadataTest, NamesThatAreNotUtf8AreGivenAsTheyAreShown) {
+  dir_.Write("caf\xe9.png", "x");
+  const std::string line = R"({"file_name": "caf\\xE9.png"})";
+  auto examples = Parse(line);
+  ASSERT_TRUE(examples.ok()) << examples.status();
+  EXPECT_EQ((*examples)[0].file_name, dir_ / "caf\xe9.png");
+  EXPECT_EQ((*examples)[0].id, "caf\\xE9.png");
+
+  // A file that has this very name does not become the other.
+  dir_.Write("caf\\xE9.png", "x");
+  examples = Parse(line + "\n" + R"({"file_name": "caf\\x5CxE9.png"})");
+  ASSERT_TRUE(examples.ok()) << examples.status();
+  EXPECT_EQ((*examples)[0].file_name, dir_ / "caf\xe9.png");
+  EXPECT_EQ((*examples)[1].file_name, dir_ / "caf\\xE9.png");
+
+  // Where it is alone, it may be given as it is; two lines are still told to be one file.
+  std::filesystem::remove(dir_ / "caf\xe9.png");
+  examples = Parse(line);
+  ASSERT_TRUE(examples.ok()) << examples.status();
+  EXPECT_EQ((*examples)[0].file_name, dir_ / "caf\\xE9.png");
+  EXPECT_EQ((*examples)[0].id, "caf\\x5CxE9.png");
+  EXPECT_THAT(ErrorOf(line + "\n" + R"({"file_name": "caf\\x5CxE9.png"})"),
+              HasSubstr("'caf\\x5CxE9.png' is that of line 1 too"));
+  EXPECT_THAT(ErrorOf("{\"file_name\": \"a\\u0000.png\"}"), HasSubstr("zero byte"));
+}
+
 TEST_F(MetadataTest, NullMeansAbsentAndIdsMayBeIntegers) {
   const auto examples = Parse(R"({"file_name": "a.png", "text": null, "label": null, "id": null})"
                               "\n"

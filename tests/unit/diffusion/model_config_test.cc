@@ -232,5 +232,19 @@ TEST_F(ModelConfigTest, FilesThatAreNoConfig) {
   }
 }
 
+TEST_F(ModelConfigTest, FilesOfAnotherEncodingAreRefusedByName) {
+  const auto error = [this](const std::string& text) {
+    return std::string(UnetConfig::Load(dir_.Write("config.json", text)).status().message());
+  };
+  EXPECT_EQ(error("{\n\"_name_or_path\": \"caf\xe9\"\n}"),
+            dir_ / "config.json" +
+                ":2: the line is not UTF-8: \"_name_or_path\": \"caf\\xE9\"; "
+                "save the file as UTF-8");
+  EXPECT_THAT(error(std::string("\xff\xfe{\0}\0", 6)), HasSubstr("save it as UTF-8"));
+  EXPECT_THAT(error("{\"act_fn\": \"" + std::string(114, 'x') + "\u00e9\u00e9\u00e9\"}"),
+              HasSubstr("x\u00e9\u00e9…"))
+      << "cut between characters";
+}
+
 }  // namespace
 }  // namespace imageddpo

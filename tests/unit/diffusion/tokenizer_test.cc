@@ -73,6 +73,25 @@ TEST(ClipTokenizer, LongWordsTakeNoTimeWorthMentioning) {
   EXPECT_EQ((*tokenizer)->Encode(std::string(1 << 20, 'a')).size(), 77u);
 }
 
+TEST(ClipTokenizer, FilesOfAnotherEncodingAreRefusedByName) {
+  for (const char* name :
+       {"vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json"}) {
+    Folder latin1;
+    latin1.Write(name, "{\n\"caf\xe9\": 1}");
+    latin1.ExpectRefused(std::string(name) + ":2: the line is not UTF-8: \"caf\\xE9\": 1}");
+    Folder utf16;
+    utf16.Write(name, std::string("\xff\xfe{\0}\0", 6));
+    utf16.ExpectRefused(std::string(name) + " is text in UTF-16 or UTF-32; save it as UTF-8");
+  }
+  Folder marked;
+  for (const char* name : {"vocab.json", "merges.txt"}) {
+    marked.Write(name, "\xef\xbb\xbf" + Text(std::string(kFolder) + name));
+  }
+  const auto tokenizer = marked.Load();
+  ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+  EXPECT_EQ((*tokenizer)->Encode("a cat"), (*ClipTokenizer::Load(kFolder))->Encode("a cat"));
+}
+
 TEST(ClipTokenizer, MalformedUtf8CountsAsReplacementCharacters) {
   const auto tokenizer = ClipTokenizer::Load(kFolder);
   ASSERT_TRUE(tokenizer.ok());

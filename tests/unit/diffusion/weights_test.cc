@@ -115,6 +115,7 @@ TEST_F(WeightsTest, BadIndexes) {
     return OpenError();
   };
   EXPECT_THAT(error("{}"), AllOf(HasSubstr("index.json"), HasSubstr("weight_map")));
+  EXPECT_THAT(error("{\"\xe9\": 1}"), HasSubstr("index.json:1: the line is not UTF-8"));
   EXPECT_THAT(error(R"({"weight_map": {"a": 3}})"), HasSubstr("weight_map of a"));
   EXPECT_THAT(error(R"({"weight_map": {"a": "../one.safetensors"}})"), HasSubstr("same folder"));
   EXPECT_THAT(error(R"({"weight_map": {"z": "one.safetensors"}})"),

@@ -84,7 +84,7 @@ TEST(HttpExporter, HealthIsJsonWithAReason) {
   reply = HttpRequest(exporter->port(), "/healthz");
   EXPECT_EQ(reply.code, 503);
   EXPECT_EQ(nlohmann::json::parse(reply.body)["status"], "unhealthy");
-  EXPECT_EQ(nlohmann::json::parse(reply.body)["reason"], "no \"worker\"\n\xef\xbf\xbd");
+  EXPECT_EQ(nlohmann::json::parse(reply.body)["reason"], "no \"worker\"\n\\xFF");
 }
 
 TEST(HttpExporter, AnExceptionIsA500) {
