@@ -1,5 +1,5 @@
 # MPI: target deps::mpi, IMAGEDDPO_MPIRUN, and IMAGEDDPO_MPI_FLAVOUR, which says by which file
-# (common/comm/mpi_faults_<flavour>.cc) deaths are recognised:
+# (common/comm/mpi/mpi_faults_<flavour>.cc) deaths are recognised:
 #   mpi4_ft  ULFM: the death of a process is an error that the others see and survive
 #   mpi3     any MPI: deaths are not survived, and the service says so at start
 

@@ -4,7 +4,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/base/status.h"
 #include "common/diffusion/ddim.h"
-#include "common/diffusion/json_config.h"
+#include "common/model_config/json_config.h"
 
 namespace imageddpo {
 namespace {

@@ -6,9 +6,9 @@
 #include <vector>
 
 #include "common/diffusion/ddim.h"
-#include "common/diffusion/lora.h"
 #include "common/diffusion/policy.h"
-#include "common/diffusion/unet.h"
+#include "common/lora/lora.h"
+#include "common/sd/unet.h"
 
 namespace imageddpo {
 

@@ -6,11 +6,11 @@
 #include <string>
 
 #include "common/diffusion/ddim.h"
-#include "common/diffusion/model_options.h"
-#include "common/diffusion/text_encoder.h"
-#include "common/diffusion/tokenizer.h"
-#include "common/diffusion/unet.h"
-#include "common/diffusion/vae.h"
+#include "common/nn/model_options.h"
+#include "common/sd/text_encoder.h"
+#include "common/sd/unet.h"
+#include "common/sd/vae.h"
+#include "common/text/tokenizer.h"
 
 namespace imageddpo {
 

@@ -7,7 +7,7 @@
 
 #include "common/diffusion/ddim.h"
 #include "common/diffusion/guidance.h"
-#include "common/diffusion/unet.h"
+#include "common/sd/unet.h"
 
 namespace imageddpo {
 

@@ -6,7 +6,7 @@
 
 #include "absl/status/statusor.h"
 #include "common/config/job_plan.h"
-#include "common/diffusion/model_count.h"
+#include "common/model_config/model_count.h"
 #include "common/plan/costs.h"
 #include "imageddpo/v1/job.pb.h"
 

@@ -8,7 +8,7 @@
 
 #include "common/base/stop_flag.h"
 #include "common/base/text.h"
-#include "deploy/imageddpo/commands.h"
+#include "deploy/imageddpo/commands/commands.h"
 #include "deploy/imageddpo/version.h"
 
 namespace imageddpo {

@@ -6,7 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "common/base/status.h"
-#include "common/diffusion/threads.h"
+#include "common/kernels/threads.h"
 
 namespace imageddpo {
 namespace {

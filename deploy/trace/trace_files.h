@@ -7,9 +7,9 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "common/diffusion/model_options.h"
 #include "common/diffusion/policy.h"
 #include "common/io/safetensors.h"
+#include "common/nn/model_options.h"
 #include "deploy/trace/trace.h"
 
 namespace imageddpo {

@@ -3,8 +3,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/base/status.h"
-#include "common/diffusion/lora.h"
 #include "common/diffusion/pipeline.h"
+#include "common/lora/lora.h"
 #include "deploy/trace/trace.h"
 #include "deploy/trace/trace_files.h"
 #include "rollout/sampler/sampler.h"

@@ -7,7 +7,7 @@
 
 #include "common/diffusion/log_prob_gradients.h"
 #include "common/diffusion/policy.h"
-#include "common/diffusion/vae.h"
+#include "common/sd/vae.h"
 
 namespace imageddpo {
 

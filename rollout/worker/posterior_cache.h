@@ -7,7 +7,7 @@
 #include <map>
 #include <vector>
 
-#include "common/diffusion/vae.h"
+#include "common/sd/vae.h"
 
 namespace imageddpo {
 

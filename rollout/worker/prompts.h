@@ -11,7 +11,7 @@
 
 #include "common/diffusion/pipeline.h"
 #include "common/diffusion/policy.h"
-#include "common/trajectory/trajectory.h"
+#include "common/trajectory/record/trajectory.h"
 
 namespace imageddpo {
 

@@ -9,12 +9,12 @@
 #include <string>
 
 #include "common/config/job_plan.h"
-#include "common/diffusion/lora.h"
 #include "common/diffusion/noise.h"
 #include "common/diffusion/pipeline.h"
 #include "common/diffusion/policy.h"
-#include "common/trajectory/sample_gradients.h"
-#include "common/trajectory/trajectory.h"
+#include "common/lora/lora.h"
+#include "common/trajectory/record/sample_gradients.h"
+#include "common/trajectory/record/trajectory.h"
 #include "imageddpo/v1/control.pb.h"
 #include "imageddpo/v1/trajectory.pb.h"
 #include "rollout/data/dataset.h"

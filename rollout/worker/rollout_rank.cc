@@ -5,8 +5,8 @@
 #include <utility>
 
 #include "common/base/status.h"
-#include "common/trajectory/tags.h"
-#include "common/trajectory/weights.h"
+#include "common/trajectory/publish/weights.h"
+#include "common/trajectory/record/tags.h"
 #include "common/worker/gang_timeouts.h"
 
 namespace imageddpo {

@@ -6,9 +6,9 @@
 #include <vector>
 
 #include "common/config/job_plan.h"
-#include "common/diffusion/lora.h"
-#include "common/trajectory/update_schedule.h"
-#include "common/trajectory/wire.h"
+#include "common/lora/lora.h"
+#include "common/trajectory/record/wire.h"
+#include "common/trajectory/schedule/update_schedule.h"
 #include "common/worker/job_context.h"
 #include "rollout/worker/rollout.h"
 

@@ -26,11 +26,11 @@
 #include <vector>
 
 #include "common/base/memory.h"
-#include "common/diffusion/layers.h"
-#include "common/diffusion/lora.h"
 #include "common/diffusion/noise.h"
 #include "common/diffusion/pipeline.h"
-#include "common/diffusion/winograd.h"
+#include "common/kernels/winograd.h"
+#include "common/lora/lora.h"
+#include "common/nn/layers.h"
 
 namespace imageddpo {
 namespace {

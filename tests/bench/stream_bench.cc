@@ -31,15 +31,15 @@
 #include <thread>
 #include <vector>
 
-#include "common/comm/gang.h"
 #include "common/comm/meeting.h"
-#include "common/comm/mpi_messenger.h"
-#include "common/comm/mpi_runtime.h"
-#include "common/diffusion/lora.h"
-#include "common/diffusion/unet.h"
-#include "common/trajectory/inbox.h"
-#include "common/trajectory/weights.h"
-#include "common/trajectory/wire.h"
+#include "common/comm/mpi/gang.h"
+#include "common/comm/mpi/mpi_messenger.h"
+#include "common/comm/mpi/mpi_runtime.h"
+#include "common/lora/lora.h"
+#include "common/sd/unet.h"
+#include "common/trajectory/publish/weights.h"
+#include "common/trajectory/record/inbox.h"
+#include "common/trajectory/record/wire.h"
 
 namespace imageddpo {
 namespace {

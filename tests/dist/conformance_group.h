@@ -8,7 +8,7 @@
 #include <thread>
 #include <vector>
 
-#include "deploy/gpu-check/nccl/conformance.h"
+#include "tests/testing/conformance/conformance.h"
 
 namespace imageddpo {
 

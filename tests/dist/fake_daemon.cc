@@ -19,9 +19,9 @@
 #include <vector>
 
 #include "common/base/stop_flag.h"
-#include "common/comm/mpi_control_channel.h"
-#include "common/comm/mpi_messenger.h"
-#include "common/comm/mpi_runtime.h"
+#include "common/comm/mpi/mpi_control_channel.h"
+#include "common/comm/mpi/mpi_messenger.h"
+#include "common/comm/mpi/mpi_runtime.h"
 
 namespace imageddpo {
 namespace {

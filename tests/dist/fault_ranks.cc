@@ -22,11 +22,11 @@
 #include "absl/strings/str_join.h"
 #include "common/base/clock.h"
 #include "common/base/logging.h"
-#include "common/comm/gang.h"
 #include "common/comm/meeting.h"
-#include "common/comm/mpi_control_channel.h"
-#include "common/comm/mpi_messenger.h"
-#include "common/comm/mpi_runtime.h"
+#include "common/comm/mpi/gang.h"
+#include "common/comm/mpi/mpi_control_channel.h"
+#include "common/comm/mpi/mpi_messenger.h"
+#include "common/comm/mpi/mpi_runtime.h"
 #include "common/worker/worker.h"
 
 namespace imageddpo {

@@ -14,7 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "common/base/logging.h"
-#include "common/comm/thread_communicator.h"
+#include "common/comm/mailbox/thread_communicator.h"
 #include "common/config/job_config.h"
 #include "common/config/job_plan.h"
 #include "common/io/image.h"

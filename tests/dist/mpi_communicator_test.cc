@@ -8,10 +8,10 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "common/comm/gang.h"
 #include "common/comm/meeting.h"
-#include "common/comm/mpi_messenger.h"
-#include "common/comm/mpi_runtime.h"
+#include "common/comm/mpi/gang.h"
+#include "common/comm/mpi/mpi_messenger.h"
+#include "common/comm/mpi/mpi_runtime.h"
 #include "tests/dist/conformance_group.h"
 
 namespace imageddpo {

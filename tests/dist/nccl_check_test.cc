@@ -1,6 +1,6 @@
 // nccl_check's logic, over a stand-in for NCCL.
 
-#include "deploy/gpu-check/nccl/nccl_check.h"
+#include "tests/gpu_check/nccl/nccl_check.h"
 
 #include <gtest/gtest.h>
 
@@ -8,9 +8,9 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
-#include "common/comm/nccl_communicator.h"
-#include "deploy/gpu-check/nccl/conformance.h"
-#include "deploy/gpu-check/nccl/library_check.h"
+#include "common/comm/nccl/nccl_communicator.h"
+#include "tests/gpu_check/nccl/library_check.h"
+#include "tests/testing/conformance/conformance.h"
 #include "tests/testing/fake_nccl.h"
 #include "tests/testing/temp_dir.h"
 

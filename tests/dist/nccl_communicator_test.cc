@@ -1,6 +1,6 @@
 // NCCL's logic over a stand-in for NCCL: the conformance suite, and what NCCL does when it fails.
 
-#include "common/comm/nccl_communicator.h"
+#include "common/comm/nccl/nccl_communicator.h"
 
 #include <ATen/ops/empty.h>
 #include <ATen/ops/ones.h>
@@ -10,7 +10,7 @@
 #include <thread>
 #include <tuple>
 
-#include "common/comm/thread_communicator.h"
+#include "common/comm/mailbox/thread_communicator.h"
 #include "tests/dist/conformance_group.h"
 #include "tests/testing/fake_nccl.h"
 

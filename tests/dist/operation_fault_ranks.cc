@@ -21,10 +21,10 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "common/comm/gang.h"
 #include "common/comm/meeting.h"
-#include "common/comm/mpi_messenger.h"
-#include "common/comm/mpi_runtime.h"
+#include "common/comm/mpi/gang.h"
+#include "common/comm/mpi/mpi_messenger.h"
+#include "common/comm/mpi/mpi_runtime.h"
 
 namespace imageddpo {
 namespace {

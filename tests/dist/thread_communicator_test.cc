@@ -1,4 +1,4 @@
-#include "common/comm/thread_communicator.h"
+#include "common/comm/mailbox/thread_communicator.h"
 
 #include <gtest/gtest.h>
 

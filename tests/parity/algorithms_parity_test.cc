@@ -11,8 +11,8 @@
 
 #include "common/diffusion/ddim.h"
 #include "common/diffusion/guidance.h"
-#include "common/diffusion/tokenizer.h"
 #include "common/io/safetensors.h"
+#include "common/text/tokenizer.h"
 #include "tests/testing/temp_dir.h"
 #include "trainer/algo/adamw.h"
 #include "trainer/algo/advantages.h"

@@ -16,10 +16,10 @@
 #include <vector>
 
 #include "common/base/status.h"
-#include "common/diffusion/lora.h"
 #include "common/diffusion/noise.h"
-#include "common/diffusion/unet.h"
-#include "common/diffusion/vae.h"
+#include "common/lora/lora.h"
+#include "common/sd/unet.h"
+#include "common/sd/vae.h"
 
 namespace imageddpo {
 namespace {

@@ -12,11 +12,11 @@
 #include <string>
 #include <vector>
 
-#include "common/diffusion/lora.h"
-#include "common/diffusion/text_encoder.h"
-#include "common/diffusion/unet.h"
-#include "common/diffusion/vae.h"
 #include "common/io/safetensors.h"
+#include "common/lora/lora.h"
+#include "common/sd/text_encoder.h"
+#include "common/sd/unet.h"
+#include "common/sd/vae.h"
 
 namespace imageddpo {
 namespace {

@@ -11,7 +11,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "common/io/safetensors.h"
-#include "tests/parity/stored_pipeline.h"
+#include "tests/testing/stored_pipeline.h"
 
 namespace imageddpo {
 namespace {

@@ -12,9 +12,9 @@
 #include <memory>
 #include <string>
 
-#include "common/diffusion/lora.h"
-#include "common/diffusion/unet.h"
 #include "common/io/safetensors.h"
+#include "common/lora/lora.h"
+#include "common/sd/unet.h"
 #include "tests/testing/temp_dir.h"
 
 namespace imageddpo {

@@ -4,8 +4,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
-#include "common/comm/nccl_communicator.h"
-#include "common/comm/thread_communicator.h"
+#include "common/comm/mailbox/thread_communicator.h"
+#include "common/comm/nccl/nccl_communicator.h"
 #include "tests/testing/fake_nccl_state.h"
 
 namespace imageddpo {

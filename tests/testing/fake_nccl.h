@@ -6,9 +6,9 @@
 #include <vector>
 
 #include "common/comm/communicator.h"
-#include "common/comm/gpu_stream.h"
-#include "common/comm/nccl_api.h"
-#include "common/comm/nccl_rounds.h"
+#include "common/comm/nccl/gpu_stream.h"
+#include "common/comm/nccl/nccl_api.h"
+#include "common/comm/nccl/nccl_rounds.h"
 
 namespace imageddpo {
 

@@ -8,9 +8,9 @@
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
 #include "common/base/status.h"
-#include "trainer/controller/admission.h"
-#include "trainer/controller/device_batch.h"
-#include "trainer/controller/page_token.h"
+#include "trainer/controller/api/page_token.h"
+#include "trainer/controller/jobs/admission.h"
+#include "trainer/controller/jobs/device_batch.h"
 
 namespace imageddpo {
 namespace {

@@ -23,14 +23,14 @@
 #include "common/metrics/job_metrics.h"
 #include "common/metrics/service_metrics.h"
 #include "imageddpo/v1/service.pb.h"
+#include "trainer/controller/api/job_api.h"
 #include "trainer/controller/blocking_queue.h"
-#include "trainer/controller/event_hub.h"
-#include "trainer/controller/job_api.h"
-#include "trainer/controller/job_store.h"
-#include "trainer/controller/job_table.h"
-#include "trainer/controller/silence_watch.h"
-#include "trainer/controller/supervisor.h"
-#include "trainer/controller/worker_link.h"
+#include "trainer/controller/jobs/event_hub.h"
+#include "trainer/controller/jobs/job_table.h"
+#include "trainer/controller/jobs/supervisor.h"
+#include "trainer/controller/pool/silence_watch.h"
+#include "trainer/controller/pool/worker_link.h"
+#include "trainer/controller/store/job_store.h"
 
 namespace imageddpo {
 

@@ -16,11 +16,11 @@
 #include "common/metrics/http_exporter.h"
 #include "common/metrics/job_metrics.h"
 #include "common/metrics/service_metrics.h"
-#include "trainer/controller/api_server.h"
+#include "trainer/controller/api/api_server.h"
+#include "trainer/controller/api/service.h"
 #include "trainer/controller/controller.h"
-#include "trainer/controller/event_hub.h"
-#include "trainer/controller/job_store.h"
-#include "trainer/controller/service.h"
+#include "trainer/controller/jobs/event_hub.h"
+#include "trainer/controller/store/job_store.h"
 
 namespace imageddpo {
 

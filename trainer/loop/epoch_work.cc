@@ -7,8 +7,8 @@
 
 #include "common/base/status.h"
 #include "common/base/text.h"
-#include "common/diffusion/model_count.h"
-#include "common/diffusion/peak_flops.h"
+#include "common/model_config/model_count.h"
+#include "common/nn/peak_flops.h"
 
 namespace imageddpo {
 namespace {

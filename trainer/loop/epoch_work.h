@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "common/config/job_plan.h"
-#include "common/diffusion/lora.h"
-#include "common/trajectory/trajectory.h"
+#include "common/lora/lora.h"
+#include "common/trajectory/record/trajectory.h"
 
 namespace imageddpo {
 

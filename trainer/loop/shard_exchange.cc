@@ -3,7 +3,7 @@
 #include <memory>
 #include <utility>
 
-#include "common/trajectory/tags.h"
+#include "common/trajectory/record/tags.h"
 
 namespace imageddpo {
 

@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "common/trajectory/sample_gradients.h"
+#include "common/trajectory/record/sample_gradients.h"
 #include "trainer/algo/loss.h"
 #include "trainer/loop/update.h"
 

@@ -13,11 +13,11 @@
 #include <vector>
 
 #include "common/config/job_plan.h"
-#include "common/diffusion/lora.h"
 #include "common/diffusion/policy.h"
-#include "common/trajectory/trajectory.h"
-#include "common/trajectory/update_schedule.h"
-#include "common/trajectory/version_schedule.h"
+#include "common/lora/lora.h"
+#include "common/trajectory/record/trajectory.h"
+#include "common/trajectory/schedule/update_schedule.h"
+#include "common/trajectory/schedule/version_schedule.h"
 #include "imageddpo/v1/job.pb.h"
 #include "trainer/algo/adamw.h"
 #include "trainer/algo/advantages.h"

@@ -9,7 +9,7 @@
 
 #include "common/base/status.h"
 #include "common/io/safetensors.h"
-#include "common/trajectory/tags.h"
+#include "common/trajectory/record/tags.h"
 #include "common/worker/gang_timeouts.h"
 #include "imageddpo/v1/trajectory.pb.h"
 

@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
-#include "common/diffusion/lora.h"
 #include "common/diffusion/policy.h"
+#include "common/lora/lora.h"
 #include "trainer/algo/adamw.h"
 #include "trainer/algo/loss.h"
 

@@ -1,7 +1,7 @@
 // What surrounds the API: ports, health, reflection, metrics, the file that tells clients where it
 // is.
 
-#include "trainer/controller/api_server.h"
+#include "trainer/controller/api/api_server.h"
 
 #include <arpa/inet.h>
 #include <grpcpp/generic/generic_stub.h>

@@ -1,4 +1,4 @@
-#include "deploy/imageddpo/format.h"
+#include "deploy/imageddpo/text/format.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-#include "deploy/imageddpo/job_text.h"
+#include "deploy/imageddpo/text/job_text.h"
 
 #include <gmock/gmock.h>
 #include <google/protobuf/util/json_util.h>
@@ -11,9 +11,9 @@
 #include <nlohmann/json.hpp>
 
 #include "common/config/job_config.h"
-#include "deploy/imageddpo/exit_codes.h"
-#include "deploy/imageddpo/job_file.h"
-#include "deploy/imageddpo/service_address.h"
+#include "deploy/imageddpo/client/exit_codes.h"
+#include "deploy/imageddpo/client/job_file.h"
+#include "deploy/imageddpo/client/service_address.h"
 
 namespace imageddpo {
 namespace {

@@ -1,4 +1,4 @@
-#include "deploy/imageddpo/plan_text.h"
+#include "deploy/imageddpo/text/plan_text.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,12 +1,12 @@
-#include "deploy/imageddpo/progress_line.h"
+#include "deploy/imageddpo/text/progress_line.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <sstream>
 
-#include "deploy/imageddpo/format.h"
-#include "deploy/imageddpo/screen.h"
+#include "deploy/imageddpo/text/format.h"
+#include "deploy/imageddpo/text/screen.h"
 
 namespace imageddpo {
 namespace {

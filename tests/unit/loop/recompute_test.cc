@@ -1,5 +1,5 @@
 // device.gradient_checkpointing: the same bits as without, in less memory.
-#include "common/diffusion/recompute.h"
+#include "common/nn/recompute.h"
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
@@ -12,7 +12,7 @@
 #include <string>
 #include <unordered_map>
 
-#include "common/diffusion/model_count.h"
+#include "common/model_config/model_count.h"
 #include "tests/unit/loop/small_policy.h"
 
 namespace imageddpo {

@@ -8,7 +8,7 @@
 #include <stdexcept>
 #include <utility>
 
-#include "tests/parity/stored_pipeline.h"
+#include "tests/testing/stored_pipeline.h"
 
 namespace imageddpo {
 namespace {

@@ -8,9 +8,9 @@
 #include <vector>
 
 #include "common/diffusion/log_prob_gradients.h"
-#include "common/diffusion/lora.h"
 #include "common/diffusion/pipeline.h"
 #include "common/diffusion/policy.h"
+#include "common/lora/lora.h"
 #include "rollout/sampler/sampler.h"
 #include "trainer/loop/update.h"
 

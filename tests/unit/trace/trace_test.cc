@@ -12,7 +12,7 @@
 #include "common/io/file.h"
 #include "common/io/safetensors.h"
 #include "common/plan/costs.h"
-#include "tests/parity/stored_pipeline.h"
+#include "tests/testing/stored_pipeline.h"
 #include "tests/testing/temp_dir.h"
 
 namespace imageddpo {

@@ -13,8 +13,8 @@
 
 #include "common/base/logging.h"
 #include "common/comm/local_control_channel.h"
+#include "common/comm/mailbox/thread_communicator.h"
 #include "common/comm/meeting.h"
-#include "common/comm/thread_communicator.h"
 
 namespace imageddpo {
 namespace {

@@ -1,0 +1,46 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <memory>
+#include <string>
+
+#include "common/comm/communicator.h"
+#include "common/comm/mailbox/mailbox.h"
+
+namespace imageddpo {
+
+class CommunicatorCore;
+
+/// The communicator over any mailbox: tensors as bytes, and collectives made of messages. A message
+/// that has been started moves on by itself; a collective of several rounds moves on in every call
+/// of this communicator and of its works.
+///
+/// AllReduceSum: every rank gets one slice of the tensor from all others, adds in rank order and
+/// sends the sum to all; so all ranks, and all transports, end with the same bits. AllGather: every
+/// rank sends to every other. Broadcast: a binomial tree.
+///
+/// Tensors of another device than the CPU travel through host memory.
+class MailboxCommunicator : public Communicator {
+ public:
+  MailboxCommunicator(std::shared_ptr<Mailbox> mailbox, at::Device device);
+  ~MailboxCommunicator() override;
+
+  int rank() const override;
+  int world_size() const override;
+  at::Device device() const override;
+  std::string transport() const override;
+  std::unique_ptr<Work> Send(const at::Tensor& tensor, int to, int tag) override;
+  std::unique_ptr<Work> Recv(const at::Tensor& tensor, int from, int tag) override;
+  std::unique_ptr<Work> SendBytes(std::string bytes, int to, int tag) override;
+  std::string RecvBytes(int from, int tag, std::chrono::milliseconds timeout) override;
+  std::unique_ptr<Work> AllReduceSum(const at::Tensor& tensor) override;
+  std::unique_ptr<Work> AllGather(const at::Tensor& output, const at::Tensor& input) override;
+  std::unique_ptr<Work> Broadcast(const at::Tensor& tensor, int root) override;
+  void Abort(const std::string& reason) override;
+
+ private:
+  std::shared_ptr<CommunicatorCore> core_;
+};
+
+}  // namespace imageddpo

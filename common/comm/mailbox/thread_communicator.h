@@ -1,0 +1,22 @@
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "common/comm/communicator.h"
+#include "common/comm/mailbox/mailbox.h"
+
+namespace imageddpo {
+
+/// The mailboxes of a group whose ranks are threads of one process.
+std::vector<std::shared_ptr<Mailbox>> MakeThreadMailboxes(int world_size);
+
+/// The ranks of a group as threads of one process: for tests, and for the gang of one. Each element
+/// belongs to one thread.
+std::vector<std::unique_ptr<Communicator>> MakeThreadCommunicators(int world_size,
+                                                                   at::Device device = at::kCPU);
+
+/// A group of one rank on the CPU; what it sends to itself arrives.
+std::unique_ptr<Communicator> MakeSoloCommunicator();
+
+}  // namespace imageddpo

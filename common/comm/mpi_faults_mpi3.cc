@@ -1,9 +1,0 @@
-#include "common/comm/mpi_faults.h"
-
-namespace imageddpo {
-
-bool MpiToleratesFaults(MPI_Comm /*world*/) { return false; }
-
-bool IsProcessFailure(int /*mpi_error*/) { return false; }
-
-}  // namespace imageddpo

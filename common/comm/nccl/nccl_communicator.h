@@ -1,0 +1,65 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <memory>
+#include <string>
+
+#include "common/comm/communicator.h"
+#include "common/comm/mailbox/mailbox.h"
+#include "common/comm/mailbox/mailbox_communicator.h"
+#include "common/comm/nccl/gpu_stream.h"
+#include "common/comm/nccl/nccl_api.h"
+#include "common/comm/nccl/nccl_rounds.h"
+
+namespace imageddpo {
+
+class NcclCore;
+
+/// The communicator of GPUs: tensors on device() go through NCCL, as soon as all ranks that take
+/// part have agreed (grant_scheduler.h); bytes, tensors on the CPU and the agreement itself go
+/// through the mailbox. What a rank sends to itself is copied on the device.
+///
+/// An issuing thread makes all calls of NCCL, one round after the other; it polls and sleeps. A
+/// watchdog thread looks whether it comes back from its calls, and aborts if it does not. Works end
+/// with the first of: success, an error that NCCL reports, a deadline, the failure of the mailbox
+/// (a rank has died or gave up), Abort(). After any of these but a mismatch and the end of a Wait()
+/// the communicators of NCCL have been aborted and the group is of no use; an error of this rank's
+/// NCCL also tells the group.
+///
+/// AllReduceSum: NCCL's, which computes each element once, so all ranks get the same bits.
+/// Send: done when the receiver has the data.
+class NcclCommunicator : public Communicator {
+ public:
+  /// @param mailbox  nobody else uses it.
+  NcclCommunicator(std::shared_ptr<Mailbox> mailbox, at::Device device, NcclApi api,
+                   std::unique_ptr<GpuStream> stream, const NcclDeadlines& deadlines = {});
+  ~NcclCommunicator() override;
+
+  int rank() const override;
+  int world_size() const override;
+  at::Device device() const override;
+  std::string transport() const override;
+  std::unique_ptr<Work> Send(const at::Tensor& tensor, int to, int tag) override;
+  std::unique_ptr<Work> Recv(const at::Tensor& tensor, int from, int tag) override;
+  std::unique_ptr<Work> SendBytes(std::string bytes, int to, int tag) override;
+  std::string RecvBytes(int from, int tag, std::chrono::milliseconds timeout) override;
+  std::unique_ptr<Work> AllReduceSum(const at::Tensor& tensor) override;
+  std::unique_ptr<Work> AllGather(const at::Tensor& output, const at::Tensor& input) override;
+  std::unique_ptr<Work> Broadcast(const at::Tensor& tensor, int root) override;
+  void Abort(const std::string& reason) override;
+
+ private:
+  /// Whether NCCL carries it; false: the mailbox does. @throws std::invalid_argument  neither can.
+  bool OnDevice(const at::Tensor& tensor, const char* what) const;
+  void CheckRank(int rank, const char* what) const;
+  std::unique_ptr<Work> Post(OperationSpec spec, const at::Tensor& tensor,
+                             const at::Tensor& output = {});
+
+  const at::Device device_;
+  const std::shared_ptr<Mailbox> mailbox_;
+  MailboxCommunicator host_;
+  const std::shared_ptr<NcclCore> core_;
+};
+
+}  // namespace imageddpo

@@ -1,0 +1,89 @@
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
+#include "common/comm/mailbox/command_queue.h"
+#include "common/comm/mailbox/mailbox.h"
+#include "common/comm/nccl/grant_scheduler.h"
+#include "common/comm/nccl/nccl_rounds.h"
+
+namespace imageddpo {
+
+/// The threads of an NcclCommunicator and what they share. Its threads keep it alive, so that a
+/// call of NCCL that never returns can be left behind.
+class NcclCore : public std::enable_shared_from_this<NcclCore>, private GrantScheduler::Host {
+ public:
+  NcclCore(std::shared_ptr<Mailbox> mailbox, NcclApi api, std::unique_ptr<GpuStream> stream,
+           const NcclDeadlines& deadlines);
+
+  /// Starts the threads; called once.
+  void Start();
+  /// Aborts what is left and ends the threads; sends nothing.
+  void Close();
+
+  GpuStream& stream() { return rounds_.stream(); }
+
+  /// Any thread. The operation's transfer ends it.
+  void Post(const std::shared_ptr<NcclOperation>& operation);
+
+  /// Fails all that is pending and all that comes later, and aborts NCCL. The first call counts.
+  /// Any thread.
+  void Fail(CommError::Kind kind, const std::string& message);
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  struct Failure {
+    CommError::Kind kind;
+    std::string message;
+  };
+
+  void SendGrant(int to, const GrantMessage& message) override;
+  std::string NewCommId(const std::vector<std::int32_t>& participants) override;
+  void RunRound(const GrantScheduler::Round& round) override;
+  void Complete(GrantScheduler::OperationId id) override;
+  void Refuse(GrantScheduler::OperationId id, const std::string& why) override;
+
+  void Issue();
+  void Listen(int peer);
+  void OnGrant(int peer, const std::string& bytes);
+  void CheckMailbox();
+  /// Fails as the transfer has, if it has. @return whether
+  bool FailWith(const Transfer& transfer);
+  std::shared_ptr<NcclOperation> Take(GrantScheduler::OperationId id);
+  bool failed() const;
+  void Watch();
+
+  const std::shared_ptr<Mailbox> mailbox_;
+  const NcclDeadlines deadlines_;
+  const std::shared_ptr<CommandQueue> commands_ = std::make_shared<CommandQueue>();
+  NcclRounds rounds_;
+
+  // Of the issuing thread.
+  GrantScheduler scheduler_;
+  std::map<GrantScheduler::OperationId, std::shared_ptr<NcclOperation>> operations_;
+
+  mutable absl::Mutex mutex_;
+  std::optional<Failure> failure_ ABSL_GUARDED_BY(mutex_);
+  std::map<GrantScheduler::OperationId, std::shared_ptr<Transfer>> pending_ ABSL_GUARDED_BY(mutex_);
+  std::map<int, std::shared_ptr<Transfer>> listening_ ABSL_GUARDED_BY(mutex_);  // By peer.
+  GrantScheduler::OperationId next_transfer_ ABSL_GUARDED_BY(mutex_) = 0;
+  GrantScheduler::OperationId next_collective_ ABSL_GUARDED_BY(mutex_);
+  bool closing_ ABSL_GUARDED_BY(mutex_) = false;
+  bool issuing_ended_ ABSL_GUARDED_BY(mutex_) = false;
+  std::atomic<Clock::rep> working_since_{0};  // When the issuing thread last woke; 0: it sleeps.
+
+  std::thread issuing_thread_;
+  std::thread watchdog_thread_;
+};
+
+}  // namespace imageddpo

@@ -1,0 +1,201 @@
+#include "common/model_config/json_config.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "common/base/status.h"
+#include "common/base/text.h"
+#include "common/io/file.h"
+
+namespace imageddpo {
+namespace {
+
+constexpr size_t kMaxShownBytes = 120;
+
+std::string Dump(const nlohmann::json& value) {
+  return Excerpt(value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace),
+                 kMaxShownBytes);
+}
+
+/// Python writes infinite numbers as bare words, which JSON does not know: they become null.
+std::string ReplaceNonFinite(std::string_view text) {
+  std::string out;
+  bool in_string = false;
+  for (size_t at = 0; at < text.size(); ++at) {
+    if (text[at] == '"') in_string = !in_string;
+    if (in_string && text[at] == '\\') out.push_back(text[at++]);
+    if (!in_string) {
+      for (const std::string word : {"-Infinity", "Infinity", "NaN"}) {
+        if (text.compare(at, word.size(), word) != 0) continue;
+        out += "null";
+        at += word.size();
+        break;
+      }
+    }
+    if (at < text.size()) out.push_back(text[at]);
+  }
+  return out;
+}
+
+}  // namespace
+
+absl::StatusOr<JsonConfig> JsonConfig::Open(const std::string& path, const std::string& class_key,
+                                            const std::vector<std::string>& class_values) {
+  IMAGEDDPO_ASSIGN_OR_RETURN(const std::string bytes, ReadFile(path));
+  IMAGEDDPO_ASSIGN_OR_RETURN(const std::string_view text, Utf8Of(bytes, path));
+  nlohmann::json root =
+      nlohmann::json::parse(ReplaceNonFinite(text), nullptr, /*allow_exceptions=*/false);
+  if (root.is_discarded() || !root.is_object()) {
+    return absl::InvalidArgumentError(absl::StrCat(path, ": not a JSON object"));
+  }
+  JsonConfig config(path, std::move(root));
+  const std::string found = config.String(class_key, class_values.front());
+  if (std::find(class_values.begin(), class_values.end(), found) == class_values.end()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, ": ", class_key, " = \"", found,
+                     "\", supported: ", absl::StrJoin(class_values, ", ")));
+  }
+  return config;
+}
+
+bool JsonConfig::IsNull(const std::string& key) {
+  const auto it = root_.find(key);
+  if (it != root_.end() && !it->is_null()) return false;
+  read_.insert(key);
+  return true;
+}
+
+const nlohmann::json* JsonConfig::Find(const std::string& key) {
+  read_.insert(key);
+  const auto it = root_.find(key);
+  return it == root_.end() ? nullptr : &*it;
+}
+
+std::string JsonConfig::Show(const std::string& key) const {
+  const auto it = root_.find(key);
+  return absl::StrCat(path_, ": ", key, " = ", it == root_.end() ? "(absent)" : Dump(*it));
+}
+
+void JsonConfig::Refuse(const std::string& key, const std::string& problem) {
+  read_.insert(key);
+  problems_.push_back(absl::StrCat(Show(key), ": ", problem));
+}
+
+int64_t JsonConfig::AsInt(const std::string& key, const nlohmann::json& value, int64_t fallback,
+                          int64_t min) {
+  constexpr double kLargest = 1e9;  // No size in these files comes near it.
+  const double number =
+      value.is_number() ? value.get<double>() : kLargest + 1;  // Some exporters write 0.0 for 0.
+  if (number == std::floor(number) && number >= static_cast<double>(min) && number <= kLargest) {
+    return static_cast<int64_t>(number);
+  }
+  Refuse(key, absl::StrCat("expected an integer of at least ", min));
+  return fallback;
+}
+
+int64_t JsonConfig::Int(const std::string& key, int64_t fallback, int64_t min) {
+  const nlohmann::json* value = Find(key);
+  return value == nullptr ? fallback : AsInt(key, *value, fallback, min);
+}
+
+double JsonConfig::Double(const std::string& key, double fallback) {
+  const nlohmann::json* value = Find(key);
+  if (value == nullptr) return fallback;
+  if (value->is_number() && std::isfinite(value->get<double>())) return value->get<double>();
+  Refuse(key, "expected a number");
+  return fallback;
+}
+
+bool JsonConfig::Bool(const std::string& key, bool fallback) {
+  const nlohmann::json* value = Find(key);
+  if (value == nullptr) return fallback;
+  if (value->is_boolean()) return value->get<bool>();
+  Refuse(key, "expected true or false");
+  return fallback;
+}
+
+std::string JsonConfig::String(const std::string& key, const std::string& fallback) {
+  const nlohmann::json* value = Find(key);
+  if (value == nullptr) return fallback;
+  if (value->is_string()) return value->get<std::string>();
+  Refuse(key, "expected a string");
+  return fallback;
+}
+
+std::vector<int64_t> JsonConfig::IntPerLevel(const std::string& key, int64_t fallback, size_t size,
+                                             int64_t min) {
+  const nlohmann::json* value = Find(key);
+  if (value != nullptr && value->is_array()) {
+    std::vector<int64_t> all = Ints(key, {}, min);
+    if (all.size() == size) return all;
+    Refuse(key, absl::StrCat("expected one number, or ", size, ": one for each block"));
+    return std::vector<int64_t>(size, fallback);
+  }
+  return std::vector<int64_t>(size, Int(key, fallback, min));
+}
+
+std::vector<bool> JsonConfig::BoolPerLevel(const std::string& key, bool fallback, size_t size) {
+  const nlohmann::json* value = Find(key);
+  if (value == nullptr || !value->is_array()) return std::vector<bool>(size, Bool(key, fallback));
+  std::vector<bool> all;
+  for (const nlohmann::json& item : *value) {
+    if (item.is_boolean()) all.push_back(item.get<bool>());
+  }
+  if (all.size() == size && value->size() == size) return all;
+  Refuse(key, absl::StrCat("expected true or false, or ", size, " of them: one for each block"));
+  return std::vector<bool>(size, fallback);
+}
+
+std::vector<std::string> JsonConfig::Strings(const std::string& key,
+                                             const std::vector<std::string>& fallback) {
+  const nlohmann::json* value = Find(key);
+  if (value == nullptr) return fallback;
+  std::vector<std::string> all;
+  bool good = value->is_array() && !value->empty();
+  for (const nlohmann::json& item : *value) {
+    good = good && item.is_string();
+    if (good) all.push_back(item.get<std::string>());
+  }
+  if (good) return all;
+  Refuse(key, "expected a list of strings");
+  return fallback;
+}
+
+std::vector<int64_t> JsonConfig::Ints(const std::string& key, const std::vector<int64_t>& fallback,
+                                      int64_t min) {
+  const nlohmann::json* value = Find(key);
+  if (value == nullptr) return fallback;
+  if (!value->is_array() || value->empty()) {
+    Refuse(key, "expected a list of integers");
+    return fallback;
+  }
+  std::vector<int64_t> all;
+  for (const nlohmann::json& item : *value) all.push_back(AsInt(key, item, min, min));
+  return all;
+}
+
+void JsonConfig::Neutral(const std::string& key, const nlohmann::json& neutral) {
+  const nlohmann::json* value = Find(key);
+  if (value == nullptr || *value == neutral) return;
+  Refuse(key, neutral.is_null() ? "not supported; supported: null"
+                                : absl::StrCat("not supported; supported: ", Dump(neutral)));
+}
+
+void JsonConfig::Ignore(std::initializer_list<std::string_view> keys) {
+  read_.insert(keys.begin(), keys.end());
+}
+
+absl::Status JsonConfig::Finish() const {
+  std::vector<std::string> all = problems_;
+  for (const auto& [key, value] : root_.items()) {
+    if (!read_.contains(key))
+      all.push_back(absl::StrCat(Show(key), ": unknown field, not supported"));
+  }
+  if (all.empty()) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrJoin(all, "; "));
+}
+
+}  // namespace imageddpo

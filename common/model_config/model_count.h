@@ -1,0 +1,66 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "common/model_config/text_encoder_config.h"
+#include "common/model_config/unet_config.h"
+#include "common/model_config/vae_config.h"
+
+namespace imageddpo {
+
+/// What one pass of one sample through a network takes, counted from its configuration alone. In
+/// operations a multiplication and an addition are two; convolutions, linear layers and attention
+/// count; norms, activations and sums do not (below 1% together).
+struct PassCount {
+  double flops = 0;       ///< Forward, without adapters.
+  double lora_flops = 0;  ///< What the adapters add to that.
+  /// To the gradients of the adapters alone: frozen weights need none, and what comes before the
+  /// first adapter and what makes the time and text embeddings is not reached. 0 without adapters.
+  double backward_flops = 0;
+  double parameters = 0;       ///< Exact: values in the checkpoint's files.
+  double lora_parameters = 0;  ///< Exact: the adapters' values.
+  double saved_values = 0;     ///< Outputs of all layers: what a backward pass finds saved, about.
+  /// The same where the UNet's layers are computed again: their inputs, and one layer's outputs.
+  double recomputed_values = 0;
+  double live_values = 0;  ///< The most that is alive at once without gradients, about.
+};
+
+/// Counts of one model folder at one image size.
+struct ModelCount {
+  PassCount unet;     ///< One row of the UNet's batch: one sample, one branch of the guidance.
+  PassCount encoder;  ///< VAE, image to posterior.
+  PassCount decoder;  ///< VAE, latents to image.
+  PassCount text;     ///< One prompt.
+  int64_t latent_channels = 0, latent_side = 0, image_side = 0;
+  int64_t context_tokens = 0, context_width = 0;
+
+  double latent_values() const {  ///< Of one sample.
+    return static_cast<double>(latent_channels * latent_side * latent_side);
+  }
+  double image_values() const { return 3.0 * static_cast<double>(image_side * image_side); }
+};
+
+/// Which linear layers of the UNet have adapters.
+struct AdapterTargets {
+  int64_t rank = 4;  ///< 0: none.
+  /// Last parts of paths, as in LoraConfig.
+  std::vector<std::string> modules = {"to_q", "to_k", "to_v", "to_out.0"};
+};
+
+/// @param side    latent pixels each way. @param tokens  of the text context.
+PassCount CountUnet(const UnetConfig& config, int64_t side, int64_t tokens,
+                    const AdapterTargets& targets);
+PassCount CountVaeEncoder(const VaeConfig& config, int64_t image_side);
+PassCount CountVaeDecoder(const VaeConfig& config, int64_t image_side);
+PassCount CountTextEncoder(const TextEncoderConfig& config, int64_t tokens);
+
+/// Reads the configurations of a model folder in diffusers' layout; no weights.
+/// @param resolution  pixels each way; 0: what the model was made for.
+/// @return NOT_FOUND or INVALID_ARGUMENT naming the file, the field or the setting.
+absl::StatusOr<ModelCount> CountModel(const std::string& dir, int64_t resolution,
+                                      const AdapterTargets& targets);
+
+}  // namespace imageddpo

@@ -1,0 +1,120 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "common/nn/model_options.h"
+#include "common/nn/weights.h"
+
+namespace imageddpo {
+
+// The layers every model here is made of: plain structs of frozen weights, built from a
+// ModelLoader, with a const Forward(). Shape letters: B batch, L positions, I O in and out
+// features, C channels, H W height and width.
+
+/// The low-rank branch of one linear layer; shared between the layer and whoever binds it.
+/// Undefined tensors: no branch.
+struct LoraSlot {
+  at::Tensor down_RI;  ///< float32 [rank, in_features]
+  at::Tensor up_OR;    ///< float32 [out_features, rank]
+  double scale = 1.0;
+
+  /// Where they are defined, a backward pass adds the gradients of each row of the batch to these
+  /// instead of those of the whole batch to the two above. float32, written in place.
+  at::Tensor down_grad_BRI;
+  at::Tensor up_grad_BOR;
+
+  /// Where it is defined, the layer's weight with scale · up down added to it, in place of both.
+  at::Tensor folded_OI;
+};
+
+/// A linear layer's place in the model.
+struct NamedLinear {
+  LinearInfo info;
+  at::Tensor weight_OI;  ///< Shared with the layer.
+  std::shared_ptr<LoraSlot> slot;
+};
+
+/// Where in a model, and in its weights file, the next layer is: "down_blocks.0.resnets.1".
+/// Copyable; all copies of one root share the weights and the list of linear layers.
+class ModelLoader {
+ public:
+  /// @param weights, linears  must outlive the loader; `linears` may be null.
+  ModelLoader(WeightMap* weights, std::vector<NamedLinear>* linears)
+      : weights_(weights), linears_(linears) {}
+
+  ModelLoader At(const std::string& name) const;
+  ModelLoader At(const std::string& name, size_t index) const;
+
+  at::Tensor Take(const std::string& name, at::IntArrayRef shape) const;
+  /// The path of `name` below this place: "down_blocks.0.resnets.1.conv1.weight".
+  std::string Path(const std::string& name) const;
+  WeightMap& weights() const { return *weights_; }
+  /// @param weight_OI  undefined where the file lacks it, which is reported at the end.
+  void AddLinear(int64_t in_features, int64_t out_features, const at::Tensor& weight_OI,
+                 const std::shared_ptr<LoraSlot>& slot) const;
+
+ private:
+  WeightMap* weights_;
+  std::vector<NamedLinear>* linears_;
+  std::string prefix_;
+};
+
+/// y = x W^T + b, plus scale · up(down(x)) where a LoRA is bound, that branch in float32 whatever
+/// the layer's dtype.
+struct Linear {
+  at::Tensor weight_OI;
+  at::Tensor bias_O;  ///< Undefined without a bias.
+  std::shared_ptr<LoraSlot> lora;
+
+  static Linear Load(const ModelLoader& at, int64_t in_features, int64_t out_features,
+                     bool bias = true);
+  at::Tensor Forward(const at::Tensor& x) const;  ///< [..., I] to [..., O]
+};
+
+struct Conv2d {
+  at::Tensor weight_OIHW;
+  at::Tensor bias_O;
+  int64_t stride = 1;
+  int64_t padding = 0;
+
+  static Conv2d Load(const ModelLoader& at, int64_t in_channels, int64_t out_channels,
+                     int64_t kernel, int64_t stride = 1, int64_t padding = 0);
+  /// On a CPU, oneDNN lays the weights out anew in every call, forward and backward. Where they are
+  /// many and positions few, as in Stable Diffusion's inner levels, that takes longer than the
+  /// convolution itself; there it is a product of the weights as they are with the image's patches.
+  /// Filters of 3×3 with many channels over many positions go through WinogradConvolution().
+  at::Tensor Forward(const at::Tensor& x_BCHW) const;
+};
+
+struct GroupNorm {
+  at::Tensor weight_C;
+  at::Tensor bias_C;
+  int64_t groups = 32;
+  double eps = 1e-5;
+
+  static GroupNorm Load(const ModelLoader& at, int64_t channels, int64_t groups, double eps);
+  at::Tensor Forward(const at::Tensor& x) const;  ///< [B, C, ...]
+};
+
+struct LayerNorm {
+  at::Tensor weight_C;
+  at::Tensor bias_C;
+  double eps = 1e-5;
+
+  static LayerNorm Load(const ModelLoader& at, int64_t channels, double eps);
+  at::Tensor Forward(const at::Tensor& x) const;  ///< [..., C]
+};
+
+struct Embedding {
+  at::Tensor weight_VC;
+
+  static Embedding Load(const ModelLoader& at, int64_t entries, int64_t channels);
+  at::Tensor Forward(const at::Tensor& ids) const;  ///< int64 [...] to [..., C]
+};
+
+}  // namespace imageddpo

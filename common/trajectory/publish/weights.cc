@@ -1,0 +1,97 @@
+#include "common/trajectory/publish/weights.h"
+
+#include <ATen/ops/empty.h>
+#include <absl/strings/str_cat.h>
+
+#include <string>
+#include <utility>
+
+#include "common/base/status.h"
+#include "common/trajectory/record/tags.h"
+#include "imageddpo/v1/trajectory.pb.h"
+
+namespace imageddpo {
+namespace {
+
+template <typename Found, typename Wanted>
+absl::Status Differs(const std::string& what, const Found& found, const Wanted& wanted) {
+  return absl::InternalError(absl::StrCat(what, " is ", found, ", expected ", wanted,
+                                          "; the LoRA was not applied where it should have been"));
+}
+
+}  // namespace
+
+WeightPublisher::WeightPublisher(Communicator* gang, std::vector<int> rollout_ranks)
+    : gang_(gang), rollout_ranks_(std::move(rollout_ranks)) {}
+
+void WeightPublisher::Announce(const Lora& lora, int64_t version) {
+  Published published{.version = version,
+                      .num_modules = static_cast<int64_t>(lora.modules().size()),
+                      .hash = lora.Hash(),
+                      .works = {}};
+  v1::WeightAnnouncement announcement;
+  announcement.set_version(version);
+  announcement.set_num_modules(published.num_modules);
+  announcement.set_num_parameters(lora.num_parameters());
+  announcement.set_hash(published.hash);
+  const std::string head = announcement.SerializeAsString();
+  const at::Tensor values_P = lora.Flatten().to(gang_->device());
+  for (const int rank : rollout_ranks_) {
+    published.works.push_back(gang_->SendBytes(head, rank, kWeightsTag));
+    published.works.push_back(gang_->Send(values_P, rank, kWeightsTag));
+  }
+  published_.push_back(std::move(published));
+}
+
+absl::Status WeightPublisher::CheckReceipts(std::chrono::milliseconds timeout) {
+  Published& published = published_.front();
+  for (auto& work : published.works) work->Wait(timeout);
+  for (const int rank : rollout_ranks_) {
+    v1::WeightReceipt receipt;
+    if (!receipt.ParseFromString(gang_->RecvBytes(rank, kReceiptTag, timeout))) {
+      return absl::InternalError(absl::StrCat("gang rank ", rank, ": its receipt cannot be read"));
+    }
+    const std::string who = absl::StrCat("gang rank ", rank, ": ");
+    if (receipt.version() != published.version) {
+      return Differs(who + "its LoRA version", receipt.version(), published.version);
+    }
+    if (receipt.modules_bound() != published.num_modules) {
+      return Differs(who + "its number of bound modules", receipt.modules_bound(),
+                     published.num_modules);
+    }
+    if (receipt.hash() != published.hash) {
+      return Differs(who + "its LoRA hash", receipt.hash(), published.hash);
+    }
+  }
+  published_.pop_front();
+  return absl::OkStatus();
+}
+
+absl::Status ReceiveWeights(Communicator* gang, int leader, int64_t version, Lora* lora, Unet* unet,
+                            std::chrono::milliseconds timeout) {
+  v1::WeightAnnouncement announcement;
+  if (!announcement.ParseFromString(gang->RecvBytes(leader, kWeightsTag, timeout))) {
+    return absl::InternalError("the announcement of a LoRA version cannot be read");
+  }
+  if (announcement.version() != version) {
+    return Differs("the announced LoRA version", announcement.version(), version);
+  }
+  if (announcement.num_parameters() != lora->num_parameters()) {
+    return Differs("the number of parameters of the announced LoRA", announcement.num_parameters(),
+                   lora->num_parameters());
+  }
+  const at::Tensor values_P = at::empty(
+      {lora->num_parameters()}, at::TensorOptions().dtype(at::kFloat).device(gang->device()));
+  gang->Recv(values_P, leader, kWeightsTag)->Wait(timeout);
+  lora->Unflatten(values_P);
+  IMAGEDDPO_ASSIGN_OR_RETURN(const int modules_bound, unet->BindLora(*lora));
+  v1::WeightReceipt receipt;
+  receipt.set_version(version);
+  receipt.set_modules_bound(modules_bound);
+  receipt.set_hash(lora->Hash());
+  // Not waited for: the leader may be this very rank, which takes it in afterwards.
+  gang->SendBytes(receipt.SerializeAsString(), leader, kReceiptTag);
+  return absl::OkStatus();
+}
+
+}  // namespace imageddpo

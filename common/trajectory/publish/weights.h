@@ -1,0 +1,58 @@
+#pragma once
+
+#include <absl/status/status.h>
+#include <absl/status/statusor.h>
+
+#include <chrono>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "common/comm/communicator.h"
+#include "common/lora/lora.h"
+#include "common/sd/unet.h"
+
+namespace imageddpo {
+
+/// Publication of LoRA versions from the leading trainer to the rollout ranks. Every rollout rank
+/// answers with the version, the number of modules it has bound and the hash of what it will sample
+/// with, so that a LoRA that was silently not applied stops the job. Thread-compatible.
+class WeightPublisher {
+ public:
+  WeightPublisher(Communicator* gang, std::vector<int> rollout_ranks);
+
+  /// Starts to send a copy of `lora` as `version` to every rollout rank; waits for nothing, so the
+  /// LoRA may be trained on at once. Versions are announced in ascending order.
+  /// @throws CommError
+  void Announce(const Lora& lora, int64_t version);
+
+  /// The oldest version whose receipts have not been checked; -1: none.
+  int64_t oldest_unchecked() const { return published_.empty() ? -1 : published_.front().version; }
+
+  /// Collects the receipts of that version, one from every rank. Blocks until the slowest rank has
+  /// bound it. @return INTERNAL naming the rank and both values where a receipt differs from what
+  /// was announced. @throws CommError
+  absl::Status CheckReceipts(std::chrono::milliseconds timeout);
+
+ private:
+  struct Published {
+    int64_t version = 0;
+    int64_t num_modules = 0;
+    std::string hash;
+    std::vector<std::unique_ptr<Work>> works;
+  };
+  Communicator* gang_;
+  std::vector<int> rollout_ranks_;
+  std::deque<Published> published_;
+};
+
+/// Rollout rank: receives the version into `lora` in place, binds it to `unet` and sends the
+/// receipt.
+/// @return INTERNAL where the announced LoRA is another one (version, modules, hash).
+/// @throws CommError
+absl::Status ReceiveWeights(Communicator* gang, int leader, int64_t version, Lora* lora, Unet* unet,
+                            std::chrono::milliseconds timeout);
+
+}  // namespace imageddpo

@@ -1,0 +1,164 @@
+#include "deploy/imageddpo/client/client.h"
+
+#include <grpcpp/create_channel.h>
+#include <grpcpp/security/credentials.h>
+
+#include <chrono>
+#include <thread>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/notification.h"
+#include "common/base/status.h"
+#include "common/comm/valid_texts.h"
+
+namespace imageddpo {
+namespace {
+
+constexpr absl::Duration kTimeout = absl::Seconds(20);
+constexpr absl::Duration kSubmitTimeout = absl::Seconds(60);  // The service looks at files first.
+constexpr absl::Duration kInterruptInterval = absl::Milliseconds(100);
+
+std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address) {
+  grpc::ChannelArguments arguments;
+  // The service is on this host or behind a tunnel, never behind a web proxy.
+  arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
+  // A service that was restarted is found within a second.
+  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 200);
+  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 200);
+  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);
+  return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
+}
+
+// Whether an UNAVAILABLE comes from gRPC's client half and not from the service.
+bool IsFromConnection(const std::string& message) {
+  for (const char* words : {"failed to connect", "Connection refused", "Socket closed",
+                            "Connection reset", "Broken pipe", "DNS resolution", "GOAWAY"}) {
+    if (absl::StrContains(message, words)) return true;
+  }
+  return message.empty();
+}
+
+/// Cancels a call once someone wants it to end.
+class Interrupter {
+ public:
+  Interrupter(grpc::ClientContext* context, const std::function<bool()>& is_interrupted)
+      : thread_([this, context, &is_interrupted] {
+          do {
+            if (is_interrupted()) {
+              context->TryCancel();
+              return;
+            }
+          } while (!done_.WaitForNotificationWithTimeout(kInterruptInterval));
+        }) {}
+  ~Interrupter() {
+    done_.Notify();
+    thread_.join();
+  }
+  Interrupter(const Interrupter&) = delete;
+  Interrupter& operator=(const Interrupter&) = delete;
+
+ private:
+  absl::Notification done_;
+  std::thread thread_;
+};
+
+}  // namespace
+
+Client::Client(AddressOptions options, std::string environment,
+               std::function<bool()> is_interrupted)
+    : options_(std::move(options)),
+      environment_(std::move(environment)),
+      is_interrupted_(std::move(is_interrupted)) {}
+
+absl::Status Client::Connect() {
+  IMAGEDDPO_ASSIGN_OR_RETURN(const std::string address, ResolveAddress(options_, environment_));
+  if (stub_ == nullptr || address != address_) {
+    address_ = address;
+    stub_ = v1::TrainerService::NewStub(MakeChannel(address_));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Client::FromGrpc(const grpc::Status& status) const {
+  if (status.ok()) return absl::OkStatus();
+  if (is_interrupted_()) return absl::CancelledError("interrupted");
+  const auto code = static_cast<absl::StatusCode>(status.error_code());
+  if (code == absl::StatusCode::kUnavailable) {
+    const std::string& message = status.error_message();
+    if (!IsFromConnection(message)) return absl::UnavailableError(message);  // The service says so.
+    const bool is_refused = absl::StrContains(message, "Connection refused");
+    return absl::UnavailableError(absl::StrCat(
+        "no service answers at ", address_, " (", is_refused ? "connection refused" : message,
+        "). Start one: deploy/imageddpod-run -n 3. One elsewhere: --address HOST:PORT, $",
+        kAddressVariable, " or --service-file DATA_DIR/service.json"));
+  }
+  if (code == absl::StatusCode::kDeadlineExceeded) {
+    return absl::DeadlineExceededError(
+        absl::StrCat("the service at ", address_,
+                     " did not answer in time; is its host overloaded or stopped?"));
+  }
+  if (code == absl::StatusCode::kUnimplemented) {
+    return absl::UnimplementedError(
+        absl::StrCat("what answers at ", address_,
+                     " does not know this call; is it an imageddpod of this version?"));
+  }
+  return absl::Status(code, status.error_message());
+}
+
+template <typename Request, typename Response, typename Method>
+absl::StatusOr<Response> Client::Call(Request request, Method method, absl::Duration timeout) {
+  MakeTextsValid(&request);  // They may be arguments.
+  IMAGEDDPO_RETURN_IF_ERROR(Connect());
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + absl::ToChronoMilliseconds(timeout));
+  const Interrupter interrupter(&context, is_interrupted_);
+  Response response;
+  IMAGEDDPO_RETURN_IF_ERROR(FromGrpc((stub_.get()->*method)(&context, request, &response)));
+  return response;
+}
+
+absl::StatusOr<v1::Job> Client::SubmitJob(const v1::SubmitJobRequest& request) {
+  return Call<v1::SubmitJobRequest, v1::Job>(request, &v1::TrainerService::Stub::SubmitJob,
+                                             kSubmitTimeout);
+}
+
+absl::StatusOr<v1::Job> Client::GetJob(const std::string& id) {
+  v1::GetJobRequest request;
+  request.set_id(id);
+  return Call<v1::GetJobRequest, v1::Job>(request, &v1::TrainerService::Stub::GetJob, kTimeout);
+}
+
+absl::StatusOr<v1::ListJobsResponse> Client::ListJobs(int page_size,
+                                                      const std::string& page_token) {
+  v1::ListJobsRequest request;
+  request.set_page_size(page_size);
+  request.set_page_token(page_token);
+  return Call<v1::ListJobsRequest, v1::ListJobsResponse>(
+      request, &v1::TrainerService::Stub::ListJobs, kTimeout);
+}
+
+absl::StatusOr<v1::Job> Client::CancelJob(const std::string& id) {
+  v1::CancelJobRequest request;
+  request.set_id(id);
+  return Call<v1::CancelJobRequest, v1::Job>(request, &v1::TrainerService::Stub::CancelJob,
+                                             kTimeout);
+}
+
+absl::Status Client::WatchJob(const std::string& id, int64_t from_event,
+                              const std::function<void(const v1::JobEvent&)>& on_event) {
+  IMAGEDDPO_RETURN_IF_ERROR(Connect());
+  v1::WatchJobRequest request;
+  request.set_id(id);
+  request.set_from_event(from_event);
+  MakeTextsValid(&request);
+  grpc::ClientContext context;  // No deadline: a job may run for days.
+  const Interrupter interrupter(&context, is_interrupted_);
+  const auto reader = stub_->WatchJob(&context, request);
+  v1::JobEvent event;
+  while (reader->Read(&event)) on_event(event);
+  return FromGrpc(reader->Finish());
+}
+
+}  // namespace imageddpo

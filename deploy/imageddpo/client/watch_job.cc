@@ -1,0 +1,131 @@
+#include "deploy/imageddpo/client/watch_job.h"
+
+#include <iostream>
+
+#include "absl/strings/str_cat.h"
+#include "common/base/text.h"
+#include "common/config/job_states.h"
+#include "deploy/imageddpo/text/format.h"
+#include "deploy/imageddpo/text/progress_line.h"
+
+namespace imageddpo {
+namespace {
+
+constexpr double kRedrawSeconds = 0.1;
+constexpr double kRetrySeconds = 0.5;
+constexpr double kLogProgressSeconds = 20;  ///< Without a terminal: after so long without a line.
+
+/// One call of WatchUntilEnd().
+class Watcher {
+ public:
+  Watcher(Client& client, Screen& screen, Clock& clock, const v1::Job& job)
+      : client_(client), screen_(screen), clock_(clock), job_id_(job.id()), line_(job) {}
+
+  ExitCode Run(const WatchOptions& options) {
+    while (true) {
+      absl::Status status = client_.WatchJob(job_id_, next_event_,
+                                             [this](const v1::JobEvent& event) { OnEvent(event); });
+      if (status.ok() && IsFinal(line_.state())) return Ended();
+      // A stream that ends before the job does comes from a service that is being stopped.
+      if (status.ok() || absl::IsUnavailable(status)) status = WaitForService(options);
+      if (status.ok()) continue;
+      screen_.Status("");
+      if (!client_.is_interrupted()) return Report(status);
+      screen_.Line(absl::StrCat(
+          "Stopped watching; the job goes on. To watch it again: imageddpo watch ", job_id_));
+      return ExitCode::kInterrupted;
+    }
+  }
+
+ private:
+  void OnEvent(const v1::JobEvent& event) {
+    if (event.number() > 0) {
+      if (event.number() < next_event_) return;
+      next_event_ = event.number() + 1;
+    }
+    line_.Add(event);
+    if (screen_.is_terminal()) {
+      // The changing line shows epochs; of a checkpoint only that it is there, at the end.
+      const bool stays = event.has_state() || event.has_eval() || event.has_warning();
+      if (stays) screen_.Line(line_.ForLog(event));
+      const double now_s = clock_.NowSeconds();
+      if (stays || now_s - last_draw_s_ >= kRedrawSeconds) {
+        screen_.Status(line_.ForTerminal(Screen::TerminalWidth() - 1));
+        last_draw_s_ = now_s;
+      }
+    } else if (const double now_s = clock_.NowSeconds();
+               !event.has_progress() || now_s - last_draw_s_ >= kLogProgressSeconds) {
+      screen_.Line(line_.ForLog(event));
+      last_draw_s_ = now_s;
+    }
+  }
+
+  // OK once the service answers again.
+  absl::Status WaitForService(const WatchOptions& options) {
+    const double lost_s = clock_.NowSeconds();
+    screen_.Line(absl::StrCat("The connection to the service is lost; waiting up to ",
+                              FormatDuration(options.wait_seconds), " for it to come back."));
+    while (true) {
+      clock_.SleepSeconds(kRetrySeconds);
+      if (client_.is_interrupted()) return absl::CancelledError("stopped watching");
+      const absl::Status status = client_.GetJob(job_id_).status();
+      if (status.ok()) {
+        screen_.Line("The service is back.");
+        return status;
+      }
+      if (!absl::IsUnavailable(status) && !absl::IsDeadlineExceeded(status)) return status;
+      const double waited_s = clock_.NowSeconds() - lost_s;
+      if (waited_s > options.wait_seconds) {
+        return absl::UnavailableError(absl::StrCat(
+            "the service did not come back within ", FormatDuration(options.wait_seconds),
+            "; its jobs are on disk and go on when it is started again. ", status.message()));
+      }
+      screen_.Status(absl::StrCat("waiting for the service, ", FormatDuration(waited_s)));
+    }
+  }
+
+  ExitCode Ended() {
+    screen_.Status("");
+    const absl::StatusOr<v1::Job> job = client_.GetJob(job_id_);
+    std::string summary = absl::StrCat(job_id_, " ", StateName(line_.state()));
+    if (job.ok()) {
+      absl::StrAppend(&summary, " after ", FormatSpan(job->start_time(), job->end_time()), ", ",
+                      job->progress().epoch(), " epochs");
+      if (job->resume_count() > 0)
+        absl::StrAppend(&summary, ", resumed ", job->resume_count(), "×");
+    }
+    if (line_.has_epochs()) {
+      absl::StrAppend(&summary, ": reward ", FormatNumber(line_.first_reward()), " → ",
+                      FormatNumber(line_.last_reward()));
+    }
+    screen_.Line(summary);
+    if (job.ok() && !job->lora_path().empty()) {
+      screen_.Line(absl::StrCat("LoRA: ", Printable(job->lora_path())));
+    }
+    if (line_.state() == v1::SUCCEEDED) return ExitCode::kOk;
+    if (!line_.state_reason().empty()) {
+      std::cerr << "imageddpo: " << Printable(line_.state_reason(), /*keep_newlines=*/true)
+                << std::endl;
+    }
+    return ExitCode::kJobFailed;
+  }
+
+  Client& client_;
+  Screen& screen_;
+  Clock& clock_;
+  const std::string job_id_;
+  ProgressLine line_;
+  int64_t next_event_ = 1;
+  double last_draw_s_ = -1;
+};
+
+}  // namespace
+
+ExitCode WatchUntilEnd(Client& client, Screen& screen, Clock& clock, const std::string& job_id,
+                       const WatchOptions& options) {
+  const absl::StatusOr<v1::Job> job = client.GetJob(job_id);
+  if (!job.ok()) return Report(job.status());
+  return Watcher(client, screen, clock, *job).Run(options);
+}
+
+}  // namespace imageddpo

@@ -1,0 +1,34 @@
+#include <iostream>
+#include <memory>
+#include <string>
+
+#include "deploy/imageddpo/commands/commands.h"
+#include "deploy/imageddpo/text/job_text.h"
+
+namespace imageddpo {
+
+void AddGetCommand(CLI::App& app, Program& program) {
+  struct Options {
+    std::string id;
+    std::string output = "table";
+  };
+  auto options = std::make_shared<Options>();
+  CLI::App* command = app.add_subcommand("get", "Show one job");
+  command->add_option("ID", options->id, "Job, as job-000001")->required();
+  command
+      ->add_option("-o,--output", options->output,
+                   "table; json: everything; yaml: its settings as a job file")
+      ->check(CLI::IsMember({"table", "json", "yaml"}));
+  command->callback([options, &program] {
+    program.action = [options, &program] {
+      const absl::StatusOr<v1::Job> job = program.MakeClient().GetJob(options->id);
+      if (!job.ok()) return Report(job.status());
+      std::cout << (options->output == "json"   ? JobToJson(*job)
+                    : options->output == "yaml" ? JobAsFile(*job)
+                                                : JobDetails(*job));
+      return ExitCode::kOk;
+    };
+  });
+}
+
+}  // namespace imageddpo

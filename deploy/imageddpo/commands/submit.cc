@@ -1,0 +1,111 @@
+#include <unistd.h>
+
+#include <iostream>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "common/base/clock.h"
+#include "common/base/text.h"
+#include "common/config/job_states.h"
+#include "deploy/imageddpo/client/job_file.h"
+#include "deploy/imageddpo/client/watch_job.h"
+#include "deploy/imageddpo/commands/commands.h"
+#include "deploy/imageddpo/text/format.h"
+#include "deploy/imageddpo/text/job_text.h"
+#include "deploy/imageddpo/text/screen.h"
+
+namespace imageddpo {
+namespace {
+
+struct SubmitOptions {
+  std::string file;
+  std::vector<std::string> settings;
+  std::string request_id;
+  std::string output = "text";
+  bool watch = false;
+  WatchOptions watch_options;
+};
+
+std::string RandomRequestId() {
+  std::random_device random;
+  std::string id;
+  for (int i = 0; i < 4; ++i) absl::StrAppend(&id, absl::StrFormat("%08x", random()));
+  return id;
+}
+
+ExitCode Submit(const Program& program, const SubmitOptions& options) {
+  const absl::StatusOr<v1::JobSpec> spec = LoadJobFile(options.file, options.settings);
+  if (!spec.ok()) return Report(spec.status());
+  v1::SubmitJobRequest request;
+  *request.mutable_job() = *spec;
+  request.set_request_id(options.request_id.empty() ? RandomRequestId() : options.request_id);
+
+  Client client = program.MakeClient();
+  const absl::StatusOr<v1::Job> job = client.SubmitJob(request);
+  const bool was_lost_underway =
+      absl::IsDeadlineExceeded(job.status()) ||
+      (absl::IsUnavailable(job.status()) && !absl::StrContains(job.status().message(), "refused"));
+  if (was_lost_underway) {
+    return Report(absl::Status(
+        job.status().code(),
+        absl::StrCat(
+            job.status().message(),
+            "\nWhether the job was accepted is not known. To submit it once and only once, "
+            "repeat this with --request-id ",
+            request.request_id())));
+  }
+  if (!job.ok()) return Report(job.status());
+
+  for (const std::string& warning : job->warnings()) {
+    std::cerr << "warning: " << Printable(warning) << "\n";
+  }
+  if (options.output == "json") {
+    std::cout << JobToJson(*job);
+  } else if (options.output == "id") {
+    std::cout << job->id() << "\n";
+  } else {
+    std::cout << job->id() << " " << StateName(job->state()) << " ("
+              << Printable(job->spec().name()) << ")\n";
+    if (!options.watch) std::cout << "Watch it: imageddpo watch " << job->id() << "\n";
+  }
+  std::cout << std::flush;
+  if (!options.watch) return ExitCode::kOk;
+  SystemClock clock;
+  Screen screen(std::cout, isatty(STDOUT_FILENO) == 1);
+  return WatchUntilEnd(client, screen, clock, job->id(), options.watch_options);
+}
+
+}  // namespace
+
+void AddSubmitCommand(CLI::App& app, Program& program) {
+  auto options = std::make_shared<SubmitOptions>();
+  CLI::App* command = app.add_subcommand("submit", "Submit a job file");
+  command->add_option("FILE", options->file, "Job file, YAML or JSON; - is standard input")
+      ->required();
+  command
+      ->add_option("--set", options->settings,
+                   "Setting on top of the file, as sample.num_steps=20 (repeatable)")
+      ->type_name("SETTING=VALUE")
+      ->allow_extra_args(false);
+  command->add_flag("-w,--watch", options->watch, "Stay and show the job until it ends");
+  command
+      ->add_option("--request-id", options->request_id,
+                   "The same id twice submits once; by default a random one")
+      ->type_name("ID");
+  command->add_option("-o,--output", options->output, "What is printed: text, json, id")
+      ->check(CLI::IsMember({"text", "json", "id"}));
+  command
+      ->add_option("--wait", options->watch_options.wait_seconds,
+                   "Seconds to wait for a service that went away while watching")
+      ->check(CLI::NonNegativeNumber);
+  command->callback([options, &program] {
+    program.action = [options, &program] { return Submit(program, *options); };
+  });
+}
+
+}  // namespace imageddpo

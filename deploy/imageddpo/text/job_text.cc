@@ -1,0 +1,160 @@
+#include "deploy/imageddpo/text/job_text.h"
+
+#include <google/protobuf/util/json_util.h>
+
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "common/base/text.h"
+#include "common/config/job_config.h"
+#include "common/config/job_states.h"
+#include "deploy/imageddpo/text/format.h"
+
+namespace imageddpo {
+namespace {
+
+using google::protobuf::Descriptor;
+using google::protobuf::FieldDescriptor;
+using nlohmann::ordered_json;
+
+bool Is64Bit(const FieldDescriptor& field) {
+  return field.cpp_type() == FieldDescriptor::CPPTYPE_INT64 ||
+         field.cpp_type() == FieldDescriptor::CPPTYPE_UINT64;
+}
+
+ordered_json AsNumber(const ordered_json& text) {
+  const std::string digits = text.get<std::string>();
+  int64_t number = 0;
+  if (absl::SimpleAtoi(digits, &number)) return number;
+  uint64_t large = 0;
+  if (absl::SimpleAtoi(digits, &large)) return large;
+  return text;
+}
+
+// Protobuf writes 64-bit integers in quotes; this takes the quotes away, by the schema.
+void UnquoteIntegers(const Descriptor& message, ordered_json* object) {
+  for (int i = 0; i < message.field_count(); ++i) {
+    const FieldDescriptor& field = *message.field(i);
+    const auto it = object->find(field.name());
+    if (it == object->end()) continue;
+    const bool is_message =
+        field.message_type() != nullptr && !field.is_map() && it->is_structured();
+    std::vector<ordered_json*> values;
+    if (field.is_repeated() && it->is_array()) {
+      for (ordered_json& item : *it) values.push_back(&item);
+    } else {
+      values.push_back(&*it);
+    }
+    for (ordered_json* value : values) {
+      if (is_message && value->is_object()) UnquoteIntegers(*field.message_type(), value);
+      if (Is64Bit(field) && value->is_string()) *value = AsNumber(*value);
+    }
+  }
+}
+
+ordered_json ToJson(const v1::Job& job) {
+  google::protobuf::util::JsonPrintOptions options;
+  options.preserve_proto_field_names = true;
+  options.always_print_primitive_fields = true;
+  std::string text;
+  // Fails for a message with an Any of unknown type alone; a Job has none.
+  static_cast<void>(google::protobuf::util::MessageToJsonString(job, &text, options));
+  ordered_json object = ordered_json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (object.is_object()) UnquoteIntegers(*v1::Job::descriptor(), &object);
+  return object;
+}
+
+std::string EpochText(const v1::Job& job) {
+  const int64_t epochs =
+      job.progress().num_epochs() > 0 ? job.progress().num_epochs() : job.spec().num_epochs();
+  return absl::StrCat(job.progress().epoch(), "/", epochs);
+}
+
+std::string RewardText(const v1::Job& job) {
+  return job.progress().epoch() == 0 ? "-" : FormatNumber(job.progress().reward_mean(), 3);
+}
+
+std::string SpeedText(const v1::Job& job) {
+  const double speed = job.progress().images_per_second();
+  return speed > 0 ? absl::StrFormat("%.1f", speed) : "-";
+}
+
+std::string LeftText(const v1::Job& job) {
+  const bool is_running = job.state() == v1::RUNNING;
+  return is_running && job.progress().seconds_left() > 0
+             ? FormatDuration(job.progress().seconds_left())
+             : "-";
+}
+
+}  // namespace
+
+std::string JobToJson(const v1::Job& job) { return PrintableJson(ToJson(job).dump(2)) + "\n"; }
+
+std::string JobsToJson(const std::vector<v1::Job>& jobs) {
+  ordered_json list = ordered_json::array();
+  for (const v1::Job& job : jobs) list.push_back(ToJson(job));
+  return PrintableJson(ordered_json{{"jobs", std::move(list)}}.dump(2)) + "\n";
+}
+
+std::string JobDetails(const v1::Job& job) {
+  const v1::JobProgress& progress = job.progress();
+  std::vector<std::vector<std::string>> rows;
+  const auto add = [&](const char* what, const std::string& value) {
+    if (!value.empty()) rows.push_back({what, OneLine(value)});
+  };
+  add("name", job.spec().name());
+  add("state", StateName(job.state()) +
+                   (job.state_reason().empty() ? "" : absl::StrCat(": ", job.state_reason())));
+  add("topology", job.topology());
+  add("epochs", EpochText(job) + (progress.stage().empty() || job.state() != v1::RUNNING
+                                      ? ""
+                                      : absl::StrCat(", ", progress.stage())));
+  add("samples", absl::StrCat(progress.samples_seen()));
+  if (progress.epoch() > 0) {
+    add("reward", absl::StrCat(FormatNumber(progress.reward_mean()), " ± ",
+                               FormatNumber(progress.reward_std(), 3)));
+    add("loss", FormatNumber(progress.loss(), 3));
+    add("images/s", SpeedText(job));
+    add("ratio error", FormatNumber(progress.ratio_first_step_max_error(), 3));
+  }
+  if (LeftText(job) != "-") add("time left", LeftText(job));
+  add("created", FormatTime(job.create_time()) + " UTC");
+  if (job.has_start_time()) add("started", FormatTime(job.start_time()) + " UTC");
+  if (job.has_end_time()) {
+    add("ended", absl::StrCat(FormatTime(job.end_time()), " UTC, after ",
+                              FormatSpan(job.start_time(), job.end_time())));
+  }
+  if (job.resume_count() > 0) {
+    add("resumed",
+        absl::StrCat(job.resume_count(), "×, the last time from epoch ", job.resumed_from_epoch()));
+  }
+  add("output", job.output_dir());
+  add("LoRA", job.lora_path());
+  for (const std::string& warning : job.warnings()) add("warning", warning);
+  return FormatTable({"id", Printable(job.id())}, rows);
+}
+
+std::string JobTable(const std::vector<v1::Job>& jobs) {
+  if (jobs.empty())
+    return "No jobs yet. Submit one: imageddpo submit deploy/jobs/sd15-compressibility.yaml\n";
+  std::vector<std::vector<std::string>> rows;
+  for (const v1::Job& job : jobs) {
+    rows.push_back({Printable(job.id()), Truncate(Printable(job.spec().name()), 32),
+                    StateName(job.state()), EpochText(job), RewardText(job), SpeedText(job),
+                    LeftText(job), absl::StrCat(job.resume_count()),
+                    FormatTime(job.create_time())});
+  }
+  return FormatTable({"ID", "NAME", "STATE", "EPOCH#", "REWARD#", "IMAGES/S#", "LEFT#", "RESUMED#",
+                      "CREATED (UTC)"},
+                     rows);
+}
+
+std::string JobAsFile(const v1::Job& job) {
+  return absl::StrCat("# ", Printable(job.id()), ", ", StateName(job.state()),
+                      ": its settings, with every default filled in.\n", JobToYaml(job.spec()));
+}
+
+}  // namespace imageddpo

@@ -1,0 +1,126 @@
+#include "trainer/controller/jobs/admission.h"
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/testing/temp_dir.h"
+
+namespace imageddpo {
+namespace {
+
+using ::testing::HasSubstr;
+
+class AdmissionTest : public testing::Test {
+ protected:
+  AdmissionTest() {
+    dir_.Write("model/unet/config.json", "{}");
+    dir_.Write("images/a.JPG", "");
+    dir_.Write("held-out/metadata.jsonl", "");
+    dir_.Write("classifier.pt", "");
+    dir_.Write("lora.safetensors", "");
+    cluster_.base_dir = dir_.path();
+    cluster_.allowed_roots = {dir_.path()};
+    job_.mutable_model()->set_path("model");
+    job_.mutable_lora()->set_init_from("lora.safetensors");
+    job_.mutable_data()->set_path("images");
+    job_.mutable_eval()->set_path("held-out");
+    v1::RewardSpec& reward = *job_.add_rewards();
+    reward.set_type("classifier");
+    reward.set_measure("logit_change");
+    reward.set_model("classifier.pt");
+    job_.mutable_sample()->set_guidance_scale(1);
+  }
+  absl::Status Admit() { return AdmitJob(job_, cluster_).status(); }
+
+  TempDir dir_;
+  ClusterConfig cluster_;
+  v1::JobSpec job_;
+};
+
+TEST_F(AdmissionTest, FillsInDefaultsAndPaths) {
+  const auto admitted = AdmitJob(job_, cluster_);
+  ASSERT_TRUE(admitted.ok()) << admitted.status();
+  EXPECT_EQ(admitted->model().path(), dir_ / "model");
+  EXPECT_EQ(admitted->lora().init_from(), dir_ / "lora.safetensors");
+  EXPECT_EQ(admitted->data().path(), dir_ / "images");
+  EXPECT_EQ(admitted->eval().path(), dir_ / "held-out");
+  EXPECT_EQ(admitted->rewards(0).model(), dir_ / "classifier.pt");
+  EXPECT_EQ(admitted->num_epochs(), 100);
+}
+
+TEST_F(AdmissionTest, LeavesToThePoolWhatMemoryDecides) {
+  job_.mutable_sample()->set_batch_size(4);
+  job_.mutable_train()->set_batch_size(4);
+  const auto chosen = AdmitJob(job_, cluster_);
+  ASSERT_TRUE(chosen.ok()) << chosen.status();
+  EXPECT_EQ(chosen->device().device_batch_size(), 0);
+  EXPECT_EQ(chosen->eval().batch_size(), 0);
+  job_.mutable_device()->set_device_batch_size(2);
+  job_.mutable_eval()->set_batch_size(3);
+  const auto given = AdmitJob(job_, cluster_);
+  ASSERT_TRUE(given.ok()) << given.status();
+  EXPECT_EQ(given->device().device_batch_size(), 2);
+  EXPECT_EQ(given->eval().batch_size(), 3);
+}
+
+TEST_F(AdmissionTest, EachFileMustBeWhatItIsUsedAs) {
+  dir_.Write("empty/readme.txt", "");
+  const auto refused = [this](std::string* path, const std::string& wrong) {
+    const std::string right = std::exchange(*path, wrong);
+    const absl::Status status = Admit();
+    *path = right;
+    EXPECT_TRUE(absl::IsInvalidArgument(status)) << wrong << ": " << status;
+    return std::string(status.message());
+  };
+  EXPECT_THAT(refused(job_.mutable_model()->mutable_path(), "images"), HasSubstr("`model.path`"));
+  EXPECT_THAT(refused(job_.mutable_model()->mutable_path(), "classifier.pt"),
+              HasSubstr("no folder"));
+  EXPECT_THAT(refused(job_.mutable_data()->mutable_path(), "empty"), HasSubstr("`data.path`"));
+  EXPECT_THAT(refused(job_.mutable_eval()->mutable_path(), "empty"), HasSubstr("metadata.jsonl"));
+  EXPECT_THAT(refused(job_.mutable_lora()->mutable_init_from(), "images"),
+              HasSubstr("`lora.init_from`"));
+  EXPECT_THAT(refused(job_.mutable_rewards(0)->mutable_model(), "images"),
+              HasSubstr("`rewards[0].model`"));
+  EXPECT_THAT(refused(job_.mutable_rewards(0)->mutable_model(), "gone.pt"), HasSubstr("gone.pt"));
+  EXPECT_TRUE(Admit().ok());
+}
+
+TEST_F(AdmissionTest, AllFaultsAtOnce) {
+  job_.mutable_model()->set_path("images");
+  job_.mutable_data()->set_path("model");
+  const std::string message(Admit().message());
+  EXPECT_THAT(message, HasSubstr("`model.path`"));
+  EXPECT_THAT(message, HasSubstr("`data.path`"));
+}
+
+TEST_F(AdmissionTest, PathsOutsideOfTheRootsAreRefused) {
+  job_.mutable_data()->set_path("../../etc");
+  EXPECT_TRUE(absl::IsPermissionDenied(Admit())) << Admit();
+}
+
+TEST(ChooseNumThreads, SharesTheCoresOfAHost) {
+  const auto topology = [](int rollout, int trainer, bool colocated) {
+    Topology t;
+    t.rollout = rollout;
+    t.trainer = trainer;
+    t.colocated = colocated;
+    return t;
+  };
+  EXPECT_EQ(ChooseNumThreads(topology(1, 1, true), 2, 1), 2);
+  EXPECT_EQ(ChooseNumThreads(topology(1, 1, false), 2, 2), 2);  // They take turns.
+  EXPECT_EQ(ChooseNumThreads(topology(3, 1, false), 16, 4), 5);
+  EXPECT_EQ(ChooseNumThreads(topology(4, 4, true), 16, 4), 4);
+  EXPECT_EQ(ChooseNumThreads(topology(8, 8, true), 4, 8), 1);
+  EXPECT_EQ(ChooseNumThreads(topology(16, 16, true), 64, 8), 8);  // Two hosts of 8 workers.
+}
+
+TEST(RequestSha256, IsTheRequests) {
+  v1::JobSpec a, b;
+  a.set_name("x");
+  b.set_name("x");
+  EXPECT_EQ(RequestSha256(a), RequestSha256(b));
+  b.mutable_train()->set_learning_rate(0);  // Given as zero is not the same as not given.
+  EXPECT_NE(RequestSha256(a), RequestSha256(b));
+}
+
+}  // namespace
+}  // namespace imageddpo

@@ -1,0 +1,199 @@
+#include "trainer/controller/jobs/checkpoint_store.h"
+
+#include <filesystem>
+#include <fstream>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/testing/temp_dir.h"
+#include "tests/unit/controller/jobs/checkpoints.h"
+
+namespace imageddpo {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::SizeIs;
+
+class CheckpointStoreTest : public testing::Test {
+ protected:
+  CheckpointStoreTest() : store_(file_system_, dir_ / "checkpoints") {
+    EXPECT_TRUE(store_.Open().ok());
+  }
+
+  void Save(int64_t epoch, const std::string& variant = "") {
+    const auto path = store_.Save(CheckpointOf(epoch, variant));
+    ASSERT_TRUE(path.ok()) << path.status();
+  }
+  /// A store that has verified nothing yet, as after a restart.
+  CheckpointStore Reopened() {
+    CheckpointStore store(file_system_, dir_ / "checkpoints");
+    EXPECT_TRUE(store.Open().ok());
+    return store;
+  }
+  CheckpointStore::Found Newest() {
+    auto found = Reopened().Newest();
+    EXPECT_TRUE(found.ok()) << found.status();
+    return found.ok() ? *std::move(found) : CheckpointStore::Found();
+  }
+
+  TempDir dir_;
+  PosixFileSystem file_system_;
+  CheckpointStore store_;
+};
+
+TEST_F(CheckpointStoreTest, NothingIsThereAtFirst) {
+  EXPECT_FALSE(Newest().checkpoint.has_value());
+  EXPECT_THAT(Newest().warnings, IsEmpty());
+  EXPECT_TRUE(store_.Prune(3).ok());
+}
+
+TEST_F(CheckpointStoreTest, GivesBackWhatWasSaved) {
+  Save(0);
+  Save(12);
+  const CheckpointStore::Found found = Newest();
+  ASSERT_TRUE(found.checkpoint.has_value());
+  EXPECT_EQ(found.checkpoint->SerializeAsString(), CheckpointOf(12).SerializeAsString());
+  EXPECT_EQ(found.path, dir_ / "checkpoints/epoch-000012");
+  EXPECT_THAT(found.warnings, IsEmpty());
+  EXPECT_EQ(dir_.Read("checkpoints/epoch-000012/pytorch_lora_weights.safetensors"),
+            CheckpointOf(12).lora());
+  EXPECT_EQ(dir_.Read("checkpoints/epoch-000012/optimizer.safetensors"),
+            CheckpointOf(12).optimizer());
+  EXPECT_EQ(dir_.Read("checkpoints/epoch-000012/state.json"), CheckpointOf(12).state());
+  EXPECT_EQ(CheckpointStore::LoraFileIn(found.path),
+            dir_ / "checkpoints/epoch-000012/pytorch_lora_weights.safetensors");
+}
+
+TEST_F(CheckpointStoreTest, OrdersByNumberNotByName) {
+  Save(999999);
+  Save(1000000);
+  Save(5);
+  dir_.Write("checkpoints/epoch-7/MANIFEST", "not ours: the name is not padded");
+  dir_.Write("checkpoints/notes.txt", "");
+  EXPECT_THAT(store_.Epochs().value(), ElementsAre(5, 999999, 1000000));
+  EXPECT_EQ(Newest().checkpoint->epoch(), 1000000);
+}
+
+TEST_F(CheckpointStoreTest, RefusesANegativeEpoch) {
+  EXPECT_TRUE(absl::IsInvalidArgument(store_.Save(CheckpointOf(-1)).status()));
+}
+
+TEST_F(CheckpointStoreTest, TheSameAgainChangesNothing) {
+  Save(4);
+  const auto before = std::filesystem::last_write_time(dir_ / "checkpoints/epoch-000004/MANIFEST");
+  Save(4);
+  EXPECT_EQ(std::filesystem::last_write_time(dir_ / "checkpoints/epoch-000004/MANIFEST"), before);
+  Save(4, "other");
+  EXPECT_EQ(Newest().checkpoint->lora(), CheckpointOf(4, "other").lora());
+}
+
+// Each kind of damage to each file of the newest checkpoint.
+struct Damage {
+  const char* name;
+  void (*apply)(const std::string& path);
+};
+
+void Truncate(const std::string& path) {
+  std::filesystem::resize_file(path, std::filesystem::file_size(path) - 2);
+}
+void Empty(const std::string& path) { std::filesystem::resize_file(path, 0); }
+void Remove(const std::string& path) { std::filesystem::remove(path); }
+void Lengthen(const std::string& path) { std::ofstream(path, std::ios::app) << 'x'; }
+void FlipABit(const std::string& path) {
+  std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
+  // In MANIFEST the middle lies within a hash.
+  const auto middle = static_cast<std::streamoff>(std::filesystem::file_size(path) / 2);
+  file.seekg(middle);
+  const char byte = static_cast<char>(file.get() ^ 1);
+  file.seekp(middle);
+  file.put(byte);
+}
+
+class DamagedCheckpointTest : public CheckpointStoreTest,
+                              public testing::WithParamInterface<std::tuple<const char*, Damage>> {
+};
+
+TEST_P(DamagedCheckpointTest, FallsBackToTheOneBeforeAndSaysWhatIsWrong) {
+  Save(10);
+  Save(20);
+  const auto& [file, damage] = GetParam();
+  damage.apply(dir_ / "checkpoints/epoch-000020/" + file);
+
+  const CheckpointStore::Found found = Newest();
+  ASSERT_TRUE(found.checkpoint.has_value());
+  EXPECT_EQ(found.checkpoint->epoch(), 10);
+  ASSERT_THAT(found.warnings, SizeIs(1));
+  EXPECT_THAT(found.warnings[0], HasSubstr("the checkpoint of epoch 20 is damaged"));
+  EXPECT_THAT(found.warnings[0], HasSubstr("epoch-000020"));
+  EXPECT_THAT(found.warnings[0], HasSubstr(file));
+
+  // It is made again when training gets there again.
+  Save(20);
+  EXPECT_EQ(Newest().checkpoint->epoch(), 20);
+  EXPECT_THAT(Newest().warnings, IsEmpty());
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    EachFile, DamagedCheckpointTest,
+    testing::Combine(testing::Values("pytorch_lora_weights.safetensors", "optimizer.safetensors",
+                                     "state.json", "MANIFEST"),
+                     testing::Values(Damage{"Truncated", Truncate}, Damage{"Empty", Empty},
+                                     Damage{"Missing", Remove}, Damage{"FlippedBit", FlipABit},
+                                     Damage{"Longer", Lengthen})),
+    [](const auto& info) {
+      const std::string file = std::get<0>(info.param);
+      return file.substr(0, file.find_first_of("._")) + std::get<1>(info.param).name;
+    });
+
+TEST_F(CheckpointStoreTest, GoesAsFarBackAsItMust) {
+  for (const int64_t epoch : {1, 2, 3}) Save(epoch);
+  Remove(dir_ / "checkpoints/epoch-000003/MANIFEST");
+  Truncate(dir_ / "checkpoints/epoch-000002/state.json");
+  EXPECT_EQ(Newest().checkpoint->epoch(), 1);
+  EXPECT_THAT(Newest().warnings, SizeIs(2));
+  Remove(dir_ / "checkpoints/epoch-000001/state.json");
+  EXPECT_FALSE(Newest().checkpoint.has_value());
+  EXPECT_THAT(Newest().warnings, SizeIs(3));
+}
+
+TEST_F(CheckpointStoreTest, ManifestOfAnotherEpochIsNotBelieved) {
+  Save(1);
+  std::filesystem::rename(dir_ / "checkpoints/epoch-000001", dir_ / "checkpoints/epoch-000009");
+  EXPECT_FALSE(Newest().checkpoint.has_value());
+}
+
+TEST_F(CheckpointStoreTest, PruneKeepsTheNewest) {
+  for (const int64_t epoch : {0, 1, 2, 3, 4}) Save(epoch);
+  ASSERT_TRUE(store_.Prune(0).ok());
+  EXPECT_THAT(store_.Epochs().value(), ElementsAre(0, 1, 2, 3, 4));
+  ASSERT_TRUE(Reopened().Prune(3).ok());
+  EXPECT_THAT(store_.Epochs().value(), ElementsAre(2, 3, 4));
+  ASSERT_TRUE(store_.Prune(1).ok());
+  EXPECT_THAT(store_.Epochs().value(), ElementsAre(4));
+  EXPECT_THAT(file_system_.List(dir_ / "checkpoints").value(), ElementsAre("epoch-000004"));
+}
+
+TEST_F(CheckpointStoreTest, PruneCountsCompleteOnesOnly) {
+  for (const int64_t epoch : {1, 2, 3, 4}) Save(epoch);
+  Truncate(dir_ / "checkpoints/epoch-000004/state.json");
+  Remove(dir_ / "checkpoints/epoch-000002/MANIFEST");
+  ASSERT_TRUE(Reopened().Prune(1).ok());
+  // 4 is damaged: 3 is the newest complete one and stays; what is older goes, damaged or not.
+  EXPECT_THAT(store_.Epochs().value(), ElementsAre(3, 4));
+  EXPECT_EQ(Newest().checkpoint->epoch(), 3);
+}
+
+TEST_F(CheckpointStoreTest, OpenRemovesWhatACrashLeft) {
+  Save(1);
+  dir_.Write("checkpoints/.epoch-000002.tmp-77-abc/state.json", "half");
+  dir_.Write("checkpoints/.epoch-1.tmp-pruned/state.json", "gone");
+  Reopened();
+  EXPECT_FALSE(std::filesystem::exists(dir_ / "checkpoints/.epoch-000002.tmp-77-abc"));
+  EXPECT_FALSE(std::filesystem::exists(dir_ / "checkpoints/.epoch-1.tmp-pruned"));
+  EXPECT_EQ(Newest().checkpoint->epoch(), 1);
+}
+
+}  // namespace
+}  // namespace imageddpo

@@ -1,0 +1,80 @@
+#include "trainer/controller/pool/gang_tracker.h"
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace imageddpo {
+namespace {
+
+using Kind = GangTracker::Outcome::Kind;
+using ::testing::ElementsAre;
+
+TEST(GangTracker, IsDoneWhenEveryRankIs) {
+  GangTracker gang({3, 1});
+  EXPECT_TRUE(gang.Has(3));
+  EXPECT_FALSE(gang.Has(2));
+  EXPECT_THAT(gang.Working(), ElementsAre(1, 3));
+  gang.Ended(3, absl::OkStatus());
+  EXPECT_FALSE(gang.AllGone());
+  EXPECT_FALSE(gang.Broken());
+  EXPECT_THAT(gang.Working(), ElementsAre(1));
+  gang.Ended(1, absl::OkStatus());
+  EXPECT_TRUE(gang.AllGone());
+  EXPECT_EQ(gang.GetOutcome().kind, Kind::kDone);
+}
+
+TEST(GangTracker, TheRootOfSeveralErrorsCounts) {
+  GangTracker gang({1, 2, 3});
+  gang.Ended(2, absl::AbortedError("the gang was aborted"));
+  gang.Ended(3, absl::InvalidArgumentError("vae/config.json: no"));
+  gang.Ended(1, absl::CancelledError("asked to stop"));
+  EXPECT_TRUE(gang.AllGone());
+  EXPECT_EQ(gang.GetOutcome().kind, Kind::kFailed);
+  EXPECT_EQ(gang.GetOutcome().reason, "vae/config.json: no");
+}
+
+TEST(GangTracker, ADeathWeighsMoreThanWhatItsPeersNoticed) {
+  GangTracker gang({1, 2, 3});
+  gang.Ended(1, absl::UnavailableError("rank 2 does not answer"));
+  gang.Ended(3, absl::InternalError("MPI_ERR_OTHER"));
+  gang.Died(2, "rank 2: process died");
+  EXPECT_TRUE(gang.AllGone());
+  EXPECT_EQ(gang.GetOutcome().kind, Kind::kRecover);
+  EXPECT_EQ(gang.GetOutcome().reason, "rank 2: process died");
+}
+
+TEST(GangTracker, AJobsOwnErrorWeighsMoreThanADeath) {
+  GangTracker gang({1, 2});
+  gang.Died(2, "rank 2: process died");
+  gang.Ended(1, absl::OutOfRangeError("the gradient is not finite"));
+  EXPECT_EQ(gang.GetOutcome().kind, Kind::kFailed);
+  EXPECT_EQ(gang.GetOutcome().reason, "rank 1: the gradient is not finite");
+}
+
+TEST(GangTracker, ErrorsOfCommunicationAloneAreWorthAnotherTry) {
+  for (const absl::Status& status : {absl::UnavailableError("x"), absl::AbortedError("x"),
+                                     absl::DeadlineExceededError("x"), absl::CancelledError("x")}) {
+    GangTracker gang({1});
+    gang.Ended(1, status);
+    EXPECT_TRUE(gang.Broken());
+    EXPECT_EQ(gang.GetOutcome().kind, Kind::kRecover) << status;
+    EXPECT_EQ(gang.GetOutcome().reason, "rank 1: x");
+  }
+  GangTracker gang({1});
+  gang.Ended(1, absl::InternalError("x"));
+  EXPECT_EQ(gang.GetOutcome().kind, Kind::kFailed);
+}
+
+TEST(GangTracker, WhatARankReportedBeforeItDiedCounts) {
+  GangTracker gang({1, 2});
+  gang.Ended(1, absl::OkStatus());
+  gang.Died(1, "rank 1: process died");
+  gang.Died(7, "not of this gang");
+  EXPECT_FALSE(gang.Broken());
+  gang.Ended(2, absl::OkStatus());
+  gang.Ended(2, absl::InternalError("twice"));
+  EXPECT_EQ(gang.GetOutcome().kind, Kind::kDone);
+}
+
+}  // namespace
+}  // namespace imageddpo

@@ -1,0 +1,235 @@
+#include "trainer/controller/store/job_store.h"
+
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <limits>
+
+#include "absl/strings/str_cat.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/testing/temp_dir.h"
+#include "trainer/controller/store/job_store_schema.h"
+
+namespace imageddpo {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::SizeIs;
+
+class JobStoreTest : public testing::Test {
+ protected:
+  JobStoreTest() { Reopen(); }
+
+  void Reopen() {
+    store_.reset();
+    auto store = JobStore::Open(dir_ / "data");
+    ASSERT_TRUE(store.ok()) << store.status();
+    store_ = *std::move(store);
+  }
+  JobRecord Insert(const std::string& request_id = "") {
+    JobRecord record;
+    record.request_id = request_id;
+    record.request_sha256 = "hash";
+    record.job.set_state(v1::QUEUED);
+    record.job.mutable_spec()->set_name("n");
+    record.job.mutable_create_time()->set_seconds(1700000000);
+    v1::JobEvent event;
+    event.mutable_state()->set_state(v1::QUEUED);
+    const absl::Status status = store_->Insert(&record, {event});
+    EXPECT_TRUE(status.ok()) << status;
+    return record;
+  }
+  absl::Status Update(JobRecord* record, v1::JobState state) {
+    record->job.set_state(state);
+    v1::JobEvent event;
+    event.set_number(++record->last_event);
+    event.mutable_state()->set_state(state);
+    return store_->Update(*record, {event});
+  }
+
+  TempDir dir_;
+  std::unique_ptr<JobStore> store_;
+};
+
+TEST(JobRecord, IdsSortByNumberForAMillionJobs) {
+  EXPECT_EQ(JobIdOf(12), "job-000012");
+  EXPECT_EQ(JobIdOf(1234567), "job-1234567");
+}
+
+TEST_F(JobStoreTest, GivesBackEveryField) {
+  JobRecord record = Insert("request");
+  v1::Job& job = record.job;
+  EXPECT_EQ(job.id(), "job-000001");
+  EXPECT_EQ(job.output_dir(), dir_ / "data/jobs/job-000001");
+  job.set_state_reason("because");
+  job.mutable_start_time()->set_seconds(1700000001);
+  job.mutable_start_time()->set_nanos(5000000);
+  job.mutable_end_time()->set_seconds(1700000002);
+  job.mutable_progress()->set_epoch(3);
+  job.set_resume_count(2);
+  job.set_resumed_from_epoch(-1);
+  job.add_warnings("one");
+  job.add_warnings("zwei: \"ä\"\n");
+  job.set_topology("colocated 1");
+  job.set_lora_path("/x");
+  record.epochs_reported = 3;
+  record.eval_reported = -1;
+  record.checkpoint_reported = 2;
+  record.restarts_without_epoch = 1;
+  ASSERT_TRUE(Update(&record, v1::RUNNING).ok());
+
+  Reopen();
+  const auto read = store_->Get("job-000001");
+  ASSERT_TRUE(read.ok()) << read.status();
+  EXPECT_EQ(read->job.SerializeAsString(), job.SerializeAsString()) << read->job.DebugString();
+  EXPECT_EQ(read->number, 1);
+  EXPECT_EQ(read->request_id, "request");
+  EXPECT_EQ(read->request_sha256, "hash");
+  EXPECT_EQ(read->last_event, 2);
+  EXPECT_EQ(read->epochs_reported, 3);
+  EXPECT_EQ(read->eval_reported, -1);
+  EXPECT_EQ(read->checkpoint_reported, 2);
+  EXPECT_EQ(read->restarts_without_epoch, 1);
+}
+
+TEST_F(JobStoreTest, FindsListsAndCounts) {
+  Insert("a");
+  Insert();
+  JobRecord third = Insert();
+  ASSERT_TRUE(Update(&third, v1::SUCCEEDED).ok());
+  EXPECT_TRUE(absl::IsNotFound(store_->Get("job-000009").status()));
+  EXPECT_EQ(store_->FindByRequestId("a").value()->job.id(), "job-000001");
+  EXPECT_FALSE(store_->FindByRequestId("b").value().has_value());
+  const auto newest = store_->List(std::numeric_limits<int64_t>::max(), 2).value();
+  ASSERT_THAT(newest, SizeIs(2));
+  EXPECT_EQ(newest[0].number, 3);
+  EXPECT_EQ(newest[1].number, 2);
+  EXPECT_EQ(store_->List(2, 10).value().at(0).number, 1);
+  const auto unfinished = store_->Unfinished().value();
+  ASSERT_THAT(unfinished, SizeIs(2));
+  EXPECT_EQ(unfinished[0].number, 1);
+  EXPECT_EQ(store_->CountByState().value().at(v1::QUEUED), 2);
+  EXPECT_EQ(store_->CountByState().value().at(v1::SUCCEEDED), 1);
+}
+
+TEST_F(JobStoreTest, ARequestIdIsTakenOnce) {
+  Insert("a");
+  JobRecord again;
+  again.request_id = "a";
+  EXPECT_TRUE(absl::IsAlreadyExists(store_->Insert(&again, {v1::JobEvent()})));
+  EXPECT_EQ(again.number, 0);
+  EXPECT_EQ(Insert().number, 2);  // Nothing of it stayed, no number was lost.
+}
+
+TEST_F(JobStoreTest, EventsComeInPages) {
+  JobRecord record = Insert();
+  for (int i = 0; i < 8; ++i) ASSERT_TRUE(Update(&record, v1::RUNNING).ok());
+  auto page = store_->Events(record.job.id(), 1, 4).value();
+  ASSERT_THAT(page.events, SizeIs(4));
+  EXPECT_EQ(page.events[0].number(), 1);
+  EXPECT_FALSE(page.ended);
+  ASSERT_TRUE(Update(&record, v1::SUCCEEDED).ok());
+  page = store_->Events(record.job.id(), 5, 5).value();
+  EXPECT_EQ(page.events.back().number(), 9);
+  EXPECT_FALSE(page.ended);
+  page = store_->Events(record.job.id(), 10, 5).value();
+  EXPECT_THAT(page.events, SizeIs(1));
+  EXPECT_TRUE(page.ended);
+  page = store_->Events(record.job.id(), 11, 5).value();
+  EXPECT_THAT(page.events, IsEmpty());
+  EXPECT_TRUE(page.ended);
+  EXPECT_TRUE(absl::IsNotFound(store_->Events("job-9", 1, 5).status()));
+}
+
+TEST_F(JobStoreTest, AChangeAndItsEventAreOne) {
+  JobRecord record = Insert();
+  record.job.set_state(v1::STARTING);
+  v1::JobEvent taken;
+  taken.set_number(1);  // Is there already: the whole change must fail.
+  EXPECT_FALSE(store_->Update(record, {taken}).ok());
+  EXPECT_EQ(store_->Get(record.job.id())->job.state(), v1::QUEUED);
+}
+
+TEST_F(JobStoreTest, AFullDiskIsAnErrorAndNothingIsLost) {
+  JobRecord record = Insert();
+  ASSERT_TRUE(store_->LimitSize(1).ok());
+  record.job.set_state_reason(std::string(100000, 'x'));
+  const absl::Status status = Update(&record, v1::RUNNING);
+  EXPECT_TRUE(absl::IsResourceExhausted(status)) << status;
+  EXPECT_THAT(std::string(status.message()), HasSubstr("free space"));
+  EXPECT_EQ(store_->Get(record.job.id())->job.state(), v1::QUEUED);
+  ASSERT_TRUE(store_->LimitSize(0).ok());
+  EXPECT_TRUE(store_->Update(record, {}).ok());
+  EXPECT_TRUE(store_->CheckWritable().ok());
+  EXPECT_EQ(store_->Get(record.job.id())->job.state(), v1::RUNNING);
+}
+
+TEST_F(JobStoreTest, OneProcessOwnsTheDirectory) {
+  const absl::Status second = JobStore::Open(dir_ / "data").status();
+  EXPECT_TRUE(absl::IsFailedPrecondition(second)) << second;
+  EXPECT_THAT(std::string(second.message()), HasSubstr(absl::StrCat("pid ", ::getpid())));
+
+  // Another process sees the same; and the lock goes with its owner, however that ends.
+  const auto try_in_child = [this] {
+    const pid_t child = ::fork();
+    if (child == 0) ::_exit(JobStore::Open(dir_ / "data").ok() ? 0 : 1);
+    int wait_status = 0;
+    ::waitpid(child, &wait_status, 0);
+    return WEXITSTATUS(wait_status) == 0;
+  };
+  EXPECT_FALSE(try_in_child());
+  store_.reset();
+  EXPECT_TRUE(try_in_child());
+  Reopen();
+}
+
+TEST_F(JobStoreTest, RefusesAStoreOfANewerVersion) {
+  store_.reset();
+  {
+    auto database = SqliteDatabase::Open(dir_ / "data/jobs.db");
+    ASSERT_TRUE(database.ok()) << database.status();
+    ASSERT_TRUE((*database)
+                    ->Execute(absl::StrCat("PRAGMA user_version = ", JobStoreSchemaVersion() + 1))
+                    .ok());
+  }
+  const absl::Status status = JobStore::Open(dir_ / "data").status();
+  EXPECT_TRUE(absl::IsFailedPrecondition(status)) << status;
+  EXPECT_THAT(std::string(status.message()), HasSubstr("newer"));
+  {
+    auto database = SqliteDatabase::Open(dir_ / "data/jobs.db");
+    ASSERT_TRUE(
+        (*database)->Execute(absl::StrCat("PRAGMA user_version = ", JobStoreSchemaVersion())).ok());
+  }
+  Reopen();
+}
+
+TEST_F(JobStoreTest, SaysWhatIsWrongWithAFileThatIsNoStore) {
+  dir_.Write("junk/jobs.db", std::string(10000, 'j'));
+  const absl::Status status = JobStore::Open(dir_ / "junk").status();
+  EXPECT_TRUE(absl::IsDataLoss(status)) << status;
+  EXPECT_THAT(std::string(status.message()), HasSubstr("jobs.db"));
+  dir_.Write("file", "");
+  EXPECT_FALSE(JobStore::Open(dir_ / "file").ok());
+}
+
+TEST_F(JobStoreTest, UsesWalWithFullSync) {
+  store_.reset();
+  auto database = SqliteDatabase::Open(dir_ / "data/jobs.db");
+  ASSERT_TRUE(database.ok());
+  const auto pragma = [&](const std::string& name) {
+    auto statement = (*database)->Prepare("PRAGMA " + name);
+    EXPECT_TRUE(statement->Step().value());
+    return statement->Text(0);
+  };
+  EXPECT_EQ(pragma("journal_mode"), "wal");
+  EXPECT_EQ(pragma("locking_mode"), "exclusive");
+  EXPECT_EQ(pragma("synchronous"), "2");
+  // Somebody else's connection is told so and does not wait for ever.
+  const absl::Status other = SqliteDatabase::Open(dir_ / "data/jobs.db").status();
+  EXPECT_TRUE(absl::IsUnavailable(other)) << other;
+}
+
+}  // namespace
+}  // namespace imageddpo

@@ -1,0 +1,102 @@
+#include "common/trajectory/publish/weights.h"
+
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <string>
+
+#include "common/comm/mailbox/thread_communicator.h"
+#include "common/trajectory/record/tags.h"
+#include "imageddpo/v1/trajectory.pb.h"
+
+namespace imageddpo {
+namespace {
+
+constexpr std::chrono::seconds kTimeout{20};
+
+/// Rank 0 leads, ranks 1 and 2 sample; all are driven by the test's thread.
+class WeightsTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    const char* source = std::getenv("IMAGEDDPO_SOURCE_DIR");
+    const std::string model = std::string(source ? source : ".") + "/deploy/demo/tiny-sd/unet";
+    auto unet = Unet::Load(model, {});
+    ASSERT_TRUE(unet.ok()) << unet.status();
+    unet_ = *std::move(unet);
+    const auto normal = [](const std::string&, at::IntArrayRef shape) { return at::randn(shape); };
+    published_ = *Lora::Create(unet_->linears(), {}, normal);
+    received_ = *Lora::Create(unet_->linears(), {}, normal);
+  }
+
+  absl::Status Receive(int rank, int64_t version) {
+    return ReceiveWeights(ranks_[rank].get(), 0, version, &received_, unet_.get(), kTimeout);
+  }
+
+  /// The leader's verdict on rank 2 with the receipt changed.
+  template <typename Change>
+  std::string VerdictOn(Change change) {
+    v1::WeightReceipt receipt;
+    receipt.set_version(4);
+    receipt.set_modules_bound(static_cast<int64_t>(published_.modules().size()));
+    receipt.set_hash(published_.Hash());
+    WeightPublisher publisher(ranks_[0].get(), {1, 2});
+    publisher.Announce(published_, 4);
+    EXPECT_TRUE(Receive(1, 4).ok());
+    EXPECT_TRUE(Receive(2, 4).ok());
+    (void)ranks_[0]->RecvBytes(2, kReceiptTag, kTimeout);  // The true one.
+    change(&receipt);
+    ranks_[2]->SendBytes(receipt.SerializeAsString(), 0, kReceiptTag);
+    return publisher.CheckReceipts(kTimeout).ToString();
+  }
+
+  std::vector<std::unique_ptr<Communicator>> ranks_ = MakeThreadCommunicators(3);
+  std::unique_ptr<Unet> unet_;
+  Lora published_, received_;
+};
+
+TEST_F(WeightsTest, EveryRankProvesThatItRunsTheVersion) {
+  WeightPublisher publisher(ranks_[0].get(), {1, 2});
+  EXPECT_EQ(publisher.oldest_unchecked(), -1);
+  publisher.Announce(published_, 3);
+  const std::string hash_of_3 = published_.Hash();
+  {
+    const at::NoGradGuard no_grad;
+    published_.Parameters().front().add_(1);  // Training goes on at once.
+  }
+  publisher.Announce(published_, 4);
+  EXPECT_EQ(publisher.oldest_unchecked(), 3);
+  for (const int rank : {1, 2}) {
+    ASSERT_TRUE(Receive(rank, 3).ok());
+    EXPECT_EQ(received_.Hash(), hash_of_3);
+    ASSERT_TRUE(Receive(rank, 4).ok());
+    EXPECT_EQ(received_.Hash(), published_.Hash());
+  }
+  EXPECT_TRUE(publisher.CheckReceipts(kTimeout).ok());
+  EXPECT_EQ(publisher.oldest_unchecked(), 4);
+  EXPECT_TRUE(publisher.CheckReceipts(kTimeout).ok());
+  EXPECT_EQ(publisher.oldest_unchecked(), -1);
+}
+
+TEST_F(WeightsTest, ARankThatCannotIsNamed) {
+  EXPECT_EQ(VerdictOn([](v1::WeightReceipt*) {}), "OK");
+  const auto has = [](const std::string& text, const std::string& part) {
+    EXPECT_NE(text.find(part), std::string::npos) << text;
+  };
+  const std::string version = VerdictOn([](auto* receipt) { receipt->set_version(3); });
+  has(version, "gang rank 2: its LoRA version is 3, expected 4");
+  has(VerdictOn([](auto* receipt) { receipt->set_modules_bound(1); }),
+      "gang rank 2: its number of bound modules is 1");
+  has(VerdictOn([](auto* receipt) { receipt->set_hash("0123"); }),
+      "gang rank 2: its LoRA hash is 0123");
+}
+
+TEST_F(WeightsTest, ARankRefusesAnotherVersionThanItWaitsFor) {
+  WeightPublisher publisher(ranks_[0].get(), {1});
+  publisher.Announce(published_, 5);
+  EXPECT_EQ(Receive(1, 4).code(), absl::StatusCode::kInternal);
+}
+
+}  // namespace
+}  // namespace imageddpo

@@ -1,0 +1,214 @@
+#include "trainer/controller/jobs/active_job.h"
+
+#include <algorithm>
+#include <numeric>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/base/status.h"
+#include "trainer/controller/jobs/job_state.h"
+
+namespace imageddpo {
+namespace {
+
+constexpr size_t kEpochsForEstimate = 10;
+
+JobPlan PlanOf(const v1::JobSpec& spec) {
+  absl::StatusOr<JobPlan> plan = MakeJobPlan(spec);  // Was good when the job was accepted.
+  return plan.ok() ? *std::move(plan) : JobPlan();
+}
+
+}  // namespace
+
+ActiveJob::ActiveJob(const Dependencies& dependencies, JobRecord& record, const Topology& topology,
+                     const std::vector<int>& world_ranks)
+    : dependencies_(dependencies),
+      record_(record),
+      topology_(topology),
+      world_ranks_(world_ranks),
+      plan_(PlanOf(record.job.spec())),
+      gang_(world_ranks),
+      artifacts_(dependencies.file_system, dependencies.table.store().JobDir(record.job.id())),
+      checkpoints_(dependencies.file_system, absl::StrCat(artifacts_.directory(), "/checkpoints")) {
+}
+
+absl::StatusOr<v1::StartJob> ActiveJob::Prepare() {
+  v1::Job& job = record_.job;
+  IMAGEDDPO_RETURN_IF_ERROR(artifacts_.Begin(job.spec()));
+  IMAGEDDPO_RETURN_IF_ERROR(checkpoints_.Open());
+  IMAGEDDPO_ASSIGN_OR_RETURN(CheckpointStore::Found found, checkpoints_.Newest());
+  for (const std::string& warning : found.warnings)
+    dependencies_.table.AddWarning(record_, warning);
+  const int64_t epoch = found.checkpoint.has_value() ? found.checkpoint->epoch() : 0;
+  IMAGEDDPO_RETURN_IF_ERROR(artifacts_.CutBackTo(epoch));
+
+  v1::JobProgress& progress = *job.mutable_progress();
+  progress.set_epoch(epoch);
+  progress.set_num_epochs(job.spec().num_epochs());
+  progress.set_samples_seen(epoch * plan_.samples_per_epoch);
+  progress.set_epoch_samples(plan_.samples_per_epoch);
+  progress.set_epoch_samples_done(0);
+  progress.set_seconds_left(-1);
+  progress.set_stage("loading");
+  job.set_topology(topology_.ToString());
+  job.set_lora_path(found.checkpoint.has_value() ? CheckpointStore::LoraFileIn(found.path) : "");
+  dependencies_.metrics->Started(job.topology(), progress.num_epochs());
+
+  const bool resumes = job.state() == v1::RECOVERING;
+  std::string reason;
+  if (resumes) {
+    job.set_resume_count(job.resume_count() + 1);
+    job.set_resumed_from_epoch(epoch);
+    dependencies_.metrics->Resumed();
+    reason = found.checkpoint.has_value()
+                 ? absl::StrCat("goes on from the checkpoint of epoch ", epoch)
+                 : "starts again: there is no complete checkpoint yet";
+  }
+  IMAGEDDPO_RETURN_IF_ERROR(dependencies_.table.Transition(record_, v1::STARTING, reason));
+  ShowProgress();
+
+  tag_ = NewTag();
+  v1::StartJob start;
+  start.set_job_id(job.id());
+  *start.mutable_spec() = job.spec();
+  *start.mutable_gang() = MakeGangLayout(topology_, world_ranks_, tag_);
+  if (found.checkpoint.has_value()) {
+    *start.mutable_resume_from() = *std::move(found.checkpoint);
+    start.mutable_resume_from()->set_job_id(job.id());
+  }
+  return start;
+}
+
+std::string ActiveJob::NewTag() const {
+  const auto unix_ms = static_cast<int64_t>(dependencies_.clock.UnixSeconds() * 1000);
+  return absl::StrCat(record_.job.id(), ".", record_.job.resume_count(), ".", unix_ms);
+}
+
+void ActiveJob::Running() {
+  if (record_.job.state() != v1::STARTING) return;
+  dependencies_.table.Transition(record_, v1::RUNNING, "").IgnoreError();
+}
+
+void ActiveJob::ShowProgress() {
+  dependencies_.hub.SetProgress(record_.job.id(), record_.job.progress());
+}
+
+void ActiveJob::WarnIfError(const absl::Status& status) {
+  if (!status.ok()) dependencies_.table.AddWarning(record_, std::string(status.message()));
+}
+
+double ActiveJob::SecondsLeft() const {
+  const v1::JobProgress& progress = record_.job.progress();
+  const int64_t epochs_left = std::max<int64_t>(0, progress.num_epochs() - progress.epoch());
+  if (epochs_left == 0) return 0;
+  if (epoch_seconds_.empty()) return -1;
+  const double total = std::accumulate(epoch_seconds_.begin(), epoch_seconds_.end(), 0.0);
+  return total / static_cast<double>(epoch_seconds_.size()) * static_cast<double>(epochs_left);
+}
+
+void ActiveJob::OnProgress(const v1::Progress& report) {
+  if (report.stage() != "loading") Running();
+  v1::JobProgress& progress = *record_.job.mutable_progress();
+  progress.set_stage(report.stage());
+  progress.set_epoch_samples_done(report.samples_done());
+  if (report.samples_total() > 0) progress.set_epoch_samples(report.samples_total());
+  ShowProgress();
+}
+
+void ActiveJob::OnEpoch(const v1::EpochReport& report) {
+  Running();
+  WarnIfError(artifacts_.WriteEpoch(report));
+  dependencies_.metrics->EpochFinished(report, plan_.samples_per_epoch);
+
+  const double now_s = dependencies_.clock.NowSeconds();
+  epoch_seconds_.push_back(epoch_seconds_.empty() ? report.epoch_seconds()
+                                                  : now_s - last_report_s_);
+  if (epoch_seconds_.size() > kEpochsForEstimate) epoch_seconds_.pop_front();
+  last_report_s_ = now_s;
+
+  v1::JobProgress& progress = *record_.job.mutable_progress();
+  progress.set_epoch(report.epoch() + 1);
+  progress.set_samples_seen(report.samples_seen());
+  progress.set_reward_mean(report.reward_mean());
+  progress.set_reward_std(report.reward_std());
+  progress.set_loss(report.loss());
+  const double images_per_second =
+      report.epoch_seconds() > 0
+          ? static_cast<double>(plan_.samples_per_epoch) / report.epoch_seconds()
+          : 0;
+  progress.set_images_per_second(images_per_second);
+  progress.set_epoch_samples_done(0);
+  progress.set_ratio_first_step_max_error(
+      std::max(progress.ratio_first_step_max_error(), report.ratio_first_step_max_error()));
+  progress.set_seconds_left(SecondsLeft());
+  ShowProgress();
+
+  if (report.epoch() < record_.epochs_reported) {  // Run again after a resume: told already.
+    dependencies_.table.Save(record_);
+  } else {
+    record_.epochs_reported = report.epoch() + 1;
+    record_.restarts_without_epoch = 0;
+    v1::JobEvent event;
+    v1::EpochEvent& epoch = *event.mutable_epoch();
+    epoch.set_epoch(report.epoch());
+    epoch.set_samples_seen(report.samples_seen());
+    epoch.set_reward_mean(report.reward_mean());
+    epoch.set_reward_std(report.reward_std());
+    epoch.set_loss(report.loss());
+    epoch.set_approx_kl(report.approx_kl());
+    epoch.set_clipfrac(report.clipfrac());
+    epoch.set_ratio_first_step_max_error(report.ratio_first_step_max_error());
+    epoch.set_grad_norm(report.grad_norm());
+    epoch.set_images_per_second(images_per_second);
+    dependencies_.table.AddEvent(record_, std::move(event));
+  }
+}
+
+void ActiveJob::OnEval(const v1::EvalReport& report) {
+  Running();
+  WarnIfError(artifacts_.WriteEval(report));
+  dependencies_.metrics->Evaluated(report);
+  if (report.epoch() <= record_.eval_reported) return;
+  record_.eval_reported = report.epoch();
+  v1::JobEvent event;
+  v1::EvalEvent& eval = *event.mutable_eval();
+  eval.set_epoch(report.epoch());
+  eval.set_num_images(report.num_images());
+  eval.set_reward_mean(report.reward_mean());
+  *eval.mutable_parts_mean() = report.parts_mean();
+  dependencies_.table.AddEvent(record_, std::move(event));
+}
+
+void ActiveJob::OnCheckpoint(const v1::Checkpoint& checkpoint) {
+  Running();
+  WarnIfError(artifacts_.SyncRows());
+  const absl::StatusOr<std::string> path = checkpoints_.Save(checkpoint);
+  newest_checkpoint_ = path.status();
+  if (!path.ok()) {
+    dependencies_.table.AddWarning(
+        record_, absl::StrCat(path.status().message(),
+                              "; a death would take the job back to the one before"));
+    return;
+  }
+  dependencies_.metrics->CheckpointWritten(
+      checkpoint.epoch(),
+      static_cast<int64_t>(checkpoint.lora().size() + checkpoint.optimizer().size() +
+                           checkpoint.state().size()));
+  record_.job.set_lora_path(CheckpointStore::LoraFileIn(*path));
+  if (checkpoint.epoch() > record_.checkpoint_reported) {
+    record_.checkpoint_reported = checkpoint.epoch();
+    v1::JobEvent event;
+    event.mutable_checkpoint()->set_epoch(checkpoint.epoch());
+    event.mutable_checkpoint()->set_path(*path);
+    dependencies_.table.AddEvent(record_, std::move(event));
+  } else {
+    dependencies_.table.Save(record_);
+  }
+  WarnIfError(checkpoints_.Prune(record_.job.spec().checkpoint().keep()));
+}
+
+absl::Status ActiveJob::CheckResult() const {
+  return Annotate(newest_checkpoint_, "the job ran to its end, but its result is not on disk");
+}
+
+}  // namespace imageddpo

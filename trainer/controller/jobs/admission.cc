@@ -1,0 +1,120 @@
+#include "trainer/controller/jobs/admission.h"
+
+#include <google/protobuf/io/coded_stream.h>
+#include <google/protobuf/io/zero_copy_stream_impl_lite.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <system_error>
+#include <vector>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "common/base/status.h"
+#include "common/base/text.h"
+#include "common/config/job_config.h"
+#include "common/config/job_paths.h"
+#include "common/config/job_plan.h"
+#include "common/io/file.h"
+
+namespace imageddpo {
+namespace {
+
+namespace fs = std::filesystem;
+
+bool IsFolder(const fs::path& path) {
+  std::error_code error;
+  return fs::is_directory(path, error);
+}
+
+bool IsFile(const fs::path& path) {
+  std::error_code error;
+  return fs::is_regular_file(path, error);
+}
+
+absl::Status CheckModelFolder(const std::string& path) {
+  if (!IsFolder(path)) return absl::InvalidArgumentError(absl::StrCat("'", path, "' is no folder"));
+  if (IsFile(fs::path(path) / "model_index.json") || IsFile(fs::path(path) / "unet/config.json"))
+    return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("'", path,
+                   "' has neither model_index.json nor unet/config.json; give the folder of a "
+                   "Stable Diffusion checkpoint in diffusers' layout"));
+}
+
+absl::Status CheckImageFolder(const std::string& path) {
+  if (!IsFolder(path)) return absl::InvalidArgumentError(absl::StrCat("'", path, "' is no folder"));
+  std::error_code error;
+  for (const fs::directory_entry& entry : fs::directory_iterator(path, error)) {
+    const std::string extension = absl::AsciiStrToLower(entry.path().extension().string());
+    if (entry.path().filename() == "metadata.jsonl" || extension == ".png" || extension == ".jpg" ||
+        extension == ".jpeg") {
+      return absl::OkStatus();
+    }
+  }
+  if (error)
+    return absl::ErrnoToStatus(error.value(), absl::StrCat("cannot read the folder '", path, "'"));
+  return absl::InvalidArgumentError(absl::StrCat(
+      "the folder '", path,
+      "' has no metadata.jsonl and no .png, .jpg or .jpeg; give a folder with images"));
+}
+
+absl::Status CheckFile(const std::string& path) {
+  if (IsFile(path)) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("'", path, "' is no file"));
+}
+
+/// Adds what `check` has against the path of a setting, if that is given.
+void Check(const std::string& setting, const std::string& path,
+           absl::Status (*check)(const std::string&), std::vector<std::string>* faults) {
+  if (path.empty()) return;
+  const absl::Status status = check(PathOf(path));
+  if (!status.ok()) faults->push_back(absl::StrCat("`", setting, "`: ", status.message()));
+}
+
+}  // namespace
+
+absl::StatusOr<v1::JobSpec> AdmitJob(const v1::JobSpec& submitted, const ClusterConfig& cluster) {
+  v1::JobSpec job = submitted;
+  FillDefaults(&job);
+  IMAGEDDPO_RETURN_IF_ERROR(ValidateJob(job));
+  IMAGEDDPO_RETURN_IF_ERROR(MakeJobPlan(job).status());
+  ResolveUpdate(&job);
+
+  IMAGEDDPO_RETURN_IF_ERROR(ResolveJobPaths(cluster, &job));
+
+  std::vector<std::string> faults;
+  Check("model.path", job.model().path(), CheckModelFolder, &faults);
+  Check("lora.init_from", job.lora().init_from(), CheckFile, &faults);
+  Check("data.path", job.data().path(), CheckImageFolder, &faults);
+  Check("eval.path", job.eval().path(), CheckImageFolder, &faults);
+  for (int i = 0; i < job.rewards_size(); ++i) {
+    Check(absl::StrCat("rewards[", i, "].model"), job.rewards(i).model(), CheckFile, &faults);
+  }
+  if (!faults.empty()) return absl::InvalidArgumentError(absl::StrJoin(faults, "\n"));
+  // What was checked above is what the pool's memory may still make smaller.
+  if (submitted.device().device_batch_size() == 0) job.mutable_device()->set_device_batch_size(0);
+  if (!submitted.eval().has_batch_size()) job.mutable_eval()->set_batch_size(0);
+  return job;
+}
+
+int ChooseNumThreads(const Topology& topology, int cores_per_host, int workers_per_host) {
+  const int ranks =
+      topology.colocated ? topology.rollout : std::max(topology.rollout, topology.trainer);
+  const int at_once = std::clamp(ranks, 1, std::max(1, workers_per_host));
+  return std::max(1, cores_per_host / at_once);
+}
+
+std::string RequestSha256(const v1::JobSpec& submitted) {
+  std::string bytes;
+  {
+    google::protobuf::io::StringOutputStream stream(&bytes);
+    google::protobuf::io::CodedOutputStream output(&stream);
+    output.SetSerializationDeterministic(true);
+    submitted.SerializeToCodedStream(&output);
+  }
+  return Sha256Hex(bytes);
+}
+
+}  // namespace imageddpo

@@ -1,0 +1,153 @@
+#include "trainer/controller/jobs/artifacts.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <nlohmann/json.hpp>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/string_view.h"
+#include "common/base/status.h"
+#include "common/config/job_config.h"
+#include "common/io/file.h"
+
+namespace imageddpo {
+namespace {
+
+constexpr char kMetricsName[] = "metrics.jsonl";
+constexpr char kTimingsName[] = "timings.jsonl";
+
+std::string EpochName(int64_t epoch) { return absl::StrFormat("epoch-%06d", epoch); }
+
+/// True for a whole JSON row of an epoch below `epoch`.
+bool IsRowBefore(absl::string_view line, int64_t epoch) {
+  const auto row =
+      nlohmann::json::parse(line.begin(), line.end(), nullptr, /*allow_exceptions=*/false);
+  if (!row.is_object()) return false;
+  const auto value = row.find("epoch");
+  return value != row.end() && value->is_number_integer() && value->get<int64_t>() < epoch;
+}
+
+/// Syncs a file that others append to; none there: nothing to do.
+absl::Status SyncFile(const std::string& path) {
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0)
+    return errno == ENOENT ? absl::OkStatus()
+                           : absl::ErrnoToStatus(errno, absl::StrCat("cannot open ", path));
+  const int error = ::fsync(fd) == 0 ? 0 : errno;
+  ::close(fd);
+  return error == 0 ? absl::OkStatus()
+                    : absl::ErrnoToStatus(error, absl::StrCat("cannot sync ", path));
+}
+
+void KeepFirst(absl::Status* first, const absl::Status& status) {
+  if (first->ok()) *first = status;
+}
+
+}  // namespace
+
+JobArtifacts::JobArtifacts(FileSystem& file_system, std::string job_dir)
+    : file_system_(file_system), directory_(std::move(job_dir)) {}
+
+absl::Status JobArtifacts::Begin(const v1::JobSpec& spec) {
+  IMAGEDDPO_RETURN_IF_ERROR(MakeDirectories(file_system_, directory_));
+  IMAGEDDPO_RETURN_IF_ERROR(RemoveTemporaries(file_system_, directory_));
+  const std::string path = absl::StrCat(directory_, "/job.yaml");
+  const std::string yaml = JobToYaml(spec);
+  const absl::StatusOr<std::string> old = file_system_.Read(path);
+  if (old.ok() && *old == yaml) return absl::OkStatus();  // A full disk must not stop a resume.
+  return WriteFileAtomically(file_system_, path, yaml);
+}
+
+absl::Status JobArtifacts::CutBackTo(int64_t epoch) {
+  unwritten_.clear();
+  for (const char* name : {kMetricsName, kTimingsName}) {
+    const std::string path = absl::StrCat(directory_, "/", name);
+    IMAGEDDPO_ASSIGN_OR_RETURN(const bool exists, file_system_.Exists(path));
+    if (!exists) continue;
+    IMAGEDDPO_ASSIGN_OR_RETURN(const std::string old, file_system_.Read(path));
+    std::string kept;
+    for (const absl::string_view line : absl::StrSplit(old, '\n')) {
+      if (IsRowBefore(line, epoch)) absl::StrAppend(&kept, line, "\n");
+    }
+    if (kept != old) IMAGEDDPO_RETURN_IF_ERROR(WriteFileAtomically(file_system_, path, kept));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status JobArtifacts::AppendRows(const std::string& name, std::string_view rows) {
+  std::string& text = unwritten_[name];
+  text.append(rows);
+  if (text.empty()) return absl::OkStatus();
+  const absl::Status status = file_system_.Append(absl::StrCat(directory_, "/", name), text);
+  if (!status.ok()) {
+    return absl::Status(
+        status.code(),
+        absl::StrCat(status.message(),
+                     "; free space there: the rows are written as soon as it works"));
+  }
+  text.clear();
+  return absl::OkStatus();
+}
+
+absl::Status JobArtifacts::WritePictures(
+    const std::string& directory,
+    const google::protobuf::RepeatedPtrField<v1::NamedBytes>& pictures) {
+  if (pictures.empty()) return absl::OkStatus();
+  IMAGEDDPO_RETURN_IF_ERROR(MakeDirectories(file_system_, directory));
+  IMAGEDDPO_RETURN_IF_ERROR(RemoveTemporaries(file_system_, directory));
+  for (const v1::NamedBytes& picture : pictures) {
+    if (picture.name().empty() || picture.name().find('/') != std::string::npos) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("'", picture.name(), "' is no name for a picture"));
+    }
+    IMAGEDDPO_RETURN_IF_ERROR(WriteFileAtomically(
+        file_system_, absl::StrCat(directory, "/", picture.name()), picture.data()));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status JobArtifacts::WriteEpoch(const v1::EpochReport& report) {
+  std::string rows;
+  for (const std::string& row : report.metrics_rows()) {
+    absl::StrAppend(&rows, absl::StripTrailingAsciiWhitespace(row), "\n");
+  }
+  std::string timings;
+  if (!report.timings_row().empty()) {
+    timings = absl::StrCat(absl::StripTrailingAsciiWhitespace(report.timings_row()), "\n");
+  }
+  absl::Status result;
+  KeepFirst(&result, AppendRows(kMetricsName, rows));
+  KeepFirst(&result, AppendRows(kTimingsName, timings));
+  KeepFirst(&result, WritePictures(absl::StrCat(directory_, "/samples/", EpochName(report.epoch())),
+                                   report.pictures()));
+  return result;
+}
+
+absl::Status JobArtifacts::WriteEval(const v1::EvalReport& report) {
+  const std::string folder = absl::StrCat(directory_, "/eval");
+  IMAGEDDPO_RETURN_IF_ERROR(MakeDirectories(file_system_, folder));
+  IMAGEDDPO_RETURN_IF_ERROR(RemoveTemporaries(file_system_, folder));
+  const std::string stem = absl::StrCat(folder, "/", EpochName(report.epoch()));
+  absl::Status result;
+  KeepFirst(&result,
+            WriteFileAtomically(file_system_, absl::StrCat(stem, ".jsonl"), report.rows()));
+  KeepFirst(&result, WritePictures(stem, report.pictures()));
+  return result;
+}
+
+absl::Status JobArtifacts::SyncRows() {
+  for (const char* name : {kMetricsName, kTimingsName}) {
+    IMAGEDDPO_RETURN_IF_ERROR(AppendRows(name, ""));
+    IMAGEDDPO_RETURN_IF_ERROR(SyncFile(absl::StrCat(directory_, "/", name)));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace imageddpo

@@ -1,0 +1,82 @@
+#include "trainer/controller/jobs/job_state.h"
+
+#include <algorithm>
+#include <array>
+
+#include "absl/strings/str_cat.h"
+#include "common/config/job_states.h"
+
+namespace imageddpo {
+namespace {
+
+struct Transition {
+  v1::JobState from;
+  v1::JobState to;
+};
+
+constexpr auto kTransitions = std::to_array<Transition>({
+    {v1::QUEUED, v1::STARTING},
+    {v1::QUEUED, v1::CANCELLED},
+    {v1::QUEUED, v1::FAILED},
+
+    {v1::STARTING, v1::RUNNING},
+    {v1::STARTING, v1::RECOVERING},
+    {v1::STARTING, v1::CANCELLING},
+    {v1::STARTING, v1::SUCCEEDED},  // It came back from a checkpoint of its last epoch.
+    {v1::STARTING, v1::FAILED},
+
+    {v1::RUNNING, v1::PAUSING},
+    {v1::RUNNING, v1::RECOVERING},
+    {v1::RUNNING, v1::CANCELLING},
+    {v1::RUNNING, v1::SUCCEEDED},
+    {v1::RUNNING, v1::FAILED},
+
+    {v1::PAUSING, v1::PAUSED},
+    {v1::PAUSING, v1::RECOVERING},
+    {v1::PAUSING, v1::CANCELLING},
+    {v1::PAUSING, v1::SUCCEEDED},
+    {v1::PAUSING, v1::FAILED},
+
+    {v1::PAUSED, v1::QUEUED},
+    {v1::PAUSED, v1::CANCELLED},
+    {v1::PAUSED, v1::FAILED},
+
+    {v1::RECOVERING, v1::STARTING},
+    {v1::RECOVERING, v1::CANCELLING},  // Some of its ranks still work.
+    {v1::RECOVERING, v1::CANCELLED},
+    {v1::RECOVERING, v1::FAILED},
+
+    {v1::CANCELLING, v1::CANCELLED},
+});
+
+}  // namespace
+
+absl::Status CheckTransition(v1::JobState from, v1::JobState to) {
+  const bool legal = std::any_of(
+      kTransitions.begin(), kTransitions.end(),
+      [&](const Transition& transition) { return transition.from == from && transition.to == to; });
+  if (legal) return absl::OkStatus();
+  if (IsFinal(from)) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("the job has already ended: ", StateName(from)));
+  }
+  return absl::FailedPreconditionError(
+      absl::StrCat("a job that is ", StateName(from), " cannot become ", StateName(to)));
+}
+
+std::vector<v1::JobState> NextStates(v1::JobState from) {
+  std::vector<v1::JobState> next;
+  for (const Transition& transition : kTransitions) {
+    if (transition.from == from) next.push_back(transition.to);
+  }
+  return next;
+}
+
+bool HoldsRanks(v1::JobState state) {
+  return state == v1::STARTING || state == v1::RUNNING || state == v1::PAUSING ||
+         state == v1::CANCELLING;
+}
+
+bool WaitsForRanks(v1::JobState state) { return state == v1::QUEUED || state == v1::RECOVERING; }
+
+}  // namespace imageddpo

@@ -1,0 +1,100 @@
+#include "trainer/controller/pool/gang_tracker.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+
+namespace imageddpo {
+namespace {
+
+/// What a rank reports when a peer is gone, does not answer, or it was told to stop.
+bool IsConsequence(const absl::Status& status) {
+  return absl::IsUnavailable(status) || absl::IsAborted(status) ||
+         absl::IsDeadlineExceeded(status) || absl::IsCancelled(status);
+}
+
+/// A bug or a failing transport: the death of a peer may be behind it.
+bool IsUnclear(const absl::Status& status) {
+  return absl::IsInternal(status) || absl::IsUnknown(status);
+}
+
+/// Something in the job or its files; which rank found it out says nothing.
+bool IsUsersFault(const absl::Status& status) {
+  return absl::IsInvalidArgument(status) || absl::IsNotFound(status) ||
+         absl::IsFailedPrecondition(status) || absl::IsPermissionDenied(status) ||
+         absl::IsUnimplemented(status);
+}
+
+}  // namespace
+
+GangTracker::GangTracker(const std::vector<int>& world_ranks) {
+  for (const int rank : world_ranks) ranks_[rank];
+}
+
+void GangTracker::Ended(int world_rank, const absl::Status& status) {
+  const auto rank = ranks_.find(world_rank);
+  if (rank == ranks_.end() || !rank->second.working) return;
+  rank->second.working = false;
+  if (!rank->second.status.ok()) return;  // Its first failure counts.
+  rank->second.status = status;
+  if (!status.ok()) failures_.push_back(world_rank);
+}
+
+bool GangTracker::Failed(int world_rank, const absl::Status& status) {
+  const auto rank = ranks_.find(world_rank);
+  if (rank == ranks_.end() || !rank->second.working || !rank->second.status.ok()) return false;
+  rank->second.status = status;
+  failures_.push_back(world_rank);
+  return true;
+}
+
+void GangTracker::Died(int world_rank, const std::string& reason) {
+  const auto rank = ranks_.find(world_rank);
+  if (rank == ranks_.end() || !rank->second.working)
+    return;  // What it reported before it died counts.
+  rank->second.working = false;
+  if (!rank->second.status.ok()) return;
+  rank->second.died = true;
+  rank->second.reason = reason;
+  failures_.push_back(world_rank);
+}
+
+bool GangTracker::AllGone() const {
+  return std::none_of(ranks_.begin(), ranks_.end(),
+                      [](const auto& entry) { return entry.second.working; });
+}
+
+bool GangTracker::Broken() const { return !failures_.empty(); }
+
+std::vector<int> GangTracker::Working() const {
+  std::vector<int> working;
+  for (const auto& [world_rank, rank] : ranks_) {
+    if (rank.working) working.push_back(world_rank);
+  }
+  return working;
+}
+
+GangTracker::Outcome GangTracker::GetOutcome() const {
+  std::string death, internal, consequence;
+  for (const int world_rank : failures_) {
+    const Rank& rank = ranks_.at(world_rank);
+    if (rank.died) {
+      if (death.empty()) death = rank.reason;
+      continue;
+    }
+    const std::string reason = IsUsersFault(rank.status)
+                                   ? std::string(rank.status.message())
+                                   : absl::StrCat("rank ", world_rank, ": ", rank.status.message());
+    std::string* const kind = IsConsequence(rank.status) ? &consequence
+                              : IsUnclear(rank.status)   ? &internal
+                                                         : nullptr;
+    if (kind == nullptr) return Outcome{Outcome::Kind::kFailed, reason};
+    if (kind->empty()) *kind = reason;
+  }
+  if (!death.empty()) return Outcome{Outcome::Kind::kRecover, death};
+  if (!internal.empty()) return Outcome{Outcome::Kind::kFailed, internal};
+  if (!consequence.empty()) return Outcome{Outcome::Kind::kRecover, consequence};
+  return Outcome{};
+}
+
+}  // namespace imageddpo

@@ -1,0 +1,219 @@
+#include "trainer/controller/pool/scheduler.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+namespace imageddpo {
+
+Scheduler::Scheduler(const std::vector<int>& worker_ranks) {
+  for (const int rank : worker_ranks) workers_[rank].world_rank = rank;
+}
+
+void Scheduler::WorkerReported(int world_rank, const v1::Hello& hello) {
+  const auto worker = workers_.find(world_rank);
+  if (worker == workers_.end()) return;
+  worker->second.hostname = hello.hostname();
+  worker->second.pid = hello.pid();
+  worker->second.process = {hello.process().host(), hello.process().pid(),
+                            hello.process().start_ticks()};
+  worker->second.device = hello.device();
+  worker->second.host_memory_bytes = hello.host_memory_bytes();
+  worker->second.device_memory_bytes = hello.device_memory_bytes();
+  worker->second.cores = std::max(1, hello.cores());
+}
+
+std::string Scheduler::WorkerFailed(int world_rank) {
+  const auto worker = workers_.find(world_rank);
+  if (worker == workers_.end()) return "";
+  worker->second.dead = true;
+  worker->second.died_at_work = !worker->second.job_id.empty();
+  return std::exchange(worker->second.job_id, "");
+}
+
+int Scheduler::pool_size() const {
+  return static_cast<int>(std::count_if(workers_.begin(), workers_.end(),
+                                        [](const auto& entry) { return !entry.second.dead; }));
+}
+
+int Scheduler::num_free() const {
+  return static_cast<int>(std::count_if(workers_.begin(), workers_.end(),
+                                        [](const auto& entry) { return entry.second.free(); }));
+}
+
+bool Scheduler::AllReported() const {
+  return std::all_of(workers_.begin(), workers_.end(), [](const auto& entry) {
+    return entry.second.dead || entry.second.reported();
+  });
+}
+
+int Scheduler::MinCoresPerHost() const {
+  int cores = 0;
+  for (const auto& [rank, worker] : workers_) {
+    if (worker.reported() && (cores == 0 || worker.cores < cores)) cores = worker.cores;
+  }
+  return std::max(1, cores);
+}
+
+int Scheduler::MaxWorkersPerHost() const {
+  std::map<std::string, int> count_by_host;
+  int most = 1;
+  for (const auto& [rank, worker] : workers_) {
+    if (!worker.dead) most = std::max(most, ++count_by_host[worker.hostname]);
+  }
+  return most;
+}
+
+bool Scheduler::OnGpus() const {
+  int gpus = 0;
+  for (const auto& [rank, worker] : workers_) {
+    if (!worker.reported()) continue;
+    if (!worker.device.starts_with("cuda")) return false;
+    ++gpus;
+  }
+  return gpus > 0;
+}
+
+Scheduler::RankMemory Scheduler::MemoryOfRank(int gang_size) const {
+  struct Place {
+    int workers = 0;
+    double bytes = 0;
+  };
+  std::map<std::pair<std::string, std::string>, Place> places;  // By host, and GPU or none.
+  for (const auto& [rank, worker] : workers_) {
+    if (!worker.reported() || worker.dead) continue;
+    const bool gpu = worker.device.starts_with("cuda");
+    Place& place = places[{worker.hostname, gpu ? worker.device : ""}];
+    place.bytes = static_cast<double>(gpu ? worker.device_memory_bytes : worker.host_memory_bytes);
+    ++place.workers;
+  }
+  RankMemory least;
+  for (const auto& [unused, place] : places) {
+    if (place.bytes <= 0) continue;
+    const RankMemory here = {.share = place.bytes / place.workers,
+                             .most = place.bytes / std::min(place.workers, std::max(1, gang_size))};
+    if (least.share <= 0 || here.share < least.share) least.share = here.share;
+    if (least.most <= 0 || here.most < least.most) least.most = here.most;
+  }
+  return least;
+}
+
+void Scheduler::Enqueue(int64_t number, const std::string& job_id, const v1::JobSpec& spec,
+                        bool recovers) {
+  queue_[{!recovers, number}] = Waiting{job_id, spec};
+}
+
+void Scheduler::RemoveFromQueue(const std::string& job_id) {
+  std::erase_if(queue_, [&](const auto& entry) { return entry.second.job_id == job_id; });
+}
+
+std::vector<int> Scheduler::ChooseRanks(int count) const {
+  std::map<std::string, std::vector<int>> free_by_host;
+  for (const auto& [rank, worker] : workers_) {
+    if (worker.free()) free_by_host[worker.hostname].push_back(rank);
+  }
+  // The smallest hole that holds the whole gang; where none does, the largest holes.
+  const std::vector<int>* whole = nullptr;
+  std::vector<const std::vector<int>*> hosts;
+  for (const auto& [hostname, ranks] : free_by_host) {
+    hosts.push_back(&ranks);
+    const bool fits = ranks.size() >= static_cast<size_t>(count);
+    if (fits && (whole == nullptr || ranks.size() < whole->size())) whole = &ranks;
+  }
+  if (whole != nullptr) {
+    hosts = {whole};
+  } else {
+    std::stable_sort(hosts.begin(), hosts.end(),
+                     [](const auto* a, const auto* b) { return a->size() > b->size(); });
+  }
+  std::vector<int> chosen;
+  for (const std::vector<int>* ranks : hosts) {
+    for (const int rank : *ranks) {
+      if (chosen.size() < static_cast<size_t>(count)) chosen.push_back(rank);
+    }
+  }
+  return chosen.size() == static_cast<size_t>(count) ? chosen : std::vector<int>();
+}
+
+absl::StatusOr<Topology> Scheduler::FitInto(const v1::JobSpec& spec, int num_ranks) const {
+  const v1::TopologySpec& topology = spec.topology();
+  const bool is_auto = !topology.has_colocated() && !topology.has_rollout();
+  if (is_auto && num_ranks == 1 && workers_.size() > 1) {
+    return absl::FailedPreconditionError(
+        "`topology: auto` does not make one rank of two: it would take the memory of both");
+  }
+  return ResolveTopology(spec, num_ranks);
+}
+
+absl::StatusOr<Topology> Scheduler::Fit(bool fresh, const Waiting& waiting) const {
+  if (!fresh && AllReported()) {  // Else the first worker that is there would be all it gets.
+    absl::StatusOr<Topology> now = FitInto(waiting.spec, num_free());
+    if (now.ok()) return now;
+  }
+  return FitInto(waiting.spec, pool_size());
+}
+
+bool Scheduler::FitsWholePool(const Waiting& waiting) const {
+  return ResolveTopology(waiting.spec, static_cast<int>(workers_.size())).ok();
+}
+
+std::vector<Scheduler::Gang> Scheduler::FormGangs() {
+  std::vector<Gang> gangs;
+  for (auto waiting = queue_.begin(); waiting != queue_.end();) {
+    const absl::StatusOr<Topology> topology = Fit(waiting->first.first, waiting->second);
+    if (!topology.ok()) {
+      // All ranks are started again when no job runs: later jobs must not put that off for ever.
+      if (FitsWholePool(waiting->second)) break;
+      ++waiting;  // It came with a larger pool: others need not wait for that.
+      continue;
+    }
+    std::vector<int> ranks = ChooseRanks(topology->ranks());
+    if (ranks.empty()) break;
+    for (const int rank : ranks) workers_.at(rank).job_id = waiting->second.job_id;
+    gangs.push_back(Gang{waiting->second.job_id, *topology, std::move(ranks)});
+    waiting = queue_.erase(waiting);
+  }
+  return gangs;
+}
+
+std::string Scheduler::WaitsForTheDead() const {
+  for (const auto& [place, waiting] : queue_) {
+    if (!Fit(place.first, waiting).ok() && FitsWholePool(waiting)) return waiting.job_id;
+  }
+  return "";
+}
+
+void Scheduler::Release(const std::string& job_id) {
+  for (auto& [rank, worker] : workers_) {
+    if (worker.job_id == job_id) worker.job_id.clear();
+  }
+}
+
+std::map<std::string, std::string> Scheduler::WaitReasons() const {
+  std::map<std::string, std::string> reasons;
+  std::string first;
+  for (const auto& [place, waiting] : queue_) {
+    std::string& reason = reasons[waiting.job_id];
+    const absl::StatusOr<Topology> topology = Fit(place.first, waiting);
+    if (!topology.ok() && first.empty() && FitsWholePool(waiting)) {
+      first = waiting.job_id;
+      reason = absl::StrCat(
+          "waits until all ranks are started again, as soon as no job runs: ", num_dead(), " of ",
+          workers_.size(), " workers died; ", topology.status().message());
+    } else if (!topology.ok() && !FitsWholePool(waiting)) {
+      reason = absl::StrCat("waits for more workers: ", topology.status().message());
+    } else if (!first.empty()) {
+      reason = absl::StrCat("waits behind ", first);
+    } else {
+      first = waiting.job_id;
+      reason =
+          absl::StrCat("waits for ", topology->ranks(),
+                       topology->ranks() == 1 ? " free worker" : " free workers", ": ", num_free(),
+                       " of ", pool_size(), pool_size() == 1 ? " is free" : " are free");
+    }
+  }
+  return reasons;
+}
+
+}  // namespace imageddpo

@@ -1,0 +1,77 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/types/span.h"
+#include "trainer/controller/store/data_dir_lock.h"
+#include "trainer/controller/store/job_record.h"
+#include "trainer/controller/store/sqlite.h"
+
+namespace imageddpo {
+
+/// Jobs and their events on disk: <data_dir>/jobs.db. A change of a job and the events that tell of
+/// it are one transaction, on the disk when the call returns. One process owns the data directory.
+/// Thread-safe. Errors: RESOURCE_EXHAUSTED (disk full), UNAVAILABLE, DATA_LOSS.
+class JobStore {
+ public:
+  /// Makes the directory and an empty store where they are missing, and brings older ones up to
+  /// date.
+  /// @return FAILED_PRECONDITION naming the process that owns the directory.
+  static absl::StatusOr<std::unique_ptr<JobStore>> Open(const std::string& data_dir);
+
+  /// Stores a new job with its first events, which get the numbers 1, 2, ..., and sets number,
+  /// job.id, job.output_dir and last_event. @return ALREADY_EXISTS: its request_id is taken.
+  absl::Status Insert(JobRecord* record, std::vector<v1::JobEvent> events);
+
+  /// @param events  numbered already, the last with record.last_event; may be empty.
+  absl::Status Update(const JobRecord& record, absl::Span<const v1::JobEvent> events);
+
+  absl::StatusOr<JobRecord> Get(const std::string& id) const;  ///< NOT_FOUND: no such job.
+  absl::StatusOr<std::optional<JobRecord>> FindByRequestId(const std::string& request_id) const;
+  /// Newest first, those with a number below `before`.
+  absl::StatusOr<std::vector<JobRecord>> List(int64_t before, int64_t limit) const;
+  /// Jobs that are not in a final state, oldest first.
+  absl::StatusOr<std::vector<JobRecord>> Unfinished() const;
+  absl::StatusOr<std::map<v1::JobState, int64_t>> CountByState() const;
+
+  struct EventPage {
+    std::vector<v1::JobEvent> events;
+    bool ended = false;  ///< The job is in a final state and no event follows these.
+  };
+  /// Events from number `from` on, at most `limit`. NOT_FOUND: no such job.
+  absl::StatusOr<EventPage> Events(const std::string& id, int64_t from, int64_t limit) const;
+
+  /// Writes a trifle: says whether the next change can be stored.
+  absl::Status CheckWritable();
+
+  const std::string& data_dir() const { return data_dir_; }
+  std::string JobDir(const std::string& id) const;  ///< <data_dir>/jobs/<id>.
+
+  /// For tests: the store may not grow beyond so many bytes, as on a full disk; 0: no limit.
+  absl::Status LimitSize(int64_t size_bytes);
+
+ private:
+  JobStore(std::string data_dir, DataDirLock lock, std::unique_ptr<SqliteDatabase> database);
+
+  absl::Status WriteJob(const JobRecord& record, bool insert) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status WriteEvent(int64_t job_number, v1::JobEvent event)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::StatusOr<std::vector<JobRecord>> ReadJobs(SqliteStatement& statement) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  const std::string data_dir_;
+  const DataDirLock lock_;
+  mutable absl::Mutex mutex_;
+  const std::unique_ptr<SqliteDatabase> database_ ABSL_PT_GUARDED_BY(mutex_);
+};
+
+}  // namespace imageddpo
