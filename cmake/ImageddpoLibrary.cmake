@@ -32,6 +32,7 @@ function(imageddpo_library)
   cmake_parse_arguments(arg "" "NAME" "SOURCES;DEPS" ${ARGN})
   imageddpo_check_arguments(imageddpo_library NAME SOURCES)
   add_library(${arg_NAME} STATIC ${arg_SOURCES})
+  set_property(GLOBAL APPEND PROPERTY imageddpo_libraries ${arg_NAME}) # tests/unit/structure reads them.
   target_link_libraries(${arg_NAME} PUBLIC imageddpo_flags ${arg_DEPS})
 endfunction()
 

@@ -4,7 +4,6 @@
 #include <array>
 #include <fstream>
 #include <iterator>
-#include <optional>
 #include <set>
 #include <utility>
 
@@ -12,48 +11,88 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/string_view.h"
+#include "absl/strings/strip.h"
 
 namespace imageddpo {
 namespace {
 
-constexpr std::size_t kMaxLines = 500;
-constexpr int kTests = 100;
+constexpr std::size_t kMaxLines = 400;
+constexpr int kMaxFiles = 30;
 constexpr std::array<const char*, 5> kRoots = {"common", "rollout", "trainer", "deploy", "tests"};
+
+/// A folder's place. Includes go to lower layers and, within a house, to lower floors.
+struct Room {
+  const char* folder;
+  const char* house;
+  int layer;
+  int floor;
+};
+
+constexpr Room kRooms[] = {
+    {"common/base", "common/base", 0, 0},
+    {"common/config", "common/config", 1, 0},
+    {"common/io", "common/io", 1, 0},
+    {"common/metrics", "common/metrics", 1, 0},
+    {"common/comm", "common/comm", 1, 0},
+    {"common/comm/mailbox", "common/comm", 1, 1},
+    {"common/comm/nccl", "common/comm", 1, 2},
+    {"common/comm/mpi", "common/comm", 1, 3},
+    {"common/kernels", "common/kernels", 2, 0},
+    {"common/model_config", "common/model_config", 2, 0},
+    {"common/nn", "common/nn", 3, 0},
+    {"common/text", "common/text", 4, 0},
+    {"common/lora", "common/lora", 4, 0},
+    {"common/sd", "common/sd", 5, 0},
+    {"common/diffusion", "common/diffusion", 6, 0},
+    {"common/trajectory/record", "common/trajectory", 7, 0},
+    {"common/trajectory/schedule", "common/trajectory", 7, 0},
+    {"common/trajectory/publish", "common/trajectory", 7, 1},
+    {"common/plan", "common/plan", 7, 0},
+    {"common/worker", "common/worker", 8, 0},
+    {"rollout/data", "rollout", 9, 0},
+    {"rollout/sampler", "rollout", 9, 0},
+    {"rollout/reward", "rollout", 9, 1},
+    {"rollout/worker", "rollout", 9, 2},
+    {"trainer/algo", "trainer", 9, 0},
+    {"trainer/loop", "trainer", 9, 1},
+    {"trainer/controller/store", "trainer/controller", 9, 0},
+    {"trainer/controller/pool", "trainer/controller", 9, 1},
+    {"trainer/controller/jobs", "trainer/controller", 9, 2},
+    {"trainer/controller/api", "trainer/controller", 9, 3},
+    {"trainer/controller", "trainer/controller", 9, 4},
+    {"deploy/demo", "deploy", 10, 0},
+    {"deploy/trace", "deploy", 10, 0},
+    {"deploy/imageddpo/text", "deploy", 10, 0},
+    {"deploy/imageddpo/client", "deploy", 10, 1},
+    {"deploy/imageddpo/commands", "deploy", 10, 2},
+    {"deploy/imageddpo", "deploy", 10, 3},
+    {"deploy/imageddpod", "deploy", 10, 4},
+    {"tests", "tests", 100, 0},
+};
+
+bool IsTest(const std::string& path) { return absl::StartsWith(path, "tests/"); }
 
 /// "common/io" for "common/io/image.h"; "tests" for everything below tests.
 std::string FolderOf(const std::string& path) {
-  const std::vector<std::string> parts = absl::StrSplit(path, '/');
-  if (parts.size() < 3 || parts[0] == "tests") {
-    return parts[0];
-  }
-  return absl::StrCat(parts[0], "/", parts[1]);
+  if (IsTest(path)) return "tests";
+  return path.substr(0, path.rfind('/'));
 }
 
-std::optional<int> LayerOf(const std::string& folder) {
-  static const std::map<std::string, int> kCommon = {
-      {"common/base", 0},       {"common/config", 1},  {"common/io", 1},
-      {"common/comm", 1},       {"common/metrics", 1}, {"common/diffusion", 2},
-      {"common/trajectory", 3}, {"common/plan", 3},    {"common/worker", 4},
-  };
-  if (const auto found = kCommon.find(folder); found != kCommon.end()) {
-    return found->second;
-  }
-  if (absl::StartsWith(folder, "rollout/") || absl::StartsWith(folder, "trainer/")) {
-    return 5;
-  }
-  if (absl::StartsWith(folder, "deploy/")) {
-    return 6;
-  }
-  if (folder == "tests") {
-    return kTests;
-  }
-  return std::nullopt;
+/// Null for a folder that has no place.
+const Room* RoomOf(const std::string& folder) {
+  const auto* const found = std::find_if(std::begin(kRooms), std::end(kRooms),
+                                         [&](const Room& room) { return folder == room.folder; });
+  return found == std::end(kRooms) ? nullptr : found;
 }
 
-/// "rollout", "trainer" or "deploy", whose folders may include each other; else empty.
-std::string PartOf(const std::string& folder) {
-  const std::string first = folder.substr(0, folder.find('/'));
-  return first == "rollout" || first == "trainer" || first == "deploy" ? first : "";
+bool MayInclude(const Room& from, const Room& to) {
+  if (absl::string_view(from.folder) == to.folder) return true;
+  if (absl::string_view(from.house) == to.house) return to.floor < from.floor;
+  return to.layer < from.layer;
+}
+
+bool IsCpp(const std::string& path) {
+  return absl::EndsWith(path, ".h") || absl::EndsWith(path, ".cc") || absl::EndsWith(path, ".h.in");
 }
 
 struct Include {
@@ -111,8 +150,8 @@ SourceTree ReadSourceTree(const std::filesystem::path& root) {
   for (const char* const folder : kRoots) {
     for (const auto& entry : std::filesystem::recursive_directory_iterator(root / folder)) {
       const std::string name = entry.path().filename();
-      if (!entry.is_regular_file() || !(absl::EndsWith(name, ".h") || absl::EndsWith(name, ".cc") ||
-                                        absl::EndsWith(name, ".h.in"))) {
+      if (!entry.is_regular_file() || !(IsCpp(name) || absl::EndsWith(name, ".py") ||
+                                        absl::EndsWith(name, ".sh") || name == "CMakeLists.txt")) {
         continue;
       }
       std::ifstream file(entry.path());
@@ -123,36 +162,91 @@ SourceTree ReadSourceTree(const std::filesystem::path& root) {
   return tree;
 }
 
+std::map<std::string, int> CountFiles(const std::filesystem::path& root) {
+  std::map<std::string, int> counts;
+  for (const char* const folder : kRoots) {
+    for (const auto& entry : std::filesystem::recursive_directory_iterator(root / folder)) {
+      const std::string parent = entry.path().parent_path().lexically_relative(root);
+      if (entry.is_regular_file() && !absl::StrContains(parent, "__pycache__")) ++counts[parent];
+    }
+  }
+  return counts;
+}
+
 std::vector<std::string> LayerViolations(const SourceTree& tree) {
   std::vector<std::string> violations;
   for (const auto& [path, text] : tree) {
+    if (!IsCpp(path)) continue;
     const std::string from = FolderOf(path);
-    const std::optional<int> from_layer = LayerOf(from);
-    if (!from_layer.has_value()) {
+    const Room* const from_room = RoomOf(from);
+    if (from_room == nullptr) {
       violations.push_back(absl::StrCat(path, ": the folder ", from, " stands in no layer"));
       continue;
     }
     for (const Include& include : IncludesOf(text)) {
-      if (!include.quoted || absl::EndsWith(include.path, ".pb.h")) {
-        continue;
-      }
-      const std::string to = FolderOf(include.path);
-      const std::optional<int> to_layer = LayerOf(to);
-      if (!to_layer.has_value()) {
-        // Libraries' headers in quotes are no concern of the layers.
-        if (std::find(kRoots.begin(), kRoots.end(), to.substr(0, to.find('/'))) != kRoots.end()) {
-          violations.push_back(absl::StrCat(path, ": the folder ", to, " stands in no layer"));
-        }
-        continue;
+      const std::string root = include.path.substr(0, include.path.find('/'));
+      if (!include.quoted || absl::EndsWith(include.path, ".pb.h") ||
+          std::find(kRoots.begin(), kRoots.end(), root) == kRoots.end()) {
+        continue;  // Libraries' and generated headers are no concern of the layers.
       }
       if (!tree.contains(include.path) && !tree.contains(include.path + ".in")) {
         violations.push_back(absl::StrCat(path, " includes ", include.path, ", which is no file"));
       }
-      const bool same_part = !PartOf(from).empty() && PartOf(from) == PartOf(to);
-      if (from != to && !same_part && *to_layer >= *from_layer) {
+      const std::string to = FolderOf(include.path);
+      const Room* const to_room = RoomOf(to);
+      if (to_room == nullptr) {
+        violations.push_back(absl::StrCat(path, ": the folder ", to, " stands in no layer"));
+      } else if (!MayInclude(*from_room, *to_room)) {
         violations.push_back(
             absl::StrCat(path, " includes ", include.path, ": ", from, " must not depend on ", to));
       }
+    }
+  }
+  return violations;
+}
+
+std::vector<std::string> TestCodeInDeploy(const SourceTree& tree) {
+  std::map<std::string, std::string> tested;  // Header to a test that includes it.
+  std::set<std::string> used;
+  for (const auto& [path, text] : tree) {
+    for (const Include& include : IncludesOf(text)) {
+      if (!absl::StartsWith(include.path, "deploy/")) continue;
+      if (IsTest(path)) {
+        tested[include.path] = path;
+      } else if (path != absl::StrCat(absl::StripSuffix(include.path, ".h"), ".cc")) {
+        used.insert(include.path);
+      }
+    }
+  }
+  std::vector<std::string> violations;
+  for (const auto& [header, test] : tested) {
+    if (!used.contains(header)) {
+      violations.push_back(absl::StrCat(header, " is included by tests alone (", test,
+                                        "): it belongs in tests/testing"));
+    }
+  }
+  return violations;
+}
+
+std::vector<std::string> FolderViolations(const SourceTree& tree,
+                                          const std::map<std::string, int>& files_of_folders) {
+  std::vector<std::string> violations;
+  for (const auto& [folder, files] : files_of_folders) {
+    if (files > kMaxFiles) {
+      violations.push_back(absl::StrCat(folder, " has ", files, " files; at most ", kMaxFiles));
+    }
+  }
+  std::set<std::string> folders;
+  for (const auto& [path, text] : tree) {
+    if (IsCpp(path) && !IsTest(path)) folders.insert(FolderOf(path));
+  }
+  for (const std::string& folder : folders) {
+    const auto list = tree.find(folder + "/CMakeLists.txt");
+    if (list == tree.end()) {
+      violations.push_back(absl::StrCat(folder, " has no CMakeLists.txt"));
+    } else if (!absl::StartsWith(list->second, "# ")) {
+      violations.push_back(
+          absl::StrCat(list->first, " does not begin with a sentence on what the folder is"));
     }
   }
   return violations;

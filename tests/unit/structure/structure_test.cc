@@ -2,6 +2,7 @@
 /// small made-up trees, then on the real one.
 
 #include <cstdlib>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -22,12 +23,14 @@ TEST(LayerViolations, LowerLayersAndTheOwnPartMayBeIncluded) {
   const SourceTree tree = {
       {"common/base/status.h", ""},
       {"common/io/file.h", Including("common/base/status.h")},
-      {"common/trajectory/record.h", Including("common/io/file.h")},
+      {"common/trajectory/record/record.h", Including("common/io/file.h")},
       {"rollout/data/dataset.h", ""},
       {"rollout/worker/rank.cc",
-       Including("rollout/data/dataset.h") + Including("common/trajectory/record.h") +
+       Including("rollout/data/dataset.h") + Including("common/trajectory/record/record.h") +
            Including("imageddpo/v1/job.pb.h") + Including("absl/status/status.h")},
       {"deploy/imageddpod/main.cc", Including("rollout/data/dataset.h")},
+      {"common/comm/mpi/gang.cc", Including("common/comm/mailbox/mailbox.h")},
+      {"common/comm/mailbox/mailbox.h", ""},
       {"tests/unit/io/file_test.cc", Including("common/io/file.h")},
   };
   EXPECT_THAT(LayerViolations(tree), IsEmpty());
@@ -50,6 +53,18 @@ TEST(LayerViolations, NamesFileAndInclude) {
   EXPECT_THAT(LayerViolations(test_code), ElementsAre(HasSubstr("must not depend on tests")));
 }
 
+TEST(LayerViolations, RoomsOfAHouseHaveAnOrder) {
+  EXPECT_THAT(LayerViolations({{"common/comm/mailbox/a.cc", Including("common/comm/mpi/b.h")},
+                               {"common/comm/mpi/b.h", ""}}),
+              ElementsAre(HasSubstr("common/comm/mailbox must not depend on common/comm/mpi")));
+  EXPECT_THAT(LayerViolations({{"trainer/controller/api/a.cc", Including("trainer/controller/b.h")},
+                               {"trainer/controller/b.h", ""}}),
+              ElementsAre(HasSubstr("must not depend on trainer/controller")));
+  EXPECT_THAT(LayerViolations({{"trainer/controller/jobs/a.cc", Including("trainer/algo/b.h")},
+                               {"trainer/algo/b.h", ""}}),
+              ElementsAre(HasSubstr("trainer/controller/jobs must not depend on trainer/algo")));
+}
+
 TEST(LayerViolations, NamesFoldersWithoutALayerAndFilesThatAreNotThere) {
   EXPECT_THAT(LayerViolations({{"common/utils/a.h", ""}}),
               ElementsAre(HasSubstr("common/utils stands in no layer")));
@@ -57,22 +72,48 @@ TEST(LayerViolations, NamesFoldersWithoutALayerAndFilesThatAreNotThere) {
               ElementsAre(HasSubstr("common/io/gone.h, which is no file")));
 }
 
+TEST(TestCodeInDeploy, NamesHeadersThatTestsAloneInclude) {
+  const SourceTree tree = {
+      {"deploy/trace/trace.h", ""},
+      {"deploy/trace/main.cc", Including("deploy/trace/trace.h")},
+      {"deploy/trace/cases.h", ""},
+      {"deploy/trace/cases.cc", Including("deploy/trace/cases.h")},
+      {"tests/unit/a_test.cc",
+       Including("deploy/trace/trace.h") + Including("deploy/trace/cases.h")},
+  };
+  EXPECT_THAT(TestCodeInDeploy(tree), ElementsAre(HasSubstr("deploy/trace/cases.h")));
+}
+
+TEST(FolderViolations, NamesFullFoldersAndThoseWithoutASentence) {
+  const SourceTree tree = {
+      {"common/base/CMakeLists.txt", "# What everything stands on.\n"},
+      {"common/base/status.h", ""},
+      {"common/io/CMakeLists.txt", "imageddpo_library(NAME common_io SOURCES file.cc)\n"},
+      {"common/io/file.cc", ""},
+      {"common/nn/layers.cc", ""},
+  };
+  EXPECT_THAT(FolderViolations(tree, {{"common/base", 30}, {"tests/data", 31}}),
+              ElementsAre(HasSubstr("tests/data has 31 files"),
+                          HasSubstr("common/io/CMakeLists.txt does not begin"),
+                          HasSubstr("common/nn has no CMakeLists.txt")));
+}
+
 TEST(TorchAndGrpcTogether, SeesThroughHeadersOfTheTree) {
   const SourceTree tree = {
       {"common/io/tensor.h", "#include <ATen/core/Tensor.h>\n"},
       {"common/io/apart.cc", "#include <grpcpp/server.h>\n"},
-      {"trainer/controller/api.cc",
+      {"trainer/controller/api/api.cc",
        "#include <grpcpp/server.h>\n" + Including("common/io/tensor.h")},
   };
-  EXPECT_THAT(TorchAndGrpcTogether(tree), ElementsAre(HasSubstr("trainer/controller/api.cc")));
+  EXPECT_THAT(TorchAndGrpcTogether(tree), ElementsAre(HasSubstr("trainer/controller/api/api.cc")));
 }
 
 TEST(FormViolations, CatchesEachRule) {
   std::string long_file;
-  for (int line = 0; line < 501; ++line) {
+  for (int line = 0; line < 401; ++line) {
     long_file += "\n";
   }
-  EXPECT_THAT(FormViolations({{"a.cc", long_file}}), ElementsAre(HasSubstr("501 lines")));
+  EXPECT_THAT(FormViolations({{"a.cc", long_file}}), ElementsAre(HasSubstr("401 lines")));
   EXPECT_THAT(FormViolations({{"a.h", "int x;\n"}}), ElementsAre(HasSubstr("#pragma once")));
   EXPECT_THAT(FormViolations({{"a.h", "#pragma once\n\n#ifdef USE_CUDA\n#endif\n"}}),
               ElementsAre(HasSubstr("conditional")));
@@ -86,15 +127,25 @@ class RealTree : public testing::Test {
   void SetUp() override {
     const char* const root = std::getenv("IMAGEDDPO_SOURCE_DIR");
     tree_ = ReadSourceTree(root != nullptr ? root : ".");
+    files_of_folders_ = CountFiles(root != nullptr ? root : ".");
     ASSERT_TRUE(tree_.contains("common/base/status.h")) << "run from the repository's root";
   }
   SourceTree tree_;
+  std::map<std::string, int> files_of_folders_;
 };
 
 TEST_F(RealTree, IncludesGoOneWay) { EXPECT_THAT(LayerViolations(tree_), IsEmpty()); }
 
 TEST_F(RealTree, TorchAndGrpcStayInSeparateTranslationUnits) {
   EXPECT_THAT(TorchAndGrpcTogether(tree_), IsEmpty());
+}
+
+TEST_F(RealTree, NothingInDeployIsThereForTestsAlone) {
+  EXPECT_THAT(TestCodeInDeploy(tree_), IsEmpty());
+}
+
+TEST_F(RealTree, FoldersAreRooms) {
+  EXPECT_THAT(FolderViolations(tree_, files_of_folders_), IsEmpty());
 }
 
 TEST_F(RealTree, FilesKeepTheForm) { EXPECT_THAT(FormViolations(tree_), IsEmpty()); }
