@@ -1,15 +1,17 @@
 # Shortcuts; every target is one line and can be typed by hand. Two commands matter: make demo, make test.
 BUILD ?= build
 JOBS ?= $(shell deploy/build-jobs.sh)
+CONFIGURE = cmake --preset default -B $(BUILD) --log-level=NOTICE
 COMPILE = deploy/progress.sh building cmake --build
+DEMO_PROGRAMS = imageddpod imageddpo imageddpo-demo-data imageddpo-demo-report
 .DEFAULT_GOAL := build
 .PHONY: setup build build-cuda build-tests demo test bench gpu-check soak format lint clean
 
 setup: ; @deploy/setup.sh
-build: setup ; @cmake --preset default -B $(BUILD) --log-level=NOTICE && $(COMPILE) $(BUILD) -j $(JOBS) --target programs
-build-cuda: ; @deploy/setup.sh --cuda && cmake --preset cuda --log-level=NOTICE && $(COMPILE) build-cuda -j $(JOBS) --target programs
+build: setup ; @$(CONFIGURE) && $(COMPILE) $(BUILD) -j $(JOBS) --target programs
+build-cuda: ; @deploy/setup.sh --cuda && cmake --preset cuda --log-level=NOTICE && $(COMPILE) build-cuda -j $(JOBS) --target programs checks
 build-tests: build ; @$(COMPILE) $(BUILD) -j $(JOBS)
-demo: build ; @BIN=$(BUILD)/bin deploy/demo/run.sh
+demo: setup ; @$(CONFIGURE) && $(COMPILE) $(BUILD) -j $(JOBS) --target $(DEMO_PROGRAMS) && BIN=$(BUILD)/bin deploy/demo/run.sh
 test: build-tests ; @ctest --test-dir $(BUILD) -j 2 --output-on-failure --no-tests=error
 bench: build ; @cmake --build $(BUILD) -j $(JOBS) --target bench
 gpu-check: ; @deploy/gpu-check/bundle.sh -j $(JOBS)

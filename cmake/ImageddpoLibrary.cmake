@@ -2,8 +2,9 @@
 #
 #   imageddpo_library(NAME common_io SOURCES a.cc b.cc DEPS common_base deps::jpeg)
 #     A static library; DEPS are public, so that whoever links it gets their headers too.
-#   imageddpo_program(NAME imageddpo SOURCES main.cc DEPS ...)
-#     build/bin/imageddpo; part of the target "programs", which is what `make build` builds.
+#   imageddpo_program(NAME imageddpo SOURCES main.cc DEPS ... [CHECK])
+#     build/bin/imageddpo; part of the target "programs", which is what `make build` builds. CHECK: one that
+#     checks a machine and does no work on it; part of the target "checks" instead.
 #   imageddpo_test(NAME unit_io_safetensors LABEL unit SOURCES safetensors_test.cc DEPS common_io
 #                  [RANKS n] [MAIN] [TIMEOUT seconds])
 #     A GoogleTest program in build/tests, run by ctest from the source root. RANKS starts it with
@@ -15,6 +16,7 @@
 # IMAGEDDPO_MPIRUN in their environment.
 
 add_custom_target(programs)
+add_custom_target(checks)
 set(imageddpo_labels unit parity dist service e2e)
 
 function(imageddpo_check_arguments kind)
@@ -41,11 +43,15 @@ function(imageddpo_executable name)
 endfunction()
 
 function(imageddpo_program)
-  cmake_parse_arguments(arg "" "NAME" "SOURCES;DEPS" ${ARGN})
+  cmake_parse_arguments(arg "CHECK" "NAME" "SOURCES;DEPS" ${ARGN})
   imageddpo_check_arguments(imageddpo_program NAME SOURCES)
   add_executable(${arg_NAME} ${arg_SOURCES})
   imageddpo_executable(${arg_NAME})
-  add_dependencies(programs ${arg_NAME})
+  if(arg_CHECK)
+    add_dependencies(checks ${arg_NAME})
+  else()
+    add_dependencies(programs ${arg_NAME})
+  endif()
 endfunction()
 
 function(imageddpo_register_test name label timeout_s processors)
