@@ -160,25 +160,29 @@ absl::Status TrainerRank::TrainEpoch(int64_t epoch) {
   IMAGEDDPO_ASSIGN_OR_RETURN(const std::vector<TrajectoryBatch> batches,
                              inbox_.TakeEpoch(kPhaseTimeout, stopped));
   wait_seconds_ = context_->clock.NowSeconds() - start;
-  if (is_leader()) {
-    v1::WorkerMessage message;
-    auto* progress = message.mutable_progress();
-    progress->set_job_id(context_->start.job_id());
-    progress->set_stage("training");
-    progress->set_epoch(epoch);
-    progress->set_samples_done(plan_.samples_per_epoch);
-    progress->set_samples_total(plan_.samples_per_epoch);
-    context_->report(std::move(message));
-  }
+  ReportTraining(epoch);
   IMAGEDDPO_ASSIGN_OR_RETURN(const std::vector<UpdateMetrics> rows,
                              trainer_->TrainEpoch(epoch, batches, [&]() -> absl::Status {
                                if (stopped())
                                  return absl::CancelledError("the job was asked to stop");
+                               ReportTraining(epoch);
                                return inbox_.Poll();
                              }));
   train_seconds_ = context_->clock.NowSeconds() - start - wait_seconds_;
   if (is_leader()) ReportEpoch(epoch, batches, rows);
   return absl::OkStatus();
+}
+
+void TrainerRank::ReportTraining(int64_t epoch) {
+  if (!is_leader()) return;
+  v1::WorkerMessage message;
+  auto* progress = message.mutable_progress();
+  progress->set_job_id(context_->start.job_id());
+  progress->set_stage("training");
+  progress->set_epoch(epoch);
+  progress->set_samples_done(plan_.samples_per_epoch);
+  progress->set_samples_total(plan_.samples_per_epoch);
+  context_->report(std::move(message));
 }
 
 void TrainerRank::ReportEpoch(int64_t epoch, const std::vector<TrajectoryBatch>& batches,

@@ -50,6 +50,8 @@ class TrainerRank {
   absl::Status CollectEvaluation(int64_t version);
   /// Lets the inbox take in the records up to those of `epoch`.
   void ExpectUpTo(int64_t epoch);
+  /// A leader's word that an update is under way; for those who watch the job.
+  void ReportTraining(int64_t epoch);
   void ReportEpoch(int64_t epoch, const std::vector<TrajectoryBatch>& batches,
                    const std::vector<UpdateMetrics>& rows);
   void Warn(const std::string& message);
