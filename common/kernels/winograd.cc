@@ -24,7 +24,7 @@ constexpr int64_t kMostBlockBytes = int64_t{8} << 20;
 constexpr int64_t kLeastTiles = 128;  ///< At once: with fewer, products are no longer fast.
 constexpr int64_t kTaps = 9;
 
-/// What WinogradTile() goes by; measured, see docs/architecture.md.
+/// What WinogradTile() goes by; measured, see docs/kernels.md.
 constexpr int64_t kChannelMultiple = 32;
 constexpr int64_t kLeastChannels = 256, kLeastPositions = 256;                 ///< Tile 2.
 constexpr int64_t kLeastChannelsOfLarge = 128, kLeastPositionsOfLarge = 1024;  ///< Tile 4.

@@ -17,15 +17,15 @@ SourceTree ReadSourceTree(const std::filesystem::path& root);
 /// How many files of any kind lie in each folder below the same five.
 std::map<std::string, int> CountFiles(const std::filesystem::path& root);
 
-/// Includes that go against the order of the rooms, which CONTRIBUTING.md shows and the table in
-/// source_tree.cc holds: a folder includes itself, folders of lower layers and, in its own house
-/// (common/comm, trainer/controller, ...), those below it. tests/ includes anything and is included
-/// by tests only. Also folders that stand in no layer, and includes that are neither a file of the
-/// tree nor a generated header. One sentence each, naming file and include.
+/// Includes that violate the order of folders, which docs/architecture.md shows and the table in
+/// source_tree.cc holds. A folder may include itself, folders of lower layers and, within its own
+/// house (common/comm, trainer/controller, ...), those of lower floors. tests/ may include anything
+/// and is included by tests only. Also lists folders that are missing from the table, and includes
+/// that are neither a file of the tree nor a generated header. One sentence each, naming file and
+/// include.
 std::vector<std::string> LayerViolations(const SourceTree& tree);
 
-/// Headers of deploy/ that only tests include: what is there for the sake of tests belongs to them.
-/// (Tests of a program include what the program itself is made of.)
+/// Headers of deploy/ that are included by tests but by no program: they belong in tests/testing.
 std::vector<std::string> TestCodeInDeploy(const SourceTree& tree);
 
 /// Folders with more than 30 files; folders of C++ outside tests/ whose CMakeLists.txt does not
