@@ -7,40 +7,47 @@
 
 namespace imageddpo {
 
-/// Walks through a network's layers, in the order of a forward pass, and adds up what they take.
-/// `n` is always the number of positions (pixels or tokens) of a layer's output.
+/// Counts operations, parameters and activations of a network. The caller walks through the layers
+/// in the order of a forward pass and calls one method per layer. Thread-compatible.
+///
+/// Parameters of the methods: `in`, `out` and `channels` are channels (features); `n` is the number
+/// of positions (pixels or tokens) of the layer's output.
 class LayerCounter {
  public:
-  /// @param targets  may be null: no adapters.
+  /// @param targets  which linear layers have LoRA adapters; null: none. Must outlive the counter.
   explicit LayerCounter(const AdapterTargets* targets = nullptr) : targets_(targets) {}
 
   struct LinearOptions {
     bool bias = true;
-    bool embedded = false;  ///< The input is an embedding: no gradient goes to it.
+    bool embedded = false;  ///< The input is an embedding, which needs no gradient.
   };
 
+  /// A square convolution with bias, `kernel` pixels each way.
   void Conv(int64_t in, int64_t out, int64_t kernel, int64_t n);
-  /// @param path  the end of the layer's path, for the adapters.
+  /// A linear layer. @param path  the end of its path in the model, to find its adapter.
   void Linear(const std::string& path, int64_t in, int64_t out, int64_t n, LinearOptions options);
   void Linear(const std::string& path, int64_t in, int64_t out, int64_t n) {
     Linear(path, in, out, n, {});
   }
   void Norm(int64_t channels, int64_t n);
   void Pointwise(int64_t channels, int64_t n) { Output(channels, n); }
-  /// softmax(q k^T) v of `queries` and `keys` positions of `width` values over all heads.
+  /// softmax(q k^T) v, where `width` is the sum over all heads.
   void Attention(int64_t queries, int64_t keys, int64_t width);
+  /// Parameters that belong to none of the other layers.
   void Parameters(int64_t values) { count_.parameters += static_cast<double>(values); }
-  /// A tensor that stays alive beside the others until the pass is over.
+  /// A tensor that stays alive until the end of the pass, such as a skip connection.
   void Keep(int64_t channels, int64_t n) { kept_ += static_cast<double>(channels * n); }
 
-  /// Norm, activation, 3x3, norm, activation, 3x3, with a time embedding where time_dim > 0.
+  /// A residual block: twice norm, activation and 3x3 convolution; a time embedding if time_dim >
+  /// 0; a 1x1 convolution on the shortcut if in != out.
   void Resnet(int64_t in, int64_t out, int64_t time_dim, int64_t n);
 
-  /// What comes until EndPart() is computed again in a backward pass, from an input of so many
-  /// values that is kept.
+  /// With gradient checkpointing, the layers between BeginPart() and EndPart() are recomputed in
+  /// the backward pass; only the part's input, [channels, n], is kept. Parts do not nest.
   void BeginPart(int64_t channels, int64_t n);
   void EndPart();
 
+  /// The counts of all layers so far.
   PassCount count() const;
 
  private:
@@ -49,9 +56,10 @@ class LayerCounter {
 
   const AdapterTargets* targets_;
   PassCount count_;
-  bool reached_ = false;  ///< By the backward pass: a layer before this one has an adapter.
-  double largest_ = 0, kept_ = 0;
-  double part_begin_ = 0, parts_ = 0, part_inputs_ = 0, largest_part_ = 0;  ///< Saved values.
+  bool reached_ = false;  ///< An earlier layer has an adapter: gradients are needed here.
+  double largest_ = 0, kept_ = 0;  ///< Values of the largest output, and of all Keep() tensors.
+  /// Saved values: before the open part, in all parts, in their inputs, in the largest part.
+  double part_begin_ = 0, parts_ = 0, part_inputs_ = 0, largest_part_ = 0;
 };
 
 }  // namespace imageddpo

@@ -11,21 +11,22 @@
 
 namespace imageddpo {
 
-/// What one pass of one sample through a network takes, counted from its configuration alone. In
-/// operations a multiplication and an addition are two; convolutions, linear layers and attention
-/// count; norms, activations and sums do not (below 1% together).
+/// What one pass of one sample through a network costs, counted from its configuration alone. A
+/// multiplication and an addition are two operations. Convolutions, linear layers and attention are
+/// counted; norms, activations and sums are not (below 1% together).
 struct PassCount {
   double flops = 0;       ///< Forward, without adapters.
-  double lora_flops = 0;  ///< What the adapters add to that.
-  /// To the gradients of the adapters alone: frozen weights need none, and what comes before the
-  /// first adapter and what makes the time and text embeddings is not reached. 0 without adapters.
+  double lora_flops = 0;  ///< Of the adapters, in addition to flops.
+  /// Backward pass to the gradients of the adapters alone. Frozen weights need no gradients, and
+  /// layers before the first adapter and those of the time and text embeddings are not reached. 0
+  /// without adapters.
   double backward_flops = 0;
-  double parameters = 0;       ///< Exact: values in the checkpoint's files.
+  double parameters = 0;       ///< Exact: values in the model's files.
   double lora_parameters = 0;  ///< Exact: the adapters' values.
-  double saved_values = 0;     ///< Outputs of all layers: what a backward pass finds saved, about.
-  /// The same where the UNet's layers are computed again: their inputs, and one layer's outputs.
+  double saved_values = 0;     ///< Outputs of all layers: about what autograd saves.
+  /// The same with gradient checkpointing: the inputs of the UNet's layers, and the outputs of one.
   double recomputed_values = 0;
-  double live_values = 0;  ///< The most that is alive at once without gradients, about.
+  double live_values = 0;  ///< About the most values alive at once in a pass without gradients.
 };
 
 /// Counts of one model folder at one image size.
@@ -46,11 +47,12 @@ struct ModelCount {
 /// Which linear layers of the UNet have adapters.
 struct AdapterTargets {
   int64_t rank = 4;  ///< 0: none.
-  /// Last parts of paths, as in LoraConfig.
+  /// Last components of the layers' paths, as in LoraConfig.
   std::vector<std::string> modules = {"to_q", "to_k", "to_v", "to_out.0"};
 };
 
-/// @param side    latent pixels each way. @param tokens  of the text context.
+/// @param side    latent pixels each way.
+/// @param tokens  length of the text context.
 PassCount CountUnet(const UnetConfig& config, int64_t side, int64_t tokens,
                     const AdapterTargets& targets);
 PassCount CountVaeEncoder(const VaeConfig& config, int64_t image_side);
@@ -58,7 +60,7 @@ PassCount CountVaeDecoder(const VaeConfig& config, int64_t image_side);
 PassCount CountTextEncoder(const TextEncoderConfig& config, int64_t tokens);
 
 /// Reads the configurations of a model folder in diffusers' layout; no weights.
-/// @param resolution  pixels each way; 0: what the model was made for.
+/// @param resolution  pixels each way; 0: the model's own.
 /// @return NOT_FOUND or INVALID_ARGUMENT naming the file, the field or the setting.
 absl::StatusOr<ModelCount> CountModel(const std::string& dir, int64_t resolution,
                                       const AdapterTargets& targets);

@@ -22,19 +22,20 @@ struct AdamWOptions {
   int64_t min_8bit_size = 4096;  ///< Parameters with fewer values keep theirs in 32 bits.
 };
 
-/// AdamW (Loshchilov and Hutter, arXiv:1711.05101): decay apart from the gradient, bias-corrected
-/// moments. Element-wise and in a fixed order, so that equal gradients give equal bits. A step is
-/// computed in float32; moments are float32 or, between steps, 8-bit. Thread-compatible.
+/// AdamW (Loshchilov and Hutter, arXiv:1711.05101): weight decay decoupled from the gradient,
+/// bias-corrected moments. Works element by element in a fixed order, so equal gradients give equal
+/// bits. A step is computed in float32; between steps the moments are float32 or 8-bit.
+/// Thread-compatible.
 class AdamW {
  public:
-  /// @param names   one per parameter, unique; they name the state's tensors.
+  /// @param names   one per parameter, unique; the state's tensors are named after them.
   /// @param params  float32 leaves, updated in place; shared with the model.
-  /// @throws std::invalid_argument  sizes differ, a name twice, not float32, an option out of
-  /// range.
+  /// @throws std::invalid_argument  sizes differ, a name occurs twice, a parameter is not float32,
+  ///         or an option is out of range.
   AdamW(std::vector<std::string> names, std::vector<at::Tensor> params,
         const AdamWOptions& options);
 
-  /// One update. An undefined gradient leaves its parameter and moments alone.
+  /// One update. A parameter with an undefined gradient is left unchanged, as are its moments.
   /// @param grads  same order and shapes as the parameters.
   /// @throws std::invalid_argument  sizes or shapes differ.
   void Step(const std::vector<at::Tensor>& grads);
@@ -44,10 +45,10 @@ class AdamW {
   const AdamWOptions& options() const { return options_; }
   void set_learning_rate(double learning_rate) { options_.learning_rate = learning_rate; }
 
-  /// `m.<name>`, `v.<name>` (float32 copies) and `step` (int64, 0-d). In 8 bits: uint8 codes, and
-  /// `m_scale.<name>`, `v_scale.<name>` (float32, one for each block).
+  /// The state as tensors: `m.<name>`, `v.<name>` (float32 copies) and `step` (int64, 0-d). 8-bit
+  /// moments are uint8 codes, with `m_scale.<name>` and `v_scale.<name>` (float32, one per block).
   std::map<std::string, at::Tensor> State() const;
-  /// Takes over what State() gave. InvalidArgument names the tensor that is missing, left over or
+  /// Restores what State() returned. INVALID_ARGUMENT names the tensor that is missing, unknown or
   /// of a wrong shape or dtype; then nothing is changed.
   absl::Status LoadState(const std::map<std::string, at::Tensor>& state);
 
@@ -55,7 +56,7 @@ class AdamW {
   /// One moment of one parameter.
   struct Moment {
     at::Tensor values;    ///< float32, or codes.
-    at::Tensor scales_N;  ///< Undefined: 32 bits.
+    at::Tensor scales_N;  ///< Undefined for 32-bit moments.
   };
   static at::Tensor Load(const Moment& moment, const BlockwiseQuantizer& quantizer);
   static void Store(const at::Tensor& values, const BlockwiseQuantizer& quantizer, Moment* moment);
@@ -70,11 +71,11 @@ class AdamW {
   int64_t step_ = 0;
 };
 
-/// Scales all gradients in place by min(1, max_norm/(norm + 1e-6)), norm = the 2-norm over all of
-/// them together.
+/// Scales all gradients in place by min(1, max_norm/(norm + 1e-6)), where norm is the 2-norm over
+/// all of them together.
 /// @param grads  float32; undefined ones are skipped.
-/// @return       the norm before clipping. Not finite: the gradients are left alone and the caller
-/// must not step.
+/// @return       the norm before clipping. If it is not finite, the gradients are unchanged and the
+///         caller must not take a step.
 double ClipGradNorm(const std::vector<at::Tensor>& grads, double max_norm);
 
 }  // namespace imageddpo

@@ -11,27 +11,27 @@
 
 namespace imageddpo {
 
-/// Advantages over all rewards of an epoch: (r - mean)/(std + 1e-8), std the population's (ddof 0).
-/// Equal rewards give exactly 0. Not clamped (PpoLoss does that).
+/// Advantages over all rewards of an epoch: (r - mean)/(std + 1e-8), with the population's std
+/// (ddof 0). Equal rewards give exactly 0. Not clamped: the loss does that.
 std::vector<double> GlobalAdvantages(const std::vector<double>& rewards);
 
-/// Advantages against the recent rewards of the same key (image, prompt or pair), as DDPO's
-/// per-prompt tracker has them. Each key has a buffer of its newest `buffer_size` rewards. An
-/// epoch's rewards enter the buffers first, in sample order; then a sample's advantage is (r -
+/// Advantages relative to recent rewards of the same key (image, prompt or pair), like DDPO's
+/// per-prompt statistics. Each key has a buffer of its newest `buffer_size` rewards. The rewards of
+/// an epoch are first appended to the buffers, in sample order. A sample's advantage is then (r -
 /// mean)/(std + 1e-6) over its key's buffer, or over the epoch's rewards while the buffer has fewer
 /// than `min_count`. Thread-compatible.
 class KeyedStatistics {
  public:
   struct Options {
     int64_t buffer_size = 16;
-    int64_t min_count = 16;  ///< Above buffer_size: always the epoch's statistics.
+    int64_t min_count = 16;  ///< If above buffer_size, the epoch's statistics are always used.
   };
 
   /// @throws std::invalid_argument  an option below 1.
   explicit KeyedStatistics(const Options& options);
 
-  /// One epoch, in sample order. Unclamped.
-  /// @param keys     one stable id per sample.
+  /// Takes one epoch's rewards, in sample order, and returns their advantages, not clamped.
+  /// @param keys  one stable id per sample.
   /// @throws std::invalid_argument  sizes differ.
   std::vector<double> Update(const std::vector<std::string>& keys,
                              const std::vector<double>& rewards);

@@ -6,31 +6,31 @@
 
 namespace imageddpo {
 
-/// Values in 8 bits: one scale, its largest magnitude, for each block of 256, and one of 256 levels
-/// for each value, which lie denser towards 0 over seven powers of ten (dynamic tree quantisation
-/// with block-wise scales: Dettmers et al., arXiv:2110.02861; the levels are those of
-/// bitsandbytes). Immutable.
+/// Quantises float32 values to 8 bits. Each block of 256 values has one scale, its largest
+/// magnitude; each value is rounded to one of 256 levels, which are denser towards 0 and span seven
+/// powers of ten (dynamic tree quantisation with block-wise scales, Dettmers et al.,
+/// arXiv:2110.02861; the levels of bitsandbytes). Immutable.
 class BlockwiseQuantizer {
  public:
   static constexpr int64_t kBlockSize = 256;
 
-  /// @param is_signed  levels in [-1, 1]; otherwise twice as many in [0, 1].
+  /// @param is_signed  true: levels in [-1, 1]; false: in [0, 1], twice as dense.
   explicit BlockwiseQuantizer(bool is_signed);
 
   struct Quantized {
-    at::Tensor codes;     ///< uint8, of the values' shape.
-    at::Tensor scales_N;  ///< float32, one for each block of the flattened values.
+    at::Tensor codes;     ///< uint8, same shape as the values.
+    at::Tensor scales_N;  ///< float32, one per block of the flattened values.
   };
-  /// To the nearest level. @param values  float32 of any shape.
+  /// Rounds each value to the nearest level. @param values  float32 of any shape.
   Quantized Quantize(const at::Tensor& values) const;
-  /// float32 of the codes' shape.
+  /// @return float32, same shape as the codes.
   at::Tensor Dequantize(const Quantized& quantized) const;
 
   const at::Tensor& levels() const { return levels_; }  ///< float32 [256], ascending.
 
  private:
   at::Tensor levels_;
-  at::Tensor borders_;  ///< float32 [255]: half way between neighbours.
+  at::Tensor borders_;  ///< float32 [255]: midpoints between neighbouring levels.
 };
 
 }  // namespace imageddpo
