@@ -56,7 +56,7 @@ class LayerCounter {
 
   const AdapterTargets* targets_;
   PassCount count_;
-  bool reached_ = false;  ///< An earlier layer has an adapter: gradients are needed here.
+  bool reached_ = false;           ///< An earlier layer has an adapter: gradients are needed here.
   double largest_ = 0, kept_ = 0;  ///< Values of the largest output, and of all Keep() tensors.
   /// Saved values: before the open part, in all parts, in their inputs, in the largest part.
   double part_begin_ = 0, parts_ = 0, part_inputs_ = 0, largest_part_ = 0;

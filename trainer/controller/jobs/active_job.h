@@ -20,9 +20,9 @@
 
 namespace imageddpo {
 
-/// A job while a gang works for it: takes its reports to files, checkpoints, events, metrics and
-/// progress. A file that cannot be written is a warning on the job; only a lost last checkpoint
-/// fails it. Thread-compatible: the controller's thread.
+/// A job while a gang works for it: turns the gang's reports into files, checkpoints, events,
+/// metrics and progress. A file that cannot be written becomes a warning on the job; only a last
+/// checkpoint that could not be saved fails it. Thread-compatible: used by the controller's thread.
 class ActiveJob {
  public:
   struct Dependencies {
@@ -33,12 +33,13 @@ class ActiveJob {
     std::shared_ptr<JobMetrics> metrics;
   };
 
-  /// @param record  stays the table's; must outlive the object.
+  /// @param record  owned by the table; must outlive this object.
   ActiveJob(const Dependencies& dependencies, JobRecord& record, const Topology& topology,
             const std::vector<int>& world_ranks);
 
-  /// Opens the job's folder, finds the newest complete checkpoint and cuts the files back to it.
-  /// @return the message for every rank of the gang; an error fails the job.
+  /// Creates or reopens the job's folder, finds the newest complete checkpoint and removes later
+  /// rows from the job's files.
+  /// @return the StartJob message for every rank of the gang; an error fails the job.
   absl::StatusOr<v1::StartJob> Prepare();
 
   void OnProgress(const v1::Progress& report);
@@ -46,15 +47,15 @@ class ActiveJob {
   void OnEval(const v1::EvalReport& report);
   void OnCheckpoint(const v1::Checkpoint& checkpoint);
 
-  /// OK, or why the job's result is not on disk although its ranks ended well.
+  /// OK, or why the job's result is not on disk although all its ranks ended well.
   absl::Status CheckResult() const;
 
   GangTracker& gang() { return gang_; }
-  /// Names this formation of the gang; set by Prepare().
+  /// The unique name of this formation of the gang; set by Prepare().
   const std::string& tag() const { return tag_; }
   JobRecord& record() { return record_; }
 
-  /// Asks the ranks that still work to stop; they must have done so by this time.
+  /// Notes that the ranks were told to stop, and until when they have to have stopped.
   void StopBy(double deadline_s) { stop_deadline_s_ = deadline_s; }
   bool stopping() const { return stop_deadline_s_.has_value(); }
   bool StopOverdue(double now_s) const { return stopping() && now_s >= *stop_deadline_s_; }
@@ -75,9 +76,9 @@ class ActiveJob {
   std::string tag_;
   JobArtifacts artifacts_;
   CheckpointStore checkpoints_;
-  absl::Status newest_checkpoint_;    // How the last attempt to save one went.
+  absl::Status newest_checkpoint_;    // Result of the last attempt to save one.
   double last_report_s_ = 0;          // When the newest epoch was reported.
-  std::deque<double> epoch_seconds_;  // From report to report, newest last: evaluations are in it.
+  std::deque<double> epoch_seconds_;  // Between reports, evaluations included; newest last.
   std::optional<double> stop_deadline_s_;
 };
 

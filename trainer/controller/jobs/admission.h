@@ -10,24 +10,24 @@
 
 namespace imageddpo {
 
-/// What is judged of a job before it is stored, without opening a model: defaults filled in,
-/// settings checked, paths made absolute, files there. What only the model can tell fails the job
-/// when its workers load it.
+/// Checks a submitted job before it is stored, without opening the model: fills in defaults, checks
+/// settings, makes paths absolute and checks that files exist. What only the model can tell fails
+/// the job when its workers load it.
 /// @param cluster  resolved.
-/// @return the job as it is stored, but for what depends on the pool: device.num_threads,
-/// device.device_batch_size and eval.batch_size are 0 where they are to be chosen. INVALID_ARGUMENT
-/// naming every setting that is wrong, one per line; PERMISSION_DENIED: a path outside of the
-/// allowed roots.
+/// @return the job as it is stored, except for what depends on the pool: device.num_threads,
+///         device.device_batch_size and eval.batch_size are 0 where they are still to be chosen.
+///         INVALID_ARGUMENT names every wrong setting, one per line; PERMISSION_DENIED: a path
+///         outside the allowed roots.
 absl::StatusOr<v1::JobSpec> AdmitJob(const v1::JobSpec& submitted, const ClusterConfig& cluster);
 
-/// Intra-op threads of each rank of a job that left the choice to the service: the cores of a host
-/// over the ranks that compute there at the same time. Colocated ranks all do; rollout and trainer
-/// ranks take turns.
-/// @param cores_per_host    of the smallest host, >= 1.
-/// @param workers_per_host  of the fullest host, >= 1.
+/// Intra-op threads of each rank, for a job with device.num_threads 0: the cores of a host divided
+/// by the number of ranks that compute there at the same time. Colocated ranks all compute at once;
+/// rollout and trainer ranks take turns.
+/// @param cores_per_host    of the host with the fewest, >= 1.
+/// @param workers_per_host  of the host with the most, >= 1.
 int ChooseNumThreads(const Topology& topology, int cores_per_host, int workers_per_host);
 
-/// SHA-256 of the job as it came in, for telling a repeated request from another one.
+/// SHA-256 of the job as submitted, to tell a repeated request from a different one.
 std::string RequestSha256(const v1::JobSpec& submitted);
 
 }  // namespace imageddpo

@@ -11,35 +11,34 @@
 
 namespace imageddpo {
 
-/// What a job leaves for people and tools below <data_dir>/jobs/<id>/, checkpoints apart:
+/// Writes the files of one job below <data_dir>/jobs/<id>/, except checkpoints:
 ///
-///   job.yaml                      the job, every setting filled in
-///   metrics.jsonl                 one row per update; the same bytes for the same job, however
-///   often
-///                                 it was interrupted
+///   job.yaml                      the job, with every setting filled in
+///   metrics.jsonl                 one row per update; the same bytes for the same job,
+///                                 interrupted or not
 ///   timings.jsonl                 one row per epoch: wall times
 ///   samples/epoch-000012/*.png    pictures of an epoch
 ///   eval/epoch-000010.jsonl       one row per held-out image; pictures in eval/epoch-000010/
 ///
-/// Rows that a full disk refused are kept and written with the next ones. Errors name the file and
-/// the remedy. Blocks on the disk. Thread-compatible.
+/// Rows that could not be written (disk full) are kept and written with the next ones. Errors name
+/// the file and the remedy. Blocks on the disk. Thread-compatible.
 class JobArtifacts {
  public:
   /// @param file_system  must outlive the object.
   JobArtifacts(FileSystem& file_system, std::string job_dir);
 
-  /// Makes the directory and job.yaml.
+  /// Creates the directory and writes job.yaml.
   absl::Status Begin(const v1::JobSpec& spec);
 
-  /// Before a job goes on: takes the rows of epochs from `epoch` on (and a torn last line) out of
-  /// metrics.jsonl and timings.jsonl, since those epochs are run again.
+  /// Call it before a job continues from epoch `epoch`. Removes the rows of that epoch and later
+  /// ones, and an incomplete last line, from metrics.jsonl and timings.jsonl, because those epochs
+  /// run again.
   absl::Status CutBackTo(int64_t epoch);
 
   absl::Status WriteEpoch(const v1::EpochReport& report);
   absl::Status WriteEval(const v1::EvalReport& report);
 
-  /// The rows so far are on the disk, also after a power cut: call it before a checkpoint that
-  /// takes them for granted.
+  /// Syncs all rows so far to the disk. Call it before saving a checkpoint, which relies on them.
   absl::Status SyncRows();
 
   const std::string& directory() const { return directory_; }

@@ -15,39 +15,38 @@ namespace imageddpo {
 
 /// The checkpoints of one job: a directory `epoch-000012` each, with
 /// `pytorch_lora_weights.safetensors` (what diffusers' load_lora_weights reads),
-/// `optimizer.safetensors`, `state.json` and MANIFEST. A checkpoint appears whole: every file is
-/// written to a temporary directory and synced, MANIFEST (JSON: format, epoch, size and SHA-256 of
-/// each file) last, then comes the rename. Readers trust only what its MANIFEST confirms. Takes and
-/// gives bytes; knows nothing of tensors. Blocks on the disk. Thread-compatible.
+/// `optimizer.safetensors`, `state.json` and MANIFEST. A checkpoint becomes visible as a whole: its
+/// files are written to a temporary directory and synced, MANIFEST (JSON: format, epoch, size and
+/// SHA-256 of each file) last; then the directory is renamed. A checkpoint is read only if every
+/// byte matches its MANIFEST. Handles bytes, not tensors. Blocks on the disk. Thread-compatible.
 class CheckpointStore {
  public:
   /// @param file_system  must outlive the store.
   /// @param directory    <data_dir>/jobs/<id>/checkpoints.
   CheckpointStore(FileSystem& file_system, std::string directory);
 
-  /// Makes the directory where it is missing and removes what a crash left half written. Call it
-  /// first, once, while nothing else writes there.
+  /// Creates the directory if it is missing, and removes incomplete writes of a crashed process.
+  /// Call it once, first, while nothing else writes there.
   absl::Status Open();
 
-  /// Writes a checkpoint. The same epoch with the same bytes again changes nothing; with other
-  /// bytes, or damaged on disk, it is replaced. After an error the older checkpoints are as they
-  /// were.
+  /// Writes a checkpoint. If the epoch has one already, equal bytes change nothing; different or
+  /// damaged ones are replaced. After an error the older checkpoints are unchanged.
   /// @return its directory. RESOURCE_EXHAUSTED: the disk is full. INVALID_ARGUMENT: a negative
-  /// epoch.
+  ///         epoch.
   absl::StatusOr<std::string> Save(const v1::Checkpoint& checkpoint);
 
   struct Found {
-    std::optional<v1::Checkpoint>
-        checkpoint;                     ///< Not set: there is no complete one. job_id is empty.
+    /// Not set: there is no complete one. Its job_id is empty.
+    std::optional<v1::Checkpoint> checkpoint;
     std::string path;                   ///< Its directory.
     std::vector<std::string> warnings;  ///< What was wrong with newer ones, one line each.
   };
-  /// The newest complete checkpoint, all bytes checked.
-  /// @return an error only where the directory itself cannot be read.
+  /// The newest complete checkpoint, with all bytes checked.
+  /// @return an error only if the directory itself cannot be read.
   absl::StatusOr<Found> Newest();
 
   /// Removes all but the newest `keep` complete checkpoints, and damaged ones older than those. The
-  /// newest complete one always stays. @param keep  0: all stay.
+  /// newest complete one always stays. @param keep  0: keep all.
   absl::Status Prune(int64_t keep);
 
   /// Epochs that have a directory, complete or not, in ascending order.
@@ -64,7 +63,7 @@ class CheckpointStore {
   FileSystem& file_system_;
   const std::string directory_;
   std::set<int64_t>
-      known_complete_;  // Saved or checked by this object: Prune need not read them again.
+      known_complete_;  // Saved or checked by this object: Prune() does not read them again.
 };
 
 }  // namespace imageddpo

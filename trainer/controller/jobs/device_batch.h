@@ -17,16 +17,17 @@ namespace imageddpo {
 /// Counts the model of an admitted job; see CountModel(). Reads files.
 absl::StatusOr<ModelCount> CountJobModel(const v1::JobSpec& job);
 
-/// Turns `device.device_batch_size: auto` into a number, once and for all, and so
-/// `eval.batch_size` where it follows it: the largest of AutoDeviceBatches() with which the busiest
-/// rank's predicted memory, with a margin, is within a rank's share.
-/// @param topology  the one that the job would have now.
-/// @param model     not known, as `memory` may be: the largest.
+/// Replaces `device.device_batch_size: auto` (0) by a number, and `eval.batch_size` with it if that
+/// is 0. Chooses the largest of AutoDeviceBatches() for which the predicted memory of the busiest
+/// rank, with a margin, fits into a rank's share. If model or memory is not known, it chooses the
+/// largest. A number that was set stays.
+/// @param topology  the one that the job would get now.
+/// @param model     not set: not known.
 /// @param most      see AutoDeviceBatches().
-/// @param job       device_batch_size 0: auto. A number that was given stays.
-/// @param warnings  what memory has decided is added here, and a given number that will not fit.
-/// @return FAILED_PRECONDITION with the bytes and the remedies where even 1 is too much for a job
-/// that has the pool for itself.
+/// @param warnings  receives a warning if memory made the number smaller, or if a number that was
+///                  set is predicted not to fit.
+/// @return FAILED_PRECONDITION with the bytes and the remedies if not even 1 fits when the job has
+///         the pool for itself.
 absl::Status ResolveDeviceBatch(const Topology& topology, const std::optional<ModelCount>& model,
                                 const Scheduler::RankMemory& memory, int64_t most, v1::JobSpec* job,
                                 std::vector<std::string>* warnings);

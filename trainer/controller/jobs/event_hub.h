@@ -17,16 +17,17 @@
 
 namespace imageddpo {
 
-/// Tells watchers that a job has news, on a thread of its own: whoever makes the news never waits
+/// Tells watchers that a job has news. Runs on a thread of its own, so that publishers never wait
 /// for a watcher. Holds the newest progress of each running job, which is not stored. Watchers are
-/// told of progress at most every `progress_interval`, always including the last. Thread-safe.
+/// told about progress at most once per `progress_interval`, and always about the last one.
+/// Thread-safe.
 class EventHub {
  public:
   class Listener {
    public:
     virtual ~Listener() = default;
-    /// There may be new events in the store, new progress, or the hub was closed. One call at a
-    /// time; must not block for long.
+    /// There may be new events in the store or new progress, or the hub was closed. Calls do not
+    /// overlap; must not block for long.
     virtual void OnNews() = 0;
   };
 
@@ -35,25 +36,25 @@ class EventHub {
   EventHub(const EventHub&) = delete;
   EventHub& operator=(const EventHub&) = delete;
 
-  /// The listener hears of the job as long as somebody else holds it.
+  /// Notifies the listener about the job for as long as somebody else owns the listener.
   void Listen(const std::string& job_id, std::weak_ptr<Listener> listener);
 
   void EventsStored(const std::string& job_id);
   void SetProgress(const std::string& job_id, const v1::JobProgress& progress);
-  /// The job runs no more.
+  /// The job does not run any more.
   void ClearProgress(const std::string& job_id);
 
-  /// As up to date as the controller knows it.
+  /// The newest progress that was set.
   std::optional<v1::JobProgress> Progress(const std::string& job_id) const;
 
   struct Published {
-    uint64_t version = 0;  ///< Grows with every publication of any job; 0: none so far.
+    uint64_t version = 0;  ///< Increases with every publication of any job; 0: none so far.
     v1::JobProgress progress;
   };
-  /// What watchers are to be shown now; nothing for a job that does not run.
+  /// The progress that watchers have been told about; nullopt for a job that does not run.
   std::optional<Published> PublishedProgress(const std::string& job_id) const;
 
-  /// The service ends: tells every listener, a last time.
+  /// The service ends: notifies every listener one last time.
   void Close();
   bool closed() const;
 

@@ -9,26 +9,28 @@
 
 namespace imageddpo {
 
-/// The life of a job, and the only place that says which change follows which:
+/// The states of a job and their transitions; nothing else defines them:
 ///
 ///   QUEUED ──► STARTING ──► RUNNING ──► SUCCEEDED
 ///                │  ▲          │  └───► PAUSING ──► PAUSED ──► QUEUED
 ///                ▼  │          ▼
-///              RECOVERING ◄────┘          any that is not final ──► FAILED
-///                                         with ranks ──► CANCELLING ──► CANCELLED, without ──►
-///                                         CANCELLED
+///              RECOVERING ◄────┘
 ///
-/// Changes are made by JobTable alone.
+///   any state that is not final ──► FAILED
+///   cancelled while it holds ranks ──► CANCELLING ──► CANCELLED; otherwise ──► CANCELLED
+///
+/// Only JobTable changes a job's state.
+/// @return FAILED_PRECONDITION if the transition is not allowed.
 absl::Status CheckTransition(v1::JobState from, v1::JobState to);
 
 /// The states that may follow `from`; empty for final ones (IsFinal).
 std::vector<v1::JobState> NextStates(v1::JobState from);
 
-/// The job has, or had when the process died, ranks that work for it: STARTING, RUNNING, PAUSING,
+/// Whether ranks work for the job, or did when the process ended: STARTING, RUNNING, PAUSING,
 /// CANCELLING.
 bool HoldsRanks(v1::JobState state);
 
-/// Waits for free ranks: QUEUED, RECOVERING.
+/// Whether the job is in the queue for free ranks: QUEUED, RECOVERING.
 bool WaitsForRanks(v1::JobState state);
 
 }  // namespace imageddpo

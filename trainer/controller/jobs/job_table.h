@@ -21,14 +21,15 @@
 
 namespace imageddpo {
 
-/// Clock::NowSeconds() as the metrics take it.
+/// Converts Clock::NowSeconds() into the metrics' time type.
 JobMetricsTable::TimePoint SteadyTime(double now_seconds);
 
-/// The jobs that are not finished, and the only place where a job changes: each change is checked
-/// against the transition table, logged, counted, given its event, stored and told to watchers.
+/// The unfinished jobs, and the only place where a job changes: each change is checked against the
+/// transition table, logged, counted, recorded as an event, stored and told to watchers.
 ///
-/// What the store refuses (full disk) is kept in order and tried again by Flush(); until then the
-/// store shows the state before, and so does the API. Thread-compatible: the controller's thread.
+/// Changes that the store refuses (disk full) are kept in order, and Flush() tries them again;
+/// until then the store, and so the API, shows the state before. Thread-compatible: used by the
+/// controller's thread.
 class JobTable {
  public:
   struct Dependencies {
@@ -48,26 +49,26 @@ class JobTable {
   /// @return the record, or why nothing was stored.
   absl::StatusOr<JobRecord*> Add(JobRecord record, const std::vector<std::string>& warnings);
 
-  /// nullptr: no unfinished job has this id. The pointer holds until DropFinished().
+  /// nullptr: there is no unfinished job with this id. The pointer is valid until DropFinished().
   JobRecord* Find(const std::string& id);
   /// In order of submission.
   std::vector<JobRecord*> All();
 
-  /// Does what the transition table allows; a change that it does not is a bug, is logged and not
-  /// done.
+  /// Changes the state if the transition table allows it. Otherwise the caller has a bug: that is
+  /// logged, and nothing changes.
   absl::Status Transition(JobRecord& record, v1::JobState to, const std::string& reason);
-  /// Stores the record with one more event; number and time are set here.
+  /// Stores the record with one more event, whose number and time are set here.
   void AddEvent(JobRecord& record, v1::JobEvent event);
-  /// Stores the record as it is; no event.
+  /// Stores the record without an event.
   void Save(const JobRecord& record) { Store(record, {}); }
-  /// A text that the job has already is not added again; nor is any after its end or beyond 100.
+  /// Adds a warning to an unfinished job, unless it has the same one already or has 100 of them.
   void AddWarning(JobRecord& record, const std::string& message);
-  /// Says what a waiting job waits for; no event.
+  /// Sets what a waiting job waits for; no event.
   void SetReason(JobRecord& record, const std::string& reason);
 
-  /// Tries to store what could not be stored. OK: nothing is left.
+  /// Tries again to store what could not be stored. OK: nothing is left.
   absl::Status Flush();
-  /// Forgets jobs that are finished and stored, except those in use.
+  /// Forgets jobs that are finished and stored, except those in use. Invalidates their pointers.
   void DropFinished(const std::function<bool(const std::string& id)>& in_use);
 
   JobStore& store() { return dependencies_.store; }

@@ -10,8 +10,8 @@
 
 namespace imageddpo {
 
-/// What MANIFEST says of a checkpoint: it is written last, so a directory that has a valid one once
-/// had all its files.
+/// The content of a checkpoint's MANIFEST. It is written last, so a directory with a valid MANIFEST
+/// had all its files at that time.
 struct Manifest {
   struct File {
     uint64_t size_bytes = 0;
@@ -23,10 +23,10 @@ struct Manifest {
   void Add(const std::string& name, std::string_view bytes);
 
   std::string ToJson() const;
-  /// @return DATA_LOSS saying what is wrong; UNIMPLEMENTED for a newer format.
+  /// @return DATA_LOSS naming the problem; UNIMPLEMENTED for a newer format.
   static absl::StatusOr<Manifest> FromJson(std::string_view json);
 
-  /// DATA_LOSS: the file is not listed, or its bytes are not those that were written.
+  /// DATA_LOSS: the file is not listed, or its bytes differ from those that were written.
   absl::Status Check(const std::string& name, std::string_view bytes) const;
 };
 

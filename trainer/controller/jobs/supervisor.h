@@ -23,20 +23,21 @@
 
 namespace imageddpo {
 
-/// Decides what happens to jobs: takes them in, gives them ranks, follows their gangs, brings them
-/// back after a death. Everything runs on the controller's thread; nothing waits.
+/// Decides what happens to jobs: admits them, gives them ranks, follows their gangs, and recovers
+/// them after a rank was lost. Runs on the controller's thread only; no call waits for a worker.
 /// Thread-compatible.
 class Supervisor {
  public:
   struct Options {
-    int min_ranks = 1;     ///< Fewer live workers than this: restart_reason() is set. 0: all.
-    int max_restarts = 3;  ///< Of a job without a new epoch in between.
-    double stop_timeout_seconds =
-        60;  ///< A rank that was told to stop and has not by then is stuck: it is killed.
-    /// A pool with dead workers is made whole by a restart when no job has run or waited for so
-    /// long.
+    /// With fewer live workers than this, restart_reason() is set. 0: as many as were started.
+    int min_ranks = 1;
+    int max_restarts = 3;  ///< Restarts of one job without a new epoch in between; then it fails.
+    /// A rank that has not stopped its job this long after it was told to is killed.
+    double stop_timeout_seconds = 60;
+    /// When workers are dead and no job has run or waited for this long, a restart of all ranks is
+    /// requested to bring them back.
     double idle_seconds = 2;
-    /// The same where none of the dead had a job: what killed them may kill the next ones too.
+    /// The same when none of the dead workers had a job: what killed them may do so again.
     double idle_seconds_without_job = 600;
   };
 
@@ -54,14 +55,14 @@ class Supervisor {
   Supervisor(const Options& options, const Dependencies& dependencies,
              const std::vector<int>& worker_ranks);
 
-  /// At start: loads the unfinished jobs and puts them where they go on.
+  /// Call it once, at start: loads the unfinished jobs and puts them back into the queue.
   absl::Status ResumeStored();
 
   struct NewJob {
-    v1::JobSpec spec;  ///< As AdmitJob gave it.
+    v1::JobSpec spec;  ///< As AdmitJob() returned it.
     std::string request_id;
     std::string request_sha256;
-    std::optional<ModelCount> model = std::nullopt;  ///< Not where its folder could not be counted.
+    std::optional<ModelCount> model = std::nullopt;  ///< Not set: the model could not be counted.
   };
   /// See TrainerService.SubmitJob.
   absl::StatusOr<v1::Job> Submit(NewJob job);
@@ -69,40 +70,41 @@ class Supervisor {
   absl::StatusOr<v1::Job> Cancel(const std::string& id);
 
   void OnMessage(int world_rank, const v1::WorkerMessage& message);
-  /// The worker counts as dead; a process of it that is left is killed.
+  /// The worker counts as dead. If its process still exists, it is killed.
   void OnFailure(int world_rank, const std::string& reason);
 
-  /// Starts what can start and looks at deadlines. Call it after everything else, and every second.
+  /// Starts the jobs that can start and checks deadlines. Call it after each other call, and at
+  /// least once a second.
   void Tick();
 
-  /// The service ends: every job that runs is stored as one that goes on at the next start.
+  /// The service ends: stores every running job as one that continues at the next start.
   void Drain(const std::string& reason);
 
-  /// Not empty: the pool cannot go on without a restart of all ranks, or is better for it.
+  /// Not empty: all ranks should be restarted, because the pool is too small or because a restart
+  /// would bring dead workers back without disturbing a job.
   const std::string& restart_reason() const { return restart_reason_; }
-  /// A job got further, ended, or was charged with a death since the start. Then restarts come to
-  /// an end: with the job, or with its max_restarts.
+  /// Whether, since the start, a job made progress, ended, or was charged with the death of a rank.
+  /// A series of such restarts ends by itself: when the job ends or has used up its max_restarts.
   bool jobs_moved() const { return jobs_moved_; }
   const Scheduler& scheduler() const { return scheduler_; }
 
  private:
   void StartGang(const Scheduler::Gang& gang);
-  /// Costs the rank's job, not the rank.
+  /// A message of the rank could not be parsed: fails the rank's job; the rank goes on.
   void OnUnreadable(int world_rank, const v1::Unreadable& unreadable);
   void OnJobMessage(int world_rank, const v1::WorkerMessage& message);
-  /// @return false: it was lost before.
+  /// Marks a worker as dead and recovers its job. @return false: it was dead before.
   bool LoseWorker(int world_rank, const std::string& reason);
-  /// Sees to it that a worker which counts as dead is.
+  /// Makes sure that the process of a worker that counts as dead is gone.
   void KillWorker(int world_rank);
-  /// Ranks that do not stop are lost.
+  /// Treats ranks that have not stopped in time as dead.
   void LoseStuckRanks();
-  /// Asks for a restart that makes the pool whole again when that takes nothing from any job.
+  /// Requests a restart of all ranks if workers are dead and it would disturb no job.
   void ConsiderRestart();
   void StopGang(ActiveJob& job, const std::string& reason);
-  /// The job lost its ranks through no decision of ours: RECOVERING, or FAILED when that keeps
-  /// happening.
+  /// The job lost its ranks against our will: RECOVERING, or FAILED once max_restarts is used up.
   void Recover(JobRecord& record, const std::string& reason);
-  /// No rank works for the job any more: says what became of it and frees its ranks.
+  /// No rank works for the job any more: sets the job's next state and frees its ranks.
   void FinishGang(const std::string& job_id);
   void Enqueue(const JobRecord& record);
   ActiveJob* FindActive(const std::string& job_id);
@@ -118,7 +120,8 @@ class Supervisor {
   bool draining_ = false;
   bool jobs_moved_ = false;
   double idle_since_s_ = 0;
-  // Lost when a restart was due: killed once all is stored, since some MPIs end everything then.
+  // Workers lost while a restart is pending. They are killed only after everything is stored,
+  // because an MPI without fault tolerance then ends all processes.
   std::vector<int> to_kill_;
 };
 

@@ -8,38 +8,38 @@
 
 namespace imageddpo {
 
-/// The ranks that work for one job, from StartJob until each of them has said that it is done with
-/// it or has died; and what that amounts to. Thread-compatible.
+/// Follows the ranks that work for one job, from StartJob until each has ended its part or died,
+/// and judges the outcome. Thread-compatible.
 class GangTracker {
  public:
   explicit GangTracker(const std::vector<int>& world_ranks);
 
-  /// JobEnded came from the rank.
+  /// The rank has sent JobEnded.
   void Ended(int world_rank, const absl::Status& status);
-  /// Something came from the rank that the job does not survive; it works on until told to stop.
-  /// False: it does not work for the job any more, or has failed before.
+  /// The rank has sent something that the job does not survive. The rank works on until it is told
+  /// to stop. @return false: it does not work for the job any more, or has failed before.
   bool Failed(int world_rank, const absl::Status& status);
   void Died(int world_rank, const std::string& reason);
 
   bool Has(int world_rank) const { return ranks_.contains(world_rank); }
-  /// No rank works for the job any more.
+  /// Whether no rank works for the job any more.
   bool AllGone() const;
-  /// A rank died or ended with an error: the others cannot go on without it.
+  /// Whether a rank has died or ended with an error, so that the others cannot continue.
   bool Broken() const;
-  /// Ranks that still work for it, ascending.
+  /// The ranks that still work for the job, ascending.
   std::vector<int> Working() const;
 
   struct Outcome {
     enum class Kind {
       kDone,     ///< Every rank ended well.
-      kFailed,   ///< The job itself is at fault: it would fail again.
-      kRecover,  ///< A rank was lost, or ranks could not reach each other: worth another try.
+      kFailed,   ///< The job itself is at fault and would fail again.
+      kRecover,  ///< A rank was lost, or ranks could not communicate: worth another try.
     };
     Kind kind = Kind::kDone;
-    std::string reason;  ///< Names the rank, its host where it died.
+    std::string reason;  ///< Names the rank, and its host if it died.
   };
-  /// Meaningful once a rank has failed or AllGone(). An error of one rank makes its peers fail as
-  /// well, with errors of communication: what counts is the first error that is none.
+  /// Valid once a rank has failed or AllGone(). When one rank fails, its peers fail too, with
+  /// communication errors; so the first error that is not a communication error decides.
   Outcome GetOutcome() const;
 
  private:
@@ -50,7 +50,7 @@ class GangTracker {
     std::string reason;
   };
   std::map<int, Rank> ranks_;
-  std::vector<int> failures_;  // In the order they became known.
+  std::vector<int> failures_;  // Ranks, in the order in which their failures became known.
 };
 
 }  // namespace imageddpo

@@ -15,20 +15,19 @@
 
 namespace imageddpo {
 
-/// The controller's side of the control plane, on a thread of its own, so that leases go out and
-/// what workers say comes in also while the controller waits for a slow disk. Takes messages and
-/// failures off the channel (which judges who is dead) and sends every worker its lease.
-/// Thread-safe.
+/// The controller's end of the control channel, on a thread of its own: sends every worker its
+/// lease, and passes on messages and failures, also while the controller's thread waits for a slow
+/// disk. (The channel decides which worker counts as dead.) Thread-safe.
 class WorkerLink {
  public:
   struct Options {
     double lease_interval_seconds = 1;
-    /// No leases while the controller's thread has been stuck for longer: workers and launcher then
-    /// bring the service back. Longer than any disk that is only slow.
+    /// When the controller's thread has not called Alive() for longer than this, leases stop, so
+    /// that workers and launcher restart the service. Longer than any slow disk takes.
     double stuck_seconds = 60;
   };
 
-  /// Called on the link's thread, in order: nothing of a rank comes after its failure.
+  /// Called on the link's thread, in order; no message of a rank follows its failure.
   using OnMessage = std::function<void(int world_rank, v1::WorkerMessage message)>;
   using OnFailure = std::function<void(int world_rank, std::string reason)>;
 
@@ -39,7 +38,7 @@ class WorkerLink {
   WorkerLink(const WorkerLink&) = delete;
   WorkerLink& operator=(const WorkerLink&) = delete;
 
-  /// The controller's thread is alive.
+  /// To be called regularly by the controller's thread.
   void Alive() { last_alive_s_.store(clock_.NowSeconds()); }
 
   /// Seconds since each live worker was last heard.
@@ -63,7 +62,7 @@ class WorkerLink {
   const OnFailure on_failure_;
   std::atomic<double> last_alive_s_;
   std::atomic<bool> stop_ = false;
-  double next_lease_s_ = 0;  // The link's thread alone, as is lease_number_.
+  double next_lease_s_ = 0;  // Used by the link's thread only, as is lease_number_.
   uint64_t lease_number_ = 0;
   mutable absl::Mutex mutex_;
   std::map<int, Heard> heard_ ABSL_GUARDED_BY(mutex_);
