@@ -34,10 +34,10 @@
 
 namespace imageddpo {
 
-/// The service's brain. One thread, the one that calls Run(), owns all state of jobs and workers
-/// (class Supervisor); the calls of the API come from other threads and either read the job store
-/// and the hub, which have locks of their own, or put a command into the mailbox and wait for its
-/// result.
+/// The controller of the service. One thread, the one that calls Run(), owns all state of jobs and
+/// workers (class Supervisor). Calls of the API come from other threads: they either read the job
+/// store and the event hub, which have locks of their own, or put a command into the mailbox and
+/// wait for its result.
 class Controller final : public JobApi {
  public:
   struct Dependencies {
@@ -58,15 +58,15 @@ class Controller final : public JobApi {
   Controller& operator=(const Controller&) = delete;
 
   enum class ExitReason {
-    kStopped,  ///< It was asked to. Jobs go on at the next start.
-    kRestart,  ///< Workers were lost: start all ranks again (exit code 75).
-    /// The same, but a job moved since the start (Supervisor::jobs_moved), so that it is no sign of
-    /// a service that cannot work.
+    kStopped,  ///< Stop was requested. Jobs continue at the next start.
+    kRestart,  ///< Workers were lost: restart all ranks (exit code 75).
+    /// The same, but Supervisor::jobs_moved() since the start, so the launcher does not count this
+    /// restart as a failure.
     kRestartAfterWork,
   };
-  /// Works until `stop_requested` says so (asked several times a second) or a restart is needed.
-  /// Before it returns, everything is stored and the workers were told to end.
-  /// @return an error where the stored jobs cannot be read at the start.
+  /// Works until `stop_requested` returns true (it is called several times a second) or a restart
+  /// is needed. When it returns, everything is stored and the workers were told to end.
+  /// @return an error if the stored jobs cannot be read at the start.
   absl::StatusOr<ExitReason> Run(const std::function<bool()>& stop_requested);
 
   absl::StatusOr<v1::Job> Submit(const v1::SubmitJobRequest& request,
@@ -75,7 +75,8 @@ class Controller final : public JobApi {
   absl::StatusOr<v1::Job> Get(const std::string& id) const override;
   absl::StatusOr<v1::ListJobsResponse> List(const v1::ListJobsRequest& request) const override;
 
-  /// Not ok: the thread in Run() is stuck, or the job store cannot be written. Any thread.
+  /// Not ok: the thread in Run() is stuck, or the job store cannot be written. May be called by any
+  /// thread.
   Health GetHealth() const;
 
  private:
@@ -96,9 +97,9 @@ class Controller final : public JobApi {
   void Handle(Mail mail);
   void Tick();
   absl::StatusOr<ExitReason> Loop(const std::function<bool()>& stop_requested);
-  /// Nobody takes commands any more: answers those that wait, and their callers' later ones.
+  /// Run() is over: answers the commands that wait, and all later ones, with an error.
   void Close();
-  /// UNAVAILABLE: some have not said how many cores they have.
+  /// Waits until all workers have sent Hello. UNAVAILABLE: some have not by the deadline.
   absl::Status WaitForWorkers(absl::Time deadline);
 
   const ClusterConfig cluster_;
@@ -116,7 +117,7 @@ class Controller final : public JobApi {
   bool workers_reported_ ABSL_GUARDED_BY(mutex_) = false;
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;  // Run() is over: nobody takes commands.
   absl::Status store_status_ ABSL_GUARDED_BY(mutex_);
-  std::unique_ptr<WorkerLink> link_;  // Last: its thread uses the mailbox.
+  std::unique_ptr<WorkerLink> link_;  // Last member: its thread uses the mailbox.
 };
 
 }  // namespace imageddpo

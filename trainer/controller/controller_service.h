@@ -24,8 +24,8 @@
 
 namespace imageddpo {
 
-/// Rank 0's whole service, wired: job store, controller, API, metrics. What `imageddpod` runs on
-/// rank 0 and tests run in a process of theirs.
+/// The whole service of rank 0: job store, controller, API and metrics, connected with each other.
+/// Used by `imageddpod`, and by tests within their own process.
 class ControllerService {
  public:
   struct Dependencies {
@@ -36,13 +36,13 @@ class ControllerService {
     ServiceMetrics::Build build;
   };
 
-  /// Opens the data directory, serves the API and /metrics, and writes <data_dir>/service.json (see
-  /// common/config/service_file.h) atomically.
-  /// Jobs wait until Run(). @param cluster  resolved. Dependencies must outlive the service.
+  /// Opens the data directory, serves the API and /metrics, and writes <data_dir>/service.json
+  /// atomically (see common/config/service_file.h). Jobs do not start before Run().
+  /// @param cluster  resolved. Dependencies must outlive the service.
   /// @return an error naming the setting and the remedy: port in use, data directory in use, …
   static absl::StatusOr<std::unique_ptr<ControllerService>> Start(const ClusterConfig& cluster,
                                                                   const Dependencies& dependencies);
-  /// Ends all calls and takes service.json away.
+  /// Ends all calls and removes service.json.
   ~ControllerService();
 
   /// See Controller::Run. Blocks.

@@ -16,24 +16,26 @@
 
 namespace imageddpo {
 
-/// Publication of LoRA versions from the leading trainer to the rollout ranks. Every rollout rank
-/// answers with the version, the number of modules it has bound and the hash of what it will sample
-/// with, so that a LoRA that was silently not applied stops the job. Thread-compatible.
+/// The leader's side of publication: sends LoRA versions to the rollout ranks and checks their
+/// receipts. Every rollout rank answers with the version, the number of modules it has bound, and
+/// the hash of the LoRA that it will sample with; a LoRA that was not applied therefore stops the
+/// job. Thread-compatible.
 class WeightPublisher {
  public:
   WeightPublisher(Communicator* gang, std::vector<int> rollout_ranks);
 
-  /// Starts to send a copy of `lora` as `version` to every rollout rank; waits for nothing, so the
-  /// LoRA may be trained on at once. Versions are announced in ascending order.
+  /// Starts to send a copy of `lora` as `version` to every rollout rank and returns at once, so the
+  /// LoRA may be changed immediately. Versions must ascend.
   /// @throws CommError
   void Announce(const Lora& lora, int64_t version);
 
   /// The oldest version whose receipts have not been checked; -1: none.
   int64_t oldest_unchecked() const { return published_.empty() ? -1 : published_.front().version; }
 
-  /// Collects the receipts of that version, one from every rank. Blocks until the slowest rank has
-  /// bound it. @return INTERNAL naming the rank and both values where a receipt differs from what
-  /// was announced. @throws CommError
+  /// Collects the receipts of version oldest_unchecked(), one from every rank. Blocks until the
+  /// slowest rank has bound it.
+  /// @return INTERNAL naming the rank and both values if a receipt differs from what was announced.
+  /// @throws CommError
   absl::Status CheckReceipts(std::chrono::milliseconds timeout);
 
  private:
@@ -48,9 +50,9 @@ class WeightPublisher {
   std::deque<Published> published_;
 };
 
-/// Rollout rank: receives the version into `lora` in place, binds it to `unet` and sends the
-/// receipt.
-/// @return INTERNAL where the announced LoRA is another one (version, modules, hash).
+/// The rollout rank's side: receives the version into `lora` in place, binds it to `unet` and sends
+/// the receipt. Blocks.
+/// @return INTERNAL if another LoRA was announced (version, modules, hash).
 /// @throws CommError
 absl::Status ReceiveWeights(Communicator* gang, int leader, int64_t version, Lora* lora, Unet* unet,
                             std::chrono::milliseconds timeout);

@@ -2,7 +2,7 @@
 
 namespace imageddpo {
 
-/// Tags of what crosses within a gang; one stream of ordered messages per tag and pair of ranks.
+/// Tags of the messages within a gang. Messages with one tag between two ranks arrive in order.
 enum GangTag : int {
   kTrajectoryTag = 1,  ///< Rollout to trainer: TrajectoryBatch.
   kWeightsTag = 2,     ///< Leader to rollout: WeightAnnouncement, values.

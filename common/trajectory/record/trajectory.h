@@ -9,37 +9,38 @@
 
 namespace imageddpo {
 
-/// What a sample was conditioned on, for a batch of B. Every tensor is float32 on the CPU.
+/// Which prompts the B samples of a batch were conditioned on. Embeddings are found by these
+/// hashes.
 struct PromptKeys {
   std::vector<uint64_t> prompt_hashes;  ///< [B]: of the prompt's tokens, see HashTokens().
   uint64_t negative_hash = 0;           ///< Of the negative prompt's tokens, the same for all.
   std::vector<bool> same_tokens;        ///< [B]: prompt and negative prompt have equal tokens.
 };
 
-/// A picture to keep, already encoded.
+/// A picture to be stored, encoded as PNG.
 struct NamedPicture {
   std::string name;
   std::string png;
 };
 
-/// The record that crosses from rollout to trainer: the trajectories of one micro-batch, complete
-/// with everything that the update needs to replay them under the weights that sampled them.
+/// The record that crosses from rollout to trainer: the trajectories of one micro-batch, with
+/// everything that the update needs to replay them.
 ///
-/// Shapes: B samples of the micro-batch, K executed steps, C h w latent channels, height, width,
-/// P reward parts, L tokens, D embedding width. All tensors are contiguous and on the CPU.
+/// Shapes: B samples of the micro-batch, K executed steps, C h w latent channels, height, width, P
+/// reward parts, L tokens, D embedding width. All tensors are contiguous and on the CPU.
 struct TrajectoryBatch {
   std::string job_id;
   int64_t epoch = 0;
   int64_t micro_batch = 0;     ///< Index in the epoch.
-  int64_t first_sample = 0;    ///< Index in the epoch of the first sample.
+  int64_t first_sample = 0;    ///< Index of the first sample in the epoch.
   int64_t weight_version = 0;  ///< LoRA version that sampled it.
 
-  std::vector<std::string> image_ids;  ///< [B]: stable ids, the keys of statistics.
+  std::vector<std::string> image_ids;  ///< [B]: stable ids, used as keys of reward statistics.
   std::vector<std::string> prompts;    ///< [B]
   PromptKeys keys;
 
-  /// [B, K+1, C, h, w] float32: the latents before each step and after the last; next latents are a
-  /// view of it. Undefined where the receiver needs the rewards alone.
+  /// [B, K+1, C, h, w] float32: the latents before each step and after the last one. Undefined
+  /// where the receiver needs only the rewards.
   at::Tensor latents;
   at::Tensor timesteps_BK;  ///< int64
   at::Tensor log_probs_BK;  ///< float32, under weight_version; 0 at deterministic steps.
@@ -47,7 +48,7 @@ struct TrajectoryBatch {
   std::vector<std::string> part_names;  ///< [P]
   at::Tensor parts_BP;                  ///< float64
 
-  /// [L,D] by hash; embeddings that the receiver has not had yet.
+  /// [L,D] by hash: embeddings that the receiver does not have yet.
   std::map<uint64_t, at::Tensor> new_embeddings;
 
   std::vector<NamedPicture> pictures;
@@ -58,7 +59,7 @@ struct TrajectoryBatch {
   int64_t batch_size() const { return static_cast<int64_t>(image_ids.size()); }
 };
 
-/// FNV-1a over the ids: names a prompt by what the text encoder sees.
+/// FNV-1a over the token ids. Identifies a prompt by what the text encoder sees.
 uint64_t HashTokens(const std::vector<int64_t>& token_ids);
 
 }  // namespace imageddpo

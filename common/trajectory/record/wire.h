@@ -17,36 +17,41 @@
 
 namespace imageddpo {
 
-/// Version of the wire form; both ends must have the same.
+/// Version of the wire form; both ends must have the same one.
 inline constexpr uint32_t kTrajectoryWireVersion = 2;
 
-/// The sending end of one rollout rank to one trainer rank. Remembers which embeddings the trainer
-/// has had. Thread-compatible.
+/// Sends records from one rollout rank to one trainer rank. Remembers which embeddings the trainer
+/// already has. Thread-compatible.
 ///
-/// Wire form, all tensors of one tag, in this order, so that the receiver knows each one's size
-/// before it comes: the head's length in bytes (int64 [1]), the head (a TrajectoryHeader as uint8;
-/// all that is small is in it), latents float32 [B,K+1,C,h,w] (if has_latents), then the new
-/// embeddings [L,D]. On CPUs the tensors are sent from where they are: nothing large is copied but
-/// by the transport.
+/// A record is a sequence of tensors with one tag, in an order that tells the receiver each one's
+/// size before it arrives:
+///
+///   1. the head's length in bytes: int64 [1]
+///   2. the head: a serialised TrajectoryHeader, uint8, with everything small
+///   3. if has_latents: latents, float32 [B,K+1,C,h,w]
+///   4. the new embeddings, [L,D] each
+///
+/// On CPUs tensors are sent from where they are: only the transport copies anything large.
 class TrajectorySender {
  public:
-  /// @param max_in_flight  records under way before Send() waits for the oldest: the receiver has
-  ///                       not yet said where to. The backpressure.
+  /// @param max_in_flight  the number of records under way, not yet received, at which Send()
+  ///                       blocks until the oldest has been received (backpressure).
   TrajectorySender(Communicator* gang, int to_rank, size_t max_in_flight = 4);
   TrajectorySender(TrajectorySender&&) = default;
 
-  /// What of a record a trainer needs besides rewards and keys.
+  /// What a trainer needs of a record besides rewards and keys.
   struct Parts {
     bool latents = true;
     bool pictures = true;
   };
 
-  /// Starts to send. `batch.new_embeddings` is the sender's whole table of what this batch uses;
-  /// those that were sent before are left out, and without latents all of them are.
+  /// Starts to send a record. Blocks only for backpressure, see max_in_flight.
+  /// `batch.new_embeddings` must have all embeddings that the batch uses; those that the trainer
+  /// already has are left out, as are all of them when latents are not sent.
   /// @throws CommError
   void Send(const TrajectoryBatch& batch, const Parts& parts, std::chrono::milliseconds timeout);
 
-  /// Waits until everything sent has left. @throws CommError
+  /// Blocks until all sends are done. @throws CommError
   void Flush(std::chrono::milliseconds timeout);
 
  private:
@@ -58,9 +63,9 @@ class TrajectorySender {
   std::deque<Record> in_flight_;
 };
 
-/// What a received record must be. Anything else means that two ranks disagree on the job.
+/// What the next record has to be. Any difference means that two ranks disagree on the job.
 struct ExpectedRecord {
-  int sampler = 0;  ///< Index among the rollout ranks of the one that sends it.
+  int sampler = 0;  ///< The rollout rank that sends it, as an index among the rollout ranks.
   std::string job_id;
   int64_t epoch = 0;
   int64_t micro_batch = 0;
@@ -69,13 +74,13 @@ struct ExpectedRecord {
   bool with_latents = true;
 };
 
-/// The head of a record. A peer's word: nothing in it is used before it has been checked.
-/// @param shape  B, K, C, h, w as those of the record before; empty for the first.
-/// @return INTERNAL naming the field, rank and both values where it is not the expected one.
+/// Checks the head of a received record. Nothing in a head may be used before it was checked.
+/// @param shape  B, K, C, h, w of the record before; empty for the first record.
+/// @return INTERNAL naming the field, the rank and both values if it is not the expected one.
 absl::Status CheckHeader(const v1::TrajectoryHeader& header, int from_rank,
                          const ExpectedRecord& expected, const std::vector<int64_t>& shape);
 
-/// All of a record that its head holds; latents and embeddings are the receiver's to fill in.
+/// The part of a record that its head holds; the receiver adds latents and embeddings.
 TrajectoryBatch FromHeader(const v1::TrajectoryHeader& header);
 
 }  // namespace imageddpo

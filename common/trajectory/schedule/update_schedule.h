@@ -7,30 +7,30 @@
 
 namespace imageddpo {
 
-/// Which micro-batches form which update, and which trainer replays them: a function of (seed,
-/// epoch) and the number of trainers alone, so that rollout ranks know where to send latents before
-/// they exist. Micro-batches are shuffled whole: their composition stays that of the rollout, which
-/// is what makes a replay bit-equal.
+/// Which micro-batches form which update, and which trainer computes their gradients. A function of
+/// seed, epoch and number of trainers alone, so rollout ranks know in advance where to send
+/// latents. The shuffle permutes whole micro-batches: their composition stays that of the rollout,
+/// so that a replay has the same bits. Immutable.
 class UpdateSchedule {
  public:
   UpdateSchedule(const JobPlan& plan, uint64_t seed, int64_t num_inner_epochs, int num_trainers);
 
-  /// The epoch's micro-batches that update `u` of an inner epoch takes, ascending.
+  /// The micro-batches of the epoch that update `update` of an inner epoch takes, ascending.
   std::vector<int64_t> MicroBatches(int64_t epoch, int64_t inner_epoch, int64_t update) const;
 
-  /// The trainer (index among the trainers) that owns a gradient shard; contiguous blocks of
-  /// shards.
+  /// The trainer that owns a gradient shard, as an index among the trainers. Each trainer owns a
+  /// contiguous block of shards.
   int OwnerOfShard(int64_t shard) const;
 
-  /// The rollout rank (index among them) that samples a micro-batch: in turn; in a single pass the
-  /// rank that owns its gradient shard.
+  /// The rollout rank that samples a micro-batch, as an index among the rollout ranks: round-robin,
+  /// or in a single pass the rank that owns the micro-batch's gradient shard.
   int SamplerOf(int64_t micro_batch, int num_rollout) const;
 
-  /// needs[t][m]: trainer t replays micro-batch m in some inner epoch of `epoch`; none in a single
-  /// pass.
+  /// needs[t][m]: whether trainer t replays micro-batch m in some inner epoch of `epoch`. All false
+  /// in a single pass.
   std::vector<std::vector<bool>> LatentsNeeded(int64_t epoch) const;
 
-  /// The micro-batches that `trainer` replays in another than the epoch's first update, ascending.
+  /// The micro-batches that `trainer` replays in any update but the epoch's first, ascending.
   std::vector<int64_t> ReplayedAfterFirstUpdate(int64_t epoch, int trainer) const;
 
  private:

@@ -7,10 +7,10 @@
 
 namespace imageddpo {
 
-/// Which LoRA version samples which epoch, and what else happens at a version: a function of the
-/// job's settings alone, so that every rank knows it and a resume repeats it. Version v is the LoRA
-/// after v trained epochs; with k = sample.max_staleness, epoch e is sampled with version
-/// max(0, e - k). 0 is lock-step: sample, train, publish in turn.
+/// Which LoRA version samples which epoch, and what else is due at a version. A function of the
+/// job's settings alone, so every rank knows it and a resume repeats it. Version v is the LoRA
+/// after v trained epochs. With k = sample.max_staleness, epoch e is sampled with version max(0, e
+/// - k); k = 0 is lock-step: sample, train, publish in turn. Immutable.
 class VersionSchedule {
  public:
   /// @param job  defaults filled in.
@@ -21,20 +21,21 @@ class VersionSchedule {
 
   int64_t SamplingVersion(int64_t epoch) const;
 
-  /// [begin, end) of the epochs that `version` samples; may be empty.
+  /// The epochs that `version` samples, as [begin, end); may be empty.
   std::pair<int64_t, int64_t> EpochsOf(int64_t version) const;
 
-  /// The oldest version that the epochs from `epoch` on are sampled with: where a job that has
-  /// trained `epoch` epochs starts or goes on.
+  /// The version with which a job that has trained `epoch` epochs starts or continues: the oldest
+  /// that the epochs from `epoch` on are sampled with.
   int64_t OldestVersionAt(int64_t epoch) const { return SamplingVersion(epoch); }
 
-  /// Held-out images are looked at under version 0, the last one and every so often between.
+  /// Whether held-out images are evaluated: under version 0, the last version, and every
+  /// `eval.every_epochs` in between.
   bool EvaluationDue(int64_t version) const;
 
-  /// Rollout ranks need this version, to sample or to evaluate.
+  /// Whether rollout ranks need this version, to sample or to evaluate.
   bool IsPublished(int64_t version) const;
 
-  /// A checkpoint is made once so many epochs have been trained.
+  /// Whether a checkpoint is made after this number of trained epochs.
   bool CheckpointDue(int64_t epochs_trained) const;
 
  private:

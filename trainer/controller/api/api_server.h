@@ -20,20 +20,20 @@ class ApiServer {
     std::string service_name;  ///< Full name, for the health service.
   };
 
-  /// Serves from now on. @param service  must outlive the server.
+  /// Starts to serve. @param service  must outlive the server.
   /// @return PERMISSION_DENIED: not a loopback address; UNAVAILABLE: the port is in use or may not
-  /// be bound, naming `grpc.port` and the remedy.
+  ///         be bound, naming `grpc.port` and the remedy.
   static absl::StatusOr<std::unique_ptr<ApiServer>> Start(const Options& options,
                                                           grpc::Service& service);
 
-  ~ApiServer();  ///< Shutdown(a few seconds).
+  ~ApiServer();  ///< Calls Shutdown() with a few seconds of grace.
 
   /// "127.0.0.1:50051", with the port as bound.
   const std::string& address() const { return address_; }
 
-  /// What the health service answers from now on; SERVING after Start().
+  /// Sets what the health service answers; SERVING after Start().
   void SetServing(bool serving);
-  /// Takes no new calls; calls under way get so long, then they are cut.
+  /// Accepts no new calls; calls under way are cancelled after `grace`.
   void Shutdown(absl::Duration grace);
 
  private:

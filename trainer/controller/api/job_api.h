@@ -8,8 +8,8 @@
 
 namespace imageddpo {
 
-/// What the calls of the API ask of the service; see service.proto. The gRPC side knows no more of
-/// the controller than this. Thread-safe.
+/// The operations on jobs that the gRPC side calls; see service.proto. It is all that the gRPC side
+/// knows of the controller. Thread-safe.
 class JobApi {
  public:
   virtual ~JobApi() = default;

@@ -14,11 +14,11 @@
 
 namespace imageddpo {
 
-/// absl's codes are gRPC's.
+/// Status codes of absl and gRPC have the same numbers.
 grpc::Status ToGrpcStatus(const absl::Status& status);
 
-/// The gRPC service: hands each call to JobApi and its answer back. WatchJob is served by
-/// callbacks, so that a thousand quiet watchers take no thread. Thread-safe.
+/// The gRPC service: passes each call to JobApi and returns its answer. WatchJob is served by
+/// callbacks, so that idle watchers take no threads. Thread-safe.
 class TrainerServiceImpl final
     : public v1::TrainerService::WithCallbackMethod_WatchJob<v1::TrainerService::Service> {
  public:

@@ -18,9 +18,9 @@
 
 namespace imageddpo {
 
-/// One WatchJob call: sends stored events from the one asked for, then sleeps until the hub has
-/// news. One write at a time; what comes meanwhile stays in the store, so that a slow client costs
-/// nothing. Belongs to gRPC from Start() until OnDone().
+/// One WatchJob call: sends stored events, starting with the requested one, then waits for news
+/// from the hub. Only one write is under way at a time; further events stay in the store until it
+/// is done, so a slow client costs no memory. Owned by gRPC from Start() to OnDone().
 class WatchReactor final : public grpc::ServerWriteReactor<v1::JobEvent>,
                            public EventHub::Listener {
  public:
@@ -41,11 +41,11 @@ class WatchReactor final : public grpc::ServerWriteReactor<v1::JobEvent>,
  private:
   WatchReactor(const Dependencies& dependencies, const v1::WatchJobRequest& request);
 
-  /// Starts the next write or the end of the call, unless one is under way or nothing is to be
-  /// said.
+  /// Starts the next write, or ends the call; does nothing if a write is under way or there is no
+  /// news.
   void Pump();
-  /// What comes next: a stored event, else newer progress. Sets `next_` and returns true, or, where
-  /// the call is over, sets `end_`.
+  /// Chooses what comes next: a stored event, else newer progress. Sets `next_` and returns true;
+  /// sets `end_` if the call is over.
   bool ChooseNext() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const Dependencies dependencies_;

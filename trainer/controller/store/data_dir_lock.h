@@ -6,8 +6,9 @@
 
 namespace imageddpo {
 
-/// The right to write below a data directory: a lock on <data_dir>/lock, which the kernel takes
-/// back when the process ends, however it ends. The file holds the owner's process id and host.
+/// The exclusive right to write below a data directory: a file lock on <data_dir>/lock, which the
+/// kernel releases when the process ends, however it ends. The file holds the owner's process id
+/// and host.
 class DataDirLock {
  public:
   /// @return FAILED_PRECONDITION naming the process that holds it.

@@ -18,13 +18,12 @@
 
 namespace imageddpo {
 
-/// Jobs and their events on disk: <data_dir>/jobs.db. A change of a job and the events that tell of
-/// it are one transaction, on the disk when the call returns. One process owns the data directory.
+/// Jobs and their events on disk: <data_dir>/jobs.db. A change of a job and its events are one
+/// transaction, which is on the disk when the call returns. One process owns the data directory.
 /// Thread-safe. Errors: RESOURCE_EXHAUSTED (disk full), UNAVAILABLE, DATA_LOSS.
 class JobStore {
  public:
-  /// Makes the directory and an empty store where they are missing, and brings older ones up to
-  /// date.
+  /// Creates the directory and an empty store if they are missing, and migrates an older store.
   /// @return FAILED_PRECONDITION naming the process that owns the directory.
   static absl::StatusOr<std::unique_ptr<JobStore>> Open(const std::string& data_dir);
 
@@ -50,13 +49,13 @@ class JobStore {
   /// Events from number `from` on, at most `limit`. NOT_FOUND: no such job.
   absl::StatusOr<EventPage> Events(const std::string& id, int64_t from, int64_t limit) const;
 
-  /// Writes a trifle: says whether the next change can be stored.
+  /// Writes a few bytes to find out whether the next change can be stored.
   absl::Status CheckWritable();
 
   const std::string& data_dir() const { return data_dir_; }
   std::string JobDir(const std::string& id) const;  ///< <data_dir>/jobs/<id>.
 
-  /// For tests: the store may not grow beyond so many bytes, as on a full disk; 0: no limit.
+  /// For tests: limits the size of the store in bytes, to simulate a full disk; 0: no limit.
   absl::Status LimitSize(int64_t size_bytes);
 
  private:

@@ -5,10 +5,11 @@
 
 namespace imageddpo {
 
-/// The newest version that this build knows; kept in the file as PRAGMA user_version.
+/// The newest schema version that this build knows; stored in the file as PRAGMA user_version.
 int JobStoreSchemaVersion();
 
-/// Brings a job store, an empty file too, to the newest version: one transaction a step.
+/// Migrates a job store, which may be an empty file, to the newest version; one transaction per
+/// version.
 /// @return FAILED_PRECONDITION: the file was written by a newer version of the service.
 absl::Status MigrateJobStore(SqliteDatabase& database);
 

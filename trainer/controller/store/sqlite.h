@@ -21,7 +21,7 @@ class SqliteStatement {
   SqliteStatement& BindBlob(int parameter, std::string_view bytes);
   SqliteStatement& BindNull(int parameter);
 
-  /// @return true: a row is there to be read; false: done.
+  /// @return true: a row can be read; false: done.
   absl::StatusOr<bool> Step();
   /// Step() for statements that give no rows.
   absl::Status Run();
@@ -41,8 +41,9 @@ class SqliteStatement {
   int bind_result_ = SQLITE_OK;  // The first error of a Bind; Step() reports it.
 };
 
-/// One connection to one SQLite file, made for one process alone: exclusive locking (so that WAL
-/// needs no shared memory, which network file systems lack), synchronous=FULL. Thread-compatible.
+/// One connection to one SQLite file that only one process uses: exclusive locking (so that WAL
+/// needs no shared memory, which network file systems lack) and synchronous=FULL.
+/// Thread-compatible.
 class SqliteDatabase {
  public:
   /// @return UNAVAILABLE: another process has the file; DATA_LOSS: it is no database or damaged.
