@@ -18,7 +18,7 @@ class CommError : public std::runtime_error {
     kPeerFailed,  ///< A rank of the group has died (or its host is gone).
     kTimeout,     ///< The deadline passed; the peer may be stopped or only slow.
     kAborted,     ///< Abort() was called here or the group was revoked by another rank.
-    kTransport,   ///< The transport reported anything else.
+    kTransport,   ///< Any other error of the transport.
   };
   CommError(Kind kind, const std::string& message) : std::runtime_error(message), kind_(kind) {}
   Kind kind() const { return kind_; }
@@ -27,8 +27,8 @@ class CommError : public std::runtime_error {
   Kind kind_;
 };
 
-/// A CommError as it crosses a job's boundary: kPeerFailed UNAVAILABLE, kTimeout DEADLINE_EXCEEDED,
-/// kAborted ABORTED, kTransport INTERNAL.
+/// The status with which a CommError is reported at a job's boundary: kPeerFailed UNAVAILABLE,
+/// kTimeout DEADLINE_EXCEEDED, kAborted ABORTED, kTransport INTERNAL.
 inline absl::Status ToStatus(const CommError& error) {
   switch (error.kind()) {
     case CommError::Kind::kPeerFailed:
@@ -43,9 +43,9 @@ inline absl::Status ToStatus(const CommError& error) {
   return absl::InternalError(error.what());
 }
 
-/// One transfer or collective under way. Owns what the transfer needs (tensors included) until it
-/// is done. The destructor never communicates: dropping unfinished work leaves it to the
-/// communicator, which completes or aborts it.
+/// One transfer or collective under way. Owns what it needs (tensors included) until it is done.
+/// The destructor never communicates: an unfinished transfer is left to the communicator, which
+/// completes or aborts it.
 class Work {
  public:
   virtual ~Work() = default;
@@ -54,14 +54,14 @@ class Work {
   /// @throws CommError  the peer failed, `timeout` passed or the communicator was aborted.
   virtual void Wait(std::chrono::milliseconds timeout) = 0;
 
-  /// True once Wait() would return or throw at once; makes progress, does not block.
+  /// Whether Wait() would return or throw at once. Makes progress; does not block.
   virtual bool Done() = 0;
 };
 
-/// Point-to-point transfers and collectives over one group of ranks, one device per rank. Tensors
-/// are contiguous and live on device(), or on the CPU where that is so for every rank that takes
-/// part. Every rank calls collectives in the same order; transfers between two ranks with one tag
-/// arrive in the order sent.
+/// Point-to-point transfers and collectives in one group of ranks, one device per rank. Tensors are
+/// contiguous and on device(); or on the CPU, if they are so on every rank that takes part. Every
+/// rank calls collectives in the same order. Transfers between two ranks with the same tag arrive
+/// in the order in which they were sent.
 /// Thread-compatible: one thread at a time, except Abort(), which any thread may call.
 class Communicator {
  public:
@@ -70,35 +70,35 @@ class Communicator {
   virtual int rank() const = 0;        ///< 0-based, < world_size().
   virtual int world_size() const = 0;  ///< Ranks in the group, >= 1.
   virtual at::Device device() const = 0;
-  /// For messages, and to see that all ranks of a group use the same: "messages", "NCCL".
+  /// "messages" or "NCCL". For error texts, and to check that all ranks of a group use the same.
   virtual std::string transport() const = 0;
 
-  /// Starts to send `tensor` (any dtype, any shape, 0 elements too) to rank `to`. `to` may be this
-  /// rank. The tensor must not be written before the work is done.
+  /// Starts to send `tensor` (any dtype, any shape, also with 0 elements) to rank `to`, which may
+  /// be this rank. The tensor must not be changed before the work is done.
   virtual std::unique_ptr<Work> Send(const at::Tensor& tensor, int to, int tag) = 0;
 
-  /// Starts to receive into `tensor`, whose dtype and number of elements equal the sender's; where
-  /// they do not, the receive fails with kTransport and the group goes on.
+  /// Starts to receive into `tensor`. Dtype and number of elements must be the sender's; otherwise
+  /// the receive fails with kTransport, and the group remains usable.
   virtual std::unique_ptr<Work> Recv(const at::Tensor& tensor, int from, int tag) = 0;
 
-  /// Host bytes of a length that the receiver does not know. SendBytes copies and returns at once.
+  /// Sends host bytes whose length the receiver does not know. Copies them and returns at once.
   virtual std::unique_ptr<Work> SendBytes(std::string bytes, int to, int tag) = 0;
-  /// Blocks. @throws CommError
+  /// Receives what SendBytes() sent. Blocks. @throws CommError
   virtual std::string RecvBytes(int from, int tag, std::chrono::milliseconds timeout) = 0;
 
-  /// In place; float32 or float64; the same bits on every rank. The order of the additions is the
-  /// transport's own: what must be the same for every number of ranks uses AllGather and adds by
-  /// itself.
+  /// Sums in place; float32 or float64. All ranks get the same bits, but the order of the additions
+  /// is the transport's own. A result that must not depend on the number of ranks needs AllGather()
+  /// and an addition in a fixed order.
   virtual std::unique_ptr<Work> AllReduceSum(const at::Tensor& tensor) = 0;
 
-  /// `output` is [world_size, ...input.shape], in rank order.
+  /// Gathers the inputs of all ranks. `output` is [world_size, ...input.shape], in rank order.
   virtual std::unique_ptr<Work> AllGather(const at::Tensor& output, const at::Tensor& input) = 0;
 
-  /// In place: every rank ends with root's content.
+  /// Copies root's content into `tensor` on every rank, in place.
   virtual std::unique_ptr<Work> Broadcast(const at::Tensor& tensor, int root) = 0;
 
-  /// Ends all pending and later work of this rank with kAborted and lets the group know where the
-  /// transport can. Idempotent; safe from any thread.
+  /// Ends all pending and later work of this rank with kAborted, and tells the group if the
+  /// transport can. Idempotent.
   virtual void Abort(const std::string& reason) = 0;
 };
 

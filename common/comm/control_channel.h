@@ -10,8 +10,8 @@
 
 namespace imageddpo {
 
-/// Rank 0's end of the control plane: small messages to and from the workers, in order per rank.
-/// All calls are thread-safe and none blocks longer than its timeout.
+/// Rank 0's end of the control channel: small messages to and from the workers, in order per rank.
+/// Thread-safe; no call blocks longer than its timeout.
 class ControllerChannel {
  public:
   virtual ~ControllerChannel() = default;
@@ -22,7 +22,7 @@ class ControllerChannel {
   /// Queues a message. A message to a rank that has died is dropped.
   virtual void Send(int world_rank, v1::ControllerMessage message) = 0;
 
-  /// The next message of any worker with its world rank; none within `timeout`: nullopt.
+  /// The next message of any worker, with its world rank; nullopt if none came within `timeout`.
   virtual std::optional<std::pair<int, v1::WorkerMessage>> Receive(
       std::chrono::milliseconds timeout) = 0;
 
@@ -30,18 +30,19 @@ class ControllerChannel {
     int world_rank;
     std::string reason;  ///< "the process has died ...", "no heartbeat for 10.2 s".
   };
-  /// Ranks found dead since the last call, each reported once.
+  /// The ranks that were found dead since the last call; each is reported once.
   virtual std::vector<Failure> TakeFailures() = 0;
 };
 
-/// A worker's end.
+/// A worker's end of the control channel. Thread-safe.
 class WorkerChannel {
  public:
   virtual ~WorkerChannel() = default;
   virtual int world_rank() const = 0;
-  virtual void Send(v1::WorkerMessage message) = 0;  ///< Thread-safe; queues.
+  virtual void Send(v1::WorkerMessage message) = 0;  ///< Queues the message.
   virtual std::optional<v1::ControllerMessage> Receive(std::chrono::milliseconds timeout) = 0;
-  /// True once the transport knows that rank 0 is gone (a missed lease is the worker's business).
+  /// Whether the transport knows that rank 0 is dead. (The worker itself watches for missed
+  /// leases.)
   virtual bool ControllerFailed() = 0;
 };
 

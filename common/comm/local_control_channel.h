@@ -8,18 +8,19 @@
 
 namespace imageddpo {
 
-/// A control plane within one process: the service with a single process, and tests.
+/// The control channel within one process: for a service of a single process, and for tests.
+/// Thread-safe.
 class LocalControlPlane {
  public:
   /// @param worker_ranks  world ranks of the workers; {0} for the service with a single process.
   explicit LocalControlPlane(std::vector<int> worker_ranks);
   ~LocalControlPlane();
 
-  /// The ends; each refers to this object.
+  /// The two ends. They refer to this object.
   ControllerChannel& controller();
   WorkerChannel& worker(int world_rank);
 
-  /// For tests: what a death would do.
+  /// For tests: simulates the death of a worker, or of rank 0.
   void FailWorker(int world_rank, const std::string& reason);
   void FailController();
 

@@ -8,13 +8,13 @@
 
 namespace imageddpo {
 
-/// Waits until every rank of the group has come here, so that what is sent afterwards has a
-/// receiver. The first thing that a new group does. Abort() from another thread ends the wait.
-/// @param agreement  must be the same on all ranks, for example the list of members; so must the
-///                   transport.
-/// Errors: UNAVAILABLE (a member has died), ABORTED (a member gave up), DEADLINE_EXCEEDED (one did
-/// not come within `timeout`), FAILED_PRECONDITION (the agreements differ). After an error the
-/// group has to be aborted.
+/// Blocks until every rank of the group has called it. The first call on a new group: it makes sure
+/// that everything sent afterwards has a receiver. Abort() from another thread ends it.
+/// @param agreement  must be the same on all ranks, for example the list of members. The transport
+///                   must be the same, too.
+/// @return UNAVAILABLE (a member has died), ABORTED (a member gave up), DEADLINE_EXCEEDED (a member
+///         did not come within `timeout`), FAILED_PRECONDITION (the agreements differ). After an
+///         error the group must be aborted.
 absl::Status MeetGang(Communicator& gang, const std::string& agreement,
                       std::chrono::milliseconds timeout);
 

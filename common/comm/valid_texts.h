@@ -4,10 +4,10 @@
 
 namespace imageddpo {
 
-/// Makes every string field of the message, and of the messages in it, valid UTF-8: texts that are
-/// not become ValidMessage(). Without this a single file name or error message of a library makes
-/// the whole message unreadable. Bytes fields are left alone. Called by whoever sends or stores a
-/// message with texts in it.
+/// Makes every string field of the message, and of its submessages, valid UTF-8: others are
+/// replaced by ValidMessage() of them. Protobuf cannot parse a message with invalid UTF-8, so a
+/// single file name or library message would make all of it unreadable. Bytes fields are unchanged.
+/// To be called before a message with texts is sent or stored.
 void MakeTextsValid(google::protobuf::Message* message);
 
 }  // namespace imageddpo

@@ -9,18 +9,18 @@
 
 namespace imageddpo {
 
-/// Work that other threads hand to one thread, in order. Thread-safe.
+/// Functions that other threads hand to one thread, which runs them in order. Thread-safe.
 class CommandQueue {
  public:
   using Command = std::function<void()>;
 
-  /// Queues a command and wakes the thread. Dropped after Close().
+  /// Queues a command and wakes the thread. After Close() commands are dropped.
   void Post(Command command);
 
-  /// All commands queued since the last call; waits up to `timeout` for the first.
+  /// Returns all commands queued since the last call; waits up to `timeout` for the first.
   std::vector<Command> Take(std::chrono::nanoseconds timeout);
 
-  /// Wakes the thread, which ends.
+  /// Tells the thread to end, and wakes it.
   void Close();
   bool closed() const;
 

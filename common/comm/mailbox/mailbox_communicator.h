@@ -12,13 +12,14 @@ namespace imageddpo {
 
 class CommunicatorCore;
 
-/// The communicator over any mailbox: tensors as bytes, and collectives made of messages. A message
-/// that has been started moves on by itself; a collective of several rounds moves on in every call
-/// of this communicator and of its works.
+/// The communicator over any mailbox: tensors are sent as bytes, and collectives are made of
+/// messages. A transfer proceeds by itself once started; a collective of several rounds proceeds in
+/// each call of this communicator and of its works.
 ///
-/// AllReduceSum: every rank gets one slice of the tensor from all others, adds in rank order and
-/// sends the sum to all; so all ranks, and all transports, end with the same bits. AllGather: every
-/// rank sends to every other. Broadcast: a binomial tree.
+/// - AllReduceSum: each rank receives one slice of the tensor from all others, adds the slices in
+///   rank order and sends the sum to all. So all ranks, and all transports, get the same bits.
+/// - AllGather: every rank sends to every other.
+/// - Broadcast: a binomial tree.
 ///
 /// Tensors of another device than the CPU travel through host memory.
 class MailboxCommunicator : public Communicator {

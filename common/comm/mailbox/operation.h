@@ -11,31 +11,31 @@
 
 namespace imageddpo {
 
-/// A communicator's operation as rounds of transfers: when all transfers of a round are done, the
-/// next round starts. Thread-compatible.
+/// An operation of a communicator as a sequence of rounds of transfers: when all transfers of a
+/// round are done, the next round starts. Thread-compatible.
 class Operation {
  public:
-  /// Starts the transfers of round `round` (0, 1, …), or returns none after the last round; work
-  /// that follows the last transfers (sums, copies) is done there too.
+  /// Starts and returns the transfers of round 0, 1, …; returns none after the last round. Also
+  /// does the local work (sums, copies) on what the round before has transferred.
   using Round = std::function<std::vector<std::shared_ptr<Transfer>>(int round)>;
 
   Operation(std::string what, Round round) : what_(std::move(what)), round_(std::move(round)) {}
 
-  /// Moves on as far as it can without blocking. @return whether it has ended, well or not.
+  /// Makes progress without blocking. @return whether the operation has ended, well or not.
   bool Advance();
 
-  /// Sleeps until one transfer of the current round is done or `timeout` has passed.
+  /// Blocks until one transfer of the current round is done or `timeout` has passed.
   void WaitForTransfer(std::chrono::nanoseconds timeout) const;
 
   /// @throws CommError  if the operation has failed.
   void ThrowIfFailed() const;
 
-  /// For messages: what is waited for right now.
+  /// For error texts: what the operation waits for.
   std::string Describe() const;
 
  private:
   const std::string what_;
-  Round round_;  // Released at the end, and with it the tensors.
+  Round round_;  // Released at the end, together with the tensors.
   int next_round_ = 0;
   std::vector<std::shared_ptr<Transfer>> pending_;
   bool ended_ = false;

@@ -11,11 +11,11 @@
 
 namespace imageddpo {
 
-/// The outcome of one message under way, shared by whoever waits for it and the transport that
-/// carries it. The first of Complete() and Fail() counts. Thread-safe.
+/// The outcome of one message under way, shared by the waiting caller and the transport that
+/// carries it. Only the first call of Complete() or Fail() has an effect. Thread-safe.
 class Transfer {
  public:
-  /// @param what     for messages: "receive from rank 2 (tag 7)".
+  /// @param what     for error texts: "receive from rank 2 (tag 7)".
   /// @param on_done  called once, on the thread that completes or fails the transfer.
   explicit Transfer(std::string what, std::function<void()> on_done = nullptr)
       : what_(std::move(what)), on_done_(std::move(on_done)) {}
@@ -26,7 +26,7 @@ class Transfer {
   /// Whether Complete() or Fail() has been called.
   bool Done() const;
 
-  /// Sleeps until Done(). @return false when `timeout` passed first.
+  /// Blocks until Done(). @return false if `timeout` passed first.
   bool WaitUntilDone(std::chrono::nanoseconds timeout) const;
 
   /// @throws CommError  if Fail() was called; nothing otherwise.

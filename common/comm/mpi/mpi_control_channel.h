@@ -8,22 +8,22 @@
 
 namespace imageddpo {
 
-/// How the controller judges silence.
+/// When a silent worker counts as dead.
 struct ControlChannelOptions {
-  /// A worker not heard of for this long is reported as failed. Longer than the longest pause that
-  /// an overloaded host may cause; a death that MPI notices is reported at once.
+  /// A worker that sends nothing for this long is reported as failed. Has to be longer than any
+  /// pause that an overloaded host causes. A death that MPI notices is reported at once.
   std::chrono::milliseconds heartbeat_timeout{10'000};
-  /// The same before a worker's first message, while it starts.
+  /// The same until a worker's first message, while it starts.
   std::chrono::milliseconds first_message_timeout{60'000};
 };
 
-/// Rank 0's end; the workers are all other ranks. At most one per process. Silence is judged in
-/// TakeFailures(), which has to be called about once a second; when this process itself was stopped
-/// in between, that time does not count. The messenger must outlive the channel.
+/// Rank 0's end; all other ranks are workers. At most one per process. Silence is checked in
+/// TakeFailures(), which has to be called about once a second; time during which this process
+/// itself was stopped does not count. The messenger must outlive the channel.
 std::unique_ptr<ControllerChannel> MakeMpiControllerChannel(MpiMessenger& messenger,
                                                             const ControlChannelOptions& options);
 
-/// The end of any other rank.
+/// The end of any other rank. The messenger must outlive it.
 std::unique_ptr<WorkerChannel> MakeMpiWorkerChannel(MpiMessenger& messenger);
 
 }  // namespace imageddpo

@@ -23,55 +23,58 @@
 namespace imageddpo {
 
 /// Carries messages between the processes of a launch. A thread of its own makes every MPI call
-/// after the start: it looks at MPI, then sleeps, a little longer each time nothing happened, so
-/// that transfers move on whatever the other threads do, nobody spins, and no call of MPI blocks.
+/// after the start. It polls MPI, then sleeps, a little longer each time nothing happened. So
+/// transfers proceed whatever the other threads do, no thread spins, and no MPI call blocks.
 ///
-/// Messages are addressed to a port of a process (a number that both ends know: the control plane,
-/// a gang). On the wire each is an envelope, with the bytes inside when they are few; otherwise the
-/// bytes follow as messages of their own, straight from the sender's to the receiver's memory, when
-/// the receiver has said where to. An envelope is always awaited from every rank, which is also how
-/// MPI reports that a rank has died.
+/// A message is addressed to a port of a process: a number that both ends know, of the control
+/// channel or of a gang. It travels as an envelope, which includes the bytes if they are few.
+/// Otherwise the bytes follow in messages of their own, directly from the sender's to the
+/// receiver's memory, as soon as the receiver has said where to. A receive for an envelope is
+/// always posted for every rank; through it MPI also reports that a rank has died.
 ///
-/// All groups share one MPI communicator. Communicators of their own (MPI_Comm_create_from_group)
-/// were tried: with Open MPI 5.0.11 making one hangs when a member dies meanwhile, and takes longer
-/// each time (2 ms at first, 400 ms after 500), in blocking calls that burn a core.
+/// All gangs share one MPI communicator. Communicators of their own (MPI_Comm_create_from_group)
+/// were tried: with Open MPI 5.0.11 making one hangs when a member dies meanwhile, and it takes
+/// longer each time (2 ms at first, 400 ms after 500), in blocking calls that burn a core.
+///
+/// Thread-safe.
 class MpiMessenger {
  public:
   struct Options {
-    /// Pause between two looks at MPI right after something happened.
+    /// Pause between two polls right after something happened.
     std::chrono::microseconds min_pause{20};
-    /// Longest pause while a gang exists or transfers are under way. Shorter: lower latency.
+    /// Longest pause while a gang exists or transfers are under way. Smaller: lower latency.
     std::chrono::microseconds busy_pause{1000};
     /// Longest pause of an idle process; costs about 0.2% of a core at 4 ms.
     std::chrono::microseconds idle_pause{4000};
   };
 
-  /// What becomes of the messages for one port. Called on the messenger's thread: must not block.
+  /// Receives the messages for one port. Called on the messenger's thread: must not block.
   class Port {
    public:
     virtual ~Port() = default;
     virtual void OnMessage(int from_world_rank, const MessageHeader& header,
                            std::unique_ptr<Payload> payload) = 0;
-    /// A rank gave this port up.
+    /// A rank has called SendAbort() for this port.
     virtual void OnAbort(int from_world_rank, const std::string& reason) = 0;
-    /// A rank of the world has died or left; also called for those known when the port is opened.
+    /// A rank of the world has died or left. When a port is opened, it is also called for the ranks
+    /// that are known to be lost.
     virtual void OnRankLost(int world_rank, const std::string& reason) = 0;
   };
 
   /// The runtime must outlive the messenger.
   MpiMessenger(MpiRuntime& runtime, const Options& options);
-  /// Stops the thread; sends nothing. What is still under way stays with the runtime.
+  /// Stops the thread; sends nothing. The memory of unfinished transfers is handed to the runtime.
   ~MpiMessenger();
 
   int world_rank() const { return world_rank_; }
   int world_size() const { return world_size_; }
 
-  /// Messages that arrived before are handed over, up to a few minutes old.
-  /// @param busy  Shorter pauses while it is open.
-  /// @return      false when the number has been used before: numbers are never used twice.
+  /// Opens a port. Messages for it that arrived before, up to a few minutes ago, are delivered.
+  /// @param busy  whether to poll more often while the port is open.
+  /// @return      false if the number has been used before: numbers are never used twice.
   bool Open(std::uint64_t port_id, std::shared_ptr<Port> port, bool busy);
 
-  /// What arrives later for this port is dropped. A call of the port may still be under way.
+  /// Messages that arrive later for this port are dropped. A call of the port may still be running.
   void Close(std::uint64_t port_id);
 
   /// Starts to send to another rank; see Link::Send. `transfer` may be null.
@@ -79,17 +82,17 @@ class MpiMessenger {
             absl::Span<const char> bytes, std::shared_ptr<const void> owner,
             std::shared_ptr<Transfer> transfer);
 
-  /// Makes OnAbort be called there.
+  /// Makes OnAbort() be called on that rank's port.
   void SendAbort(int to_world_rank, std::uint64_t port_id, const std::string& reason);
 
-  /// The reason of a loss that MPI reported.
+  /// The reason for a loss that MPI reported.
   static constexpr char kDied[] = "the process has died";
 
-  /// Treats a rank as lost, for reasons that MPI does not see.
+  /// Treats a rank as lost for a reason that MPI does not see.
   void DeclareLost(int world_rank, const std::string& reason);
 
   /// Tells all other ranks that this one ends (MPI does not report exits with a code other than 0),
-  /// and waits up to `timeout` until all sends are done. The last call.
+  /// and waits up to `timeout` until all sends are done. Must be the last call.
   void Leave(const std::string& reason, std::chrono::milliseconds timeout);
 
  private:
@@ -119,9 +122,10 @@ class MpiMessenger {
   // All below belongs to the messenger's thread while it runs.
   std::map<std::uint64_t, std::shared_ptr<Port>> ports_;
   std::unordered_set<std::uint64_t> busy_ports_;
-  std::unordered_set<std::uint64_t> closed_ports_;   // What still arrives for them is dropped.
-  std::list<EarlyMessage> early_messages_;           // For ports not opened yet.
-  std::map<int, std::string> lost_;                  // World rank and reason.
+  std::unordered_set<std::uint64_t>
+      closed_ports_;                        // Messages that still arrive for them are dropped.
+  std::list<EarlyMessage> early_messages_;  // For ports not opened yet.
+  std::map<int, std::string> lost_;         // World rank and reason.
   std::vector<std::vector<char>> envelope_buffers_;  // One per world rank.
   std::vector<MPI_Request> envelope_requests_;
   std::vector<std::uint64_t> next_sequence_;  // Per receiving world rank.

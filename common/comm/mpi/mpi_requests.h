@@ -12,28 +12,28 @@
 
 namespace imageddpo {
 
-/// The nonblocking sends and receives of bytes that are under way in one communicator; keeps their
+/// The nonblocking sends and receives that are under way in one MPI communicator. Keeps their
 /// memory alive and completes or fails their transfers. Thread-compatible; nothing blocks.
 class MpiRequests {
  public:
-  /// Called for each transfer that MPI has refused or failed.
+  /// Called for each transfer that MPI has refused or that has failed.
   using OnError = std::function<void(int peer, int mpi_error)>;
 
   MpiRequests(MPI_Comm comm, OnError on_error) : comm_(comm), on_error_(std::move(on_error)) {}
 
-  /// `transfer` may be null. More than 1 GiB goes as several messages of the tag, since MPI counts
-  /// with int; both ends cut alike.
+  /// `transfer` may be null. More than 1 GiB is cut into several messages with the same tag,
+  /// because MPI counts with int; both ends cut alike.
   void Send(int to, int tag, absl::Span<const char> bytes, std::shared_ptr<const void> owner,
             std::shared_ptr<Transfer> transfer);
   void Receive(int from, int tag, absl::Span<char> into, std::shared_ptr<const void> owner,
                std::shared_ptr<Transfer> transfer);
 
-  /// Ends what MPI has finished. @return whether there was any.
+  /// Completes the transfers that MPI has finished. @return whether there were any.
   bool Finish();
 
   bool empty() const { return requests_.empty(); }
 
-  /// All the memory that MPI may still use.
+  /// Hands over all memory that MPI may still use.
   std::shared_ptr<void> TakeMemory();
 
  private:

@@ -11,17 +11,17 @@
 
 namespace imageddpo {
 
-/// MPI's life in this process: started once by main(), ended once by Finish(). Errors of MPI calls
-/// are returned, never fatal.
+/// MPI in this process: started once by main(), ended once by Finish(). Errors of MPI calls are
+/// returned, never fatal.
 ///
-/// How it ends. MPI_Finalize waits for all ranks, so it may hang once one has died, is stopped or
-/// ends later. A launch that tolerates faults therefore does without it: each rank ends when it
-/// pleases. In any other launch mpirun ends all ranks when one ends without MPI_Finalize, so that
-/// is called, with a deadline.
+/// MPI_Finalize waits for all ranks, so it may hang after a rank has died or is stopped. A launch
+/// that tolerates faults therefore ends without it, each rank at its own time. In any other launch
+/// mpirun ends all ranks when one ends without MPI_Finalize, so it is called there, with a
+/// deadline.
 class MpiRuntime {
  public:
-  /// Collective over all processes of the launch; one process alone needs no mpirun.
-  /// Errors: FAILED_PRECONDITION when MPI is too old to be called from a thread of ours.
+  /// Collective over all processes of the launch; a single process needs no mpirun.
+  /// @return FAILED_PRECONDITION if this MPI cannot be called from another thread than main's.
   static absl::StatusOr<std::unique_ptr<MpiRuntime>> Start(int* argc, char*** argv);
 
   MpiRuntime(const MpiRuntime&) = delete;
@@ -33,18 +33,18 @@ class MpiRuntime {
   /// Whether the death of another process leaves this one running.
   bool fault_tolerant() const { return fault_tolerant_; }
 
-  /// One sentence for the log: which MPI, how many ranks, what it cannot survive.
+  /// One sentence for the log: which MPI, how many ranks, which faults it survives.
   std::string Describe() const;
 
-  /// Every rank, for the messenger alone. Valid until Finish().
+  /// The communicator of all ranks, for the messenger only. Valid until Finish().
   MPI_Comm comm() const { return comm_; }
 
-  /// Keeps memory that MPI may still write to or read from until MPI has ended.
+  /// Keeps memory alive that MPI may still read or write, until MPI has ended.
   void Retain(std::shared_ptr<void> memory) { retained_.push_back(std::move(memory)); }
 
-  /// Ends MPI; the last call before main() returns `exit_code`. Where MPI_Finalize is left out or
-  /// takes longer than `timeout`, it does not return: the process ends with `exit_code`, without
-  /// destructors. Standard streams are flushed.
+  /// Ends MPI. The last call before main() returns `exit_code`. If MPI_Finalize is left out or
+  /// takes longer than `timeout`, the call does not return: it flushes the standard streams and
+  /// ends the process with `exit_code`, without running destructors.
   void Finish(int exit_code, std::chrono::milliseconds timeout = std::chrono::seconds(5));
 
  private:

@@ -8,8 +8,8 @@
 
 namespace imageddpo {
 
-/// A stream of a GPU for what a communicator queues, of high priority. Part of the CUDA
-/// configuration only. @throws CommError  the device cannot be used.
+/// A high-priority stream of a GPU, for a communicator. In the CUDA configuration only.
+/// @throws CommError  the device cannot be used.
 std::unique_ptr<GpuStream> MakeCudaStream(at::Device device);
 
 }  // namespace imageddpo

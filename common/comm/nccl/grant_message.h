@@ -8,29 +8,29 @@
 
 namespace imageddpo {
 
-/// One call of a communicator, as far as the other ranks need to know it.
+/// One call of a communicator, as far as the other ranks have to know it.
 struct OperationSpec {
   enum class Kind : std::int32_t { kSend, kRecv, kAllReduceSum, kAllGather, kBroadcast };
 
   Kind kind = Kind::kSend;
-  std::int32_t peer = 0;  ///< Of a transfer: the other rank. Of a broadcast: the root.
-  std::int64_t tag = 0;   ///< Of a transfer.
+  std::int32_t peer = 0;  ///< The other rank of a transfer; the root of a broadcast.
+  std::int64_t tag = 0;   ///< For transfers.
   std::int32_t dtype = 0;
-  std::int64_t size_bytes = 0;  ///< Of this rank's tensor (of an all-gather: the input).
+  std::int64_t size_bytes = 0;  ///< Of this rank's tensor (for an all-gather, the input).
 
   bool collective() const { return kind != Kind::kSend && kind != Kind::kRecv; }
 };
 
-/// What ranks tell each other before and after tensors move; see grant_scheduler.h. Travels as
-/// bytes between processes of one build.
+/// What ranks tell each other before and after tensors are transferred; the protocol is described
+/// in grant_scheduler.h. Sent as bytes between processes of the same build.
 struct GrantMessage {
   enum class Kind : std::int32_t {
-    kReady,    ///< "I have come to this operation": operations = {its id}, spec.
-    kAsk,      ///< "Reserve yourself for this round": operations = ids on the receiver.
-    kGo,       ///< "All have": start the round.
-    kDone,     ///< "My part of the round is over."
-    kEnd,      ///< "Everyone's is."
-    kRefused,  ///< "These operations do not fit": operations = ids on the receiver, text.
+    kReady,    ///< The sender has come to this operation: operations = {its id}, spec.
+    kAsk,      ///< The receiver shall reserve itself for a round: operations = ids on the receiver.
+    kGo,       ///< All participants are reserved: start the round.
+    kDone,     ///< The sender's part of the round is over.
+    kEnd,      ///< All participants' parts are over.
+    kRefused,  ///< The operations do not match: operations = ids on the receiver, text.
   };
 
   Kind kind = Kind::kReady;
@@ -38,13 +38,13 @@ struct GrantMessage {
   std::vector<std::int32_t> participants;  ///< Ascending.
   std::vector<std::int64_t> operations;
   OperationSpec spec;
-  std::string comm_id;  ///< kAsk, kGo: NCCL's id where these ranks have no communicator yet.
+  std::string comm_id;  ///< kAsk, kGo: NCCL's id if these ranks have no communicator yet.
   std::string text;
 };
 
 std::string EncodeGrantMessage(const GrantMessage& message);
 
-/// @return false when the bytes are no such message.
+/// @return false if the bytes are not such a message.
 bool DecodeGrantMessage(absl::string_view bytes, GrantMessage* message);
 
 }  // namespace imageddpo

@@ -14,54 +14,52 @@
 
 namespace imageddpo {
 
-/// Decides when tensors move, so that every rank that takes part queues its half on its device at
-/// the same time. On a GPU a posted receive is a kernel that spins until its sender comes, and two
-/// such kernels on two devices can wait for each other for ever; so nothing is queued before
-/// everyone has agreed to it, and a device does one round at a time.
+/// Decides when tensors are transferred, so that all ranks that take part queue their half at the
+/// same time. On a GPU a posted receive is a kernel that spins until its sender comes, and two such
+/// kernels on two devices can wait for each other for ever. Therefore nothing is queued before all
+/// participants have agreed, and a device runs one round at a time.
 ///
 /// A round is a group of ranks and the operations they do together: all matched transfers of a pair
-/// (both directions), or one collective. Its coordinator is the lowest rank that takes part.
+/// (both directions), or one collective. Its coordinator is the lowest participating rank.
 ///
-///   ready  a rank comes to an operation and tells the coordinator, which matches what fits
-///   ask    the coordinator reserves itself and asks the next rank, which reserves itself as soon
-///   as
-///          its own round is over and asks the next, in ascending order
-///   go     the last rank tells all others; everyone starts
-///   done   each rank tells that its part is over, and is free for the next round; of a pair the
-///   one
-///          tells the other, of a collective all tell the coordinator
-///   end    the coordinator of a collective tells all that everyone is done
+///   ready  A rank that comes to an operation tells the coordinator, which matches the operations.
+///   ask    The coordinator reserves itself and asks the next participant, in ascending order. That
+///         one reserves itself as soon as its own round is over, and asks the next.
+///   go     The last participant tells all others; all start.
+///   done   A rank whose part is over says so, and is free for the next round. Of a pair each tells
+///         the other; of a collective all tell the coordinator.
+///   end    The coordinator of a collective tells all that everyone is done.
 ///
-/// Operations are complete when their round is over on every rank that took part: then what was
-/// sent has arrived, and a rank may close its communicators without taking anything from another.
+/// An operation is complete when its round is over on every participant. What was sent has then
+/// arrived, and a rank may close its communicators without affecting another.
 ///
-/// Whoever waits with a reservation waits for a higher rank, so there is no circle; a round that
-/// runs waits for nobody outside.
+/// There is no deadlock: a rank with a reservation only waits for a higher rank, and a running
+/// round waits for nobody outside.
 ///
-/// Thread-compatible; nothing here waits.
+/// Thread-compatible; no call waits.
 class GrantScheduler {
  public:
-  /// A number that names an operation on its rank. Of a collective: the same on all ranks.
+  /// Identifies an operation on its rank. Of a collective it is the same on all ranks.
   using OperationId = std::int64_t;
 
   struct Round {
-    std::int64_t number = 0;  ///< With participants[0]: a name that is never used again.
+    std::int64_t number = 0;                 ///< Together with participants[0] unique.
     std::vector<std::int32_t> participants;  ///< Ascending.
-    std::vector<OperationId> operations;     ///< This rank's, in the order all agree on.
-    std::string comm_id;  ///< Not empty: make the communicator of these ranks first.
+    std::vector<OperationId> operations;     ///< Of this rank, in the order that all agree on.
+    std::string comm_id;  ///< Not empty: a communicator of these ranks has to be made first.
   };
 
-  /// What the scheduler lets others do; they do not call it back from within.
+  /// What the scheduler calls. Implementations must not call the scheduler from within.
   class Host {
    public:
     virtual ~Host() = default;
     virtual void SendGrant(int to, const GrantMessage& message) = 0;
-    /// @return an id where these ranks have no communicator yet, otherwise nothing.
+    /// @return an id if these ranks have no communicator yet, otherwise "".
     virtual std::string NewCommId(const std::vector<std::int32_t>& participants) = 0;
-    /// Everyone starts now. RoundIsOver() says when this rank's part is over.
+    /// Starts a round on this rank. The host calls RoundIsOver() when this rank's part is over.
     virtual void RunRound(const Round& round) = 0;
     virtual void Complete(OperationId id) = 0;
-    /// The ranks do not agree on the operation: it fails, the group goes on.
+    /// The ranks do not agree on the operation. It fails; the group remains usable.
     virtual void Refuse(OperationId id, const std::string& why) = 0;
   };
 
@@ -70,7 +68,7 @@ class GrantScheduler {
   /// This rank has come to an operation.
   void Post(OperationId id, const OperationSpec& spec);
 
-  /// @throws CommError  a message that cannot be.
+  /// @throws CommError  an impossible message.
   void OnMessage(int from, const GrantMessage& message);
 
   /// This rank's part of the round that was started last is over.
@@ -81,7 +79,8 @@ class GrantScheduler {
     OperationId id;
     OperationSpec spec;
   };
-  /// Of one direction and tag between this rank and a higher one (or itself).
+  /// The unmatched transfers of one direction and tag between this rank and a higher one (or
+  /// itself).
   struct Lane {
     std::deque<Offer> mine;
     std::deque<Offer> theirs;
@@ -124,13 +123,14 @@ class GrantScheduler {
   Host* const host_;
   std::map<OperationId, OperationSpec> posted_;
   std::map<LaneKey, Lane> lanes_;
-  std::map<int, std::deque<Match>> matches_;                         // By peer.
-  std::map<OperationId, std::map<int, OperationSpec>> collectives_;  // Rank 0: who is ready.
+  std::map<int, std::deque<Match>> matches_;  // By peer.
+  std::map<OperationId, std::map<int, OperationSpec>>
+      collectives_;  // On rank 0: which ranks are ready.
   std::deque<Candidate> candidates_;
   std::optional<Current> current_;
   std::int64_t next_round_ = 0;
-  std::map<RoundName, std::vector<OperationId>> over_;  // Here, but perhaps not elsewhere.
-  std::map<RoundName, int> done_;                       // How many others have said so.
+  std::map<RoundName, std::vector<OperationId>> over_;  // Over here, perhaps not on other ranks.
+  std::map<RoundName, int> done_;                       // How many other ranks are done.
 };
 
 }  // namespace imageddpo

@@ -6,7 +6,7 @@
 
 namespace imageddpo {
 
-/// What NCCL's calls answer; the numbers are NCCL's own.
+/// Results of NCCL's calls, with NCCL's numbers.
 enum class NcclResult {
   kSuccess = 0,
   kUnhandledCudaError = 1,
@@ -15,7 +15,7 @@ enum class NcclResult {
   kInvalidArgument = 4,
   kInvalidUsage = 5,
   kRemoteError = 6,  ///< A process of the communicator has ended, or the network failed.
-  kInProgress = 7,   ///< A communicator that does not block has more to do: ask for its state.
+  kInProgress = 7,   ///< A non-blocking communicator is still working: poll its state.
 };
 
 /// A communicator of NCCL, opaque.
@@ -23,26 +23,27 @@ using NcclComm = void*;
 /// A CUDA stream, opaque: what GpuStream::handle() gives.
 using NcclStream = void*;
 
-/// The calls of NCCL that this project makes, as a table, so that everything above it runs and is
-/// tested without a GPU. MakeNcclApi() (nccl_library.h) is the real one; FakeNccl
-/// (tests/testing/fake_nccl.h) moves bytes between threads. As in NCCL, groups belong to the
-/// calling thread, and calls for one communicator come from one thread at a time, but for `abort`.
+/// The NCCL calls of this project, as a table, so that everything above it runs and is tested
+/// without a GPU. MakeNcclApi() (nccl_library.h) returns the real one; FakeNccl
+/// (tests/testing/fake_nccl.h) copies bytes between threads. As in NCCL, groups belong to the
+/// calling thread, and only one thread at a time may call functions of one communicator, except
+/// `abort`.
 struct NcclApi {
-  std::function<std::string()> version;  ///< For messages: "2.28.9".
+  std::function<std::string()> version;  ///< For error texts: "2.28.9".
 
-  /// A new name for a communicator, to be handed to all its ranks.
+  /// A new id for a communicator, to be given to all its ranks.
   std::function<NcclResult(std::string* id)> get_unique_id;
 
-  /// Starts to make this rank's end of a communicator of `size` ranks, which never blocks
+  /// Starts to make this rank's end of a communicator of `size` ranks. Non-blocking
   /// (ncclConfig_t::blocking = 0): its state is kInProgress until all ranks have called.
   std::function<NcclResult(NcclComm* comm, int size, const std::string& id, int rank)> init_rank;
 
-  /// The state of a communicator: kInProgress, kSuccess, or what has gone wrong, now or earlier.
+  /// The state of a communicator: kInProgress, kSuccess, or the first error.
   std::function<NcclResult(NcclComm comm, NcclResult* state)> get_async_error;
-  /// NCCL's own words on what went wrong last.
+  /// NCCL's description of the last error.
   std::function<std::string(NcclComm comm)> last_error;
 
-  /// Ends what is under way on this rank and frees the communicator. Tells the other ranks nothing.
+  /// Ends what is under way on this rank and frees the communicator. Other ranks are not told.
   std::function<NcclResult(NcclComm comm)> abort;
 
   std::function<NcclResult()> group_start;

@@ -16,22 +16,22 @@ namespace imageddpo {
 
 class NcclCore;
 
-/// The communicator of GPUs: tensors on device() go through NCCL, as soon as all ranks that take
-/// part have agreed (grant_scheduler.h); bytes, tensors on the CPU and the agreement itself go
-/// through the mailbox. What a rank sends to itself is copied on the device.
+/// The communicator for GPUs. Tensors on device() go through NCCL, once all participants have
+/// agreed (grant_scheduler.h); bytes, tensors on the CPU and the agreement itself go through the
+/// mailbox. What a rank sends to itself is copied on the device.
 ///
-/// An issuing thread makes all calls of NCCL, one round after the other; it polls and sleeps. A
-/// watchdog thread looks whether it comes back from its calls, and aborts if it does not. Works end
-/// with the first of: success, an error that NCCL reports, a deadline, the failure of the mailbox
-/// (a rank has died or gave up), Abort(). After any of these but a mismatch and the end of a Wait()
-/// the communicators of NCCL have been aborted and the group is of no use; an error of this rank's
-/// NCCL also tells the group.
+/// An issuing thread makes all NCCL calls, one round after the other; it polls and sleeps. A
+/// watchdog thread checks that the issuing thread returns from its calls, and aborts the
+/// communicators otherwise. A work ends with the first of: success, an error that NCCL reports, a
+/// deadline, a failure of the mailbox (a rank has died or gave up), Abort(). After any of these
+/// except success, a mismatch or the timeout of a Wait(), NCCL's communicators have been aborted
+/// and the group cannot be used any more. An error of this rank's NCCL is also told to the group.
 ///
-/// AllReduceSum: NCCL's, which computes each element once, so all ranks get the same bits.
-/// Send: done when the receiver has the data.
+/// AllReduceSum is NCCL's, which computes each element once, so all ranks get the same bits. A Send
+/// is done when the receiver has the data.
 class NcclCommunicator : public Communicator {
  public:
-  /// @param mailbox  nobody else uses it.
+  /// @param mailbox  must not be used by anybody else.
   NcclCommunicator(std::shared_ptr<Mailbox> mailbox, at::Device device, NcclApi api,
                    std::unique_ptr<GpuStream> stream, const NcclDeadlines& deadlines = {});
   ~NcclCommunicator() override;
@@ -50,7 +50,8 @@ class NcclCommunicator : public Communicator {
   void Abort(const std::string& reason) override;
 
  private:
-  /// Whether NCCL carries it; false: the mailbox does. @throws std::invalid_argument  neither can.
+  /// Whether NCCL carries the tensor; false: the mailbox does. @throws std::invalid_argument
+  /// neither can.
   bool OnDevice(const at::Tensor& tensor, const char* what) const;
   void CheckRank(int rank, const char* what) const;
   std::unique_ptr<Work> Post(OperationSpec spec, const at::Tensor& tensor,

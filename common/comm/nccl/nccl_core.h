@@ -19,8 +19,9 @@
 
 namespace imageddpo {
 
-/// The threads of an NcclCommunicator and what they share. Its threads keep it alive, so that a
-/// call of NCCL that never returns can be left behind.
+/// The threads of an NcclCommunicator and what they share. The threads keep this object alive, so
+/// that a thread whose NCCL call never returns can be abandoned. Post() and Fail()
+/// may be called by any thread.
 class NcclCore : public std::enable_shared_from_this<NcclCore>, private GrantScheduler::Host {
  public:
   NcclCore(std::shared_ptr<Mailbox> mailbox, NcclApi api, std::unique_ptr<GpuStream> stream,
@@ -33,11 +34,11 @@ class NcclCore : public std::enable_shared_from_this<NcclCore>, private GrantSch
 
   GpuStream& stream() { return rounds_.stream(); }
 
-  /// Any thread. The operation's transfer ends it.
+  /// Starts an operation; its result is in its transfer. Any thread.
   void Post(const std::shared_ptr<NcclOperation>& operation);
 
-  /// Fails all that is pending and all that comes later, and aborts NCCL. The first call counts.
-  /// Any thread.
+  /// Fails all pending and all later operations, and aborts NCCL. Only the first call has an
+  /// effect. Any thread.
   void Fail(CommError::Kind kind, const std::string& message);
 
  private:
@@ -57,7 +58,7 @@ class NcclCore : public std::enable_shared_from_this<NcclCore>, private GrantSch
   void Listen(int peer);
   void OnGrant(int peer, const std::string& bytes);
   void CheckMailbox();
-  /// Fails as the transfer has, if it has. @return whether
+  /// Fails in the same way as the transfer, if that has failed. @return whether it has.
   bool FailWith(const Transfer& transfer);
   std::shared_ptr<NcclOperation> Take(GrantScheduler::OperationId id);
   bool failed() const;
@@ -68,7 +69,7 @@ class NcclCore : public std::enable_shared_from_this<NcclCore>, private GrantSch
   const std::shared_ptr<CommandQueue> commands_ = std::make_shared<CommandQueue>();
   NcclRounds rounds_;
 
-  // Of the issuing thread.
+  // Used by the issuing thread only.
   GrantScheduler scheduler_;
   std::map<GrantScheduler::OperationId, std::shared_ptr<NcclOperation>> operations_;
 
@@ -80,7 +81,7 @@ class NcclCore : public std::enable_shared_from_this<NcclCore>, private GrantSch
   GrantScheduler::OperationId next_collective_ ABSL_GUARDED_BY(mutex_);
   bool closing_ ABSL_GUARDED_BY(mutex_) = false;
   bool issuing_ended_ ABSL_GUARDED_BY(mutex_) = false;
-  std::atomic<Clock::rep> working_since_{0};  // When the issuing thread last woke; 0: it sleeps.
+  std::atomic<Clock::rep> working_since_{0};  // When the issuing thread woke up; 0: it sleeps.
 
   std::thread issuing_thread_;
   std::thread watchdog_thread_;

@@ -4,7 +4,7 @@
 
 namespace imageddpo {
 
-/// The table of the NCCL library itself. Part of the CUDA configuration only.
+/// The table of the real NCCL library. In the CUDA configuration only.
 NcclApi MakeNcclApi();
 
 }  // namespace imageddpo

@@ -18,30 +18,30 @@
 
 namespace imageddpo {
 
-/// One call of a communicator until it is done. Keeps the tensors alive.
+/// One call of a communicator, until it is done. Keeps the tensors alive.
 struct NcclOperation {
   OperationSpec spec;
   at::Tensor tensor;                   ///< Sent, received into, or changed in place.
-  at::Tensor output;                   ///< Of an all-gather.
-  std::unique_ptr<GpuEvent> ready;     ///< The caller's stream has come to the call.
+  at::Tensor output;                   ///< For an all-gather.
+  std::unique_ptr<GpuEvent> ready;     ///< Done when the caller's stream has reached the call.
   std::shared_ptr<Transfer> transfer;  ///< Completed or failed at the end.
 };
 
-/// How long NCCL may take; all participants of a round have agreed to it before the time starts.
+/// Deadlines for NCCL. Their time starts after all participants of a round have agreed to it.
 struct NcclDeadlines {
-  /// To make a communicator: threads, connections, buffers on every rank.
+  /// For making a communicator: threads, connections, buffers on every rank.
   std::chrono::milliseconds setup{60'000};
   /// For the transfers of one round.
   std::chrono::milliseconds round{60'000};
-  /// For one call to return. All are said not to block; a driver that hangs does.
+  /// For one call to return. NCCL's calls do not block, but they hang if the driver does.
   std::chrono::milliseconds call{30'000};
-  /// For the issuing thread to end when the communicator is closed; then it is left behind.
+  /// For the issuing thread to end when the communicator is closed; then it is abandoned.
   std::chrono::milliseconds close{10'000};
 };
 
-/// Carries out the rounds that the scheduler starts, one at a time, over NCCL communicators that
-/// are made when a group of ranks first needs one: one for each pair that exchanges tensors, one
-/// for the collectives. All calls but AbortAll() come from the issuing thread; none blocks.
+/// Runs the rounds that the scheduler starts, one at a time, over NCCL communicators: one for each
+/// pair that exchanges tensors, and one for the collectives, each made when first needed. All calls
+/// except AbortAll() come from the issuing thread; none blocks.
 /// @throws CommError  kPeerFailed (NCCL: remote error), kTimeout (deadline), kTransport (the rest).
 class NcclRounds {
  public:
@@ -50,21 +50,22 @@ class NcclRounds {
 
   GpuStream& stream() { return *stream_; }
 
-  /// A new id where these ranks have no communicator yet, otherwise nothing.
+  /// A new id if these ranks have no communicator yet, otherwise "".
   std::string NewCommId(const std::vector<std::int32_t>& participants);
 
-  /// @param operations  of round.operations, in that order.
+  /// @param operations  those of round.operations, in that order.
   void Start(const GrantScheduler::Round& round,
              std::vector<std::shared_ptr<NcclOperation>> operations);
 
   /// Whether a round is under way.
   bool busy() const { return phase_ != Phase::kIdle; }
 
-  /// Moves the round on. @return true once, when it is over.
+  /// Makes progress with the current round. @return true once, when it is over.
   bool Poll();
 
-  /// Ends what runs and frees all communicators; nothing can be started afterwards. Idempotent. Any
-  /// thread may call it, but while the issuing thread is inside a call only as the last resort.
+  /// Ends what is running and frees all communicators; nothing can be started afterwards.
+  /// Idempotent. Any thread may call it, but while the issuing thread is inside a call only as a
+  /// last resort.
   void AbortAll();
 
  private:
@@ -75,7 +76,7 @@ class NcclRounds {
   void QueueCopies();
   NcclResult Issue(const NcclOperation& operation);
   int IndexOf(std::int32_t rank) const;
-  /// After it no call may name a communicator.
+  /// After AbortAll() no NCCL call may use a communicator any more.
   void ThrowIfAborted();
   NcclResult State();
   void Check(NcclResult result, const char* what);
@@ -89,7 +90,7 @@ class NcclRounds {
   Phase phase_ = Phase::kIdle;
   GrantScheduler::Round round_;
   std::vector<std::shared_ptr<NcclOperation>> operations_;
-  NcclComm comm_ = nullptr;  // Of the round; none where nothing leaves the device.
+  NcclComm comm_ = nullptr;  // Of the current round; null if nothing leaves the device.
   std::unique_ptr<GpuEvent> event_;
   Clock::time_point deadline_;
 
