@@ -4,8 +4,8 @@
 
 namespace imageddpo {
 
-/// The only source of time, handed to whoever waits or measures, so that tests can turn the clock.
-/// Thread-safe.
+/// The only source of time, passed to everything that waits or measures, so that tests can control
+/// it. Thread-safe.
 class Clock {
  public:
   virtual ~Clock() = default;

@@ -5,10 +5,10 @@
 
 namespace imageddpo {
 
-/// Lets a process say which signal ends it. A signal that comes from a fault of the program
-/// (SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGSYS) is kept back for half a second in the thread
-/// it hit, in which Signal() tells the other threads; then it does what it always does. SIGKILL
-/// cannot be seen. Built once, in main; at most one may exist at a time.
+/// Lets a process report the signal that is about to end it. A signal from a fault of the program
+/// (SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGSYS) is delayed for half a second in the thread it
+/// hit; meanwhile Signal() returns it to the other threads. Then it has its usual effect. SIGKILL
+/// cannot be seen. Created once, in main; at most one may exist at a time.
 class CrashWatch {
  public:
   CrashWatch();
@@ -19,7 +19,7 @@ class CrashWatch {
   /// The signal that is about to end this process; 0: none.
   int Signal() const;
 
-  /// A stack for the handler, so that a thread whose own is used up is heard as well. Made and
+  /// A stack for the signal handler, so that a stack overflow is reported too. Created and
   /// destroyed by the thread that it is for.
   class ThreadStack {
    public:

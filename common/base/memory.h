@@ -4,13 +4,13 @@ namespace imageddpo {
 
 // Programs that link this allocate with jemalloc.
 
-/// From now on what is freed is kept for what is asked for next. By default jemalloc gives it back
-/// to the kernel after some seconds, and blocks of 8 MiB and more at once; but a step of a model
-/// frees and asks for the same blocks over and over, and pages that come from the kernel are zeroed
-/// by it one fault at a time.
+/// From now on freed memory is kept for later allocations. By default jemalloc returns it to the
+/// kernel after some seconds, and blocks of 8 MiB and more at once. But a model's step frees and
+/// allocates the same blocks over and over, and the kernel zeroes each returned page again, one
+/// page fault at a time.
 void KeepFreeMemory();
 
-/// Gives what is free back to the kernel: for between jobs.
+/// Returns free memory to the kernel; to be called between jobs.
 void ReturnFreeMemory();
 
 }  // namespace imageddpo

@@ -4,11 +4,10 @@
 
 namespace imageddpo {
 
-/// Turns SIGINT and SIGTERM into a flag that loops look at, so that a program can save its state
-/// and end with exit code 128 + signal. Built once, in main; at most one may exist at a time, since
-/// a process has one handler per signal. The constructor installs the handlers and the destructor
-/// puts the former ones back. A second signal of the same kind, while the flag is set, ends the
-/// process at once, as it would without us.
+/// Turns SIGINT and SIGTERM into a flag that loops check, so that a program can save its state and
+/// exit with 128 + signal. Created once, in main; at most one may exist at a time, since a process
+/// has one handler per signal. The constructor installs the handlers, the destructor restores the
+/// former ones. A second signal of the same kind, while the flag is set, ends the process at once.
 class StopFlag {
  public:
   StopFlag();

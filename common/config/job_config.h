@@ -34,8 +34,8 @@ void FillDefaults(v1::JobSpec* job);
 /// what is allowed and the remedy; all faults at once, one per line.
 absl::Status ValidateJob(const v1::JobSpec& job);
 
-/// Settings that are accepted but deserve a word, e.g. a prompt that guidance_scale <= 1 never
-/// uses.
+/// Warnings about settings that are valid but questionable, e.g. a prompt that guidance_scale <= 1
+/// never uses.
 std::vector<std::string> JobWarnings(const v1::JobSpec& job);
 
 }  // namespace imageddpo

@@ -32,11 +32,11 @@ struct JobPlan {
   int64_t ShardOf(int64_t position) const;
   /// The trainer (index among so many) that owns a gradient shard; contiguous blocks of shards.
   int OwnerOfShard(int64_t shard, int num_trainers) const;
-  /// At most so many of an update's samples fall to one of so many trainers.
+  /// The largest number of an update's samples that any of `num_trainers` trainers gets.
   int64_t MostSamplesOfATrainer(int64_t num_trainers) const;
 };
 
-/// K: the steps of `sample.num_steps` that `sample.noise_strength` leaves to run.
+/// K: the number of steps that are run for `sample.num_steps` and `sample.noise_strength`.
 int64_t ExecutedSteps(const v1::SampleSpec& sample);
 
 /// @param job  defaults filled in.
@@ -44,30 +44,30 @@ int64_t ExecutedSteps(const v1::SampleSpec& sample);
 /// that would do.
 absl::StatusOr<JobPlan> MakeJobPlan(const v1::JobSpec& job);
 
-/// The most samples of a micro-batch that `device.device_batch_size: auto` chooses. More gain no
-/// speed, take memory, and leave fewer micro-batches to share among ranks. A GPU takes more to
-/// fill.
+/// The largest micro-batches that `device.device_batch_size: auto` chooses. Larger ones are not
+/// faster, take more memory, and leave fewer micro-batches to distribute among ranks. A GPU needs
+/// more samples than a CPU to be busy.
 inline constexpr int64_t kMostSamplesOnCpu = 32;
 inline constexpr int64_t kMostSamplesOnGpu = 128;
 
-/// What `device.device_batch_size: auto` chooses from, largest first: the divisors of both
-/// sample.batch_size and train.batch_size up to `most`; where none is above half of it (of 37), the
-/// next larger one before them. Never empty.
+/// The candidates for `device.device_batch_size: auto`, largest first: the common divisors of
+/// sample.batch_size and train.batch_size up to `most`. If none is above half of `most` (for
+/// example of 37), the next larger divisor comes before them. Never empty.
 std::vector<int64_t> AutoDeviceBatches(const v1::JobSpec& job, int64_t most);
 
-/// Why a job cannot train by a single pass: because it would not be exact (an update under other
-/// weights than those that sampled), or because ranks that sample do not train. Empty where it can.
+/// Why a job cannot train with a single pass: it would not be exact (an update under other weights
+/// than those that sampled), or the ranks that sample do not train. Empty if it can.
 std::string WhyNoSinglePass(const v1::JobSpec& job, const JobPlan& plan);
 
-/// Turns `train.update: auto` into the one of single_pass and replay that the job's settings alone
-/// decide: a single pass where the job names `topology: {colocated: C}`, it would be exact, and a
-/// rank's gradients stay small; never by the pool, so that the same job gives the same bits in any
-/// pool. To be called once, at submit. Does nothing where the batch settings do not fit.
+/// Replaces `train.update: auto` by single_pass or replay, from the job's settings alone:
+/// single_pass if the job names `topology: {colocated: C}`, it would be exact, and a rank's
+/// gradients stay small. Never depends on the pool, so that the same job gives the same bits in any
+/// pool. To be called once, at submit. Does nothing if the batch settings do not fit.
 void ResolveUpdate(v1::JobSpec* job);
 
 /// How many ranks a job takes. `auto` fits the pool: colocated 1 for one worker; otherwise one
-/// trainer and the rest (no more than the epoch has micro-batches) rollout. What was asked for
-/// shrinks to a smaller pool where `topology.min_*` allows.
+/// trainer and the rest rollout (at most the epoch's micro-batches). A topology that was asked for
+/// shrinks to a smaller pool if `topology.min_*` allows it.
 struct Topology {
   int rollout = 0;
   int trainer = 0;

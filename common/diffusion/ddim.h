@@ -17,7 +17,7 @@ enum class PredictionType { kEpsilon, kSample, kVPrediction };
 /// How the executed timesteps are placed on the training schedule.
 enum class TimestepSpacing { kLeading, kTrailing, kLinspace };
 
-/// A field of scheduler_config.json that means nothing to DDIM.
+/// A field of scheduler_config.json that has no meaning for DDIM.
 struct IgnoredField {
   std::string name;
   std::string reason;

@@ -7,7 +7,7 @@
 
 namespace imageddpo {
 
-/// How the prompt steers the model.
+/// Settings of classifier-free guidance.
 struct Guidance {
   double scale = 1.0;    ///< At most 1: the negative embedding alone, in one pass. Above 1:
                          ///< classifier-free guidance.

@@ -8,8 +8,7 @@
 
 namespace imageddpo {
 
-/// What a stream of randomness is used for. The numbers enter every draw: never renumber or reuse
-/// one.
+/// What a random stream is used for. The numbers enter every draw: never renumber or reuse one.
 enum class StreamPurpose : uint32_t {
   kDatasetOrder = 1,  ///< Which images an epoch takes, and in which order.
   kEncodeNoise = 2,   ///< The VAE posterior's sample.
@@ -21,8 +20,8 @@ enum class StreamPurpose : uint32_t {
       7,  ///< All noise of the evaluation on held-out images; `epoch` tells its uses apart.
 };
 
-/// Names one stream. Two equal keys give the same numbers on every rank, in every process and at
-/// any time; nothing about ranks, threads or order of arrival belongs in here.
+/// Identifies one random stream. Equal keys give the same numbers on every rank, in every process
+/// and at any time. So ranks, threads and order of arrival must never be part of a key.
 struct StreamKey {
   uint64_t seed = 0;  ///< The job's seed.
   StreamPurpose purpose = StreamPurpose::kDatasetOrder;

@@ -6,10 +6,11 @@
 
 namespace imageddpo {
 
-/// Makes y, computed from x without a graph, a function of x in the graph, by its gradient. No
-/// second derivatives. Without gradients (GradMode), or where x needs none, y stays as it is.
-/// @param input_gradient  from y's gradient to x's; called without GradMode, at most once for each
-///                        backward pass.
+/// Attaches y, which was computed from x without a graph, to the graph of x, with a gradient
+/// function of its own. First derivatives only. Returns y unchanged without GradMode, or if x does
+/// not require gradients.
+/// @param input_gradient  computes the gradient of x from that of y; called without GradMode, at
+///                        most once for each backward pass.
 /// @return y
 at::Tensor WithInputGradient(const at::Tensor& x, at::Tensor y,
                              std::function<at::Tensor(const at::Tensor&)> input_gradient);

@@ -5,9 +5,9 @@
 
 #include "common/kernels/processor.h"
 
-// What inner loops of our own are written in: vectors of 16 floats, in registers as wide as the
-// processor at hand has, an x86-64 one as for all that this links. For .cc files that are compiled
-// with the options of KERNEL_SOURCES.
+// Vectors of 16 floats for the inner loops of our kernels, held in the widest registers that the
+// x86-64 processor has. To be included only by .cc files compiled with the options of
+// KERNEL_SOURCES.
 
 #define IMAGEDDPO_INLINE [[gnu::always_inline]] inline
 
@@ -27,8 +27,8 @@ IMAGEDDPO_INLINE void StoreLanes(const Lanes& lanes, float* to) {
   std::memcpy(to, &lanes, sizeof(lanes));
 }
 
-/// Everything that `kernel()` calls must be IMAGEDDPO_INLINE, as must its operator() itself: it is
-/// compiled once for each kind of processor.
+/// A kernel is compiled once for each kind of processor, so its operator() and everything that it
+/// calls must be IMAGEDDPO_INLINE.
 template <class Kernel>
 void RunBaseline(const Kernel& kernel) {
   kernel();
@@ -44,7 +44,7 @@ template <class Kernel>
   kernel();
 }
 
-/// Runs a kernel as compiled for WidestVectors(). The same bits at every call of a process.
+/// Runs the variant of a kernel for WidestVectors(). Every call of a process gives the same bits.
 template <class Kernel>
 void RunKernel(const Kernel& kernel) {
   switch (WidestVectors()) {

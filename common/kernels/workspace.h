@@ -4,10 +4,10 @@
 
 namespace imageddpo {
 
-/// Memory to work in that the calling thread keeps: blocks of many megabytes that are freed and
-/// asked for again are zeroed by the kernel page by page, which takes longer than what is computed
-/// in them.
-/// @return `bytes` undefined bytes, aligned to a page. Valid until this thread's next call.
+/// Scratch memory that the calling thread keeps. (When blocks of many megabytes are freed and
+/// allocated again, the kernel zeroes their pages each time, which takes longer than the
+/// computation in them.)
+/// @return `bytes` uninitialised bytes, page-aligned. Valid until this thread's next call.
 /// @throws std::bad_alloc
 void* ThreadWorkspace(size_t bytes);
 

@@ -16,7 +16,7 @@
 
 namespace imageddpo {
 
-/// What a new LoRA looks like.
+/// Settings of a new LoRA.
 struct LoraConfig {
   int64_t rank = 4;    ///< Inner width of the low-rank product, of every module.
   double alpha = 4.0;  ///< The product is scaled by alpha / rank.
@@ -25,7 +25,7 @@ struct LoraConfig {
   std::vector<std::string> target_modules = {"to_q", "to_k", "to_v", "to_out.0"};
 };
 
-/// Low-rank additions to a set of linear layers: y += scale · up(down(x)) (Hu et al.,
+/// Low-rank adapters of a set of linear layers: y += scale · up(down(x)) (Hu et al.,
 /// arXiv:2106.09685). The tensors are float32 leaves that require gradients, whatever the model's
 /// dtype. Copies of a Lora share their tensors; Clone() makes new ones. Thread-compatible.
 ///

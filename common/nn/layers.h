@@ -23,24 +23,25 @@ struct LoraSlot {
   at::Tensor up_OR;    ///< float32 [out_features, rank]
   double scale = 1.0;
 
-  /// Where they are defined, a backward pass adds the gradients of each row of the batch to these
-  /// instead of those of the whole batch to the two above. float32, written in place.
+  /// If defined, a backward pass adds the gradients of each row of the batch to these, and none to
+  /// the gradients of the two factors above. float32, written in place.
   at::Tensor down_grad_BRI;
   at::Tensor up_grad_BOR;
 
-  /// Where it is defined, the layer's weight with scale · up down added to it, in place of both.
+  /// If defined, used instead of the layer's weight and the branch: weight + scale · up down.
   at::Tensor folded_OI;
 };
 
-/// A linear layer's place in the model.
+/// One linear layer of the model, with its path.
 struct NamedLinear {
   LinearInfo info;
   at::Tensor weight_OI;  ///< Shared with the layer.
   std::shared_ptr<LoraSlot> slot;
 };
 
-/// Where in a model, and in its weights file, the next layer is: "down_blocks.0.resnets.1".
-/// Copyable; all copies of one root share the weights and the list of linear layers.
+/// A position in a model and in its weights file, such as "down_blocks.0.resnets.1", from which the
+/// next layer is loaded. Copyable; all copies of one root share the weights and the list of linear
+/// layers.
 class ModelLoader {
  public:
   /// @param weights, linears  must outlive the loader; `linears` may be null.
@@ -54,7 +55,7 @@ class ModelLoader {
   /// The path of `name` below this place: "down_blocks.0.resnets.1.conv1.weight".
   std::string Path(const std::string& name) const;
   WeightMap& weights() const { return *weights_; }
-  /// @param weight_OI  undefined where the file lacks it, which is reported at the end.
+  /// @param weight_OI  undefined if the file lacks it, which WeightMap::Finish() reports.
   void AddLinear(int64_t in_features, int64_t out_features, const at::Tensor& weight_OI,
                  const std::shared_ptr<LoraSlot>& slot) const;
 
@@ -84,10 +85,11 @@ struct Conv2d {
 
   static Conv2d Load(const ModelLoader& at, int64_t in_channels, int64_t out_channels,
                      int64_t kernel, int64_t stride = 1, int64_t padding = 0);
-  /// On a CPU, oneDNN lays the weights out anew in every call, forward and backward. Where they are
-  /// many and positions few, as in Stable Diffusion's inner levels, that takes longer than the
-  /// convolution itself; there it is a product of the weights as they are with the image's patches.
-  /// Filters of 3×3 with many channels over many positions go through WinogradConvolution().
+  /// Chooses between three ways to compute it. On a CPU oneDNN reorders the weights in every call;
+  /// with many weights and few positions, as in Stable Diffusion's inner levels, that takes longer
+  /// than the convolution, and it is computed as one matrix product of the weights, as they are
+  /// stored, with the patches of the input. 3×3 filters with many channels and many positions go
+  /// through WinogradConvolution(). All others are libtorch's. See docs/kernels.md.
   at::Tensor Forward(const at::Tensor& x_BCHW) const;
 };
 

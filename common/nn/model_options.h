@@ -13,8 +13,8 @@ namespace imageddpo {
 struct ModelOptions {
   at::Device device{at::kCPU};
   at::ScalarType dtype{at::kFloat};  ///< kFloat, kBFloat16 or kHalf.
-  /// UNet: a backward pass computes the activations of each layer again instead of having kept
-  /// them. The same bits, less memory, one more forward pass.
+  /// Gradient checkpointing in the UNet: the same bits, less memory, one more forward pass; see
+  /// recompute.h.
   bool recompute = false;
 };
 

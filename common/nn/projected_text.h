@@ -8,30 +8,31 @@
 
 namespace imageddpo {
 
-/// What an attention layer reads of its context: [R rows, S positions, D].
+/// The keys and values of one attention layer: [R rows, S positions, D].
 struct KeysValues {
   at::Tensor key_RSD, value_RSD;
 };
 
-/// A text as the UNet's attention layers read it. It follows from the prompts and the LoRA alone,
-/// so that one serves all steps of a micro-batch. As made, a backward pass through a step goes on
-/// into the projections and frees their graph: good for one step. Cut() makes it good for many.
+/// The keys and values of all attention layers that read the text. They depend only on the prompts
+/// and the LoRA, so one object serves all steps of a micro-batch. Before Cut(), the backward pass
+/// of a step continues into the projections and frees their graph, so that only one step can use
+/// it; after Cut(), any number can.
 class ProjectedText {
  public:
-  /// In the order of Attention::text_index.
+  /// Adds the next layer; in the order of Attention::text_index.
   void Add(KeysValues layer) { layers_.push_back(std::move(layer)); }
 
   KeysValues operator[](size_t text_index) const;
 
-  /// Backward passes through steps end here from now on; Backward() takes their sum further.
-  /// Nothing where nothing requires gradients.
+  /// From now on the backward passes of steps end here, and their gradients are summed. Does
+  /// nothing if nothing requires gradients.
   void Cut();
-  /// Back-propagates what the steps have left since Cut(), once, after the last one.
+  /// Back-propagates the sum through the projections. Call it once, after the last step.
   void Backward();
 
  private:
   std::vector<KeysValues> layers_;
-  std::vector<KeysValues> sources_;  ///< Of layers_, once they are cut.
+  std::vector<KeysValues> sources_;  ///< After Cut(): the projections' own outputs.
 };
 
 }  // namespace imageddpo

@@ -18,13 +18,12 @@
 
 namespace imageddpo {
 
-/// The tensors of one component (UNet, VAE, text encoder) of a model folder, of which every one
-/// must be taken. Reads
-/// `<stem>.safetensors`, its fp16 variant, or shards named by an index, whichever is there, in that
-/// order.
+/// The tensors of one component (UNet, VAE, text encoder) of a model folder. A model has to take
+/// every one of them. Reads `<stem>.safetensors`, its fp16 variant, or shards named by an index,
+/// whichever exists, in that order.
 ///
-/// Take() never fails on the spot: it notes the error and returns zeros, so that a model is built
-/// in one straight line and Finish() can report all that is wrong at once.
+/// Take() does not report errors: it notes them and returns zeros, so that code that builds a model
+/// needs no error handling, and Finish() reports all errors at once. Thread-compatible.
 class WeightMap {
  public:
   /// @param stem  "diffusion_pytorch_model" (diffusers) or "model" (transformers).
@@ -37,21 +36,21 @@ class WeightMap {
   /// True where some tensor's name begins with `prefix`.
   bool ContainsPrefix(const std::string& prefix) const;
 
-  /// On the options' device, in their dtype, without gradients. On a CPU, where the file has that
-  /// dtype, it is the mapped file itself: nothing is copied, pages are read as they are used, and
-  /// all processes of a host that map the file share them. It lies alike in every process, which
-  /// bit-equal results rest on. The file must not be changed in place meanwhile; one that is
-  /// replaced lives on. Do not write to it.
+  /// A tensor on the options' device, in their dtype, without gradients. On a CPU, if the file has
+  /// that dtype, the tensor is the mapped file itself: nothing is copied, pages are read when they
+  /// are used, and all processes of a host share them. Its memory alignment is then the same in
+  /// every process, on which bit-equal results rest. Do not write to it, and do not change the file
+  /// in place meanwhile; replacing the file is safe.
   at::Tensor Take(const std::string& name, at::IntArrayRef shape);
   /// The same for a tensor that files keep in one of several shapes with equal element counts: the
   /// first is returned, the others are accepted.
   at::Tensor TakeAnyShape(const std::string& name, const std::vector<std::vector<int64_t>>& shapes);
 
-  /// Tensors that files have and models do not need; leaves them out of Finish()'s account.
+  /// Marks a tensor as taken that files have but models do not need.
   void Drop(const std::string& name) { taken_.insert(name); }
 
-  /// OK where every tensor was taken as expected; else INVALID_ARGUMENT naming missing, misshapen
-  /// and left-over ones (the first few of each, and how many).
+  /// OK if every tensor was taken as expected; else INVALID_ARGUMENT naming missing, misshapen and
+  /// unused ones (the first few of each, and how many).
   absl::Status Finish() const;
 
  private:

@@ -14,9 +14,10 @@ struct CostPoint {
   double seconds = 0;
 };
 
-/// What a stage costs as a function of its work: straight lines between the points that were
-/// measured. Below the first the first line goes on (with one point, or where that line would cut
-/// the axis above zero work, in proportion); beyond the last, seconds grow in proportion to it.
+/// Seconds of a stage as a function of its work: linear between the measured points. Below the first
+/// point, the line through the first two is extended (with a single point, or if that line would
+/// reach 0 seconds at a positive amount of work, seconds are proportional to work). Beyond the last
+/// point, seconds are proportional to work.
 class CostCurve {
  public:
   CostCurve() = default;
@@ -31,10 +32,10 @@ class CostCurve {
   std::vector<CostPoint> points_;  // By work, ascending.
 };
 
-/// What moving bytes between two ranks costs.
+/// Cost of transferring bytes between two ranks.
 struct LinkCosts {
   double latency_seconds = 200e-6;  ///< From send to receipt of a small message.
-  double message_seconds = 20e-6;   ///< What one more message adds on either side.
+  double message_seconds = 20e-6;   ///< Added by each further message, on either side.
   double bytes_per_second = 1e9;    ///< Of one rank, each way.
   bool measured = false;            ///< False: these are assumptions.
 
@@ -44,9 +45,9 @@ struct LinkCosts {
   }
 };
 
-/// Measured costs of one device: what `imageddpo-trace costs` writes and `imageddpo plan` reads.
-/// The work of a stage is what its curve is over: floating point operations of forward passes
-/// (PassCount::flops × rows) where it says FLOPs.
+/// Measured costs of one device: written by `imageddpo-trace costs`, read by `imageddpo plan`.
+/// Where a curve says FLOPs, its work is counted in floating point operations of forward passes
+/// (PassCount::flops × rows).
 struct Costs {
   std::string device, precision, model, rewards;
   int num_threads = 0;
@@ -69,21 +70,21 @@ struct Costs {
   static absl::StatusOr<Costs> FromJson(std::string_view text, const std::string& source);
 };
 
-/// Stages by the names they have in files, in a fixed order.
+/// A stage and its name in costs files.
 struct NamedStage {
   const char* name;
   CostCurve Costs::*curve;
 };
 const std::vector<NamedStage>& CostStages();
 
-/// The mean of two measurements of one device, point by point: for a machine whose speed drifts.
-/// @return INVALID_ARGUMENT where they are not of the same points.
+/// The mean of two measurements of one device, point by point, for a machine whose speed drifts.
+/// @return INVALID_ARGUMENT if they do not have the same points.
 absl::StatusOr<Costs> MeanCosts(const Costs& before, const Costs& after);
 
-/// Costs of a device `factor` times as fast: every stage, not the link.
+/// The costs of a device `factor` times as fast. The link stays as it is.
 Costs FasterCosts(const Costs& costs, double factor);
 
-/// A line that tells how to get a costs file.
+/// A hint for error messages: how to make a costs file.
 std::string HowToMeasure();
 
 }  // namespace imageddpo

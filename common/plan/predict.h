@@ -36,7 +36,7 @@ struct EpochSeconds {
   double encode = 0;
   // Between them.
   double publish = 0;  ///< A LoRA version to all rollout ranks, with receipts.
-  double stream = 0;   ///< What a trainer waits for records after the last one was sampled.
+  double stream = 0;   ///< How long a trainer waits for records after the last was sampled.
   // Trainer ranks.
   double replay = 0;    ///< Forward and backward; the weighting of gradients in a single pass.
   double proximal = 0;  ///< Log-probabilities of stale samples.
@@ -52,47 +52,47 @@ struct Prediction {
   bool single_pass = false;
   int64_t gradient_shards = 0;
   int64_t samples_per_epoch = 0;
-  int idle_ranks = 0;                        ///< Of those asked for: the job cannot be cut finer.
+  int idle_ranks = 0;                        ///< Ranks that the job cannot use.
   MemoryUse rollout_memory, trainer_memory;  ///< Colocated: both are the rank's.
   EpochSeconds seconds;
-  double first_pass_encode = 0;  ///< Seconds an epoch that are added until all images were seen.
+  double first_pass_encode = 0;  ///< Added to each epoch until all images have been encoded.
   double epoch_seconds = 0;
   bool fits = true;       ///< In the memory that was given.
-  std::string saturates;  ///< What more ranks would not make faster, in words.
+  std::string saturates;  ///< For people: what further ranks would not speed up.
 
   double images_per_second() const {
     return epoch_seconds > 0 ? static_cast<double>(samples_per_epoch) / epoch_seconds : 0;
   }
 };
 
-/// What a prediction takes besides the job.
+/// What a prediction needs besides the job.
 struct PlanInputs {
   ModelCount model;
   Costs costs;
-  int64_t num_images = 0;   ///< Of data.path; 0: not known, taken to fit the cache.
+  int64_t num_images = 0;   ///< In data.path; 0: not known, assumed to fit the cache.
   double memory_bytes = 0;  ///< Of a device; 0: no limit.
 };
 
-/// One topology of a job.
-/// @param job  defaults filled in, valid; its own topology and `train.update: auto` are resolved
-/// for `topology`.
-/// @return INVALID_ARGUMENT where the job cannot have that topology.
+/// Predicts one topology of a job.
+/// @param job  valid, with defaults filled in. Its own topology is not used, and `train.update:
+///             auto` is resolved for `topology`.
+/// @return INVALID_ARGUMENT if the job cannot have that topology.
 absl::StatusOr<Prediction> Predict(const v1::JobSpec& job, const Topology& topology,
                                    const PlanInputs& inputs);
 
-/// Every way to use up to `num_ranks` ranks that the job allows, fastest first: what fits the
-/// memory before what does not, then fewer ranks before more where they are equally fast (to 1%).
-/// @return INVALID_ARGUMENT for num_ranks below 1.
+/// Predicts every way to run the job on up to `num_ranks` ranks. Sorted: those that fit the memory
+/// first, then by speed; of equally fast ones (to 1%) those with fewer ranks first.
+/// @return INVALID_ARGUMENT if num_ranks is below 1.
 absl::StatusOr<std::vector<Prediction>> PredictAll(const v1::JobSpec& job, int num_ranks,
                                                    const PlanInputs& inputs);
 
-/// The job with its epoch and its updates `factor` times as large: the work of a rank stays what it
-/// was when there are as many times more ranks. Updates an epoch stay the same.
+/// The job with its epoch and its updates `factor` times as large, so that with `factor` times as
+/// many ranks each rank has the same work. The number of updates per epoch stays the same.
 v1::JobSpec GrowJob(const v1::JobSpec& job, int64_t factor);
 
 /// The fastest prediction for each number of ranks 1, 2, 5, 10, ... up to `most`.
-/// @param grow  the job grows with the ranks (GrowJob), and train.gradient_shards, where the job
-/// leaves it to us, is chosen as well.
+/// @param grow  the job grows with the ranks (GrowJob); train.gradient_shards is then chosen too,
+///              unless the job sets it.
 absl::StatusOr<std::vector<Prediction>> PredictScaling(const v1::JobSpec& job, int most, bool grow,
                                                        const PlanInputs& inputs);
 

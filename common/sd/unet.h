@@ -59,20 +59,20 @@ class Unet {
   absl::StatusOr<int> BindLora(const Lora& lora);
   void UnbindLora();  ///< Back to the base model.
 
-  /// Until UnfoldLora(): passes use float32 weights with the bound LoRA added to them, copies that
-  /// are made here, in place of the branches. Rounded otherwise than they are, so never where
-  /// trajectories are sampled or trained; without gradients of the LoRA. Does nothing in other
-  /// precisions, whose weights would swallow small updates.
+  /// Until UnfoldLora(), passes use float32 copies of the weights with the bound LoRA added to
+  /// them, instead of the low-rank branches. Without gradients of the LoRA. The results are rounded
+  /// differently, so never use it where trajectories are sampled or trained. Does nothing in other
+  /// precisions, whose weights would round small updates away.
   void FoldLora();
   void UnfoldLora();
 
-  /// Until ReleaseRowGradients(): a backward pass adds the gradients of each row of the batch to
-  /// that row of `gradients` and leaves the LoRA's own gradients alone. Passes with gradients must
+  /// Until ReleaseRowGradients(), a backward pass adds the gradients of each row of the batch to
+  /// that row of `gradients`, and leaves the LoRA's own gradients alone. Passes with gradients must
   /// have B rows.
   /// @param lora       the one that is bound.
   /// @param gradients  for each of Lora::Parameters(), contiguous float32 [B, its shape] on its
   ///                   device.
-  /// @throws std::invalid_argument  another shape or dtype; a LoRA that is not bound.
+  /// @throws std::invalid_argument  wrong shape or dtype; a LoRA that is not bound.
   void CaptureRowGradients(const Lora& lora, const std::vector<at::Tensor>& gradients);
   void ReleaseRowGradients();
 

@@ -12,15 +12,16 @@
 
 namespace imageddpo {
 
-// The three kinds of blocks that the UNet is stacked from; with or without attention to the text.
+// The three kinds of blocks of the UNet, with or without attention to the text.
 // Shape letters as in unet.h; T is the time embedding's width.
 
-/// What all blocks get beside the features.
+/// The inputs of all blocks besides the features.
 struct UnetContext {
   at::Tensor time_BT;
   const ProjectedText* text = nullptr;
-  /// Not null: a backward pass will come, and computes each layer (resnet and transformer) again.
-  /// The graph keeps the layers' inputs, and this, alone. See recompute.h.
+  /// Not null: the pass is for a backward pass with gradient checkpointing. Each layer (resnet and
+  /// transformer) is then recomputed, and the graph keeps only the layers' inputs and this. See
+  /// recompute.h.
   std::shared_ptr<const ProjectedText> recomputed_text;
 };
 

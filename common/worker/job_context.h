@@ -15,7 +15,7 @@
 
 namespace imageddpo {
 
-/// Set once, from another thread, when a job has to end early on this rank.
+/// Tells a job on one rank to end early. Set once, from another thread; thread-safe.
 class StopToken {
  public:
   void Request() { requested_.store(true, std::memory_order_release); }
@@ -25,7 +25,7 @@ class StopToken {
   std::atomic<bool> requested_{false};
 };
 
-/// All that a job may touch on one rank. Owned by the worker for the length of the job.
+/// What a job may use on one rank. Owned by the worker while the job runs.
 struct JobContext {
   const v1::StartJob& start;  ///< Spec (complete), gang layout, state to go on from.
   int gang_rank;              ///< This rank's index in start.gang().world_ranks().
@@ -38,8 +38,8 @@ struct JobContext {
       report;  ///< To the controller; thread-safe, does not block.
 };
 
-/// Runs one job on one rank from start to end. Blocks; called on a thread of its own, on which the
-/// intra-op thread count has not been set yet. kCancelled: stop was requested.
+/// Runs one job on one rank from start to end. Blocks. Called on a thread of its own, on which the
+/// number of intra-op threads has not been set yet. CANCELLED: stop was requested.
 using JobFunction = std::function<absl::Status(JobContext&)>;
 
 }  // namespace imageddpo

@@ -6,9 +6,9 @@
 
 namespace imageddpo {
 
-/// Runs `job` and turns what it throws into a status: CommError as in communicator.h, memory that
-/// ran out RESOURCE_EXHAUSTED (host and device), std::invalid_argument INVALID_ARGUMENT, any other
-/// exception INTERNAL. Messages of libtorch lose their stack trace.
+/// Runs `job` and converts exceptions into statuses: CommError as in communicator.h, out of memory
+/// (host or device) RESOURCE_EXHAUSTED, std::invalid_argument INVALID_ARGUMENT, any other exception
+/// INTERNAL. The stack traces in libtorch's messages are removed.
 absl::Status RunCatching(const std::function<absl::Status()>& job);
 
 }  // namespace imageddpo

@@ -17,32 +17,30 @@
 
 namespace imageddpo {
 
-/// The life of a rank that works: says hello, sends heartbeats, runs one job at a time on a thread
-/// of its own, kills a rank of its host that the controller has given up, and ends when it is told
-/// to or when the controller is gone.
+/// The life of a worker rank: sends Hello and heartbeats, runs one job at a time on a thread of its
+/// own, kills a rank of its host when the controller asks for it, and ends when it is told to or
+/// when the controller is gone.
 ///
 /// The lease: the controller sends a Lease about once a second. When none has come for
-/// Options::lease_timeout, or the transport knows that rank 0 is dead, the rank gives up: whatever
-/// it computes would have nobody to go to. Time during which this process itself was stopped does
-/// not count.
+/// Options::lease_timeout, or the transport knows that rank 0 is dead, the rank ends, because
+/// nobody would receive its results. Time during which this process itself was stopped does not
+/// count.
 ///
 /// A job that ends with anything but OK aborts its gang, so that the other members do not wait for
-/// this rank. Exceptions of the job function become the status that JobEnded carries (see
-/// job_outcome.h).
+/// this rank. Exceptions of the job function become the status in JobEnded (see job_outcome.h).
 class Worker {
  public:
   struct Options {
     std::chrono::milliseconds heartbeat_interval{1'000};
     std::chrono::milliseconds lease_timeout{10'000};
-    /// How long a job may take to end after it was asked to, when this rank ends. Then Run()
-    /// returns all the same.
+    /// When this rank ends: how long its job may take to end. After that Run() returns anyway.
     std::chrono::milliseconds stop_timeout{20'000};
     /// How long the members of a gang wait for each other before a job starts.
     std::chrono::milliseconds gang_timeout{60'000};
   };
 
-  /// Opens this rank's communicator of a job's gang without waiting for the others, whom the worker
-  /// meets (MeetGang) afterwards. Called on the job's thread.
+  /// Opens this rank's communicator of a job's gang without waiting for the other members; the
+  /// worker then meets them (MeetGang). Called on the job's thread.
   using GangFactory =
       std::function<absl::StatusOr<std::unique_ptr<Communicator>>(const v1::GangLayout& gang)>;
 
@@ -55,7 +53,7 @@ class Worker {
     const Clock& clock;
     std::shared_ptr<spdlog::logger> logger;
     int64_t device_memory_bytes = 0;      ///< Of a GPU; 0: not known, or there is none.
-    const CrashWatch* crashes = nullptr;  ///< Where it is set, the controller hears of a crash.
+    const CrashWatch* crashes = nullptr;  ///< If set, crashes are reported to the controller.
   };
 
   Worker(Parts parts, const Options& options);
@@ -65,7 +63,7 @@ class Worker {
   /// controller was lost.
   int Run();
 
-  /// After Run(): whether a job was still running, so that only ending the process gets rid of it.
+  /// After Run(): whether a job is still running, which only the end of the process will stop.
   bool job_abandoned() const;
 
  private:

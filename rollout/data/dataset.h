@@ -23,9 +23,9 @@ struct Example {
 };
 
 struct DatasetOptions {
-  /// Decoded and resized images are kept until this many bytes; the rest is read from disk each
-  /// time. Nothing is evicted: the order is a new permutation each pass, where throwing out the
-  /// oldest would miss nearly always.
+  /// Up to this many bytes of decoded and resized images are cached; the rest is read from disk
+  /// each time. Nothing is evicted: the order is a new permutation in each pass, so evicting the
+  /// oldest would nearly always evict an image before its next use.
   size_t cache_bytes = size_t{1} << 30;
   /// Where files may lie once links are resolved. Empty: only in the dataset's own folder.
   std::vector<std::string> allowed_roots;

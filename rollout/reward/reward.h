@@ -15,7 +15,7 @@
 // Shapes: B samples, C = 3 channels, H rows, W columns.
 namespace imageddpo {
 
-/// What was drawn and from what; all of length B, in the same order.
+/// The generated images and what they were made from; everything has length B and the same order.
 struct RewardInputs {
   at::Tensor generated_BCHW;  ///< [B,3,H,W] float32 in [0,1], any device
   at::Tensor inputs_BCHW;     ///< [B,3,H,W] float32 in [0,1]: the images img2img started from
@@ -30,7 +30,7 @@ struct RewardOutput {
       parts;  ///< name → [B] float64 on the CPU: "correct", "logit", "bytes", …
 };
 
-/// One thing that is rewarded. Thread-compatible: calls on one object are serialised by the caller.
+/// One term of a job's reward. Thread-compatible: calls on one object are serialised by the caller.
 class Reward {
  public:
   virtual ~Reward() = default;

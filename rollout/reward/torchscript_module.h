@@ -20,8 +20,9 @@ class TorchScriptModule {
   TorchScriptModule(TorchScriptModule&&) noexcept;
   TorchScriptModule& operator=(TorchScriptModule&&) noexcept;
 
-  /// forward(input) without gradients, without the profile-guided rewriting that would let a call's
-  /// rounding depend on how many came before it. `input` is moved to the module's device.
+  /// forward(input) without gradients, and without TorchScript's profile-guided optimisation, which
+  /// would make the rounding of a call depend on the calls before. `input` is moved to the module's
+  /// device.
   /// INVALID_ARGUMENT, naming the file, when the module throws or returns anything but one tensor.
   absl::StatusOr<at::Tensor> Run(const at::Tensor& input);
 

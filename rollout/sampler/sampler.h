@@ -12,11 +12,11 @@
 namespace imageddpo {
 
 /// Standard normal noise of executed step k, [B,C,h,w] float32, on the CPU or the model's device.
-/// Asked for once a step, in their order, after the step before was queued: what draws it on the
-/// CPU does so while a GPU works.
+/// Called once per step, in order, after the step before was queued, so that noise is drawn on the
+/// CPU while a GPU works.
 using StepNoise = std::function<at::Tensor(int64_t k)>;
 
-/// Where a batch of trajectories starts and every random number it uses. float32, on the CPU or the
+/// The start of a batch of trajectories and every random number it uses. float32, on the CPU or the
 /// model's device.
 ///
 /// Shapes: B samples, K executed steps, H W pixels, C h w latents.

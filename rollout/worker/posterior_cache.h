@@ -11,15 +11,14 @@
 
 namespace imageddpo {
 
-/// What the VAE makes of each image of one data set, kept so that it is encoded once. The noise of
-/// the latent is drawn anew each time. What is returned does not depend on what is kept, bit for
-/// bit, since each image is encoded by itself. Thread-compatible.
+/// The VAE posteriors of the images of one data set, cached so that each image is encoded once. The
+/// noise of a latent is drawn each time. Each image is encoded by itself, so a cached result has
+/// the bits of a new one. Thread-compatible.
 class PosteriorCache {
  public:
   /// @param num_images    of the data set that will be asked for.
-  /// @param budget_bytes  the rest is encoded each time. Nothing is thrown out: the order is a new
-  ///                      permutation each pass, where throwing out the oldest would miss nearly
-  ///                      always.
+  /// @param budget_bytes  size of the cache; the rest is encoded each time. Nothing is evicted,
+  ///                      because the order is a new permutation in each pass.
   PosteriorCache(size_t num_images, size_t budget_bytes)
       : num_images_(num_images), budget_bytes_(budget_bytes) {}
 
@@ -28,7 +27,7 @@ class PosteriorCache {
   Vae::Posterior Encode(const Vae& vae, const std::vector<int64_t>& examples,
                         const at::Tensor& images_BCHW, at::Device device);
 
-  /// True once every image is kept: then no encoder is needed.
+  /// Whether every image is cached, so that the encoder is not needed any more.
   bool complete() const { return posteriors_.size() == num_images_; }
 
  private:

@@ -15,13 +15,13 @@
 
 namespace imageddpo {
 
-/// Embeddings of prompts, each encoded by itself, so that its bits do not depend on what it was
-/// batched with, and kept, so that it is encoded once. Thread-compatible.
+/// Embeddings of prompts, cached so that each is encoded once. Each prompt is encoded by itself, so
+/// its bits do not depend on other prompts of a batch. Thread-compatible.
 class PromptCache {
  public:
-  /// @param to_come       every prompt that Encode() will ever get.
+  /// @param to_come       all prompts that Encode() will ever be called with.
   /// @param use_prompts   false at guidance scale <= 1: only the negative prompt is ever encoded.
-  /// @param budget_bytes  of embeddings that are kept; the rest is encoded each time.
+  /// @param budget_bytes  size of the cache; the rest is encoded each time.
   PromptCache(const Pipeline& pipeline, std::string negative_prompt, std::set<std::string> to_come,
               bool use_prompts, at::Device device, size_t budget_bytes = size_t{1} << 30);
 
@@ -32,7 +32,7 @@ class PromptCache {
   };
   Encoded Encode(const std::vector<std::string>& prompts);
 
-  /// True once all that will be asked for is kept: then no text encoder is needed.
+  /// Whether all prompts are cached, so that the text encoder is not needed any more.
   bool complete() const { return to_come_.empty(); }
 
  private:

@@ -12,25 +12,25 @@
 
 namespace imageddpo {
 
-/// The floating-point operations that an epoch cannot do without, and what they are measured
-/// against. Sampling counts, and decoding, and the update that the job has; encoding does not,
-/// since images are encoded once, nor do rewards.
+/// The floating-point operations that an epoch needs, and the peak speed with which MFU compares
+/// them. Sampling, decoding and the job's update are counted; encoding (done once per image) and
+/// rewards are not.
 struct EpochWork {
-  double forward = 0;     ///< Of one row and step through the UNet and its LoRA.
-  double backward = 0;    ///< Of the same, to the LoRA's gradients.
-  double decode = 0;      ///< Of one image.
+  double forward = 0;     ///< One row, one step, through the UNet and its LoRA.
+  double backward = 0;    ///< The same, backward to the LoRA's gradients.
+  double decode = 0;      ///< One image.
   int64_t num_steps = 0;  ///< Executed.
   int64_t replays = 0;    ///< Forward and backward passes besides the rollout: inner epochs.
-  bool guided = false;    ///< Two rows, where a sample's two prompts differ.
+  bool guided = false;    ///< Two rows for a sample whose two prompts differ.
   double peak_flops = 0;  ///< Per second, of all ranks of the gang together.
 
-  /// Of an epoch with these records, whichever ranks do it.
+  /// Operations of an epoch with these records, over all ranks.
   double Flops(int64_t epoch, const std::vector<TrajectoryBatch>& batches) const;
 };
 
-/// Counts for a job on one rank and measures what that rank can do; all ranks of the gang are taken
-/// to be alike. Intra-op threads must have been set.
-/// @param num_steps  executed.
+/// Counts the operations of a job and measures this rank's speed, assuming that all ranks of the
+/// gang are alike. The number of intra-op threads must have been set.
+/// @param num_steps  executed steps.
 absl::StatusOr<EpochWork> MakeEpochWork(const v1::JobSpec& job, const JobPlan& plan,
                                         const Lora& lora, int64_t num_steps, int num_ranks,
                                         at::Device device);

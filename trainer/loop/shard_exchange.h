@@ -10,12 +10,13 @@
 
 namespace imageddpo {
 
-/// Brings the rows of a [V, ...] tensor, each computed by one trainer rank, to all of them. With
-/// one trainer it does nothing.
+/// Sends the rows of a [V, ...] tensor, each computed by one trainer rank, to all trainer ranks.
+/// Does nothing with one trainer. Thread-compatible.
 class ShardExchange {
  public:
   /// @param gang           the whole gang; only the trainers below take part.
-  /// @param trainer_ranks  gang ranks of the trainers, in order. @param my_index  among them.
+  /// @param trainer_ranks  gang ranks of the trainers, in order.
+  /// @param my_index       of this rank among them.
   ShardExchange(Communicator* gang, std::vector<int> trainer_ranks, int my_index,
                 std::chrono::milliseconds timeout);
 

@@ -11,27 +11,27 @@
 
 namespace imageddpo {
 
-/// The update without a replay. Where an epoch has one update, taken under the very weights that
-/// sampled it, every ratio is 1, the clip is idle, and the gradient of the loss is
+/// The update without a replay. If an epoch has one update, it is taken under the same weights that
+/// sampled the epoch. Every ratio is then 1, nothing is clipped, and the gradient of the loss is
 /// 1/(N·K) Σ_i −clamp(A_i) ∇ Σ_t log p_t(i): a weighted sum of gradients that the rollout has
-/// collected already. Thread-compatible.
+/// already computed. Thread-compatible.
 ///
 /// Shapes: B samples of a micro-batch, P parameters.
 class SinglePassUpdate {
  public:
-  /// @param gradients  where the rollout of this rank leaves them; outlives this.
+  /// @param gradients  filled by the rollout of this rank; must outlive this object.
   SinglePassUpdate(SampleGradients* gradients, const PpoOptions& options)
       : gradients_(gradients), options_(options) {}
 
-  /// Adds the gradient of mean-loss × `weight` over one micro-batch, as ReplayUpdate::Accumulate
-  /// would: sample after sample, in order.
+  /// Adds the gradient of `weight` × mean loss of one micro-batch, like ReplayUpdate::Accumulate():
+  /// sample after sample, in order.
   /// @param advantages_B  float32 on the CPU, not yet clamped.
   /// @param weight        1 / (micro-batches of the update × K).
   /// @return              K entries: the loss at ratio 1; no divergence, nothing clipped.
   std::vector<StepStatistics> Accumulate(int64_t micro_batch, const at::Tensor& advantages_B,
                                          int64_t num_steps, double weight);
 
-  /// The sum since the last call: [P] float32.
+  /// Returns the sum since the last call, [P] float32, and resets it.
   at::Tensor TakeGradient();
 
  private:

@@ -29,15 +29,15 @@
 
 namespace imageddpo {
 
-/// Everything of a trainer that outlives an epoch, besides the LoRA and the optimizer.
+/// The state of a trainer that outlives an epoch, besides the LoRA and the optimizer.
 struct TrainerState {
   int64_t epochs_trained = 0;
   int64_t updates = 0;
   int64_t samples_seen = 0;
   double ratio_first_step_max_error = 0;  ///< Largest so far.
   KeyedStatistics statistics;
-  /// Flat values [P] of LoRA versions that epochs to come are sampled with, by version: with
-  /// sample.max_staleness k, the last k; after a resume the newest too.
+  /// Flat values [P], by version, of the LoRA versions with which the next epochs are sampled: the
+  /// last k, with k = sample.max_staleness; after a resume the newest too.
   std::map<int64_t, at::Tensor> older_versions;
   LossScaler loss_scaler;
 
@@ -45,44 +45,45 @@ struct TrainerState {
       : statistics(options), loss_scaler(scales_loss) {}
 };
 
-/// One trainer rank: turns an epoch's trajectories into updates of the LoRA. Trainer ranks run the
-/// same calls in the same order; each replays the gradient shards it owns, and all take the same
-/// step. Thread-compatible.
+/// One trainer rank: turns an epoch's trajectories into updates of the LoRA. All trainer ranks make
+/// the same calls in the same order. Each computes the gradient shards it owns, and all take the
+/// same optimizer step. Thread-compatible.
 class Trainer {
  public:
-  /// @param job       complete settings. @param lora  bound to the policy's UNet, updated in place.
-  /// @param exchange  the other trainer ranks.
-  /// @param gradients what the rollout of this rank collects, where plan.single_pass.
+  /// @param job        complete settings.
+  /// @param lora       bound to the policy's UNet, updated in place.
+  /// @param exchange   the other trainer ranks.
+  /// @param gradients  if plan.single_pass: filled by the rollout of this rank.
   Trainer(const v1::JobSpec& job, const JobPlan& plan, const Policy& policy, Lora* lora,
           ShardExchange* exchange, SampleGradients* gradients = nullptr);
 
-  /// Called between micro-batches; what it returns but OK ends the epoch.
+  /// Called between micro-batches; any status but OK ends the epoch.
   using Between = std::function<absl::Status()>;
 
-  /// Trains on one epoch's micro-batches, in order of index and all of them; those whose latents
-  /// this rank does not own (see UpdateSchedule) come without. Samples of an older version than
-  /// `epoch` are trained with the decoupled loss.
-  /// @return one entry per update. INTERNAL: an embedding is missing, or a record is of another
-  ///         version than the epoch is sampled with; OUT_OF_RANGE: a reward or the gradient is not
-  ///         finite, with the remedy. In fp16 an update that is not finite is skipped instead, as
-  ///         long as there is a smaller loss scale.
+  /// Trains on all micro-batches of one epoch, in order of index. Those that this rank does not
+  /// replay (see UpdateSchedule) come without latents. Samples of an older version than `epoch` are
+  /// trained with the decoupled loss. In fp16, an update whose gradient is not finite is skipped as
+  /// long as a smaller loss scale is possible.
+  /// @return one entry per update. INTERNAL: an embedding is missing, or a record was sampled by
+  ///         another version than the epoch's; OUT_OF_RANGE: a reward or the gradient is not
+  ///         finite, with the remedy.
   absl::StatusOr<std::vector<UpdateMetrics>> TrainEpoch(int64_t epoch,
                                                         const std::vector<TrajectoryBatch>& batches,
                                                         const Between& between);
 
-  /// Which micro-batches this rank must have whole in `epoch`.
+  /// Says, among other things, which micro-batches this rank needs with latents.
   const UpdateSchedule& schedule() const { return schedule_; }
   const VersionSchedule& versions() const { return versions_; }
   const TrainerState& state() const { return state_; }
 
-  /// A copy of the LoRA as it was or is after `version` epochs: the current one, or one of
+  /// A copy of the LoRA after `version` epochs: the current one, or one of
   /// TrainerState::older_versions.
   Lora LoraOf(int64_t version) const;
 
   /// Files of a checkpoint: optimizer.safetensors and state.json (see docs/formats.md).
   std::map<std::string, at::Tensor> OptimizerTensors() const;
   nlohmann::ordered_json StateJson() const;
-  /// Takes over what the two above gave. INVALID_ARGUMENT names what does not fit.
+  /// Restores what the two above returned. INVALID_ARGUMENT names what does not fit.
   absl::Status Restore(const std::map<std::string, at::Tensor>& optimizer,
                        const nlohmann::json& state);
 
@@ -93,15 +94,16 @@ class Trainer {
                                        const std::vector<TrajectoryBatch>& batches,
                                        const std::vector<double>& advantages,
                                        const Between& between);
-  /// Before the first update of an epoch of stale samples: fills proximal_.
+  /// Fills proximal_. Called before the first update of an epoch of stale samples.
   absl::Status ComputeProximal(int64_t epoch, const std::vector<TrajectoryBatch>& batches,
                                const std::vector<double>& advantages, const Between& between);
   void KeepVersion(int64_t version);
-  /// Tells those who run backward passes the scale of the next update.
+  /// Passes the scale of the next update to the code that runs backward passes.
   void UseLossScale();
   /// Takes the older versions out of a checkpoint's tensors.
   absl::Status RestoreVersions(std::map<std::string, at::Tensor>* tensors);
-  /// One micro-batch's share of the gradient under way, and what it says of each step.
+  /// Adds one micro-batch to the gradient of the current update and returns the statistics of each
+  /// step.
   absl::StatusOr<std::vector<StepStatistics>> Accumulate(const TrajectoryBatch& batch,
                                                          const std::vector<double>& advantages,
                                                          double weight, int64_t age,

@@ -22,53 +22,52 @@ struct ReplayBatch {
   at::Tensor log_probs_BK;   ///< Recorded in the rollout.
   at::Tensor advantages_B;   ///< Not yet clamped.
   Conditioning conditioning;
-  /// What the clip is around. kRecorded: the policy that sampled (PpoLoss). The others are for
-  /// stale samples (DecoupledPpoLoss): kCurrent: the current weights, which no update of this epoch
-  /// has changed yet; kGiven: proximal_log_probs_BK, from ReplayUpdate::LogProbs() under those
-  /// weights.
+  /// The policy around which the ratio is clipped. kRecorded: the policy that sampled (PpoLoss).
+  /// The other two are for stale samples (DecoupledPpoLoss). kCurrent: the current weights, in the
+  /// epoch's first update, when they are still those of the epoch's start. kGiven: those same
+  /// weights in later updates, as proximal_log_probs_BK from ReplayUpdate::LogProbs().
   enum class Proximal { kRecorded, kCurrent, kGiven };
   Proximal proximal = Proximal::kRecorded;
   at::Tensor proximal_log_probs_BK;  ///< kGiven only.
-  int64_t age = 0;  ///< Epochs between the policy that sampled and the proximal one.
+  int64_t age = 0;  ///< Epochs of training between the policy that sampled and the proximal one.
 };
 
-/// What replaying one timestep of one micro-batch gave.
+/// Results of replaying one timestep of one micro-batch.
 struct StepStatistics {
   double loss = 0;  ///< Mean over the B samples.
   double approx_kl = 0;
   double clipfrac = 0;
   double ratio_max_error = 0;  ///< max over B of |ratio - 1|.
-  /// Means over B of d and d² with d = ratio - 1, from which spreads follow without cancellation:
-  /// of the proximal policy to the behaviour policy, and of the current one to the proximal.
+  /// Means over B of d and of d², with d = ratio - 1, so that standard deviations can be computed
+  /// without cancellation. Ratios proximal/behaviour and current/proximal.
   double behaviour_mean = 0, behaviour_square = 0, proximal_mean = 0, proximal_square = 0;
 };
 
-/// Replays micro-batches and collects the LoRA's gradient: forward and backward again over the
-/// stored latents, one graph per timestep, freed at once. Thread-compatible; leaves the parameters'
-/// own .grad undefined between calls.
+/// Replays micro-batches and sums the LoRA's gradient: forward and backward again over the stored
+/// latents, with one graph per timestep, which is freed at once. Leaves the parameters' .grad
+/// undefined between calls. Thread-compatible.
 class ReplayUpdate {
  public:
   /// @param parameters  the LoRA's, bound to the policy's UNet; float32 leaves that require
   /// gradients.
   ReplayUpdate(const Policy& policy, std::vector<at::Tensor> parameters, const PpoOptions& options);
 
-  /// Adds the gradient of mean-loss × `weight` over `batch` to the sum that TakeGradient() hands
-  /// out.
+  /// Adds the gradient of `weight` × mean loss of `batch` to the sum that TakeGradient() returns.
   /// @param weight  1 / (micro-batches of the update × K), so that an update's gradients add up to
   ///                that of the mean over its N samples × K steps.
   /// @return        K entries.
   std::vector<StepStatistics> Accumulate(const ReplayBatch& batch, double weight);
 
-  /// The backward passes from now on go through losses of `scale` times the size; TakeGradient()
-  /// divides by it. @param scale  a power of two; 1 at first.
+  /// From now on losses are multiplied by `scale` before the backward pass; TakeGradient() divides
+  /// by it. @param scale  a power of two; initially 1.
   void SetLossScale(double scale) { loss_scale_ = scale; }
 
-  /// log p of the recorded steps under the current weights, without gradients: [B,K] float32, the
-  /// bits that Accumulate() computes with.
+  /// log p of the recorded steps under the current weights, without gradients: [B,K] float32, with
+  /// the same bits as in Accumulate().
   at::Tensor LogProbs(const ReplayBatch& batch) const;
 
-  /// The sum since the last call as one flat [P] float32 tensor in parameter order; zeros where
-  /// nothing had a gradient.
+  /// Returns the sum since the last call, as one flat [P] float32 tensor in parameter order, and
+  /// resets it. Zeros where nothing had a gradient.
   at::Tensor TakeGradient();
 
  private:
@@ -86,12 +85,13 @@ class ReplayUpdate {
 std::vector<at::Tensor> SplitLike(const at::Tensor& flat_P,
                                   const std::vector<at::Tensor>& parameters);
 
-/// Adds gradient shards in their order: the same bits whoever computed them.
+/// Adds gradient shards in their order, so that the sum has the same bits whichever rank computed
+/// them.
 /// @param shards_VP  [V,P] float32.
 at::Tensor SumShards(const at::Tensor& shards_VP);
 
 /// Clips once over all parameters and takes one optimizer step.
-/// @return the norm before clipping; not finite: nothing was changed (see LossScaler).
+/// @return the norm before clipping; if it is not finite, nothing was changed (see LossScaler).
 double ClipAndStep(const at::Tensor& gradient_P, double max_grad_norm,
                    const std::vector<at::Tensor>& parameters, AdamW* optimizer);
 

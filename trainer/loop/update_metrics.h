@@ -10,9 +10,9 @@
 
 namespace imageddpo {
 
-/// How old the samples of an update were and what that did; ratios over its samples and steps.
+/// How old the samples of an update were, and the policy ratios over its samples and steps.
 struct StalenessMetrics {
-  int64_t sample_age = 0;  ///< Version trained at the epoch's start minus that sampled with.
+  int64_t sample_age = 0;           ///< LoRA versions between sampling and the epoch's start.
   double behaviour_ratio_mean = 1;  ///< Policy at the epoch's start over the one that sampled.
   double behaviour_ratio_std = 0;   ///< Population's.
   double proximal_ratio_mean = 1;   ///< Policy before the update over the one at the epoch's start.
