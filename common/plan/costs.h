@@ -14,10 +14,10 @@ struct CostPoint {
   double seconds = 0;
 };
 
-/// Seconds of a stage as a function of its work: linear between the measured points. Below the first
-/// point, the line through the first two is extended (with a single point, or if that line would
-/// reach 0 seconds at a positive amount of work, seconds are proportional to work). Beyond the last
-/// point, seconds are proportional to work.
+/// Seconds of a stage as a function of its work: linear between the measured points. Below the
+/// first point, the line through the first two is extended (with a single point, or if that line
+/// would reach 0 seconds at a positive amount of work, seconds are proportional to work). Beyond
+/// the last point, seconds are proportional to work.
 class CostCurve {
  public:
   CostCurve() = default;
