@@ -15,7 +15,7 @@ std::chrono::milliseconds Until(Clock::time_point deadline) {
                   std::chrono::duration_cast<std::chrono::milliseconds>(deadline - Clock::now()));
 }
 
-/// The first rank hears from all, then tells all. @return what it told.
+/// Rank 0 receives from all other ranks, then answers all of them. @return its answer.
 std::string Exchange(Communicator& gang, const std::string& agreement, Clock::time_point deadline) {
   if (gang.rank() != 0) {
     gang.SendBytes(agreement, 0, kTag);

@@ -21,8 +21,8 @@ using google::protobuf::FieldDescriptor;
 using google::protobuf::Message;
 using nlohmann::json;
 
-// Protobuf's own reading of what was checked before; its errors name no line, so what people run
-// into is caught by YamlSectionToJson().
+// Protobuf's conversion of JSON that YamlSectionToJson() has checked. Protobuf's errors have no
+// line numbers, so common mistakes are reported there.
 absl::Status ReadJson(const json& object, const std::string& file, Message* message) {
   std::string text;
   try {

@@ -36,7 +36,7 @@ absl::StatusOr<std::string> ResolveJobPath(const ClusterConfig& config, const st
     return absl::InvalidArgumentError(absl::StrCat("`", setting, "`: ", absolute.string(),
                                                    " cannot be reached: ", error.message()));
   }
-  // Judged before looking whether it exists: what lies outside is nobody's business.
+  // Checked before existence, so that nobody learns which files exist outside the allowed roots.
   const bool is_allowed = std::any_of(config.allowed_roots.begin(), config.allowed_roots.end(),
                                       [&](const std::string& r) {
                                         std::error_code root_error;

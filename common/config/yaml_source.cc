@@ -57,8 +57,8 @@ std::string JsonAsYaml(std::string_view json) {
   return yaml;
 }
 
-// The text, fit for yaml-cpp, which takes bytes that are not UTF-8 for U+FFFD and ends at a byte 4
-// without a word. UTF-16 with a byte order mark it reads itself, as YAML wants.
+// The text, checked for yaml-cpp, which reads invalid UTF-8 as U+FFFD and silently stops at a byte
+// of value 4. yaml-cpp itself reads UTF-16 with a byte order mark, as YAML demands.
 absl::StatusOr<std::string> CheckedYaml(std::string_view text, const std::string& file) {
   if (text.starts_with("\xff\xfe") || text.starts_with("\xfe\xff")) return std::string(text);
   IMAGEDDPO_ASSIGN_OR_RETURN(const std::string_view utf8, Utf8Of(text, file));

@@ -34,7 +34,7 @@ struct ForeignField {
   const char* reason;
 };
 
-/// Fields that only say how another solver takes its steps.
+/// Fields that only describe the steps of another solver.
 constexpr ForeignField kForeignFields[] = {
     {"skip_prk_steps", "PNDM's Runge-Kutta warm-up; DDIM has none"},
     {"interpolation_type", "Euler's sigmas between timesteps; DDIM has integer timesteps"},

@@ -9,7 +9,7 @@
 namespace imageddpo {
 namespace {
 
-/// oneDNN, which libtorch multiplies with, can be told what it may use.
+/// ONEDNN_MAX_CPU_ISA limits the instructions of oneDNN, which computes libtorch's products.
 bool MayUseMatrixUnits() {
   for (const char* name : {"ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"}) {
     const char* const value = std::getenv(name);

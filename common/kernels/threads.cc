@@ -21,8 +21,8 @@ void UseThreads(int64_t num_threads) {
 }
 
 void ParallelFor(int64_t count, const std::function<void(int64_t begin, int64_t end)>& task) {
-  // Several parts for each thread, each taken by whoever is free: cores of a shared machine are
-  // seldom equally fast.
+  // Several parts per thread; each is taken by the next free thread, because the cores of a shared
+  // machine are seldom equally fast.
   constexpr int64_t kPartsPerThread = 8;
   const int64_t threads = std::min(ThreadCount(), count);
   if (threads < 2 || at::in_parallel_region()) {

@@ -18,7 +18,7 @@ double MeasurePeakFlops(at::Device device, at::ScalarType dtype) {
   double best_s = 0;
   for (int i = 0; i < kProducts; ++i) {
     const auto start = std::chrono::steady_clock::now();
-    // The value is awaited, on a GPU too.
+    // Reading the value waits for the product, on a GPU too.
     (void)at::linear(square, square, /*bias_O=*/{})[0][0].item();
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
     best_s = i == 0 ? seconds.count() : std::min(best_s, seconds.count());

@@ -5,7 +5,7 @@
 namespace imageddpo {
 namespace {
 
-/// A leaf in float32, whatever the dtype: gradients of many steps are summed in it.
+/// A float32 leaf, whatever the dtype, because the gradients of many steps are summed in it.
 at::Tensor Leaf(const at::Tensor& source) {
   return source.requires_grad() ? source.detach().to(at::kFloat).requires_grad_(true) : source;
 }

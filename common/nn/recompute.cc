@@ -15,7 +15,7 @@ using torch::autograd::Node;
 using torch::autograd::SavedVariable;
 using torch::autograd::variable_list;
 
-/// The part's place in the graph. Its gradients come in for (output, first input).
+/// The autograd node of a part. Its incoming gradients are those of (output, first_input).
 class RecomputeNode : public Node {
  public:
   RecomputeNode(RecomputedPart part, const std::vector<at::Tensor>& inputs)
@@ -37,8 +37,8 @@ class RecomputeNode : public Node {
       at::Tensor input = inputs_[i].unpack().detach();
       if (task_should_compute_output(i)) {
         input.requires_grad_(true);
-        // Not from .grad(), which may be a copy in another memory layout, and kernels round by
-        // that.
+        // Not .grad(): it may be a copy in another memory layout, with which kernels round
+        // differently.
         input.register_hook([&found, i](const at::Tensor& gradient) { found[i] = gradient; });
       }
       inputs.push_back(std::move(input));
@@ -52,8 +52,8 @@ class RecomputeNode : public Node {
     {
       const at::AutoGradMode with_graph(true);
       add_root(part_(inputs), gradients[0]);
-      // Last, so that the backward pass comes here first, as it comes to the other users of an
-      // input before this part.
+      // The last root, so that the backward pass starts with it: without recomputation it reaches
+      // the other users of an input before this part.
       add_root(inputs[0].alias(), gradients[1]);
     }
     gradients.clear();

@@ -105,7 +105,7 @@ void PredictTraining(const Shape& shape, const Topology& topology, const PlanInp
     seconds->replay = update_micro * shape.steps * (costs.replay_step.Seconds(work) + again);
   }
   if (shape.staleness > 0) {
-    // What is replayed in another update than the first, each once.
+    // Micro-batches that are replayed in any update but the first; each is counted once.
     const double kept = shape.kept_share * static_cast<double>(shape.plan.micro_batches_per_epoch);
     const double replayed = std::min(kept, (shape.updates - 1) * shape.trainer_micro);
     seconds->proximal = replayed * shape.steps * costs.sample_step.Seconds(work);

@@ -79,8 +79,7 @@ RankOutcome RunWorkerRank(const ClusterConfig& cluster, WorkerChannel& channel,
   _exit(exit_code);
 }
 
-/// For the launcher: the exit code, and "worked" where a restart is no sign of a service that
-/// cannot work.
+/// Tells the launcher the exit code, with "worked" if this restart shall not count as a failure.
 void WriteExitStatus(const DaemonOptions& options, const RankOutcome& outcome) {
   if (options.exit_status_file.empty()) return;
   const auto status =
@@ -159,7 +158,7 @@ RankOutcome RunRank(DaemonOptions options, MpiRuntime& runtime, const StopFlag& 
       if (!status.ok()) (*logger)->warn("{}", status.ToString());
     }
   }
-  // The first death would take the others with it: end in order instead, where that is possible.
+  // Without fault tolerance the first death ends all ranks, so end in order where possible.
   if (!runtime.fault_tolerant()) options.cluster.pool.min_ranks = 0;
   RankOutcome outcome = runtime.world_size() == 1 ? RunAlone(options, *logger, stop)
                                                   : RunAmongMany(options, runtime, *logger, stop);

@@ -32,9 +32,9 @@ RolloutRank::RolloutRank(JobContext* context, const JobPlan& plan, int index, Ro
                 context->start.spec().train().num_inner_epochs(),
                 context->start.gang().trainer_size()) {
   const auto& trainers = context->start.gang().trainer();
-  // A trainer that also samples receives only once it has sampled: waiting for it here would be
-  // waiting for each other, so nothing is held back and the records of the epochs that sampling
-  // runs ahead are the bound.
+  // A colocated rank receives only after it has sampled, so ranks that waited for each other's
+  // receives here would deadlock. They send without a limit; at most the records of the epochs that
+  // sampling runs ahead are under way.
   const bool trains_too =
       std::find(trainers.begin(), trainers.end(), context->gang_rank) != trainers.end();
   const size_t in_flight =
@@ -84,7 +84,7 @@ absl::Status RolloutRank::SampleShare(int64_t epoch, int64_t version, bool keep_
                              kPhaseTimeout);
     }
     wait_seconds_ += context_->clock.NowSeconds() - start;
-    // The other rollout ranks are taken to be as far as this one.
+    // Assumes that the other rollout ranks have made as much progress as this one.
     done += plan_.device_batch_size * num_rollout_;
     ReportProgress("sampling", epoch, done, plan_.samples_per_epoch);
   }

@@ -17,8 +17,8 @@ struct Moments {
   double std = 0.0;  ///< Of the population.
 };
 
-/// Two passes, in double: rewards are float32 values, so that equal ones have a deviation of
-/// exactly 0.
+/// Computed in two passes, in double. Rewards are float32 values, so equal ones have a standard
+/// deviation of exactly 0.
 template <typename Container>
 Moments MomentsOf(const Container& values) {
   Moments moments;

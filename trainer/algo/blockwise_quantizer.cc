@@ -16,7 +16,7 @@ namespace {
 
 constexpr int kDecades = 7;
 
-/// Decade d holds 2^d (signed) or 2^(d+1) levels: the middles of equal parts of [0.1, 1], scaled.
+/// Decade d has 2^d (signed) or 2^(d+1) levels: midpoints of equal parts of [0.1, 1], scaled.
 std::vector<double> Levels(bool is_signed) {
   std::vector<double> levels = {0.0, 1.0};
   for (int decade = 0; decade < kDecades; ++decade) {

@@ -22,7 +22,7 @@ void CheckLengths(const char* function, const at::Tensor& log_prob_B, const at::
                               ": log-probabilities and advantages must be of one length");
 }
 
-/// What both losses report, with the loss still to come.
+/// The statistics of both losses; the caller sets `loss`.
 PpoLossResult Statistics(const at::Tensor& difference_B, const at::Tensor& ratio_B,
                          double clip_range) {
   PpoLossResult result;

@@ -75,7 +75,7 @@ absl::StatusOr<Controller::ExitReason> Controller::Loop(
   IMAGEDDPO_RETURN_IF_ERROR(supervisor_.ResumeStored());
   for (;;) {
     std::optional<Mail> mail = mailbox_.Take(kTickInterval);
-    // What has come goes first: a rank may have reported its end before it died.
+    // Handle all mail before deadlines: a rank may have reported its end before it died.
     for (int i = 0; mail.has_value() && i < kMaxMailPerTick; ++i) {
       Handle(*std::move(mail));
       link_->Alive();
@@ -201,11 +201,11 @@ absl::StatusOr<v1::Job> Controller::Submit(const v1::SubmitJobRequest& request,
   if (!request.request_id().empty()) {
     IMAGEDDPO_ASSIGN_OR_RETURN(earlier, dependencies_.store.FindByRequestId(request.request_id()));
   }
-  // A repeated request gets its job also when the files it names are gone by now.
+  // A repeated request returns its job even if the files that it names no longer exist.
   if (!earlier.has_value()) {
     IMAGEDDPO_ASSIGN_OR_RETURN(job.spec, AdmitJob(request.job(), cluster_));
     if (absl::StatusOr<ModelCount> model = CountJobModel(job.spec); model.ok()) job.model = *model;
-    // They tell how many cores and how much memory there are.
+    // The workers report the numbers of cores and the memory.
     IMAGEDDPO_RETURN_IF_ERROR(WaitForWorkers(std::min(deadline, absl::Now() + kWorkersTimeout)));
   }
   return OnControllerThread([this, job = std::move(job)] { return supervisor_.Submit(job); },

@@ -13,7 +13,7 @@
 namespace imageddpo {
 namespace {
 
-/// The kinds of layers that a LoRA has branches at; its first module's rank stands for all.
+/// The layers that a LoRA adapts; the rank of its first module is used for all.
 AdapterTargets TargetsOf(const Lora& lora) {
   constexpr const char* kKinds[] = {"to_q",          "to_k",     "to_v",    "to_out.0",
                                     "net.0.proj",    "net.2",    "proj_in", "proj_out",

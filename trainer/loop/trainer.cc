@@ -54,7 +54,7 @@ std::vector<double> RewardsInOrder(const std::vector<TrajectoryBatch>& batches) 
   return rewards;
 }
 
-/// What statistics are kept by: the image's stable id, the prompt's text, or both.
+/// The key of reward statistics: the image's stable id, the prompt's text, or both.
 std::string StatisticsKey(const std::string& stat_key, const TrajectoryBatch& batch, size_t i) {
   if (stat_key == "image") return batch.image_ids[i];
   if (stat_key == "prompt") return batch.prompts[i];

@@ -16,7 +16,7 @@
 namespace imageddpo {
 namespace {
 
-/// A replay that is off by more than this share of the clip range hides what the update does.
+/// A warning is due when the replay's error exceeds this share of the clip range.
 constexpr double kRatioErrorShare = 0.1;
 
 void ReportStaleness(const std::vector<UpdateMetrics>& rows, v1::Staleness* report) {

@@ -1,4 +1,4 @@
-// What of a trainer outlives an epoch: the older versions of the LoRA, and a checkpoint's contents.
+// State of a trainer that outlives an epoch: older LoRA versions, and a checkpoint's contents.
 
 #include <absl/strings/str_cat.h>
 

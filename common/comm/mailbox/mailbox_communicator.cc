@@ -19,15 +19,15 @@ using Clock = std::chrono::steady_clock;
 using Lane = MessageHeader::Lane;
 using Transfers = std::vector<std::shared_ptr<Transfer>>;
 
-// Formats: the dtype alone in transfers; collectives add which one it is, so that ranks that call
-// different collectives at the same time find out.
+// Formats: the dtype for transfers; collectives add a number of their own, so that a mismatch is
+// noticed when ranks call different collectives at the same time.
 constexpr std::int32_t kBytesFormat = -1;
 constexpr std::int32_t kAllReduceFormat = 1000;
 constexpr std::int32_t kAllGatherFormat = 2000;
 constexpr std::int32_t kBroadcastFormat = 3000;
 
-// While a collective of several rounds is under way, whoever waits for something else looks after
-// it this often.
+// While a collective of several rounds is under way, a thread that waits for another operation also
+// advances the collective, at this interval.
 constexpr std::chrono::milliseconds kTick{1};
 
 std::int32_t DtypeFormat(const at::Tensor& tensor) {
@@ -62,7 +62,7 @@ class CommunicatorCore {
                   active_.end());
   }
 
-  /// Starts an operation; one that may need more rounds is looked after from now on.
+  /// Starts an operation. From now on calls of this communicator advance it, round by round.
   std::shared_ptr<Operation> Start(std::string what, Operation::Round round, bool collective) {
     Tick();
     auto operation = std::make_shared<Operation>(std::move(what), std::move(round));

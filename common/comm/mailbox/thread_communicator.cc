@@ -8,7 +8,7 @@
 namespace imageddpo {
 namespace {
 
-/// The mailboxes of one group; one that is gone takes no more messages.
+/// The mailboxes of one group. Messages for a destroyed one are dropped.
 using Hub = std::vector<std::weak_ptr<Mailbox>>;
 
 class ThreadLink : public Link {

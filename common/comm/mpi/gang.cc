@@ -12,7 +12,7 @@
 namespace imageddpo {
 namespace {
 
-/// FNV-1a, with the top bit set: the ports below are the service's own.
+/// The port of a gang: FNV-1a of its tag, with the top bit set (other ports are the service's own).
 std::uint64_t PortOf(const std::string& tag) {
   std::uint64_t hash = 14695981039346656037U;
   for (const char c : tag) {
@@ -21,7 +21,7 @@ std::uint64_t PortOf(const std::string& tag) {
   return hash | (std::uint64_t{1} << 63);
 }
 
-/// What comes in from the messenger goes to the mailbox, with gang ranks for world ranks.
+/// Passes messages from the messenger to the mailbox, and converts world ranks to gang ranks.
 class GangPort : public MpiMessenger::Port {
  public:
   GangPort(std::weak_ptr<Mailbox> mailbox, std::vector<int> world_ranks)

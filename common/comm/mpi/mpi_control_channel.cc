@@ -19,7 +19,7 @@ using Clock = std::chrono::steady_clock;
 constexpr size_t kMaxShownBytes = 64;  // Of a message that cannot be read.
 constexpr std::uint64_t kControlPort = 1;
 constexpr int kControllerRank = 0;
-// A gap between two looks at the clock that is longer than this was not the workers' silence.
+// A longer gap between two checks means that this process was stopped, not that workers are silent.
 constexpr std::chrono::seconds kLongestLook{2};
 
 /// Messages in order per sender; a large one under way does not hold up other senders.
@@ -27,7 +27,7 @@ class Inbox : public MpiMessenger::Port, public std::enable_shared_from_this<Inb
  public:
   void OnMessage(int from, const MessageHeader& header, std::unique_ptr<Payload> payload) override {
     auto text = std::make_shared<std::string>(static_cast<std::size_t>(header.size_bytes), '\0');
-    // Waking up is all that is left to do: Condition looks again whenever the mutex is released.
+    // Only to wake the waiting thread: its Condition is evaluated when the mutex is released.
     auto transfer = std::make_shared<Transfer>("control message", [weak = weak_from_this()] {
       if (const auto inbox = weak.lock()) {
         absl::MutexLock lock(&inbox->mutex_);
@@ -81,7 +81,7 @@ class Inbox : public MpiMessenger::Port, public std::enable_shared_from_this<Inb
     std::shared_ptr<Transfer> transfer;
   };
 
-  /// The first message that is here and has no earlier one of its sender before it.
+  /// The first complete message whose sender has no earlier incomplete one.
   std::list<Message>::iterator FirstComplete() ABSL_SHARED_LOCKS_REQUIRED(mutex_) {
     std::vector<int> waiting;
     for (auto message = messages_.begin(); message != messages_.end(); ++message) {
@@ -168,7 +168,7 @@ class MpiControllerChannel : public ControllerChannel {
       }
       std::string reason;
       if (const auto found = lost.find(rank); found != lost.end()) {
-        // Of a signal that it could handle it would have told (CrashWatch).
+        // A signal that it could handle would have been reported (CrashWatch).
         reason = found->second == MpiMessenger::kDied
                      ? "the process has died without a word, as of signal 9 (SIGKILL)"
                      : found->second;

@@ -42,7 +42,7 @@ class InlinePayload : public Payload {
 
 }  // namespace
 
-/// Both ends are the same build on the same kind of machine.
+/// Sent as raw bytes: both ends are the same build on the same kind of machine.
 struct MpiMessenger::Envelope {
   enum class Type : std::int32_t { kMessage, kAbort, kLeave };
   Type type = Type::kMessage;
@@ -60,7 +60,7 @@ struct MpiMessenger::EarlyMessage {
   std::string abort_reason;
 };
 
-/// Bytes that the sender holds until it is told where to.
+/// Bytes that stay with the sender until it is told where to send them.
 class MpiMessenger::RemotePayload : public Payload {
  public:
   RemotePayload(MpiMessenger& messenger, int from, const Envelope& envelope)
@@ -212,7 +212,7 @@ void MpiMessenger::Leave(const std::string& reason, std::chrono::milliseconds ti
   const auto deadline = std::chrono::steady_clock::now() + timeout;
   bool sent = false;
   while (!sent && std::chrono::steady_clock::now() < deadline) {
-    // Shared: this call may give up before the messenger's thread gets to it.
+    // Shared, because this call may time out before the messenger's thread uses it.
     struct Answer {
       absl::Notification given;
       bool sent = false;

@@ -35,7 +35,7 @@ std::string LibraryVersion() {
 
 absl::StatusOr<std::unique_ptr<MpiRuntime>> MpiRuntime::Start(int* argc, char*** argv) {
   int provided = MPI_THREAD_SINGLE;
-  // An error in here ends the process: MPI has no error handlers yet.
+  // An error during MPI_Init_thread ends the process: error handlers cannot be set yet.
   MPI_Init_thread(argc, argv, MPI_THREAD_MULTIPLE, &provided);
   if (provided < MPI_THREAD_SERIALIZED) {
     return absl::FailedPreconditionError(

@@ -16,7 +16,7 @@ void Check(cudaError_t result, const char* what) {
   }
 }
 
-/// Makes a device the thread's while it lives.
+/// Makes a device the thread's current one during its lifetime.
 class DeviceScope {
  public:
   explicit DeviceScope(int device) {

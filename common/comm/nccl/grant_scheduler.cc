@@ -10,10 +10,10 @@ namespace {
 
 using Kind = GrantMessage::Kind;
 
-// What two ranks have ready for each other goes into one round, up to this many transfers.
+// Most transfers of one round between two ranks.
 constexpr std::size_t kMaxTransfersOfARound = 64;
 
-/// Why two ends of an operation do not fit; empty when they do.
+/// Why the two ends of an operation do not match; empty if they do.
 std::string Mismatch(int rank, const OperationSpec& spec, int other_rank,
                      const OperationSpec& other) {
   if (spec.collective() && (spec.kind != other.kind || spec.peer != other.peer)) {
@@ -51,7 +51,7 @@ void GrantScheduler::Post(OperationId id, const OperationSpec& spec) {
   } else if (spec.peer < rank_) {
     host_->SendGrant(spec.peer, {.kind = Kind::kReady, .operations = {id}, .spec = spec});
   } else {
-    // What a rank sends to itself has both its ends here.
+    // Both ends of a transfer to oneself are on this rank.
     const bool is_mine = spec.peer > rank_ || spec.kind == OperationSpec::Kind::kSend;
     const bool towards = spec.peer == rank_ || spec.kind == OperationSpec::Kind::kSend;
     AddOffer(spec.peer, towards, is_mine, {id, spec});

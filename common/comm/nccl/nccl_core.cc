@@ -12,7 +12,7 @@ namespace {
 
 using OperationId = GrantScheduler::OperationId;
 
-// Collectives are numbered alike on all ranks, apart from transfers.
+// Collectives have the same numbers on all ranks, separate from those of transfers.
 constexpr OperationId kFirstCollective = OperationId{1} << 62;
 
 constexpr std::chrono::nanoseconds kIdlePause = std::chrono::seconds(1);
@@ -67,7 +67,7 @@ void NcclCore::Post(const std::shared_ptr<NcclOperation>& operation) {
     }
     id = operation->spec.collective() ? next_collective_++ : next_transfer_++;
     pending_[id] = operation->transfer;
-    // Queued under the lock: collectives in the order of their numbers.
+    // Posted under the lock, so that collectives are queued in the order of their numbers.
     commands_->Post([this, id, operation] {
       operations_[id] = operation;
       scheduler_.Post(id, operation->spec);
@@ -244,7 +244,7 @@ void NcclCore::Watch() {
   absl::MutexLock lock(&mutex_);
   const auto over = [this]()
                         ABSL_SHARED_LOCKS_REQUIRED(mutex_) { return closing_ && issuing_ended_; };
-  // With a thread that never comes back, closing ends after a last attempt.
+  // If the issuing thread never returns, give up after a last attempt to abort.
   for (bool last = false; !last;) {
     if (mutex_.AwaitWithTimeout(absl::Condition(&over), absl::FromChrono(kWatchPeriod))) {
       return;

@@ -10,8 +10,8 @@
 namespace imageddpo {
 namespace {
 
-// A pair of ranks moves a few megabytes now and then: a small share of the device is enough, and
-// the rest keeps computing.
+// A pair of ranks transfers a few megabytes now and then. A small share of the device is enough for
+// that; the rest keeps computing.
 constexpr int kMaxThreadBlocks = 8;
 
 static_assert(ncclSuccess == static_cast<int>(NcclResult::kSuccess));

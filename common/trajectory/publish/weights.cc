@@ -89,7 +89,7 @@ absl::Status ReceiveWeights(Communicator* gang, int leader, int64_t version, Lor
   receipt.set_version(version);
   receipt.set_modules_bound(modules_bound);
   receipt.set_hash(lora->Hash());
-  // Not waited for: the leader may be this very rank, which takes it in afterwards.
+  // No wait: the leader may be this same rank, which receives it afterwards.
   gang->SendBytes(receipt.SerializeAsString(), leader, kReceiptTag);
   return absl::OkStatus();
 }

@@ -15,11 +15,11 @@ namespace imageddpo {
 namespace {
 
 constexpr absl::Duration kMaxCallDuration = absl::Seconds(30);
-// A message travels as a header, with three bytes for what is not printable ASCII, and clients take
-// no more than 8 KiB of headers.
+// gRPC sends the message of a status as a header, with three bytes for each byte that is not
+// printable ASCII, and clients accept at most 8 KiB of headers.
 constexpr size_t kMaxSentMessageBytes = 6000;
 
-/// What the caller grants, but no more than kMaxCallDuration.
+/// The time until the caller's deadline, at most kMaxCallDuration.
 absl::Duration TimeoutOf(const grpc::ServerContext& context) {
   const auto left = context.deadline() - std::chrono::system_clock::now();
   return std::clamp(absl::FromChrono(left), absl::ZeroDuration(), kMaxCallDuration);

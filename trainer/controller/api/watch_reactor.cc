@@ -38,7 +38,7 @@ bool WatchReactor::ChooseNext() {
     return false;
   };
   if (cancelled_) return end_with(absl::CancelledError("the watcher went away"));
-  // Asked before the store is read: the last events are there by then.
+  // Must be read before the store, which then has the last events.
   const bool closed = dependencies_.hub.closed();
   if (page_.empty() && !ended_) {
     absl::StatusOr<JobStore::EventPage> page =

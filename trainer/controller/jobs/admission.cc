@@ -65,7 +65,7 @@ absl::Status CheckFile(const std::string& path) {
   return absl::InvalidArgumentError(absl::StrCat("'", path, "' is no file"));
 }
 
-/// Adds what `check` has against the path of a setting, if that is given.
+/// Adds the error of `check` for the path of a setting, if the setting is given.
 void Check(const std::string& setting, const std::string& path,
            absl::Status (*check)(const std::string&), std::vector<std::string>* faults) {
   if (path.empty()) return;
@@ -93,7 +93,7 @@ absl::StatusOr<v1::JobSpec> AdmitJob(const v1::JobSpec& submitted, const Cluster
     Check(absl::StrCat("rewards[", i, "].model"), job.rewards(i).model(), CheckFile, &faults);
   }
   if (!faults.empty()) return absl::InvalidArgumentError(absl::StrJoin(faults, "\n"));
-  // What was checked above is what the pool's memory may still make smaller.
+  // Checked with the largest batch; the pool's memory may make it smaller, so it is still open.
   if (submitted.device().device_batch_size() == 0) job.mutable_device()->set_device_batch_size(0);
   if (!submitted.eval().has_batch_size()) job.mutable_eval()->set_batch_size(0);
   return job;

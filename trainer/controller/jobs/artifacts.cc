@@ -25,7 +25,7 @@ constexpr char kTimingsName[] = "timings.jsonl";
 
 std::string EpochName(int64_t epoch) { return absl::StrFormat("epoch-%06d", epoch); }
 
-/// True for a whole JSON row of an epoch below `epoch`.
+/// Whether it is a complete JSON row of an epoch before `epoch`.
 bool IsRowBefore(absl::string_view line, int64_t epoch) {
   const auto row =
       nlohmann::json::parse(line.begin(), line.end(), nullptr, /*allow_exceptions=*/false);
@@ -34,7 +34,7 @@ bool IsRowBefore(absl::string_view line, int64_t epoch) {
   return value != row.end() && value->is_number_integer() && value->get<int64_t>() < epoch;
 }
 
-/// Syncs a file that others append to; none there: nothing to do.
+/// Syncs a file that others append to. OK if it does not exist.
 absl::Status SyncFile(const std::string& path) {
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (fd < 0)

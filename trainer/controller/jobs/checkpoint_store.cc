@@ -164,7 +164,7 @@ absl::Status CheckpointStore::Prune(int64_t keep) {
     }
   }
   for (const int64_t epoch : old) {
-    // Out of sight in one step first: a crash on the way must not leave half a checkpoint behind.
+    // First renamed in one step, so that a crash does not leave half a checkpoint behind.
     const std::string hidden = absl::StrCat(directory_, "/.", kPrefix, epoch, ".tmp-pruned");
     IMAGEDDPO_RETURN_IF_ERROR(file_system_.RemoveAll(hidden));
     IMAGEDDPO_RETURN_IF_ERROR(file_system_.Rename(PathOf(epoch), hidden));

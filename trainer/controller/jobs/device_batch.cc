@@ -11,9 +11,9 @@
 namespace imageddpo {
 namespace {
 
-/// Of a rank's share; activations are predicted to some ten percent.
+/// Usable part of a rank's share: predictions of activations are off by some ten percent.
 constexpr double kShareToUse = 0.8;
-/// Libraries, buffers of transfers, decoded images: what no prediction has.
+/// Memory that is not predicted: libraries, buffers of transfers, decoded images.
 constexpr double kProcessBytes = 0.5e9;
 
 std::string Gigabytes(double bytes) { return absl::StrFormat("%.1f GB", bytes / 1e9); }
@@ -31,7 +31,7 @@ class Predictor {
     inputs_.model = model;
   }
 
-  /// What the busiest rank of a job takes; 0 where nothing can be said.
+  /// Memory of the busiest rank of a job; 0 parts where it cannot be predicted.
   double Bytes(const v1::JobSpec& job) const { return Use(job).total() + kProcessBytes; }
 
   MemoryUse Use(const v1::JobSpec& job) const {
@@ -46,7 +46,7 @@ class Predictor {
   PlanInputs inputs_;  // Without costs: no seconds are asked for.
 };
 
-/// The sizes that give every rank of the topology something to do.
+/// The sizes with which every rank of the topology has at least one micro-batch.
 std::vector<int64_t> Choices(const Topology& topology, int64_t most, const v1::JobSpec& job) {
   std::vector<int64_t> sizes = AutoDeviceBatches(job, most);
   const auto first = std::find_if(sizes.begin(), sizes.end(), [&](int64_t size) {
@@ -58,7 +58,7 @@ std::vector<int64_t> Choices(const Topology& topology, int64_t most, const v1::J
   return sizes;
 }
 
-/// What would make a job smaller that does not fit with one sample at a time.
+/// Remedies for a job that does not fit even with one sample at a time.
 std::string Remedies(const v1::JobSpec& job, const Predictor& predictor) {
   std::vector<std::string> remedies;
   const auto suggest = [&](const char* what, const v1::JobSpec& changed) {

@@ -159,7 +159,7 @@ void Supervisor::OnJobMessage(int world_rank, const v1::WorkerMessage& message) 
     }
     return;
   }
-  // After the end of a job nothing may follow; its other ranks are only being stopped.
+  // A finished job takes no more reports; its other ranks are only being stopped.
   if (IsFinal(active->record().job.state()) && message.message_case() != M::kEnded) return;
   switch (message.message_case()) {
     case M::kProgress:
@@ -181,7 +181,7 @@ void Supervisor::OnJobMessage(int world_rank, const v1::WorkerMessage& message) 
     case M::kEnded: {
       const absl::Status status(static_cast<absl::StatusCode>(message.ended().code()),
                                 message.ended().message());
-      if (message.ended().gang_tag() != active->tag()) break;  // An earlier gang's late word.
+      if (message.ended().gang_tag() != active->tag()) break;  // From an earlier gang of the job.
       active->gang().Ended(world_rank, status);
       if (active->gang().AllGone()) {
         FinishGang(job_id);

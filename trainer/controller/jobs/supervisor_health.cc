@@ -1,4 +1,4 @@
-// What Supervisor does about ranks that are lost.
+// The part of Supervisor that handles lost ranks and decides about restarts of all ranks.
 
 #include <algorithm>
 #include <map>
@@ -35,7 +35,7 @@ bool Supervisor::LoseWorker(int world_rank, const std::string& reason) {
   if (ActiveJob* active = FindActive(job_id); active != nullptr) {
     active->gang().Died(world_rank, what);
     JobRecord& record = active->record();
-    // What one of its ranks reported before weighs more: then the job itself is at fault.
+    // An error that one of its ranks reported before takes precedence: the job is at fault.
     const bool recover = active->gang().GetOutcome().kind == GangTracker::Outcome::Kind::kRecover;
     if (recover && HoldsRanks(record.job.state()) && record.job.state() != v1::CANCELLING)
       Recover(record, what);

@@ -7,18 +7,18 @@
 namespace imageddpo {
 namespace {
 
-/// What a rank reports when a peer is gone, does not answer, or it was told to stop.
+/// Errors of a rank whose peer is gone or does not answer, or that was told to stop.
 bool IsConsequence(const absl::Status& status) {
   return absl::IsUnavailable(status) || absl::IsAborted(status) ||
          absl::IsDeadlineExceeded(status) || absl::IsCancelled(status);
 }
 
-/// A bug or a failing transport: the death of a peer may be behind it.
+/// A bug or a failing transport, possibly caused by the death of a peer.
 bool IsUnclear(const absl::Status& status) {
   return absl::IsInternal(status) || absl::IsUnknown(status);
 }
 
-/// Something in the job or its files; which rank found it out says nothing.
+/// Errors in the job or its files; it does not matter which rank found them.
 bool IsUsersFault(const absl::Status& status) {
   return absl::IsInvalidArgument(status) || absl::IsNotFound(status) ||
          absl::IsFailedPrecondition(status) || absl::IsPermissionDenied(status) ||

@@ -147,7 +147,7 @@ absl::StatusOr<Topology> Scheduler::FitInto(const v1::JobSpec& spec, int num_ran
 }
 
 absl::StatusOr<Topology> Scheduler::Fit(bool fresh, const Waiting& waiting) const {
-  if (!fresh && AllReported()) {  // Else the first worker that is there would be all it gets.
+  if (!fresh && AllReported()) {  // Otherwise it would get only the workers that reported first.
     absl::StatusOr<Topology> now = FitInto(waiting.spec, num_free());
     if (now.ok()) return now;
   }
@@ -163,9 +163,9 @@ std::vector<Scheduler::Gang> Scheduler::FormGangs() {
   for (auto waiting = queue_.begin(); waiting != queue_.end();) {
     const absl::StatusOr<Topology> topology = Fit(waiting->first.first, waiting->second);
     if (!topology.ok()) {
-      // All ranks are started again when no job runs: later jobs must not put that off for ever.
+      // It waits for a restart, which needs an idle pool: later jobs must not delay that.
       if (FitsWholePool(waiting->second)) break;
-      ++waiting;  // It came with a larger pool: others need not wait for that.
+      ++waiting;  // It was submitted to a larger pool: the others do not wait for it.
       continue;
     }
     std::vector<int> ranks = ChooseRanks(topology->ranks());

@@ -52,7 +52,7 @@ void WorkerLink::Run() {
     if (received && now_s < next_look_s) continue;
     next_look_s = now_s + kLookIntervalSeconds;
     const std::vector<ControllerChannel::Failure> failures = channel_.TakeFailures();
-    // What the dead said last counts.
+    // Messages that a dead rank sent before are delivered before its failure.
     for (int i = 0; i < kMaxMessagesBeforeLook && ReceiveOne(std::chrono::milliseconds(0)); ++i) {
     }
     for (const ControllerChannel::Failure& failure : failures)

@@ -145,8 +145,7 @@ SqliteTransaction::SqliteTransaction(SqliteTransaction&& other) noexcept
     : database_(std::exchange(other.database_, nullptr)) {}
 
 SqliteTransaction::~SqliteTransaction() {
-  // SQLite has rolled back by itself after some errors; then this one says so, which does not
-  // matter.
+  // After some errors SQLite has already rolled back; then ROLLBACK fails, which does not matter.
   if (database_ != nullptr) database_->Execute("ROLLBACK").IgnoreError();
 }
 
