@@ -158,7 +158,7 @@ RankOutcome RunRank(DaemonOptions options, MpiRuntime& runtime, const StopFlag& 
       if (!status.ok()) (*logger)->warn("{}", status.ToString());
     }
   }
-  // Without fault tolerance the first death ends all ranks, so end in order where possible.
+  // Without fault tolerance no rank can be spared: when one is silent, the service ends in order.
   if (!runtime.fault_tolerant()) options.cluster.pool.min_ranks = 0;
   RankOutcome outcome = runtime.world_size() == 1 ? RunAlone(options, *logger, stop)
                                                   : RunAmongMany(options, runtime, *logger, stop);

@@ -31,7 +31,7 @@ class Predictor {
     inputs_.model = model;
   }
 
-  /// Memory of the busiest rank of a job; 0 parts where it cannot be predicted.
+  /// Memory of the busiest rank of a job; kProcessBytes alone if it cannot be predicted.
   double Bytes(const v1::JobSpec& job) const { return Use(job).total() + kProcessBytes; }
 
   MemoryUse Use(const v1::JobSpec& job) const {

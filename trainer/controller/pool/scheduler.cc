@@ -113,7 +113,7 @@ std::vector<int> Scheduler::ChooseRanks(int count) const {
   for (const auto& [rank, worker] : workers_) {
     if (worker.free()) free_by_host[worker.hostname].push_back(rank);
   }
-  // The smallest hole that holds the whole gang; where none does, the largest holes.
+  // The fullest host with room for the whole gang; if there is none, the hosts with most room.
   const std::vector<int>* whole = nullptr;
   std::vector<const std::vector<int>*> hosts;
   for (const auto& [hostname, ranks] : free_by_host) {
