@@ -3,7 +3,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/base/status.h"
-#include "common/diffusion/ddim.h"
+#include "common/diffusion/ddim_scheduler.h"
 #include "common/model_config/json_config.h"
 
 namespace imageddpo {

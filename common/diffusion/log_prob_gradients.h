@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "common/diffusion/ddim.h"
+#include "common/diffusion/ddim_scheduler.h"
 #include "common/diffusion/policy.h"
 #include "common/lora/lora.h"
 #include "common/sd/unet.h"

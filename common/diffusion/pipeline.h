@@ -5,7 +5,7 @@
 #include <memory>
 #include <string>
 
-#include "common/diffusion/ddim.h"
+#include "common/diffusion/ddim_scheduler.h"
 #include "common/nn/model_options.h"
 #include "common/sd/text_encoder.h"
 #include "common/sd/unet.h"

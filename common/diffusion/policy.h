@@ -5,7 +5,7 @@
 
 #include <vector>
 
-#include "common/diffusion/ddim.h"
+#include "common/diffusion/ddim_scheduler.h"
 #include "common/diffusion/guidance.h"
 #include "common/sd/unet.h"
 

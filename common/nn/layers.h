@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "common/nn/model_options.h"
-#include "common/nn/weights.h"
+#include "common/nn/weight_map.h"
 
 namespace imageddpo {
 

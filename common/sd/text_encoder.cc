@@ -10,7 +10,7 @@
 #include "common/nn/activation.h"
 #include "common/nn/attention.h"
 #include "common/nn/layers.h"
-#include "common/nn/weights.h"
+#include "common/nn/weight_map.h"
 
 namespace imageddpo {
 namespace {

@@ -20,7 +20,7 @@
 #include "absl/strings/str_join.h"
 #include "common/base/status.h"
 #include "common/lora/lora.h"
-#include "common/nn/weights.h"
+#include "common/nn/weight_map.h"
 #include "common/sd/unet_blocks.h"
 
 namespace imageddpo {

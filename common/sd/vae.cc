@@ -12,7 +12,7 @@
 #include "common/base/status.h"
 #include "common/nn/attention.h"
 #include "common/nn/resnet.h"
-#include "common/nn/weights.h"
+#include "common/nn/weight_map.h"
 
 namespace imageddpo {
 namespace {

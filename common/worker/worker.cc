@@ -22,7 +22,7 @@
 #include "common/base/process.h"
 #include "common/base/status.h"
 #include "common/comm/meeting.h"
-#include "common/worker/job_outcome.h"
+#include "common/worker/run_job.h"
 
 namespace imageddpo {
 namespace {

@@ -13,7 +13,7 @@
 #include "common/base/status.h"
 #include "common/base/text.h"
 #include "common/config/job_plan.h"
-#include "common/diffusion/noise.h"
+#include "common/diffusion/keyed_noise.h"
 #include "common/diffusion/pipeline.h"
 #include "common/io/safetensors.h"
 #include "common/kernels/tf32.h"

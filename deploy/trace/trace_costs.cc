@@ -19,8 +19,8 @@
 #include "common/base/text.h"
 #include "common/config/job_config.h"
 #include "common/config/job_plan.h"
+#include "common/diffusion/keyed_noise.h"
 #include "common/diffusion/log_prob_gradients.h"
-#include "common/diffusion/noise.h"
 #include "common/diffusion/pipeline.h"
 #include "common/io/file.h"
 #include "common/io/image_tensor.h"
@@ -31,7 +31,7 @@
 #include "rollout/reward/job_rewards.h"
 #include "rollout/reward/weighted_rewards.h"
 #include "rollout/sampler/sampler.h"
-#include "trainer/loop/update.h"
+#include "trainer/loop/replay_update.h"
 
 namespace imageddpo {
 namespace {

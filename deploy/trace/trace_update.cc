@@ -11,8 +11,8 @@
 #include "common/lora/lora.h"
 #include "deploy/trace/trace.h"
 #include "deploy/trace/trace_files.h"
-#include "trainer/loop/single_pass.h"
-#include "trainer/loop/update.h"
+#include "trainer/loop/replay_update.h"
+#include "trainer/loop/single_pass_update.h"
 
 namespace imageddpo {
 namespace {

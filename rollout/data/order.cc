@@ -2,7 +2,7 @@
 
 #include <stdexcept>
 
-#include "common/diffusion/noise.h"
+#include "common/diffusion/keyed_noise.h"
 
 namespace imageddpo {
 

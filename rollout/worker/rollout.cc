@@ -15,8 +15,8 @@
 
 #include "common/base/status.h"
 #include "common/base/text.h"
+#include "common/diffusion/keyed_noise.h"
 #include "common/diffusion/log_prob_gradients.h"
-#include "common/diffusion/noise.h"
 #include "common/io/image_tensor.h"
 #include "rollout/reward/job_rewards.h"
 #include "rollout/sampler/sampler.h"

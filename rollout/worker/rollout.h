@@ -9,7 +9,7 @@
 #include <string>
 
 #include "common/config/job_plan.h"
-#include "common/diffusion/noise.h"
+#include "common/diffusion/keyed_noise.h"
 #include "common/diffusion/pipeline.h"
 #include "common/diffusion/policy.h"
 #include "common/lora/lora.h"

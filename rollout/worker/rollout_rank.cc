@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "common/base/status.h"
-#include "common/trajectory/publish/weights.h"
+#include "common/trajectory/publish/weight_publisher.h"
 #include "common/trajectory/record/tags.h"
 #include "common/worker/gang_timeouts.h"
 

@@ -7,7 +7,7 @@
 
 #include "common/config/job_plan.h"
 #include "common/lora/lora.h"
-#include "common/trajectory/record/wire.h"
+#include "common/trajectory/record/trajectory_wire.h"
 #include "common/trajectory/schedule/update_schedule.h"
 #include "common/worker/job_context.h"
 #include "rollout/worker/rollout.h"

@@ -26,7 +26,7 @@
 #include <vector>
 
 #include "common/base/memory.h"
-#include "common/diffusion/noise.h"
+#include "common/diffusion/keyed_noise.h"
 #include "common/diffusion/pipeline.h"
 #include "common/kernels/winograd.h"
 #include "common/lora/lora.h"

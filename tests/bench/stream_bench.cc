@@ -37,9 +37,9 @@
 #include "common/comm/mpi/mpi_runtime.h"
 #include "common/lora/lora.h"
 #include "common/sd/unet.h"
-#include "common/trajectory/publish/weights.h"
-#include "common/trajectory/record/inbox.h"
-#include "common/trajectory/record/wire.h"
+#include "common/trajectory/publish/weight_publisher.h"
+#include "common/trajectory/record/trajectory_inbox.h"
+#include "common/trajectory/record/trajectory_wire.h"
 
 namespace imageddpo {
 namespace {

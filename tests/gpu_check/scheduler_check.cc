@@ -11,7 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/base/status.h"
-#include "common/diffusion/ddim.h"
+#include "common/diffusion/ddim_scheduler.h"
 #include "common/io/safetensors.h"
 #include "tests/gpu_check/models_check.h"
 #include "tests/gpu_check/work_folder.h"

@@ -17,14 +17,14 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/base/status.h"
+#include "common/diffusion/keyed_noise.h"
 #include "common/diffusion/log_prob_gradients.h"
-#include "common/diffusion/noise.h"
 #include "common/diffusion/pipeline.h"
 #include "common/lora/lora.h"
 #include "common/nn/peak_flops.h"
 #include "rollout/sampler/sampler.h"
-#include "trainer/loop/single_pass.h"
-#include "trainer/loop/update.h"
+#include "trainer/loop/replay_update.h"
+#include "trainer/loop/single_pass_update.h"
 
 namespace imageddpo {
 namespace {

@@ -9,14 +9,14 @@
 #include <string>
 #include <vector>
 
-#include "common/diffusion/ddim.h"
+#include "common/diffusion/ddim_scheduler.h"
 #include "common/diffusion/guidance.h"
 #include "common/io/safetensors.h"
 #include "common/text/tokenizer.h"
 #include "tests/testing/temp_dir.h"
 #include "trainer/algo/adamw.h"
 #include "trainer/algo/advantages.h"
-#include "trainer/algo/loss.h"
+#include "trainer/algo/ppo_loss.h"
 
 namespace imageddpo {
 namespace {

@@ -16,7 +16,7 @@
 #include <vector>
 
 #include "common/base/status.h"
-#include "common/diffusion/noise.h"
+#include "common/diffusion/keyed_noise.h"
 #include "common/lora/lora.h"
 #include "common/sd/unet.h"
 #include "common/sd/vae.h"

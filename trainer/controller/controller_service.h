@@ -17,7 +17,7 @@
 #include "common/metrics/job_metrics.h"
 #include "common/metrics/service_metrics.h"
 #include "trainer/controller/api/api_server.h"
-#include "trainer/controller/api/service.h"
+#include "trainer/controller/api/trainer_service.h"
 #include "trainer/controller/controller.h"
 #include "trainer/controller/jobs/event_hub.h"
 #include "trainer/controller/store/job_store.h"

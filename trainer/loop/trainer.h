@@ -22,9 +22,9 @@
 #include "trainer/algo/adamw.h"
 #include "trainer/algo/advantages.h"
 #include "trainer/algo/loss_scaler.h"
+#include "trainer/loop/replay_update.h"
 #include "trainer/loop/shard_exchange.h"
-#include "trainer/loop/single_pass.h"
-#include "trainer/loop/update.h"
+#include "trainer/loop/single_pass_update.h"
 #include "trainer/loop/update_metrics.h"
 
 namespace imageddpo {

@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "common/config/job_plan.h"
-#include "common/trajectory/publish/weights.h"
-#include "common/trajectory/record/inbox.h"
+#include "common/trajectory/publish/weight_publisher.h"
+#include "common/trajectory/record/trajectory_inbox.h"
 #include "common/worker/job_context.h"
 #include "imageddpo/v1/control.pb.h"
 #include "trainer/loop/epoch_work.h"

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <set>
 
-#include "common/diffusion/noise.h"
+#include "common/diffusion/keyed_noise.h"
 
 namespace imageddpo {
 

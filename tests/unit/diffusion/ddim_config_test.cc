@@ -2,7 +2,7 @@
 
 #include <string>
 
-#include "common/diffusion/ddim.h"
+#include "common/diffusion/ddim_scheduler.h"
 #include "tests/testing/temp_dir.h"
 
 namespace imageddpo {

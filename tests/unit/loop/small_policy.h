@@ -12,7 +12,7 @@
 #include "common/diffusion/policy.h"
 #include "common/lora/lora.h"
 #include "rollout/sampler/sampler.h"
-#include "trainer/loop/update.h"
+#include "trainer/loop/replay_update.h"
 
 namespace imageddpo {
 

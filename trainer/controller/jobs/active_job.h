@@ -12,9 +12,9 @@
 #include "common/io/file_system.h"
 #include "common/metrics/job_metrics.h"
 #include "imageddpo/v1/control.pb.h"
-#include "trainer/controller/jobs/artifacts.h"
 #include "trainer/controller/jobs/checkpoint_store.h"
 #include "trainer/controller/jobs/event_hub.h"
+#include "trainer/controller/jobs/job_artifacts.h"
 #include "trainer/controller/jobs/job_table.h"
 #include "trainer/controller/pool/gang_tracker.h"
 

@@ -10,7 +10,7 @@
 #include "common/config/job_plan.h"
 #include "common/model_config/model_count.h"
 #include "imageddpo/v1/job.pb.h"
-#include "trainer/controller/pool/scheduler.h"
+#include "trainer/controller/pool/job_queue.h"
 
 namespace imageddpo {
 

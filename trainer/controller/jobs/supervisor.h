@@ -19,7 +19,7 @@
 #include "imageddpo/v1/control.pb.h"
 #include "trainer/controller/jobs/active_job.h"
 #include "trainer/controller/jobs/job_table.h"
-#include "trainer/controller/pool/scheduler.h"
+#include "trainer/controller/pool/job_queue.h"
 
 namespace imageddpo {
 

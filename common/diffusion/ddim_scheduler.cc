@@ -1,4 +1,4 @@
-#include "common/diffusion/ddim.h"
+#include "common/diffusion/ddim_scheduler.h"
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/arange.h>

@@ -1,4 +1,4 @@
-#include "common/trajectory/record/inbox.h"
+#include "common/trajectory/record/trajectory_inbox.h"
 
 #include <ATen/ops/empty.h>
 #include <absl/strings/str_cat.h>

@@ -1,4 +1,4 @@
-#include "trainer/controller/api/service.h"
+#include "trainer/controller/api/trainer_service.h"
 
 #include <algorithm>
 #include <chrono>

@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "common/trajectory/record/sample_gradients.h"
-#include "trainer/algo/loss.h"
-#include "trainer/loop/update.h"
+#include "trainer/algo/ppo_loss.h"
+#include "trainer/loop/replay_update.h"
 
 namespace imageddpo {
 

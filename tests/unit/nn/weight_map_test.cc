@@ -1,4 +1,4 @@
-#include "common/nn/weights.h"
+#include "common/nn/weight_map.h"
 
 #include <ATen/ATen.h>
 #include <gmock/gmock.h>

@@ -1,4 +1,4 @@
-#include "common/trajectory/publish/weights.h"
+#include "common/trajectory/publish/weight_publisher.h"
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>

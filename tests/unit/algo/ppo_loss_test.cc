@@ -1,4 +1,4 @@
-#include "trainer/algo/loss.h"
+#include "trainer/algo/ppo_loss.h"
 
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-#include "trainer/loop/update.h"
+#include "trainer/loop/replay_update.h"
 
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>

@@ -1,4 +1,4 @@
-#include "common/trajectory/record/wire.h"
+#include "common/trajectory/record/trajectory_wire.h"
 
 #include <ATen/ops/empty.h>
 #include <ATen/ops/scalar_tensor.h>

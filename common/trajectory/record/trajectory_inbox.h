@@ -11,7 +11,7 @@
 
 #include "common/comm/communicator.h"
 #include "common/trajectory/record/trajectory.h"
-#include "common/trajectory/record/wire.h"
+#include "common/trajectory/record/trajectory_wire.h"
 
 namespace imageddpo {
 

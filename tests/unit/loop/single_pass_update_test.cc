@@ -1,5 +1,5 @@
 // The single pass against the replay: the same samples, bit for bit, and the same gradients.
-#include "trainer/loop/single_pass.h"
+#include "trainer/loop/single_pass_update.h"
 
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>

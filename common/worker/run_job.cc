@@ -1,4 +1,4 @@
-#include "common/worker/job_outcome.h"
+#include "common/worker/run_job.h"
 
 #include <c10/util/Exception.h>
 

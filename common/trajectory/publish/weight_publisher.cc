@@ -1,4 +1,4 @@
-#include "common/trajectory/publish/weights.h"
+#include "common/trajectory/publish/weight_publisher.h"
 
 #include <ATen/ops/empty.h>
 #include <absl/strings/str_cat.h>

@@ -9,7 +9,7 @@
 #include "common/diffusion/policy.h"
 #include "common/lora/lora.h"
 #include "trainer/algo/adamw.h"
-#include "trainer/algo/loss.h"
+#include "trainer/algo/ppo_loss.h"
 
 namespace imageddpo {
 

@@ -1,4 +1,4 @@
-#include "common/nn/weights.h"
+#include "common/nn/weight_map.h"
 
 #include <ATen/ops/zeros.h>
 #include <c10/util/Exception.h>

@@ -1,4 +1,4 @@
-#include "common/trajectory/record/inbox.h"
+#include "common/trajectory/record/trajectory_inbox.h"
 
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>

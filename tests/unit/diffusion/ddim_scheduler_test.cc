@@ -1,4 +1,4 @@
-#include "common/diffusion/ddim.h"
+#include "common/diffusion/ddim_scheduler.h"
 
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>

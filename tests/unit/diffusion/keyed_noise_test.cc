@@ -1,4 +1,4 @@
-#include "common/diffusion/noise.h"
+#include "common/diffusion/keyed_noise.h"
 
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>

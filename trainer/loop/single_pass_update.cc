@@ -1,4 +1,4 @@
-#include "trainer/loop/single_pass.h"
+#include "trainer/loop/single_pass_update.h"
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/zeros.h>
