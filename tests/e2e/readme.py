@@ -69,7 +69,7 @@ def make_model(folder):
 
 def make_images(folder):
     folder.mkdir()
-    for name in ("rgb.png", "rgb_interlaced.png", "palette4.png", "grey.png", "rgb.jpg", "progressive.jpg", "grey.jpg", "oriented6.jpg"):
+    for name in ("rgb.png", "rgb_interlaced.png", "palette4.png", "grey.png", "rgb.jpg", "progressive.jpg", "grey.jpg", "oriented/oriented6.jpg"):
         shutil.copy(harness.ROOT / "tests/data/images" / name, folder)
 
 
