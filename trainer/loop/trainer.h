@@ -67,6 +67,7 @@ class Trainer {
   /// @return one entry per update. INTERNAL: an embedding is missing, or a record was sampled by
   ///         another version than the epoch's; OUT_OF_RANGE: a reward or the gradient is not
   ///         finite, with the remedy.
+  /// @throws CommError  of the exchange with the other trainer ranks.
   absl::StatusOr<std::vector<UpdateMetrics>> TrainEpoch(int64_t epoch,
                                                         const std::vector<TrajectoryBatch>& batches,
                                                         const Between& between);

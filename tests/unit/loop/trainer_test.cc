@@ -1,0 +1,398 @@
+// Updates of several shards: the same bits over any number of ranks, and what a direct computation
+// of loss, gradient and step gives.
+#include "trainer/loop/trainer.h"
+
+#include <ATen/ATen.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <functional>
+#include <limits>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "common/comm/mailbox/thread_communicator.h"
+#include "common/diffusion/keyed_noise.h"
+#include "tests/unit/loop/direct_trainer.h"
+#include "tests/unit/loop/small_job.h"
+
+namespace imageddpo {
+namespace {
+
+using ::testing::HasSubstr;
+using Epochs = std::vector<std::vector<TrajectoryBatch>>;
+
+constexpr int kMostRanks = 3;
+
+/// What one rank has in the end.
+struct Outcome {
+  absl::Status status;  ///< Of the first epoch that did not end well.
+  std::vector<UpdateMetrics> rows;
+  at::Tensor lora_P;
+  std::map<std::string, at::Tensor> optimizer;
+  std::string state;
+
+  /// AdamW's moment "m" or "v", float64 [P] in the order of the parameters.
+  at::Tensor Moment(const std::string& kind, const Lora& lora) const {
+    std::vector<at::Tensor> flat;
+    for (const std::string& name : lora.ParameterNames()) {
+      flat.push_back(optimizer.at(kind + "." + name).reshape({-1}));
+    }
+    return at::cat(flat).to(at::kDouble);
+  }
+  int64_t steps() const { return optimizer.at("step").item<int64_t>(); }
+};
+
+class TrainerTest : public testing::Test {
+ protected:
+  static void SetUpTestSuite() { models_ = new std::vector<SmallModel>(kMostRanks); }
+  static void TearDownTestSuite() {
+    delete models_;
+    models_ = nullptr;
+  }
+
+  void SetUp() override { Reset(); }
+  void TearDown() override { Reset(); }
+
+  /// All models have the LoRA again that they were made with.
+  static void Reset() {
+    static const at::Tensor start_P = models_->front().lora.Flatten();
+    for (SmallModel& model : *models_) model.lora.Unflatten(start_P);
+  }
+
+  static SmallModel& model() { return models_->front(); }
+
+  /// Trains epoch after epoch from the start on so many ranks, as threads. A rank has the latents
+  /// of those micro-batches alone that it owns; in a single pass, their GradientsOf().
+  static std::vector<Outcome> Train(int num_ranks, const v1::JobSpec& job, const Epochs& epochs,
+                                    const Trainer::Between& between = absl::OkStatus) {
+    Reset();
+    const auto gang = MakeThreadCommunicators(num_ranks);
+    std::vector<int> ranks;
+    for (int rank = 0; rank < num_ranks; ++rank) ranks.push_back(rank);
+    std::vector<Outcome> outcomes(num_ranks);
+    RunOnThreads(num_ranks, [&](int rank) {
+      SmallModel& model = (*models_)[rank];
+      Outcome& outcome = outcomes[rank];
+      ShardExchange exchange(gang[rank].get(), ranks, rank, std::chrono::seconds(60));
+      const Policy policy = model.MakePolicy(job);
+      const JobPlan plan = *MakeJobPlan(job);
+      SampleGradients gradients;
+      Trainer trainer(job, plan, policy, &model.lora, &exchange, &gradients);
+      for (int64_t m = 0; plan.single_pass && m < plan.micro_batches_per_epoch; ++m) {
+        if (trainer.schedule().SamplerOf(m, num_ranks) == rank) gradients.Put(m, GradientsOf(m));
+      }
+      for (size_t epoch = 0; epoch < epochs.size() && outcome.status.ok(); ++epoch) {
+        outcome.status = TrainEpoch(trainer, rank, static_cast<int64_t>(epoch), epochs[epoch],
+                                    between, &outcome.rows);
+      }
+      EXPECT_TRUE(gradients.empty());
+      outcome.lora_P = model.lora.Flatten();
+      outcome.optimizer = trainer.OptimizerTensors();
+      outcome.state = trainer.StateJson().dump();
+    });
+    return outcomes;
+  }
+
+  /// [B,P] of a micro-batch of epoch 0, in a single pass: what a rollout would have collected.
+  static at::Tensor GradientsOf(int64_t m) {
+    return KeyedNormal({.seed = 5, .sample = static_cast<uint64_t>(m)},
+                       {2, model().lora.num_parameters()})
+        .mul_(0.01);
+  }
+
+  static absl::Status TrainEpoch(Trainer& trainer, int rank, int64_t epoch,
+                                 std::vector<TrajectoryBatch> batches,
+                                 const Trainer::Between& between,
+                                 std::vector<UpdateMetrics>* rows) {
+    const std::vector<bool> needed = trainer.schedule().LatentsNeeded(epoch)[rank];
+    for (size_t m = 0; m < batches.size(); ++m) {
+      if (!needed[m]) batches[m].latents = at::Tensor();
+    }
+    try {
+      const auto found = trainer.TrainEpoch(epoch, batches, between);
+      if (!found.ok()) return found.status();
+      rows->insert(rows->end(), found->begin(), found->end());
+    } catch (const CommError& error) {
+      return ToStatus(error);
+    }
+    return absl::OkStatus();
+  }
+
+  static void ExpectSameBits(const Outcome& found, const Outcome& expected) {
+    EXPECT_TRUE(found.status.ok()) << found.status;
+    ASSERT_EQ(found.rows.size(), expected.rows.size());
+    for (size_t row = 0; row < found.rows.size(); ++row) {
+      EXPECT_EQ(found.rows[row].ToJson().dump(), expected.rows[row].ToJson().dump());
+    }
+    EXPECT_TRUE(found.lora_P.equal(expected.lora_P));
+    ASSERT_EQ(found.optimizer.size(), expected.optimizer.size());
+    for (const auto& [name, tensor] : expected.optimizer) {
+      EXPECT_TRUE(found.optimizer.at(name).equal(tensor)) << name;
+    }
+    EXPECT_EQ(found.state, expected.state);
+  }
+
+  static std::vector<SmallModel>* models_;
+};
+std::vector<SmallModel>* TrainerTest::models_ = nullptr;
+
+/// Two updates of 3 micro-batches in 3 shards.
+void MakeTwoUpdates(v1::JobSpec* job) {
+  job->mutable_sample()->set_batch_size(12);
+  job->mutable_train()->set_batch_size(6);
+  job->mutable_train()->set_gradient_shards(3);
+}
+
+struct Case {
+  std::string name;
+  std::function<void(v1::JobSpec*)> change = [](v1::JobSpec*) {};
+  int num_epochs = 1;
+  size_t num_rows = 1;
+};
+
+class UpdateTest : public TrainerTest, public testing::WithParamInterface<Case> {};
+
+/// Micro-batches against single samples: the roundings of some hundred operations in a row, each of
+/// 6e-8, in terms that partly cancel. Found: up to 3e-5.
+constexpr double kBound = 2e-4;
+
+/// Relative, of the whole.
+double Difference(const at::Tensor& found, const at::Tensor& expected) {
+  return ((found - expected).norm() / expected.norm()).item<double>();
+}
+
+TEST_P(UpdateTest, HasTheSameBitsOverAnyNumberOfRanksAndIsTheDirectOne) {
+  v1::JobSpec job = SmallJob();
+  // Steps that follow the gradient's size: the default's follow its sign, and so would rounding.
+  job.mutable_train()->set_adam_epsilon(0.01);
+  job.mutable_train()->set_learning_rate(0.01);
+  job.mutable_train()->set_clip_range(0.01);
+  GetParam().change(&job);
+  Epochs epochs;
+  for (int epoch = 0; epoch < GetParam().num_epochs; ++epoch) {
+    epochs.push_back(SampleEpoch(model(), job, epoch, 0));
+  }
+
+  const Outcome alone = Train(1, job, epochs).front();
+  ASSERT_TRUE(alone.status.ok()) << alone.status;
+  ASSERT_EQ(alone.rows.size(), GetParam().num_rows);
+  for (int num_ranks = 2; num_ranks <= kMostRanks; ++num_ranks) {
+    for (const Outcome& outcome : Train(num_ranks, job, epochs)) ExpectSameBits(outcome, alone);
+  }
+
+  Reset();
+  const at::Tensor start_P = model().lora.Flatten();
+  DirectTrainer direct(&model(), job);
+  std::vector<DirectTrainer::Row> rows;
+  for (size_t epoch = 0; epoch < epochs.size(); ++epoch) {
+    const auto more = direct.TrainEpoch(static_cast<int64_t>(epoch), epochs[epoch]);
+    rows.insert(rows.end(), more.begin(), more.end());
+  }
+  ASSERT_EQ(rows.size(), alone.rows.size());
+  for (size_t i = 0; i < rows.size(); ++i) {
+    const UpdateMetrics& row = alone.rows[i];
+    EXPECT_NEAR(row.loss, rows[i].loss, kBound);
+    EXPECT_NEAR(row.approx_kl, rows[i].approx_kl, kBound * (rows[i].approx_kl + 1e-3));
+    EXPECT_NEAR(row.clipfrac, rows[i].clipfrac, 1e-9);
+    EXPECT_NEAR(row.grad_norm, rows[i].grad_norm, kBound * rows[i].grad_norm);
+  }
+  EXPECT_LT(Difference(alone.Moment("m", model().lora), direct.m()), kBound);
+  EXPECT_LT(Difference(alone.Moment("v", model().lora), direct.v()), kBound);
+  EXPECT_LT(Difference(alone.lora_P - start_P, model().lora.Flatten() - start_P), kBound);
+  EXPECT_GT(direct.clip_margin(), 0.05) << "a rounding decides whether a sample is clipped";
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Cases, UpdateTest,
+    testing::Values(Case{.name = "one_update"},
+                    Case{.name = "guided",
+                         .change = [](auto* job) { job->mutable_sample()->set_guidance_scale(3); }},
+                    Case{
+                        .name = "clipped_norm",
+                        .change = [](auto* job) { job->mutable_train()->set_max_grad_norm(0.05); }},
+                    Case{.name = "inner_epochs",
+                         .change =
+                             [](auto* job) {
+                               MakeTwoUpdates(job);
+                               job->mutable_train()->set_num_inner_epochs(2);
+                             },
+                         .num_rows = 4},
+                    Case{.name = "stale",
+                         .change =
+                             [](auto* job) {
+                               MakeTwoUpdates(job);
+                               job->mutable_sample()->set_max_staleness(1);
+                               job->mutable_train()->set_staleness_weight_cap(1.05);
+                             },
+                         .num_epochs = 2,
+                         .num_rows = 4}),
+    [](const auto& info) { return info.param.name; });
+
+TEST_F(TrainerTest, TheNormIsClippedOnceOverTheWholeSum) {
+  v1::JobSpec job = SmallJob();
+  const Epochs epochs = {SampleEpoch(model(), job, 0, 0)};
+  const Outcome whole = Train(3, job, epochs).front();
+  ASSERT_TRUE(whole.status.ok()) << whole.status;
+  const double norm = whole.rows.front().grad_norm;
+  ASSERT_LT(norm, job.train().max_grad_norm());  // Nothing was clipped there.
+  job.mutable_train()->set_max_grad_norm(norm / 8);
+  const Outcome clipped = Train(3, job, epochs).front();
+  EXPECT_EQ(clipped.rows.front().grad_norm, norm) << "it is that before clipping";
+  const at::Tensor expected_P = whole.Moment("m", model().lora) / 8;
+  EXPECT_LT(Difference(clipped.Moment("m", model().lora), expected_P), 1e-5 + 1e-6 / norm);
+}
+
+TEST_F(TrainerTest, ASinglePassHasTheSameBitsAndIsTheWeightedSum) {
+  v1::JobSpec job = SmallJob();
+  job.mutable_train()->set_update("single_pass");
+  job.mutable_train()->set_max_grad_norm(1e6);
+  const Epochs epochs = {SampleEpoch(model(), job, 0, 0)};
+  const Outcome alone = Train(1, job, epochs).front();
+  ASSERT_TRUE(alone.status.ok()) << alone.status;
+  for (int num_ranks = 2; num_ranks <= kMostRanks; ++num_ranks) {
+    for (const Outcome& outcome : Train(num_ranks, job, epochs)) ExpectSameBits(outcome, alone);
+  }
+  const std::vector<double> advantages = DirectAdvantages(epochs[0], job.train().adv_clip_max());
+  at::Tensor sum_P = at::zeros({model().lora.num_parameters()}, at::kDouble);
+  const auto num_steps = static_cast<double>(epochs[0].front().timesteps_BK.size(1));
+  for (size_t i = 0; i < advantages.size(); ++i) {
+    const auto sample = static_cast<int64_t>(i);
+    sum_P -= GradientsOf(sample / 2)[sample % 2].to(at::kDouble) * advantages[i] / 10 / num_steps;
+  }
+  EXPECT_LT(Difference(alone.Moment("m", model().lora) / (1 - job.train().adam_beta1()), sum_P),
+            1e-5);
+}
+
+TEST_F(TrainerTest, RowsNumberTheUpdatesOfAllInnerEpochs) {
+  v1::JobSpec job = SmallJob();
+  MakeTwoUpdates(&job);
+  job.mutable_train()->set_num_inner_epochs(2);
+  const Outcome outcome = Train(1, job, {SampleEpoch(model(), job, 0, 0)}).front();
+  ASSERT_EQ(outcome.rows.size(), 4U);
+  for (int64_t i = 0; i < 4; ++i) {
+    const UpdateMetrics& row = outcome.rows[i];
+    EXPECT_EQ(row.update, i);
+    EXPECT_EQ(row.inner_epoch, i / 2);
+    EXPECT_EQ(row.samples_seen, 12);
+    EXPECT_EQ(row.ratio_first_step_max_error, 0) << "a replay repeats the rollout";
+    EXPECT_EQ(row.approx_kl == 0, i == 0) << "later updates are taken under changed weights";
+  }
+  EXPECT_EQ(outcome.steps(), 4);
+}
+
+/// Micro-batch m cannot be replayed to anything finite.
+void Spoil(std::vector<TrajectoryBatch>* batches, int64_t m) {
+  at::Tensor& latents = batches->at(m).latents;
+  latents = latents.clone();
+  latents.select(1, 0).fill_(std::numeric_limits<float>::quiet_NaN());
+}
+
+/// The last micro-batch of the epoch's first update: it is the last rank's.
+int64_t LastOfFirstUpdate(const v1::JobSpec& job) {
+  return UpdateSchedule(*MakeJobPlan(job), job.seed(), 1, 1).MicroBatches(0, 0, 0).back();
+}
+
+TEST_F(TrainerTest, AGradientThatIsNotFiniteOnOneRankEndsAll) {
+  const v1::JobSpec job = SmallJob();
+  Epochs epochs = {SampleEpoch(model(), job, 0, 0)};
+  Spoil(&epochs[0], LastOfFirstUpdate(job));
+  const at::Tensor before_P = model().lora.Flatten();
+  for (const Outcome& outcome : Train(3, job, epochs)) {
+    EXPECT_EQ(outcome.status.code(), absl::StatusCode::kOutOfRange);
+    EXPECT_THAT(std::string(outcome.status.message()), HasSubstr("not finite"));
+    EXPECT_TRUE(outcome.lora_P.equal(before_P));
+    EXPECT_EQ(outcome.steps(), 0);
+  }
+}
+
+TEST_F(TrainerTest, WithALossScaleAllRanksSkipThatUpdateAndGoOn) {
+  v1::JobSpec job = SmallJob();
+  MakeTwoUpdates(&job);
+  job.mutable_model()->set_precision("fp16");  // Of the loss scale; the model is in fp32.
+  job.mutable_train()->set_adam_epsilon(0.01);
+  Epochs epochs = {SampleEpoch(model(), job, 0, 0)};
+  Spoil(&epochs[0], LastOfFirstUpdate(job));
+  const Outcome alone = Train(1, job, epochs).front();
+  ASSERT_TRUE(alone.status.ok()) << alone.status;
+  ASSERT_EQ(alone.rows.size(), 2U);
+  EXPECT_TRUE(alone.rows[0].loss_scaling->skipped);
+  EXPECT_EQ(alone.rows[0].grad_norm, 0);
+  EXPECT_EQ(alone.rows[0].loss_scaling->scale, 32768);
+  EXPECT_FALSE(alone.rows[1].loss_scaling->skipped);
+  EXPECT_EQ(alone.rows[1].loss_scaling->skipped_updates, 1);
+  EXPECT_EQ(alone.steps(), 1);
+  for (const Outcome& outcome : Train(3, job, epochs)) ExpectSameBits(outcome, alone);
+
+  Reset();
+  DirectTrainer direct(&model(), job);
+  const auto rows = direct.TrainEpoch(0, epochs[0]);
+  EXPECT_FALSE(std::isfinite(rows[0].grad_norm));
+  EXPECT_NEAR(alone.rows[1].grad_norm, rows[1].grad_norm, kBound * rows[1].grad_norm);
+  EXPECT_LT(Difference(alone.Moment("m", model().lora), direct.m()), kBound);
+}
+
+TEST_F(TrainerTest, WhatComesBetweenMicroBatchesMayEndTheEpoch) {
+  const v1::JobSpec job = SmallJob();
+  const Epochs epochs = {SampleEpoch(model(), job, 0, 0)};
+  const at::Tensor before_P = model().lora.Flatten();
+  int calls = 0;
+  EXPECT_TRUE(Train(1, job, epochs,
+                    [&] {
+                      ++calls;
+                      return absl::OkStatus();
+                    })
+                  .front()
+                  .status.ok());
+  EXPECT_EQ(calls, MakeJobPlan(job)->micro_batches_per_update);
+  calls = 0;
+  const Outcome ended = Train(1, job, epochs, [&] {
+                          return ++calls < 2 ? absl::OkStatus() : absl::CancelledError("enough");
+                        }).front();
+  EXPECT_EQ(ended.status, absl::CancelledError("enough"));
+  EXPECT_EQ(calls, 2);
+  EXPECT_TRUE(ended.lora_P.equal(before_P));
+}
+
+struct Wrong {
+  std::string name;
+  std::function<void(TrajectoryBatch*)> change;  ///< Of the second micro-batch.
+  absl::StatusCode code;
+  std::string message;
+};
+
+class RefusedRecord : public TrainerTest, public testing::WithParamInterface<Wrong> {};
+
+TEST_P(RefusedRecord, EndsTheEpochBeforeAnythingIsTrained) {
+  const v1::JobSpec job = SmallJob();
+  Epochs epochs = {SampleEpoch(model(), job, 0, 0)};
+  for (auto& batch : epochs[0]) GetParam().change(&batch);
+  const at::Tensor before_P = model().lora.Flatten();
+  for (const Outcome& outcome : Train(2, job, epochs)) {
+    EXPECT_EQ(outcome.status.code(), GetParam().code) << outcome.status;
+    EXPECT_THAT(std::string(outcome.status.message()), HasSubstr(GetParam().message));
+    EXPECT_TRUE(outcome.lora_P.equal(before_P));
+    EXPECT_EQ(outcome.steps(), 0);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Trainer, RefusedRecord,
+    testing::Values(Wrong{.name = "of_another_version",
+                          .change = [](auto* batch) { batch->weight_version = 1; },
+                          .code = absl::StatusCode::kInternal,
+                          .message = "LoRA version 1, expected 0"},
+                    Wrong{.name = "without_its_embedding",
+                          .change = [](auto* batch) { batch->new_embeddings.clear(); },
+                          .code = absl::StatusCode::kInternal,
+                          .message = "no embedding was received for prompt 7"},
+                    Wrong{.name = "with_a_reward_that_is_not_finite",
+                          .change = [](auto* batch) { batch->rewards_B[1] = NAN; },
+                          .code = absl::StatusCode::kOutOfRange,
+                          .message = "sample 1 has the reward nan"}),
+    [](const auto& info) { return info.param.name; });
+
+}  // namespace
+}  // namespace imageddpo
