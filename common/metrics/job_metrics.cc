@@ -1,5 +1,7 @@
 #include "common/metrics/job_metrics.h"
 
+#include <algorithm>
+#include <string_view>
 #include <utility>
 
 #include "common/metrics/names.h"
@@ -11,6 +13,12 @@ prometheus::Labels JobLabels(const std::string& job_id, const std::string& job_n
   return {{"job_id", job_id}, {"job_name", job_name}};
 }
 
+/// The label beside those of every job; there is at most one.
+std::string OwnLabel(const metric::Info& info) {
+  constexpr std::string_view kOfEveryJob = "job_id,job_name";
+  return std::string(info.labels.substr(std::min(info.labels.size(), kOfEveryJob.size() + 1)));
+}
+
 }  // namespace
 
 JobMetrics::JobMetrics(prometheus::Registry& registry, const std::string& job_id,
@@ -18,26 +26,6 @@ JobMetrics::JobMetrics(prometheus::Registry& registry, const std::string& job_id
     : info_(registry, metric::kJobInfo, JobLabels(job_id, job_name), "topology"),
       epoch_(registry, metric::kJobEpoch, JobLabels(job_id, job_name)),
       num_epochs_(registry, metric::kJobNumEpochs, JobLabels(job_id, job_name)),
-      samples_seen_(registry, metric::kJobSamplesSeen, JobLabels(job_id, job_name)),
-      reward_mean_(registry, metric::kJobRewardMean, JobLabels(job_id, job_name)),
-      reward_std_(registry, metric::kJobRewardStd, JobLabels(job_id, job_name)),
-      loss_(registry, metric::kJobLoss, JobLabels(job_id, job_name)),
-      approx_kl_(registry, metric::kJobApproxKl, JobLabels(job_id, job_name)),
-      clip_fraction_(registry, metric::kJobClipFraction, JobLabels(job_id, job_name)),
-      grad_norm_(registry, metric::kJobGradNorm, JobLabels(job_id, job_name)),
-      ratio_error_(registry, metric::kJobRatioFirstStepMaxError, JobLabels(job_id, job_name)),
-      sample_age_(registry, metric::kJobSampleAge, JobLabels(job_id, job_name)),
-      behaviour_ratio_mean_(registry, metric::kJobBehaviourRatioMean, JobLabels(job_id, job_name)),
-      behaviour_ratio_std_(registry, metric::kJobBehaviourRatioStd, JobLabels(job_id, job_name)),
-      proximal_ratio_mean_(registry, metric::kJobProximalRatioMean, JobLabels(job_id, job_name)),
-      proximal_ratio_std_(registry, metric::kJobProximalRatioStd, JobLabels(job_id, job_name)),
-      loss_scale_(registry, metric::kJobLossScale, JobLabels(job_id, job_name)),
-      skipped_updates_(registry, metric::kJobSkippedUpdates, JobLabels(job_id, job_name)),
-      images_per_second_(registry, metric::kJobImagesPerSecond, JobLabels(job_id, job_name)),
-      mfu_(registry, metric::kJobMfu, JobLabels(job_id, job_name)),
-      epoch_seconds_(registry, metric::kJobEpochSeconds, JobLabels(job_id, job_name)),
-      epoch_stage_seconds_(registry, metric::kJobEpochStageSeconds, JobLabels(job_id, job_name),
-                           "stage"),
       eval_reward_(registry, metric::kJobEvalRewardMean, JobLabels(job_id, job_name)),
       eval_part_(registry, metric::kJobEvalPartMean, JobLabels(job_id, job_name), "part"),
       eval_epoch_(registry, metric::kJobEvalEpoch, JobLabels(job_id, job_name)),
@@ -48,7 +36,14 @@ JobMetrics::JobMetrics(prometheus::Registry& registry, const std::string& job_id
       stage_seconds_(registry, metric::kJobStageSecondsTotal, JobLabels(job_id, job_name), "stage"),
       checkpoints_total_(registry, metric::kJobCheckpointsTotal, JobLabels(job_id, job_name)),
       resumes_total_(registry, metric::kJobResumesTotal, JobLabels(job_id, job_name)),
-      warnings_total_(registry, metric::kJobWarningsTotal, JobLabels(job_id, job_name)) {}
+      warnings_total_(registry, metric::kJobWarningsTotal, JobLabels(job_id, job_name)) {
+  for (const EpochMetric& metric : EpochMetricTable()) {
+    if (metric.info.name.empty()) continue;
+    epoch_series_.push_back(
+        {&metric, std::make_unique<GaugeSeries>(registry, metric.info, JobLabels(job_id, job_name),
+                                                OwnLabel(metric.info))});
+  }
+}
 
 void JobMetrics::Started(const std::string& topology, int64_t num_epochs) {
   info_.Clear();  // A gang may be formed again in another shape.
@@ -61,37 +56,16 @@ void JobMetrics::Started(const std::string& topology, int64_t num_epochs) {
   }
 }
 
-void JobMetrics::EpochFinished(const v1::EpochReport& report, int64_t samples) {
-  epoch_.At().Set(static_cast<double>(report.epoch() + 1));
-  samples_seen_.At().Set(static_cast<double>(report.samples_seen()));
-  reward_mean_.At().Set(report.reward_mean());
-  reward_std_.At().Set(report.reward_std());
-  loss_.At().Set(report.loss());
-  approx_kl_.At().Set(report.approx_kl());
-  clip_fraction_.At().Set(report.clipfrac());
-  grad_norm_.At().Set(report.grad_norm());
-  ratio_error_.At().Set(report.ratio_first_step_max_error());
-  if (report.has_staleness()) {
-    const v1::Staleness& staleness = report.staleness();
-    sample_age_.At().Set(static_cast<double>(staleness.sample_age()));
-    behaviour_ratio_mean_.At().Set(staleness.behaviour_ratio_mean());
-    behaviour_ratio_std_.At().Set(staleness.behaviour_ratio_std());
-    proximal_ratio_mean_.At().Set(staleness.proximal_ratio_mean());
-    proximal_ratio_std_.At().Set(staleness.proximal_ratio_std());
-  }
-  if (report.has_loss_scaling()) {
-    loss_scale_.At().Set(report.loss_scaling().scale());
-    skipped_updates_.At().Set(static_cast<double>(report.loss_scaling().skipped_updates()));
-  }
-  mfu_.At().Set(report.mfu());
-  epoch_seconds_.At().Set(report.epoch_seconds());
-  if (report.epoch_seconds() > 0) {
-    images_per_second_.At().Set(static_cast<double>(samples) / report.epoch_seconds());
+void JobMetrics::EpochFinished(const v1::EpochMetrics& metrics, int64_t samples) {
+  epoch_.At().Set(static_cast<double>(metrics.epoch() + 1));
+  for (const EpochSeries& shown : epoch_series_) {
+    ForEachValue(metrics, *shown.metric, [&](const std::string& label, double value) {
+      shown.series->At(label).Set(value);
+    });
   }
   samples_total_.At().Increment(static_cast<double>(samples));
   epochs_total_.At().Increment();
-  for (const auto& [stage, seconds] : report.stage_seconds()) {
-    epoch_stage_seconds_.At(stage).Set(seconds);
+  for (const auto& [stage, seconds] : metrics.stage_seconds()) {
     if (seconds > 0) stage_seconds_.At(stage).Increment(seconds);
   }
 }

@@ -9,9 +9,11 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
+#include "common/metrics/epoch_metrics.h"
 #include "common/metrics/series.h"
 #include "imageddpo/v1/control.pb.h"
 
@@ -31,7 +33,7 @@ class JobMetrics {
   /// The job's ranks start. @param topology  Topology::ToString().
   void Started(const std::string& topology, int64_t num_epochs);
   /// An epoch is finished. @param samples  drawn in this epoch, over all ranks.
-  void EpochFinished(const v1::EpochReport& report, int64_t samples);
+  void EpochFinished(const v1::EpochMetrics& metrics, int64_t samples);
   void Evaluated(const v1::EvalReport& report);
   /// A checkpoint is on disk. @param epoch  epochs trained.
   void CheckpointWritten(int64_t epoch, int64_t size_bytes);
@@ -39,13 +41,17 @@ class JobMetrics {
   void Warned();
 
  private:
-  GaugeSeries info_, epoch_, num_epochs_, samples_seen_, reward_mean_, reward_std_, loss_,
-      approx_kl_, clip_fraction_, grad_norm_, ratio_error_, sample_age_, behaviour_ratio_mean_,
-      behaviour_ratio_std_, proximal_ratio_mean_, proximal_ratio_std_, loss_scale_,
-      skipped_updates_, images_per_second_, mfu_, epoch_seconds_, epoch_stage_seconds_,
-      eval_reward_, eval_part_, eval_epoch_, checkpoint_bytes_, checkpoint_epoch_;
+  /// A field of v1.EpochMetrics that Prometheus shows.
+  struct EpochSeries {
+    const EpochMetric* metric;
+    std::unique_ptr<GaugeSeries> series;
+  };
+
+  GaugeSeries info_, epoch_, num_epochs_, eval_reward_, eval_part_, eval_epoch_, checkpoint_bytes_,
+      checkpoint_epoch_;
   CounterSeries samples_total_, epochs_total_, stage_seconds_, checkpoints_total_, resumes_total_,
       warnings_total_;
+  std::vector<EpochSeries> epoch_series_;
 };
 
 /// The JobMetrics of all jobs. Those of an ended job stay for a while, so that the last values are

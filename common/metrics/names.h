@@ -3,10 +3,10 @@
 #include <array>
 #include <string_view>
 
-// Every metric that the service exports: name, kind, labels and help, in this one place. Names
-// start with imageddpo_ and end in their unit (_seconds, _bytes) or, for counters, in _total; what
-// has no such ending is a plain number. docs/metrics.md explains each of them and is tested against
-// kAll.
+// Metrics that the service exports: name, kind, labels and help; those of an epoch's numbers stand
+// in epoch_metrics.cc. Names start with imageddpo_ and end in their unit (_seconds, _bytes) or, for
+// counters, in _total; what has no such ending is a plain number. docs/metrics.md explains each of
+// them and is tested against AllMetrics().
 //
 // The label of a job is `job_id`, not `job`: Prometheus sets `job` itself on everything it scrapes.
 namespace imageddpo::metric {
@@ -28,59 +28,6 @@ inline constexpr Info kJobEpoch{"imageddpo_job_epoch", Kind::kGauge, "job_id,job
                                 "Epochs finished, counted from the job's first."};
 inline constexpr Info kJobNumEpochs{"imageddpo_job_num_epochs", Kind::kGauge, "job_id,job_name",
                                     "Epochs that the job asked for."};
-inline constexpr Info kJobSamplesSeen{
-    "imageddpo_job_samples_seen", Kind::kGauge, "job_id,job_name",
-    "Samples trained on, as in metrics.jsonl; goes back on a resume."};
-inline constexpr Info kJobRewardMean{"imageddpo_job_reward_mean", Kind::kGauge, "job_id,job_name",
-                                     "Mean reward of the newest epoch's samples."};
-inline constexpr Info kJobRewardStd{"imageddpo_job_reward_std", Kind::kGauge, "job_id,job_name",
-                                    "Standard deviation of the newest epoch's rewards."};
-inline constexpr Info kJobLoss{"imageddpo_job_loss", Kind::kGauge, "job_id,job_name",
-                               "Clipped policy loss, mean over the newest epoch's updates."};
-inline constexpr Info kJobApproxKl{
-    "imageddpo_job_approx_kl", Kind::kGauge, "job_id,job_name",
-    "Half the mean squared change of the log-probability, mean over the newest epoch's updates."};
-inline constexpr Info kJobClipFraction{
-    "imageddpo_job_clip_fraction", Kind::kGauge, "job_id,job_name",
-    "Share of ratios outside the clip range, mean over the newest epoch's updates."};
-inline constexpr Info kJobGradNorm{
-    "imageddpo_job_grad_norm", Kind::kGauge, "job_id,job_name",
-    "Norm of the LoRA gradient before clipping, mean over the newest epoch's updates."};
-inline constexpr Info kJobRatioFirstStepMaxError{
-    "imageddpo_job_ratio_first_step_max_error", Kind::kGauge, "job_id,job_name",
-    "Largest |ratio - 1| before an epoch's first update, newest epoch; 0 in exact arithmetic."};
-inline constexpr Info kJobSampleAge{
-    "imageddpo_job_sample_age", Kind::kGauge, "job_id,job_name",
-    "LoRA versions between sampling and training of the newest epoch's samples."};
-inline constexpr Info kJobBehaviourRatioMean{
-    "imageddpo_job_behaviour_ratio_mean", Kind::kGauge, "job_id,job_name",
-    "Policy at the epoch's start over the one that sampled, mean over the newest epoch."};
-inline constexpr Info kJobBehaviourRatioStd{"imageddpo_job_behaviour_ratio_std", Kind::kGauge,
-                                            "job_id,job_name", "Standard deviation of that ratio."};
-inline constexpr Info kJobProximalRatioMean{
-    "imageddpo_job_proximal_ratio_mean", Kind::kGauge, "job_id,job_name",
-    "Policy before an update over the one at the epoch's start, mean over the newest epoch."};
-inline constexpr Info kJobProximalRatioStd{
-    "imageddpo_job_proximal_ratio_std", Kind::kGauge, "job_id,job_name",
-    "Standard deviation of that ratio, mean over the newest epoch's updates."};
-inline constexpr Info kJobLossScale{"imageddpo_job_loss_scale", Kind::kGauge, "job_id,job_name",
-                                    "Factor on the losses of fp16, after the newest epoch."};
-inline constexpr Info kJobSkippedUpdates{
-    "imageddpo_job_skipped_updates", Kind::kGauge, "job_id,job_name",
-    "Updates so far that were skipped because their fp16 gradients overflowed."};
-inline constexpr Info kJobImagesPerSecond{"imageddpo_job_images_per_second", Kind::kGauge,
-                                          "job_id,job_name",
-                                          "Samples of the newest epoch over its whole wall time."};
-inline constexpr Info kJobMfu{
-    "imageddpo_job_mfu", Kind::kGauge, "job_id,job_name",
-    "Operations that the newest epoch needed over what a matrix product reaches in its time."};
-inline constexpr Info kJobEpochSeconds{"imageddpo_job_epoch_seconds", Kind::kGauge,
-                                       "job_id,job_name", "Wall time of the newest epoch."};
-inline constexpr Info kJobEpochStageSeconds{"imageddpo_job_epoch_stage_seconds", Kind::kGauge,
-                                            "job_id,job_name,stage",
-                                            "Seconds of each stage of the newest epoch; sample, "
-                                            "reward and rollout_wait per rollout rank, the "
-                                            "others of the leading trainer."};
 inline constexpr Info kJobSamplesTotal{"imageddpo_job_samples_total", Kind::kCounter,
                                        "job_id,job_name",
                                        "Samples drawn and trained on since this process started."};
@@ -140,29 +87,11 @@ inline constexpr Info kBuildInfo{"imageddpo_build_info", Kind::kGauge, "version,
 inline constexpr Info kProcessStartTimeSeconds{"imageddpo_process_start_time_seconds", Kind::kGauge,
                                                "", "Start of the controller, seconds since 1970."};
 
+/// AllMetrics() of epoch_metrics.h has those of an epoch's numbers too.
 inline constexpr std::array kAll = {
     &kJobInfo,
     &kJobEpoch,
     &kJobNumEpochs,
-    &kJobSamplesSeen,
-    &kJobRewardMean,
-    &kJobRewardStd,
-    &kJobLoss,
-    &kJobApproxKl,
-    &kJobClipFraction,
-    &kJobGradNorm,
-    &kJobRatioFirstStepMaxError,
-    &kJobSampleAge,
-    &kJobBehaviourRatioMean,
-    &kJobBehaviourRatioStd,
-    &kJobProximalRatioMean,
-    &kJobProximalRatioStd,
-    &kJobLossScale,
-    &kJobSkippedUpdates,
-    &kJobImagesPerSecond,
-    &kJobMfu,
-    &kJobEpochSeconds,
-    &kJobEpochStageSeconds,
     &kJobSamplesTotal,
     &kJobEpochsTotal,
     &kJobStageSecondsTotal,

@@ -38,7 +38,7 @@ struct Outcome {
   std::vector<std::string> rows;
   std::map<int64_t, std::string> evaluations;  ///< By epochs trained.
   std::map<int64_t, v1::Checkpoint> checkpoints;
-  std::map<int64_t, v1::Staleness> staleness;  ///< By epoch.
+  std::map<int64_t, v1::EpochMetrics> ages;  ///< By epoch, where they say how old samples were.
   bool operator==(const Outcome& other) const {
     return rows == other.rows && evaluations == other.evaluations && Bytes() == other.Bytes();
   }
@@ -113,7 +113,8 @@ class JobTopologies : public testing::Test {
         const v1::EpochReport& epoch = message.epoch();
         outcome.rows.insert(outcome.rows.end(), epoch.metrics_rows().begin(),
                             epoch.metrics_rows().end());
-        if (epoch.has_staleness()) outcome.staleness[epoch.epoch()] = epoch.staleness();
+        if (epoch.metrics().has_sample_age())
+          outcome.ages[epoch.metrics().epoch()] = epoch.metrics();
       }
       if (message.has_eval()) outcome.evaluations[message.eval().epoch()] = message.eval().rows();
       if (message.has_checkpoint()) {
@@ -199,9 +200,9 @@ INSTANTIATE_TEST_SUITE_P(
 
 TEST_F(JobTopologies, RowsTellHowOldTheSamplesWere) {
   const Outcome fresh = Run(Job(0), Split(1, 1)), stale = Run(Job(2), Split(1, 1));
-  EXPECT_TRUE(fresh.staleness.empty());
+  EXPECT_TRUE(fresh.ages.empty());
   EXPECT_EQ(fresh.rows[0].find("sample_age"), std::string::npos);
-  ASSERT_EQ(stale.staleness.size(), static_cast<size_t>(kEpochs));
+  ASSERT_EQ(stale.ages.size(), static_cast<size_t>(kEpochs));
   const auto strip = [](const std::string& row) {
     auto json = nlohmann::ordered_json::parse(row);
     for (const char* key : {"sample_age", "behaviour_ratio_mean", "behaviour_ratio_std",
@@ -217,7 +218,7 @@ TEST_F(JobTopologies, RowsTellHowOldTheSamplesWere) {
 
   const int64_t ages[] = {0, 1, 2, 2};
   for (int64_t epoch = 0; epoch < kEpochs; ++epoch) {
-    const v1::Staleness& staleness = stale.staleness.at(epoch);
+    const v1::EpochMetrics& staleness = stale.ages.at(epoch);
     EXPECT_EQ(staleness.sample_age(), ages[epoch]);
     EXPECT_NEAR(staleness.behaviour_ratio_mean(), 1, 0.2);
     EXPECT_NEAR(staleness.proximal_ratio_mean(), 1, 0.2);

@@ -38,28 +38,29 @@ class FullExporter {
     for (const auto& [id, name] :
          {std::pair("job-000001", "deblur"), std::pair("job-000002", "small jpegs")}) {
       JobMetrics& job = *jobs_.Get(id, name);
-      v1::EpochReport report;
-      report.set_epoch(epoch_);
-      report.set_samples_seen((epoch_ + 1) * 128);
-      report.set_reward_mean(0.9 + 0.01 * static_cast<double>(epoch_));
-      report.set_reward_std(0.8);
-      report.set_loss(-0.001);
-      report.set_approx_kl(1e-5);
-      report.set_clipfrac(0.2);
-      report.set_grad_norm(0.7);
-      report.set_epoch_seconds(2.5);
-      report.set_mfu(0.5);
-      report.mutable_loss_scaling()->set_scale(65536);
-      report.mutable_loss_scaling()->set_skipped_updates(2);
-      report.mutable_staleness()->set_sample_age(1);
-      report.mutable_staleness()->set_behaviour_ratio_mean(1.001);
-      report.mutable_staleness()->set_behaviour_ratio_std(0.004);
-      report.mutable_staleness()->set_proximal_ratio_mean(1);
-      report.mutable_staleness()->set_proximal_ratio_std(0.002);
+      v1::EpochMetrics metrics;
+      metrics.set_epoch(epoch_);
+      metrics.set_samples_seen((epoch_ + 1) * 128);
+      metrics.set_reward_mean(0.9 + 0.01 * static_cast<double>(epoch_));
+      metrics.set_reward_std(0.8);
+      metrics.set_loss(-0.001);
+      metrics.set_approx_kl(1e-5);
+      metrics.set_clipfrac(0.2);
+      metrics.set_grad_norm(0.7);
+      metrics.set_epoch_seconds(2.5);
+      metrics.set_mfu(0.5);
+      metrics.set_images_per_second(51.2);
+      metrics.set_loss_scale(65536);
+      metrics.set_skipped_updates(2);
+      metrics.set_sample_age(1);
+      metrics.set_behaviour_ratio_mean(1.001);
+      metrics.set_behaviour_ratio_std(0.004);
+      metrics.set_proximal_ratio_mean(1);
+      metrics.set_proximal_ratio_std(0.002);
       for (const char* stage : {"sample", "reward", "rollout_wait", "wait", "train", "publish"}) {
-        (*report.mutable_stage_seconds())[stage] = 0.4;
+        (*metrics.mutable_stage_seconds())[stage] = 0.4;
       }
-      job.EpochFinished(report, 128);
+      job.EpochFinished(metrics, 128);
       v1::EvalReport eval;
       eval.set_epoch(epoch_);
       eval.set_reward_mean(1.1);

@@ -74,6 +74,19 @@ at::Tensor AdvantagesOf(const TrajectoryBatch& batch, const std::vector<double>&
 constexpr int64_t kStatisticsPerStep = 4;  // The first fields of StepStatistics,
 constexpr int64_t kStalenessPerStep = 4;   // and the others.
 
+/// @param means  [4] float64: means of StepStatistics' last four fields, in their order.
+void SetStaleness(int64_t sample_age, const at::Tensor& means, v1::EpochMetrics* metrics) {
+  const auto* values = means.const_data_ptr<double>();
+  const auto spread = [](double mean, double square) {
+    return std::sqrt(std::max(0.0, square - mean * mean));
+  };
+  metrics->set_sample_age(sample_age);
+  metrics->set_behaviour_ratio_mean(1 + values[0]);
+  metrics->set_behaviour_ratio_std(spread(values[0], values[1]));
+  metrics->set_proximal_ratio_mean(1 + values[2]);
+  metrics->set_proximal_ratio_std(spread(values[2], values[3]));
+}
+
 }  // namespace
 
 Trainer::Trainer(const v1::JobSpec& job, const JobPlan& plan, const Policy& policy, Lora* lora,
@@ -117,7 +130,7 @@ absl::StatusOr<std::vector<double>> Trainer::Advantages(const std::vector<Trajec
   return state_.statistics.Update(keys, rewards);
 }
 
-absl::StatusOr<std::vector<UpdateMetrics>> Trainer::TrainEpoch(
+absl::StatusOr<std::vector<v1::EpochMetrics>> Trainer::TrainEpoch(
     int64_t epoch, const std::vector<TrajectoryBatch>& batches, const Between& between) {
   for (const auto& batch : batches) {
     if (batch.weight_version != versions_.SamplingVersion(epoch)) {
@@ -144,19 +157,19 @@ absl::StatusOr<std::vector<UpdateMetrics>> Trainer::TrainEpoch(
 
   KeepVersion(epoch);
   IMAGEDDPO_RETURN_IF_ERROR(ComputeProximal(epoch, batches, advantages, between));
-  std::vector<UpdateMetrics> rows;
+  std::vector<v1::EpochMetrics> rows;
   for (int64_t inner = 0; inner < job_.train().num_inner_epochs(); ++inner) {
     for (int64_t update = 0; update < plan_.updates_per_inner_epoch; ++update) {
-      IMAGEDDPO_ASSIGN_OR_RETURN(UpdateMetrics row,
+      IMAGEDDPO_ASSIGN_OR_RETURN(v1::EpochMetrics row,
                                  Update(epoch, inner, update, batches, advantages, between));
-      row.reward_mean = reward_mean;
-      row.reward_std = reward_std;
-      row.parts_mean = parts_mean;
+      row.set_reward_mean(reward_mean);
+      row.set_reward_std(reward_std);
+      row.mutable_parts_mean()->insert(parts_mean.begin(), parts_mean.end());
       if (rows.empty()) {
         state_.ratio_first_step_max_error =
-            std::max(state_.ratio_first_step_max_error, row.ratio_first_step_max_error);
+            std::max(state_.ratio_first_step_max_error, row.ratio_first_step_max_error());
       } else {
-        row.ratio_first_step_max_error = rows.front().ratio_first_step_max_error;
+        row.set_ratio_first_step_max_error(rows.front().ratio_first_step_max_error());
       }
       rows.push_back(std::move(row));
     }
@@ -165,11 +178,11 @@ absl::StatusOr<std::vector<UpdateMetrics>> Trainer::TrainEpoch(
   return rows;
 }
 
-absl::StatusOr<UpdateMetrics> Trainer::Update(int64_t epoch, int64_t inner_epoch,
-                                              int64_t update_in_epoch,
-                                              const std::vector<TrajectoryBatch>& batches,
-                                              const std::vector<double>& advantages,
-                                              const Between& between) {
+absl::StatusOr<v1::EpochMetrics> Trainer::Update(int64_t epoch, int64_t inner_epoch,
+                                                 int64_t update_in_epoch,
+                                                 const std::vector<TrajectoryBatch>& batches,
+                                                 const std::vector<double>& advantages,
+                                                 const Between& between) {
   const std::vector<int64_t> micro_batches =
       schedule_.MicroBatches(epoch, inner_epoch, update_in_epoch);
   const int64_t num_micro = plan_.micro_batches_per_update, num_shards = plan_.gradient_shards;
@@ -211,10 +224,10 @@ absl::StatusOr<UpdateMetrics> Trainer::Update(int64_t epoch, int64_t inner_epoch
   };
   exchange_->AllGatherRows(statistics, owner_of_position);
 
-  UpdateMetrics metrics;
-  metrics.grad_norm = ClipAndStep(SumShards(shards_VP).to(lora_->Parameters().front().device()),
-                                  job_.train().max_grad_norm(), lora_->Parameters(), &optimizer_);
-  const LossScaler::Verdict verdict = state_.loss_scaler.Judge(std::isfinite(metrics.grad_norm));
+  const double grad_norm =
+      ClipAndStep(SumShards(shards_VP).to(lora_->Parameters().front().device()),
+                  job_.train().max_grad_norm(), lora_->Parameters(), &optimizer_);
+  const LossScaler::Verdict verdict = state_.loss_scaler.Judge(std::isfinite(grad_norm));
   if (verdict == LossScaler::Verdict::kStop) {
     return absl::OutOfRangeError(absl::StrCat(
         "the gradient of update ", state_.updates, " in epoch ", epoch,
@@ -222,26 +235,28 @@ absl::StatusOr<UpdateMetrics> Trainer::Update(int64_t epoch, int64_t inner_epoch
         "train.learning_rate or train.clip_range, or go on from an earlier checkpoint"));
   }
   UseLossScale();
-  if (state_.loss_scaler.enabled()) {
-    metrics.loss_scaling = {.scale = state_.loss_scaler.scale(),
-                            .skipped = verdict == LossScaler::Verdict::kSkip,
-                            .skipped_updates = state_.loss_scaler.skipped()};
-    if (metrics.loss_scaling->skipped) metrics.grad_norm = 0;
-  }
-  metrics.epoch = epoch;
-  metrics.inner_epoch = inner_epoch;
-  metrics.update = state_.updates++;
-  metrics.samples_seen = state_.samples_seen;
+  const bool skipped = verdict == LossScaler::Verdict::kSkip;
+  v1::EpochMetrics metrics;
+  metrics.set_epoch(epoch);
+  metrics.set_inner_epoch(inner_epoch);
+  metrics.set_update(state_.updates++);
+  metrics.set_samples_seen(state_.samples_seen);
   const at::Tensor mean = statistics.mean(at::IntArrayRef{0, 1});
-  metrics.loss = mean[0].item<double>();
-  metrics.approx_kl = mean[1].item<double>();
-  metrics.clipfrac = mean[2].item<double>();
+  metrics.set_loss(mean[0].item<double>());
+  metrics.set_approx_kl(mean[1].item<double>());
+  metrics.set_clipfrac(mean[2].item<double>());
+  metrics.set_grad_norm(skipped ? 0 : grad_norm);
+  if (first_update) {
+    metrics.set_ratio_first_step_max_error(statistics.select(2, 3).max().item<double>());
+  }
   if (versions_.max_staleness() > 0) {
     exchange_->AllGatherRows(staleness, owner_of_position);
-    metrics.staleness = StalenessMetrics::Make(sample_age, staleness.mean(at::IntArrayRef{0, 1}));
+    SetStaleness(sample_age, staleness.mean(at::IntArrayRef{0, 1}), &metrics);
   }
-  if (first_update) {
-    metrics.ratio_first_step_max_error = statistics.select(2, 3).max().item<double>();
+  if (state_.loss_scaler.enabled()) {
+    metrics.set_loss_scale(state_.loss_scaler.scale());
+    metrics.set_skipped(skipped);
+    metrics.set_skipped_updates(state_.loss_scaler.skipped());
   }
   return metrics;
 }

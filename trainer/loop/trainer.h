@@ -19,13 +19,13 @@
 #include "common/trajectory/schedule/update_schedule.h"
 #include "common/trajectory/schedule/version_schedule.h"
 #include "imageddpo/v1/job.pb.h"
+#include "imageddpo/v1/metrics.pb.h"
 #include "trainer/algo/adamw.h"
 #include "trainer/algo/advantages.h"
 #include "trainer/algo/loss_scaler.h"
 #include "trainer/loop/replay_update.h"
 #include "trainer/loop/shard_exchange.h"
 #include "trainer/loop/single_pass_update.h"
-#include "trainer/loop/update_metrics.h"
 
 namespace imageddpo {
 
@@ -68,9 +68,8 @@ class Trainer {
   ///         another version than the epoch's; OUT_OF_RANGE: a reward or the gradient is not
   ///         finite, with the remedy.
   /// @throws CommError  of the exchange with the other trainer ranks.
-  absl::StatusOr<std::vector<UpdateMetrics>> TrainEpoch(int64_t epoch,
-                                                        const std::vector<TrajectoryBatch>& batches,
-                                                        const Between& between);
+  absl::StatusOr<std::vector<v1::EpochMetrics>> TrainEpoch(
+      int64_t epoch, const std::vector<TrajectoryBatch>& batches, const Between& between);
 
   /// Says, among other things, which micro-batches this rank needs with latents.
   const UpdateSchedule& schedule() const { return schedule_; }
@@ -91,10 +90,11 @@ class Trainer {
  private:
   absl::StatusOr<std::vector<double>> Advantages(const std::vector<TrajectoryBatch>& batches,
                                                  const std::vector<double>& rewards);
-  absl::StatusOr<UpdateMetrics> Update(int64_t epoch, int64_t inner_epoch, int64_t update_in_epoch,
-                                       const std::vector<TrajectoryBatch>& batches,
-                                       const std::vector<double>& advantages,
-                                       const Between& between);
+  absl::StatusOr<v1::EpochMetrics> Update(int64_t epoch, int64_t inner_epoch,
+                                          int64_t update_in_epoch,
+                                          const std::vector<TrajectoryBatch>& batches,
+                                          const std::vector<double>& advantages,
+                                          const Between& between);
   /// Fills proximal_. Called before the first update of an epoch of stale samples.
   absl::Status ComputeProximal(int64_t epoch, const std::vector<TrajectoryBatch>& batches,
                                const std::vector<double>& advantages, const Between& between);

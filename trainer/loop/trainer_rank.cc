@@ -9,6 +9,7 @@
 
 #include "common/base/status.h"
 #include "common/io/safetensors.h"
+#include "common/metrics/epoch_metrics.h"
 #include "common/trajectory/record/tags.h"
 #include "common/worker/gang_timeouts.h"
 #include "imageddpo/v1/trajectory.pb.h"
@@ -18,22 +19,6 @@ namespace {
 
 /// A warning is due when the replay's error exceeds this share of the clip range.
 constexpr double kRatioErrorShare = 0.1;
-
-void ReportStaleness(const std::vector<UpdateMetrics>& rows, v1::Staleness* report) {
-  report->set_sample_age(rows.front().staleness->sample_age);
-  const double updates = static_cast<double>(rows.size());
-  double behaviour_mean = 0, behaviour_std = 0, proximal_mean = 0, proximal_std = 0;
-  for (const auto& row : rows) {
-    behaviour_mean += row.staleness->behaviour_ratio_mean / updates;
-    behaviour_std += row.staleness->behaviour_ratio_std / updates;
-    proximal_mean += row.staleness->proximal_ratio_mean / updates;
-    proximal_std += row.staleness->proximal_ratio_std / updates;
-  }
-  report->set_behaviour_ratio_mean(behaviour_mean);
-  report->set_behaviour_ratio_std(behaviour_std);
-  report->set_proximal_ratio_mean(proximal_mean);
-  report->set_proximal_ratio_std(proximal_std);
-}
 
 std::string EvalRow(const v1::EvalBatch& batch, int i) {
   nlohmann::ordered_json row = {{"id", batch.image_ids(i)}, {"reward", batch.rewards(i)}};
@@ -161,7 +146,7 @@ absl::Status TrainerRank::TrainEpoch(int64_t epoch) {
                              inbox_.TakeEpoch(kPhaseTimeout, stopped));
   wait_seconds_ = context_->clock.NowSeconds() - start;
   ReportTraining(epoch);
-  IMAGEDDPO_ASSIGN_OR_RETURN(const std::vector<UpdateMetrics> rows,
+  IMAGEDDPO_ASSIGN_OR_RETURN(const std::vector<v1::EpochMetrics> rows,
                              trainer_->TrainEpoch(epoch, batches, [&]() -> absl::Status {
                                if (stopped())
                                  return absl::CancelledError("the job was asked to stop");
@@ -186,30 +171,16 @@ void TrainerRank::ReportTraining(int64_t epoch) {
 }
 
 void TrainerRank::ReportEpoch(int64_t epoch, const std::vector<TrajectoryBatch>& batches,
-                              const std::vector<UpdateMetrics>& rows) {
+                              const std::vector<v1::EpochMetrics>& rows) {
   v1::WorkerMessage message;
-  auto* report = message.mutable_epoch();
-  report->set_job_id(context_->start.job_id());
-  report->set_epoch(epoch);
-  report->set_samples_seen(trainer_->state().samples_seen);
-  const double updates = static_cast<double>(rows.size());
-  for (const auto& row : rows) {
-    report->add_metrics_rows(row.ToJson().dump());
-    report->set_loss(report->loss() + row.loss / updates);
-    report->set_approx_kl(report->approx_kl() + row.approx_kl / updates);
-    report->set_clipfrac(report->clipfrac() + row.clipfrac / updates);
-    report->set_grad_norm(report->grad_norm() + row.grad_norm / updates);
-  }
-  report->set_reward_mean(rows.front().reward_mean);
-  report->set_reward_std(rows.front().reward_std);
-  if (rows.front().staleness.has_value()) ReportStaleness(rows, report->mutable_staleness());
-  if (const auto& scaling = rows.back().loss_scaling; scaling.has_value()) {
-    report->mutable_loss_scaling()->set_scale(scaling->scale);
-    report->mutable_loss_scaling()->set_skipped_updates(scaling->skipped_updates);
-  }
-  const double ratio_error = rows.front().ratio_first_step_max_error;
-  report->set_ratio_first_step_max_error(ratio_error);
-  report->set_epoch_seconds(context_->clock.NowSeconds() - epoch_start_);
+  v1::EpochReport& report = *message.mutable_epoch();
+  report.set_job_id(context_->start.job_id());
+  for (const v1::EpochMetrics& row : rows) report.add_metrics_rows(RowOf(row).dump());
+  v1::EpochMetrics& metrics = *report.mutable_metrics();
+  metrics = OfUpdates(rows);
+  metrics.set_epoch_seconds(context_->clock.NowSeconds() - epoch_start_);
+  metrics.set_images_per_second(static_cast<double>(plan_.samples_per_epoch) /
+                                std::max(metrics.epoch_seconds(), 1e-9));
 
   std::map<std::string, double> stages = {
       {"publish", publish_seconds_}, {"wait", wait_seconds_}, {"train", train_seconds_}};
@@ -218,25 +189,23 @@ void TrainerRank::ReportEpoch(int64_t epoch, const std::vector<TrajectoryBatch>&
     stages["sample"] += batch.sample_seconds / static_cast<double>(rollout_ranks_.size());
     stages["reward"] += batch.reward_seconds / static_cast<double>(rollout_ranks_.size());
     for (const auto& picture : batch.pictures) {
-      auto* kept = report->add_pictures();
+      auto* kept = report.add_pictures();
       kept->set_name(picture.name);
       kept->set_data(picture.png);
     }
   }
-  nlohmann::ordered_json timings = {{"epoch", epoch}, {"epoch_seconds", report->epoch_seconds()}};
-  for (const auto& [stage, seconds] : stages) {
-    (*report->mutable_stage_seconds())[stage] = seconds;
-    timings[stage + "_seconds"] = seconds;
-  }
-  timings["images_per_second"] =
-      static_cast<double>(plan_.samples_per_epoch) / std::max(report->epoch_seconds(), 1e-9);
+  metrics.mutable_stage_seconds()->insert(stages.begin(), stages.end());
+  nlohmann::ordered_json timings = {{"epoch", epoch}, {"epoch_seconds", metrics.epoch_seconds()}};
+  for (const auto& [stage, seconds] : stages) timings[stage + "_seconds"] = seconds;
+  timings["images_per_second"] = metrics.images_per_second();
   const double flops = work_.Flops(epoch, batches);
-  report->set_mfu(flops / std::max(report->epoch_seconds() * work_.peak_flops, 1e-9));
+  metrics.set_mfu(flops / std::max(metrics.epoch_seconds() * work_.peak_flops, 1e-9));
   timings["flops"] = flops;
   timings["unet_pass_flops"] = work_.forward;
   timings["peak_flops_per_second"] = work_.peak_flops;
-  timings["mfu"] = report->mfu();
-  report->set_timings_row(timings.dump());
+  timings["mfu"] = metrics.mfu();
+  report.set_timings_row(timings.dump());
+  const double ratio_error = metrics.ratio_first_step_max_error();
   context_->report(std::move(message));
 
   const double clip_range = context_->start.spec().train().clip_range();

@@ -53,7 +53,7 @@ class TrainerRank {
   /// A leader's word that an update is under way; for those who watch the job.
   void ReportTraining(int64_t epoch);
   void ReportEpoch(int64_t epoch, const std::vector<TrajectoryBatch>& batches,
-                   const std::vector<UpdateMetrics>& rows);
+                   const std::vector<v1::EpochMetrics>& rows);
   void Warn(const std::string& message);
 
   JobContext* context_;

@@ -74,11 +74,13 @@ std::string EpochText(const v1::Job& job) {
 }
 
 std::string RewardText(const v1::Job& job) {
-  return job.progress().epoch() == 0 ? "-" : FormatNumber(job.progress().reward_mean(), 3);
+  return job.progress().has_newest_epoch()
+             ? FormatNumber(job.progress().newest_epoch().reward_mean(), 3)
+             : "-";
 }
 
 std::string SpeedText(const v1::Job& job) {
-  const double speed = job.progress().images_per_second();
+  const double speed = job.progress().newest_epoch().images_per_second();
   return speed > 0 ? absl::StrFormat("%.1f", speed) : "-";
 }
 
@@ -113,10 +115,11 @@ std::string JobDetails(const v1::Job& job) {
                                       ? ""
                                       : absl::StrCat(", ", progress.stage())));
   add("samples", absl::StrCat(progress.samples_seen()));
-  if (progress.epoch() > 0) {
-    add("reward", absl::StrCat(FormatNumber(progress.reward_mean()), " ± ",
-                               FormatNumber(progress.reward_std(), 3)));
-    add("loss", FormatNumber(progress.loss(), 3));
+  if (progress.has_newest_epoch()) {
+    const v1::EpochMetrics& newest = progress.newest_epoch();
+    add("reward", absl::StrCat(FormatNumber(newest.reward_mean()), " ± ",
+                               FormatNumber(newest.reward_std(), 3)));
+    add("loss", FormatNumber(newest.loss(), 3));
     add("images/s", SpeedText(job));
     add("ratio error", FormatNumber(progress.ratio_first_step_max_error(), 3));
   }

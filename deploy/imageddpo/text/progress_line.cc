@@ -44,12 +44,11 @@ void ProgressLine::Add(const v1::JobEvent& event) {
   } else if (event.has_progress()) {
     progress_ = event.progress();
   } else if (event.has_epoch()) {
-    const v1::EpochEvent& epoch = event.epoch();
+    const v1::EpochMetrics& epoch = event.epoch();
     rewards_[epoch.epoch()] = epoch.reward_mean();
     progress_.set_epoch(epoch.epoch() + 1);
     progress_.set_samples_seen(epoch.samples_seen());
-    progress_.set_reward_mean(epoch.reward_mean());
-    progress_.set_images_per_second(epoch.images_per_second());
+    *progress_.mutable_newest_epoch() = epoch;
   }
 }
 
@@ -74,8 +73,8 @@ std::string ProgressLine::ForTerminal(size_t width) const {
   if (progress_.seconds_left() > 0) {
     parts.push_back(FormatDuration(progress_.seconds_left()) + " left");
   }
-  if (progress_.images_per_second() > 0) {
-    parts.push_back(absl::StrFormat("%.1f images/s", progress_.images_per_second()));
+  if (const double speed = progress_.newest_epoch().images_per_second(); speed > 0) {
+    parts.push_back(absl::StrFormat("%.1f images/s", speed));
   }
   for (const std::string& part : parts) {
     if (DisplayWidth(line) + 2 + DisplayWidth(part) > width) break;
@@ -101,7 +100,7 @@ std::vector<std::string> ProgressLine::Stage() const {
   return parts;
 }
 
-std::string ProgressLine::EpochText(const v1::EpochEvent& epoch) const {
+std::string ProgressLine::EpochText(const v1::EpochMetrics& epoch) const {
   std::string text = absl::StrCat("epoch ", epoch.epoch() + 1);
   if (progress_.num_epochs() > 0) absl::StrAppend(&text, "/", progress_.num_epochs());
   absl::StrAppend(&text, "  samples ", epoch.samples_seen(), "  reward ",

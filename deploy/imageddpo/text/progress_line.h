@@ -35,7 +35,7 @@ class ProgressLine {
 
  private:
   std::vector<std::string> Stage() const;
-  std::string EpochText(const v1::EpochEvent& epoch) const;
+  std::string EpochText(const v1::EpochMetrics& epoch) const;
 
   const std::string job_id_;
   const std::string job_name_;

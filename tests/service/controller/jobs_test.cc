@@ -46,7 +46,7 @@ TEST_F(JobsTest, AJobRunsToItsEndAndLeavesItsFiles) {
   EXPECT_EQ(job.progress().epoch(), 5);
   EXPECT_EQ(job.progress().num_epochs(), 5);
   EXPECT_EQ(job.progress().samples_seen(), 40);
-  EXPECT_EQ(job.progress().images_per_second(), 32);  // 8 samples in 0.25 s.
+  EXPECT_EQ(job.progress().newest_epoch().images_per_second(), 32);  // 8 samples in 0.25 s.
   EXPECT_EQ(job.progress().seconds_left(), 0);
   EXPECT_TRUE(job.has_start_time());
   EXPECT_TRUE(job.has_end_time());

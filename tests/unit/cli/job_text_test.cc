@@ -38,9 +38,9 @@ v1::Job Running() {
   progress.set_epoch(12);
   progress.set_num_epochs(80);
   progress.set_samples_seen(1536);
-  progress.set_reward_mean(1.5342);
-  progress.set_reward_std(0.8123);
-  progress.set_images_per_second(38.14);
+  progress.mutable_newest_epoch()->set_reward_mean(1.5342);
+  progress.mutable_newest_epoch()->set_reward_std(0.8123);
+  progress.mutable_newest_epoch()->set_images_per_second(38.14);
   progress.set_seconds_left(192);
   progress.set_stage("sampling");
   return job;

@@ -32,7 +32,7 @@ v1::JobEvent State(v1::JobState state, const std::string& reason = "") {
 
 v1::JobEvent Epoch(int64_t epoch, double reward) {
   v1::JobEvent event;
-  v1::EpochEvent& values = *event.mutable_epoch();
+  v1::EpochMetrics& values = *event.mutable_epoch();
   values.set_epoch(epoch);
   values.set_samples_seen((epoch + 1) * 128);
   values.set_reward_mean(reward);
@@ -49,7 +49,7 @@ v1::JobEvent Progress() {
   v1::JobProgress& progress = *event.mutable_progress();
   progress.set_epoch(12);
   progress.set_num_epochs(80);
-  progress.set_images_per_second(38.14);
+  progress.mutable_newest_epoch()->set_images_per_second(38.14);
   progress.set_seconds_left(192);
   progress.set_epoch_samples_done(64);
   progress.set_epoch_samples(128);

@@ -9,6 +9,7 @@
 #include <limits>
 
 #include "common/config/job_config.h"
+#include "common/metrics/epoch_metrics.h"
 #include "tests/unit/loop/small_policy.h"
 #include "trainer/loop/trainer.h"
 
@@ -84,7 +85,7 @@ class OneTrainer {
                      &gradients_);
   }
 
-  absl::StatusOr<std::vector<UpdateMetrics>> Train(int64_t epoch, float first_gradient) {
+  absl::StatusOr<std::vector<v1::EpochMetrics>> Train(int64_t epoch, float first_gradient) {
     constexpr int64_t kSteps = 5;
     const at::Tensor gradients_BP = at::full({4, small_.lora.num_parameters()}, 0.5F);
     gradients_BP[1][2] = first_gradient;
@@ -123,7 +124,7 @@ TEST(LossScale, ATrainerSkipsWhatOverflowsAndGoesOn) {
   for (const auto& [name, tensor] : one.trainer().OptimizerTensors()) {
     EXPECT_TRUE(tensor.equal(moments.at(name))) << name;
   }
-  const nlohmann::json row = nlohmann::json::parse(overflown->front().ToJson().dump());
+  const nlohmann::json row = nlohmann::json::parse(RowOf(overflown->front()).dump());
   EXPECT_EQ(row.at("skipped"), true);
   EXPECT_EQ(row.at("loss_scale"), 32768);
   EXPECT_EQ(row.at("skipped_updates"), 1);
@@ -133,8 +134,8 @@ TEST(LossScale, ATrainerSkipsWhatOverflowsAndGoesOn) {
   const auto good = one.Train(1, 0.5F);
   ASSERT_TRUE(good.ok()) << good.status();
   EXPECT_NE(one.lora_hash(), before);
-  EXPECT_FALSE(good->front().loss_scaling->skipped);
-  EXPECT_GT(good->front().grad_norm, 0);
+  EXPECT_FALSE(good->front().skipped());
+  EXPECT_GT(good->front().grad_norm(), 0);
 }
 
 TEST(LossScale, IsPartOfACheckpoint) {

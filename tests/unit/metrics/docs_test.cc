@@ -12,7 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
-#include "common/metrics/names.h"
+#include "common/metrics/epoch_metrics.h"
 
 namespace imageddpo {
 namespace {
@@ -37,7 +37,7 @@ std::map<std::string, Row> Rows() {
 
 TEST(MetricsPage, HasEveryMetricWithItsKindAndLabelsAndNoOther) {
   std::map<std::string, Row> rows = Rows();
-  for (const metric::Info* info : metric::kAll) {
+  for (const metric::Info* info : AllMetrics()) {
     const std::string name(info->name);
     ASSERT_TRUE(rows.contains(name)) << name << " is not in docs/metrics.md";
     const char* kind = info->kind == metric::Kind::kGauge     ? "gauge"

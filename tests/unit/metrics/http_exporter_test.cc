@@ -40,7 +40,7 @@ TEST(HttpExporter, ServesEveryMetricInPrometheusText) {
   const HttpReply reply = HttpRequest(exporter.port(), "/metrics");
   EXPECT_EQ(reply.code, 200);
   EXPECT_THAT(reply.headers, HasSubstr("text/plain; version=0.0.4"));
-  for (const metric::Info* info : metric::kAll) {
+  for (const metric::Info* info : AllMetrics()) {
     const char* type = info->kind == metric::Kind::kGauge     ? " gauge\n"
                        : info->kind == metric::Kind::kCounter ? " counter\n"
                                                               : " histogram\n";

@@ -6,8 +6,8 @@
 #include <string>
 
 #include "absl/strings/match.h"
+#include "common/metrics/epoch_metrics.h"
 #include "common/metrics/job_metrics.h"
-#include "common/metrics/names.h"
 #include "common/metrics/service_metrics.h"
 
 namespace imageddpo {
@@ -21,22 +21,23 @@ std::string Text(const prometheus::Registry& registry) {
   return prometheus::TextSerializer().Serialize(registry.Collect());
 }
 
-v1::EpochReport Report(int64_t epoch) {
-  v1::EpochReport report;
-  report.set_epoch(epoch);
-  report.set_samples_seen((epoch + 1) * 128);
-  report.set_reward_mean(1.5);
-  report.set_reward_std(0.75);
-  report.set_loss(-0.25);
-  report.set_approx_kl(0.125);
-  report.set_clipfrac(0.5);
-  report.set_grad_norm(2);
-  report.set_ratio_first_step_max_error(0);
-  report.set_epoch_seconds(4);
-  report.set_mfu(0.5);
-  (*report.mutable_stage_seconds())["sample"] = 1.5;
-  (*report.mutable_stage_seconds())["train"] = 2.5;
-  return report;
+v1::EpochMetrics Metrics(int64_t epoch) {
+  v1::EpochMetrics values;
+  values.set_epoch(epoch);
+  values.set_samples_seen((epoch + 1) * 128);
+  values.set_reward_mean(1.5);
+  values.set_reward_std(0.75);
+  values.set_loss(-0.25);
+  values.set_approx_kl(0.125);
+  values.set_clipfrac(0.5);
+  values.set_grad_norm(2);
+  values.set_ratio_first_step_max_error(0);
+  values.set_epoch_seconds(4);
+  values.set_images_per_second(32);
+  values.set_mfu(0.5);
+  (*values.mutable_stage_seconds())["sample"] = 1.5;
+  (*values.mutable_stage_seconds())["train"] = 2.5;
+  return values;
 }
 
 constexpr char kLabels[] = R"({job_id="job-000001",job_name="deblur"})";
@@ -45,11 +46,73 @@ std::string Line(const std::string& name, const std::string& value) {
   return "\n" + name + kLabels + " " + value + "\n";
 }
 
+/// Every field has a number of its own.
+v1::EpochMetrics Numbered(double first) {
+  v1::EpochMetrics numbered;
+  const auto* reflection = numbered.GetReflection();
+  for (const EpochMetric& metric : EpochMetricTable()) {
+    const auto* field = numbered.GetDescriptor()->FindFieldByName(std::string(metric.field));
+    if (field->is_map()) continue;
+    if (field->cpp_type() == field->CPPTYPE_INT64) {
+      reflection->SetInt64(&numbered, field, static_cast<int64_t>(first) + field->number());
+    } else if (field->cpp_type() == field->CPPTYPE_BOOL) {
+      reflection->SetBool(&numbered, field, true);
+    } else {
+      reflection->SetDouble(&numbered, field, first + field->number());
+    }
+  }
+  numbered.mutable_parts_mean()->insert({{"jpeg.value", first}, {"classifier.value", first + 1}});
+  return numbered;
+}
+
+TEST(EpochMetrics, TheTableHasEveryFieldOnce) {
+  std::set<std::string> fields;
+  for (const EpochMetric& metric : EpochMetricTable()) {
+    EXPECT_TRUE(fields.insert(std::string(metric.field)).second) << metric.field;
+  }
+  const auto* descriptor = v1::EpochMetrics::descriptor();
+  for (int i = 0; i < descriptor->field_count(); ++i) {
+    EXPECT_EQ(fields.erase(descriptor->field(i)->name()), 1U) << descriptor->field(i)->name();
+  }
+  EXPECT_TRUE(fields.empty()) << *fields.begin();
+}
+
+TEST(EpochMetrics, ARowHasTheNumbersOfAnUpdateInTheTablesOrder) {
+  EXPECT_EQ(RowOf(Numbered(0)).dump(),
+            R"({"epoch":1,"inner_epoch":12,"update":13,"samples_seen":2,"reward_mean":3.0,)"
+            R"("reward_std":4.0,"loss":5.0,"approx_kl":6.0,"clipfrac":7.0,"grad_norm":9.0,)"
+            R"("ratio_first_step_max_error":8.0,"parts_mean":{"classifier.value":1.0,)"
+            R"("jpeg.value":0.0},"sample_age":14,"behaviour_ratio_mean":15.0,)"
+            R"("behaviour_ratio_std":16.0,"proximal_ratio_mean":17.0,"proximal_ratio_std":18.0,)"
+            R"("loss_scale":19.0,"skipped":true,"skipped_updates":21})");
+  EXPECT_EQ(RowOf(v1::EpochMetrics()).dump(),
+            R"({"epoch":0,"samples_seen":0,"reward_mean":0.0,"reward_std":0.0,"loss":0.0,)"
+            R"("approx_kl":0.0,"clipfrac":0.0,"grad_norm":0.0,"ratio_first_step_max_error":0.0,)"
+            R"("parts_mean":{}})");
+}
+
+TEST(EpochMetrics, AnEpochsNumbersComeFromThoseOfItsUpdates) {
+  const v1::EpochMetrics epoch = OfUpdates({Numbered(0), Numbered(100)});
+  EXPECT_EQ(epoch.epoch(), 1);
+  EXPECT_EQ(epoch.samples_seen(), 102) << "The last one's.";
+  EXPECT_EQ(epoch.reward_mean(), 3) << "The first one's.";
+  EXPECT_EQ(epoch.loss(), 55) << "The mean.";
+  EXPECT_EQ(epoch.ratio_first_step_max_error(), 8);
+  EXPECT_EQ(epoch.parts_mean().at("classifier.value"), 1);
+  EXPECT_EQ(epoch.sample_age(), 14);
+  EXPECT_EQ(epoch.proximal_ratio_std(), 68);
+  EXPECT_EQ(epoch.loss_scale(), 119);
+  EXPECT_EQ(epoch.skipped_updates(), 121);
+  EXPECT_FALSE(epoch.has_update() || epoch.has_inner_epoch() || epoch.has_skipped());
+  EXPECT_FALSE(epoch.has_images_per_second()) << "Not of updates.";
+  EXPECT_FALSE(OfUpdates({v1::EpochMetrics()}).has_sample_age()) << "What is not there stays so.";
+}
+
 TEST(JobMetrics, ShowAnEpoch) {
   prometheus::Registry registry;
   JobMetrics metrics(registry, "job-000001", "deblur");
   metrics.Started("rollout 1, trainer 1", 80);
-  metrics.EpochFinished(Report(11), 128);
+  metrics.EpochFinished(Metrics(11), 128);
   const std::string text = Text(registry);
   EXPECT_THAT(text, HasSubstr(Line("imageddpo_job_reward_mean", "1.5")));
   EXPECT_THAT(text, HasSubstr(Line("imageddpo_job_reward_std", "0.75")));
@@ -75,12 +138,12 @@ TEST(JobMetrics, ShowAnEpoch) {
 TEST(JobMetrics, ShowTheLossScaleWhereThereIsOne) {
   prometheus::Registry registry;
   JobMetrics metrics(registry, "job-000001", "deblur");
-  v1::EpochReport report = Report(0);
-  metrics.EpochFinished(report, 128);
+  v1::EpochMetrics values = Metrics(0);
+  metrics.EpochFinished(values, 128);
   EXPECT_THAT(Text(registry), Not(HasSubstr("imageddpo_job_loss_scale{")));
-  report.mutable_loss_scaling()->set_scale(32768);
-  report.mutable_loss_scaling()->set_skipped_updates(1);
-  metrics.EpochFinished(report, 128);
+  values.set_loss_scale(32768);
+  values.set_skipped_updates(1);
+  metrics.EpochFinished(values, 128);
   EXPECT_THAT(Text(registry), HasSubstr(Line("imageddpo_job_loss_scale", "32768")));
   EXPECT_THAT(Text(registry), HasSubstr(Line("imageddpo_job_skipped_updates", "1")));
 }
@@ -88,15 +151,15 @@ TEST(JobMetrics, ShowTheLossScaleWhereThereIsOne) {
 TEST(JobMetrics, ShowHowOldSamplesAreWhereTheyMayBe) {
   prometheus::Registry registry;
   JobMetrics metrics(registry, "job-000001", "deblur");
-  v1::EpochReport report = Report(1);
-  metrics.EpochFinished(report, 128);
+  v1::EpochMetrics values = Metrics(1);
+  metrics.EpochFinished(values, 128);
   EXPECT_THAT(Text(registry), Not(HasSubstr("imageddpo_job_sample_age{")));
-  report.mutable_staleness()->set_sample_age(1);
-  report.mutable_staleness()->set_behaviour_ratio_mean(1.25);
-  report.mutable_staleness()->set_behaviour_ratio_std(0.5);
-  report.mutable_staleness()->set_proximal_ratio_mean(0.75);
-  report.mutable_staleness()->set_proximal_ratio_std(0.125);
-  metrics.EpochFinished(report, 128);
+  values.set_sample_age(1);
+  values.set_behaviour_ratio_mean(1.25);
+  values.set_behaviour_ratio_std(0.5);
+  values.set_proximal_ratio_mean(0.75);
+  values.set_proximal_ratio_std(0.125);
+  metrics.EpochFinished(values, 128);
   const std::string text = Text(registry);
   EXPECT_THAT(text, HasSubstr(Line("imageddpo_job_sample_age", "1")));
   EXPECT_THAT(text, HasSubstr(Line("imageddpo_job_behaviour_ratio_mean", "1.25")));
@@ -108,7 +171,7 @@ TEST(JobMetrics, ShowHowOldSamplesAreWhereTheyMayBe) {
 TEST(JobMetrics, CountersGrowAndGaugesFollow) {
   prometheus::Registry registry;
   JobMetrics metrics(registry, "job-000001", "deblur");
-  for (int64_t epoch = 0; epoch < 3; ++epoch) metrics.EpochFinished(Report(epoch), 128);
+  for (int64_t epoch = 0; epoch < 3; ++epoch) metrics.EpochFinished(Metrics(epoch), 128);
   metrics.CheckpointWritten(0, 100);
   metrics.CheckpointWritten(10, 300);
   metrics.Resumed();
@@ -156,9 +219,9 @@ TEST(JobMetrics, LeaveNothingBehind) {
     JobMetrics one(registry, "job-000001", "deblur");
     JobMetrics two(registry, "job-000002", "other");
     one.Started("colocated 1", 80);
-    one.EpochFinished(Report(0), 1);
+    one.EpochFinished(Metrics(0), 1);
     two.Started("colocated 1", 80);
-    two.EpochFinished(Report(0), 1);
+    two.EpochFinished(Metrics(0), 1);
   }
   EXPECT_EQ(Text(registry), "");
 }
@@ -222,7 +285,7 @@ TEST_F(JobMetricsTableTest, WhatSomeoneHoldsIsKept) {
   auto held = table.Get("a", "x");
   table.Ended("a", now_);
   table.Sweep(now_ + seconds(100));
-  held->EpochFinished(Report(0), 1);
+  held->EpochFinished(Metrics(0), 1);
   EXPECT_TRUE(Has("a"));
   held.reset();
   table.Sweep(now_ + seconds(100));
@@ -294,7 +357,7 @@ TEST_F(ServiceMetricsTest, RpcsAreCountedByMethodAndCode) {
 
 TEST(Names, FollowTheRules) {
   std::set<std::string_view> seen;
-  for (const metric::Info* info : metric::kAll) {
+  for (const metric::Info* info : AllMetrics()) {
     EXPECT_TRUE(seen.insert(info->name).second) << info->name << " twice";
     EXPECT_TRUE(absl::StartsWith(std::string(info->name), "imageddpo_")) << info->name;
     EXPECT_EQ(info->kind == metric::Kind::kCounter,

@@ -117,49 +117,33 @@ void ActiveJob::OnProgress(const v1::Progress& report) {
 
 void ActiveJob::OnEpoch(const v1::EpochReport& report) {
   Running();
+  const v1::EpochMetrics& metrics = report.metrics();
   WarnIfError(artifacts_.WriteEpoch(report));
-  dependencies_.metrics->EpochFinished(report, plan_.samples_per_epoch);
+  dependencies_.metrics->EpochFinished(metrics, plan_.samples_per_epoch);
 
   const double now_s = dependencies_.clock.NowSeconds();
-  epoch_seconds_.push_back(epoch_seconds_.empty() ? report.epoch_seconds()
+  epoch_seconds_.push_back(epoch_seconds_.empty() ? metrics.epoch_seconds()
                                                   : now_s - last_report_s_);
   if (epoch_seconds_.size() > kEpochsForEstimate) epoch_seconds_.pop_front();
   last_report_s_ = now_s;
 
   v1::JobProgress& progress = *record_.job.mutable_progress();
-  progress.set_epoch(report.epoch() + 1);
-  progress.set_samples_seen(report.samples_seen());
-  progress.set_reward_mean(report.reward_mean());
-  progress.set_reward_std(report.reward_std());
-  progress.set_loss(report.loss());
-  const double images_per_second =
-      report.epoch_seconds() > 0
-          ? static_cast<double>(plan_.samples_per_epoch) / report.epoch_seconds()
-          : 0;
-  progress.set_images_per_second(images_per_second);
+  progress.set_epoch(metrics.epoch() + 1);
+  progress.set_samples_seen(metrics.samples_seen());
+  *progress.mutable_newest_epoch() = metrics;
   progress.set_epoch_samples_done(0);
   progress.set_ratio_first_step_max_error(
-      std::max(progress.ratio_first_step_max_error(), report.ratio_first_step_max_error()));
+      std::max(progress.ratio_first_step_max_error(), metrics.ratio_first_step_max_error()));
   progress.set_seconds_left(SecondsLeft());
   ShowProgress();
 
-  if (report.epoch() < record_.epochs_reported) {  // Run again after a resume: told already.
+  if (metrics.epoch() < record_.epochs_reported) {  // Run again after a resume: told already.
     dependencies_.table.Save(record_);
   } else {
-    record_.epochs_reported = report.epoch() + 1;
+    record_.epochs_reported = metrics.epoch() + 1;
     record_.restarts_without_epoch = 0;
     v1::JobEvent event;
-    v1::EpochEvent& epoch = *event.mutable_epoch();
-    epoch.set_epoch(report.epoch());
-    epoch.set_samples_seen(report.samples_seen());
-    epoch.set_reward_mean(report.reward_mean());
-    epoch.set_reward_std(report.reward_std());
-    epoch.set_loss(report.loss());
-    epoch.set_approx_kl(report.approx_kl());
-    epoch.set_clipfrac(report.clipfrac());
-    epoch.set_ratio_first_step_max_error(report.ratio_first_step_max_error());
-    epoch.set_grad_norm(report.grad_norm());
-    epoch.set_images_per_second(images_per_second);
+    *event.mutable_epoch() = metrics;
     dependencies_.table.AddEvent(record_, std::move(event));
   }
 }

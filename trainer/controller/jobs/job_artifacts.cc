@@ -125,8 +125,9 @@ absl::Status JobArtifacts::WriteEpoch(const v1::EpochReport& report) {
   absl::Status result;
   KeepFirst(&result, AppendRows(kMetricsName, rows));
   KeepFirst(&result, AppendRows(kTimingsName, timings));
-  KeepFirst(&result, WritePictures(absl::StrCat(directory_, "/samples/", EpochName(report.epoch())),
-                                   report.pictures()));
+  KeepFirst(&result, WritePictures(
+                         absl::StrCat(directory_, "/samples/", EpochName(report.metrics().epoch())),
+                         report.pictures()));
   return result;
 }
 

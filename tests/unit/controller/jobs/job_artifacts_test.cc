@@ -15,7 +15,7 @@ using ::testing::Not;
 
 v1::EpochReport ReportOf(int64_t epoch, int updates = 2) {
   v1::EpochReport report;
-  report.set_epoch(epoch);
+  report.mutable_metrics()->set_epoch(epoch);
   for (int update = 0; update < updates; ++update) {
     report.add_metrics_rows("{\"epoch\":" + std::to_string(epoch) +
                             ",\"update\":" + std::to_string(epoch * updates + update) + "}");

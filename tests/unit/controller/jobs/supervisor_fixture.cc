@@ -106,9 +106,9 @@ void SupervisorTest::Progress(int rank, const std::string& id, const std::string
 void SupervisorTest::Epoch(int rank, const std::string& id, int64_t epoch) {
   v1::WorkerMessage message;
   message.mutable_epoch()->set_job_id(id);
-  message.mutable_epoch()->set_epoch(epoch);
+  message.mutable_epoch()->mutable_metrics()->set_epoch(epoch);
   message.mutable_epoch()->add_metrics_rows(absl::StrCat("{\"epoch\": ", epoch, "}"));
-  message.mutable_epoch()->set_epoch_seconds(2);
+  message.mutable_epoch()->mutable_metrics()->set_epoch_seconds(2);
   supervisor_->OnMessage(rank, message);
 }
 

@@ -1,0 +1,224 @@
+#include "common/metrics/epoch_metrics.h"
+
+#include <google/protobuf/descriptor.h>
+#include <google/protobuf/message.h>
+
+#include <map>
+
+namespace imageddpo {
+namespace {
+
+using google::protobuf::FieldDescriptor;
+using google::protobuf::Message;
+using google::protobuf::Reflection;
+using metric::Kind;
+
+const EpochMetric kTable[] = {
+    {"epoch", Aggregate::kFirst, {}},
+    {"inner_epoch", Aggregate::kOfUpdate, {}},
+    {"update", Aggregate::kOfUpdate, {}},
+    {"samples_seen",
+     Aggregate::kLast,
+     {"imageddpo_job_samples_seen", Kind::kGauge, "job_id,job_name",
+      "Samples trained on, as in metrics.jsonl; goes back on a resume."}},
+    {"reward_mean",
+     Aggregate::kFirst,
+     {"imageddpo_job_reward_mean", Kind::kGauge, "job_id,job_name",
+      "Mean reward of the newest epoch's samples."}},
+    {"reward_std",
+     Aggregate::kFirst,
+     {"imageddpo_job_reward_std", Kind::kGauge, "job_id,job_name",
+      "Standard deviation of the newest epoch's rewards."}},
+    {"loss",
+     Aggregate::kMean,
+     {"imageddpo_job_loss", Kind::kGauge, "job_id,job_name",
+      "Clipped policy loss, mean over the newest epoch's updates."}},
+    {"approx_kl",
+     Aggregate::kMean,
+     {"imageddpo_job_approx_kl", Kind::kGauge, "job_id,job_name",
+      "Half the mean squared change of the log-probability, mean over the newest epoch's "
+      "updates."}},
+    {"clipfrac",
+     Aggregate::kMean,
+     {"imageddpo_job_clip_fraction", Kind::kGauge, "job_id,job_name",
+      "Share of ratios outside the clip range, mean over the newest epoch's updates."}},
+    {"grad_norm",
+     Aggregate::kMean,
+     {"imageddpo_job_grad_norm", Kind::kGauge, "job_id,job_name",
+      "Norm of the LoRA gradient before clipping, mean over the newest epoch's updates."}},
+    {"ratio_first_step_max_error",
+     Aggregate::kFirst,
+     {"imageddpo_job_ratio_first_step_max_error", Kind::kGauge, "job_id,job_name",
+      "Largest |ratio - 1| before an epoch's first update, newest epoch; 0 in exact arithmetic."}},
+    {"parts_mean", Aggregate::kFirst, {}},
+    {"sample_age",
+     Aggregate::kFirst,
+     {"imageddpo_job_sample_age", Kind::kGauge, "job_id,job_name",
+      "LoRA versions between sampling and training of the newest epoch's samples."}},
+    {"behaviour_ratio_mean",
+     Aggregate::kMean,
+     {"imageddpo_job_behaviour_ratio_mean", Kind::kGauge, "job_id,job_name",
+      "Policy at the epoch's start over the one that sampled, mean over the newest epoch."}},
+    {"behaviour_ratio_std",
+     Aggregate::kMean,
+     {"imageddpo_job_behaviour_ratio_std", Kind::kGauge, "job_id,job_name",
+      "Standard deviation of that ratio."}},
+    {"proximal_ratio_mean",
+     Aggregate::kMean,
+     {"imageddpo_job_proximal_ratio_mean", Kind::kGauge, "job_id,job_name",
+      "Policy before an update over the one at the epoch's start, mean over the newest epoch."}},
+    {"proximal_ratio_std",
+     Aggregate::kMean,
+     {"imageddpo_job_proximal_ratio_std", Kind::kGauge, "job_id,job_name",
+      "Standard deviation of that ratio, mean over the newest epoch's updates."}},
+    {"loss_scale",
+     Aggregate::kLast,
+     {"imageddpo_job_loss_scale", Kind::kGauge, "job_id,job_name",
+      "Factor on the losses of fp16, after the newest epoch."}},
+    {"skipped", Aggregate::kOfUpdate, {}},
+    {"skipped_updates",
+     Aggregate::kLast,
+     {"imageddpo_job_skipped_updates", Kind::kGauge, "job_id,job_name",
+      "Updates so far that were skipped because their fp16 gradients overflowed."}},
+    {"images_per_second",
+     Aggregate::kOfEpoch,
+     {"imageddpo_job_images_per_second", Kind::kGauge, "job_id,job_name",
+      "Samples of the newest epoch over its whole wall time."}},
+    {"mfu",
+     Aggregate::kOfEpoch,
+     {"imageddpo_job_mfu", Kind::kGauge, "job_id,job_name",
+      "Operations that the newest epoch needed over what a matrix product reaches in its time."}},
+    {"epoch_seconds",
+     Aggregate::kOfEpoch,
+     {"imageddpo_job_epoch_seconds", Kind::kGauge, "job_id,job_name",
+      "Wall time of the newest epoch."}},
+    {"stage_seconds",
+     Aggregate::kOfEpoch,
+     {"imageddpo_job_epoch_stage_seconds", Kind::kGauge, "job_id,job_name,stage",
+      "Seconds of each stage of the newest epoch; sample, reward and rollout_wait per rollout "
+      "rank, the others of the leading trainer."}},
+};
+
+const FieldDescriptor& FieldOf(const EpochMetric& metric) {
+  return *v1::EpochMetrics::descriptor()->FindFieldByName(std::string(metric.field));
+}
+
+bool IsThere(const v1::EpochMetrics& metrics, const FieldDescriptor& field) {
+  return !field.has_presence() || metrics.GetReflection()->HasField(metrics, &field);
+}
+
+double NumberOf(const Message& message, const FieldDescriptor& field) {
+  const Reflection& reflection = *message.GetReflection();
+  switch (field.cpp_type()) {
+    case FieldDescriptor::CPPTYPE_INT64:
+      return static_cast<double>(reflection.GetInt64(message, &field));
+    case FieldDescriptor::CPPTYPE_BOOL:
+      return reflection.GetBool(message, &field) ? 1 : 0;
+    default:
+      return reflection.GetDouble(message, &field);
+  }
+}
+
+std::map<std::string, double> MapOf(const v1::EpochMetrics& metrics, const FieldDescriptor& field) {
+  std::map<std::string, double> values;
+  const Reflection& reflection = *metrics.GetReflection();
+  for (int i = 0; i < reflection.FieldSize(metrics, &field); ++i) {
+    const Message& entry = reflection.GetRepeatedMessage(metrics, &field, i);
+    const auto& type = *entry.GetDescriptor();
+    values[entry.GetReflection()->GetString(entry, type.map_key())] =
+        NumberOf(entry, *type.map_value());
+  }
+  return values;
+}
+
+/// Copies one field, or takes it away where `from` does not have it.
+void CopyField(const v1::EpochMetrics& from, const FieldDescriptor& field, v1::EpochMetrics* to) {
+  const Reflection& reflection = *from.GetReflection();
+  if (field.is_map()) {
+    v1::EpochMetrics copy = from;
+    reflection.ClearField(to, &field);
+    reflection.SwapFields(&copy, to, {&field});
+  } else if (!IsThere(from, field)) {
+    reflection.ClearField(to, &field);
+  } else if (field.cpp_type() == FieldDescriptor::CPPTYPE_INT64) {
+    reflection.SetInt64(to, &field, reflection.GetInt64(from, &field));
+  } else {
+    reflection.SetDouble(to, &field, reflection.GetDouble(from, &field));
+  }
+}
+
+void SetMean(const std::vector<v1::EpochMetrics>& updates, const FieldDescriptor& field,
+             v1::EpochMetrics* to) {
+  if (!IsThere(updates.front(), field)) return;
+  double mean = 0;
+  for (const v1::EpochMetrics& update : updates) {
+    mean += NumberOf(update, field) / static_cast<double>(updates.size());
+  }
+  to->GetReflection()->SetDouble(to, &field, mean);
+}
+
+}  // namespace
+
+absl::Span<const EpochMetric> EpochMetricTable() { return kTable; }
+
+v1::EpochMetrics OfUpdates(const std::vector<v1::EpochMetrics>& updates) {
+  v1::EpochMetrics epoch;
+  for (const EpochMetric& metric : kTable) {
+    const FieldDescriptor& field = FieldOf(metric);
+    switch (metric.aggregate) {
+      case Aggregate::kFirst:
+        CopyField(updates.front(), field, &epoch);
+        break;
+      case Aggregate::kLast:
+        CopyField(updates.back(), field, &epoch);
+        break;
+      case Aggregate::kMean:
+        SetMean(updates, field, &epoch);
+        break;
+      case Aggregate::kOfUpdate:
+      case Aggregate::kOfEpoch:
+        break;
+    }
+  }
+  return epoch;
+}
+
+nlohmann::ordered_json RowOf(const v1::EpochMetrics& update) {
+  nlohmann::ordered_json row;
+  const Reflection& reflection = *update.GetReflection();
+  for (const EpochMetric& metric : kTable) {
+    const FieldDescriptor& field = FieldOf(metric);
+    if (metric.aggregate == Aggregate::kOfEpoch || !IsThere(update, field)) continue;
+    nlohmann::ordered_json& value = row[field.name()];
+    if (field.is_map()) {
+      value = MapOf(update, field);
+    } else if (field.cpp_type() == FieldDescriptor::CPPTYPE_INT64) {
+      value = reflection.GetInt64(update, &field);
+    } else if (field.cpp_type() == FieldDescriptor::CPPTYPE_BOOL) {
+      value = reflection.GetBool(update, &field);
+    } else {
+      value = reflection.GetDouble(update, &field);
+    }
+  }
+  return row;
+}
+
+void ForEachValue(const v1::EpochMetrics& metrics, const EpochMetric& metric,
+                  const std::function<void(const std::string&, double)>& use) {
+  const FieldDescriptor& field = FieldOf(metric);
+  if (field.is_map()) {
+    for (const auto& [key, value] : MapOf(metrics, field)) use(key, value);
+  } else if (IsThere(metrics, field)) {
+    use("", NumberOf(metrics, field));
+  }
+}
+
+std::vector<const metric::Info*> AllMetrics() {
+  std::vector<const metric::Info*> all(metric::kAll.begin(), metric::kAll.end());
+  for (const EpochMetric& metric : kTable) {
+    if (!metric.info.name.empty()) all.push_back(&metric.info);
+  }
+  return all;
+}
+
+}  // namespace imageddpo
