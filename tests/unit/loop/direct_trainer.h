@@ -24,7 +24,7 @@ class DirectTrainer {
   /// @param model  updated in place.
   DirectTrainer(SmallModel* model, const v1::JobSpec& job);
 
-  /// One update; the fields are UpdateMetrics'.
+  /// One update; the fields are those of v1.EpochMetrics.
   struct Row {
     double loss = 0, approx_kl = 0, clipfrac = 0;
     double grad_norm = 0;  ///< Not finite: no step was taken.

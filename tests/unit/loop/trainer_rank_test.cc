@@ -67,23 +67,24 @@ TEST(TrainerRank, TheLeaderReportsWhatTheEpochWas) {
   EXPECT_EQ(progress.samples_done(), 10);
   const v1::EpochReport& report = gang.leader.last_epoch();
   EXPECT_EQ(report.job_id(), "job-1");
-  EXPECT_EQ(report.epoch(), 0);
-  EXPECT_EQ(report.samples_seen(), 10);
+  const v1::EpochMetrics& metrics = report.metrics();
+  EXPECT_EQ(metrics.epoch(), 0);
+  EXPECT_EQ(metrics.samples_seen(), 10);
   double reward_sum = 0;
   for (const auto& batch : batches) reward_sum += batch.rewards_B.sum().item<double>();
-  EXPECT_NEAR(report.reward_mean(), reward_sum / 10, 1e-12);
+  EXPECT_NEAR(metrics.reward_mean(), reward_sum / 10, 1e-12);
   ASSERT_EQ(report.metrics_rows_size(), 1);
   const auto row = nlohmann::json::parse(report.metrics_rows(0));
-  EXPECT_EQ(row.at("grad_norm"), report.grad_norm());
-  EXPECT_NEAR(row.at("parts_mean").at("jpeg"), 2 * report.reward_mean(), 1e-12);
-  EXPECT_GT(report.grad_norm(), 0);
+  EXPECT_EQ(row.at("grad_norm"), metrics.grad_norm());
+  EXPECT_NEAR(row.at("parts_mean").at("jpeg"), 2 * metrics.reward_mean(), 1e-12);
+  EXPECT_GT(metrics.grad_norm(), 0);
   ASSERT_EQ(report.pictures_size(), 1);
   EXPECT_EQ(report.pictures(0).data(), "a picture");
-  EXPECT_EQ(report.epoch_seconds(), TrainerSide::kTrainSeconds);
-  EXPECT_EQ(report.stage_seconds().at("train"), TrainerSide::kTrainSeconds);
-  EXPECT_EQ(report.stage_seconds().at("wait"), 0);
-  EXPECT_EQ(report.stage_seconds().at("sample"), 4.0 / kNumRollout);
-  EXPECT_FALSE(report.has_staleness());
+  EXPECT_EQ(metrics.epoch_seconds(), TrainerSide::kTrainSeconds);
+  EXPECT_EQ(metrics.stage_seconds().at("train"), TrainerSide::kTrainSeconds);
+  EXPECT_EQ(metrics.stage_seconds().at("wait"), 0);
+  EXPECT_EQ(metrics.stage_seconds().at("sample"), 4.0 / kNumRollout);
+  EXPECT_FALSE(metrics.has_sample_age());
 }
 
 struct Wrong {
@@ -219,14 +220,14 @@ TEST(TrainerRank, WithStalenessTheNextEpochIsSampledAheadAndTrainedAsOld) {
   gang.leader.when_training_starts = [&] { gang.rollout.Send(of_epoch_1); };
   ASSERT_TRUE(rank.TrainEpoch(0).ok());
   gang.rollout.Flush();
-  EXPECT_EQ(gang.leader.last_epoch().staleness().sample_age(), 0);
+  EXPECT_EQ(gang.leader.last_epoch().metrics().sample_age(), 0);
 
   gang.leader.when_training_starts = [] {};
   rank.PublishWeights(1);
   const at::Tensor version_1_P = gang.lora_P();
   ASSERT_TRUE(rank.CheckReceipts(0).ok());  // Those of version 1 may take until epoch 2.
   ASSERT_TRUE(rank.TrainEpoch(1).ok());
-  const v1::Staleness& staleness = gang.leader.last_epoch().staleness();
+  const v1::EpochMetrics& staleness = gang.leader.last_epoch().metrics();
   EXPECT_EQ(staleness.sample_age(), 1);
   EXPECT_NE(staleness.behaviour_ratio_mean(), 1);
   EXPECT_EQ(staleness.proximal_ratio_mean(), 1) << "the only update starts from the epoch's start";

@@ -15,6 +15,7 @@
 
 #include "common/comm/mailbox/thread_communicator.h"
 #include "common/diffusion/keyed_noise.h"
+#include "common/metrics/epoch_metrics.h"
 #include "tests/unit/loop/direct_trainer.h"
 #include "tests/unit/loop/small_job.h"
 
@@ -29,7 +30,7 @@ constexpr int kMostRanks = 3;
 /// What one rank has in the end.
 struct Outcome {
   absl::Status status;  ///< Of the first epoch that did not end well.
-  std::vector<UpdateMetrics> rows;
+  std::vector<v1::EpochMetrics> rows;
   at::Tensor lora_P;
   std::map<std::string, at::Tensor> optimizer;
   std::string state;
@@ -106,7 +107,7 @@ class TrainerTest : public testing::Test {
   static absl::Status TrainEpoch(Trainer& trainer, int rank, int64_t epoch,
                                  std::vector<TrajectoryBatch> batches,
                                  const Trainer::Between& between,
-                                 std::vector<UpdateMetrics>* rows) {
+                                 std::vector<v1::EpochMetrics>* rows) {
     const std::vector<bool> needed = trainer.schedule().LatentsNeeded(epoch)[rank];
     for (size_t m = 0; m < batches.size(); ++m) {
       if (!needed[m]) batches[m].latents = at::Tensor();
@@ -125,7 +126,7 @@ class TrainerTest : public testing::Test {
     EXPECT_TRUE(found.status.ok()) << found.status;
     ASSERT_EQ(found.rows.size(), expected.rows.size());
     for (size_t row = 0; row < found.rows.size(); ++row) {
-      EXPECT_EQ(found.rows[row].ToJson().dump(), expected.rows[row].ToJson().dump());
+      EXPECT_EQ(RowOf(found.rows[row]).dump(), RowOf(expected.rows[row]).dump());
     }
     EXPECT_TRUE(found.lora_P.equal(expected.lora_P));
     ASSERT_EQ(found.optimizer.size(), expected.optimizer.size());
@@ -193,11 +194,11 @@ TEST_P(UpdateTest, HasTheSameBitsOverAnyNumberOfRanksAndIsTheDirectOne) {
   }
   ASSERT_EQ(rows.size(), alone.rows.size());
   for (size_t i = 0; i < rows.size(); ++i) {
-    const UpdateMetrics& row = alone.rows[i];
-    EXPECT_NEAR(row.loss, rows[i].loss, kBound);
-    EXPECT_NEAR(row.approx_kl, rows[i].approx_kl, kBound * (rows[i].approx_kl + 1e-3));
-    EXPECT_NEAR(row.clipfrac, rows[i].clipfrac, 1e-9);
-    EXPECT_NEAR(row.grad_norm, rows[i].grad_norm, kBound * rows[i].grad_norm);
+    const v1::EpochMetrics& row = alone.rows[i];
+    EXPECT_NEAR(row.loss(), rows[i].loss, kBound);
+    EXPECT_NEAR(row.approx_kl(), rows[i].approx_kl, kBound * (rows[i].approx_kl + 1e-3));
+    EXPECT_NEAR(row.clipfrac(), rows[i].clipfrac, 1e-9);
+    EXPECT_NEAR(row.grad_norm(), rows[i].grad_norm, kBound * rows[i].grad_norm);
   }
   EXPECT_LT(Difference(alone.Moment("m", model().lora), direct.m()), kBound);
   EXPECT_LT(Difference(alone.Moment("v", model().lora), direct.v()), kBound);
@@ -273,12 +274,12 @@ TEST_F(TrainerTest, RowsNumberTheUpdatesOfAllInnerEpochs) {
   const Outcome outcome = Train(1, job, {SampleEpoch(model(), job, 0, 0)}).front();
   ASSERT_EQ(outcome.rows.size(), 4U);
   for (int64_t i = 0; i < 4; ++i) {
-    const UpdateMetrics& row = outcome.rows[i];
-    EXPECT_EQ(row.update, i);
-    EXPECT_EQ(row.inner_epoch, i / 2);
-    EXPECT_EQ(row.samples_seen, 12);
-    EXPECT_EQ(row.ratio_first_step_max_error, 0) << "a replay repeats the rollout";
-    EXPECT_EQ(row.approx_kl == 0, i == 0) << "later updates are taken under changed weights";
+    const v1::EpochMetrics& row = outcome.rows[i];
+    EXPECT_EQ(row.update(), i);
+    EXPECT_EQ(row.inner_epoch(), i / 2);
+    EXPECT_EQ(row.samples_seen(), 12);
+    EXPECT_EQ(row.ratio_first_step_max_error(), 0) << "a replay repeats the rollout";
+    EXPECT_EQ(row.approx_kl() == 0, i == 0) << "later updates are taken under changed weights";
   }
   EXPECT_EQ(outcome.steps(), 4);
 }
@@ -318,11 +319,11 @@ TEST_F(TrainerTest, WithALossScaleAllRanksSkipThatUpdateAndGoOn) {
   const Outcome alone = Train(1, job, epochs).front();
   ASSERT_TRUE(alone.status.ok()) << alone.status;
   ASSERT_EQ(alone.rows.size(), 2U);
-  EXPECT_TRUE(alone.rows[0].loss_scaling->skipped);
-  EXPECT_EQ(alone.rows[0].grad_norm, 0);
-  EXPECT_EQ(alone.rows[0].loss_scaling->scale, 32768);
-  EXPECT_FALSE(alone.rows[1].loss_scaling->skipped);
-  EXPECT_EQ(alone.rows[1].loss_scaling->skipped_updates, 1);
+  EXPECT_TRUE(alone.rows[0].skipped());
+  EXPECT_EQ(alone.rows[0].grad_norm(), 0);
+  EXPECT_EQ(alone.rows[0].loss_scale(), 32768);
+  EXPECT_FALSE(alone.rows[1].skipped());
+  EXPECT_EQ(alone.rows[1].skipped_updates(), 1);
   EXPECT_EQ(alone.steps(), 1);
   for (const Outcome& outcome : Train(3, job, epochs)) ExpectSameBits(outcome, alone);
 
@@ -330,7 +331,7 @@ TEST_F(TrainerTest, WithALossScaleAllRanksSkipThatUpdateAndGoOn) {
   DirectTrainer direct(&model(), job);
   const auto rows = direct.TrainEpoch(0, epochs[0]);
   EXPECT_FALSE(std::isfinite(rows[0].grad_norm));
-  EXPECT_NEAR(alone.rows[1].grad_norm, rows[1].grad_norm, kBound * rows[1].grad_norm);
+  EXPECT_NEAR(alone.rows[1].grad_norm(), rows[1].grad_norm, kBound * rows[1].grad_norm);
   EXPECT_LT(Difference(alone.Moment("m", model().lora), direct.m()), kBound);
 }
 
