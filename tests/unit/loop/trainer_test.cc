@@ -237,11 +237,11 @@ TEST_F(TrainerTest, TheNormIsClippedOnceOverTheWholeSum) {
   const Epochs epochs = {SampleEpoch(model(), job, 0, 0)};
   const Outcome whole = Train(3, job, epochs).front();
   ASSERT_TRUE(whole.status.ok()) << whole.status;
-  const double norm = whole.rows.front().grad_norm;
+  const double norm = whole.rows.front().grad_norm();
   ASSERT_LT(norm, job.train().max_grad_norm());  // Nothing was clipped there.
   job.mutable_train()->set_max_grad_norm(norm / 8);
   const Outcome clipped = Train(3, job, epochs).front();
-  EXPECT_EQ(clipped.rows.front().grad_norm, norm) << "it is that before clipping";
+  EXPECT_EQ(clipped.rows.front().grad_norm(), norm) << "it is that before clipping";
   const at::Tensor expected_P = whole.Moment("m", model().lora) / 8;
   EXPECT_LT(Difference(clipped.Moment("m", model().lora), expected_P), 1e-5 + 1e-6 / norm);
 }
