@@ -7,7 +7,7 @@
 #include <filesystem>
 #include <system_error>
 
-#include "absl/strings/escaping.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 
@@ -95,8 +95,9 @@ std::string BytesOf(std::string_view valid_text) {
   std::string bytes;
   for (std::string_view rest = valid_text; !rest.empty();) {
     const bool is_escape = BeginsWithEscape(rest);
-    bytes += is_escape ? absl::HexStringToBytes(std::string(rest.substr(2, 2)))
-                       : std::string(rest.substr(0, 1));
+    uint32_t byte = static_cast<unsigned char>(rest.front());
+    if (is_escape) (void)absl::SimpleHexAtoi(std::string(rest.substr(2, 2)), &byte);
+    bytes += static_cast<char>(byte);
     rest.remove_prefix(is_escape ? kEscapeBytes : 1);
   }
   return ValidText(bytes) == valid_text ? bytes : std::string(valid_text);
