@@ -10,6 +10,7 @@
 #include "common/config/service_file.h"
 #include "tests/service/cli/fake_service.h"
 #include "tests/service/cli/program.h"
+#include "tests/service/cli/slow_connection.h"
 
 namespace imageddpo {
 namespace {
@@ -91,6 +92,14 @@ TEST_F(CliTest, SubmitSendsTheJobAsGiven) {
   Run({"submit", folder_ + "/deblur.yaml", "-o", "id"}, 0);
   EXPECT_EQ(program_->out(), "job-000001\n");
   EXPECT_EQ(service_.submitted()[1].request_id().size(), 32U) << "a random one";
+}
+
+TEST_F(CliTest, AServiceThatIsSlowToAnswerIsWaitedFor) {
+  const SlowConnection slow(service_.address(), std::chrono::seconds(1));
+  program_ = std::make_unique<ClientProgram>(
+      folder_, std::vector<std::string>{"--address", slow.address(), "get", "job-000001"});
+  EXPECT_EQ(program_->Wait(), 0) << program_->err();
+  EXPECT_THAT(program_->out(), HasSubstr("job-000001"));
 }
 
 TEST_F(CliTest, AnInvalidJobIsNotSent) {
