@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # What imageddpod-run finds where it is started: host file, other launchers' variables, temporary folder,
-# processors. Sourced by it, after mpi.sh. Every fault is one line in the array $faults, every thing that was
+# processors. Sourced by it, after mpi.sh, and by build-jobs.sh. Every fault is one line in the array $faults, every thing that was
 # changed or left out one line in $notes.
 #
 #   read_hosts FILE RANKS OVERSUBSCRIBE
@@ -286,7 +286,7 @@ raise_limit() {
   local soft
   soft=$(ulimit -S "-$1")
   if [[ $soft == unlimited ]] || ((soft >= $2)) || ulimit -S "-$1" "$2" 2>/dev/null; then return; fi
-  faults+=("the limit of $3 is $(ulimit -H "-$1") and $2 are needed${4:-}: raise it (ulimit -$1, LimitXXX= of systemd, /etc/security/limits.conf)")
+  faults+=("the limit of $3 is $(ulimit -H "-$1") and $2 are needed${4:-}: raise it (ulimit -$1, the unit file of systemd, /etc/security/limits.conf)")
 }
 
 check_limits() {

@@ -131,22 +131,6 @@ std::map<std::string, double> MapOf(const v1::EpochMetrics& metrics, const Field
   return values;
 }
 
-/// Copies one field, or takes it away where `from` does not have it.
-void CopyField(const v1::EpochMetrics& from, const FieldDescriptor& field, v1::EpochMetrics* to) {
-  const Reflection& reflection = *from.GetReflection();
-  if (field.is_map()) {
-    v1::EpochMetrics copy = from;
-    reflection.ClearField(to, &field);
-    reflection.SwapFields(&copy, to, {&field});
-  } else if (!IsThere(from, field)) {
-    reflection.ClearField(to, &field);
-  } else if (field.cpp_type() == FieldDescriptor::CPPTYPE_INT64) {
-    reflection.SetInt64(to, &field, reflection.GetInt64(from, &field));
-  } else {
-    reflection.SetDouble(to, &field, reflection.GetDouble(from, &field));
-  }
-}
-
 void SetMean(const std::vector<v1::EpochMetrics>& updates, const FieldDescriptor& field,
              v1::EpochMetrics* to) {
   if (!IsThere(updates.front(), field)) return;
@@ -162,21 +146,22 @@ void SetMean(const std::vector<v1::EpochMetrics>& updates, const FieldDescriptor
 absl::Span<const EpochMetric> EpochMetricTable() { return kTable; }
 
 v1::EpochMetrics OfUpdates(const std::vector<v1::EpochMetrics>& updates) {
-  v1::EpochMetrics epoch;
+  v1::EpochMetrics epoch = updates.front(), last = updates.back();
+  const Reflection& reflection = *epoch.GetReflection();
   for (const EpochMetric& metric : kTable) {
     const FieldDescriptor& field = FieldOf(metric);
     switch (metric.aggregate) {
       case Aggregate::kFirst:
-        CopyField(updates.front(), field, &epoch);
         break;
       case Aggregate::kLast:
-        CopyField(updates.back(), field, &epoch);
+        reflection.SwapFields(&epoch, &last, {&field});
         break;
       case Aggregate::kMean:
         SetMean(updates, field, &epoch);
         break;
       case Aggregate::kOfUpdate:
       case Aggregate::kOfEpoch:
+        reflection.ClearField(&epoch, &field);
         break;
     }
   }
