@@ -2,7 +2,8 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
-#include "common/config/job_plan.h"
+#include "common/config/choices.h"
+#include "common/config/judge.h"
 
 namespace imageddpo {
 namespace {
@@ -37,16 +38,18 @@ std::string WhyNoSinglePass(const v1::JobSpec& job, const JobPlan& plan) {
   return "";
 }
 
-void ResolveUpdate(v1::JobSpec* job) {
-  if (job->train().update() != "auto") return;
-  const absl::StatusOr<JobPlan> plan = MakeJobPlan(*job);
-  if (!plan.ok()) return;
-  const bool small =
-      plan->MostSamplesOfATrainer(std::max<int64_t>(1, job->topology().colocated())) *
-          job->lora().rank() <=
-      kMostSampleRanks;
-  const bool single_pass = small && WhyNoSinglePass(*job, *plan).empty();
-  job->mutable_train()->set_update(single_pass ? "single_pass" : "replay");
+void ChooseUpdate(JobPlan* plan, v1::JobSpec* job) {
+  const std::string& asked = job->train().update();
+  if (asked == WordOf(kUpdates, UpdateKind::kAuto)) {
+    const bool small =
+        plan->MostSamplesOfATrainer(std::max<int64_t>(1, job->topology().colocated())) *
+            job->lora().rank() <=
+        kMostSampleRanks;
+    const bool is_single = small && WhyNoSinglePass(*job, *plan).empty();
+    job->mutable_train()->set_update(
+        WordOf(kUpdates, is_single ? UpdateKind::kSinglePass : UpdateKind::kReplay));
+  }
+  plan->single_pass = asked == WordOf(kUpdates, UpdateKind::kSinglePass);
 }
 
 }  // namespace imageddpo

@@ -5,9 +5,7 @@
 #include <cmath>
 #include <filesystem>
 #include <fstream>
-#include <functional>
 #include <iterator>
-#include <map>
 #include <set>
 #include <system_error>
 
@@ -15,116 +13,41 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "common/base/status.h"
-#include "common/base/suggest.h"
 #include "common/base/text.h"
-#include "common/config/yaml_source.h"
+#include "common/config/yaml/yaml_source.h"
+#include "common/config/yaml/yaml_to_json.h"
+#include "imageddpo/v1/cluster.pb.h"
 
 namespace imageddpo {
 namespace {
 
 namespace fs = std::filesystem;
 
-/// Stores a value and returns true, or returns false where it is of the wrong type.
-struct Field {
-  std::string expected;
-  std::function<bool(const YAML::Node&)> read;
-};
-using Section = std::map<std::string, Field>;
+constexpr int64_t kMostRanks = 1'000'000;
+constexpr int64_t kMostRestarts = 1'000'000;
 
-Field Text(std::string* target) {
-  return {"text", [=](const YAML::Node& node) {
-            const auto value = YamlText(node);
-            if (value) *target = *value;
-            return value.has_value();
-          }};
-}
-
-Field Whole(int* target) {
-  return {"a whole number", [=](const YAML::Node& node) {
-            const auto value = YamlInt64(node);
-            if (!value || *value != static_cast<int>(*value)) return false;
-            *target = static_cast<int>(*value);
-            return true;
-          }};
-}
-
-Field Seconds(double* target) {
-  return {"a number of seconds", [=](const YAML::Node& node) {
-            const auto value = YamlDouble(node);
-            if (value) *target = *value;
-            return value.has_value();
-          }};
-}
-
-Field TextList(std::vector<std::string>* target) {
-  return {"a list of text", [=](const YAML::Node& node) {
-            if (!node.IsSequence()) return false;
-            target->clear();
-            for (const YAML::Node& item : node) {
-              const auto value = YamlText(item);
-              if (!value) return false;
-              target->push_back(*value);
-            }
-            return true;
-          }};
-}
-
-// The file's whole schema; "" is the top.
-std::map<std::string, Section> Schema(ClusterConfig* config) {
-  return {
-      {"",
-       {{"data_dir", Text(&config->data_dir)},
-        {"base_dir", Text(&config->base_dir)},
-        {"allowed_roots", TextList(&config->allowed_roots)},
-        {"log_level", Text(&config->log_level)}}},
-      {"grpc", {{"address", Text(&config->grpc.address)}, {"port", Whole(&config->grpc.port)}}},
-      {"http", {{"address", Text(&config->http.address)}, {"port", Whole(&config->http.port)}}},
-      {"pool",
-       {{"min_ranks", Whole(&config->pool.min_ranks)},
-        {"heartbeat_timeout_seconds", Seconds(&config->pool.heartbeat_timeout_seconds)},
-        {"lease_seconds", Seconds(&config->pool.lease_seconds)},
-        {"stop_timeout_seconds", Seconds(&config->pool.stop_timeout_seconds)},
-        {"max_restarts", Whole(&config->pool.max_restarts)}}},
+// What the file says, over the defaults.
+ClusterConfig WithDefaults(const v1::ClusterFile& file) {
+  ClusterConfig config;
+  const auto read_listen = [](const v1::ListenSpec& spec, auto* listen) {
+    if (spec.has_address()) listen->address = spec.address();
+    if (spec.has_port()) listen->port = spec.port();
   };
-}
-
-void ReadSection(const YAML::Node& node, const std::string& name,
-                 const std::map<std::string, Section>& schema, YamlFaults* faults) {
-  const Section& section = schema.at(name);
-  const std::string prefix = name.empty() ? "" : absl::StrCat(name, ".");
-  std::set<std::string> seen;
-  for (const auto& entry : node) {
-    const std::string key = entry.first.IsScalar() ? entry.first.Scalar() : "?";
-    const std::string where = faults->Where(prefix + key, entry.first);
-    const YAML::Node& value = entry.second;
-    if (!seen.insert(key).second) {
-      faults->Add(absl::StrCat(where, " is given twice"));
-    } else if (name.empty() && !key.empty() && schema.contains(key)) {
-      if (value.IsMap()) {
-        ReadSection(value, key, schema, faults);
-      } else if (!IsYamlNull(value)) {
-        faults->Add(
-            absl::StrCat(where, " must be a section of settings, not ", DescribeYaml(value)));
-      }
-    } else if (const auto field = section.find(key); field != section.end()) {
-      if (!field->second.read(value)) {
-        faults->Add(absl::StrCat(where, " must be ", field->second.expected, ", not ",
-                                 DescribeYaml(value)));
-      }
-    } else {
-      std::vector<std::string> known;
-      for (const auto& [known_key, unused] : section) known.push_back(known_key);
-      if (name.empty()) {
-        for (const auto& [section_name, unused] : schema) {
-          if (!section_name.empty()) known.push_back(section_name);
-        }
-      }
-      const auto closest = ClosestMatch(key, known);
-      faults->Add(absl::StrCat("unknown setting ", where, "; ",
-                               closest ? absl::StrCat("did you mean `", *closest, "`?")
-                                       : absl::StrCat("known here: ", absl::StrJoin(known, ", "))));
-    }
-  }
+  if (file.has_data_dir()) config.data_dir = file.data_dir();
+  if (file.has_base_dir()) config.base_dir = file.base_dir();
+  config.allowed_roots = {file.allowed_roots().begin(), file.allowed_roots().end()};
+  if (file.has_log_level()) config.log_level = file.log_level();
+  read_listen(file.grpc(), &config.grpc);
+  read_listen(file.http(), &config.http);
+  const v1::PoolSpec& pool = file.pool();
+  if (pool.has_min_ranks()) config.pool.min_ranks = pool.min_ranks();
+  if (pool.has_heartbeat_timeout_seconds())
+    config.pool.heartbeat_timeout_seconds = pool.heartbeat_timeout_seconds();
+  if (pool.has_lease_seconds()) config.pool.lease_seconds = pool.lease_seconds();
+  if (pool.has_stop_timeout_seconds())
+    config.pool.stop_timeout_seconds = pool.stop_timeout_seconds();
+  if (pool.has_max_restarts()) config.pool.max_restarts = pool.max_restarts();
+  return config;
 }
 
 // Without a slash at the end.
@@ -151,11 +74,9 @@ absl::StatusOr<ClusterConfig> LoadClusterConfig(const std::string& file) {
   const std::string text((std::istreambuf_iterator<char>(stream)),
                          std::istreambuf_iterator<char>());
   IMAGEDDPO_ASSIGN_OR_RETURN(const YAML::Node root, LoadYamlMap(text, file));
-  ClusterConfig config;
-  YamlFaults faults(file);
-  if (root.IsMap()) ReadSection(root, "", Schema(&config), &faults);
-  IMAGEDDPO_RETURN_IF_ERROR(faults.ToStatus());
-  return config;
+  v1::ClusterFile settings;
+  IMAGEDDPO_RETURN_IF_ERROR(ReadYamlSettings(root, file, &settings));
+  return WithDefaults(settings);
 }
 
 absl::Status ResolveClusterConfig(ClusterConfig* config) {
@@ -164,7 +85,8 @@ absl::Status ResolveClusterConfig(ClusterConfig* config) {
                          const std::string& must) {
     if (!ok) faults.push_back(absl::StrCat("`", setting, "` is ", value, "; it must be ", must));
   };
-  const auto check_endpoint = [&](const std::string& name, const std::string& address, int port) {
+  const auto check_endpoint = [&](const std::string& name, const std::string& address,
+                                  int64_t port) {
     check(
         IsLoopback(address), name + ".address", absl::StrCat("`", address, "`"),
         "127.0.0.1, ::1 or localhost: this version has no TLS and no tokens, so it does not listen "
@@ -176,8 +98,8 @@ absl::Status ResolveClusterConfig(ClusterConfig* config) {
   check_endpoint("http", config->http.address, config->http.port);
   check(config->grpc.port == 0 || config->grpc.port != config->http.port, "http.port",
         absl::StrCat(config->http.port), "another than `grpc.port`");
-  check(config->pool.min_ranks >= 0, "pool.min_ranks", absl::StrCat(config->pool.min_ranks),
-        "0 (all) or above");
+  check(config->pool.min_ranks >= 0 && config->pool.min_ranks <= kMostRanks, "pool.min_ranks",
+        absl::StrCat(config->pool.min_ranks), absl::StrCat("from 0 (all) to ", kMostRanks));
   for (const auto& [setting, seconds] :
        {std::pair("pool.heartbeat_timeout_seconds", config->pool.heartbeat_timeout_seconds),
         std::pair("pool.lease_seconds", config->pool.lease_seconds),
@@ -185,8 +107,9 @@ absl::Status ResolveClusterConfig(ClusterConfig* config) {
     check(std::isfinite(seconds) && seconds >= 1 && seconds <= 3600, setting, absl::StrCat(seconds),
           "from 1 to 3600");
   }
-  check(config->pool.max_restarts >= 0, "pool.max_restarts",
-        absl::StrCat(config->pool.max_restarts), "0 or above");
+  check(config->pool.max_restarts >= 0 && config->pool.max_restarts <= kMostRestarts,
+        "pool.max_restarts", absl::StrCat(config->pool.max_restarts),
+        absl::StrCat("from 0 to ", kMostRestarts));
   if (config->log_level == "warn") config->log_level = "warning";
   const std::set<std::string> levels = {"trace", "debug", "info", "warning", "error", "off"};
   check(levels.contains(config->log_level), "log_level", absl::StrCat("`", config->log_level, "`"),

@@ -8,7 +8,7 @@
 
 namespace imageddpo {
 
-/// Settings of one service, from cluster.yaml; every field has a default, so the file is optional.
+/// Settings of one service: v1.ClusterFile over these defaults. The file is optional.
 struct ClusterConfig {
   std::string data_dir = "out/imageddpo";  ///< Jobs, checkpoints, job store. Rank 0 writes here.
   std::string base_dir;  ///< Relative paths in jobs start here; empty: where it was started.
@@ -16,21 +16,21 @@ struct ClusterConfig {
       allowed_roots;  ///< Jobs may name paths below these; empty: base_dir alone.
   struct {
     std::string address = "127.0.0.1";  ///< Others are refused until TLS and tokens are configured.
-    int port = 50051;                   ///< 0: a free port, written to <data_dir>/service.json.
+    int64_t port = 50051;               ///< 0: a free port, written to <data_dir>/service.json.
   } grpc;
   struct {
     std::string address = "127.0.0.1";
-    int port = 9464;  ///< 0: a free port.
+    int64_t port = 9464;  ///< 0: a free port.
   } http;
   struct {
     /// Fewer live workers than this: drain and exit 75, whatever runs. 0: all that were started.
-    int min_ranks = 1;
+    int64_t min_ranks = 1;
     double heartbeat_timeout_seconds = 10;  ///< A worker silent for so long counts as dead.
     double lease_seconds = 10;  ///< A worker that hears nothing from rank 0 for so long exits 75.
     /// A worker that has not ended its job so long after it was told to is killed. Longer than a
     /// micro-batch takes.
     double stop_timeout_seconds = 60;
-    int max_restarts = 3;  ///< Of a job without a finished epoch in between; then FAILED.
+    int64_t max_restarts = 3;  ///< Of a job without a finished epoch in between; then FAILED.
   } pool;
   std::string log_level = "info";  ///< trace | debug | info | warn | error
 };

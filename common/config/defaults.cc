@@ -1,7 +1,7 @@
 #include <string>
 
-#include "common/config/job_config.h"
-#include "common/config/job_plan.h"
+#include "common/config/choices.h"
+#include "common/config/judge.h"
 
 // Every default of a job, once. Where DDPOConfig (TRL 0.21) has the setting, the value is its
 // value, but for three: seed 0 there, save_freq 1 and num_checkpoint_limit 5
@@ -19,10 +19,11 @@ namespace {
 
 void FillReward(v1::RewardSpec* reward) {
   IMAGEDDPO_DEFAULT(reward, weight, 1.0);
+  const auto measure = FindChoice(kClassifierMeasures, reward->measure());
   const bool is_change =
-      reward->measure() == "logit_change" || reward->measure() == "margin_change";
+      measure == ClassifierMeasure::kLogitChange || measure == ClassifierMeasure::kMarginChange;
   IMAGEDDPO_DEFAULT(reward, clamp, is_change ? 10.0 : 0.0);
-  if (reward->type() == "jpeg") {
+  if (FindChoice(kRewards, reward->type()) == RewardKind::kJpeg) {
     IMAGEDDPO_DEFAULT(reward, jpeg_quality, 95);
   }
 }
@@ -71,7 +72,7 @@ void FillDevice(v1::JobSpec* job) {
   IMAGEDDPO_DEFAULT(device, gradient_checkpointing, false);
   IMAGEDDPO_DEFAULT(device, allow_tf32, false);
   if (device->device_batch_size() == 0) {
-    device->set_device_batch_size(AutoDeviceBatches(*job, kMostSamplesOnCpu).front());
+    device->set_device_batch_size(MicroBatchChoices(*job, kMostSamplesOnCpu).front());
   }
 }
 

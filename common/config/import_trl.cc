@@ -13,7 +13,7 @@
 #include "common/base/suggest.h"
 #include "common/base/text.h"
 #include "common/config/job_config.h"
-#include "common/config/yaml_source.h"
+#include "common/config/yaml/yaml_source.h"
 
 namespace imageddpo {
 namespace {

@@ -1,7 +1,6 @@
 #include "common/config/job_config.h"
 
 #include <google/protobuf/message.h>
-#include <google/protobuf/util/json_util.h>
 
 #include <memory>
 #include <utility>
@@ -11,8 +10,8 @@
 #include "absl/strings/str_split.h"
 #include "common/base/status.h"
 #include "common/base/text.h"
-#include "common/config/job_schema.h"
-#include "common/config/yaml_to_json.h"
+#include "common/config/yaml/settings_schema.h"
+#include "common/config/yaml/yaml_to_json.h"
 
 namespace imageddpo {
 namespace {
@@ -20,22 +19,6 @@ namespace {
 using google::protobuf::FieldDescriptor;
 using google::protobuf::Message;
 using nlohmann::json;
-
-// Protobuf's conversion of JSON that YamlSectionToJson() has checked. Protobuf's errors have no
-// line numbers, so common mistakes are reported there.
-absl::Status ReadJson(const json& object, const std::string& file, Message* message) {
-  std::string text;
-  try {
-    text = object.dump();
-  } catch (const json::exception&) {
-    return absl::InvalidArgumentError(absl::StrCat(file, " holds text that is not UTF-8"));
-  }
-  const auto status = google::protobuf::util::JsonStringToMessage(text, message);
-  if (!status.ok()) {
-    return absl::InvalidArgumentError(absl::StrCat(file, ": ", status.message().ToString()));
-  }
-  return absl::OkStatus();
-}
 
 // The section that holds the last name of `path` ("rewards.0.weight"), made where it is missing.
 absl::StatusOr<Message*> FindSection(const std::vector<std::string>& names, const std::string& path,
@@ -81,11 +64,8 @@ absl::StatusOr<v1::JobSpec> ParseJobYaml(std::string_view text, const std::strin
     return absl::InvalidArgumentError(absl::StrCat(
         file, " has no settings; docs/settings.md lists them, deploy/jobs/ has examples"));
   }
-  YamlFaults faults(file);
-  const json object = YamlSectionToJson(root, *v1::JobSpec::descriptor(), "", &faults);
-  IMAGEDDPO_RETURN_IF_ERROR(faults.ToStatus());
   v1::JobSpec job;
-  IMAGEDDPO_RETURN_IF_ERROR(ReadJson(object, file, &job));
+  IMAGEDDPO_RETURN_IF_ERROR(ReadYamlSettings(root, file, &job));
   return job;
 }
 
@@ -128,7 +108,7 @@ absl::Status ApplyJobSetting(std::string_view assignment, v1::JobSpec* job) {
   const std::unique_ptr<Message> update(section->New());
   json object = json::object();
   if (!item.is_null()) object[names.back()] = std::move(item);
-  IMAGEDDPO_RETURN_IF_ERROR(ReadJson(object, absl::StrCat("`", path, "`"), update.get()));
+  IMAGEDDPO_RETURN_IF_ERROR(ReadJsonSettings(object, absl::StrCat("`", path, "`"), update.get()));
   section->MergeFrom(*update);
   *job = std::move(changed);
   return absl::OkStatus();

@@ -5,7 +5,6 @@
 
 #include <string>
 #include <string_view>
-#include <vector>
 
 #include "imageddpo/v1/job.pb.h"
 
@@ -25,17 +24,5 @@ absl::Status ApplyJobSetting(std::string_view assignment, v1::JobSpec* job);
 /// The job as YAML with every setting that is present, in the schema's order. ParseJobYaml() reads
 /// it back to the same job, bit for bit.
 std::string JobToYaml(const v1::JobSpec& job);
-
-/// Sets every setting that is not given to its default (defaults.cc lists them all).
-void FillDefaults(v1::JobSpec* job);
-
-/// Checks a job with defaults filled in, as far as it can be judged without opening files: ranges,
-/// choices, batch arithmetic, topology. @return INVALID_ARGUMENT naming the setting, its value,
-/// what is allowed and the remedy; all faults at once, one per line.
-absl::Status ValidateJob(const v1::JobSpec& job);
-
-/// Warnings about settings that are valid but questionable, e.g. a prompt that guidance_scale <= 1
-/// never uses.
-std::vector<std::string> JobWarnings(const v1::JobSpec& job);
 
 }  // namespace imageddpo

@@ -5,12 +5,13 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
-#include "common/config/executed_steps.h"
+#include "common/config/judge.h"
 
 namespace imageddpo {
 namespace {
 
-constexpr int64_t kMaxDefaultShards = 8;
+/// Enough for 64 trainers to share an update; more shards would only be more to send.
+constexpr int64_t kMaxDefaultShards = 64;
 constexpr int64_t kMaxCount = 1 << 20;  // Of each factor: products stay far inside int64.
 
 absl::Status CheckCount(const char* setting, int64_t value) {
@@ -98,11 +99,7 @@ int64_t JobPlan::MostSamplesOfATrainer(int64_t num_trainers) const {
   return std::min(micro_batches * device_batch_size, samples_per_update);
 }
 
-int64_t ExecutedSteps(const v1::SampleSpec& sample) {
-  return sample.num_steps() - FirstExecutedStep(sample.num_steps(), sample.noise_strength());
-}
-
-std::vector<int64_t> AutoDeviceBatches(const v1::JobSpec& job, int64_t most) {
+std::vector<int64_t> MicroBatchChoices(const v1::JobSpec& job, int64_t most) {
   const int64_t both = std::gcd(std::clamp<int64_t>(job.sample().batch_size(), 1, kMaxCount),
                                 std::clamp<int64_t>(job.train().batch_size(), 1, kMaxCount));
   std::vector<int64_t> sizes;
@@ -124,15 +121,13 @@ absl::StatusOr<JobPlan> MakeJobPlan(const v1::JobSpec& job) {
   plan.samples_per_update = job.train().batch_size() * job.train().gradient_accumulation_steps();
   plan.device_batch_size = job.device().device_batch_size();
   if (plan.device_batch_size == 0) {
-    plan.device_batch_size = AutoDeviceBatches(job, kMostSamplesOnCpu).front();
+    plan.device_batch_size = MicroBatchChoices(job, kMostSamplesOnCpu).front();
   }
   if (plan.samples_per_epoch % plan.samples_per_update != 0) return EpochError(job, plan);
   if (plan.samples_per_update % plan.device_batch_size != 0) return DeviceBatchError(job, plan);
   plan.micro_batches_per_epoch = plan.samples_per_epoch / plan.device_batch_size;
   plan.micro_batches_per_update = plan.samples_per_update / plan.device_batch_size;
   plan.updates_per_inner_epoch = plan.samples_per_epoch / plan.samples_per_update;
-
-  plan.single_pass = job.train().update() == "single_pass";
 
   const int64_t shards = job.train().gradient_shards();
   if (shards < 0 || shards > plan.micro_batches_per_update) {

@@ -1,9 +1,8 @@
+#include "common/config/topology.h"
+
 #include <algorithm>
-#include <numeric>
 
 #include "absl/strings/str_cat.h"
-#include "common/base/status.h"
-#include "common/config/job_plan.h"
 
 namespace imageddpo {
 
@@ -42,12 +41,11 @@ void Shrink(const v1::TopologySpec& spec, int num_ranks, Topology* topology) {
 
 }  // namespace
 
-absl::StatusOr<Topology> ResolveTopology(const v1::JobSpec& job, int pool_size) {
-  IMAGEDDPO_ASSIGN_OR_RETURN(const JobPlan plan, MakeJobPlan(job));
+absl::StatusOr<Topology> ResolveTopology(const ResolvedJob& job, int pool_size) {
   if (pool_size < 1) {
     return absl::FailedPreconditionError("the pool has no worker; start more ranks");
   }
-  const v1::TopologySpec& spec = job.topology();
+  const v1::TopologySpec& spec = job.spec().topology();
   Topology topology;
   if (spec.has_colocated()) {
     topology.colocated = true;
@@ -61,7 +59,7 @@ absl::StatusOr<Topology> ResolveTopology(const v1::JobSpec& job, int pool_size) 
   } else {
     topology.trainer = 1;
     topology.rollout =
-        static_cast<int>(std::min<int64_t>(pool_size - 1, plan.micro_batches_per_epoch));
+        static_cast<int>(std::min<int64_t>(pool_size - 1, job.plan().micro_batches_per_epoch));
   }
   const Topology asked = topology;
   if (asked.ranks() > pool_size) Shrink(spec, pool_size, &topology);
@@ -74,6 +72,19 @@ absl::StatusOr<Topology> ResolveTopology(const v1::JobSpec& job, int pool_size) 
         "; use `topology: auto`, ask for fewer, or start the service with more ranks"));
   }
   return topology;
+}
+
+absl::StatusOr<ResolvedJob> WithTopology(const ResolvedJob& job, const Topology& topology) {
+  return job.With([&](v1::JobSpec* changed) {
+    v1::TopologySpec* spec = changed->mutable_topology();
+    spec->Clear();
+    if (topology.colocated) {
+      spec->set_colocated(topology.rollout);
+    } else {
+      spec->set_rollout(topology.rollout);
+      spec->set_trainer(topology.trainer);
+    }
+  });
 }
 
 v1::GangLayout MakeGangLayout(const Topology& topology, const std::vector<int>& world_ranks,

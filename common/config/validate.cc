@@ -9,8 +9,8 @@
 #include "absl/strings/str_join.h"
 #include "common/base/suggest.h"
 #include "common/base/text.h"
-#include "common/config/job_config.h"
-#include "common/config/job_plan.h"
+#include "common/config/choices.h"
+#include "common/config/judge.h"
 
 namespace imageddpo {
 namespace {
@@ -75,7 +75,7 @@ void CheckModel(const v1::JobSpec& job, Faults* faults) {
   faults->Required("model.path", job.model().path(),
                    "a folder with a Stable Diffusion model in diffusers' layout");
   const std::string& precision = job.model().precision();
-  faults->Choice("model.precision", precision, {"fp32", "bf16", "fp16"});
+  faults->Choice("model.precision", precision, Words(kPrecisions));
   const v1::LoraSpec& lora = job.lora();
   faults->Range("lora.rank", lora.rank(), 1, 1024);
   faults->Real("lora.alpha", lora.alpha(), lora.alpha() > 0, "above 0");
@@ -103,17 +103,17 @@ void CheckData(const v1::JobSpec& job, Faults* faults) {
 }
 
 void CheckReward(const v1::RewardSpec& reward, const std::string& prefix, Faults* faults) {
-  faults->Choice(prefix + "type", reward.type(), {"classifier", "jpeg"});
-  if (reward.type() == "classifier") {
+  faults->Choice(prefix + "type", reward.type(), Words(kRewards));
+  const auto kind = FindChoice(kRewards, reward.type());
+  if (kind == RewardKind::kClassifier) {
     faults->Required(prefix + "model", reward.model(), "a TorchScript file");
-    faults->Choice(prefix + "measure", reward.measure(),
-                   {"logit_change", "margin_change", "logit_max_margin"});
+    faults->Choice(prefix + "measure", reward.measure(), Words(kClassifierMeasures));
     if (reward.has_jpeg_quality()) {
       faults->Add(
           absl::StrCat("`", prefix, "jpeg_quality` is for `type: jpeg` alone; leave it out"));
     }
-  } else if (reward.type() == "jpeg") {
-    faults->Choice(prefix + "measure", reward.measure(), {"compressibility", "incompressibility"});
+  } else if (kind == RewardKind::kJpeg) {
+    faults->Choice(prefix + "measure", reward.measure(), Words(kJpegMeasures));
     faults->Range(prefix + "jpeg_quality", reward.jpeg_quality(), 1, 100);
     if (reward.has_model()) {
       faults->Add(
@@ -170,17 +170,18 @@ void CheckTrain(const v1::TrainSpec& train, Faults* faults) {
   faults->Real("train.adam_epsilon", train.adam_epsilon(), train.adam_epsilon() > 0, "above 0");
   faults->Real("train.staleness_weight_cap", train.staleness_weight_cap(),
                train.staleness_weight_cap() >= 1, "at least 1");
-  faults->Choice("train.optimizer", train.optimizer(), {"adamw", "adamw8bit"});
+  faults->Choice("train.optimizer", train.optimizer(), Words(kOptimizers));
   faults->Range("train.min_8bit_size", train.min_8bit_size(), 0, 100 * kMaxCount);
-  faults->Choice("train.update", train.update(), {"auto", "replay", "single_pass"});
+  faults->Choice("train.update", train.update(), Words(kUpdates));
 }
 
 void CheckAdvantage(const v1::AdvantageSpec& advantage, Faults* faults) {
-  faults->Choice("advantage.mode", advantage.mode(), {"global", "per_key"});
-  faults->Choice("advantage.stat_key", advantage.stat_key(), {"image", "prompt", "pair"});
+  faults->Choice("advantage.mode", advantage.mode(), Words(kAdvantageModes));
+  faults->Choice("advantage.stat_key", advantage.stat_key(), Words(kStatKeys));
   faults->Range("advantage.buffer_size", advantage.buffer_size(), 1);
   faults->Range("advantage.min_count", advantage.min_count(), 1);
-  if (advantage.mode() == "per_key" && advantage.min_count() > advantage.buffer_size()) {
+  if (FindChoice(kAdvantageModes, advantage.mode()) == AdvantageMode::kPerKey &&
+      advantage.min_count() > advantage.buffer_size()) {
     faults->Add("advantage.min_count", absl::StrCat(advantage.min_count()),
                 absl::StrCat("at most `advantage.buffer_size` (", advantage.buffer_size(),
                              "), or a key's own statistics are never used"));
@@ -236,7 +237,7 @@ void CheckTopology(const v1::TopologySpec& topology, const JobPlan& plan, Faults
 
 }  // namespace
 
-absl::Status ValidateJob(const v1::JobSpec& job) {
+absl::Status ValidateJob(const v1::JobSpec& job, const absl::StatusOr<JobPlan>& plan) {
   Faults faults;
   CheckModel(job, &faults);
   CheckData(job, &faults);
@@ -248,7 +249,6 @@ absl::Status ValidateJob(const v1::JobSpec& job) {
   faults.Range("checkpoint.every_epochs", job.checkpoint().every_epochs(), 1);
   faults.Range("checkpoint.keep", job.checkpoint().keep(), 0);
   faults.Range("device.num_threads", job.device().num_threads(), 0, 1024);
-  const absl::StatusOr<JobPlan> plan = MakeJobPlan(job);
   if (plan.ok()) {
     CheckTopology(job.topology(), *plan, &faults);
     if (const std::string why = WhyNoSinglePass(job, *plan); plan->single_pass && !why.empty()) {

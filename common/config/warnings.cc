@@ -2,25 +2,26 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "common/config/job_config.h"
+#include "common/config/resolved_job.h"
 
 namespace imageddpo {
 
-std::vector<std::string> JobWarnings(const v1::JobSpec& job) {
+std::vector<std::string> ResolvedJob::Warnings() const {
+  const v1::JobSpec& job = spec_;
   std::vector<std::string> warnings;
   const double guidance = job.sample().guidance_scale();
-  if (guidance <= 1 && !job.data().prompt().empty()) {
+  if (!uses_prompt() && !job.data().prompt().empty()) {
     warnings.push_back(absl::StrCat(
         "`data.prompt` is not used: with `sample.guidance_scale` ", guidance,
         " the model sees the negative prompt alone; set it above 1 to use the prompt"));
   }
-  if (guidance <= 1 && job.sample().guidance_rescale() > 0) {
+  if (!uses_prompt() && job.sample().guidance_rescale() > 0) {
     warnings.push_back(
         absl::StrCat("`sample.guidance_rescale` has no effect with "
                      "`sample.guidance_scale` ",
                      guidance));
   }
-  if (job.sample().batch_size() * job.sample().num_batches_per_epoch() == 1) {
+  if (plan_.samples_per_epoch == 1) {
     warnings.push_back(
         "an epoch has one sample: with nothing to compare it to, its advantage is 0 until its key "
         "has "

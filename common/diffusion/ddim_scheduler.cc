@@ -21,7 +21,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/base/status.h"
-#include "common/config/executed_steps.h"
+#include "common/config/job_plan.h"
 
 // Shapes: B samples, C channels, H and W of the latents, T training timesteps.
 // alpha_t is abar_t, the cumulative product; sigma the deviation of the step's noise.

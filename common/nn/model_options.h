@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <string>
 
+#include "common/config/choices.h"
+
 namespace imageddpo {
 
 /// Where a model's weights live and the type it computes in. Inputs and outputs of every model are
@@ -18,9 +20,16 @@ struct ModelOptions {
   bool recompute = false;
 };
 
-/// The type of `model.precision`: fp32, bf16 or fp16.
-inline at::ScalarType DtypeOf(const std::string& precision) {
-  return precision == "bf16" ? at::kBFloat16 : precision == "fp16" ? at::kHalf : at::kFloat;
+inline at::ScalarType DtypeOf(Precision precision) {
+  switch (precision) {
+    case Precision::kBf16:
+      return at::kBFloat16;
+    case Precision::kFp16:
+      return at::kHalf;
+    case Precision::kFp32:
+      break;
+  }
+  return at::kFloat;
 }
 
 /// A linear layer that a LoRA can be attached to.

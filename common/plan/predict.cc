@@ -5,7 +5,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/base/status.h"
-#include "common/config/job_config.h"
 
 namespace imageddpo {
 namespace {
@@ -34,13 +33,14 @@ struct Shape {
   double head_bytes = 0;    // Of a record without latents.
 };
 
-Shape MakeShape(const v1::JobSpec& job, const JobPlan& plan, const Topology& topology,
-                const ModelCount& model) {
+Shape MakeShape(const ResolvedJob& resolved, const Topology& topology, const ModelCount& model) {
+  const v1::JobSpec& job = resolved.spec();
+  const JobPlan& plan = resolved.plan();
   Shape shape{.plan = plan};
   const auto batch = static_cast<double>(plan.device_batch_size);
   const double trainers = topology.trainer;
-  shape.steps = static_cast<double>(ExecutedSteps(job.sample()));
-  shape.rows = job.sample().guidance_scale() > 1 ? 2 * batch : batch;
+  shape.steps = static_cast<double>(resolved.executed_steps());
+  shape.rows = resolved.uses_prompt() ? 2 * batch : batch;
   std::vector<double> micro(topology.trainer, 0), shards(topology.trainer, 0);
   for (int64_t v = 0; v < plan.gradient_shards; ++v) {
     const auto [begin, end] = plan.ShardRange(v);
@@ -147,8 +147,8 @@ void PredictTransfers(const Shape& shape, const Topology& topology, const PlanIn
 
 // ---- Memory ----
 
-double ModelBytes(double values, const v1::JobSpec& job) {
-  return values * (job.model().precision() == "fp32" ? kFloatBytes : 2);
+double ModelBytes(double values, const ResolvedJob& job) {
+  return values * (job.precision() == Precision::kFp32 ? kFloatBytes : 2);
 }
 
 /// Of a step's graph, for one row.
@@ -156,11 +156,11 @@ double GraphValues(const Shape& shape, const ModelCount& model) {
   return shape.recomputes ? model.unet.recomputed_values : model.unet.saved_values;
 }
 
-double MomentBytes(const v1::JobSpec& job) {
-  return job.train().optimizer() == "adamw8bit" ? 2 : 2 * kFloatBytes;
+double MomentBytes(const ResolvedJob& job) {
+  return job.optimizer() == OptimizerKind::kAdamW8bit ? 2 : 2 * kFloatBytes;
 }
 
-MemoryUse RolloutMemory(const v1::JobSpec& job, const Shape& shape, const Topology& topology,
+MemoryUse RolloutMemory(const ResolvedJob& job, const Shape& shape, const Topology& topology,
                         const ModelCount& model) {
   const auto batch = static_cast<double>(shape.plan.device_batch_size);
   MemoryUse use;
@@ -181,7 +181,7 @@ MemoryUse RolloutMemory(const v1::JobSpec& job, const Shape& shape, const Topolo
   return use;
 }
 
-MemoryUse TrainerMemory(const v1::JobSpec& job, const Shape& shape, const ModelCount& model) {
+MemoryUse TrainerMemory(const ResolvedJob& job, const Shape& shape, const ModelCount& model) {
   MemoryUse use;
   use.weights = ModelBytes(model.unet.parameters, job);
   use.lora = model.unet.lora_parameters *
@@ -239,21 +239,11 @@ std::string Saturates(const Prediction& prediction, const Shape& shape) {
 
 }  // namespace
 
-absl::StatusOr<Prediction> Predict(const v1::JobSpec& job, const Topology& topology,
+absl::StatusOr<Prediction> Predict(const ResolvedJob& job, const Topology& topology,
                                    const PlanInputs& inputs) {
-  v1::JobSpec resolved = job;
-  v1::TopologySpec* spec = resolved.mutable_topology();
-  spec->Clear();
-  if (topology.colocated) {
-    spec->set_colocated(topology.rollout);
-  } else {
-    spec->set_rollout(topology.rollout);
-    spec->set_trainer(topology.trainer);
-  }
-  ResolveUpdate(&resolved);
-  IMAGEDDPO_RETURN_IF_ERROR(ValidateJob(resolved));
-  IMAGEDDPO_ASSIGN_OR_RETURN(const JobPlan plan, MakeJobPlan(resolved));
-  const Shape shape = MakeShape(resolved, plan, topology, inputs.model);
+  IMAGEDDPO_ASSIGN_OR_RETURN(const ResolvedJob resolved, WithTopology(job, topology));
+  const JobPlan& plan = resolved.plan();
+  const Shape shape = MakeShape(resolved, topology, inputs.model);
 
   Prediction prediction{.topology = topology,
                         .single_pass = plan.single_pass,

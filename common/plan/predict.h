@@ -5,10 +5,10 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "common/config/job_plan.h"
+#include "common/config/resolved_job.h"
+#include "common/config/topology.h"
 #include "common/model_config/model_count.h"
 #include "common/plan/costs.h"
-#include "imageddpo/v1/job.pb.h"
 
 namespace imageddpo {
 
@@ -74,26 +74,25 @@ struct PlanInputs {
 };
 
 /// Predicts one topology of a job.
-/// @param job  valid, with defaults filled in. Its own topology is not used, and `train.update:
-///             auto` is resolved for `topology`.
+/// @param job  its own topology is not used, and `train.update: auto` is resolved for `topology`.
 /// @return INVALID_ARGUMENT if the job cannot have that topology.
-absl::StatusOr<Prediction> Predict(const v1::JobSpec& job, const Topology& topology,
+absl::StatusOr<Prediction> Predict(const ResolvedJob& job, const Topology& topology,
                                    const PlanInputs& inputs);
 
 /// Predicts every way to run the job on up to `num_ranks` ranks. Sorted: those that fit the memory
 /// first, then by speed; of equally fast ones (to 1%) those with fewer ranks first.
 /// @return INVALID_ARGUMENT if num_ranks is below 1.
-absl::StatusOr<std::vector<Prediction>> PredictAll(const v1::JobSpec& job, int num_ranks,
+absl::StatusOr<std::vector<Prediction>> PredictAll(const ResolvedJob& job, int num_ranks,
                                                    const PlanInputs& inputs);
 
 /// The job with its epoch and its updates `factor` times as large, so that with `factor` times as
 /// many ranks each rank has the same work. The number of updates per epoch stays the same.
-v1::JobSpec GrowJob(const v1::JobSpec& job, int64_t factor);
+absl::StatusOr<ResolvedJob> GrowJob(const ResolvedJob& job, int64_t factor);
 
 /// The fastest prediction for each number of ranks 1, 2, 5, 10, ... up to `most`.
 /// @param grow  the job grows with the ranks (GrowJob); train.gradient_shards is then chosen too,
 ///              unless the job sets it.
-absl::StatusOr<std::vector<Prediction>> PredictScaling(const v1::JobSpec& job, int most, bool grow,
+absl::StatusOr<std::vector<Prediction>> PredictScaling(const ResolvedJob& job, int most, bool grow,
                                                        const PlanInputs& inputs);
 
 }  // namespace imageddpo

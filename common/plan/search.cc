@@ -4,7 +4,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/base/status.h"
-#include "common/config/job_config.h"
 #include "common/plan/predict.h"
 
 namespace imageddpo {
@@ -47,14 +46,17 @@ std::vector<int> RankCounts(int most) {
   return {counts.begin(), counts.end()};
 }
 
-/// The job's own number, and one for each rank: more would only be more to exchange and to keep.
+/// The job's own number of gradient shards and, where `ranks` is not 0, one for each rank: more
+/// would only be more to exchange and to keep.
 std::set<int64_t> ShardChoices(const JobPlan& plan, int ranks) {
-  return {plan.gradient_shards, std::min<int64_t>(ranks, plan.micro_batches_per_update)};
+  std::set<int64_t> choices = {plan.gradient_shards};
+  if (ranks > 0) choices.insert(std::min<int64_t>(ranks, plan.micro_batches_per_update));
+  return choices;
 }
 
 }  // namespace
 
-absl::StatusOr<std::vector<Prediction>> PredictAll(const v1::JobSpec& job, int num_ranks,
+absl::StatusOr<std::vector<Prediction>> PredictAll(const ResolvedJob& job, int num_ranks,
                                                    const PlanInputs& inputs) {
   constexpr int kMostRanks = 100'000;
   if (num_ranks < 1 || num_ranks > kMostRanks) {
@@ -62,10 +64,9 @@ absl::StatusOr<std::vector<Prediction>> PredictAll(const v1::JobSpec& job, int n
                                                    "; it must be from 1 to ", kMostRanks,
                                                    ": how many workers the job may have"));
   }
-  IMAGEDDPO_ASSIGN_OR_RETURN(const JobPlan plan, MakeJobPlan(job));
   std::vector<Prediction> predictions;
   absl::Status why_not;
-  for (const Topology& topology : Candidates(plan, num_ranks)) {
+  for (const Topology& topology : Candidates(job.plan(), num_ranks)) {
     absl::StatusOr<Prediction> prediction = Predict(job, topology, inputs);
     if (!prediction.ok()) {  // As `train.update: single_pass` on separate ranks.
       why_not = prediction.status();
@@ -79,28 +80,28 @@ absl::StatusOr<std::vector<Prediction>> PredictAll(const v1::JobSpec& job, int n
   return predictions;
 }
 
-v1::JobSpec GrowJob(const v1::JobSpec& job, int64_t factor) {
-  v1::JobSpec grown = job;
-  grown.mutable_sample()->set_num_batches_per_epoch(job.sample().num_batches_per_epoch() * factor);
-  grown.mutable_train()->set_gradient_accumulation_steps(job.train().gradient_accumulation_steps() *
-                                                         factor);
-  return grown;
+absl::StatusOr<ResolvedJob> GrowJob(const ResolvedJob& job, int64_t factor) {
+  return job.With([&](v1::JobSpec* grown) {
+    grown->mutable_sample()->set_num_batches_per_epoch(job.spec().sample().num_batches_per_epoch() *
+                                                       factor);
+    grown->mutable_train()->set_gradient_accumulation_steps(
+        job.spec().train().gradient_accumulation_steps() * factor);
+  });
 }
 
-absl::StatusOr<std::vector<Prediction>> PredictScaling(const v1::JobSpec& job, int most, bool grow,
+absl::StatusOr<std::vector<Prediction>> PredictScaling(const ResolvedJob& job, int most, bool grow,
                                                        const PlanInputs& inputs) {
+  const bool choose_shards = grow && job.spec().train().gradient_shards() == 0;
   std::vector<Prediction> best;
   for (const int ranks : RankCounts(most)) {
-    v1::JobSpec grown = grow ? GrowJob(job, ranks) : job;
-    IMAGEDDPO_ASSIGN_OR_RETURN(const JobPlan plan, MakeJobPlan(grown));
-    const bool choose = grow && job.train().gradient_shards() == 0;
+    IMAGEDDPO_ASSIGN_OR_RETURN(const ResolvedJob grown, GrowJob(job, grow ? ranks : 1));
     std::vector<Prediction> found;
-    const std::set<int64_t> choices =
-        choose ? ShardChoices(plan, ranks) : std::set<int64_t>{job.train().gradient_shards()};
-    for (const int64_t shards : choices) {
-      grown.mutable_train()->set_gradient_shards(shards);
+    for (const int64_t shards : ShardChoices(grown.plan(), choose_shards ? ranks : 0)) {
+      IMAGEDDPO_ASSIGN_OR_RETURN(const ResolvedJob sharded, grown.With([&](v1::JobSpec* spec) {
+        spec->mutable_train()->set_gradient_shards(shards);
+      }));
       IMAGEDDPO_ASSIGN_OR_RETURN(const std::vector<Prediction> all,
-                                 PredictAll(grown, ranks, inputs));
+                                 PredictAll(sharded, ranks, inputs));
       found.push_back(all.front());
     }
     best.push_back(*std::min_element(found.begin(), found.end(), IsBetter));

@@ -12,7 +12,7 @@
 #include "common/base/host_memory.h"
 #include "common/base/status.h"
 #include "common/base/text.h"
-#include "common/config/job_plan.h"
+#include "common/config/resolved_job.h"
 #include "common/diffusion/keyed_noise.h"
 #include "common/diffusion/pipeline.h"
 #include "common/io/safetensors.h"

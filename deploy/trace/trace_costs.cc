@@ -60,14 +60,14 @@ double Measure(double min_seconds, const std::function<at::Tensor()>& work) {
   return *middle;
 }
 
-absl::StatusOr<v1::JobSpec> ReadJob(const std::string& path) {
+absl::StatusOr<ResolvedJob> ReadJob(const std::string& path) {
   IMAGEDDPO_ASSIGN_OR_RETURN(const std::string text, ReadFile(path));
-  IMAGEDDPO_ASSIGN_OR_RETURN(v1::JobSpec job, ParseJobYaml(text, path));
-  FillDefaults(&job);
-  IMAGEDDPO_RETURN_IF_ERROR(Annotate(ValidateJob(job), path));
-  if (job.device().num_threads() == 0) {
-    job.mutable_device()->set_num_threads(AvailableProcessors());
+  IMAGEDDPO_ASSIGN_OR_RETURN(v1::JobSpec spec, ParseJobYaml(text, path));
+  if (spec.device().num_threads() == 0) {
+    spec.mutable_device()->set_num_threads(AvailableProcessors());
   }
+  absl::StatusOr<ResolvedJob> job = ResolvedJob::Make(std::move(spec));
+  IMAGEDDPO_RETURN_IF_ERROR(Annotate(job.status(), path));
   return job;
 }
 
@@ -82,25 +82,25 @@ struct Batch {
 /// Runs each stage with a job's model and settings.
 class StageTimer {
  public:
-  StageTimer(const TraceCostsOptions& options, v1::JobSpec job, Pipeline pipeline, Lora lora,
+  StageTimer(const TraceCostsOptions& options, const ResolvedJob& job, Pipeline pipeline, Lora lora,
              const ModelCount& count, const Schedule& schedule, at::Device device)
       : options_(options),
-        job_(std::move(job)),
+        job_(job),
         pipeline_(std::move(pipeline)),
         lora_(std::move(lora)),
         count_(count),
         device_(device),
         schedule_(schedule),
         policy_(*pipeline_.unet, *pipeline_.scheduler,
-                {.num_steps = job_.sample().num_steps(),
-                 .guidance = {.scale = job_.sample().guidance_scale(),
-                              .rescale = job_.sample().guidance_rescale()},
-                 .eta = job_.sample().eta(),
+                {.num_steps = job_.spec().sample().num_steps(),
+                 .guidance = {.scale = job_.spec().sample().guidance_scale(),
+                              .rescale = job_.spec().sample().guidance_rescale()},
+                 .eta = job_.spec().sample().eta(),
                  .first_timestep = schedule.timesteps.front()}),
         replay_(policy_, lora_.Parameters(), {}),
         optimizer_(lora_.ParameterNames(), lora_.Parameters(),
-                   {.moments_8bit = job_.train().optimizer() == "adamw8bit",
-                    .min_8bit_size = job_.train().min_8bit_size()}) {
+                   {.moments_8bit = job_.optimizer() == OptimizerKind::kAdamW8bit,
+                    .min_8bit_size = job_.spec().train().min_8bit_size()}) {
     const auto steps = static_cast<int64_t>(schedule_.timesteps.size());
     schedule_.timesteps.resize(
         static_cast<size_t>(std::clamp<int64_t>(options.most_steps, 1, steps)));
@@ -119,7 +119,7 @@ class StageTimer {
   void MeasureParameters(Costs* costs);
 
   const TraceCostsOptions& options_;
-  v1::JobSpec job_;
+  ResolvedJob job_;
   Pipeline pipeline_;
   Lora lora_;
   ModelCount count_;
@@ -159,7 +159,7 @@ Batch StageTimer::MakeBatch(int64_t size) const {
 double StageTimer::DrawSeconds(const Batch& batch) const {
   const std::vector<int64_t> latent = {count_.latent_channels, count_.latent_side,
                                        count_.latent_side};
-  const int64_t draws = ExecutedSteps(job_.sample()) + 2;
+  const int64_t draws = job_.executed_steps() + 2;
   const Image image = TensorToImage(batch.images_BCHW[0]);
   return Time([&] {
     std::vector<at::Tensor> images, noise;
@@ -167,7 +167,7 @@ double StageTimer::DrawSeconds(const Batch& batch) const {
       images.push_back(ImageToTensor(image));
       std::vector<at::Tensor> steps;
       for (int64_t k = 0; k < draws; ++k) {
-        steps.push_back(KeyedNormal({.seed = job_.seed(),
+        steps.push_back(KeyedNormal({.seed = job_.spec().seed(),
                                      .purpose = StreamPurpose::kStepNoise,
                                      .sample = static_cast<uint64_t>(i),
                                      .step = static_cast<uint64_t>(k)},
@@ -235,11 +235,12 @@ void StageTimer::MeasureParameters(Costs* costs) {
                               const std::string hash = lora_.Hash();
                               return lora_.Flatten();
                             })}});
-  costs->optimizer = CostCurve({{parameters, Time([&] {
-                                   ClipAndStep(gradient_P.clone(), job_.train().max_grad_norm(),
-                                               lora_.Parameters(), &optimizer_);
-                                   return flat_P;
-                                 })}});
+  costs->optimizer =
+      CostCurve({{parameters, Time([&] {
+                    ClipAndStep(gradient_P.clone(), job_.spec().train().max_grad_norm(),
+                                lora_.Parameters(), &optimizer_);
+                    return flat_P;
+                  })}});
   const at::Tensor row_P = at::zeros({flat_P.numel()}, at::kFloat);
   const at::Tensor other_P = at::zeros({flat_P.numel()}, at::kFloat);
   costs->copy = CostCurve({{4 * parameters, Time([&] { return row_P.add_(other_P, 0.5); })}});
@@ -278,7 +279,7 @@ absl::Status StageTimer::Run(const std::vector<int64_t>& batch_sizes, Costs* cos
                         return (decoded / 2 + 0.5).clamp(0, 1).to(at::kCPU);
                       })});
     draw.push_back(
-        {images * static_cast<double>(ExecutedSteps(job_.sample()) + 2) * count_.latent_values(),
+        {images * static_cast<double>(job_.executed_steps() + 2) * count_.latent_values(),
          DrawSeconds(batch)});
     IMAGEDDPO_ASSIGN_OR_RETURN(const double reward_seconds, RewardSeconds(batch));
     reward.push_back({images * count_.image_values(), reward_seconds});
@@ -326,8 +327,9 @@ LinkCosts MakeLink(const TraceCostsOptions& options) {
 
 absl::Status TraceCosts(const TraceCostsOptions& options) {
   IMAGEDDPO_RETURN_IF_ERROR(CheckOptions(options));
-  IMAGEDDPO_ASSIGN_OR_RETURN(const v1::JobSpec job, ReadJob(options.job));
-  IMAGEDDPO_ASSIGN_OR_RETURN(const JobPlan plan, MakeJobPlan(job));
+  IMAGEDDPO_ASSIGN_OR_RETURN(const ResolvedJob resolved, ReadJob(options.job));
+  const v1::JobSpec& job = resolved.spec();
+  const JobPlan& plan = resolved.plan();
   const AdapterTargets targets{
       .rank = job.lora().rank(),
       .modules = {job.lora().target_modules().begin(), job.lora().target_modules().end()}};
@@ -335,14 +337,14 @@ absl::Status TraceCosts(const TraceCostsOptions& options) {
                                                                 job.data().resolution(), targets));
   at::set_num_threads(static_cast<int>(job.device().num_threads()));
   const at::Device device = at::globalContext().hasCUDA() ? at::Device(at::kCUDA, 0) : at::kCPU;
-  if (job.model().precision() == "fp16" && device.is_cpu()) {
+  if (resolved.precision() == Precision::kFp16 && device.is_cpu()) {
     return absl::InvalidArgumentError(
         "`model.precision: fp16` needs a GPU and there is none; measure `bf16`");
   }
   IMAGEDDPO_ASSIGN_OR_RETURN(
       Pipeline pipeline,
       Pipeline::Load(PathOf(job.model().path()),
-                     {.device = device, .dtype = DtypeOf(job.model().precision())}));
+                     {.device = device, .dtype = DtypeOf(resolved.precision())}));
   IMAGEDDPO_ASSIGN_OR_RETURN(
       const Schedule schedule,
       pipeline.scheduler->MakeSchedule(job.sample().num_steps(), job.sample().noise_strength()));
@@ -367,7 +369,8 @@ absl::Status TraceCosts(const TraceCostsOptions& options) {
   costs.link = MakeLink(options);
   std::set<int64_t> sizes(options.batch_sizes.begin(), options.batch_sizes.end());
   if (sizes.empty()) sizes = {1, plan.device_batch_size};
-  StageTimer timer(options, job, std::move(pipeline), std::move(lora), count, schedule, device);
+  StageTimer timer(options, resolved, std::move(pipeline), std::move(lora), count, schedule,
+                   device);
   IMAGEDDPO_RETURN_IF_ERROR(timer.Run({sizes.begin(), sizes.end()}, &costs));
   return WriteFileAtomically(options.output, costs.ToJson());
 }

@@ -6,20 +6,15 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <map>
 #include <nlohmann/json.hpp>
 #include <string>
-#include <thread>
 
 #include "absl/strings/str_cat.h"
-#include "absl/synchronization/mutex.h"
-#include "common/base/logging.h"
-#include "common/comm/mailbox/thread_communicator.h"
 #include "common/config/job_config.h"
-#include "common/config/job_plan.h"
 #include "common/io/image.h"
 #include "common/io/image_tensor.h"
-#include "deploy/imageddpod/job_function.h"
+#include "tests/dist/job_runner.h"
+#include "tests/testing/judged.h"
 #include "tests/testing/temp_dir.h"
 
 namespace imageddpo {
@@ -27,29 +22,6 @@ namespace {
 
 constexpr int kEpochs = 4;
 constexpr size_t kRowsPerEpoch = 4;
-
-Topology Split(int rollout, int trainer) {
-  return {.rollout = rollout, .trainer = trainer, .colocated = false};
-}
-Topology Colocated(int ranks) { return {.rollout = ranks, .trainer = ranks, .colocated = true}; }
-
-/// What must be the same, bit for bit: all that rank 0 would write, without times.
-struct Outcome {
-  std::vector<std::string> rows;
-  std::map<int64_t, std::string> evaluations;  ///< By epochs trained.
-  std::map<int64_t, v1::Checkpoint> checkpoints;
-  std::map<int64_t, v1::EpochMetrics> ages;  ///< By epoch, where they say how old samples were.
-  bool operator==(const Outcome& other) const {
-    return rows == other.rows && evaluations == other.evaluations && Bytes() == other.Bytes();
-  }
-  std::vector<std::string> Bytes() const {
-    std::vector<std::string> bytes;
-    for (const auto& [epoch, checkpoint] : checkpoints) {
-      bytes.push_back(checkpoint.SerializeAsString());
-    }
-    return bytes;
-  }
-};
 
 class JobTopologies : public testing::Test {
  protected:
@@ -85,69 +57,11 @@ class JobTopologies : public testing::Test {
     job.mutable_data()->set_path(*dir_ / "train");
     job.mutable_eval()->set_path(*dir_ / "held-out");
     job.mutable_sample()->set_max_staleness(staleness);
-    FillDefaults(&job);
-    EXPECT_TRUE(ValidateJob(job).ok()) << ValidateJob(job);
+    job = Judged(job).spec();
     return job;
   }
 
-  /// Runs the job to its end on a thread for each rank.
-  static Outcome Run(const v1::JobSpec& job, const Topology& topology,
-                     const v1::Checkpoint* resume_from = nullptr) {
-    std::vector<int> world_ranks;
-    for (int rank = 0; rank < topology.ranks(); ++rank) world_ranks.push_back(rank);
-    v1::StartJob start;
-    start.set_job_id("job-1");
-    *start.mutable_spec() = job;
-    *start.mutable_gang() = MakeGangLayout(topology, world_ranks, "tag");
-    if (resume_from != nullptr) *start.mutable_resume_from() = *resume_from;
-
-    const auto gang = MakeThreadCommunicators(topology.ranks());
-    const auto logger = *MakeLogger({.level = "error"});
-    const SystemClock clock;
-    const StopToken stop;
-    absl::Mutex mutex;
-    Outcome outcome;
-    const auto report = [&](const v1::WorkerMessage& message) {
-      absl::MutexLock lock(&mutex);
-      if (message.has_epoch()) {
-        const v1::EpochReport& epoch = message.epoch();
-        outcome.rows.insert(outcome.rows.end(), epoch.metrics_rows().begin(),
-                            epoch.metrics_rows().end());
-        if (epoch.metrics().has_sample_age())
-          outcome.ages[epoch.metrics().epoch()] = epoch.metrics();
-      }
-      if (message.has_eval()) outcome.evaluations[message.eval().epoch()] = message.eval().rows();
-      if (message.has_checkpoint()) {
-        outcome.checkpoints[message.checkpoint().epoch()] = message.checkpoint();
-      }
-      EXPECT_FALSE(message.has_warning()) << message.warning().message();
-    };
-    std::vector<std::thread> threads;
-    for (const int rank : world_ranks) {
-      threads.emplace_back([&, rank] {
-        JobContext context{.start = start,
-                           .gang_rank = rank,
-                           .gang = *gang[rank],
-                           .device = at::kCPU,
-                           .clock = clock,
-                           .logger = logger,
-                           .stop = stop,
-                           .report = report};
-        absl::Status status = absl::InternalError("threw");
-        try {
-          status = RunJob(context);
-        } catch (const std::exception& error) {
-          status = absl::InternalError(error.what());
-        }
-        EXPECT_TRUE(status.ok()) << "rank " << rank << ": " << status;
-        if (!status.ok()) gang[rank]->Abort("its job failed");
-      });
-    }
-    for (auto& thread : threads) thread.join();
-    return outcome;
-  }
-
-  static void ExpectSame(const Outcome& outcome, const Outcome& reference,
+  static void ExpectSame(const JobOutcome& outcome, const JobOutcome& reference,
                          const Topology& topology) {
     EXPECT_TRUE(outcome == reference) << topology.ToString();
     EXPECT_EQ(outcome.rows, reference.rows) << topology.ToString();
@@ -167,15 +81,15 @@ class AtStaleness : public JobTopologies, public testing::WithParamInterface<Cas
 
 TEST_P(AtStaleness, TheSameBitsOnEveryTopologyAndAfterAResume) {
   const v1::JobSpec job = Job(GetParam().staleness);
-  const Outcome alone = Run(job, Colocated(1));
+  const JobOutcome alone = RunOnThreads(job, Colocated(1));
   ASSERT_EQ(alone.rows.size(), kEpochs * kRowsPerEpoch);
   EXPECT_EQ(alone.evaluations.size(), 3U);  // 0, 2 and the last.
   EXPECT_EQ(alone.checkpoints.size(), 3U);  // 1, 2 and the last.
   for (const Topology& topology : GetParam().topologies) {
-    ExpectSame(Run(job, topology), alone, topology);
+    ExpectSame(RunOnThreads(job, topology), alone, topology);
   }
   for (const auto& [epoch, topology] : GetParam().resumes) {
-    const Outcome resumed = Run(job, topology, &alone.checkpoints.at(epoch));
+    const JobOutcome resumed = RunOnThreads(job, topology, &alone.checkpoints.at(epoch));
     const std::vector<std::string> rows(
         alone.rows.begin() + static_cast<int64_t>(epoch * kRowsPerEpoch), alone.rows.end());
     EXPECT_EQ(resumed.rows, rows) << "after epoch " << epoch << " on " << topology.ToString();
@@ -199,7 +113,7 @@ INSTANTIATE_TEST_SUITE_P(
     [](const auto& info) { return absl::StrCat("Staleness", info.param.staleness); });
 
 TEST_F(JobTopologies, RowsTellHowOldTheSamplesWere) {
-  const Outcome fresh = Run(Job(0), Split(1, 1)), stale = Run(Job(2), Split(1, 1));
+  const JobOutcome fresh = Run(Job(0), Split(1, 1)), stale = Run(Job(2), Split(1, 1));
   EXPECT_TRUE(fresh.ages.empty());
   EXPECT_EQ(fresh.rows[0].find("sample_age"), std::string::npos);
   ASSERT_EQ(stale.ages.size(), static_cast<size_t>(kEpochs));
@@ -239,7 +153,7 @@ TEST_F(JobTopologies, RowsTellHowOldTheSamplesWere) {
 
 TEST_F(JobTopologies, ACheckpointWithoutTheOlderVersionsIsRefused) {
   const v1::JobSpec fresh = Job(0);
-  const Outcome whole = Run(fresh, Colocated(1));
+  const JobOutcome whole = Run(fresh, Colocated(1));
   v1::StartJob start;
   start.set_job_id("job-1");
   *start.mutable_spec() = Job(1);

@@ -32,8 +32,8 @@ Controller::Controller(const ClusterConfig& cluster, const Dependencies& depende
       dependencies_(dependencies),
       table_({dependencies.store, dependencies.hub, dependencies.metrics, dependencies.job_metrics,
               dependencies.clock, dependencies.logger}),
-      supervisor_({.min_ranks = cluster.pool.min_ranks,
-                   .max_restarts = cluster.pool.max_restarts,
+      supervisor_({.min_ranks = static_cast<int>(cluster.pool.min_ranks),
+                   .max_restarts = static_cast<int>(cluster.pool.max_restarts),
                    .stop_timeout_seconds = cluster.pool.stop_timeout_seconds},
                   {dependencies.file_system, dependencies.clock, table_, dependencies.hub,
                    dependencies.metrics, dependencies.job_metrics, dependencies.logger,
@@ -196,15 +196,15 @@ absl::StatusOr<v1::Job> Controller::Submit(const v1::SubmitJobRequest& request,
                                                    " are allowed"));
   }
   const absl::Time deadline = absl::Now() + timeout;
-  Supervisor::NewJob job{{}, request.request_id(), RequestSha256(request.job())};
+  Supervisor::NewJob job{std::nullopt, request.request_id(), RequestSha256(request.job())};
   std::optional<JobRecord> earlier;
   if (!request.request_id().empty()) {
     IMAGEDDPO_ASSIGN_OR_RETURN(earlier, dependencies_.store.FindByRequestId(request.request_id()));
   }
   // A repeated request returns its job even if the files that it names no longer exist.
   if (!earlier.has_value()) {
-    IMAGEDDPO_ASSIGN_OR_RETURN(job.spec, AdmitJob(request.job(), cluster_));
-    if (absl::StatusOr<ModelCount> model = CountJobModel(job.spec); model.ok()) job.model = *model;
+    IMAGEDDPO_ASSIGN_OR_RETURN(job.job, AdmitJob(request.job(), cluster_));
+    if (absl::StatusOr<ModelCount> model = CountJobModel(*job.job); model.ok()) job.model = *model;
     // The workers report the numbers of cores and the memory.
     IMAGEDDPO_RETURN_IF_ERROR(WaitForWorkers(std::min(deadline, absl::Now() + kWorkersTimeout)));
   }

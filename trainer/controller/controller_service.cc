@@ -40,11 +40,12 @@ ControllerService::ControllerService(const ClusterConfig& cluster, const Depende
 
 absl::Status ControllerService::Listen() {
   IMAGEDDPO_ASSIGN_OR_RETURN(
-      http_, HttpExporter::Start({cluster_.http.address, cluster_.http.port}, registry_,
-                                 [this] { return controller_.GetHealth(); }));
-  IMAGEDDPO_ASSIGN_OR_RETURN(api_, ApiServer::Start({cluster_.grpc.address, cluster_.grpc.port,
-                                                     v1::TrainerService::service_full_name()},
-                                                    service_));
+      http_, HttpExporter::Start({cluster_.http.address, static_cast<int>(cluster_.http.port)},
+                                 registry_, [this] { return controller_.GetHealth(); }));
+  IMAGEDDPO_ASSIGN_OR_RETURN(
+      api_, ApiServer::Start({cluster_.grpc.address, static_cast<int>(cluster_.grpc.port),
+                              v1::TrainerService::service_full_name()},
+                             service_));
   const ServiceFile file{grpc_address(), http_address(), ::getpid(), dependencies_.build.version};
   IMAGEDDPO_RETURN_IF_ERROR(WriteFileAtomically(dependencies_.file_system,
                                                 absl::StrCat(cluster_.data_dir, "/", kServiceFile),

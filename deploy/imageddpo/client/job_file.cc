@@ -5,6 +5,7 @@
 #include <iostream>
 #include <iterator>
 #include <system_error>
+#include <utility>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
@@ -44,7 +45,7 @@ absl::StatusOr<std::string> ReadInput(const std::string& file) {
   return std::string((std::istreambuf_iterator<char>(stream)), std::istreambuf_iterator<char>());
 }
 
-absl::StatusOr<v1::JobSpec> LoadJobFile(const std::string& file,
+absl::StatusOr<ResolvedJob> LoadJobFile(const std::string& file,
                                         const std::vector<std::string>& settings) {
   IMAGEDDPO_ASSIGN_OR_RETURN(const std::string text, ReadInput(file));
   IMAGEDDPO_ASSIGN_OR_RETURN(v1::JobSpec job,
@@ -56,15 +57,11 @@ absl::StatusOr<v1::JobSpec> LoadJobFile(const std::string& file,
     const std::string name = NameFromFile(file);
     if (!name.empty()) job.set_name(name);
   }
-  v1::JobSpec filled = job;
-  FillDefaults(&filled);
-  const absl::Status status = ValidateJob(filled);
-  if (!status.ok()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(file, " cannot run:\n  ",
-                     absl::StrReplaceAll(std::string(status.message()), {{"\n", "\n  "}})));
-  }
-  return job;
+  absl::StatusOr<ResolvedJob> judged = ResolvedJob::Make(std::move(job));
+  if (judged.ok()) return judged;
+  return absl::InvalidArgumentError(
+      absl::StrCat(file, " cannot run:\n  ",
+                   absl::StrReplaceAll(std::string(judged.status().message()), {{"\n", "\n  "}})));
 }
 
 }  // namespace imageddpo

@@ -103,7 +103,7 @@ void WarnAboutCosts(const v1::JobSpec& job, const PlanOptions& options, const Co
   }
 }
 
-absl::StatusOr<std::string> Scaling(const PlanOptions& options, const v1::JobSpec& job,
+absl::StatusOr<std::string> Scaling(const PlanOptions& options, const ResolvedJob& job,
                                     const PlanInputs& inputs) {
   IMAGEDDPO_ASSIGN_OR_RETURN(const std::vector<Prediction> fixed,
                              PredictScaling(job, options.ranks, /*grow=*/false, inputs));
@@ -112,7 +112,7 @@ absl::StatusOr<std::string> Scaling(const PlanOptions& options, const v1::JobSpe
   if (!options.svg.empty()) {
     IMAGEDDPO_RETURN_IF_ERROR(WriteFileAtomically(
         options.svg,
-        ScalingSvg(absl::StrCat(job.name(), ": images per second over ranks"),
+        ScalingSvg(absl::StrCat(job.spec().name(), ": images per second over ranks"),
                    {{"the job as it is", fixed}, {"an epoch that grows with the ranks", grown}})));
   }
   if (options.output == "json") {
@@ -124,15 +124,14 @@ absl::StatusOr<std::string> Scaling(const PlanOptions& options, const v1::JobSpe
 }
 
 ExitCode Plan(const PlanOptions& options) {
-  absl::StatusOr<v1::JobSpec> job = LoadJobFile(options.file, options.settings);
+  const absl::StatusOr<ResolvedJob> job = LoadJobFile(options.file, options.settings);
   if (!job.ok()) return Report(job.status());
-  FillDefaults(&*job);
-  const absl::StatusOr<PlanInputs> inputs = ReadInputs(options, *job);
+  const absl::StatusOr<PlanInputs> inputs = ReadInputs(options, job->spec());
   if (!inputs.ok()) return Report(inputs.status());
   const absl::StatusOr<std::vector<Prediction>> predictions =
       PredictAll(*job, options.ranks, *inputs);
   if (!predictions.ok()) return Report(predictions.status());
-  WarnAboutCosts(*job, options, inputs->costs);
+  WarnAboutCosts(job->spec(), options, inputs->costs);
   if (options.scaling) {
     const absl::StatusOr<std::string> text = Scaling(options, *job, *inputs);
     if (!text.ok()) return Report(text.status());

@@ -39,10 +39,10 @@ std::string RandomRequestId() {
 }
 
 ExitCode Submit(const Program& program, const SubmitOptions& options) {
-  const absl::StatusOr<v1::JobSpec> spec = LoadJobFile(options.file, options.settings);
-  if (!spec.ok()) return Report(spec.status());
+  const absl::StatusOr<ResolvedJob> checked = LoadJobFile(options.file, options.settings);
+  if (!checked.ok()) return Report(checked.status());
   v1::SubmitJobRequest request;
-  *request.mutable_job() = *spec;
+  *request.mutable_job() = checked->submitted();
   request.set_request_id(options.request_id.empty() ? RandomRequestId() : options.request_id);
 
   Client client = program.MakeClient();

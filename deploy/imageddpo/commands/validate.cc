@@ -6,7 +6,6 @@
 #include "absl/strings/str_cat.h"
 #include "common/base/text.h"
 #include "common/config/job_config.h"
-#include "common/config/job_plan.h"
 #include "deploy/imageddpo/client/job_file.h"
 #include "deploy/imageddpo/commands/commands.h"
 #include "deploy/imageddpo/text/format.h"
@@ -21,34 +20,32 @@ struct ValidateOptions {
 };
 
 // What the job comes to, in numbers.
-std::string Summary(const v1::JobSpec& job, const JobPlan& plan, bool auto_batch) {
-  const int64_t steps = job.sample().num_steps();
+std::string Summary(const ResolvedJob& resolved) {
+  const v1::JobSpec& job = resolved.spec();
+  const JobPlan& plan = resolved.plan();
   return FormatTable(
       {"job", job.name()},
       {{"samples an epoch", absl::StrCat(plan.samples_per_epoch)},
-       {"steps of a sample", absl::StrCat(ExecutedSteps(job.sample()), " of ", steps)},
+       {"steps of a sample",
+        absl::StrCat(resolved.executed_steps(), " of ", job.sample().num_steps())},
        {"samples an update", absl::StrCat(plan.samples_per_update)},
        {"updates an epoch", absl::StrCat(plan.updates_per_inner_epoch, " × ",
                                          job.train().num_inner_epochs(), " inner epochs")},
        {"micro-batches an epoch",
         absl::StrCat(plan.micro_batches_per_epoch, " of ", plan.device_batch_size, " samples",
-                     auto_batch ? ", chosen at submit by memory" : "")},
+                     resolved.micro_batch_is_open() ? ", chosen at submit by memory" : "")},
        {"trainers at most", absl::StrCat(plan.gradient_shards, " (gradient shards)")},
        {"epochs", absl::StrCat(job.num_epochs())},
        {"samples in all", absl::StrCat(plan.samples_per_epoch * job.num_epochs())}});
 }
 
 ExitCode Validate(const ValidateOptions& options) {
-  absl::StatusOr<v1::JobSpec> job = LoadJobFile(options.file, options.settings);
+  const absl::StatusOr<ResolvedJob> job = LoadJobFile(options.file, options.settings);
   if (!job.ok()) return Report(job.status());
-  const bool auto_batch = job->device().device_batch_size() == 0;
-  FillDefaults(&*job);
-  const absl::StatusOr<JobPlan> plan = MakeJobPlan(*job);
-  if (!plan.ok()) return Report(plan.status());
-  for (const std::string& warning : JobWarnings(*job)) {
+  for (const std::string& warning : job->Warnings()) {
     std::cerr << "warning: " << Printable(warning) << "\n";
   }
-  std::cout << (options.output == "yaml" ? JobToYaml(*job) : Summary(*job, *plan, auto_batch));
+  std::cout << (options.output == "yaml" ? JobToYaml(job->spec()) : Summary(*job));
   return ExitCode::kOk;
 }
 

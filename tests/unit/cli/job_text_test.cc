@@ -10,10 +10,10 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
-#include "common/config/job_config.h"
 #include "deploy/imageddpo/client/exit_codes.h"
 #include "deploy/imageddpo/client/job_file.h"
 #include "deploy/imageddpo/client/service_address.h"
+#include "tests/testing/judged.h"
 
 namespace imageddpo {
 namespace {
@@ -60,7 +60,7 @@ TEST(JobToJson, HasNumbersAndTheSchemasNames) {
 
 TEST(JobToJson, IsReadByProtobuf) {
   v1::Job job = Running();
-  FillDefaults(job.mutable_spec());
+  *job.mutable_spec() = Judged(job.spec()).spec();
   v1::Job again;
   ASSERT_TRUE(google::protobuf::util::JsonStringToMessage(JobToJson(job), &again).ok());
   EXPECT_TRUE(google::protobuf::util::MessageDifferencer::Equals(job, again));
@@ -133,11 +133,11 @@ class JobFileTest : public ::testing::Test {
 TEST_F(JobFileTest, TakesItsNameFromTheFileAndSettingsFromTheCommandLine) {
   const auto job = LoadJobFile(Write("my job (2).yaml", body_), {"sample.num_steps=7", "seed=3"});
   ASSERT_TRUE(job.ok()) << job.status();
-  EXPECT_EQ(job->name(), "my-job--2-");
-  EXPECT_EQ(job->sample().num_steps(), 7);
-  EXPECT_EQ(job->seed(), 3U);
-  EXPECT_FALSE(job->has_num_epochs()) << "defaults are the service's";
-  EXPECT_EQ(LoadJobFile(Write("a.yaml", body_ + "name: other"), {})->name(), "other");
+  EXPECT_EQ(job->submitted().name(), "my-job--2-");
+  EXPECT_EQ(job->submitted().sample().num_steps(), 7);
+  EXPECT_EQ(job->submitted().seed(), 3U);
+  EXPECT_FALSE(job->submitted().has_num_epochs()) << "defaults are the service's";
+  EXPECT_EQ(LoadJobFile(Write("a.yaml", body_ + "name: other"), {})->spec().name(), "other");
 }
 
 TEST_F(JobFileTest, NamesTheFileInEveryError) {

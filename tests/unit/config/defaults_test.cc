@@ -5,7 +5,8 @@
 #include <string>
 
 #include "common/config/job_config.h"
-#include "common/config/job_schema.h"
+#include "common/config/judge.h"
+#include "common/config/yaml/settings_schema.h"
 
 namespace imageddpo {
 namespace {
@@ -147,8 +148,8 @@ TEST(FillDefaults, RewardsFollowTheirType) {
   EXPECT_EQ(job.rewards(0).weight(), 1.0);
 }
 
-TEST(AllJobSettings, AreScalarOptionalAndDouble) {
-  for (const JobSetting& setting : AllJobSettings()) {
+TEST(AllSettings, AreScalarOptionalAndDouble) {
+  for (const Setting& setting : AllSettings(*v1::JobSpec::descriptor())) {
     const FieldDescriptor* field = setting.field;
     if (field->message_type() != nullptr || field->is_repeated()) continue;
     EXPECT_TRUE(field->has_optional_keyword()) << setting.path;

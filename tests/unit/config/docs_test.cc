@@ -13,7 +13,9 @@
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include "common/config/job_config.h"
-#include "common/config/job_schema.h"
+#include "common/config/judge.h"
+#include "common/config/resolved_job.h"
+#include "common/config/yaml/settings_schema.h"
 
 namespace imageddpo {
 namespace {
@@ -70,7 +72,7 @@ TEST(SettingsPage, HasEverySettingOfAJobAndNoOther) {
   const std::string jobs = page.substr(0, page.find("## The service"));
   const std::map<std::string, std::string> rows = Rows(jobs);
   std::set<std::string> known;
-  for (const JobSetting& setting : AllJobSettings()) {
+  for (const Setting& setting : AllSettings(*v1::JobSpec::descriptor())) {
     known.insert(setting.path);
     if (setting.field->message_type() != nullptr) {
       EXPECT_TRUE(absl::StrContains(jobs, "`" + setting.path + "`")) << setting.path;
@@ -122,9 +124,9 @@ TEST(ExampleJobs, AreValidWithoutWarnings) {
     absl::StatusOr<v1::JobSpec> job = ParseJobYaml(ReadText(entry.path()), entry.path().string());
     ASSERT_TRUE(job.ok()) << job.status();
     EXPECT_EQ(job->name(), entry.path().stem().string());
-    FillDefaults(&*job);
-    EXPECT_TRUE(ValidateJob(*job).ok()) << entry.path() << ": " << ValidateJob(*job);
-    EXPECT_THAT(JobWarnings(*job), ::testing::IsEmpty()) << entry.path();
+    const absl::StatusOr<ResolvedJob> judged = ResolvedJob::Make(*job);
+    ASSERT_TRUE(judged.ok()) << entry.path() << ": " << judged.status();
+    EXPECT_THAT(judged->Warnings(), ::testing::IsEmpty()) << entry.path();
   }
   EXPECT_GE(count, 2);
 }

@@ -6,6 +6,8 @@
 #include <string>
 
 #include "common/config/job_config.h"
+#include "common/config/judge.h"
+#include "common/config/resolved_job.h"
 
 namespace imageddpo {
 namespace {
@@ -164,8 +166,7 @@ TEST(TrlImport, TheFileIsAJobThatOnlyLacksItsPaths) {
   EXPECT_EQ(job->sample().batch_size(), 16);
   EXPECT_EQ(job->data().negative_prompt(), "blurry");
   EXPECT_EQ(job->model().precision(), "bf16");
-  FillDefaults(&*job);
-  EXPECT_TRUE(ValidateJob(*job).ok()) << ValidateJob(*job) << "\n" << yaml;
+  EXPECT_TRUE(ResolvedJob::Make(*job).ok()) << ResolvedJob::Make(*job).status() << "\n" << yaml;
 }
 
 }  // namespace

@@ -7,6 +7,8 @@
 #include <cmath>
 #include <string>
 
+#include "common/config/judge.h"
+
 namespace imageddpo {
 namespace {
 

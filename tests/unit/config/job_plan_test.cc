@@ -3,7 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "common/config/job_config.h"
+#include "common/config/judge.h"
+#include "common/config/topology.h"
+#include "tests/testing/judged.h"
 
 namespace imageddpo {
 namespace {
@@ -35,9 +37,10 @@ TEST(MakeJobPlan, CountsTheDemo) {
   EXPECT_EQ(plan.FirstSample(3), 96);
 }
 
-TEST(MakeJobPlan, ShardsAreTheMicroBatchesButAtMostEight) {
+TEST(MakeJobPlan, ShardsAreTheMicroBatchesButAtMostSixtyFour) {
   EXPECT_EQ(MakeJobPlan(Job(32, 1, 32, 1, 8))->gradient_shards, 4);
-  EXPECT_EQ(MakeJobPlan(Job(32, 1, 32, 1, 1))->gradient_shards, 8);
+  EXPECT_EQ(MakeJobPlan(Job(32, 1, 32, 1, 1))->gradient_shards, 32);
+  EXPECT_EQ(MakeJobPlan(Job(128, 1, 128, 1, 1))->gradient_shards, 64);
   EXPECT_EQ(MakeJobPlan(Job(32, 1, 32, 1, 1, 32))->gradient_shards, 32);
   EXPECT_EQ(MakeJobPlan(Job(32, 1, 32, 1, 1, 3))->gradient_shards, 3);
 }
@@ -108,15 +111,15 @@ TEST(MakeJobPlan, RefusesWhatWouldOverflow) {
   EXPECT_FALSE(MakeJobPlan(v1::JobSpec()).ok());
 }
 
-v1::JobSpec WithTopology(int64_t rollout, int64_t trainer) {
+ResolvedJob AskingFor(int64_t rollout, int64_t trainer) {
   v1::JobSpec job = Job(16, 1, 16, 1, 4);
   if (rollout > 0) job.mutable_topology()->set_rollout(rollout);
   if (trainer > 0) job.mutable_topology()->set_trainer(trainer);
-  return job;
+  return Judged(job);
 }
 
 TEST(ResolveTopology, AutoFitsThePool) {
-  const v1::JobSpec job = Job(16, 1, 16, 1, 4);  // 4 micro-batches
+  const ResolvedJob job = Judged(Job(16, 1, 16, 1, 4));  // 4 micro-batches
   EXPECT_EQ(ResolveTopology(job, 1)->ToString(), "colocated 1");
   EXPECT_EQ(ResolveTopology(job, 2)->ToString(), "rollout 1, trainer 1");
   EXPECT_EQ(ResolveTopology(job, 4)->ToString(), "rollout 3, trainer 1");
@@ -126,22 +129,24 @@ TEST(ResolveTopology, AutoFitsThePool) {
 }
 
 TEST(ResolveTopology, TakesWhatIsAskedForOrSaysThatItDoesNotFit) {
-  EXPECT_EQ(ResolveTopology(WithTopology(2, 2), 4)->ToString(), "rollout 2, trainer 2");
-  const absl::Status status = ResolveTopology(WithTopology(2, 2), 3).status();
+  EXPECT_EQ(ResolveTopology(AskingFor(2, 2), 4)->ToString(), "rollout 2, trainer 2");
+  const absl::Status status = ResolveTopology(AskingFor(2, 2), 3).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(std::string(status.message()),
               HasSubstr("asks for 4 workers (rollout 2, trainer 2), but the pool has 3"));
   v1::JobSpec colocated = Job(16, 1, 16, 1, 4);
   colocated.mutable_topology()->set_colocated(3);
-  EXPECT_EQ(ResolveTopology(colocated, 3)->ranks(), 3);
-  EXPECT_EQ(ResolveTopology(colocated, 2).status().code(), absl::StatusCode::kFailedPrecondition);
-  EXPECT_EQ(ResolveTopology(colocated, 0).status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(ResolveTopology(Judged(colocated), 3)->ranks(), 3);
+  EXPECT_EQ(ResolveTopology(Judged(colocated), 2).status().code(),
+            absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(ResolveTopology(Judged(colocated), 0).status().code(),
+            absl::StatusCode::kFailedPrecondition);
 }
 
 TEST(ResolveTopology, ShrinksToTheLeastThatTheJobAllows) {
   v1::JobSpec job = Job(64, 1, 64, 1, 1);
   const auto fit = [&](int pool_size) {
-    const auto topology = ResolveTopology(job, pool_size);
+    const auto topology = ResolveTopology(Judged(job), pool_size);
     return topology.ok() ? topology->ToString() : std::string(topology.status().message());
   };
   job.mutable_topology()->set_rollout(6);
@@ -181,14 +186,14 @@ TEST(MakeGangLayout, RolloutRanksFirst) {
 }
 
 std::string ResolvedUpdate(v1::JobSpec job, const std::string& update = "auto") {
-  FillDefaults(&job);
   job.mutable_train()->set_update(update);
-  ResolveUpdate(&job);
-  return job.train().update();
+  const ResolvedJob judged = Judged(job);
+  EXPECT_EQ(judged.plan().single_pass, judged.spec().train().update() == "single_pass");
+  return judged.spec().train().update();
 }
 
 // By the job alone: a pool of one and a pool of three get the same answer.
-TEST(ResolveUpdate, TakesASinglePassWhereTheJobIsColocatedAndItIsExact) {
+TEST(ChooseUpdate, TakesASinglePassWhereTheJobIsColocatedAndItIsExact) {
   v1::JobSpec job = Job(32, 1, 32, 1, 8);
   EXPECT_EQ(ResolvedUpdate(job), "replay");
   job.mutable_topology()->set_colocated(2);
@@ -202,7 +207,7 @@ TEST(ResolveUpdate, TakesASinglePassWhereTheJobIsColocatedAndItIsExact) {
   EXPECT_EQ(ResolvedUpdate(job), "replay");
 }
 
-TEST(ResolveUpdate, KeepsARanksGradientsSmall) {
+TEST(ChooseUpdate, KeepsARanksGradientsSmall) {
   v1::JobSpec job = Job(1024, 1, 1024, 1, 8);
   job.mutable_topology()->set_colocated(1);
   EXPECT_EQ(ResolvedUpdate(job), "replay");

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "common/config/job_config.h"
+#include "common/config/resolved_job.h"
 
 namespace imageddpo {
 namespace {
@@ -29,19 +30,24 @@ v1::JobSpec With(const std::vector<std::string>& settings) {
     const absl::Status status = ApplyJobSetting(setting, &job);
     EXPECT_TRUE(status.ok()) << status;
   }
-  FillDefaults(&job);
   return job;
 }
 
+absl::Status Judge(const std::vector<std::string>& settings) {
+  return ResolvedJob::Make(With(settings)).status();
+}
+
+std::vector<std::string> Warnings(const std::vector<std::string>& settings) {
+  return ResolvedJob::Make(With(settings))->Warnings();
+}
+
 std::string Refusal(const std::vector<std::string>& settings) {
-  const absl::Status status = ValidateJob(With(settings));
+  const absl::Status status = Judge(settings);
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << settings.front();
   return std::string(status.message());
 }
 
-TEST(ValidateJob, AcceptsAGoodJob) {
-  EXPECT_TRUE(ValidateJob(With({})).ok()) << ValidateJob(With({}));
-}
+TEST(ValidateJob, AcceptsAGoodJob) { EXPECT_TRUE(Judge({}).ok()) << Judge({}); }
 
 struct Case {
   const char* setting;
@@ -148,7 +154,7 @@ INSTANTIATE_TEST_SUITE_P(
 TEST(ValidateJob, ASinglePassNamesWhatKeepsItFromBeingExact) {
   const std::vector<std::string> one_update = {"train.update=single_pass", "train.batch_size=32",
                                                "topology={colocated: 1}"};
-  EXPECT_TRUE(ValidateJob(With(one_update)).ok()) << ValidateJob(With(one_update));
+  EXPECT_TRUE(Judge(one_update).ok()) << Judge(one_update);
   const auto refusal = [&](const std::string& setting) {
     std::vector<std::string> settings = one_update;
     settings.push_back(setting);
@@ -168,7 +174,7 @@ TEST(ValidateJob, RefusesNumbersThatAreNone) {
     job.mutable_train()->set_learning_rate(bad);
     job.mutable_sample()->set_guidance_scale(bad);
     job.mutable_rewards(0)->set_weight(bad);
-    const std::string message(ValidateJob(job).message());
+    const std::string message(ResolvedJob::Make(job).status().message());
     EXPECT_THAT(message, HasSubstr("train.learning_rate"));
     EXPECT_THAT(message, HasSubstr("sample.guidance_scale"));
     EXPECT_THAT(message, HasSubstr("rewards[0].weight"));
@@ -186,31 +192,29 @@ TEST(ValidateJob, AMinCountAboveTheBufferIsRefusedOnlyWhereItMatters) {
   EXPECT_THAT(
       Refusal({"advantage.mode=per_key", "advantage.min_count=17"}),
       HasSubstr("`advantage.min_count` is 17; it must be at most `advantage.buffer_size` (16)"));
-  EXPECT_TRUE(ValidateJob(With({"advantage.min_count=17"})).ok());
+  EXPECT_TRUE(Judge({"advantage.min_count=17"}).ok());
 }
 
-TEST(JobWarnings, AreSilentOnAGoodJob) { EXPECT_THAT(JobWarnings(With({})), IsEmpty()); }
+TEST(JobWarnings, AreSilentOnAGoodJob) { EXPECT_THAT(Warnings({}), IsEmpty()); }
 
 TEST(JobWarnings, TellWhatHasNoEffect) {
-  EXPECT_THAT(JobWarnings(With({"data.prompt=a cat"})),
+  EXPECT_THAT(Warnings({"data.prompt=a cat"}),
               ElementsAre(HasSubstr("`data.prompt` is not used: with `sample.guidance_scale` 1 ")));
-  EXPECT_THAT(JobWarnings(With({"data.prompt=a cat", "sample.guidance_scale=1.5"})), IsEmpty());
-  EXPECT_THAT(JobWarnings(With({"sample.guidance_rescale=0.5"})),
+  EXPECT_THAT(Warnings({"data.prompt=a cat", "sample.guidance_scale=1.5"}), IsEmpty());
+  EXPECT_THAT(Warnings({"sample.guidance_rescale=0.5"}),
               ElementsAre(HasSubstr("`sample.guidance_rescale` has no effect")));
-  EXPECT_THAT(JobWarnings(With({"eval.every_epochs=5"})),
+  EXPECT_THAT(Warnings({"eval.every_epochs=5"}),
               ElementsAre(HasSubstr("`eval.every_epochs` has no effect without `eval.path`")));
-  EXPECT_THAT(JobWarnings(With({"train.clip_range=0.5"})),
-              ElementsAre(HasSubstr("`train.clip_range` 0.5")));
-  EXPECT_THAT(JobWarnings(With({"sample.max_staleness=1", "topology={colocated: 1}"})),
+  EXPECT_THAT(Warnings({"train.clip_range=0.5"}), ElementsAre(HasSubstr("`train.clip_range` 0.5")));
+  EXPECT_THAT(Warnings({"sample.max_staleness=1", "topology={colocated: 1}"}),
               ElementsAre(HasSubstr("`sample.max_staleness` gains no time")));
-  EXPECT_THAT(JobWarnings(With({"sample.max_staleness=1"})), IsEmpty());
-  EXPECT_THAT(JobWarnings(With({"device.allow_tf32=true"})),
+  EXPECT_THAT(Warnings({"sample.max_staleness=1"}), IsEmpty());
+  EXPECT_THAT(Warnings({"device.allow_tf32=true"}),
               ElementsAre(HasSubstr("on a CPU it changes nothing")));
-  EXPECT_THAT(JobWarnings(With({"checkpoint.keep=1"})),
-              ElementsAre(HasSubstr("`checkpoint.keep: 1`")));
-  EXPECT_THAT(JobWarnings(With(
-                  {"sample.batch_size=1", "sample.num_batches_per_epoch=1", "train.batch_size=1"})),
-              ElementsAre(HasSubstr("an epoch has one sample")));
+  EXPECT_THAT(Warnings({"checkpoint.keep=1"}), ElementsAre(HasSubstr("`checkpoint.keep: 1`")));
+  EXPECT_THAT(
+      Warnings({"sample.batch_size=1", "sample.num_batches_per_epoch=1", "train.batch_size=1"}),
+      ElementsAre(HasSubstr("an epoch has one sample")));
 }
 
 }  // namespace

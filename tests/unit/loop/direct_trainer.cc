@@ -8,6 +8,7 @@
 
 #include "common/trajectory/schedule/update_schedule.h"
 #include "common/trajectory/schedule/version_schedule.h"
+#include "tests/testing/judged.h"
 
 namespace imageddpo {
 std::vector<double> DirectAdvantages(const std::vector<TrajectoryBatch>& batches, double clip) {
@@ -30,7 +31,7 @@ std::vector<double> DirectAdvantages(const std::vector<TrajectoryBatch>& batches
 DirectTrainer::DirectTrainer(SmallModel* model, const v1::JobSpec& job)
     : model_(model),
       job_(job),
-      plan_(*MakeJobPlan(job)),
+      plan_(Judged(job).plan()),
       m_P_(at::zeros({model->lora.num_parameters()}, at::kDouble)),
       v_P_(m_P_.clone()) {}
 

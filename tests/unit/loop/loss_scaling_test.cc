@@ -10,6 +10,7 @@
 
 #include "common/config/job_config.h"
 #include "common/metrics/epoch_metrics.h"
+#include "tests/testing/judged.h"
 #include "tests/unit/loop/small_policy.h"
 #include "trainer/loop/trainer.h"
 
@@ -80,8 +81,8 @@ class OneTrainer {
         "topology: {colocated: 1}",
         "job.yaml");
     job_.mutable_model()->set_precision(precision);
-    FillDefaults(&job_);
-    trainer_.emplace(job_, *MakeJobPlan(job_), *small_.policy, &small_.lora, &exchange_,
+    job_ = Judged(job_).spec();
+    trainer_.emplace(job_, Judged(job_).plan(), *small_.policy, &small_.lora, &exchange_,
                      &gradients_);
   }
 

@@ -8,6 +8,7 @@
 #include "common/base/logging.h"
 #include "common/comm/mailbox/thread_communicator.h"
 #include "common/trajectory/record/tags.h"
+#include "tests/testing/judged.h"
 
 namespace imageddpo {
 namespace {
@@ -38,7 +39,7 @@ TrainerSide::TrainerSide(const v1::JobSpec& job, int num_trainers, int index, Co
     start_.mutable_gang()->add_trainer(trainers.back());
   }
   exchange_.emplace(gang, trainers, index, kTimeout);
-  const JobPlan plan = *MakeJobPlan(job);
+  const JobPlan plan = Judged(job).plan();
   trainer.emplace(job, plan, policy_, &model.lora, &*exchange_);
   rank.emplace(&context_, plan, index, &*trainer, &model.lora,
                EpochWork{.forward = 1, .num_steps = 2, .replays = 1, .peak_flops = 1});

@@ -13,6 +13,7 @@
 
 #include "common/config/job_config.h"
 #include "common/diffusion/keyed_noise.h"
+#include "tests/testing/judged.h"
 
 namespace imageddpo {
 namespace {
@@ -47,7 +48,7 @@ v1::JobSpec SmallJob() {
       "train: {batch_size: 10, update: replay, gradient_shards: 4, adv_clip_max: 1}\n"
       "device: {device_batch_size: 2, num_threads: 1}\n",
       "job.yaml"));
-  FillDefaults(&job);
+  job = Judged(job).spec();
   return job;
 }
 
@@ -82,7 +83,7 @@ Policy SmallModel::MakePolicy(const v1::JobSpec& job) const {
 std::vector<TrajectoryBatch> SampleEpoch(const SmallModel& model, const v1::JobSpec& job,
                                          int64_t epoch, int64_t version) {
   const at::NoGradGuard no_grad;
-  const JobPlan plan = Must(MakeJobPlan(job));
+  const JobPlan plan = Judged(job).plan();
   const Policy policy = model.MakePolicy(job);
   const int64_t channels = model.pipeline.unet->config().in_channels;
   const int64_t width = model.pipeline.unet->config().cross_attention_dim;

@@ -16,6 +16,7 @@
 #include "common/comm/mailbox/thread_communicator.h"
 #include "common/diffusion/keyed_noise.h"
 #include "common/metrics/epoch_metrics.h"
+#include "tests/testing/judged.h"
 #include "tests/unit/loop/direct_trainer.h"
 #include "tests/unit/loop/small_job.h"
 
@@ -79,7 +80,7 @@ class TrainerTest : public testing::Test {
       Outcome& outcome = outcomes[rank];
       ShardExchange exchange(gang[rank].get(), ranks, rank, std::chrono::seconds(60));
       const Policy policy = model.MakePolicy(job);
-      const JobPlan plan = *MakeJobPlan(job);
+      const JobPlan plan = Judged(job).plan();
       SampleGradients gradients;
       Trainer trainer(job, plan, policy, &model.lora, &exchange, &gradients);
       for (int64_t m = 0; plan.single_pass && m < plan.micro_batches_per_epoch; ++m) {
@@ -293,7 +294,7 @@ void Spoil(std::vector<TrajectoryBatch>* batches, int64_t m) {
 
 /// The last micro-batch of the epoch's first update: it is the last rank's.
 int64_t LastOfFirstUpdate(const v1::JobSpec& job) {
-  return UpdateSchedule(*MakeJobPlan(job), job.seed(), 1, 1).MicroBatches(0, 0, 0).back();
+  return UpdateSchedule(Judged(job).plan(), job.seed(), 1, 1).MicroBatches(0, 0, 0).back();
 }
 
 TEST_F(TrainerTest, AGradientThatIsNotFiniteOnOneRankEndsAll) {
@@ -347,7 +348,7 @@ TEST_F(TrainerTest, WhatComesBetweenMicroBatchesMayEndTheEpoch) {
                     })
                   .front()
                   .status.ok());
-  EXPECT_EQ(calls, MakeJobPlan(job)->micro_batches_per_update);
+  EXPECT_EQ(calls, Judged(job).plan().micro_batches_per_update);
   calls = 0;
   const Outcome ended = Train(1, job, epochs, [&] {
                           return ++calls < 2 ? absl::OkStatus() : absl::CancelledError("enough");

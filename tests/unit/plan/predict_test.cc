@@ -12,20 +12,18 @@ namespace {
 using ::testing::HasSubstr;
 
 /// 8 samples an epoch in 8 micro-batches, 2 updates of 4, 2 executed steps.
-v1::JobSpec SmallJob(const std::string& more = "") {
-  v1::JobSpec job = *ParseJobYaml(
+ResolvedJob SmallJob(const std::string& more = "") {
+  return *ResolvedJob::Make(*ParseJobYaml(
       "model: {path: m}\ndata: {path: d}\nrewards: [{type: jpeg, measure: compressibility}]\n"
       "sample: {num_steps: 4, noise_strength: 0.5, guidance_scale: 1, batch_size: 8, "
       "num_batches_per_epoch: 1}\ntrain: {batch_size: 4}\ndevice: {device_batch_size: 1}\n" +
           more,
-      "job.yaml");
-  FillDefaults(&job);
-  return job;
+      "job.yaml"));
 }
 
-v1::JobSpec With(v1::JobSpec job, const std::string& setting) {
-  EXPECT_TRUE(ApplyJobSetting(setting, &job).ok()) << setting;
-  return job;
+ResolvedJob With(const ResolvedJob& job, const std::string& setting) {
+  return *job.With(
+      [&](v1::JobSpec* spec) { EXPECT_TRUE(ApplyJobSetting(setting, spec).ok()) << setting; });
 }
 
 /// A step takes 1 s a row, 1.5 s with gradients by sample, 3 s in an update; decoding 0.5 s.
@@ -56,7 +54,7 @@ PlanInputs Inputs() {
 constexpr Topology kOne = {.rollout = 1, .trainer = 1, .colocated = true};
 constexpr Topology kThreeAndTwo = {.rollout = 3, .trainer = 2, .colocated = false};
 
-Prediction Of(const v1::JobSpec& job, const Topology& topology, const PlanInputs& inputs) {
+Prediction Of(const ResolvedJob& job, const Topology& topology, const PlanInputs& inputs) {
   const auto prediction = Predict(job, topology, inputs);
   EXPECT_TRUE(prediction.ok()) << prediction.status();
   return prediction.value_or(Prediction());
@@ -91,7 +89,7 @@ TEST(Predict, ThreeAndTwoByHandInLockStep) {
 }
 
 TEST(Predict, RunningAheadTakesTheSlowerSide) {
-  const v1::JobSpec job = With(SmallJob(), "sample.max_staleness=1");
+  const ResolvedJob job = With(SmallJob(), "sample.max_staleness=1");
   const Prediction split = Of(job, kThreeAndTwo, Inputs());
   // The second update's 2 micro-batches of a trainer, 2 steps, without gradients.
   EXPECT_DOUBLE_EQ(split.seconds.proximal, 2 * 2 * 1);
@@ -112,16 +110,16 @@ TEST(Predict, StreamingCountsWhereATrainerCannotKeepUp) {
 }
 
 TEST(Predict, ASinglePassReplaysNothing) {
-  const v1::JobSpec job = With(With(SmallJob(), "train.batch_size=8"), "train.update=auto");
+  const ResolvedJob job = With(With(SmallJob(), "train.batch_size=8"), "train.update=auto");
   const Prediction one = Of(job, kOne, Inputs());
   EXPECT_TRUE(one.single_pass);
   EXPECT_DOUBLE_EQ(one.seconds.steps, 8 * 2 * 1.5);
   EXPECT_DOUBLE_EQ(one.seconds.replay, 0);  // But for sums, which cost nothing here.
   EXPECT_DOUBLE_EQ(one.rollout_memory.sample_gradients, 4 * 1000 * (8 + 1));
   EXPECT_FALSE(Of(job, kThreeAndTwo, Inputs()).single_pass);
-  EXPECT_THAT(
-      Predict(With(job, "train.update=single_pass"), kThreeAndTwo, Inputs()).status().message(),
-      HasSubstr("single_pass` is not possible"));
+  const ResolvedJob single = With(With(job, "topology={colocated: 1}"), "train.update=single_pass");
+  EXPECT_THAT(Predict(single, kThreeAndTwo, Inputs()).status().message(),
+              HasSubstr("single_pass` is not possible"));
 }
 
 TEST(Predict, GuidanceInnerEpochsAndAccumulation) {
@@ -163,15 +161,16 @@ TEST(Predict, MemoryByHand) {
 }
 
 TEST(Predict, GradientCheckpointingTakesAForwardPassMoreAndLessMemory) {
-  const v1::JobSpec job = With(SmallJob(), "device.gradient_checkpointing=true");
+  const ResolvedJob job = With(SmallJob(), "device.gradient_checkpointing=true");
   const Prediction kept = Of(SmallJob(), kOne, Inputs()), recomputed = Of(job, kOne, Inputs());
   EXPECT_DOUBLE_EQ(recomputed.seconds.replay, kept.seconds.replay + 8 * 2 * 1);
   EXPECT_DOUBLE_EQ(recomputed.seconds.steps, kept.seconds.steps);
   EXPECT_DOUBLE_EQ(kept.trainer_memory.activations, 4 * 5e6);
   EXPECT_DOUBLE_EQ(recomputed.trainer_memory.activations, 4 * 1e6);
 
-  const v1::JobSpec single =
-      With(With(SmallJob(), "train.batch_size=8"), "train.update=single_pass");
+  const ResolvedJob single =
+      With(With(With(SmallJob(), "train.batch_size=8"), "topology={colocated: 1}"),
+           "train.update=single_pass");
   const Prediction once = Of(single, kOne, Inputs());
   const Prediction twice = Of(With(single, "device.gradient_checkpointing=true"), kOne, Inputs());
   EXPECT_DOUBLE_EQ(twice.seconds.steps, once.seconds.steps + 8 * 2 * 1);

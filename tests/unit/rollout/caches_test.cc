@@ -13,6 +13,7 @@
 #include "rollout/worker/posterior_cache.h"
 #include "rollout/worker/prompts.h"
 #include "rollout/worker/rollout.h"
+#include "tests/testing/judged.h"
 #include "tests/testing/temp_dir.h"
 
 namespace imageddpo {
@@ -98,11 +99,11 @@ class RolloutCachesTest : public testing::Test {
                              "num_batches_per_epoch: 2, guidance_scale: 3}\n"
                              "train: {batch_size: 6}\ndevice: {device_batch_size: 3}",
                          "job.yaml");
-    FillDefaults(&job_);
+    job_ = Judged(job_).spec();
   }
 
   std::unique_ptr<Rollout> Make(Pipeline* pipeline, RolloutShare share = {}) {
-    auto rollout = Rollout::Create(job_, *MakeJobPlan(job_), pipeline, at::kCPU, share);
+    auto rollout = Rollout::Create(job_, Judged(job_).plan(), pipeline, at::kCPU, share);
     EXPECT_TRUE(rollout.ok()) << rollout.status();
     return *std::move(rollout);
   }

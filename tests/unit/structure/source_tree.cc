@@ -30,7 +30,8 @@ struct Room {
 
 constexpr Room kRooms[] = {
     {"common/base", "common/base", 0, 0},
-    {"common/config", "common/config", 1, 0},
+    {"common/config/yaml", "common/config", 1, 0},
+    {"common/config", "common/config", 1, 1},
     {"common/io", "common/io", 1, 0},
     {"common/metrics", "common/metrics", 1, 0},
     {"common/comm", "common/comm", 1, 0},

@@ -13,20 +13,15 @@ namespace {
 
 constexpr size_t kEpochsForEstimate = 10;
 
-JobPlan PlanOf(const v1::JobSpec& spec) {
-  absl::StatusOr<JobPlan> plan = MakeJobPlan(spec);  // Was good when the job was accepted.
-  return plan.ok() ? *std::move(plan) : JobPlan();
-}
-
 }  // namespace
 
-ActiveJob::ActiveJob(const Dependencies& dependencies, JobRecord& record, const Topology& topology,
-                     const std::vector<int>& world_ranks)
+ActiveJob::ActiveJob(const Dependencies& dependencies, JobRecord& record, const ResolvedJob& job,
+                     const Topology& topology, const std::vector<int>& world_ranks)
     : dependencies_(dependencies),
       record_(record),
+      job_(job),
       topology_(topology),
       world_ranks_(world_ranks),
-      plan_(PlanOf(record.job.spec())),
       gang_(world_ranks),
       artifacts_(dependencies.file_system, dependencies.table.store().JobDir(record.job.id())),
       checkpoints_(dependencies.file_system, absl::StrCat(artifacts_.directory(), "/checkpoints")) {
@@ -34,7 +29,7 @@ ActiveJob::ActiveJob(const Dependencies& dependencies, JobRecord& record, const 
 
 absl::StatusOr<v1::StartJob> ActiveJob::Prepare() {
   v1::Job& job = record_.job;
-  IMAGEDDPO_RETURN_IF_ERROR(artifacts_.Begin(job.spec()));
+  IMAGEDDPO_RETURN_IF_ERROR(artifacts_.Begin(job_.spec()));
   IMAGEDDPO_RETURN_IF_ERROR(checkpoints_.Open());
   IMAGEDDPO_ASSIGN_OR_RETURN(CheckpointStore::Found found, checkpoints_.Newest());
   for (const std::string& warning : found.warnings)
@@ -44,9 +39,9 @@ absl::StatusOr<v1::StartJob> ActiveJob::Prepare() {
 
   v1::JobProgress& progress = *job.mutable_progress();
   progress.set_epoch(epoch);
-  progress.set_num_epochs(job.spec().num_epochs());
-  progress.set_samples_seen(epoch * plan_.samples_per_epoch);
-  progress.set_epoch_samples(plan_.samples_per_epoch);
+  progress.set_num_epochs(job_.spec().num_epochs());
+  progress.set_samples_seen(epoch * job_.plan().samples_per_epoch);
+  progress.set_epoch_samples(job_.plan().samples_per_epoch);
   progress.set_epoch_samples_done(0);
   progress.set_seconds_left(-1);
   progress.set_stage("loading");
@@ -70,7 +65,7 @@ absl::StatusOr<v1::StartJob> ActiveJob::Prepare() {
   tag_ = NewTag();
   v1::StartJob start;
   start.set_job_id(job.id());
-  *start.mutable_spec() = job.spec();
+  *start.mutable_spec() = job_.spec();
   *start.mutable_gang() = MakeGangLayout(topology_, world_ranks_, tag_);
   if (found.checkpoint.has_value()) {
     *start.mutable_resume_from() = *std::move(found.checkpoint);
@@ -119,7 +114,7 @@ void ActiveJob::OnEpoch(const v1::EpochReport& report) {
   Running();
   const v1::EpochMetrics& metrics = report.metrics();
   WarnIfError(artifacts_.WriteEpoch(report));
-  dependencies_.metrics->EpochFinished(metrics, plan_.samples_per_epoch);
+  dependencies_.metrics->EpochFinished(metrics, job_.plan().samples_per_epoch);
 
   const double now_s = dependencies_.clock.NowSeconds();
   epoch_seconds_.push_back(epoch_seconds_.empty() ? metrics.epoch_seconds()
@@ -188,7 +183,7 @@ void ActiveJob::OnCheckpoint(const v1::Checkpoint& checkpoint) {
   } else {
     dependencies_.table.Save(record_);
   }
-  WarnIfError(checkpoints_.Prune(record_.job.spec().checkpoint().keep()));
+  WarnIfError(checkpoints_.Prune(job_.spec().checkpoint().keep()));
 }
 
 absl::Status ActiveJob::CheckResult() const {

@@ -8,7 +8,8 @@
 
 #include "absl/status/status.h"
 #include "common/base/clock.h"
-#include "common/config/job_plan.h"
+#include "common/config/resolved_job.h"
+#include "common/config/topology.h"
 #include "common/io/file_system.h"
 #include "common/metrics/job_metrics.h"
 #include "imageddpo/v1/control.pb.h"
@@ -34,8 +35,9 @@ class ActiveJob {
   };
 
   /// @param record  owned by the table; must outlive this object.
-  ActiveJob(const Dependencies& dependencies, JobRecord& record, const Topology& topology,
-            const std::vector<int>& world_ranks);
+  /// @param job     the record's, judged.
+  ActiveJob(const Dependencies& dependencies, JobRecord& record, const ResolvedJob& job,
+            const Topology& topology, const std::vector<int>& world_ranks);
 
   /// Creates or reopens the job's folder, finds the newest complete checkpoint and removes later
   /// rows from the job's files.
@@ -69,9 +71,9 @@ class ActiveJob {
 
   Dependencies dependencies_;
   JobRecord& record_;
+  const ResolvedJob job_;
   const Topology topology_;
   const std::vector<int> world_ranks_;
-  const JobPlan plan_;
   GangTracker gang_;
   std::string tag_;
   JobArtifacts artifacts_;

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <system_error>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/ascii.h"
@@ -13,9 +14,7 @@
 #include "absl/strings/str_join.h"
 #include "common/base/status.h"
 #include "common/base/text.h"
-#include "common/config/job_config.h"
 #include "common/config/job_paths.h"
-#include "common/config/job_plan.h"
 #include "common/io/file.h"
 
 namespace imageddpo {
@@ -75,13 +74,9 @@ void Check(const std::string& setting, const std::string& path,
 
 }  // namespace
 
-absl::StatusOr<v1::JobSpec> AdmitJob(const v1::JobSpec& submitted, const ClusterConfig& cluster) {
-  v1::JobSpec job = submitted;
-  FillDefaults(&job);
-  IMAGEDDPO_RETURN_IF_ERROR(ValidateJob(job));
-  IMAGEDDPO_RETURN_IF_ERROR(MakeJobPlan(job).status());
-  ResolveUpdate(&job);
-
+absl::StatusOr<ResolvedJob> AdmitJob(const v1::JobSpec& submitted, const ClusterConfig& cluster) {
+  IMAGEDDPO_ASSIGN_OR_RETURN(const ResolvedJob judged, ResolvedJob::Make(submitted));
+  v1::JobSpec job = judged.submitted();
   IMAGEDDPO_RETURN_IF_ERROR(ResolveJobPaths(cluster, &job));
 
   std::vector<std::string> faults;
@@ -93,10 +88,7 @@ absl::StatusOr<v1::JobSpec> AdmitJob(const v1::JobSpec& submitted, const Cluster
     Check(absl::StrCat("rewards[", i, "].model"), job.rewards(i).model(), CheckFile, &faults);
   }
   if (!faults.empty()) return absl::InvalidArgumentError(absl::StrJoin(faults, "\n"));
-  // Checked with the largest batch; the pool's memory may make it smaller, so it is still open.
-  if (submitted.device().device_batch_size() == 0) job.mutable_device()->set_device_batch_size(0);
-  if (!submitted.eval().has_batch_size()) job.mutable_eval()->set_batch_size(0);
-  return job;
+  return ResolvedJob::Make(std::move(job));
 }
 
 int ChooseNumThreads(const Topology& topology, int cores_per_host, int workers_per_host) {

@@ -5,7 +5,8 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "common/config/cluster_config.h"
-#include "common/config/job_plan.h"
+#include "common/config/resolved_job.h"
+#include "common/config/topology.h"
 #include "imageddpo/v1/job.pb.h"
 
 namespace imageddpo {
@@ -14,11 +15,11 @@ namespace imageddpo {
 /// settings, makes paths absolute and checks that files exist. What only the model can tell fails
 /// the job when its workers load it.
 /// @param cluster  resolved.
-/// @return the job as it is stored, except for what depends on the pool: device.num_threads,
-///         device.device_batch_size and eval.batch_size are 0 where they are still to be chosen.
+/// @return the judged job. What depends on the pool is still open: device.num_threads is 0, and the
+///         micro-batch open, where they were not given.
 ///         INVALID_ARGUMENT names every wrong setting, one per line; PERMISSION_DENIED: a path
 ///         outside the allowed roots.
-absl::StatusOr<v1::JobSpec> AdmitJob(const v1::JobSpec& submitted, const ClusterConfig& cluster);
+absl::StatusOr<ResolvedJob> AdmitJob(const v1::JobSpec& submitted, const ClusterConfig& cluster);
 
 /// Intra-op threads of each rank, for a job with device.num_threads 0: the cores of a host divided
 /// by the number of ranks that compute there at the same time. Colocated ranks all compute at once;

@@ -9,7 +9,6 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "common/base/status.h"
-#include "common/config/job_config.h"
 #include "common/config/job_states.h"
 #include "trainer/controller/jobs/admission.h"
 #include "trainer/controller/jobs/device_batch.h"
@@ -56,30 +55,34 @@ absl::StatusOr<v1::Job> Supervisor::Submit(NewJob job) {
   if (draining_ || !restart_reason_.empty()) {
     return absl::UnavailableError("the service is about to restart; try again in a few seconds");
   }
+  if (!job.job.has_value()) return absl::InternalError("the job to submit was not judged");
   // Workers that died come back with the next restart.
   IMAGEDDPO_ASSIGN_OR_RETURN(
       const Topology topology,
-      ResolveTopology(job.spec, static_cast<int>(scheduler_.workers().size())));
-  if (job.spec.model().precision() == "fp16" && !scheduler_.OnGpus()) {
+      ResolveTopology(*job.job, static_cast<int>(scheduler_.workers().size())));
+  if (job.job->precision() == Precision::kFp16 && !scheduler_.OnGpus()) {
     return absl::FailedPreconditionError(
         "`model.precision: fp16` needs GPUs and this pool has workers without; use `bf16`");
   }
-  if (job.spec.device().num_threads() == 0) {
-    job.spec.mutable_device()->set_num_threads(
-        ChooseNumThreads(topology, scheduler_.MinCoresPerHost(), scheduler_.MaxWorkersPerHost()));
-  }
   std::vector<std::string> warnings;
-  IMAGEDDPO_RETURN_IF_ERROR(ResolveDeviceBatch(
-      topology, job.model, scheduler_.MemoryOfRank(topology.ranks()),
-      scheduler_.OnGpus() ? kMostSamplesOnGpu : kMostSamplesOnCpu, &job.spec, &warnings));
+  IMAGEDDPO_ASSIGN_OR_RETURN(
+      ResolvedJob closed,
+      ChooseMicroBatch(*job.job, topology, job.model, scheduler_.MemoryOfRank(topology.ranks()),
+                       scheduler_.OnGpus() ? kMostSamplesOnGpu : kMostSamplesOnCpu, &warnings));
+  if (closed.spec().device().num_threads() == 0) {
+    const int threads =
+        ChooseNumThreads(topology, scheduler_.MinCoresPerHost(), scheduler_.MaxWorkersPerHost());
+    IMAGEDDPO_ASSIGN_OR_RETURN(closed, closed.With([&](v1::JobSpec* spec) {
+      spec->mutable_device()->set_num_threads(threads);
+    }));
+  }
   JobRecord record;
   record.request_id = std::move(job.request_id);
   record.request_sha256 = std::move(job.request_sha256);
-  *record.job.mutable_spec() = std::move(job.spec);
+  *record.job.mutable_spec() = closed.spec();
   record.job.mutable_progress()->set_num_epochs(record.job.spec().num_epochs());
   record.job.mutable_progress()->set_seconds_left(-1);
-  for (std::string& warning : JobWarnings(record.job.spec()))
-    warnings.push_back(std::move(warning));
+  for (std::string& warning : closed.Warnings()) warnings.push_back(std::move(warning));
   IMAGEDDPO_ASSIGN_OR_RETURN(JobRecord * added, table_.Add(std::move(record), warnings));
   Enqueue(*added);
   return added->job;
@@ -102,9 +105,16 @@ absl::StatusOr<v1::Job> Supervisor::Cancel(const std::string& id) {
   return record->job;
 }
 
-void Supervisor::Enqueue(const JobRecord& record) {
-  scheduler_.Enqueue(record.number, record.job.id(), record.job.spec(),
-                     record.job.state() == v1::RECOVERING);
+void Supervisor::Enqueue(JobRecord& record) {
+  const absl::StatusOr<ResolvedJob> job = ResolvedJob::Reopen(record.job.spec());
+  if (!job.ok()) {
+    table_
+        .Transition(record, v1::FAILED,
+                    absl::StrCat("this version cannot run the job: ", job.status().message()))
+        .IgnoreError();
+    return;
+  }
+  scheduler_.Enqueue(record.number, record.job.id(), *job, record.job.state() == v1::RECOVERING);
 }
 
 ActiveJob* Supervisor::FindActive(const std::string& job_id) {
@@ -253,7 +263,7 @@ void Supervisor::StartGang(const Scheduler::Gang& gang) {
       ActiveJob::Dependencies{
           dependencies_.file_system, dependencies_.clock, table_, dependencies_.hub,
           dependencies_.job_metrics.Get(gang.job_id, record->job.spec().name())},
-      *record, gang.topology, gang.world_ranks);
+      *record, gang.job, gang.topology, gang.world_ranks);
   const absl::StatusOr<v1::StartJob> start = active->Prepare();
   if (!start.ok()) {
     table_

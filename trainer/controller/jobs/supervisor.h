@@ -12,6 +12,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "common/base/clock.h"
+#include "common/config/resolved_job.h"
 #include "common/io/file_system.h"
 #include "common/metrics/job_metrics.h"
 #include "common/metrics/service_metrics.h"
@@ -59,7 +60,8 @@ class Supervisor {
   absl::Status ResumeStored();
 
   struct NewJob {
-    v1::JobSpec spec;  ///< As AdmitJob() returned it.
+    /// As AdmitJob() returned it. Not set: the request is known to be a repeated one.
+    std::optional<ResolvedJob> job;
     std::string request_id;
     std::string request_sha256;
     std::optional<ModelCount> model = std::nullopt;  ///< Not set: the model could not be counted.
@@ -106,7 +108,8 @@ class Supervisor {
   void Recover(JobRecord& record, const std::string& reason);
   /// No rank works for the job any more: sets the job's next state and frees its ranks.
   void FinishGang(const std::string& job_id);
-  void Enqueue(const JobRecord& record);
+  /// Puts the job into the queue, or fails it if this version cannot run it.
+  void Enqueue(JobRecord& record);
   ActiveJob* FindActive(const std::string& job_id);
   void RequestRestart(const std::string& reason);
   void ExportMetrics();

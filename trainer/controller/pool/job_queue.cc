@@ -99,9 +99,9 @@ Scheduler::RankMemory Scheduler::MemoryOfRank(int gang_size) const {
   return least;
 }
 
-void Scheduler::Enqueue(int64_t number, const std::string& job_id, const v1::JobSpec& spec,
+void Scheduler::Enqueue(int64_t number, const std::string& job_id, const ResolvedJob& job,
                         bool recovers) {
-  queue_[{!recovers, number}] = Waiting{job_id, spec};
+  queue_.insert_or_assign({!recovers, number}, Waiting{job_id, job});
 }
 
 void Scheduler::RemoveFromQueue(const std::string& job_id) {
@@ -136,26 +136,26 @@ std::vector<int> Scheduler::ChooseRanks(int count) const {
   return chosen.size() == static_cast<size_t>(count) ? chosen : std::vector<int>();
 }
 
-absl::StatusOr<Topology> Scheduler::FitInto(const v1::JobSpec& spec, int num_ranks) const {
-  const v1::TopologySpec& topology = spec.topology();
+absl::StatusOr<Topology> Scheduler::FitInto(const ResolvedJob& job, int num_ranks) const {
+  const v1::TopologySpec& topology = job.spec().topology();
   const bool is_auto = !topology.has_colocated() && !topology.has_rollout();
   if (is_auto && num_ranks == 1 && workers_.size() > 1) {
     return absl::FailedPreconditionError(
         "`topology: auto` does not make one rank of two: it would take the memory of both");
   }
-  return ResolveTopology(spec, num_ranks);
+  return ResolveTopology(job, num_ranks);
 }
 
 absl::StatusOr<Topology> Scheduler::Fit(bool fresh, const Waiting& waiting) const {
   if (!fresh && AllReported()) {  // Otherwise it would get only the workers that reported first.
-    absl::StatusOr<Topology> now = FitInto(waiting.spec, num_free());
+    absl::StatusOr<Topology> now = FitInto(waiting.job, num_free());
     if (now.ok()) return now;
   }
-  return FitInto(waiting.spec, pool_size());
+  return FitInto(waiting.job, pool_size());
 }
 
 bool Scheduler::FitsWholePool(const Waiting& waiting) const {
-  return ResolveTopology(waiting.spec, static_cast<int>(workers_.size())).ok();
+  return ResolveTopology(waiting.job, static_cast<int>(workers_.size())).ok();
 }
 
 std::vector<Scheduler::Gang> Scheduler::FormGangs() {
@@ -171,7 +171,7 @@ std::vector<Scheduler::Gang> Scheduler::FormGangs() {
     std::vector<int> ranks = ChooseRanks(topology->ranks());
     if (ranks.empty()) break;
     for (const int rank : ranks) workers_.at(rank).job_id = waiting->second.job_id;
-    gangs.push_back(Gang{waiting->second.job_id, *topology, std::move(ranks)});
+    gangs.push_back(Gang{waiting->second.job_id, waiting->second.job, *topology, std::move(ranks)});
     waiting = queue_.erase(waiting);
   }
   return gangs;

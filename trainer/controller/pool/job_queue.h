@@ -8,9 +8,9 @@
 
 #include "absl/status/statusor.h"
 #include "common/base/process.h"
-#include "common/config/job_plan.h"
+#include "common/config/resolved_job.h"
+#include "common/config/topology.h"
 #include "imageddpo/v1/control.pb.h"
-#include "imageddpo/v1/job.pb.h"
 
 namespace imageddpo {
 
@@ -64,12 +64,13 @@ class Scheduler {
   /// @param number    JobRecord::number.
   /// @param recovers  The job ran before. It then takes the ranks that are free at once, even
   ///                  fewer than it had if its topology allows that.
-  void Enqueue(int64_t number, const std::string& job_id, const v1::JobSpec& spec,
+  void Enqueue(int64_t number, const std::string& job_id, const ResolvedJob& job,
                bool recovers = false);
   void RemoveFromQueue(const std::string& job_id);
 
   struct Gang {
     std::string job_id;
+    ResolvedJob job;
     Topology topology;
     std::vector<int> world_ranks;  ///< Rollout ranks first, then trainers.
   };
@@ -88,10 +89,10 @@ class Scheduler {
  private:
   struct Waiting {
     std::string job_id;
-    v1::JobSpec spec;
+    ResolvedJob job;
   };
   std::vector<int> ChooseRanks(int count) const;
-  absl::StatusOr<Topology> FitInto(const v1::JobSpec& spec, int num_ranks) const;
+  absl::StatusOr<Topology> FitInto(const ResolvedJob& job, int num_ranks) const;
   /// The topology of the gang that the job waits for; an error if the live workers are too few.
   absl::StatusOr<Topology> Fit(bool fresh, const Waiting& waiting) const;
   bool FitsWholePool(const Waiting& waiting) const;

@@ -39,12 +39,12 @@ class AdmissionTest : public testing::Test {
 TEST_F(AdmissionTest, FillsInDefaultsAndPaths) {
   const auto admitted = AdmitJob(job_, cluster_);
   ASSERT_TRUE(admitted.ok()) << admitted.status();
-  EXPECT_EQ(admitted->model().path(), dir_ / "model");
-  EXPECT_EQ(admitted->lora().init_from(), dir_ / "lora.safetensors");
-  EXPECT_EQ(admitted->data().path(), dir_ / "images");
-  EXPECT_EQ(admitted->eval().path(), dir_ / "held-out");
-  EXPECT_EQ(admitted->rewards(0).model(), dir_ / "classifier.pt");
-  EXPECT_EQ(admitted->num_epochs(), 100);
+  EXPECT_EQ(admitted->spec().model().path(), dir_ / "model");
+  EXPECT_EQ(admitted->spec().lora().init_from(), dir_ / "lora.safetensors");
+  EXPECT_EQ(admitted->spec().data().path(), dir_ / "images");
+  EXPECT_EQ(admitted->spec().eval().path(), dir_ / "held-out");
+  EXPECT_EQ(admitted->spec().rewards(0).model(), dir_ / "classifier.pt");
+  EXPECT_EQ(admitted->spec().num_epochs(), 100);
 }
 
 TEST_F(AdmissionTest, LeavesToThePoolWhatMemoryDecides) {
@@ -52,14 +52,14 @@ TEST_F(AdmissionTest, LeavesToThePoolWhatMemoryDecides) {
   job_.mutable_train()->set_batch_size(4);
   const auto chosen = AdmitJob(job_, cluster_);
   ASSERT_TRUE(chosen.ok()) << chosen.status();
-  EXPECT_EQ(chosen->device().device_batch_size(), 0);
-  EXPECT_EQ(chosen->eval().batch_size(), 0);
+  EXPECT_TRUE(chosen->micro_batch_is_open());
   job_.mutable_device()->set_device_batch_size(2);
   job_.mutable_eval()->set_batch_size(3);
   const auto given = AdmitJob(job_, cluster_);
   ASSERT_TRUE(given.ok()) << given.status();
-  EXPECT_EQ(given->device().device_batch_size(), 2);
-  EXPECT_EQ(given->eval().batch_size(), 3);
+  EXPECT_FALSE(given->micro_batch_is_open());
+  EXPECT_EQ(given->spec().device().device_batch_size(), 2);
+  EXPECT_EQ(given->spec().eval().batch_size(), 3);
 }
 
 TEST_F(AdmissionTest, EachFileMustBeWhatItIsUsedAs) {

@@ -15,17 +15,13 @@ using ::testing::IsEmpty;
 constexpr Topology kOne = {.rollout = 1, .trainer = 1, .colocated = true};
 
 /// As AdmitJob gives it: 16 samples an epoch and an update, the micro-batch not chosen yet.
-v1::JobSpec Admitted(const std::string& more = "") {
-  v1::JobSpec job = *ParseJobYaml(
+ResolvedJob Admitted(const std::string& more = "") {
+  return *ResolvedJob::Make(*ParseJobYaml(
       "model: {path: m}\ndata: {path: d}\nrewards: [{type: jpeg, measure: compressibility}]\n"
       "sample: {num_steps: 4, noise_strength: 0.5, guidance_scale: 1, batch_size: 16, "
       "num_batches_per_epoch: 1}\ntrain: {batch_size: 16, update: replay}\n" +
           more,
-      "job.yaml");
-  FillDefaults(&job);
-  job.mutable_device()->set_device_batch_size(0);
-  job.mutable_eval()->set_batch_size(0);
-  return job;
+      "job.yaml"));
 }
 
 /// 1 GB of weights, and as much for the activations of each sample; a tenth with checkpointing.
@@ -48,17 +44,18 @@ struct Result {
   std::vector<std::string> warnings;
 };
 
-Result Resolve(v1::JobSpec job, double gigabytes, int64_t most = kMostSamplesOnCpu,
+Result Resolve(const ResolvedJob& job, double gigabytes, int64_t most = kMostSamplesOnCpu,
                const Topology& topology = kOne) {
   Result result;
-  result.status =
-      ResolveDeviceBatch(topology, Model(), {.share = gigabytes * 1e9, .most = gigabytes * 1e9},
-                         most, &job, &result.warnings);
-  result.job = job;
+  const auto chosen =
+      ChooseMicroBatch(job, topology, Model(), {.share = gigabytes * 1e9, .most = gigabytes * 1e9},
+                       most, &result.warnings);
+  result.status = chosen.status();
+  if (chosen.ok()) result.job = chosen->spec();
   return result;
 }
 
-TEST(ResolveDeviceBatch, TakesTheLargestWhereItFits) {
+TEST(ChooseMicroBatch, TakesTheLargestWhereItFits) {
   const Result result = Resolve(Admitted(), 100);
   EXPECT_TRUE(result.status.ok()) << result.status;
   EXPECT_EQ(result.job.device().device_batch_size(), 16);
@@ -66,16 +63,17 @@ TEST(ResolveDeviceBatch, TakesTheLargestWhereItFits) {
   EXPECT_THAT(result.warnings, IsEmpty());
 }
 
-TEST(ResolveDeviceBatch, TakesTheLargestWhereNothingIsKnown) {
-  v1::JobSpec job = Admitted();
+TEST(ChooseMicroBatch, TakesTheLargestWhereNothingIsKnown) {
   std::vector<std::string> warnings;
-  EXPECT_TRUE(ResolveDeviceBatch(kOne, {}, {.share = 1, .most = 1}, 32, &job, &warnings).ok());
-  EXPECT_EQ(job.device().device_batch_size(), 16);
+  const auto job = ChooseMicroBatch(Admitted(), kOne, {}, {.share = 1, .most = 1}, 32, &warnings);
+  ASSERT_TRUE(job.ok()) << job.status();
+  EXPECT_EQ(job->spec().device().device_batch_size(), 16);
+  EXPECT_EQ(job->spec().train().gradient_shards(), 1) << "stored with the job";
   EXPECT_EQ(Resolve(Admitted(), 0).job.device().device_batch_size(), 16);
   EXPECT_THAT(warnings, IsEmpty());
 }
 
-TEST(ResolveDeviceBatch, TakesLessWhereMemoryIsShort) {
+TEST(ChooseMicroBatch, TakesLessWhereMemoryIsShort) {
   // 80% of 8 GB hold 0.5 GB of the process, 1 GB of weights and 4 samples.
   const Result result = Resolve(Admitted(), 8);
   EXPECT_TRUE(result.status.ok()) << result.status;
@@ -90,13 +88,13 @@ TEST(ResolveDeviceBatch, TakesLessWhereMemoryIsShort) {
             16);
 }
 
-TEST(ResolveDeviceBatch, OneIsTriedWithoutMargin) {
+TEST(ChooseMicroBatch, OneIsTriedWithoutMargin) {
   const Result result = Resolve(Admitted(), 2.6);
   EXPECT_TRUE(result.status.ok()) << result.status;
   EXPECT_EQ(result.job.device().device_batch_size(), 1);
 }
 
-TEST(ResolveDeviceBatch, RefusesWhatNoMicroBatchMakesFit) {
+TEST(ChooseMicroBatch, RefusesWhatNoMicroBatchMakesFit) {
   const Result result = Resolve(Admitted(), 2);
   EXPECT_EQ(result.status.code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(std::string(result.status.message()),
@@ -105,10 +103,8 @@ TEST(ResolveDeviceBatch, RefusesWhatNoMicroBatchMakesFit) {
                     HasSubstr("`model.precision: bf16` (1.5 GB)"), HasSubstr("data.resolution")));
 }
 
-TEST(ResolveDeviceBatch, ANumberThatIsGivenStays) {
-  v1::JobSpec job = Admitted();
-  job.mutable_device()->set_device_batch_size(8);
-  job.mutable_eval()->set_batch_size(5);
+TEST(ChooseMicroBatch, ANumberThatIsGivenStays) {
+  const ResolvedJob job = Admitted("device: {device_batch_size: 8}\neval: {batch_size: 5}");
   const Result fits = Resolve(job, 20);
   EXPECT_EQ(fits.job.device().device_batch_size(), 8);
   EXPECT_EQ(fits.job.eval().batch_size(), 5);
@@ -119,12 +115,12 @@ TEST(ResolveDeviceBatch, ANumberThatIsGivenStays) {
   EXPECT_THAT(tight.warnings, ElementsAre(HasSubstr("9.5 GB of 2.0 GB that it has")));
 }
 
-TEST(ResolveDeviceBatch, AGpuTakesMoreAndEveryRankHasWork) {
+TEST(ChooseMicroBatch, AGpuTakesMoreAndEveryRankHasWork) {
   const auto job = [](int64_t samples) {
-    v1::JobSpec spec = Admitted();
-    spec.mutable_sample()->set_batch_size(samples);
-    spec.mutable_train()->set_batch_size(samples);
-    return spec;
+    return *Admitted().With([&](v1::JobSpec* spec) {
+      spec->mutable_sample()->set_batch_size(samples);
+      spec->mutable_train()->set_batch_size(samples);
+    });
   };
   EXPECT_EQ(Resolve(job(256), 0, kMostSamplesOnCpu).job.device().device_batch_size(), 32);
   EXPECT_EQ(Resolve(job(256), 0, kMostSamplesOnGpu).job.device().device_batch_size(), 128);

@@ -4,6 +4,7 @@
 #include <cerrno>
 
 #include "gmock/gmock.h"
+#include "tests/testing/judged.h"
 #include "tests/unit/controller/jobs/supervisor_fixture.h"
 
 namespace imageddpo {
@@ -122,7 +123,7 @@ TEST_F(SupervisorFaultTest, AFullStoreRefusesJobsAndKeepsWhatHappensUntilItCanBe
   while (table_->Flush().ok() && epoch < 2000) Epoch(1, id, epoch++);
   ASSERT_FALSE(table_->Flush().ok());
   EXPECT_TRUE(absl::IsResourceExhausted(
-      supervisor_->Submit({SpecOf(1), "", std::string(5000, 'h')}).status()));
+      supervisor_->Submit({Judged(SpecOf(1)), "", std::string(5000, 'h')}).status()));
   Epoch(1, id, epoch++);
   Ended(1, id);
   supervisor_->Tick();

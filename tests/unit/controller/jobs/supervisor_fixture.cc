@@ -5,7 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/base/logging.h"
-#include "common/config/job_config.h"
+#include "tests/testing/judged.h"
 
 namespace imageddpo {
 
@@ -65,12 +65,11 @@ v1::JobSpec SupervisorTest::SpecOf(int colocated, int64_t epochs) {
   spec.mutable_device()->set_device_batch_size(1);
   spec.set_num_epochs(epochs);
   spec.mutable_topology()->set_colocated(colocated);
-  FillDefaults(&spec);
-  return spec;
+  return Judged(spec).spec();
 }
 
 v1::Job SupervisorTest::Submit(const v1::JobSpec& spec, const std::string& request_id) {
-  const auto job = supervisor_->Submit({spec, request_id, "hash"});
+  const auto job = supervisor_->Submit({Judged(spec), request_id, "hash"});
   EXPECT_TRUE(job.ok()) << job.status();
   supervisor_->Tick();
   return job.ok() ? *job : v1::Job();

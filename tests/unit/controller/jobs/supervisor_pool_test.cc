@@ -1,6 +1,7 @@
 // Workers die: what becomes of the pool.
 
 #include "gmock/gmock.h"
+#include "tests/testing/judged.h"
 #include "tests/unit/controller/jobs/supervisor_fixture.h"
 
 namespace imageddpo {
@@ -46,7 +47,7 @@ TEST_F(SupervisorTest, TheRestartThatAJobNeedsWaitsForTheOthers) {
 
 TEST_F(SupervisorTest, LargerThanThePoolIsRefusedWithItsSize) {
   supervisor_->OnFailure(3, "process died");
-  const absl::Status status = supervisor_->Submit({SpecOf(4), "", "h"}).status();
+  const absl::Status status = supervisor_->Submit({Judged(SpecOf(4)), "", "h"}).status();
   EXPECT_TRUE(absl::IsFailedPrecondition(status));
   EXPECT_THAT(std::string(status.message()), HasSubstr("asks for 4 workers"));
   EXPECT_THAT(std::string(status.message()), HasSubstr("the pool has 3"));

@@ -3,6 +3,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
+#include "tests/testing/judged.h"
 #include "tests/unit/controller/jobs/supervisor_fixture.h"
 
 namespace imageddpo {
@@ -33,7 +34,7 @@ TEST_F(SupervisorTest, AGangIsStartedFollowedAndReleased) {
 TEST_F(SupervisorTest, Fp16NeedsGpus) {
   v1::JobSpec spec = SpecOf(1);
   spec.mutable_model()->set_precision("fp16");
-  const auto refused = supervisor_->Submit({spec, "", "hash"});
+  const auto refused = supervisor_->Submit({Judged(spec), "", "hash"});
   EXPECT_EQ(refused.status().code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(std::string(refused.status().message()), HasSubstr("use `bf16`"));
   for (const int rank : {1, 2, 3}) {
@@ -43,7 +44,7 @@ TEST_F(SupervisorTest, Fp16NeedsGpus) {
     message.mutable_hello()->set_device(absl::StrCat("cuda:", rank - 1));
     supervisor_->OnMessage(rank, message);
   }
-  EXPECT_TRUE(supervisor_->Submit({spec, "", "hash"}).ok());
+  EXPECT_TRUE(supervisor_->Submit({Judged(spec), "", "hash"}).ok());
 }
 
 TEST_F(SupervisorTest, StrangersAreNotHeard) {
@@ -123,7 +124,7 @@ TEST_F(SupervisorTest, TooFewWorkersAskForARestart) {
   Progress(1, id, "sampling");
   for (const int rank : {1, 2, 3}) supervisor_->OnFailure(rank, "process died");
   EXPECT_THAT(supervisor_->restart_reason(), HasSubstr("0 workers are left"));
-  EXPECT_TRUE(absl::IsUnavailable(supervisor_->Submit({SpecOf(1), "", "h"}).status()));
+  EXPECT_TRUE(absl::IsUnavailable(supervisor_->Submit({Judged(SpecOf(1)), "", "h"}).status()));
   supervisor_->Drain("the service restarts");
   EXPECT_EQ(Stored(id).state(), v1::RECOVERING);
   Restart();

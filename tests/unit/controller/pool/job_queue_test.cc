@@ -2,6 +2,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tests/testing/judged.h"
 
 namespace imageddpo {
 namespace {
@@ -56,7 +57,7 @@ TEST_F(SchedulerTest, WorkersCountOnceTheyHaveReported) {
   EXPECT_EQ(scheduler.pool_size(), 2);
   EXPECT_EQ(scheduler.num_free(), 0);
   EXPECT_FALSE(scheduler.AllReported());
-  scheduler.Enqueue(1, "a", Colocated(1));
+  scheduler.Enqueue(1, "a", Judged(Colocated(1)));
   EXPECT_THAT(scheduler.FormGangs(), IsEmpty());
   v1::Hello hello;
   hello.set_cores(4);
@@ -68,7 +69,7 @@ TEST_F(SchedulerTest, WorkersCountOnceTheyHaveReported) {
 
 TEST_F(SchedulerTest, RolloutRanksComeFirst) {
   Scheduler scheduler = PoolOf({"h", "h", "h", "h"});
-  scheduler.Enqueue(1, "a", SpecOf(2, 1));
+  scheduler.Enqueue(1, "a", Judged(SpecOf(2, 1)));
   const auto gangs = scheduler.FormGangs();
   ASSERT_THAT(gangs, SizeIs(1));
   EXPECT_THAT(gangs[0].world_ranks, ElementsAre(1, 2, 3));
@@ -78,9 +79,9 @@ TEST_F(SchedulerTest, RolloutRanksComeFirst) {
 
 TEST_F(SchedulerTest, SeveralJobsRunAtOnceOnDisjointRanks) {
   Scheduler scheduler = PoolOf({"h", "h", "h", "h", "h"});
-  scheduler.Enqueue(1, "a", Colocated(2));
-  scheduler.Enqueue(2, "b", SpecOf(1, 1));
-  scheduler.Enqueue(3, "c", Colocated(2));
+  scheduler.Enqueue(1, "a", Judged(Colocated(2)));
+  scheduler.Enqueue(2, "b", Judged(SpecOf(1, 1)));
+  scheduler.Enqueue(3, "c", Judged(Colocated(2)));
   const auto gangs = scheduler.FormGangs();
   EXPECT_THAT(RanksOf(gangs, "a"), ElementsAre(1, 2));
   EXPECT_THAT(RanksOf(gangs, "b"), ElementsAre(3, 4));
@@ -94,10 +95,10 @@ TEST_F(SchedulerTest, SeveralJobsRunAtOnceOnDisjointRanks) {
 
 TEST_F(SchedulerTest, NobodyOvertakes) {
   Scheduler scheduler = PoolOf({"h", "h", "h"});
-  scheduler.Enqueue(1, "a", Colocated(2));
+  scheduler.Enqueue(1, "a", Judged(Colocated(2)));
   EXPECT_THAT(scheduler.FormGangs(), SizeIs(1));
-  scheduler.Enqueue(3, "small", Colocated(1));
-  scheduler.Enqueue(2, "large", Colocated(3));
+  scheduler.Enqueue(3, "small", Judged(Colocated(1)));
+  scheduler.Enqueue(2, "large", Judged(Colocated(3)));
   EXPECT_THAT(scheduler.FormGangs(), IsEmpty());
   EXPECT_EQ(scheduler.WaitReasons().at("small"), "waits behind large");
   scheduler.Release("a");
@@ -108,13 +109,13 @@ TEST_F(SchedulerTest, NobodyOvertakes) {
 
 TEST_F(SchedulerTest, AJobLargerThanTheShrunkenPoolWaitsForTheRestartAndIsNotOvertaken) {
   Scheduler scheduler = PoolOf({"h", "h", "h"});
-  scheduler.Enqueue(1, "large", Colocated(3));
+  scheduler.Enqueue(1, "large", Judged(Colocated(3)));
   EXPECT_EQ(scheduler.WaitsForTheDead(), "");
   EXPECT_EQ(scheduler.WorkerFailed(2), "");
   EXPECT_EQ(scheduler.pool_size(), 2);
   EXPECT_EQ(scheduler.num_dead(), 1);
   EXPECT_TRUE(scheduler.AllReported());
-  scheduler.Enqueue(2, "small", Colocated(2));
+  scheduler.Enqueue(2, "small", Judged(Colocated(2)));
   EXPECT_THAT(scheduler.FormGangs(), IsEmpty());
   EXPECT_EQ(scheduler.WaitsForTheDead(), "large");
   EXPECT_THAT(scheduler.WaitReasons().at("large"),
@@ -125,8 +126,8 @@ TEST_F(SchedulerTest, AJobLargerThanTheShrunkenPoolWaitsForTheRestartAndIsNotOve
 
 TEST_F(SchedulerTest, AJobOfALargerPoolHoldsNobodyUp) {
   Scheduler scheduler = PoolOf({"h", "h"});
-  scheduler.Enqueue(1, "large", Colocated(3));
-  scheduler.Enqueue(2, "small", Colocated(2));
+  scheduler.Enqueue(1, "large", Judged(Colocated(3)));
+  scheduler.Enqueue(2, "small", Judged(Colocated(2)));
   EXPECT_THAT(RanksOf(scheduler.FormGangs(), "small"), ElementsAre(1, 2));
   EXPECT_THAT(scheduler.WaitReasons().at("large"), HasSubstr("waits for more workers"));
   EXPECT_EQ(scheduler.WaitsForTheDead(), "");
@@ -134,18 +135,18 @@ TEST_F(SchedulerTest, AJobOfALargerPoolHoldsNobodyUp) {
 
 TEST_F(SchedulerTest, AJobThatRecoversTakesWhatIsFreeWhereItMayBeSmaller) {
   Scheduler scheduler = PoolOf({"h", "h", "h", "h", "h"});
-  scheduler.Enqueue(1, "other", Colocated(2));
+  scheduler.Enqueue(1, "other", Judged(Colocated(2)));
   scheduler.FormGangs();
   scheduler.WorkerFailed(5);
   v1::JobSpec spec = SpecOf(2, 1);
-  scheduler.Enqueue(3, "waits", spec, true);
+  scheduler.Enqueue(3, "waits", Judged(spec), true);
   EXPECT_THAT(scheduler.FormGangs(), IsEmpty());
   EXPECT_EQ(scheduler.WaitReasons().at("waits"), "waits for 3 free workers: 2 of 4 are free");
   scheduler.RemoveFromQueue("waits");
   spec.mutable_topology()->set_min_rollout(1);
-  scheduler.Enqueue(2, "new", spec);
+  scheduler.Enqueue(2, "new", Judged(spec));
   EXPECT_THAT(scheduler.FormGangs(), IsEmpty());  // It has lost nothing: it waits for all three.
-  scheduler.Enqueue(3, "smaller", spec, true);    // What ran before comes first.
+  scheduler.Enqueue(3, "smaller", Judged(spec), true);  // What ran before comes first.
   const auto gangs = scheduler.FormGangs();
   ASSERT_THAT(gangs, SizeIs(1));
   EXPECT_EQ(gangs[0].job_id, "smaller");
@@ -156,7 +157,7 @@ TEST_F(SchedulerTest, AJobThatRecoversWaitsForWorkersThatAreStillStarting) {
   Scheduler scheduler({1, 2});
   v1::JobSpec spec = Colocated(1);
   spec.clear_topology();
-  scheduler.Enqueue(1, "a", spec, true);
+  scheduler.Enqueue(1, "a", Judged(spec), true);
   v1::Hello hello;
   hello.set_cores(4);
   scheduler.WorkerReported(1, hello);
@@ -167,7 +168,7 @@ TEST_F(SchedulerTest, AJobThatRecoversWaitsForWorkersThatAreStillStarting) {
 
 TEST_F(SchedulerTest, TellsWhoseRankDied) {
   Scheduler scheduler = PoolOf({"h", "h", "h"});
-  scheduler.Enqueue(1, "a", Colocated(2));
+  scheduler.Enqueue(1, "a", Judged(Colocated(2)));
   scheduler.FormGangs();
   EXPECT_EQ(scheduler.WorkerFailed(2), "a");
   EXPECT_EQ(scheduler.WorkerFailed(2), "");
@@ -178,9 +179,9 @@ TEST_F(SchedulerTest, TellsWhoseRankDied) {
 
 TEST_F(SchedulerTest, TheSameHostFirst) {
   Scheduler scheduler = PoolOf({"a", "b", "a", "b", "a", "c"});
-  scheduler.Enqueue(1, "pair", Colocated(2));
-  scheduler.Enqueue(2, "single", Colocated(1));
-  scheduler.Enqueue(3, "spread", Colocated(3));
+  scheduler.Enqueue(1, "pair", Judged(Colocated(2)));
+  scheduler.Enqueue(2, "single", Judged(Colocated(1)));
+  scheduler.Enqueue(3, "spread", Judged(Colocated(3)));
   const auto gangs = scheduler.FormGangs();
   EXPECT_THAT(RanksOf(gangs, "pair"), ElementsAre(2, 4));  // b holds just two: a stays whole.
   EXPECT_THAT(RanksOf(gangs, "single"), ElementsAre(6));   // The smallest hole.
@@ -189,7 +190,7 @@ TEST_F(SchedulerTest, TheSameHostFirst) {
 
 TEST_F(SchedulerTest, AcrossHostsWhereNoneIsLargeEnough) {
   Scheduler scheduler = PoolOf({"a", "b", "b", "c"});
-  scheduler.Enqueue(1, "wide", Colocated(3));
+  scheduler.Enqueue(1, "wide", Judged(Colocated(3)));
   EXPECT_THAT(RanksOf(scheduler.FormGangs(), "wide"), ElementsAre(2, 3, 1));
 }
 
@@ -197,10 +198,10 @@ TEST_F(SchedulerTest, AutoFitsThePool) {
   v1::JobSpec spec = Colocated(1);
   spec.clear_topology();
   Scheduler one = PoolOf({"h"});
-  one.Enqueue(1, "a", spec);
+  one.Enqueue(1, "a", Judged(spec));
   EXPECT_EQ(one.FormGangs().at(0).topology.ToString(), "colocated 1");
   Scheduler four = PoolOf({"h", "h", "h", "h"});
-  four.Enqueue(1, "a", spec);
+  four.Enqueue(1, "a", Judged(spec));
   EXPECT_EQ(four.FormGangs().at(0).topology.ToString(), "rollout 3, trainer 1");
 }
 
@@ -209,12 +210,12 @@ TEST_F(SchedulerTest, AutoFitsWhatIsLeftButStaysInTwoParts) {
   spec.clear_topology();
   Scheduler scheduler = PoolOf({"h", "h", "h", "h"});
   scheduler.WorkerFailed(1);
-  scheduler.Enqueue(1, "a", spec, true);
+  scheduler.Enqueue(1, "a", Judged(spec), true);
   EXPECT_EQ(scheduler.FormGangs().at(0).topology.ToString(), "rollout 2, trainer 1");
   scheduler.WorkerFailed(2);
   scheduler.WorkerFailed(3);
   scheduler.Release("a");
-  scheduler.Enqueue(1, "a", spec, true);
+  scheduler.Enqueue(1, "a", Judged(spec), true);
   EXPECT_THAT(scheduler.FormGangs(), IsEmpty());
   EXPECT_EQ(scheduler.WaitsForTheDead(), "a");
 }

@@ -5,16 +5,16 @@
 #include <set>
 
 #include "common/config/job_config.h"
-#include "common/config/job_plan.h"
 #include "common/trajectory/schedule/update_schedule.h"
 #include "common/trajectory/schedule/version_schedule.h"
+#include "tests/testing/judged.h"
 
 namespace imageddpo {
 namespace {
 
 v1::JobSpec Job(const std::string& text) {
   v1::JobSpec job = *ParseJobYaml(text, "job.yaml");
-  FillDefaults(&job);
+  job = Judged(job).spec();
   return job;
 }
 
@@ -79,7 +79,7 @@ TEST(UpdateSchedule, WhatTheFirstUpdateDoesNotReplayIsReplayedLater) {
       Job("sample: {batch_size: 24, num_batches_per_epoch: 1}\ntrain: {batch_size: 12, "
           "num_inner_epochs: 2}\n"
           "device: {device_batch_size: 2}");
-  const JobPlan plan = *MakeJobPlan(job);
+  const JobPlan plan = Judged(job).plan();
   for (const int trainers : {1, 2, 3, 5}) {
     const UpdateSchedule schedule(plan, 7, 2, trainers);
     const auto needed = schedule.LatentsNeeded(3);

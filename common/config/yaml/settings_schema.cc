@@ -1,4 +1,4 @@
-#include "common/config/job_schema.h"
+#include "common/config/yaml/settings_schema.h"
 
 #include <optional>
 
@@ -16,7 +16,7 @@ using google::protobuf::Descriptor;
 using google::protobuf::FieldDescriptor;
 
 void Collect(const Descriptor& section, const std::string& prefix,
-             std::vector<JobSetting>* settings) {
+             std::vector<Setting>* settings) {
   for (int i = 0; i < section.field_count(); ++i) {
     const FieldDescriptor* field = section.field(i);
     const std::string path = absl::StrCat(prefix, field->name());
@@ -29,13 +29,13 @@ void Collect(const Descriptor& section, const std::string& prefix,
 
 // The full path of a setting that has this name in another section, or whose path is written as one
 // word ("sample_num_steps"), as in DDPOConfig.
-std::optional<std::string> ElsewhereInSchema(const std::string& key) {
-  const std::vector<JobSetting> settings = AllJobSettings();
-  for (const JobSetting& setting : settings) {
+std::optional<std::string> ElsewhereInSchema(const Descriptor& section, const std::string& key) {
+  const std::vector<Setting> settings = AllSettings(*section.file()->message_type(0));
+  for (const Setting& setting : settings) {
     if (absl::StrReplaceAll(setting.path, {{".", "_"}}) == key) return setting.path;
   }
   std::vector<std::string> same_name;
-  for (const JobSetting& setting : settings) {
+  for (const Setting& setting : settings) {
     if (setting.field->name() == key) same_name.push_back(setting.path);
   }
   if (same_name.empty()) return std::nullopt;
@@ -50,9 +50,9 @@ std::vector<std::string> Keys(const Descriptor& section) {
 
 }  // namespace
 
-std::vector<JobSetting> AllJobSettings() {
-  std::vector<JobSetting> settings;
-  Collect(*v1::JobSpec::descriptor(), "", &settings);
+std::vector<Setting> AllSettings(const Descriptor& root) {
+  std::vector<Setting> settings;
+  Collect(root, "", &settings);
   return settings;
 }
 
@@ -63,9 +63,9 @@ std::string UnknownSetting(const Descriptor& section, const std::string& prefix,
   if (const auto closest = ClosestMatch(key, keys)) {
     return absl::StrCat(head, "did you mean `", *closest, "`?");
   }
-  if (const auto elsewhere = ElsewhereInSchema(key)) {
+  if (const auto elsewhere = ElsewhereInSchema(section, key)) {
     return absl::StrCat(head, "did you mean `", *elsewhere, "`?",
-                        absl::StrContains(key, '_') && prefix.empty()
+                        absl::StrContains(key, '_') && &section == v1::JobSpec::descriptor()
                             ? " (`imageddpo import-trl` turns a whole DDPOConfig into a job file)"
                             : "");
   }

@@ -1,4 +1,4 @@
-#include "common/config/yaml_source.h"
+#include "common/config/yaml/yaml_source.h"
 
 #include <algorithm>
 #include <cctype>

@@ -7,20 +7,22 @@
 
 namespace imageddpo {
 
-/// One setting of a job, as the schema defines it.
-struct JobSetting {
+/// One setting of a job or of a service, as the schema defines it.
+struct Setting {
   std::string path;  ///< "sample.num_steps", "rewards.weight" (list items have no index).
   const google::protobuf::FieldDescriptor* field;
 };
 
-/// Every setting of v1.JobSpec, sections and their settings, in the schema's order. Tests hold the
-/// defaults and docs/settings.md against it.
-std::vector<JobSetting> AllJobSettings();
+/// Every setting of a file whose schema is `root` (v1.JobSpec, v1.ClusterFile): sections and their
+/// settings, in the schema's order. Tests hold the defaults, docs/settings.md and deploy/cluster.yaml
+/// against it.
+std::vector<Setting> AllSettings(const google::protobuf::Descriptor& root);
 
 /// What is wrong with a key that `section` does not have, with the closest known one:
 /// "unknown setting `sample.num_step` (job.yaml:12); did you mean `num_steps`?".
-/// @param prefix  the section's path with a trailing dot; empty at the top.
-/// @param where   "`sample.num_step` (job.yaml:12)".
+/// @param section  of a schema whose root is the first message in its .proto file.
+/// @param prefix   the section's path with a trailing dot; empty at the top.
+/// @param where    "`sample.num_step` (job.yaml:12)".
 std::string UnknownSetting(const google::protobuf::Descriptor& section, const std::string& prefix,
                            const std::string& key, const std::string& where);
 

@@ -1,11 +1,14 @@
-#include "common/config/yaml_to_json.h"
+#include "common/config/yaml/yaml_to_json.h"
+
+#include <google/protobuf/util/json_util.h>
 
 #include <cmath>
 #include <optional>
 #include <set>
 
 #include "absl/strings/str_cat.h"
-#include "common/config/job_schema.h"
+#include "common/base/status.h"
+#include "common/config/yaml/settings_schema.h"
 #include "imageddpo/v1/job.pb.h"
 
 namespace imageddpo {
@@ -126,6 +129,30 @@ json YamlSectionToJson(const YAML::Node& node, const Descriptor& section, const 
     if (!value.is_null()) object[key] = std::move(value);
   }
   return object;
+}
+
+absl::Status ReadJsonSettings(const json& object, const std::string& file,
+                      google::protobuf::Message* message) {
+  std::string text;
+  try {
+    text = object.dump();
+  } catch (const json::exception&) {
+    return absl::InvalidArgumentError(absl::StrCat(file, " holds text that is not UTF-8"));
+  }
+  const auto status = google::protobuf::util::JsonStringToMessage(text, message);
+  if (!status.ok()) {
+    return absl::InvalidArgumentError(absl::StrCat(file, ": ", status.message().ToString()));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ReadYamlSettings(const YAML::Node& root, const std::string& file,
+                              google::protobuf::Message* message) {
+  if (IsYamlNull(root)) return absl::OkStatus();
+  YamlFaults faults(file);
+  const json object = YamlSectionToJson(root, *message->GetDescriptor(), "", &faults);
+  IMAGEDDPO_RETURN_IF_ERROR(faults.ToStatus());
+  return ReadJsonSettings(object, file, message);
 }
 
 }  // namespace imageddpo

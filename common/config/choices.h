@@ -1,0 +1,87 @@
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace imageddpo {
+
+/// One value of a setting that takes a choice, with the word for it in job files. The tables below
+/// are the only place where these words stand.
+template <typename Enum>
+struct Choice {
+  Enum value;
+  std::string_view word;
+};
+
+/// model.precision: of the model call only.
+enum class Precision { kFp32, kBf16, kFp16 };
+inline constexpr Choice<Precision> kPrecisions[] = {
+    {Precision::kFp32, "fp32"}, {Precision::kBf16, "bf16"}, {Precision::kFp16, "fp16"}};
+
+/// train.optimizer
+enum class OptimizerKind { kAdamW, kAdamW8bit };
+inline constexpr Choice<OptimizerKind> kOptimizers[] = {{OptimizerKind::kAdamW, "adamw"},
+                                                        {OptimizerKind::kAdamW8bit, "adamw8bit"}};
+
+/// train.update
+enum class UpdateKind { kAuto, kReplay, kSinglePass };
+inline constexpr Choice<UpdateKind> kUpdates[] = {{UpdateKind::kAuto, "auto"},
+                                                  {UpdateKind::kReplay, "replay"},
+                                                  {UpdateKind::kSinglePass, "single_pass"}};
+
+/// advantage.mode
+enum class AdvantageMode { kGlobal, kPerKey };
+inline constexpr Choice<AdvantageMode> kAdvantageModes[] = {{AdvantageMode::kGlobal, "global"},
+                                                            {AdvantageMode::kPerKey, "per_key"}};
+
+/// advantage.stat_key: what the rewards with common statistics have in common.
+enum class StatKey { kImage, kPrompt, kPair };
+inline constexpr Choice<StatKey> kStatKeys[] = {
+    {StatKey::kImage, "image"}, {StatKey::kPrompt, "prompt"}, {StatKey::kPair, "pair"}};
+
+/// rewards.type
+enum class RewardKind { kClassifier, kJpeg };
+inline constexpr Choice<RewardKind> kRewards[] = {{RewardKind::kClassifier, "classifier"},
+                                                  {RewardKind::kJpeg, "jpeg"}};
+
+/// rewards.measure of `type: classifier`
+enum class ClassifierMeasure { kLogitChange, kMarginChange, kLogitMaxMargin };
+inline constexpr Choice<ClassifierMeasure> kClassifierMeasures[] = {
+    {ClassifierMeasure::kLogitChange, "logit_change"},
+    {ClassifierMeasure::kMarginChange, "margin_change"},
+    {ClassifierMeasure::kLogitMaxMargin, "logit_max_margin"}};
+
+/// rewards.measure of `type: jpeg`
+enum class JpegMeasure { kCompressibility, kIncompressibility };
+inline constexpr Choice<JpegMeasure> kJpegMeasures[] = {
+    {JpegMeasure::kCompressibility, "compressibility"},
+    {JpegMeasure::kIncompressibility, "incompressibility"}};
+
+/// The value that a word means; nullopt where the table does not have it.
+template <typename Enum, size_t N>
+std::optional<Enum> FindChoice(const Choice<Enum> (&choices)[N], std::string_view word) {
+  for (const Choice<Enum>& choice : choices) {
+    if (choice.word == word) return choice.value;
+  }
+  return std::nullopt;
+}
+
+template <typename Enum, size_t N>
+std::string WordOf(const Choice<Enum> (&choices)[N], Enum value) {
+  for (const Choice<Enum>& choice : choices) {
+    if (choice.value == value) return std::string(choice.word);
+  }
+  return "";
+}
+
+/// All words of a table, for messages.
+template <typename Enum, size_t N>
+std::vector<std::string> Words(const Choice<Enum> (&choices)[N]) {
+  std::vector<std::string> words;
+  for (const Choice<Enum>& choice : choices) words.emplace_back(choice.word);
+  return words;
+}
+
+}  // namespace imageddpo

@@ -1,0 +1,85 @@
+#include "common/config/resolved_job.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/base/status.h"
+#include "common/config/judge.h"
+
+namespace imageddpo {
+namespace {
+
+/// At most so many gradient shards had a job that was stored before their number was.
+constexpr int64_t kShardsWhereNoneWereStored = 8;
+
+// After ValidateJob(): every word is in its table.
+ResolvedReward Resolve(const v1::RewardSpec& spec) {
+  ResolvedReward reward{.kind = *FindChoice(kRewards, spec.type()),
+                        .model = spec.model(),
+                        .weight = spec.weight(),
+                        .clamp = spec.clamp(),
+                        .jpeg_quality = static_cast<int>(spec.jpeg_quality())};
+  switch (reward.kind) {
+    case RewardKind::kClassifier:
+      reward.classifier_measure = *FindChoice(kClassifierMeasures, spec.measure());
+      break;
+    case RewardKind::kJpeg:
+      reward.jpeg_measure = *FindChoice(kJpegMeasures, spec.measure());
+      break;
+  }
+  return reward;
+}
+
+}  // namespace
+
+absl::StatusOr<ResolvedJob> ResolvedJob::Make(v1::JobSpec submitted) {
+  ResolvedJob job;
+  job.submitted_ = std::move(submitted);
+  job.spec_ = job.submitted_;
+  FillDefaults(&job.spec_);
+  absl::StatusOr<JobPlan> plan = MakeJobPlan(job.spec_);
+  if (plan.ok()) ChooseUpdate(&*plan, &job.spec_);
+  IMAGEDDPO_RETURN_IF_ERROR(ValidateJob(job.spec_, plan));
+
+  job.plan_ = *std::move(plan);
+  job.precision_ = *FindChoice(kPrecisions, job.spec_.model().precision());
+  job.optimizer_ = *FindChoice(kOptimizers, job.spec_.train().optimizer());
+  job.advantage_mode_ = *FindChoice(kAdvantageModes, job.spec_.advantage().mode());
+  job.stat_key_ = *FindChoice(kStatKeys, job.spec_.advantage().stat_key());
+  for (const v1::RewardSpec& reward : job.spec_.rewards()) job.rewards_.push_back(Resolve(reward));
+  const v1::SampleSpec& sample = job.spec_.sample();
+  job.executed_steps_ =
+      sample.num_steps() - FirstExecutedStep(sample.num_steps(), sample.noise_strength());
+  return job;
+}
+
+absl::StatusOr<ResolvedJob> ResolvedJob::Reopen(v1::JobSpec stored) {
+  IMAGEDDPO_ASSIGN_OR_RETURN(ResolvedJob job, Make(std::move(stored)));
+  if (job.submitted_.train().gradient_shards() != 0) return job;
+  const int64_t shards = std::min(kShardsWhereNoneWereStored, job.plan_.micro_batches_per_update);
+  return job.With([&](v1::JobSpec* spec) { spec->mutable_train()->set_gradient_shards(shards); });
+}
+
+absl::StatusOr<ResolvedJob> ResolvedJob::With(
+    const std::function<void(v1::JobSpec*)>& change) const {
+  v1::JobSpec changed = submitted_;
+  change(&changed);
+  return Make(std::move(changed));
+}
+
+absl::StatusOr<ResolvedJob> ResolvedJob::WithMicroBatch(int64_t samples) const {
+  IMAGEDDPO_ASSIGN_OR_RETURN(ResolvedJob job, With([&](v1::JobSpec* spec) {
+                               spec->mutable_device()->set_device_batch_size(samples);
+                             }));
+  return job.With([&](v1::JobSpec* spec) {
+    spec->mutable_eval()->set_batch_size(job.spec().eval().batch_size());
+    spec->mutable_train()->set_gradient_shards(job.plan().gradient_shards);
+  });
+}
+
+std::vector<int64_t> ResolvedJob::MicroBatchChoices(int64_t most) const {
+  return imageddpo::MicroBatchChoices(spec_, most);
+}
+
+}  // namespace imageddpo

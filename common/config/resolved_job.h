@@ -1,0 +1,89 @@
+#pragma once
+
+#include <absl/status/statusor.h>
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "common/config/choices.h"
+#include "common/config/job_plan.h"
+#include "imageddpo/v1/job.pb.h"
+
+namespace imageddpo {
+
+/// One entry of a job's `rewards`, judged.
+struct ResolvedReward {
+  RewardKind kind = RewardKind::kJpeg;
+  ClassifierMeasure classifier_measure = ClassifierMeasure::kLogitChange;  ///< Of kClassifier.
+  JpegMeasure jpeg_measure = JpegMeasure::kCompressibility;                ///< Of kJpeg.
+  std::string model;     ///< kClassifier: the TorchScript file as the job names it, see PathOf().
+  double weight = 1;     ///< Finite.
+  double clamp = 0;      ///< Values are limited to ±clamp; 0: no limit.
+  int jpeg_quality = 0;  ///< kJpeg: 1 to 100.
+};
+
+/// A job whose settings were all judged, once: defaults filled in, ranges and choices checked,
+/// words turned into enums, `auto` resolved where the settings alone decide, batches divided.
+/// Client, service, workers and tools read it and check nothing again. What only the service can
+/// decide stays open until it does: the micro-batch (by memory), threads and topology (by the
+/// pool). A value type; a job with other settings is another ResolvedJob, see With().
+class ResolvedJob {
+ public:
+  /// Judges a job as its author wrote it, as far as that is possible without opening files.
+  /// @return INVALID_ARGUMENT naming for each fault the setting, its value, what is allowed and the
+  ///         remedy; all faults at once, one per line.
+  static absl::StatusOr<ResolvedJob> Make(v1::JobSpec submitted);
+
+  /// Judges a job as the service stored it, from this version or an earlier one, so that it keeps
+  /// its meaning: defaults are those of the time when it was submitted.
+  static absl::StatusOr<ResolvedJob> Reopen(v1::JobSpec stored);
+
+  /// The job with something changed, judged again.
+  absl::StatusOr<ResolvedJob> With(const std::function<void(v1::JobSpec*)>& change) const;
+
+  /// The job with this micro-batch. Where eval.batch_size was not given either, it becomes the
+  /// same; train.gradient_shards becomes the number that results.
+  absl::StatusOr<ResolvedJob> WithMicroBatch(int64_t samples) const;
+
+  /// Every setting, defaults filled in. An open micro-batch has the size that memory would have to
+  /// make smaller.
+  const v1::JobSpec& spec() const { return spec_; }
+  /// The settings as they were given: an open one is not set.
+  const v1::JobSpec& submitted() const { return submitted_; }
+  const JobPlan& plan() const { return plan_; }
+
+  Precision precision() const { return precision_; }
+  OptimizerKind optimizer() const { return optimizer_; }
+  AdvantageMode advantage_mode() const { return advantage_mode_; }
+  StatKey stat_key() const { return stat_key_; }
+  const std::vector<ResolvedReward>& rewards() const { return rewards_; }
+  /// K: the denoising steps that are run for sample.num_steps and sample.noise_strength.
+  int64_t executed_steps() const { return executed_steps_; }
+  /// With guidance, the model is also called with the prompt; without, with the negative one alone.
+  bool uses_prompt() const { return spec_.sample().guidance_scale() > 1; }
+
+  bool micro_batch_is_open() const { return submitted_.device().device_batch_size() == 0; }
+  /// The micro-batches that are possible, largest first: the common divisors of sample.batch_size
+  /// and train.batch_size up to `most`. If none is above half of `most` (for example of 37), the
+  /// next larger divisor comes before them. Never empty.
+  std::vector<int64_t> MicroBatchChoices(int64_t most) const;
+
+  /// Settings that are valid but questionable, e.g. a prompt that is never used. For people.
+  std::vector<std::string> Warnings() const;
+
+ private:
+  ResolvedJob() = default;
+
+  v1::JobSpec submitted_, spec_;
+  JobPlan plan_;
+  Precision precision_ = Precision::kFp32;
+  OptimizerKind optimizer_ = OptimizerKind::kAdamW;
+  AdvantageMode advantage_mode_ = AdvantageMode::kGlobal;
+  StatKey stat_key_ = StatKey::kImage;
+  std::vector<ResolvedReward> rewards_;
+  int64_t executed_steps_ = 0;
+};
+
+}  // namespace imageddpo

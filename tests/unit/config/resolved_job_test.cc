@@ -1,0 +1,86 @@
+#include "common/config/resolved_job.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "common/config/job_config.h"
+#include "common/config/topology.h"
+
+namespace imageddpo {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+v1::JobSpec Spec(const std::string& more = "") {
+  return *ParseJobYaml(
+      "model: {path: m}\ndata: {path: d}\nrewards: [{type: jpeg, measure: incompressibility}]\n"
+      "sample: {batch_size: 24, num_batches_per_epoch: 1, num_steps: 10, noise_strength: 0.8}\n" +
+          more,
+      "job.yaml");
+}
+
+TEST(ResolvedJob, HoldsEveryDecisionInItsType) {
+  v1::JobSpec spec = Spec(
+      "train: {batch_size: 24, optimizer: adamw8bit}\n"
+      "advantage: {mode: per_key, stat_key: pair}\n");
+  spec.mutable_model()->set_precision("bf16");
+  const ResolvedJob job = *ResolvedJob::Make(spec);
+  EXPECT_EQ(job.precision(), Precision::kBf16);
+  EXPECT_EQ(job.optimizer(), OptimizerKind::kAdamW8bit);
+  EXPECT_EQ(job.advantage_mode(), AdvantageMode::kPerKey);
+  EXPECT_EQ(job.stat_key(), StatKey::kPair);
+  ASSERT_EQ(job.rewards().size(), 1U);
+  EXPECT_EQ(job.rewards()[0].kind, RewardKind::kJpeg);
+  EXPECT_EQ(job.rewards()[0].jpeg_measure, JpegMeasure::kIncompressibility);
+  EXPECT_EQ(job.rewards()[0].jpeg_quality, 95);
+  EXPECT_EQ(job.executed_steps(), 9) << "int(10 · (1 - 0.8)) is 1";
+  EXPECT_TRUE(job.uses_prompt());
+  EXPECT_EQ(job.spec().train().update(), "replay") << "auto is resolved";
+}
+
+TEST(ResolvedJob, AnOpenMicroBatchIsClosedWithWhatFollowsFromIt) {
+  const ResolvedJob open = *ResolvedJob::Make(Spec("train: {batch_size: 24}\n"));
+  EXPECT_TRUE(open.micro_batch_is_open());
+  EXPECT_EQ(open.plan().device_batch_size, 24);
+  EXPECT_THAT(open.MicroBatchChoices(12), ElementsAre(12, 8, 6, 4, 3, 2, 1));
+  const ResolvedJob closed = *open.WithMicroBatch(2);
+  EXPECT_FALSE(closed.micro_batch_is_open());
+  EXPECT_EQ(closed.spec().eval().batch_size(), 2);
+  EXPECT_EQ(closed.spec().train().gradient_shards(), 12);
+  EXPECT_EQ(closed.plan().gradient_shards, 12);
+  EXPECT_FALSE(open.WithMicroBatch(5).ok()) << "24 samples are no multiple of 5";
+  const ResolvedJob given =
+      *ResolvedJob::Make(Spec("train: {batch_size: 24}\neval: {batch_size: 7}\n"));
+  EXPECT_EQ(given.WithMicroBatch(2)->spec().eval().batch_size(), 7);
+}
+
+TEST(ResolvedJob, AChangedJobIsJudgedAgain) {
+  const ResolvedJob job = *ResolvedJob::Make(Spec());
+  const auto changed = job.With([](v1::JobSpec* spec) { spec->mutable_lora()->set_rank(0); });
+  EXPECT_THAT(std::string(changed.status().message()), HasSubstr("`lora.rank` is 0"));
+  const ResolvedJob single =
+      *ResolvedJob::Make(Spec("train: {batch_size: 24}\ndevice: {device_batch_size: 4}\n"));
+  EXPECT_FALSE(single.plan().single_pass);
+  const Topology two = {.rollout = 2, .trainer = 2, .colocated = true};
+  EXPECT_TRUE(WithTopology(single, two)->plan().single_pass) << "auto is resolved anew";
+  const Topology seven = {.rollout = 7, .trainer = 7, .colocated = true};
+  EXPECT_FALSE(WithTopology(single, seven).ok()) << "more trainers than gradient shards";
+}
+
+/// A job that was stored before the number of its gradient shards was: it had at most 8.
+TEST(ResolvedJob, AnOlderStoredJobKeepsItsShards) {
+  v1::JobSpec stored =
+      ResolvedJob::Make(Spec("train: {batch_size: 24}\ndevice: {device_batch_size: 1}\n"))->spec();
+  EXPECT_EQ(stored.train().gradient_shards(), 0);
+  EXPECT_EQ(ResolvedJob::Make(stored)->plan().gradient_shards, 24);
+  EXPECT_EQ(ResolvedJob::Reopen(stored)->plan().gradient_shards, 8);
+  EXPECT_EQ(ResolvedJob::Reopen(stored)->spec().train().gradient_shards(), 8);
+  stored.mutable_train()->set_gradient_shards(24);
+  EXPECT_EQ(ResolvedJob::Reopen(stored)->plan().gradient_shards, 24);
+}
+
+}  // namespace
+}  // namespace imageddpo
