@@ -96,6 +96,7 @@ absl::StatusOr<Controller::ExitReason> Controller::Loop(
 }
 
 void Controller::Close() {
+  mailbox_.Close();
   {
     const absl::MutexLock lock(&mutex_);
     closed_ = true;
@@ -163,19 +164,16 @@ absl::StatusOr<v1::Job> Controller::OnControllerThread(
     std::optional<absl::StatusOr<v1::Job>> result ABSL_GUARDED_BY(mutex);
   };
   const auto call = std::make_shared<Call>();
-  {
-    const absl::MutexLock lock(&mutex_);
-    if (closed_) return absl::UnavailableError("the service is ending; try again in a few seconds");
-    mailbox_.Put(Command([call, function = std::move(function)] {
-      {
-        const absl::MutexLock lock(&call->mutex);
-        if (call->abandoned) return;
-      }
-      absl::StatusOr<v1::Job> result = function();
+  const bool taken = mailbox_.Put(Command([call, function = std::move(function)] {
+    {
       const absl::MutexLock lock(&call->mutex);
-      call->result = std::move(result);
-    }));
-  }
+      if (call->abandoned) return;
+    }
+    absl::StatusOr<v1::Job> result = function();
+    const absl::MutexLock lock(&call->mutex);
+    call->result = std::move(result);
+  }));
+  if (!taken) return absl::UnavailableError("the service is ending; try again in a few seconds");
   const absl::MutexLock lock(&call->mutex);
   const auto done = [](std::optional<absl::StatusOr<v1::Job>>* result) {
     return result->has_value();
