@@ -71,7 +71,7 @@ class Controller final : public JobApi {
 
   absl::StatusOr<v1::Job> Submit(const v1::SubmitJobRequest& request,
                                  absl::Duration timeout) override;
-  absl::StatusOr<v1::Job> Cancel(const std::string& id, absl::Duration timeout) override;
+  absl::StatusOr<v1::Job> Do(Verb verb, absl::Duration timeout) override;
   absl::StatusOr<v1::Job> Get(const std::string& id) const override;
   absl::StatusOr<v1::ListJobsResponse> List(const v1::ListJobsRequest& request) const override;
 
@@ -91,9 +91,6 @@ class Controller final : public JobApi {
   using Command = std::function<void()>;
   using Mail = std::variant<FromWorker, WorkerLost, Command>;
 
-  /// Runs `function` on the controller's thread and waits for its result.
-  absl::StatusOr<v1::Job> OnControllerThread(std::function<absl::StatusOr<v1::Job>()> function,
-                                             absl::Time deadline);
   void Handle(Mail mail);
   void Tick();
   absl::StatusOr<ExitReason> Loop(const std::function<bool()>& stop_requested);

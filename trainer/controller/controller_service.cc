@@ -9,6 +9,8 @@
 #include "common/base/status.h"
 #include "common/config/service_file.h"
 #include "common/io/file.h"
+#include "imageddpo/v1/service.grpc.pb.h"
+#include "trainer/controller/api/trainer_service.h"
 
 namespace imageddpo {
 namespace {
@@ -36,7 +38,7 @@ ControllerService::ControllerService(const ClusterConfig& cluster, const Depende
       job_metrics_(*registry_),
       controller_(cluster, {dependencies.channel, *store_, hub_, dependencies.file_system,
                             dependencies.clock, metrics_, job_metrics_, dependencies.logger}),
-      service_({controller_, *store_, hub_, metrics_, dependencies.clock}) {}
+      service_(MakeTrainerService({controller_, *store_, hub_, metrics_, dependencies.clock})) {}
 
 absl::Status ControllerService::Listen() {
   IMAGEDDPO_ASSIGN_OR_RETURN(
@@ -44,7 +46,7 @@ absl::Status ControllerService::Listen() {
                                  [this] { return controller_.GetHealth(); }));
   IMAGEDDPO_ASSIGN_OR_RETURN(api_, ApiServer::Start({cluster_.grpc.address, cluster_.grpc.port,
                                                      v1::TrainerService::service_full_name()},
-                                                    service_));
+                                                    *service_));
   const ServiceFile file{grpc_address(), http_address(), ::getpid(), dependencies_.build.version};
   IMAGEDDPO_RETURN_IF_ERROR(WriteFileAtomically(dependencies_.file_system,
                                                 absl::StrCat(cluster_.data_dir, "/", kServiceFile),
