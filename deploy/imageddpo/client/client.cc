@@ -20,7 +20,12 @@ constexpr absl::Duration kTimeout = absl::Seconds(20);
 constexpr absl::Duration kSubmitTimeout = absl::Seconds(60);  // The service looks at files first.
 constexpr absl::Duration kInterruptInterval = absl::Milliseconds(100);
 
-std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address) {
+/// What the client proves itself and knows the service by. TLS comes in here, from the endpoint.
+std::shared_ptr<grpc::ChannelCredentials> ChannelCredentialsOf(const Endpoint& /*endpoint*/) {
+  return grpc::InsecureChannelCredentials();
+}
+
+std::shared_ptr<grpc::Channel> MakeChannel(const Endpoint& endpoint) {
   grpc::ChannelArguments arguments;
   // The service is on this host or behind a tunnel, never behind a web proxy.
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
@@ -30,7 +35,8 @@ std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address) {
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);
   // In spite of its name: how long an attempt may take, which on a busy host is a while.
   arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 10'000);
-  return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
+  return grpc::CreateCustomChannel(endpoint.address.ToString(), ChannelCredentialsOf(endpoint),
+                                   arguments);
 }
 
 // Whether an UNAVAILABLE comes from gRPC's client half and not from the service.
@@ -75,10 +81,11 @@ Client::Client(AddressOptions options, std::string environment,
       is_interrupted_(std::move(is_interrupted)) {}
 
 absl::Status Client::Connect() {
-  IMAGEDDPO_ASSIGN_OR_RETURN(const std::string address, ResolveAddress(options_, environment_));
+  IMAGEDDPO_ASSIGN_OR_RETURN(const Endpoint endpoint, ResolveAddress(options_, environment_));
+  std::string address = endpoint.address.ToString();
   if (stub_ == nullptr || address != address_) {
-    address_ = address;
-    stub_ = v1::TrainerService::NewStub(MakeChannel(address_));
+    address_ = std::move(address);
+    stub_ = v1::TrainerService::NewStub(MakeChannel(endpoint));
   }
   return absl::OkStatus();
 }

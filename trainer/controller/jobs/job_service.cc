@@ -56,9 +56,8 @@ absl::StatusOr<v1::Job> JobService::Submit(NewJob job) {
 absl::StatusOr<std::vector<std::string>> JobService::FitToPool(
     const std::optional<ModelCount>& model, v1::JobSpec* spec) const {
   // Workers that died come back with the next restart.
-  IMAGEDDPO_ASSIGN_OR_RETURN(
-      const Topology topology,
-      ResolveTopology(*spec, static_cast<int>(scheduler_.workers().size())));
+  IMAGEDDPO_ASSIGN_OR_RETURN(const Topology topology,
+                             ResolveTopology(*spec, static_cast<int>(scheduler_.workers().size())));
   if (spec->model().precision() == "fp16" && !scheduler_.OnGpus()) {
     return absl::FailedPreconditionError(
         "`model.precision: fp16` needs GPUs and this pool has workers without; use `bf16`");
@@ -68,10 +67,9 @@ absl::StatusOr<std::vector<std::string>> JobService::FitToPool(
         ChooseNumThreads(topology, scheduler_.MinCoresPerHost(), scheduler_.MaxWorkersPerHost()));
   }
   std::vector<std::string> warnings;
-  IMAGEDDPO_RETURN_IF_ERROR(
-      ResolveDeviceBatch(topology, model, scheduler_.MemoryOfRank(topology.ranks()),
-                         scheduler_.OnGpus() ? kMostSamplesOnGpu : kMostSamplesOnCpu, spec,
-                         &warnings));
+  IMAGEDDPO_RETURN_IF_ERROR(ResolveDeviceBatch(
+      topology, model, scheduler_.MemoryOfRank(topology.ranks()),
+      scheduler_.OnGpus() ? kMostSamplesOnGpu : kMostSamplesOnCpu, spec, &warnings));
   for (std::string& warning : JobWarnings(*spec)) warnings.push_back(std::move(warning));
   return warnings;
 }
@@ -81,8 +79,8 @@ absl::StatusOr<v1::Job> JobService::Cancel(const std::string& id) {
   if (record->job.state() == v1::CANCELLING) return record->job;
   const bool has_ranks = running_.Contains(id);
   scheduler_.RemoveFromQueue(id);
-  IMAGEDDPO_RETURN_IF_ERROR(table_.Transition(
-      *record, has_ranks ? v1::CANCELLING : v1::CANCELLED, "cancelled by request"));
+  IMAGEDDPO_RETURN_IF_ERROR(table_.Transition(*record, has_ranks ? v1::CANCELLING : v1::CANCELLED,
+                                              "cancelled by request"));
   if (has_ranks) running_.Stop(id, "cancelled by request");
   return record->job;
 }

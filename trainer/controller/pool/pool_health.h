@@ -46,7 +46,8 @@ class PoolHealth {
   /// already, are ignored.
   void Died(int world_rank, const std::string& reason);
   /// The worker is gone, silent or stuck: it counts as dead, and if its process still exists, it is
-  /// killed, so that it cannot come back. While a restart is pending that waits for KillPostponed().
+  /// killed, so that it cannot come back. While a restart is pending that waits for
+  /// KillPostponed().
   void Lose(int world_rank, const std::string& reason);
   /// Kills what Lose() has left. Call it when everything is stored: an MPI without fault tolerance
   /// then ends all processes.
