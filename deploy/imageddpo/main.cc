@@ -44,7 +44,7 @@ int Main(int argc, char** argv) {
   AddListCommand(app, program);
   AddGetCommand(app, program);
   AddWatchCommand(app, program);
-  AddCancelCommand(app, program);
+  AddJobVerbs(app, program);
   AddValidateCommand(app, program);
   AddImportTrlCommand(app, program);
   AddPlanCommand(app, program);

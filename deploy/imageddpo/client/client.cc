@@ -16,7 +16,6 @@
 namespace imageddpo {
 namespace {
 
-constexpr absl::Duration kTimeout = absl::Seconds(20);
 constexpr absl::Duration kSubmitTimeout = absl::Seconds(60);  // The service looks at files first.
 constexpr absl::Duration kInterruptInterval = absl::Milliseconds(100);
 
@@ -116,27 +115,24 @@ absl::Status Client::FromGrpc(const grpc::Status& status) const {
   return absl::Status(code, status.error_message());
 }
 
-template <typename Request, typename Response, typename Method>
-absl::StatusOr<Response> Client::Call(Request request, Method method, absl::Duration timeout) {
+absl::Status Client::Run(google::protobuf::Message& request, absl::Duration timeout,
+                         const std::function<grpc::Status(Stub&, grpc::ClientContext*)>& call) {
   MakeTextsValid(&request);  // They may be arguments.
   IMAGEDDPO_RETURN_IF_ERROR(Connect());
   grpc::ClientContext context;
   context.set_deadline(std::chrono::system_clock::now() + absl::ToChronoMilliseconds(timeout));
   const Interrupter interrupter(&context, is_interrupted_);
-  Response response;
-  IMAGEDDPO_RETURN_IF_ERROR(FromGrpc((stub_.get()->*method)(&context, request, &response)));
-  return response;
+  return FromGrpc(call(*stub_, &context));
 }
 
 absl::StatusOr<v1::Job> Client::SubmitJob(const v1::SubmitJobRequest& request) {
-  return Call<v1::SubmitJobRequest, v1::Job>(request, &v1::TrainerService::Stub::SubmitJob,
-                                             kSubmitTimeout);
+  return Call(&Stub::SubmitJob, request, kSubmitTimeout);
 }
 
 absl::StatusOr<v1::Job> Client::GetJob(const std::string& id) {
   v1::GetJobRequest request;
   request.set_id(id);
-  return Call<v1::GetJobRequest, v1::Job>(request, &v1::TrainerService::Stub::GetJob, kTimeout);
+  return Call(&Stub::GetJob, request);
 }
 
 absl::StatusOr<v1::ListJobsResponse> Client::ListJobs(int page_size,
@@ -144,15 +140,7 @@ absl::StatusOr<v1::ListJobsResponse> Client::ListJobs(int page_size,
   v1::ListJobsRequest request;
   request.set_page_size(page_size);
   request.set_page_token(page_token);
-  return Call<v1::ListJobsRequest, v1::ListJobsResponse>(
-      request, &v1::TrainerService::Stub::ListJobs, kTimeout);
-}
-
-absl::StatusOr<v1::Job> Client::CancelJob(const std::string& id) {
-  v1::CancelJobRequest request;
-  request.set_id(id);
-  return Call<v1::CancelJobRequest, v1::Job>(request, &v1::TrainerService::Stub::CancelJob,
-                                             kTimeout);
+  return Call(&Stub::ListJobs, request);
 }
 
 absl::Status Client::WatchJob(const std::string& id, int64_t from_event,
