@@ -1,6 +1,5 @@
 #include "common/comm/local_control_channel.h"
 
-#include <deque>
 #include <map>
 #include <set>
 #include <stdexcept>
@@ -9,37 +8,10 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "common/base/blocking_queue.h"
 #include "common/comm/valid_texts.h"
 
 namespace imageddpo {
-namespace {
-
-template <typename Message>
-class Queue {
- public:
-  void Push(Message message) {
-    absl::MutexLock lock(&mutex_);
-    messages_.push_back(std::move(message));
-  }
-
-  std::optional<Message> Pop(std::chrono::milliseconds timeout) {
-    absl::MutexLock lock(&mutex_);
-    const auto filled = [this]() ABSL_SHARED_LOCKS_REQUIRED(mutex_) { return !messages_.empty(); };
-    if (!mutex_.AwaitWithTimeout(absl::Condition(&filled), absl::FromChrono(timeout))) {
-      return std::nullopt;
-    }
-    Message message = std::move(messages_.front());
-    messages_.pop_front();
-    return message;
-  }
-
- private:
-  absl::Mutex mutex_;
-  std::deque<Message> messages_ ABSL_GUARDED_BY(mutex_);
-};
-
-}  // namespace
-
 class LocalControlPlane::State {
  public:
   explicit State(std::vector<int> ranks) : worker_ranks(std::move(ranks)) {
@@ -49,8 +21,9 @@ class LocalControlPlane::State {
   }
 
   const std::vector<int> worker_ranks;
-  Queue<std::pair<int, v1::WorkerMessage>> to_controller;
-  std::map<int, Queue<v1::ControllerMessage>> to_worker;  // Filled by the constructor alone.
+  BlockingQueue<std::pair<int, v1::WorkerMessage>> to_controller;
+  std::map<int, BlockingQueue<v1::ControllerMessage>>
+      to_worker;  // Filled by the constructor alone.
 
   absl::Mutex mutex;
   std::map<int, std::string> failed ABSL_GUARDED_BY(mutex);
@@ -72,12 +45,12 @@ class LocalControlPlane::Controller : public ControllerChannel {
       }
     }
     MakeTextsValid(&message);
-    state_->to_worker.at(world_rank).Push(std::move(message));
+    state_->to_worker.at(world_rank).Put(std::move(message));
   }
 
   std::optional<std::pair<int, v1::WorkerMessage>> Receive(
       std::chrono::milliseconds timeout) override {
-    return state_->to_controller.Pop(timeout);
+    return state_->to_controller.Take(absl::FromChrono(timeout));
   }
 
   std::vector<Failure> TakeFailures() override {
@@ -110,11 +83,11 @@ class LocalControlPlane::Worker : public WorkerChannel {
       }
     }
     MakeTextsValid(&message);
-    state_->to_controller.Push({world_rank_, std::move(message)});
+    state_->to_controller.Put({world_rank_, std::move(message)});
   }
 
   std::optional<v1::ControllerMessage> Receive(std::chrono::milliseconds timeout) override {
-    return state_->to_worker.at(world_rank_).Pop(timeout);
+    return state_->to_worker.at(world_rank_).Take(absl::FromChrono(timeout));
   }
 
   bool ControllerFailed() override {

@@ -1,7 +1,5 @@
 #include "common/config/cluster_config.h"
 
-#include <arpa/inet.h>
-
 #include <cmath>
 #include <filesystem>
 #include <fstream>
@@ -9,9 +7,9 @@
 #include <set>
 #include <system_error>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "common/base/endpoint.h"
 #include "common/base/status.h"
 #include "common/base/text.h"
 #include "common/config/yaml/yaml_source.h"
@@ -58,12 +56,6 @@ std::string Absolute(const fs::path& base, const std::string& path) {
 
 }  // namespace
 
-bool IsLoopback(const std::string& address) {
-  if (address == "localhost" || address == "::1" || address == "[::1]") return true;
-  in_addr ipv4;  // A host's name may begin with "127." too.
-  return absl::StartsWith(address, "127.") && inet_pton(AF_INET, address.c_str(), &ipv4) == 1;
-}
-
 absl::StatusOr<ClusterConfig> LoadClusterConfig(const std::string& file) {
   std::error_code error;
   std::ifstream stream(file, std::ios::binary);
@@ -85,19 +77,21 @@ absl::Status ResolveClusterConfig(ClusterConfig* config) {
                          const std::string& must) {
     if (!ok) faults.push_back(absl::StrCat("`", setting, "` is ", value, "; it must be ", must));
   };
-  const auto check_endpoint = [&](const std::string& name, const std::string& address,
-                                  int64_t port) {
+  const auto check_address = [&](const std::string& name, const std::string& host, int64_t port) {
     check(
-        IsLoopback(address), name + ".address", absl::StrCat("`", address, "`"),
+        Address::Of(host, 0).IsLocal(), name + ".address", absl::StrCat("`", host, "`"),
         "127.0.0.1, ::1 or localhost: this version has no TLS and no tokens, so it does not listen "
         "to a network; use an SSH tunnel");
     check(port >= 0 && port <= 65535, name + ".port", absl::StrCat(port),
           "from 0 (a free one) to 65535");
   };
-  check_endpoint("grpc", config->grpc.address, config->grpc.port);
-  check_endpoint("http", config->http.address, config->http.port);
-  check(config->grpc.port == 0 || config->grpc.port != config->http.port, "http.port",
-        absl::StrCat(config->http.port), "another than `grpc.port`");
+  const Address grpc = Address::Of(config->grpc.address, 0);
+  check_address("grpc", config->grpc.address, config->grpc.port);
+  check_address("http", config->http.address, config->http.port);
+  check(!Address::Of(config->http.address, 0).is_unix(), "http.address",
+        absl::StrCat("`", config->http.address, "`"), "127.0.0.1, ::1 or localhost");
+  check(grpc.is_unix() || config->grpc.port == 0 || config->grpc.port != config->http.port,
+        "http.port", absl::StrCat(config->http.port), "another than `grpc.port`");
   check(config->pool.min_ranks >= 0 && config->pool.min_ranks <= kMostRanks, "pool.min_ranks",
         absl::StrCat(config->pool.min_ranks), absl::StrCat("from 0 (all) to ", kMostRanks));
   for (const auto& [setting, seconds] :
@@ -125,6 +119,14 @@ absl::Status ResolveClusterConfig(ClusterConfig* config) {
   }
   config->base_dir = Absolute(working_dir, config->base_dir);
   config->data_dir = Absolute(config->base_dir, config->data_dir);
+  if (grpc.is_unix()) {
+    const Address absolute{.unix_path = Absolute(config->base_dir, grpc.unix_path)};
+    config->grpc.address = absolute.ToString();
+    if (const absl::Status path = CheckUnixPath(absolute.unix_path); !path.ok()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("`grpc.address`, which is `", config->grpc.address, "`, ", path.message()));
+    }
+  }
   if (config->allowed_roots.empty()) config->allowed_roots = {config->base_dir};
   for (std::string& root : config->allowed_roots) root = Absolute(config->base_dir, root);
   return absl::OkStatus();

@@ -15,8 +15,9 @@ struct ClusterConfig {
   std::vector<std::string>
       allowed_roots;  ///< Jobs may name paths below these; empty: base_dir alone.
   struct {
-    std::string address = "127.0.0.1";  ///< Others are refused until TLS and tokens are configured.
-    int64_t port = 50051;               ///< 0: a free port, written to <data_dir>/service.json.
+    /// Of this host, others are refused until TLS and tokens are configured; or `unix:PATH`.
+    std::string address = "127.0.0.1";
+    int64_t port = 50051;  ///< 0: a free port, written to <data_dir>/service.json.
   } grpc;
   struct {
     std::string address = "127.0.0.1";
@@ -34,9 +35,6 @@ struct ClusterConfig {
   } pool;
   std::string log_level = "info";  ///< trace | debug | info | warn | error
 };
-
-/// True for addresses that only this host can reach: localhost, 127.0.0.0/8, ::1.
-bool IsLoopback(const std::string& address);
 
 /// Reads cluster.yaml. @return INVALID_ARGUMENT naming file, line, key and the closest known key;
 /// NOT_FOUND naming the file.

@@ -44,8 +44,12 @@ int Reply(mg_connection* connection, int code, const char* type, const char* ext
 // Owns the CivetWeb context, whose threads call back into this object; so it stays where it is.
 class HttpExporter::Server {
  public:
-  Server(std::shared_ptr<prometheus::Registry> registry, std::function<Health()> health)
-      : registry_(std::move(registry)), health_(std::move(health)) {
+  Server(const Endpoint& endpoint, std::shared_ptr<prometheus::Registry> registry,
+         std::function<Health()> health)
+      : address_(endpoint.address),
+        token_check_(endpoint.token_check),
+        registry_(std::move(registry)),
+        health_(std::move(health)) {
     mg_init_library(MG_FEATURES_DEFAULT);  // Counts its callers, as mg_exit_library() below.
   }
 
@@ -57,12 +61,10 @@ class HttpExporter::Server {
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;
 
-  absl::Status Start(const Options& options) {
-    const bool is_ipv6 = options.address.find(':') != std::string::npos;
-    const std::string endpoint = is_ipv6 ? absl::StrCat("[", options.address, "]:", options.port)
-                                         : absl::StrCat(options.address, ":", options.port);
+  absl::Status Start() {
+    const std::string address = address_.ToString();
     const std::array<const char*, 13> settings = {"listening_ports",
-                                                  endpoint.c_str(),
+                                                  address.c_str(),
                                                   "num_threads",
                                                   "2",
                                                   "request_timeout_ms",
@@ -84,21 +86,20 @@ class HttpExporter::Server {
     error.text = text.data();
     error.text_buffer_size = text.size();
     context_ = mg_start2(&init, &error);
-    if (context_ == nullptr) return StartError(endpoint, text.data());
+    if (context_ == nullptr) return StartError(address, text.data());
 
     mg_server_port bound{};
     if (mg_get_server_ports(context_, 1, &bound) != 1) {
       return absl::InternalError("the HTTP server does not say which port it listens on");
     }
-    port_ = bound.port;
-    address_ = options.address;
+    address_.port = bound.port;
     mg_set_request_handler(context_, "/metrics$", &Server::OnMetrics, this);
     mg_set_request_handler(context_, "/healthz$", &Server::OnHealth, this);
     mg_set_request_handler(context_, "/", &Server::OnOther, this);
     return absl::OkStatus();
   }
 
-  int port() const { return port_; }
+  const Address& address() const { return address_; }
 
  private:
   /// The listening thread looks at its stop flag after a connection, otherwise every two seconds.
@@ -106,29 +107,29 @@ class HttpExporter::Server {
     std::thread waker([this] {
       std::this_thread::sleep_for(std::chrono::milliseconds(20));
       std::array<char, 128> error{};
-      mg_connection* const connection =
-          mg_connect_client(address_.c_str(), port_, /*use_ssl=*/0, error.data(), error.size());
+      mg_connection* const connection = mg_connect_client(
+          address_.host.c_str(), address_.port, /*use_ssl=*/0, error.data(), error.size());
       if (connection != nullptr) mg_close_connection(connection);
     });
     mg_stop(context_);
     waker.join();
   }
 
-  absl::Status StartError(const std::string& endpoint, const std::string& text) {
+  absl::Status StartError(const std::string& address, const std::string& text) {
     absl::MutexLock lock(&mutex_);
     const std::string why = absl::StrCat(log_, text);
     if (why.find("in use") != std::string::npos) {
       return absl::UnavailableError(
-          absl::StrCat("http: ", endpoint,
+          absl::StrCat("http: ", address,
                        " is in use by another program (another imageddpod?); end that one, or set "
                        "`http.port` in cluster.yaml to another port (0: any free one)"));
     }
     if (why.find("ermission denied") != std::string::npos) {
-      return absl::UnavailableError(absl::StrCat("http: this user may not bind ", endpoint,
+      return absl::UnavailableError(absl::StrCat("http: this user may not bind ", address,
                                                  "; set `http.port` to 1024 or above"));
     }
     return absl::InvalidArgumentError(absl::StrCat(
-        "http: cannot listen on ", endpoint, ": ", why,
+        "http: cannot listen on ", address, ": ", why,
         "; `http.address` must be an address of this host and `http.port` from 0 to 65535"));
   }
 
@@ -142,31 +143,43 @@ class HttpExporter::Server {
     return 1;  // Handled: nothing goes to stderr.
   }
 
+  absl::Status CheckCaller(const mg_connection* connection) const {
+    if (token_check_ == nullptr) return absl::OkStatus();
+    const char* header = mg_get_header(connection, "Authorization");
+    return token_check_->Check(BearerToken(header == nullptr ? "" : header));
+  }
+
   // Handlers run on the server's threads; no exception may reach its C code.
   template <typename Make>
-  static int Serve(mg_connection* connection, const Make& make) {
+  int Serve(mg_connection* connection, const Make& make) const {
     const std::string_view method = mg_get_request_info(connection)->request_method;
     if (method != "GET" && method != "HEAD") {
       return Reply(connection, 405, kTextType, "Allow: GET, HEAD\r\n", "only GET is served here\n");
     }
     try {
+      const absl::Status allowed = CheckCaller(connection);
+      if (!allowed.ok()) {
+        return Reply(connection, 401, kTextType, "WWW-Authenticate: Bearer\r\n",
+                     ValidMessage(std::string(allowed.message())) + "\n");
+      }
       return make();
     } catch (const std::exception& error) {
       return Reply(connection, 500, kTextType, "", ValidMessage(error.what()) + "\n");
     }
   }
 
-  static int OnMetrics(mg_connection* connection, void* self) {
-    return Serve(connection, [&] {
-      const std::string text =
-          prometheus::TextSerializer().Serialize(static_cast<Server*>(self)->registry_->Collect());
+  static int OnMetrics(mg_connection* connection, void* server) {
+    const auto* self = static_cast<Server*>(server);
+    return self->Serve(connection, [&] {
+      const std::string text = prometheus::TextSerializer().Serialize(self->registry_->Collect());
       return Reply(connection, 200, kMetricsType, "", text);
     });
   }
 
-  static int OnHealth(mg_connection* connection, void* self) {
-    return Serve(connection, [&] {
-      const Health health = static_cast<Server*>(self)->health_();
+  static int OnHealth(mg_connection* connection, void* server) {
+    const auto* self = static_cast<Server*>(server);
+    return self->Serve(connection, [&] {
+      const Health health = self->health_();
       const nlohmann::json body = {{"status", health.ok ? "ok" : "unhealthy"},
                                    {"reason", ValidMessage(health.reason)}};
       const std::string text = body.dump() + "\n";
@@ -174,30 +187,34 @@ class HttpExporter::Server {
     });
   }
 
-  static int OnOther(mg_connection* connection, void*) {
-    return Serve(connection, [&] {
+  static int OnOther(mg_connection* connection, void* server) {
+    return static_cast<Server*>(server)->Serve(connection, [&] {
       return Reply(connection, 404, kTextType, "", "not found; there are /metrics and /healthz\n");
     });
   }
 
+  Address address_;
+  const std::shared_ptr<const TokenCheck> token_check_;
   const std::shared_ptr<prometheus::Registry> registry_;
   const std::function<Health()> health_;
   mg_context* context_ = nullptr;
-  int port_ = 0;
-  std::string address_;
   absl::Mutex mutex_;
   std::string log_ ABSL_GUARDED_BY(mutex_);
 };
 
 absl::StatusOr<std::unique_ptr<HttpExporter>> HttpExporter::Start(
-    const Options& options, std::shared_ptr<prometheus::Registry> registry,
+    const Endpoint& endpoint, std::shared_ptr<prometheus::Registry> registry,
     std::function<Health()> health) {
-  if (options.port < 0 || options.port > 65535) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("http: `http.port` is ", options.port, "; it must be from 0 to 65535"));
+  const Address& address = endpoint.address;
+  if (address.is_unix()) {
+    return absl::InvalidArgumentError("http: `http.address` cannot be a Unix socket");
   }
-  auto server = std::make_unique<Server>(std::move(registry), std::move(health));
-  const absl::Status status = server->Start(options);
+  if (address.port < 0 || address.port > 65535) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("http: `http.port` is ", address.port, "; it must be from 0 to 65535"));
+  }
+  auto server = std::make_unique<Server>(endpoint, std::move(registry), std::move(health));
+  const absl::Status status = server->Start();
   if (!status.ok()) return status;
   return std::unique_ptr<HttpExporter>(new HttpExporter(std::move(server)));
 }
@@ -206,6 +223,6 @@ HttpExporter::HttpExporter(std::unique_ptr<Server> server) : server_(std::move(s
 
 HttpExporter::~HttpExporter() = default;
 
-int HttpExporter::port() const { return server_->port(); }
+const Address& HttpExporter::address() const { return server_->address(); }
 
 }  // namespace imageddpo

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "common/base/endpoint.h"
 
 namespace imageddpo {
 
@@ -21,24 +22,22 @@ struct Health {
 /// asks. Thread-safe.
 class HttpExporter {
  public:
-  struct Options {
-    std::string address = "127.0.0.1";  ///< An IPv4 or IPv6 address or a host name of this host.
-    int port = 9464;                    ///< 0: a free port.
-  };
-
-  /// Starts to serve. @param health  called on a thread of the server; must be thread-safe and
-  /// quick.
+  /// Starts to serve.
+  /// @param endpoint  TCP; its token_check is asked for each request: 401 where it refuses.
+  /// @param health    called on a thread of the server; must be thread-safe and quick.
   /// @return INVALID_ARGUMENT: the address or port is malformed; UNAVAILABLE: the port is in use or
   /// may not be bound, naming `http.port` and the remedy.
   static absl::StatusOr<std::unique_ptr<HttpExporter>> Start(
-      const Options& options, std::shared_ptr<prometheus::Registry> registry,
+      const Endpoint& endpoint, std::shared_ptr<prometheus::Registry> registry,
       std::function<Health()> health);
 
   ~HttpExporter();  ///< Stops serving; waits for requests under way (at most a few seconds).
   HttpExporter(const HttpExporter&) = delete;
   HttpExporter& operator=(const HttpExporter&) = delete;
 
-  int port() const;  ///< As bound; never 0.
+  /// With the port as bound.
+  const Address& address() const;
+  int port() const { return address().port; }
 
  private:
   class Server;

@@ -35,7 +35,7 @@ int Main(int argc, char** argv) {
   app.fallthrough();  // --address may stand behind the sub-command too.
   app.footer(kFooter);
   app.add_option("--address", program.address.address, "Where the service listens")
-      ->type_name("HOST:PORT");
+      ->type_name("HOST:PORT|unix:PATH");
   app.add_option("--service-file", program.address.service_file,
                  "<data_dir>/service.json of the service")
       ->type_name("FILE")
@@ -44,7 +44,7 @@ int Main(int argc, char** argv) {
   AddListCommand(app, program);
   AddGetCommand(app, program);
   AddWatchCommand(app, program);
-  AddCancelCommand(app, program);
+  AddJobVerbs(app, program);
   AddValidateCommand(app, program);
   AddImportTrlCommand(app, program);
   AddPlanCommand(app, program);

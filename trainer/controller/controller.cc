@@ -32,9 +32,9 @@ Controller::Controller(const ClusterConfig& cluster, const Dependencies& depende
       dependencies_(dependencies),
       table_({dependencies.store, dependencies.hub, dependencies.metrics, dependencies.job_metrics,
               dependencies.clock, dependencies.logger}),
-      supervisor_({.min_ranks = static_cast<int>(cluster.pool.min_ranks),
-                   .max_restarts = static_cast<int>(cluster.pool.max_restarts),
-                   .stop_timeout_seconds = cluster.pool.stop_timeout_seconds},
+      supervisor_({.health = {.min_ranks = static_cast<int>(cluster.pool.min_ranks)},
+                   .running = {.stop_timeout_seconds = cluster.pool.stop_timeout_seconds},
+                   .max_restarts = static_cast<int>(cluster.pool.max_restarts)},
                   {dependencies.file_system, dependencies.clock, table_, dependencies.hub,
                    dependencies.metrics, dependencies.job_metrics, dependencies.logger,
                    [this](int world_rank, v1::ControllerMessage message) {
@@ -96,6 +96,7 @@ absl::StatusOr<Controller::ExitReason> Controller::Loop(
 }
 
 void Controller::Close() {
+  mailbox_.Close();
   {
     const absl::MutexLock lock(&mutex_);
     closed_ = true;
@@ -155,32 +156,28 @@ absl::Status Controller::WaitForWorkers(absl::Time deadline) {
   return absl::UnavailableError("not all workers have started yet; try again in a few seconds");
 }
 
-absl::StatusOr<v1::Job> Controller::OnControllerThread(
-    std::function<absl::StatusOr<v1::Job>()> function, absl::Time deadline) {
+absl::StatusOr<v1::Job> Controller::Do(Verb verb, absl::Duration timeout) {
   struct Call {
     absl::Mutex mutex;
     bool abandoned ABSL_GUARDED_BY(mutex) = false;
     std::optional<absl::StatusOr<v1::Job>> result ABSL_GUARDED_BY(mutex);
   };
   const auto call = std::make_shared<Call>();
-  {
-    const absl::MutexLock lock(&mutex_);
-    if (closed_) return absl::UnavailableError("the service is ending; try again in a few seconds");
-    mailbox_.Put(Command([call, function = std::move(function)] {
-      {
-        const absl::MutexLock lock(&call->mutex);
-        if (call->abandoned) return;
-      }
-      absl::StatusOr<v1::Job> result = function();
+  const bool taken = mailbox_.Put(Command([this, call, verb = std::move(verb)] {
+    {
       const absl::MutexLock lock(&call->mutex);
-      call->result = std::move(result);
-    }));
-  }
+      if (call->abandoned) return;
+    }
+    absl::StatusOr<v1::Job> result = verb(supervisor_.jobs());
+    const absl::MutexLock lock(&call->mutex);
+    call->result = std::move(result);
+  }));
+  if (!taken) return absl::UnavailableError("the service is ending; try again in a few seconds");
   const absl::MutexLock lock(&call->mutex);
   const auto done = [](std::optional<absl::StatusOr<v1::Job>>* result) {
     return result->has_value();
   };
-  if (!call->mutex.AwaitWithDeadline(absl::Condition(+done, &call->result), deadline)) {
+  if (!call->mutex.AwaitWithTimeout(absl::Condition(+done, &call->result), timeout)) {
     call->abandoned = true;
     return absl::DeadlineExceededError(
         "the controller did not answer in time; it is busy or its disk is slow");
@@ -196,7 +193,7 @@ absl::StatusOr<v1::Job> Controller::Submit(const v1::SubmitJobRequest& request,
                                                    " are allowed"));
   }
   const absl::Time deadline = absl::Now() + timeout;
-  Supervisor::NewJob job{std::nullopt, request.request_id(), RequestSha256(request.job())};
+  JobService::NewJob job{std::nullopt, request.request_id(), RequestSha256(request.job())};
   std::optional<JobRecord> earlier;
   if (!request.request_id().empty()) {
     IMAGEDDPO_ASSIGN_OR_RETURN(earlier, dependencies_.store.FindByRequestId(request.request_id()));
@@ -208,12 +205,8 @@ absl::StatusOr<v1::Job> Controller::Submit(const v1::SubmitJobRequest& request,
     // The workers report the numbers of cores and the memory.
     IMAGEDDPO_RETURN_IF_ERROR(WaitForWorkers(std::min(deadline, absl::Now() + kWorkersTimeout)));
   }
-  return OnControllerThread([this, job = std::move(job)] { return supervisor_.Submit(job); },
-                            deadline);
-}
-
-absl::StatusOr<v1::Job> Controller::Cancel(const std::string& id, absl::Duration timeout) {
-  return OnControllerThread([this, id] { return supervisor_.Cancel(id); }, absl::Now() + timeout);
+  return Do([job = std::move(job)](JobService& jobs) { return jobs.Submit(job); },
+            deadline - absl::Now());
 }
 
 absl::StatusOr<v1::Job> Controller::Get(const std::string& id) const {

@@ -15,6 +15,7 @@
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "common/base/blocking_queue.h"
 #include "common/base/clock.h"
 #include "common/comm/control_channel.h"
 #include "common/config/cluster_config.h"
@@ -24,7 +25,6 @@
 #include "common/metrics/service_metrics.h"
 #include "imageddpo/v1/service.pb.h"
 #include "trainer/controller/api/job_api.h"
-#include "trainer/controller/blocking_queue.h"
 #include "trainer/controller/jobs/event_hub.h"
 #include "trainer/controller/jobs/job_table.h"
 #include "trainer/controller/jobs/supervisor.h"
@@ -71,7 +71,7 @@ class Controller final : public JobApi {
 
   absl::StatusOr<v1::Job> Submit(const v1::SubmitJobRequest& request,
                                  absl::Duration timeout) override;
-  absl::StatusOr<v1::Job> Cancel(const std::string& id, absl::Duration timeout) override;
+  absl::StatusOr<v1::Job> Do(Verb verb, absl::Duration timeout) override;
   absl::StatusOr<v1::Job> Get(const std::string& id) const override;
   absl::StatusOr<v1::ListJobsResponse> List(const v1::ListJobsRequest& request) const override;
 
@@ -91,9 +91,6 @@ class Controller final : public JobApi {
   using Command = std::function<void()>;
   using Mail = std::variant<FromWorker, WorkerLost, Command>;
 
-  /// Runs `function` on the controller's thread and waits for its result.
-  absl::StatusOr<v1::Job> OnControllerThread(std::function<absl::StatusOr<v1::Job>()> function,
-                                             absl::Time deadline);
   void Handle(Mail mail);
   void Tick();
   absl::StatusOr<ExitReason> Loop(const std::function<bool()>& stop_requested);

@@ -4,11 +4,13 @@
 
 #include <utility>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "common/base/endpoint.h"
 #include "common/base/status.h"
 #include "common/config/service_file.h"
 #include "common/io/file.h"
+#include "imageddpo/v1/service.grpc.pb.h"
+#include "trainer/controller/api/trainer_service.h"
 
 namespace imageddpo {
 namespace {
@@ -35,28 +37,22 @@ ControllerService::ControllerService(const ClusterConfig& cluster, const Depende
       metrics_(*registry_, dependencies.build, std::chrono::system_clock::now()),
       job_metrics_(*registry_),
       controller_(cluster, {dependencies.channel, *store_, hub_, dependencies.file_system,
-                            dependencies.clock, metrics_, job_metrics_, dependencies.logger}),
-      service_({controller_, *store_, hub_, metrics_, dependencies.clock}) {}
+                            dependencies.clock, metrics_, job_metrics_, dependencies.logger}) {}
 
 absl::Status ControllerService::Listen() {
+  const Endpoint http{Address::Of(cluster_.http.address, static_cast<int>(cluster_.http.port))};
   IMAGEDDPO_ASSIGN_OR_RETURN(
-      http_, HttpExporter::Start({cluster_.http.address, static_cast<int>(cluster_.http.port)},
-                                 registry_, [this] { return controller_.GetHealth(); }));
+      http_, HttpExporter::Start(http, registry_, [this] { return controller_.GetHealth(); }));
+  const Endpoint grpc{Address::Of(cluster_.grpc.address, static_cast<int>(cluster_.grpc.port))};
+  service_ = MakeTrainerService({controller_, *store_, hub_, metrics_, dependencies_.clock},
+                                grpc.token_check);
   IMAGEDDPO_ASSIGN_OR_RETURN(
-      api_, ApiServer::Start({cluster_.grpc.address, static_cast<int>(cluster_.grpc.port),
-                              v1::TrainerService::service_full_name()},
-                             service_));
+      api_, ApiServer::Start(grpc, v1::TrainerService::service_full_name(), *service_));
   const ServiceFile file{grpc_address(), http_address(), ::getpid(), dependencies_.build.version};
   IMAGEDDPO_RETURN_IF_ERROR(WriteFileAtomically(dependencies_.file_system,
                                                 absl::StrCat(cluster_.data_dir, "/", kServiceFile),
                                                 ServiceFileToJson(file)));
   return absl::OkStatus();
-}
-
-std::string ControllerService::http_address() const {
-  const std::string& address = cluster_.http.address;
-  return absl::StrCat(absl::StrContains(address, ':') ? absl::StrCat("[", address, "]") : address,
-                      ":", http_->port());
 }
 
 absl::StatusOr<Controller::ExitReason> ControllerService::Run(

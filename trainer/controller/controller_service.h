@@ -17,7 +17,6 @@
 #include "common/metrics/job_metrics.h"
 #include "common/metrics/service_metrics.h"
 #include "trainer/controller/api/api_server.h"
-#include "trainer/controller/api/trainer_service.h"
 #include "trainer/controller/controller.h"
 #include "trainer/controller/jobs/event_hub.h"
 #include "trainer/controller/store/job_store.h"
@@ -48,8 +47,8 @@ class ControllerService {
   /// See Controller::Run. Blocks.
   absl::StatusOr<Controller::ExitReason> Run(const std::function<bool()>& stop_requested);
 
-  std::string grpc_address() const { return api_->address(); }
-  std::string http_address() const;
+  std::string grpc_address() const { return api_->address().ToString(); }
+  std::string http_address() const { return http_->address().ToString(); }
 
  private:
   ControllerService(const ClusterConfig& cluster, const Dependencies& dependencies,
@@ -64,7 +63,7 @@ class ControllerService {
   JobMetricsTable job_metrics_;
   EventHub hub_;
   Controller controller_;
-  TrainerServiceImpl service_;
+  std::unique_ptr<grpc::Service> service_;
   std::unique_ptr<HttpExporter> http_;
   std::unique_ptr<ApiServer> api_;
 };

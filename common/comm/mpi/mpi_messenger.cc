@@ -86,8 +86,8 @@ class MpiMessenger::RemotePayload : public Payload {
   void Post(absl::Span<char> into, std::shared_ptr<void> owner,
             std::shared_ptr<Transfer> transfer) {
     // The messenger runs commands only while it exists.
-    commands_->Post([&messenger = messenger_, from = from_, sequence = sequence_, size = size_,
-                     into, owner = std::move(owner), transfer = std::move(transfer)]() mutable {
+    commands_->Put([&messenger = messenger_, from = from_, sequence = sequence_, size = size_, into,
+                    owner = std::move(owner), transfer = std::move(transfer)]() mutable {
       if (owner == nullptr) {
         auto scratch = std::make_shared<std::vector<char>>(size);
         into = absl::MakeSpan(*scratch);
@@ -98,7 +98,7 @@ class MpiMessenger::RemotePayload : public Payload {
     });
   }
 
-  const std::shared_ptr<CommandQueue> commands_;
+  const std::shared_ptr<Commands> commands_;
   MpiMessenger& messenger_;
   const int from_;
   const std::uint64_t sequence_;
@@ -135,7 +135,7 @@ bool MpiMessenger::Open(std::uint64_t port_id, std::shared_ptr<Port> port, bool 
       return false;
     }
   }
-  commands_->Post([this, port_id, port = std::move(port), busy] {
+  commands_->Put([this, port_id, port = std::move(port), busy] {
     ports_[port_id] = port;
     if (busy) {
       busy_ports_.insert(port_id);
@@ -160,7 +160,7 @@ bool MpiMessenger::Open(std::uint64_t port_id, std::shared_ptr<Port> port, bool 
 }
 
 void MpiMessenger::Close(std::uint64_t port_id) {
-  commands_->Post([this, port_id] {
+  commands_->Put([this, port_id] {
     ports_.erase(port_id);
     busy_ports_.erase(port_id);
     closed_ports_.insert(port_id);
@@ -170,8 +170,8 @@ void MpiMessenger::Close(std::uint64_t port_id) {
 void MpiMessenger::Send(int to_world_rank, std::uint64_t port_id, const MessageHeader& header,
                         absl::Span<const char> bytes, std::shared_ptr<const void> owner,
                         std::shared_ptr<Transfer> transfer) {
-  commands_->Post([this, to = to_world_rank, port_id, header, bytes, owner = std::move(owner),
-                   transfer = std::move(transfer)] {
+  commands_->Put([this, to = to_world_rank, port_id, header, bytes, owner = std::move(owner),
+                  transfer = std::move(transfer)] {
     if (const auto lost = lost_.find(to); lost != lost_.end()) {
       if (transfer != nullptr) {
         transfer->Fail(CommError::Kind::kPeerFailed, lost->second);
@@ -194,17 +194,17 @@ void MpiMessenger::Send(int to_world_rank, std::uint64_t port_id, const MessageH
 }
 
 void MpiMessenger::SendAbort(int to_world_rank, std::uint64_t port_id, const std::string& reason) {
-  commands_->Post([this, to_world_rank, port_id, reason] {
+  commands_->Put([this, to_world_rank, port_id, reason] {
     SendEnvelope(to_world_rank, {.type = Envelope::Type::kAbort, .port_id = port_id}, reason);
   });
 }
 
 void MpiMessenger::DeclareLost(int world_rank, const std::string& reason) {
-  commands_->Post([this, world_rank, reason] { MarkLost(world_rank, reason); });
+  commands_->Put([this, world_rank, reason] { MarkLost(world_rank, reason); });
 }
 
 void MpiMessenger::Leave(const std::string& reason, std::chrono::milliseconds timeout) {
-  commands_->Post([this, reason] {
+  commands_->Put([this, reason] {
     for (int rank = 0; rank < world_size_; ++rank) {
       SendEnvelope(rank, {.type = Envelope::Type::kLeave}, reason);
     }
@@ -218,7 +218,7 @@ void MpiMessenger::Leave(const std::string& reason, std::chrono::milliseconds ti
       bool sent = false;
     };
     auto answer = std::make_shared<Answer>();
-    commands_->Post([this, answer] {
+    commands_->Put([this, answer] {
       answer->sent = requests_.empty();
       answer->given.Notify();
     });
@@ -239,7 +239,7 @@ void MpiMessenger::Loop(const Options& options) {
   }
   std::chrono::microseconds pause = options.min_pause;
   while (!commands_->closed()) {
-    const auto commands = commands_->Take(pause);
+    const auto commands = commands_->TakeAll(absl::FromChrono(pause));
     for (const auto& command : commands) {
       command();
     }

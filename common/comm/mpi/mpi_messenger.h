@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <list>
 #include <map>
 #include <memory>
@@ -15,7 +16,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/types/span.h"
-#include "common/comm/mailbox/command_queue.h"
+#include "common/base/blocking_queue.h"
 #include "common/comm/mailbox/mailbox.h"
 #include "common/comm/mpi/mpi_requests.h"
 #include "common/comm/mpi/mpi_runtime.h"
@@ -99,6 +100,7 @@ class MpiMessenger {
   struct Envelope;
   struct EarlyMessage;
   class RemotePayload;
+  using Commands = BlockingQueue<std::function<void()>>;
 
   void Loop(const Options& options);
   bool ReceiveEnvelopes();
@@ -117,7 +119,7 @@ class MpiMessenger {
   absl::Mutex mutex_;
   std::unordered_set<std::uint64_t> used_ports_ ABSL_GUARDED_BY(mutex_);
 
-  const std::shared_ptr<CommandQueue> commands_ = std::make_shared<CommandQueue>();
+  const std::shared_ptr<Commands> commands_ = std::make_shared<Commands>();  // For its thread.
 
   // All below belongs to the messenger's thread while it runs.
   std::map<std::uint64_t, std::shared_ptr<Port>> ports_;

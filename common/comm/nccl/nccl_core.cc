@@ -68,7 +68,7 @@ void NcclCore::Post(const std::shared_ptr<NcclOperation>& operation) {
     id = operation->spec.collective() ? next_collective_++ : next_transfer_++;
     pending_[id] = operation->transfer;
     // Posted under the lock, so that collectives are queued in the order of their numbers.
-    commands_->Post([this, id, operation] {
+    commands_->Put([this, id, operation] {
       operations_[id] = operation;
       scheduler_.Post(id, operation->spec);
     });
@@ -88,7 +88,7 @@ void NcclCore::Fail(CommError::Kind kind, const std::string& message) {
   for (const auto& [id, transfer] : pending) {
     transfer->Fail(kind, message);
   }
-  commands_->Post([] {});  // Wakes the issuing thread, which aborts.
+  commands_->Put([] {});  // Wakes the issuing thread, which aborts.
 }
 
 bool NcclCore::failed() const {
@@ -116,7 +116,8 @@ void NcclCore::Issue() {
   }
   while (!commands_->closed()) {
     working_since_ = 0;
-    const auto commands = commands_->Take(rounds_.busy() && !aborted ? pause : kIdlePause);
+    const auto commands =
+        commands_->TakeAll(absl::FromChrono(rounds_.busy() && !aborted ? pause : kIdlePause));
     working_since_ = Clock::now().time_since_epoch().count();
     if (failed()) {
       if (!aborted) {
@@ -151,13 +152,12 @@ void NcclCore::Issue() {
 
 void NcclCore::Listen(int peer) {
   auto text = std::make_shared<std::string>();
-  auto transfer =
-      mailbox_->ReceiveText(peer, kGrantHeader, text,
-                            [commands = std::weak_ptr<CommandQueue>(commands_), this, peer, text] {
-                              if (const auto queue = commands.lock()) {
-                                queue->Post([this, peer, text] { OnGrant(peer, *text); });
-                              }
-                            });
+  auto transfer = mailbox_->ReceiveText(
+      peer, kGrantHeader, text, [commands = std::weak_ptr<Commands>(commands_), this, peer, text] {
+        if (const auto queue = commands.lock()) {
+          queue->Put([this, peer, text] { OnGrant(peer, *text); });
+        }
+      });
   absl::MutexLock lock(&mutex_);
   listening_[peer] = std::move(transfer);
 }

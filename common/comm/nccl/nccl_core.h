@@ -3,6 +3,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -12,7 +13,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
-#include "common/comm/mailbox/command_queue.h"
+#include "common/base/blocking_queue.h"
 #include "common/comm/mailbox/mailbox.h"
 #include "common/comm/nccl/grant_scheduler.h"
 #include "common/comm/nccl/nccl_rounds.h"
@@ -43,6 +44,7 @@ class NcclCore : public std::enable_shared_from_this<NcclCore>, private GrantSch
 
  private:
   using Clock = std::chrono::steady_clock;
+  using Commands = BlockingQueue<std::function<void()>>;
   struct Failure {
     CommError::Kind kind;
     std::string message;
@@ -66,7 +68,8 @@ class NcclCore : public std::enable_shared_from_this<NcclCore>, private GrantSch
 
   const std::shared_ptr<Mailbox> mailbox_;
   const NcclDeadlines deadlines_;
-  const std::shared_ptr<CommandQueue> commands_ = std::make_shared<CommandQueue>();
+  // For the issuing thread.
+  const std::shared_ptr<Commands> commands_ = std::make_shared<Commands>();
   NcclRounds rounds_;
 
   // Used by the issuing thread only.

@@ -16,11 +16,15 @@
 namespace imageddpo {
 namespace {
 
-constexpr absl::Duration kTimeout = absl::Seconds(20);
 constexpr absl::Duration kSubmitTimeout = absl::Seconds(60);  // The service looks at files first.
 constexpr absl::Duration kInterruptInterval = absl::Milliseconds(100);
 
-std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address) {
+/// What the client proves itself and knows the service by. TLS comes in here, from the endpoint.
+std::shared_ptr<grpc::ChannelCredentials> ChannelCredentialsOf(const Endpoint& /*endpoint*/) {
+  return grpc::InsecureChannelCredentials();
+}
+
+std::shared_ptr<grpc::Channel> MakeChannel(const Endpoint& endpoint) {
   grpc::ChannelArguments arguments;
   // The service is on this host or behind a tunnel, never behind a web proxy.
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
@@ -30,7 +34,8 @@ std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address) {
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);
   // In spite of its name: how long an attempt may take, which on a busy host is a while.
   arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 10'000);
-  return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
+  return grpc::CreateCustomChannel(endpoint.address.ToString(), ChannelCredentialsOf(endpoint),
+                                   arguments);
 }
 
 // Whether an UNAVAILABLE comes from gRPC's client half and not from the service.
@@ -75,10 +80,11 @@ Client::Client(AddressOptions options, std::string environment,
       is_interrupted_(std::move(is_interrupted)) {}
 
 absl::Status Client::Connect() {
-  IMAGEDDPO_ASSIGN_OR_RETURN(const std::string address, ResolveAddress(options_, environment_));
+  IMAGEDDPO_ASSIGN_OR_RETURN(const Endpoint endpoint, ResolveAddress(options_, environment_));
+  std::string address = endpoint.address.ToString();
   if (stub_ == nullptr || address != address_) {
-    address_ = address;
-    stub_ = v1::TrainerService::NewStub(MakeChannel(address_));
+    address_ = std::move(address);
+    stub_ = v1::TrainerService::NewStub(MakeChannel(endpoint));
   }
   return absl::OkStatus();
 }
@@ -109,27 +115,24 @@ absl::Status Client::FromGrpc(const grpc::Status& status) const {
   return absl::Status(code, status.error_message());
 }
 
-template <typename Request, typename Response, typename Method>
-absl::StatusOr<Response> Client::Call(Request request, Method method, absl::Duration timeout) {
+absl::Status Client::Run(google::protobuf::Message& request, absl::Duration timeout,
+                         const std::function<grpc::Status(Stub&, grpc::ClientContext*)>& call) {
   MakeTextsValid(&request);  // They may be arguments.
   IMAGEDDPO_RETURN_IF_ERROR(Connect());
   grpc::ClientContext context;
   context.set_deadline(std::chrono::system_clock::now() + absl::ToChronoMilliseconds(timeout));
   const Interrupter interrupter(&context, is_interrupted_);
-  Response response;
-  IMAGEDDPO_RETURN_IF_ERROR(FromGrpc((stub_.get()->*method)(&context, request, &response)));
-  return response;
+  return FromGrpc(call(*stub_, &context));
 }
 
 absl::StatusOr<v1::Job> Client::SubmitJob(const v1::SubmitJobRequest& request) {
-  return Call<v1::SubmitJobRequest, v1::Job>(request, &v1::TrainerService::Stub::SubmitJob,
-                                             kSubmitTimeout);
+  return Call(&Stub::SubmitJob, request, kSubmitTimeout);
 }
 
 absl::StatusOr<v1::Job> Client::GetJob(const std::string& id) {
   v1::GetJobRequest request;
   request.set_id(id);
-  return Call<v1::GetJobRequest, v1::Job>(request, &v1::TrainerService::Stub::GetJob, kTimeout);
+  return Call(&Stub::GetJob, request);
 }
 
 absl::StatusOr<v1::ListJobsResponse> Client::ListJobs(int page_size,
@@ -137,15 +140,7 @@ absl::StatusOr<v1::ListJobsResponse> Client::ListJobs(int page_size,
   v1::ListJobsRequest request;
   request.set_page_size(page_size);
   request.set_page_token(page_token);
-  return Call<v1::ListJobsRequest, v1::ListJobsResponse>(
-      request, &v1::TrainerService::Stub::ListJobs, kTimeout);
-}
-
-absl::StatusOr<v1::Job> Client::CancelJob(const std::string& id) {
-  v1::CancelJobRequest request;
-  request.set_id(id);
-  return Call<v1::CancelJobRequest, v1::Job>(request, &v1::TrainerService::Stub::CancelJob,
-                                             kTimeout);
+  return Call(&Stub::ListJobs, request);
 }
 
 absl::Status Client::WatchJob(const std::string& id, int64_t from_event,

@@ -7,6 +7,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "common/base/status.h"
 #include "deploy/imageddpo/client/service_address.h"
 #include "imageddpo/v1/service.grpc.pb.h"
 
@@ -24,7 +25,20 @@ class Client {
   absl::StatusOr<v1::Job> SubmitJob(const v1::SubmitJobRequest& request);
   absl::StatusOr<v1::Job> GetJob(const std::string& id);
   absl::StatusOr<v1::ListJobsResponse> ListJobs(int page_size, const std::string& page_token);
-  absl::StatusOr<v1::Job> CancelJob(const std::string& id);
+
+  using Stub = v1::TrainerService::Stub;
+  template <typename Request, typename Response>
+  using Method = grpc::Status (Stub::*)(grpc::ClientContext*, const Request&, Response*);
+  /// Any call that has one answer: Call(&Client::Stub::GetJob, request).
+  template <typename Request, typename Response>
+  absl::StatusOr<Response> Call(Method<Request, Response> method, Request request,
+                                absl::Duration timeout = absl::Seconds(20)) {
+    Response response;
+    IMAGEDDPO_RETURN_IF_ERROR(Run(request, timeout, [&](Stub& stub, grpc::ClientContext* context) {
+      return (stub.*method)(context, request, &response);
+    }));
+    return response;
+  }
 
   /// Passes on events from `from_event` on until the service ends the stream, which is OK, or
   /// breaks it.
@@ -36,15 +50,16 @@ class Client {
  private:
   /// Connects, or connects anew where the address has changed.
   absl::Status Connect();
-  template <typename Request, typename Response, typename Method>
-  absl::StatusOr<Response> Call(Request request, Method method, absl::Duration timeout);
+  /// Connects, then makes the call, with a deadline and until the user interrupts it.
+  absl::Status Run(google::protobuf::Message& request, absl::Duration timeout,
+                   const std::function<grpc::Status(Stub&, grpc::ClientContext*)>& call);
   absl::Status FromGrpc(const grpc::Status& status) const;
 
   const AddressOptions options_;
   const std::string environment_;
   const std::function<bool()> is_interrupted_;
   std::string address_;
-  std::unique_ptr<v1::TrainerService::Stub> stub_;
+  std::unique_ptr<Stub> stub_;
 };
 
 }  // namespace imageddpo

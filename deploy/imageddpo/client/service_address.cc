@@ -3,7 +3,6 @@
 #include <fstream>
 #include <iterator>
 
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "common/base/status.h"
 #include "common/config/service_file.h"
@@ -11,22 +10,18 @@
 namespace imageddpo {
 namespace {
 
-absl::StatusOr<std::string> Checked(const std::string& address, const std::string& source) {
-  const size_t colon = address.rfind(':');
-  int port = 0;
-  const bool has_port = colon != std::string::npos && colon > 0 &&
-                        absl::SimpleAtoi(address.substr(colon + 1), &port) && port >= 1 &&
-                        port <= 65535;
-  const bool is_plain = address.find_first_of("/ \t\n") == std::string::npos;
-  if (has_port && is_plain) return address;
-  return absl::InvalidArgumentError(
-      absl::StrCat(source, " is `", address, "`; it must be HOST:PORT, as ", kDefaultAddress));
+absl::StatusOr<Endpoint> Checked(const std::string& text, const std::string& source) {
+  absl::StatusOr<Address> address = Address::Parse(text);
+  if (address.ok()) return Endpoint{*std::move(address)};
+  return absl::InvalidArgumentError(absl::StrCat(source, " is `", text,
+                                                 "`; it must be HOST:PORT, as ", kDefaultAddress,
+                                                 ", or unix:PATH, the path of a socket"));
 }
 
 }  // namespace
 
-absl::StatusOr<std::string> ResolveAddress(const AddressOptions& options,
-                                           const std::string& environment) {
+absl::StatusOr<Endpoint> ResolveAddress(const AddressOptions& options,
+                                        const std::string& environment) {
   if (!options.address.empty()) return Checked(options.address, "--address");
   if (!options.service_file.empty()) {
     std::ifstream stream(options.service_file, std::ios::binary);
@@ -43,7 +38,7 @@ absl::StatusOr<std::string> ResolveAddress(const AddressOptions& options,
     return Checked(file.grpc_address, absl::StrCat("`grpc_address` of ", options.service_file));
   }
   if (!environment.empty()) return Checked(environment, absl::StrCat("$", kAddressVariable));
-  return std::string(kDefaultAddress);
+  return Checked(kDefaultAddress, "the default");
 }
 
 }  // namespace imageddpo

@@ -3,7 +3,9 @@
 #include <CLI/CLI.hpp>
 #include <functional>
 #include <string>
+#include <utility>
 
+#include "absl/status/statusor.h"
 #include "deploy/imageddpo/client/client.h"
 #include "deploy/imageddpo/client/exit_codes.h"
 
@@ -24,9 +26,27 @@ void AddSubmitCommand(CLI::App& app, Program& program);
 void AddListCommand(CLI::App& app, Program& program);
 void AddGetCommand(CLI::App& app, Program& program);
 void AddWatchCommand(CLI::App& app, Program& program);
-void AddCancelCommand(CLI::App& app, Program& program);
 void AddValidateCommand(CLI::App& app, Program& program);
 void AddImportTrlCommand(CLI::App& app, Program& program);
 void AddPlanCommand(CLI::App& app, Program& program);
+
+/// Adds the verbs that take a job's id and nothing else, as `cancel`; a line each.
+void AddJobVerbs(CLI::App& app, Program& program);
+
+/// Adds `imageddpo NAME ID`, which makes a call and prints the job's state after it.
+void AddJobCommand(
+    CLI::App& app, Program& program, const std::string& name, const std::string& help,
+    std::function<absl::StatusOr<v1::Job>(Client& client, const std::string& id)> call);
+
+/// The same for a method of the API.
+template <typename Request>
+void AddJobVerb(CLI::App& app, Program& program, const std::string& name, const std::string& help,
+                Client::Method<Request, v1::Job> method) {
+  AddJobCommand(app, program, name, help, [method](Client& client, const std::string& id) {
+    Request request;
+    request.set_id(id);
+    return client.Call(method, std::move(request));
+  });
+}
 
 }  // namespace imageddpo

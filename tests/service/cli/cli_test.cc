@@ -206,6 +206,24 @@ TEST_F(CliTest, ARestartedServiceIsFoundOnItsNewPort) {
   EXPECT_NE(service_.address(), old_address);
 }
 
+TEST_F(CliTest, AServiceIsReachedOnAUnixSocket) {
+  service_.Stop();
+  service_.AddSocket(folder_ + "/api.sock");
+  service_.Start();
+  const std::string address = "unix:" + folder_ + "/api.sock";
+  const std::string file = folder_ + "/service.json";
+  std::ofstream(file) << ServiceFileToJson({address, "127.0.0.1:1", 1, "0.1.0"});
+  for (const auto& [option, value] :
+       {std::pair("--address", address), std::pair("--service-file", file)}) {
+    ClientProgram client(folder_, {"get", "job-000001", option, value});
+    EXPECT_EQ(client.Wait(), 0) << client.err();
+    EXPECT_THAT(client.out(), HasSubstr("deblur"));
+  }
+  ClientProgram lost(folder_, {"get", "job-000001", "--address", address + ".none"});
+  EXPECT_EQ(lost.Wait(), 4) << lost.err();
+  EXPECT_THAT(lost.err(), HasSubstr("no service answers at " + address + ".none"));
+}
+
 TEST_F(CliTest, AServiceThatStaysAwayIsGivenUp) {
   service_.AddEvent(Epoch(0, 1));
   program_ = std::make_unique<ClientProgram>(

@@ -31,6 +31,9 @@ class FakeService : public v1::TrainerService::Service {
     grpc::ServerBuilder builder;
     builder.AddListeningPort("127.0.0.1:" + std::to_string(port_),
                              grpc::InsecureServerCredentials(), &port_);
+    if (!socket_.empty()) {
+      builder.AddListeningPort("unix:" + socket_, grpc::InsecureServerCredentials());
+    }
     builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
     builder.RegisterService(this);
     server_ = builder.BuildAndStart();
@@ -50,6 +53,8 @@ class FakeService : public v1::TrainerService::Service {
 
   /// The next Start() listens elsewhere.
   void ForgetPort() { port_ = 0; }
+  /// The next Start() listens on this Unix socket too.
+  void AddSocket(const std::string& path) { socket_ = path; }
   std::string address() const { return "127.0.0.1:" + std::to_string(port_); }
 
   void SetJob(const v1::Job& job) {
@@ -148,6 +153,7 @@ class FakeService : public v1::TrainerService::Service {
   }
 
   int port_ = 0;
+  std::string socket_;
   std::unique_ptr<grpc::Server> server_;
   mutable absl::Mutex mutex_;
   bool is_stopping_ ABSL_GUARDED_BY(mutex_) = false;

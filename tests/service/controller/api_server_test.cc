@@ -6,7 +6,11 @@
 #include <arpa/inet.h>
 #include <grpcpp/generic/generic_stub.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
+
+#include <filesystem>
 
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
@@ -16,11 +20,14 @@
 #include "common/config/service_file.h"
 #include "gmock/gmock.h"
 #include "tests/service/controller/service_fixture.h"
+#include "trainer/controller/api/trainer_service.h"
 
 namespace imageddpo {
 namespace {
 
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 class ApiServerTest : public ServiceTest {
  protected:
@@ -84,13 +91,116 @@ TEST_F(ApiServerTest, OnlyThisHostIsServed) {
   cluster.grpc.address = "0.0.0.0";
   const absl::Status status = StartAnother(cluster);
   EXPECT_TRUE(absl::IsPermissionDenied(status)) << status;
-  EXPECT_TRUE(IsLoopback("127.0.0.1"));
-  EXPECT_TRUE(IsLoopback("127.1.2.3"));
-  EXPECT_TRUE(IsLoopback("::1"));
-  EXPECT_TRUE(IsLoopback("localhost"));
-  EXPECT_FALSE(IsLoopback("127.0.0.1.example.com"));
-  EXPECT_FALSE(IsLoopback("10.0.0.1"));
-  EXPECT_FALSE(IsLoopback("::"));
+}
+
+TEST_F(ApiServerTest, AUnixSocketIsForThisUserAlone) {
+  const std::string path = dir_ / "api.sock";
+  cluster_.grpc.address = "unix:" + path;
+  Start();
+  EXPECT_EQ(service_->grpc_address(), "unix:" + path);
+  struct stat status {};
+  ASSERT_EQ(::lstat(path.c_str(), &status), 0);
+  EXPECT_EQ(status.st_mode, S_IFSOCK | S_IRUSR | S_IWUSR);
+  const auto file = ParseServiceFile(dir_.Read("data/service.json"), "service.json");
+  EXPECT_EQ(file->grpc_address, "unix:" + path);
+  EXPECT_EQ(WaitFor(MustSubmit(JobOf(1)).id(), v1::SUCCEEDED).progress().epoch(), 1);
+
+  ClusterConfig other = cluster_;
+  other.data_dir = dir_ / "other";
+  const absl::Status in_use = StartAnother(other);
+  EXPECT_TRUE(absl::IsUnavailable(in_use)) << in_use;
+  EXPECT_THAT(std::string(in_use.message()), HasSubstr(path + " is in use"));
+  EXPECT_EQ(Get("job-000001").state(), v1::SUCCEEDED);  // The first one still listens.
+  Stop();
+  for (const auto& entry : std::filesystem::directory_iterator(dir_.path()))
+    EXPECT_THAT(entry.path().filename().string(), Not(HasSubstr("api.sock")));
+}
+
+TEST_F(ApiServerTest, ASocketThatIsLeftOverIsReplacedAndAFileIsNot) {
+  const std::string path = dir_ / "api.sock";
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  path.copy(address.sun_path, sizeof(address.sun_path) - 1);
+  const int fd = ::socket(AF_UNIX, SOCK_STREAM, 0);
+  ASSERT_EQ(::bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
+  ::close(fd);
+  cluster_.grpc.address = "unix:" + path;
+  Start();
+  EXPECT_EQ(WaitFor(MustSubmit(JobOf(1)).id(), v1::SUCCEEDED).progress().epoch(), 1);
+  Stop();
+
+  dir_.Write("api.sock", "mine");
+  const absl::Status refused = StartAnother(cluster_);
+  EXPECT_TRUE(absl::IsFailedPrecondition(refused)) << refused;
+  EXPECT_THAT(std::string(refused.message()), HasSubstr("is no socket"));
+  EXPECT_EQ(dir_.Read("api.sock"), "mine");
+}
+
+/// The least that a token check can be.
+class OneToken final : public TokenCheck {
+ public:
+  absl::Status Check(std::string_view token) const override {
+    return token == "secret" ? absl::OkStatus() : absl::UnauthenticatedError("who are you?");
+  }
+};
+
+/// Knows no job.
+class NoJobs final : public JobApi {
+ public:
+  absl::StatusOr<v1::Job> Submit(const v1::SubmitJobRequest&, absl::Duration) override {
+    return absl::NotFoundError("none");
+  }
+  absl::StatusOr<v1::Job> Do(Verb, absl::Duration) override { return absl::NotFoundError("none"); }
+  absl::StatusOr<v1::Job> Get(const std::string&) const override {
+    return absl::NotFoundError("none");
+  }
+  absl::StatusOr<v1::ListJobsResponse> List(const v1::ListJobsRequest&) const override {
+    return v1::ListJobsResponse();
+  }
+};
+
+TEST(TokenCheck, IsAskedBeforeEachCall) {
+  const TempDir dir;
+  const SystemClock clock;
+  prometheus::Registry registry;
+  ServiceMetrics metrics(registry, {}, std::chrono::system_clock::now());
+  const auto store = JobStore::Open(dir / "data");
+  ASSERT_TRUE(store.ok()) << store.status();
+  EventHub hub;
+  NoJobs jobs;
+  const Endpoint endpoint{Address::Of("127.0.0.1", 0), std::make_shared<OneToken>()};
+  const auto service =
+      MakeTrainerService({jobs, **store, hub, metrics, clock}, endpoint.token_check);
+  const auto server = ApiServer::Start(endpoint, "imageddpo.v1.TrainerService", *service);
+  ASSERT_TRUE(server.ok()) << server.status();
+  const auto stub = v1::TrainerService::NewStub(
+      grpc::CreateChannel((*server)->address().ToString(), grpc::InsecureChannelCredentials()));
+  /// The codes of a call that gets an answer, of a verb and of a watch.
+  const auto codes = [&](const std::string& authorization) {
+    const auto prepare = [&](grpc::ClientContext* context) {
+      context->set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(10));
+      if (!authorization.empty()) context->AddMetadata("authorization", authorization);
+    };
+    grpc::ClientContext list, cancel, watch;
+    for (grpc::ClientContext* context : {&list, &cancel, &watch}) prepare(context);
+    v1::ListJobsResponse listed;
+    v1::Job job;
+    v1::JobEvent event;
+    const auto reader = stub->WatchJob(&watch, v1::WatchJobRequest());
+    while (reader->Read(&event)) {
+    }
+    return std::vector<grpc::StatusCode>{
+        stub->ListJobs(&list, v1::ListJobsRequest(), &listed).error_code(),
+        stub->CancelJob(&cancel, v1::CancelJobRequest(), &job).error_code(),
+        reader->Finish().error_code()};
+  };
+  using grpc::StatusCode;
+  const auto refused = ElementsAre(StatusCode::UNAUTHENTICATED, StatusCode::UNAUTHENTICATED,
+                                   StatusCode::UNAUTHENTICATED);
+  EXPECT_THAT(codes(""), refused);
+  EXPECT_THAT(codes("Bearer other"), refused);
+  EXPECT_THAT(codes("Bearer secret"),
+              ElementsAre(StatusCode::OK, StatusCode::NOT_FOUND, StatusCode::NOT_FOUND));
 }
 
 TEST_F(ApiServerTest, TheServiceFileTellsWhereItIs) {

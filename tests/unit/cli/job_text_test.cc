@@ -161,14 +161,18 @@ TEST_F(JobFileTest, NamesTheFileInEveryError) {
 }
 
 TEST_F(JobFileTest, AddressComesFromWhereItIsSaid) {
-  EXPECT_EQ(*ResolveAddress({}, ""), "127.0.0.1:50051");
-  EXPECT_EQ(*ResolveAddress({}, "host:1"), "host:1");
-  EXPECT_EQ(*ResolveAddress({"a:2", ""}, "host:1"), "a:2");
-  EXPECT_EQ(*ResolveAddress({"[::1]:2", ""}, ""), "[::1]:2");
+  const auto address = [](const AddressOptions& options, const std::string& environment) {
+    return ResolveAddress(options, environment)->address.ToString();
+  };
+  EXPECT_EQ(address({}, ""), "127.0.0.1:50051");
+  EXPECT_EQ(address({}, "host:1"), "host:1");
+  EXPECT_EQ(address({"a:2", ""}, "host:1"), "a:2");
+  EXPECT_EQ(address({"[::1]:2", ""}, ""), "[::1]:2");
+  EXPECT_EQ(address({"unix:/run/x.sock", ""}, ""), "unix:/run/x.sock");
   const std::string file =
       Write("service.json",
             R"({"grpc_address": "127.0.0.1:4", "http_address": "x", "version": "1", "pid": 2})");
-  EXPECT_EQ(*ResolveAddress({"", file}, "host:1"), "127.0.0.1:4");
+  EXPECT_EQ(address({"", file}, "host:1"), "127.0.0.1:4");
   for (const char* bad : {"a", "a:", ":1", "a:0", "a:65536", "http://a:1", "a b:1", "a:b"}) {
     EXPECT_EQ(ExitCodeOf(ResolveAddress({bad, ""}, "").status()), ExitCode::kUsage) << bad;
     EXPECT_EQ(ExitCodeOf(ResolveAddress({}, bad).status()), ExitCode::kUsage) << bad;

@@ -144,6 +144,11 @@ TEST_F(ClusterConfigTest, RefusesWhatCannotWork) {
   EXPECT_THAT(refusal([](auto* c) { c->http.address = ""; }), HasSubstr("`http.address`"));
   EXPECT_THAT(refusal([](auto* c) { c->http.address = "127.example.org"; }),
               HasSubstr("`http.address`"));
+  EXPECT_THAT(refusal([](auto* c) { c->http.address = "unix:/run/x.sock"; }),
+              HasSubstr("`http.address`"));
+  EXPECT_THAT(refusal([](auto* c) { c->grpc.address = "unix:"; }), HasSubstr("`grpc.address`"));
+  EXPECT_THAT(refusal([](auto* c) { c->grpc.address = "unix:/" + std::string(99, 'x'); }),
+              HasSubstr("has a path of 100 bytes"));
   EXPECT_THAT(refusal([](auto* c) { c->grpc.port = 70000; }), HasSubstr("`grpc.port` is 70000"));
   EXPECT_THAT(refusal([](auto* c) { c->http.port = c->grpc.port; }), HasSubstr("`http.port`"));
   EXPECT_THAT(refusal([](auto* c) { c->pool.min_ranks = -1; }), HasSubstr("`pool.min_ranks`"));
@@ -152,6 +157,15 @@ TEST_F(ClusterConfigTest, RefusesWhatCannotWork) {
   EXPECT_THAT(refusal([](auto* c) { c->pool.max_restarts = -1; }),
               HasSubstr("`pool.max_restarts`"));
   EXPECT_THAT(refusal([](auto* c) { c->log_level = "loud"; }), HasSubstr("`log_level` is `loud`"));
+}
+
+TEST_F(ClusterConfigTest, ASocketsPathStartsAtTheBase) {
+  ClusterConfig config;
+  config.base_dir = "/srv";
+  config.grpc.address = "unix:run/api.sock";
+  config.grpc.port = config.http.port;  // Has no meaning.
+  ASSERT_TRUE(ResolveClusterConfig(&config).ok());
+  EXPECT_EQ(config.grpc.address, "unix:/srv/run/api.sock");
 }
 
 TEST_F(ClusterConfigTest, JobPathsMustExistBelowTheRoots) {

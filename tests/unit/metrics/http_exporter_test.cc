@@ -120,14 +120,43 @@ TEST(HttpExporter, APortInUseIsAClearError) {
 }
 
 TEST(HttpExporter, BadAddressesAreRefused) {
-  for (const HttpExporter::Options& options :
-       {HttpExporter::Options{"127.0.0.1", -1}, HttpExporter::Options{"127.0.0.1", 65536},
-        HttpExporter::Options{"203.0.113.7", 0}, HttpExporter::Options{"no such host", 0}}) {
+  for (const Endpoint& options : {Endpoint{"127.0.0.1", -1}, Endpoint{"127.0.0.1", 65536},
+                                  Endpoint{"203.0.113.7", 0}, Endpoint{"no such host", 0}}) {
     const auto exporter = HttpExporter::Start(options, std::make_shared<prometheus::Registry>(),
                                               [] { return Health{}; });
     EXPECT_EQ(exporter.status().code(), absl::StatusCode::kInvalidArgument) << exporter.status();
     EXPECT_THAT(std::string(exporter.status().message()), HasSubstr("`http.port`"));
   }
+}
+
+TEST(HttpExporter, ListensToNoUnixSocket) {
+  const auto exporter =
+      HttpExporter::Start({Address::Of("unix:/tmp/x", 0)}, std::make_shared<prometheus::Registry>(),
+                          [] { return Health{}; });
+  EXPECT_TRUE(absl::IsInvalidArgument(exporter.status())) << exporter.status();
+}
+
+/// The least that a token check can be.
+class OneToken final : public TokenCheck {
+ public:
+  absl::Status Check(std::string_view token) const override {
+    return token == "secret" ? absl::OkStatus() : absl::UnauthenticatedError("who are you?");
+  }
+};
+
+TEST(HttpExporter, CallersAreAskedForTheirToken) {
+  const auto exporter =
+      HttpExporter::Start({Address::Of("127.0.0.1", 0), std::make_shared<OneToken>()},
+                          std::make_shared<prometheus::Registry>(), [] { return Health{}; });
+  ASSERT_TRUE(exporter.ok()) << exporter.status();
+  const int port = (*exporter)->port();
+  for (const char* path : {"/metrics", "/healthz", "/x"}) {
+    const HttpReply refused = HttpRequest(port, path);
+    EXPECT_EQ(refused.code, 401) << path;
+    EXPECT_EQ(refused.body, "who are you?\n");
+  }
+  EXPECT_EQ(HttpRequest(port, "/metrics", "GET", "Authorization: Bearer secret\r\n").code, 200);
+  EXPECT_EQ(HttpRequest(port, "/metrics", "GET", "Authorization: Basic secret\r\n").code, 401);
 }
 
 TEST(HttpExporter, ThePortIsFreeAfterTheEnd) {

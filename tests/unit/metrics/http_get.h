@@ -17,7 +17,9 @@ struct HttpReply {
 };
 
 /// One request over a real socket to 127.0.0.1; code 0 where nobody answers within 5 s.
-inline HttpReply HttpRequest(int port, const std::string& path, const std::string& method = "GET") {
+/// @param header  one more line, with its end; or nothing.
+inline HttpReply HttpRequest(int port, const std::string& path, const std::string& method = "GET",
+                             const std::string& header = "") {
   HttpReply reply;
   const int socket_fd = socket(AF_INET, SOCK_STREAM, 0);
   const timeval timeout{5, 0};
@@ -27,8 +29,9 @@ inline HttpReply HttpRequest(int port, const std::string& path, const std::strin
   address.sin_port = htons(static_cast<uint16_t>(port));
   inet_pton(AF_INET, "127.0.0.1", &address.sin_addr);
   if (connect(socket_fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)) == 0) {
-    const std::string request =
-        method + " " + path + " HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    const std::string request = method + " " + path +
+                                " HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n" + header +
+                                "\r\n";
     if (send(socket_fd, request.data(), request.size(), MSG_NOSIGNAL) > 0) {
       std::string all;
       char buffer[4096];

@@ -8,28 +8,29 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "common/base/endpoint.h"
+#include "trainer/controller/api/socket_file.h"
 
 namespace imageddpo {
 
 /// A gRPC server with one service, health checking (grpc.health.v1) and reflection. Thread-safe.
 class ApiServer {
  public:
-  struct Options {
-    std::string address = "127.0.0.1";
-    int port = 50051;          ///< 0: a free port.
-    std::string service_name;  ///< Full name, for the health service.
-  };
-
-  /// Starts to serve. @param service  must outlive the server.
-  /// @return PERMISSION_DENIED: not a loopback address; UNAVAILABLE: the port is in use or may not
-  ///         be bound, naming `grpc.port` and the remedy.
-  static absl::StatusOr<std::unique_ptr<ApiServer>> Start(const Options& options,
+  /// Starts to serve. A Unix socket is for this user alone; see SocketFile.
+  /// @param endpoint      Its token_check is the service's part: without TLS gRPC's server cannot
+  ///                      refuse a call before the call's handler.
+  /// @param service_name  full name, for the health service.
+  /// @param service       must outlive the server.
+  /// @return PERMISSION_DENIED: not a local address; UNAVAILABLE: the port or the socket is in use
+  ///         or may not be bound, naming setting and remedy.
+  static absl::StatusOr<std::unique_ptr<ApiServer>> Start(const Endpoint& endpoint,
+                                                          const std::string& service_name,
                                                           grpc::Service& service);
 
   ~ApiServer();  ///< Calls Shutdown() with a few seconds of grace.
 
-  /// "127.0.0.1:50051", with the port as bound.
-  const std::string& address() const { return address_; }
+  /// With the port as bound.
+  const Address& address() const { return address_; }
 
   /// Sets what the health service answers; SERVING after Start().
   void SetServing(bool serving);
@@ -37,11 +38,13 @@ class ApiServer {
   void Shutdown(absl::Duration grace);
 
  private:
-  ApiServer(std::unique_ptr<grpc::Server> server, std::string service_name, std::string address);
+  ApiServer(std::unique_ptr<grpc::Server> server, std::string service_name, Address address,
+            std::unique_ptr<SocketFile> socket_file);
 
-  std::unique_ptr<grpc::Server> server_;
+  const std::unique_ptr<SocketFile> socket_file_;  // Null: TCP.
+  const std::unique_ptr<grpc::Server> server_;
   const std::string service_name_;
-  const std::string address_;
+  const Address address_;
 };
 
 }  // namespace imageddpo

@@ -1,10 +1,12 @@
 #pragma once
 
+#include <functional>
 #include <string>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "imageddpo/v1/service.pb.h"
+#include "trainer/controller/jobs/job_service.h"
 
 namespace imageddpo {
 
@@ -14,10 +16,18 @@ class JobApi {
  public:
   virtual ~JobApi() = default;
 
+  /// Checks the files that the job names, on the caller's thread, then does JobService::Submit().
   /// DEADLINE_EXCEEDED: no answer within `timeout`.
   virtual absl::StatusOr<v1::Job> Submit(const v1::SubmitJobRequest& request,
                                          absl::Duration timeout) = 0;
-  virtual absl::StatusOr<v1::Job> Cancel(const std::string& id, absl::Duration timeout) = 0;
+
+  /// A method of JobService with its arguments. It may run after Do() has given up, so it must own
+  /// what it uses.
+  using Verb = std::function<absl::StatusOr<v1::Job>(JobService& jobs)>;
+  /// Runs the verb on the controller's thread and returns what it returns. DEADLINE_EXCEEDED: no
+  /// answer within `timeout`.
+  virtual absl::StatusOr<v1::Job> Do(Verb verb, absl::Duration timeout) = 0;
+
   virtual absl::StatusOr<v1::Job> Get(const std::string& id) const = 0;
   virtual absl::StatusOr<v1::ListJobsResponse> List(const v1::ListJobsRequest& request) const = 0;
 };

@@ -9,6 +9,7 @@
 #include "absl/time/time.h"
 #include "common/base/text.h"
 #include "common/comm/valid_texts.h"
+#include "imageddpo/v1/service.grpc.pb.h"
 #include "trainer/controller/api/watch_reactor.h"
 
 namespace imageddpo {
@@ -25,19 +26,88 @@ absl::Duration TimeoutOf(const grpc::ServerContext& context) {
   return std::clamp(absl::FromChrono(left), absl::ZeroDuration(), kMaxCallDuration);
 }
 
-/// Runs a call, moves its result into `response` and counts it.
-template <typename Response, typename Function>
-grpc::Status Answer(const TrainerServiceImpl::Dependencies& dependencies, const char* method,
-                    Response* response, Function function) {
-  const double start_s = dependencies.clock.NowSeconds();
-  absl::StatusOr<Response> result = function();
-  dependencies.metrics.RpcFinished(method, result.status().code(),
-                                   dependencies.clock.NowSeconds() - start_s);
-  if (!result.ok()) return ToGrpcStatus(result.status());
-  *response = *std::move(result);
-  MakeTextsValid(response);
-  return grpc::Status::OK;
-}
+/// The end of a WatchJob call that its caller may not make.
+class Refusal final : public grpc::ServerWriteReactor<v1::JobEvent> {
+ public:
+  explicit Refusal(const grpc::Status& status) { Finish(status); }
+  void OnDone() override { delete this; }
+};
+
+class TrainerServiceImpl final
+    : public v1::TrainerService::WithCallbackMethod_WatchJob<v1::TrainerService::Service> {
+ public:
+  TrainerServiceImpl(const TrainerServiceDependencies& dependencies,
+                     std::shared_ptr<const TokenCheck> token_check)
+      : dependencies_(dependencies), token_check_(std::move(token_check)) {}
+
+  grpc::Status SubmitJob(grpc::ServerContext* context, const v1::SubmitJobRequest* request,
+                         v1::Job* response) override {
+    return Answer("SubmitJob", *context, response,
+                  [&] { return dependencies_.jobs.Submit(*request, TimeoutOf(*context)); });
+  }
+
+  grpc::Status GetJob(grpc::ServerContext* context, const v1::GetJobRequest* request,
+                      v1::Job* response) override {
+    return Answer("GetJob", *context, response,
+                  [&] { return dependencies_.jobs.Get(request->id()); });
+  }
+
+  grpc::Status ListJobs(grpc::ServerContext* context, const v1::ListJobsRequest* request,
+                        v1::ListJobsResponse* response) override {
+    return Answer("ListJobs", *context, response,
+                  [&] { return dependencies_.jobs.List(*request); });
+  }
+
+  grpc::Status CancelJob(grpc::ServerContext* context, const v1::CancelJobRequest* request,
+                         v1::Job* response) override {
+    return Do("CancelJob", *context, response,
+              [id = request->id()](JobService& jobs) { return jobs.Cancel(id); });
+  }
+
+  grpc::ServerWriteReactor<v1::JobEvent>* WatchJob(grpc::CallbackServerContext* context,
+                                                   const v1::WatchJobRequest* request) override {
+    if (const absl::Status allowed = CheckCaller(*context); !allowed.ok()) {
+      dependencies_.metrics.RpcFinished("WatchJob", allowed.code(), 0);
+      return new Refusal(ToGrpcStatus(allowed));
+    }
+    return WatchReactor::Start(
+        {dependencies_.store, dependencies_.hub, dependencies_.metrics, dependencies_.clock},
+        *request);
+  }
+
+ private:
+  absl::Status CheckCaller(const grpc::ServerContextBase& context) const {
+    if (token_check_ == nullptr) return absl::OkStatus();
+    const auto header = context.client_metadata().find("authorization");
+    if (header == context.client_metadata().end()) return token_check_->Check("");
+    return token_check_->Check(BearerToken({header->second.data(), header->second.size()}));
+  }
+
+  /// Runs a call, moves its result into `response` and counts it.
+  template <typename Response, typename Function>
+  grpc::Status Answer(const char* method, const grpc::ServerContext& context, Response* response,
+                      Function function) {
+    const double start_s = dependencies_.clock.NowSeconds();
+    const absl::Status allowed = CheckCaller(context);
+    absl::StatusOr<Response> result = allowed.ok() ? function() : absl::StatusOr<Response>(allowed);
+    dependencies_.metrics.RpcFinished(method, result.status().code(),
+                                      dependencies_.clock.NowSeconds() - start_s);
+    if (!result.ok()) return ToGrpcStatus(result.status());
+    *response = *std::move(result);
+    MakeTextsValid(response);
+    return grpc::Status::OK;
+  }
+
+  /// Answers a call with what a method of JobService returns.
+  grpc::Status Do(const char* method, const grpc::ServerContext& context, v1::Job* response,
+                  JobApi::Verb verb) {
+    return Answer(method, context, response,
+                  [&] { return dependencies_.jobs.Do(std::move(verb), TimeoutOf(context)); });
+  }
+
+  const TrainerServiceDependencies dependencies_;
+  const std::shared_ptr<const TokenCheck> token_check_;
+};
 
 }  // namespace
 
@@ -52,38 +122,9 @@ grpc::Status ToGrpcStatus(const absl::Status& status) {
   return grpc::Status(static_cast<grpc::StatusCode>(status.code()), Excerpt(message, fits));
 }
 
-TrainerServiceImpl::TrainerServiceImpl(const Dependencies& dependencies)
-    : dependencies_(dependencies) {}
-
-grpc::Status TrainerServiceImpl::SubmitJob(grpc::ServerContext* context,
-                                           const v1::SubmitJobRequest* request, v1::Job* response) {
-  return Answer(dependencies_, "SubmitJob", response,
-                [&] { return dependencies_.jobs.Submit(*request, TimeoutOf(*context)); });
-}
-
-grpc::Status TrainerServiceImpl::GetJob(grpc::ServerContext*, const v1::GetJobRequest* request,
-                                        v1::Job* response) {
-  return Answer(dependencies_, "GetJob", response,
-                [&] { return dependencies_.jobs.Get(request->id()); });
-}
-
-grpc::Status TrainerServiceImpl::ListJobs(grpc::ServerContext*, const v1::ListJobsRequest* request,
-                                          v1::ListJobsResponse* response) {
-  return Answer(dependencies_, "ListJobs", response,
-                [&] { return dependencies_.jobs.List(*request); });
-}
-
-grpc::Status TrainerServiceImpl::CancelJob(grpc::ServerContext* context,
-                                           const v1::CancelJobRequest* request, v1::Job* response) {
-  return Answer(dependencies_, "CancelJob", response,
-                [&] { return dependencies_.jobs.Cancel(request->id(), TimeoutOf(*context)); });
-}
-
-grpc::ServerWriteReactor<v1::JobEvent>* TrainerServiceImpl::WatchJob(
-    grpc::CallbackServerContext*, const v1::WatchJobRequest* request) {
-  return WatchReactor::Start(
-      {dependencies_.store, dependencies_.hub, dependencies_.metrics, dependencies_.clock},
-      *request);
+std::unique_ptr<grpc::Service> MakeTrainerService(const TrainerServiceDependencies& dependencies,
+                                                  std::shared_ptr<const TokenCheck> token_check) {
+  return std::make_unique<TrainerServiceImpl>(dependencies, std::move(token_check));
 }
 
 }  // namespace imageddpo

@@ -123,7 +123,7 @@ TEST_F(SupervisorFaultTest, AFullStoreRefusesJobsAndKeepsWhatHappensUntilItCanBe
   while (table_->Flush().ok() && epoch < 2000) Epoch(1, id, epoch++);
   ASSERT_FALSE(table_->Flush().ok());
   EXPECT_TRUE(absl::IsResourceExhausted(
-      supervisor_->Submit({Judged(SpecOf(1)), "", std::string(5000, 'h')}).status()));
+      supervisor_->jobs().Submit({Judged(SpecOf(1)), "", std::string(5000, 'h')}).status()));
   Epoch(1, id, epoch++);
   Ended(1, id);
   supervisor_->Tick();

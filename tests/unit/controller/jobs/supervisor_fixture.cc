@@ -1,10 +1,8 @@
 #include "tests/unit/controller/jobs/supervisor_fixture.h"
 
 #include <algorithm>
-#include <chrono>
 
 #include "absl/strings/str_cat.h"
-#include "common/base/logging.h"
 #include "tests/testing/judged.h"
 
 namespace imageddpo {
@@ -13,31 +11,16 @@ SupervisorTest::SupervisorTest() { Restart(); }
 
 void SupervisorTest::Restart(FileSystem* file_system) {
   supervisor_.reset();
-  table_.reset();
-  hub_.reset();
-  store_.reset();
-  job_metrics_.reset();
-  metrics_.reset();
   sent_.clear();
-  auto logger = MakeLogger({.level = "off"});
-  registry_ = std::make_shared<prometheus::Registry>();
-  metrics_ = std::make_unique<ServiceMetrics>(*registry_, ServiceMetrics::Build(),
-                                              std::chrono::system_clock::now());
-  job_metrics_ = std::make_unique<JobMetricsTable>(*registry_);
-  auto store = JobStore::Open(dir_ / "data");
-  ASSERT_TRUE(store.ok()) << store.status();
-  store_ = *std::move(store);
-  hub_ = std::make_unique<EventHub>();
-  table_ = std::make_unique<JobTable>(
-      JobTable::Dependencies{*store_, *hub_, *metrics_, *job_metrics_, clock_, *logger});
+  ReopenStore();
   std::vector<int> ranks;
   for (int rank = 1; rank <= kNumWorkers; ++rank) ranks.push_back(rank);
   Supervisor::Options options;
-  options.min_ranks = 1;
+  options.health.min_ranks = 1;
   supervisor_ = std::make_unique<Supervisor>(
       options,
       Supervisor::Dependencies{file_system != nullptr ? *file_system : disk_, clock_, *table_,
-                               *hub_, *metrics_, *job_metrics_, *logger,
+                               *hub_, *metrics_, *job_metrics_, logger_,
                                [this](int rank, v1::ControllerMessage message) {
                                  if (message.has_start_job()) {
                                    tags_[message.start_job().job_id()] =
@@ -58,41 +41,11 @@ void SupervisorTest::Hello(int rank) {
   supervisor_->OnMessage(rank, message);
 }
 
-v1::JobSpec SupervisorTest::SpecOf(int colocated, int64_t epochs) {
-  v1::JobSpec spec;
-  spec.mutable_sample()->set_batch_size(4);
-  spec.mutable_train()->set_batch_size(4);
-  spec.mutable_device()->set_device_batch_size(1);
-  spec.set_num_epochs(epochs);
-  spec.mutable_topology()->set_colocated(colocated);
-  return Judged(spec).spec();
-}
-
 v1::Job SupervisorTest::Submit(const v1::JobSpec& spec, const std::string& request_id) {
-  const auto job = supervisor_->Submit({Judged(spec), request_id, "hash"});
+  const auto job = supervisor_->jobs().Submit({Judged(spec), request_id, "hash"});
   EXPECT_TRUE(job.ok()) << job.status();
   supervisor_->Tick();
   return job.ok() ? *job : v1::Job();
-}
-
-v1::Job SupervisorTest::Stored(const std::string& id) {
-  const auto record = store_->Get(id);
-  EXPECT_TRUE(record.ok()) << record.status();
-  return record.ok() ? record->job : v1::Job();
-}
-
-std::vector<v1::JobEvent> SupervisorTest::Events(const std::string& id) {
-  const auto page = store_->Events(id, 1, 1000);
-  EXPECT_TRUE(page.ok()) << page.status();
-  return page.ok() ? page->events : std::vector<v1::JobEvent>();
-}
-
-std::vector<v1::JobState> SupervisorTest::States(const std::string& id) {
-  std::vector<v1::JobState> states;
-  for (const v1::JobEvent& event : Events(id)) {
-    if (event.has_state()) states.push_back(event.state().state());
-  }
-  return states;
 }
 
 void SupervisorTest::Progress(int rank, const std::string& id, const std::string& stage) {

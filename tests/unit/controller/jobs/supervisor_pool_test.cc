@@ -47,7 +47,7 @@ TEST_F(SupervisorTest, TheRestartThatAJobNeedsWaitsForTheOthers) {
 
 TEST_F(SupervisorTest, LargerThanThePoolIsRefusedWithItsSize) {
   supervisor_->OnFailure(3, "process died");
-  const absl::Status status = supervisor_->Submit({Judged(SpecOf(4)), "", "h"}).status();
+  const absl::Status status = supervisor_->jobs().Submit({Judged(SpecOf(4)), "", "h"}).status();
   EXPECT_TRUE(absl::IsFailedPrecondition(status));
   EXPECT_THAT(std::string(status.message()), HasSubstr("asks for 4 workers"));
   EXPECT_THAT(std::string(status.message()), HasSubstr("the pool has 3"));

@@ -34,7 +34,7 @@ TEST_F(SupervisorTest, AGangIsStartedFollowedAndReleased) {
 TEST_F(SupervisorTest, Fp16NeedsGpus) {
   v1::JobSpec spec = SpecOf(1);
   spec.mutable_model()->set_precision("fp16");
-  const auto refused = supervisor_->Submit({Judged(spec), "", "hash"});
+  const auto refused = supervisor_->jobs().Submit({Judged(spec), "", "hash"});
   EXPECT_EQ(refused.status().code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(std::string(refused.status().message()), HasSubstr("use `bf16`"));
   for (const int rank : {1, 2, 3}) {
@@ -44,7 +44,7 @@ TEST_F(SupervisorTest, Fp16NeedsGpus) {
     message.mutable_hello()->set_device(absl::StrCat("cuda:", rank - 1));
     supervisor_->OnMessage(rank, message);
   }
-  EXPECT_TRUE(supervisor_->Submit({Judged(spec), "", "hash"}).ok());
+  EXPECT_TRUE(supervisor_->jobs().Submit({Judged(spec), "", "hash"}).ok());
 }
 
 TEST_F(SupervisorTest, StrangersAreNotHeard) {
@@ -124,7 +124,8 @@ TEST_F(SupervisorTest, TooFewWorkersAskForARestart) {
   Progress(1, id, "sampling");
   for (const int rank : {1, 2, 3}) supervisor_->OnFailure(rank, "process died");
   EXPECT_THAT(supervisor_->restart_reason(), HasSubstr("0 workers are left"));
-  EXPECT_TRUE(absl::IsUnavailable(supervisor_->Submit({Judged(SpecOf(1)), "", "h"}).status()));
+  EXPECT_TRUE(
+      absl::IsUnavailable(supervisor_->jobs().Submit({Judged(SpecOf(1)), "", "h"}).status()));
   supervisor_->Drain("the service restarts");
   EXPECT_EQ(Stored(id).state(), v1::RECOVERING);
   Restart();
@@ -183,7 +184,7 @@ TEST_F(SupervisorTest, RepeatedEpochsLeaveNothingTwice) {
 TEST_F(SupervisorTest, ARankThatDoesNotStopIsLost) {
   const std::string id = Submit(SpecOf(1)).id();
   const std::string other = Submit(SpecOf(1)).id();
-  ASSERT_TRUE(supervisor_->Cancel(id).ok());
+  ASSERT_TRUE(supervisor_->jobs().Cancel(id).ok());
   EXPECT_EQ(Stored(id).state(), v1::CANCELLING);
   clock_.Advance(59);
   supervisor_->Tick();
@@ -200,7 +201,7 @@ TEST_F(SupervisorTest, CancelledWhileItRecovers) {
   const std::string id = Submit(SpecOf(2)).id();
   supervisor_->OnFailure(2, "process died");
   ASSERT_EQ(Stored(id).state(), v1::RECOVERING);
-  EXPECT_EQ(supervisor_->Cancel(id)->state(), v1::CANCELLING);  // Rank 1 has not let go yet.
+  EXPECT_EQ(supervisor_->jobs().Cancel(id)->state(), v1::CANCELLING);  // Rank 1 has not let go yet.
   Ended(1, id, absl::AbortedError("x"));
   EXPECT_EQ(Stored(id).state(), v1::CANCELLED);
   supervisor_->Tick();

@@ -1,28 +1,32 @@
-// The part of Supervisor that handles lost ranks and decides about restarts of all ranks.
+#include "trainer/controller/pool/pool_health.h"
 
 #include <algorithm>
 #include <map>
-#include <string>
 #include <utility>
-#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "common/base/process.h"
-#include "trainer/controller/jobs/job_state.h"
-#include "trainer/controller/jobs/supervisor.h"
 
 namespace imageddpo {
 
-void Supervisor::OnFailure(int world_rank, const std::string& reason) {
-  if (!LoseWorker(world_rank, reason)) return;
+PoolHealth::PoolHealth(const Options& options, Dependencies dependencies)
+    : options_(options),
+      dependencies_(std::move(dependencies)),
+      scheduler_(dependencies_.scheduler),
+      idle_since_s_(dependencies_.clock.NowSeconds()) {}
+
+void PoolHealth::Died(int world_rank, const std::string& reason) { MarkDead(world_rank, reason); }
+
+void PoolHealth::Lose(int world_rank, const std::string& reason) {
+  if (!MarkDead(world_rank, reason)) return;
   if (restart_reason_.empty()) {
-    KillWorker(world_rank);
+    Kill(world_rank);
   } else {
     to_kill_.push_back(world_rank);
   }
 }
 
-bool Supervisor::LoseWorker(int world_rank, const std::string& reason) {
+bool PoolHealth::MarkDead(int world_rank, const std::string& reason) {
   const auto worker = scheduler_.workers().find(world_rank);
   if (worker == scheduler_.workers().end() || worker->second.dead) return false;
   const std::string what = worker->second.reported()
@@ -32,19 +36,7 @@ bool Supervisor::LoseWorker(int world_rank, const std::string& reason) {
   dependencies_.logger->error("lost {}", what);
   dependencies_.metrics.RemoveWorker(world_rank);
   const std::string job_id = scheduler_.WorkerFailed(world_rank);
-  if (ActiveJob* active = FindActive(job_id); active != nullptr) {
-    active->gang().Died(world_rank, what);
-    JobRecord& record = active->record();
-    // An error that one of its ranks reported before takes precedence: the job is at fault.
-    const bool recover = active->gang().GetOutcome().kind == GangTracker::Outcome::Kind::kRecover;
-    if (recover && HoldsRanks(record.job.state()) && record.job.state() != v1::CANCELLING)
-      Recover(record, what);
-    if (active->gang().AllGone()) {
-      FinishGang(job_id);
-    } else if (active->gang().Broken() && !active->stopping()) {
-      StopGang(*active, what);
-    }
-  }
+  dependencies_.on_lost(world_rank, job_id, what);
   const int all = static_cast<int>(scheduler_.workers().size());
   const int wanted = options_.min_ranks > 0 ? std::min(options_.min_ranks, all) : all;
   if (scheduler_.pool_size() < wanted) {
@@ -54,7 +46,7 @@ bool Supervisor::LoseWorker(int world_rank, const std::string& reason) {
   return true;
 }
 
-void Supervisor::KillWorker(int world_rank) {
+void PoolHealth::Kill(int world_rank) {
   const ProcessId& process = scheduler_.workers().at(world_rank).process;
   if (process.host.empty()) return;  // It has never reported.
   const absl::Status killed = KillProcess(process);
@@ -75,23 +67,24 @@ void Supervisor::KillWorker(int world_rank) {
   }
 }
 
-void Supervisor::LoseStuckRanks() {
-  const double now_s = dependencies_.clock.NowSeconds();
-  std::vector<std::pair<int, std::string>> stuck;
-  for (const auto& [job_id, active] : active_) {
-    if (!active->StopOverdue(now_s)) continue;
-    for (const int rank : active->gang().Working()) stuck.emplace_back(rank, job_id);
-  }
-  for (const auto& [rank, job_id] : stuck) {
-    OnFailure(rank, absl::StrCat("did not stop ", job_id, " within ", options_.stop_timeout_seconds,
-                                 " s"));
-  }
+void PoolHealth::KillPostponed() {
+  for (const int world_rank : to_kill_) Kill(world_rank);
+  to_kill_.clear();
 }
 
-void Supervisor::ConsiderRestart() {
+void PoolHealth::Look(bool jobs_run) {
+  ConsiderRestart(jobs_run);
+  int idle = 0, busy = 0, dead = 0;
+  for (const auto& [rank, worker] : scheduler_.workers()) {
+    ++(worker.dead ? dead : worker.job_id.empty() ? idle : busy);
+  }
+  dependencies_.metrics.SetWorkers(idle, busy, dead);
+}
+
+void PoolHealth::ConsiderRestart(bool jobs_run) {
   const double now_s = dependencies_.clock.NowSeconds();
   const std::map<int, Scheduler::Worker>& workers = scheduler_.workers();
-  if (!active_.empty() || scheduler_.num_dead() == 0 || !scheduler_.AllReported()) {
+  if (jobs_run || scheduler_.num_dead() == 0 || !scheduler_.AllReported()) {
     idle_since_s_ = now_s;
     return;
   }
@@ -108,7 +101,7 @@ void Supervisor::ConsiderRestart() {
   }
 }
 
-void Supervisor::RequestRestart(const std::string& reason) {
+void PoolHealth::RequestRestart(const std::string& reason) {
   if (!restart_reason_.empty()) return;
   restart_reason_ = reason;
   dependencies_.logger->error("a restart of all ranks is needed: {}", reason);

@@ -1,0 +1,64 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+namespace imageddpo {
+
+/// Where a server listens or a client calls: a TCP port of a host, or a Unix socket. The one place
+/// that reads and writes such addresses.
+struct Address {
+  std::string host = "";       ///< Name or number; IPv6 without brackets.
+  int port = 0;                ///< 0: a server takes a free one.
+  std::string unix_path = "";  ///< Not empty: this Unix socket, and host and port have no meaning.
+
+  /// From settings that give the two apart. Checks nothing.
+  /// @param host  name or number, IPv6 with or without brackets; or `unix:PATH`, for which `port`
+  /// has no meaning.
+  static Address Of(std::string_view host, int port);
+  /// From HOST:PORT, [IPV6]:PORT or unix:PATH, as a client gets it.
+  /// @return INVALID_ARGUMENT, naming nothing: a fault of form, or a port that is not from 1 to
+  /// 65535. See CheckUnixPath() too.
+  static absl::StatusOr<Address> Parse(std::string_view text);
+
+  /// What Parse() and gRPC read: "127.0.0.1:50051", "[::1]:50051", "unix:/run/imageddpo.sock".
+  std::string ToString() const;
+
+  bool is_unix() const { return !unix_path.empty(); }
+  /// Whether only this host can reach it: a Unix socket, localhost, 127.0.0.0/8, ::1.
+  bool IsLocal() const;
+};
+
+/// The longest path of a Unix socket, in bytes. The system allows 107; the rest is for the folder
+/// in which a server makes the socket before it takes its name.
+inline constexpr size_t kMaxUnixPathBytes = 98;
+
+/// @return INVALID_ARGUMENT, as "has …" or "is …", for a path that cannot be that of a socket: too
+/// long, or with a character that has a meaning in gRPC's addresses (`%`, `?`, `#`, white space).
+absl::Status CheckUnixPath(const std::string& path);
+
+/// Decides who may call. Implementations are thread-safe and quick.
+class TokenCheck {
+ public:
+  virtual ~TokenCheck() = default;
+  /// @param token  What the caller sent as `authorization: Bearer TOKEN`; empty: nothing.
+  /// @return OK, or UNAUTHENTICATED or PERMISSION_DENIED with a message for the caller.
+  virtual absl::Status Check(std::string_view token) const = 0;
+};
+
+/// The token in the value of an `authorization` header; empty: there is none.
+std::string_view BearerToken(std::string_view authorization);
+
+/// How a server is reached and who may call it. There are no credentials yet: bytes travel as they
+/// are, so servers accept local addresses only. TLS's files become a field here; ApiServer and
+/// Client turn it into gRPC's credentials, each in one function.
+struct Endpoint {
+  Address address;
+  std::shared_ptr<const TokenCheck> token_check = nullptr;  ///< Null: everyone who reaches it.
+};
+
+}  // namespace imageddpo

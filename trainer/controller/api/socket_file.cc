@@ -1,0 +1,86 @@
+#include "trainer/controller/api/socket_file.h"
+
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+namespace imageddpo {
+namespace {
+
+constexpr mode_t kOwnerOnly = S_IRUSR | S_IWUSR;
+
+absl::Status Error(const std::string& what, const std::string& path) {
+  return absl::ErrnoToStatus(errno, absl::StrCat("`grpc.address`: ", what, " ", path));
+}
+
+/// Whether a server accepts connections there. A full queue of connections is one too.
+bool IsServed(const std::string& path) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  std::strncpy(address.sun_path, path.c_str(), sizeof(address.sun_path) - 1);
+  const int fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  if (fd < 0) return false;
+  const bool served =
+      ::connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0 ||
+      errno == EAGAIN;
+  ::close(fd);
+  return served;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<SocketFile>> SocketFile::Make(const std::string& path) {
+  struct stat status {};
+  if (::lstat(path.c_str(), &status) == 0) {
+    if (!S_ISSOCK(status.st_mode)) {
+      return absl::FailedPreconditionError(
+          absl::StrCat("`grpc.address`: ", path, " exists and is no socket; choose another path"));
+    }
+    if (IsServed(path)) {
+      return absl::UnavailableError(
+          absl::StrCat("`grpc.address`: ", path,
+                       " is in use by another program (another imageddpod?); end that one, or "
+                       "choose another path in cluster.yaml"));
+    }
+  }
+  std::string folder = path + ".XXXXXX";
+  if (::mkdtemp(folder.data()) == nullptr) return Error("cannot make a folder beside", path);
+  return std::unique_ptr<SocketFile>(new SocketFile(path, std::move(folder)));
+}
+
+SocketFile::SocketFile(std::string path, std::string folder)
+    : path_(std::move(path)), folder_(std::move(folder)) {}
+
+absl::Status SocketFile::Publish() {
+  const std::string bound = bind_path();
+  struct stat status {};
+  if (::chmod(bound.c_str(), kOwnerOnly) != 0 || ::lstat(bound.c_str(), &status) != 0 ||
+      std::rename(bound.c_str(), path_.c_str()) != 0) {
+    return Error("cannot make the socket", path_);
+  }
+  device_ = status.st_dev;
+  inode_ = status.st_ino;
+  published_ = true;
+  return absl::OkStatus();
+}
+
+SocketFile::~SocketFile() {
+  struct stat status {};
+  if (published_ && ::lstat(path_.c_str(), &status) == 0 && status.st_dev == device_ &&
+      status.st_ino == inode_) {
+    ::unlink(path_.c_str());
+  }
+  ::unlink(bind_path().c_str());
+  ::rmdir(folder_.c_str());
+}
+
+}  // namespace imageddpo

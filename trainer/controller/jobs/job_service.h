@@ -1,0 +1,64 @@
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "common/config/resolved_job.h"
+#include "common/model_config/model_count.h"
+#include "imageddpo/v1/service.pb.h"
+#include "trainer/controller/jobs/job_table.h"
+#include "trainer/controller/jobs/running_jobs.h"
+#include "trainer/controller/pool/job_queue.h"
+
+namespace imageddpo {
+
+/// The verbs: what a user asks of jobs. Each is a method that checks the job's state, changes it
+/// through JobTable, which keeps to the table of transitions, and adjusts queue and gang. A verb
+/// answers at once with the job as it then is; it waits for no worker. CONTRIBUTING.md lists what a
+/// new verb takes. Thread-compatible: used by the controller's thread.
+class JobService {
+ public:
+  struct Dependencies {
+    JobTable& table;
+    Scheduler& scheduler;
+    RunningJobs& running;
+    /// Whether the service is about to end or to restart, and so takes no new job.
+    std::function<bool()> is_ending;
+  };
+
+  explicit JobService(Dependencies dependencies);
+
+  struct NewJob {
+    /// As AdmitJob() returned it. Not set: the request is known to be a repeated one.
+    std::optional<ResolvedJob> job;
+    std::string request_id;
+    std::string request_sha256;
+    std::optional<ModelCount> model = std::nullopt;  ///< Not set: the model could not be counted.
+  };
+  /// See TrainerService.SubmitJob.
+  absl::StatusOr<v1::Job> Submit(NewJob job);
+  /// See TrainerService.CancelJob.
+  absl::StatusOr<v1::Job> Cancel(const std::string& id);
+
+ protected:
+  /// What most verbs begin with. @return FAILED_PRECONDITION: the job has already ended; NOT_FOUND:
+  /// there is none with this id.
+  absl::StatusOr<JobRecord*> Unfinished(const std::string& id);
+
+  const Dependencies dependencies_;
+  JobTable& table_;
+  Scheduler& scheduler_;
+  RunningJobs& running_;
+
+ private:
+  /// Closes what the settings leave to the pool. @param warnings  gets those about memory.
+  /// @return FAILED_PRECONDITION: the pool cannot run the job.
+  absl::StatusOr<ResolvedJob> FitToPool(const ResolvedJob& job,
+                                        const std::optional<ModelCount>& model,
+                                        std::vector<std::string>* warnings) const;
+};
+
+}  // namespace imageddpo

@@ -1,0 +1,68 @@
+#include "trainer/controller/jobs/recovery.h"
+
+#include "absl/strings/str_cat.h"
+#include "common/base/status.h"
+#include "trainer/controller/jobs/job_state.h"
+
+namespace imageddpo {
+
+Recovery::Recovery(int max_restarts, JobTable& table, Scheduler& queue)
+    : max_restarts_(max_restarts), table_(table), queue_(queue) {}
+
+absl::Status Recovery::ResumeStored() {
+  IMAGEDDPO_RETURN_IF_ERROR(table_.Load());
+  for (JobRecord* record : table_.All()) {
+    const v1::JobState state = record->job.state();
+    if (state == v1::CANCELLING) {
+      table_
+          .Transition(*record, v1::CANCELLED,
+                      "the service was restarted while the job was being cancelled")
+          .IgnoreError();
+    } else if (HoldsRanks(state)) {
+      Recover(*record, "the service died while the job ran");
+    }
+    Requeue(*record);
+  }
+  return absl::OkStatus();
+}
+
+void Recovery::Recover(JobRecord& record, const std::string& reason) {
+  charged_ = true;
+  if (record.restarts_without_epoch >= max_restarts_) {
+    table_
+        .Transition(
+            record, v1::FAILED,
+            absl::StrCat(reason, "; it was restarted ", record.restarts_without_epoch,
+                         " times before without finishing a new epoch, so it is not tried again"))
+        .IgnoreError();
+    return;
+  }
+  ++record.restarts_without_epoch;
+  table_.Transition(record, v1::RECOVERING, reason).IgnoreError();
+}
+
+void Recovery::Requeue(JobRecord& record) {
+  if (!WaitsForRanks(record.job.state())) return;
+  const absl::StatusOr<ResolvedJob> job = ResolvedJob::Reopen(record.job.spec());
+  if (!job.ok()) {
+    table_
+        .Transition(record, v1::FAILED,
+                    absl::StrCat("this version cannot run the job: ", job.status().message()))
+        .IgnoreError();
+    return;
+  }
+  queue_.Enqueue(record.number, record.job.id(), *job, record.job.state() == v1::RECOVERING);
+}
+
+void Recovery::Interrupt(const std::string& reason) {
+  for (JobRecord* record : table_.All()) {
+    const v1::JobState state = record->job.state();
+    if (state == v1::CANCELLING) {
+      table_.Transition(*record, v1::CANCELLED, "cancelled by request").IgnoreError();
+    } else if (HoldsRanks(state)) {
+      table_.Transition(*record, v1::RECOVERING, reason).IgnoreError();
+    }
+  }
+}
+
+}  // namespace imageddpo

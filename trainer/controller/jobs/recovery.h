@@ -1,0 +1,46 @@
+#pragma once
+
+#include <string>
+
+#include "absl/status/status.h"
+#include "trainer/controller/jobs/job_table.h"
+#include "trainer/controller/pool/job_queue.h"
+
+namespace imageddpo {
+
+/// What becomes of a job that lost its ranks against the user's will: it waits for new ones, or has
+/// FAILED once its restarts are used up; also across the end and the start of the service. Changes
+/// records and the queue only; sends nothing. Thread-compatible: used by the controller's thread.
+class Recovery {
+ public:
+  /// @param max_restarts  of one job without a new epoch in between; then it fails.
+  /// @param table, queue  must outlive this object.
+  Recovery(int max_restarts, JobTable& table, Scheduler& queue);
+
+  /// Call it once, at start: loads the unfinished jobs and puts them back into the queue. A job
+  /// that held ranks, so that its service has died, is charged with a restart.
+  absl::Status ResumeStored();
+
+  /// The job lost its ranks, and is charged with that: RECOVERING, or FAILED once max_restarts is
+  /// used up. Some of its ranks may still work; Requeue() it when none does.
+  void Recover(JobRecord& record, const std::string& reason);
+
+  /// Puts the job into the queue if it waits for ranks: a RECOVERING one before those that have not
+  /// run yet. A job that this version cannot run has FAILED.
+  void Requeue(JobRecord& record);
+
+  /// The service ends: jobs that hold ranks continue at the next start, which is not charged to
+  /// them.
+  void Interrupt(const std::string& reason);
+
+  /// Whether a job was charged with the loss of its ranks since the start.
+  bool charged() const { return charged_; }
+
+ private:
+  const int max_restarts_;
+  JobTable& table_;
+  Scheduler& queue_;
+  bool charged_ = false;
+};
+
+}  // namespace imageddpo

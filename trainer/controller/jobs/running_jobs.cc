@@ -1,0 +1,196 @@
+#include "trainer/controller/jobs/running_jobs.h"
+
+#include <utility>
+
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "common/config/job_states.h"
+#include "trainer/controller/jobs/job_state.h"
+
+namespace imageddpo {
+namespace {
+
+using M = v1::WorkerMessage;
+
+const std::string& JobIdOf(const v1::WorkerMessage& message) {
+  switch (message.message_case()) {
+    case M::kProgress:
+      return message.progress().job_id();
+    case M::kEpoch:
+      return message.epoch().job_id();
+    case M::kEval:
+      return message.eval().job_id();
+    case M::kCheckpoint:
+      return message.checkpoint().job_id();
+    case M::kEnded:
+      return message.ended().job_id();
+    default:
+      return message.warning().job_id();
+  }
+}
+
+}  // namespace
+
+RunningJobs::RunningJobs(const Options& options, Dependencies dependencies)
+    : options_(options), dependencies_(std::move(dependencies)), table_(dependencies_.table) {}
+
+ActiveJob* RunningJobs::Find(const std::string& job_id) {
+  const auto job = jobs_.find(job_id);
+  return job == jobs_.end() ? nullptr : job->second.get();
+}
+
+void RunningJobs::Start(const Scheduler::Gang& gang) {
+  JobRecord* record = table_.Find(gang.job_id);
+  if (record == nullptr) return dependencies_.scheduler.Release(gang.job_id);
+  auto job = std::make_unique<ActiveJob>(
+      ActiveJob::Dependencies{
+          dependencies_.file_system, dependencies_.clock, table_, dependencies_.hub,
+          dependencies_.job_metrics.Get(gang.job_id, record->job.spec().name())},
+      *record, gang.job, gang.topology, gang.world_ranks);
+  const absl::StatusOr<v1::StartJob> start = job->Prepare();
+  if (!start.ok()) {
+    table_
+        .Transition(*record, v1::FAILED,
+                    absl::StrCat("the job could not be started: ", start.status().message()))
+        .IgnoreError();
+    return dependencies_.scheduler.Release(gang.job_id);
+  }
+  dependencies_.logger->info("{}: forms a gang of ranks {} ({})", gang.job_id,
+                             absl::StrJoin(gang.world_ranks, ", "), gang.topology.ToString());
+  for (const int world_rank : gang.world_ranks) {
+    v1::ControllerMessage message;
+    *message.mutable_start_job() = *start;
+    dependencies_.send(world_rank, std::move(message));
+  }
+  jobs_[gang.job_id] = std::move(job);
+}
+
+void RunningJobs::Stop(const std::string& job_id, const std::string& reason) {
+  if (ActiveJob* job = Find(job_id); job != nullptr) StopGang(*job, reason);
+}
+
+void RunningJobs::StopGang(ActiveJob& job, const std::string& reason) {
+  job.StopBy(dependencies_.clock.NowSeconds() + options_.stop_timeout_seconds);
+  for (const int world_rank : job.gang().Working()) {
+    v1::ControllerMessage message;
+    message.mutable_stop_job()->set_job_id(job.record().job.id());
+    message.mutable_stop_job()->set_reason(reason);
+    dependencies_.send(world_rank, std::move(message));
+  }
+}
+
+void RunningJobs::OnUnreadable(int world_rank, const v1::Unreadable& unreadable) {
+  const std::string what =
+      absl::StrCat("sent a message of ", unreadable.size_bytes(), " bytes that cannot be read");
+  dependencies_.logger->error("rank {} {}; it begins with {}", world_rank, what,
+                              absl::BytesToHexString(unreadable.first_bytes()));
+  for (const auto& [job_id, job] : jobs_) {
+    if (!job->gang().Failed(world_rank, absl::DataLossError(what))) continue;
+    if (!job->stopping()) StopGang(*job, what);
+  }
+}
+
+void RunningJobs::OnReport(int world_rank, const v1::WorkerMessage& message) {
+  const std::string& job_id = JobIdOf(message);
+  ActiveJob* job = Find(job_id);
+  if (job == nullptr || !job->gang().Has(world_rank)) {
+    if (message.message_case() != M::kHeartbeat) {
+      dependencies_.logger->debug("rank {} reports on {}, for which it does not work: ignored",
+                                  world_rank, job_id);
+    }
+    return;
+  }
+  // A finished job takes no more reports; its other ranks are only being stopped.
+  if (IsFinal(job->record().job.state()) && message.message_case() != M::kEnded) return;
+  switch (message.message_case()) {
+    case M::kProgress:
+      job->OnProgress(message.progress());
+      break;
+    case M::kEpoch:
+      job->OnEpoch(message.epoch());
+      moved_ = true;
+      break;
+    case M::kEval:
+      job->OnEval(message.eval());
+      break;
+    case M::kCheckpoint:
+      job->OnCheckpoint(message.checkpoint());
+      break;
+    case M::kWarning:
+      table_.AddWarning(job->record(), message.warning().message());
+      break;
+    case M::kEnded:
+      OnEnded(world_rank, message.ended(), *job);
+      break;
+    default:
+      break;
+  }
+}
+
+void RunningJobs::OnEnded(int world_rank, const v1::JobEnded& ended, ActiveJob& job) {
+  const absl::Status status(static_cast<absl::StatusCode>(ended.code()), ended.message());
+  if (ended.gang_tag() != job.tag()) return;  // From an earlier gang of the job.
+  job.gang().Ended(world_rank, status);
+  if (job.gang().AllGone()) {
+    FinishGang(ended.job_id());
+  } else if (!status.ok() && !job.stopping()) {
+    StopGang(job, absl::StrCat("rank ", world_rank, " ended with an error: ", status.message()));
+  }
+}
+
+void RunningJobs::OnRankLost(int world_rank, const std::string& job_id, const std::string& what) {
+  ActiveJob* job = Find(job_id);
+  if (job == nullptr) return;
+  job->gang().Died(world_rank, what);
+  JobRecord& record = job->record();
+  // An error that one of its ranks reported before takes precedence: the job is at fault.
+  const bool recover = job->gang().GetOutcome().kind == GangTracker::Outcome::Kind::kRecover;
+  if (recover && HoldsRanks(record.job.state()) && record.job.state() != v1::CANCELLING)
+    dependencies_.recovery.Recover(record, what);
+  if (job->gang().AllGone()) {
+    FinishGang(job_id);
+  } else if (job->gang().Broken() && !job->stopping()) {
+    StopGang(*job, what);
+  }
+}
+
+void RunningJobs::FinishGang(const std::string& job_id) {
+  const auto job = jobs_.find(job_id);
+  JobRecord& record = job->second->record();
+  const v1::JobState state = record.job.state();
+  const GangTracker::Outcome outcome = job->second->gang().GetOutcome();
+  if (state == v1::CANCELLING) {
+    table_.Transition(record, v1::CANCELLED, "cancelled by request").IgnoreError();
+  } else if (HoldsRanks(state)) {
+    const absl::Status result = job->second->CheckResult();
+    if (outcome.kind == GangTracker::Outcome::Kind::kRecover) {
+      dependencies_.recovery.Recover(record, outcome.reason);
+    } else if (outcome.kind == GangTracker::Outcome::Kind::kFailed) {
+      table_.Transition(record, v1::FAILED, outcome.reason).IgnoreError();
+    } else if (!result.ok()) {
+      table_.Transition(record, v1::FAILED, std::string(result.message())).IgnoreError();
+    } else {
+      table_.Transition(record, v1::SUCCEEDED, "").IgnoreError();
+    }
+  }
+  jobs_.erase(job);
+  dependencies_.scheduler.Release(record.job.id());
+  dependencies_.recovery.Requeue(record);
+  moved_ = true;
+}
+
+std::vector<RunningJobs::StuckRank> RunningJobs::StuckRanks() const {
+  const double now_s = dependencies_.clock.NowSeconds();
+  std::vector<StuckRank> stuck;
+  for (const auto& [job_id, job] : jobs_) {
+    if (!job->StopOverdue(now_s)) continue;
+    for (const int rank : job->gang().Working()) {
+      stuck.push_back({rank, absl::StrCat("did not stop ", job_id, " within ",
+                                          options_.stop_timeout_seconds, " s")});
+    }
+  }
+  return stuck;
+}
+
+}  // namespace imageddpo

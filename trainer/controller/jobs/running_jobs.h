@@ -1,0 +1,85 @@
+#pragma once
+
+#include <spdlog/logger.h>
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "common/base/clock.h"
+#include "common/io/file_system.h"
+#include "common/metrics/job_metrics.h"
+#include "imageddpo/v1/control.pb.h"
+#include "trainer/controller/jobs/active_job.h"
+#include "trainer/controller/jobs/job_table.h"
+#include "trainer/controller/jobs/recovery.h"
+#include "trainer/controller/pool/job_queue.h"
+
+namespace imageddpo {
+
+/// The jobs that ranks work for, each from its StartJob until the last rank has let go: passes the
+/// ranks' reports to the jobs, stops gangs, and sets a job's next state when its gang has ended. No
+/// call waits for a worker. Thread-compatible: used by the controller's thread.
+class RunningJobs {
+ public:
+  struct Options {
+    /// A rank that has not stopped its job this long after it was told to is stuck.
+    double stop_timeout_seconds = 60;
+  };
+
+  struct Dependencies {
+    FileSystem& file_system;
+    const Clock& clock;
+    JobTable& table;
+    EventHub& hub;
+    JobMetricsTable& job_metrics;
+    Scheduler& scheduler;  ///< Gets the ranks back when a gang has ended.
+    Recovery& recovery;
+    std::shared_ptr<spdlog::logger> logger;
+    std::function<void(int world_rank, v1::ControllerMessage)> send;
+  };
+
+  RunningJobs(const Options& options, Dependencies dependencies);
+
+  /// Prepares the job's files and sends StartJob to each rank. A job that cannot be started fails.
+  void Start(const Scheduler::Gang& gang);
+  /// Tells the ranks that still work for the job to stop. Does nothing if none does.
+  void Stop(const std::string& job_id, const std::string& reason);
+
+  /// A rank reports on its job. Reports on a job for which the rank does not work are ignored.
+  void OnReport(int world_rank, const v1::WorkerMessage& message);
+  /// A message of the rank could not be parsed: fails the rank's job; the rank goes on.
+  void OnUnreadable(int world_rank, const v1::Unreadable& unreadable);
+  /// A rank of the job has died: the job recovers, unless a rank has reported an error of the job
+  /// before, and the rest of its gang is stopped. Unknown jobs are ignored.
+  void OnRankLost(int world_rank, const std::string& job_id, const std::string& what);
+
+  struct StuckRank {
+    int world_rank;
+    std::string reason;
+  };
+  /// The ranks that have not stopped in time.
+  std::vector<StuckRank> StuckRanks() const;
+
+  bool empty() const { return jobs_.empty(); }
+  bool Contains(const std::string& job_id) const { return jobs_.contains(job_id); }
+  /// Whether a job finished an epoch or its gang ended since the start.
+  bool moved() const { return moved_; }
+
+ private:
+  void StopGang(ActiveJob& job, const std::string& reason);
+  void OnEnded(int world_rank, const v1::JobEnded& ended, ActiveJob& job);
+  /// No rank works for the job any more: sets the job's next state and frees its ranks.
+  void FinishGang(const std::string& job_id);
+  ActiveJob* Find(const std::string& job_id);
+
+  const Options options_;
+  const Dependencies dependencies_;
+  JobTable& table_;
+  std::map<std::string, std::unique_ptr<ActiveJob>> jobs_;  // By job id.
+  bool moved_ = false;
+};
+
+}  // namespace imageddpo
