@@ -77,7 +77,9 @@ class TrainerTest : public testing::Test {
     RunOnThreads(num_ranks, [&](int rank) {
       SmallModel& model = (*models_)[rank];
       Outcome& outcome = outcomes[rank];
-      ShardExchange exchange(gang[rank].get(), ranks, rank, std::chrono::seconds(60));
+      const auto reduce = job.train().reduce() == "fast" ? ShardExchange::Reduce::kFast
+                                                         : ShardExchange::Reduce::kExact;
+      ShardExchange exchange(gang[rank].get(), ranks, rank, reduce, std::chrono::seconds(60));
       const Policy policy = model.MakePolicy(job);
       const JobPlan plan = *MakeJobPlan(job);
       SampleGradients gradients;

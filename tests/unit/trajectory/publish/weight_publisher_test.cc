@@ -31,7 +31,8 @@ class WeightsTest : public testing::Test {
   }
 
   absl::Status Receive(int rank, int64_t version) {
-    return ReceiveWeights(ranks_[rank].get(), 0, version, &received_, unet_.get(), kTimeout);
+    WeightReceiver receiver(ranks_[rank].get(), 0, {1, 2});
+    return receiver.Receive(version, &received_, unet_.get(), kTimeout);
   }
 
   /// The leader's verdict on rank 2 with the receipt changed.
@@ -93,7 +94,7 @@ TEST_F(WeightsTest, ARankThatCannotIsNamed) {
 }
 
 TEST_F(WeightsTest, ARankRefusesAnotherVersionThanItWaitsFor) {
-  WeightPublisher publisher(ranks_[0].get(), {1});
+  WeightPublisher publisher(ranks_[0].get(), {1, 2});
   publisher.Announce(published_, 5);
   EXPECT_EQ(Receive(1, 4).code(), absl::StatusCode::kInternal);
 }
