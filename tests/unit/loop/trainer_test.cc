@@ -248,6 +248,18 @@ TEST_F(TrainerTest, TheNormIsClippedOnceOverTheWholeSum) {
   EXPECT_LT(Difference(clipped.Moment("m", model().lora), expected_P), 1e-5 + 1e-6 / norm);
 }
 
+TEST_F(TrainerTest, AFastSumIsTheExactOneButForRoundingAndTheSameOnAllRanks) {
+  v1::JobSpec job = SmallJob();
+  const Epochs epochs = {SampleEpoch(model(), job, 0, 0)};
+  const Outcome exact = Train(1, job, epochs).front();
+  job.mutable_train()->set_reduce("fast");
+  ExpectSameBits(Train(1, job, epochs).front(), exact);
+  const std::vector<Outcome> fast = Train(3, job, epochs);
+  for (const Outcome& outcome : fast) ExpectSameBits(outcome, fast.front());
+  EXPECT_LT(Difference(fast.front().Moment("m", model().lora), exact.Moment("m", model().lora)),
+            1e-5);
+}
+
 TEST_F(TrainerTest, ASinglePassHasTheSameBitsAndIsTheWeightedSum) {
   v1::JobSpec job = SmallJob();
   job.mutable_train()->set_update("single_pass");
