@@ -6,6 +6,7 @@
 #include <memory>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 
@@ -58,17 +59,26 @@ class Work {
   virtual bool Done() = 0;
 };
 
-/// Point-to-point transfers and collectives in one group of ranks, one device per rank. Tensors are
-/// contiguous and on device(); or on the CPU, if they are so on every rank that takes part. Every
-/// rank calls collectives in the same order. Transfers between two ranks with the same tag arrive
-/// in the order in which they were sent.
+/// The ranks that take part in a collective: distinct, ascending, among them the caller's. Two
+/// ranks call the collectives of one tag that they share in the same order; collectives of
+/// different tags may be called in any order.
+struct RankGroup {
+  std::vector<int> ranks;
+  int tag = 0;
+
+  int size() const { return static_cast<int>(ranks.size()); }
+};
+
+/// Point-to-point transfers and collectives between the ranks of a gang, one device per rank.
+/// Tensors are contiguous and on device(); or on the CPU, if they are so on every rank that takes
+/// part. Transfers between two ranks with the same tag arrive in the order in which they were sent.
 /// Thread-compatible: one thread at a time, except Abort(), which any thread may call.
 class Communicator {
  public:
   virtual ~Communicator() = default;  ///< Aborts pending work; never communicates.
 
   virtual int rank() const = 0;        ///< 0-based, < world_size().
-  virtual int world_size() const = 0;  ///< Ranks in the group, >= 1.
+  virtual int world_size() const = 0;  ///< Ranks in the gang, >= 1.
   virtual at::Device device() const = 0;
   /// "messages" or "NCCL". For error texts, and to check that all ranks of a group use the same.
   virtual std::string transport() const = 0;
@@ -86,16 +96,21 @@ class Communicator {
   /// Receives what SendBytes() sent. Blocks. @throws CommError
   virtual std::string RecvBytes(int from, int tag, std::chrono::milliseconds timeout) = 0;
 
-  /// Sums in place; float32 or float64. All ranks get the same bits, but the order of the additions
-  /// is the transport's own. A result that must not depend on the number of ranks needs AllGather()
-  /// and an addition in a fixed order.
-  virtual std::unique_ptr<Work> AllReduceSum(const at::Tensor& tensor) = 0;
+  /// Sums in place over the ranks of `group`; float32 or float64. All of them get the same bits,
+  /// but the order of the additions is the transport's own. A result that must not depend on the
+  /// number of ranks needs an addition in a fixed order.
+  virtual std::unique_ptr<Work> AllReduceSum(const at::Tensor& tensor, const RankGroup& group) = 0;
 
-  /// Gathers the inputs of all ranks. `output` is [world_size, ...input.shape], in rank order.
-  virtual std::unique_ptr<Work> AllGather(const at::Tensor& output, const at::Tensor& input) = 0;
+  /// Gathers the inputs of the ranks of `group`. `output` is [group.size(), ...input.shape], in the
+  /// order of the ranks.
+  virtual std::unique_ptr<Work> AllGather(const at::Tensor& output, const at::Tensor& input,
+                                          const RankGroup& group) = 0;
 
-  /// Copies root's content into `tensor` on every rank, in place.
-  virtual std::unique_ptr<Work> Broadcast(const at::Tensor& tensor, int root) = 0;
+  /// Copies the content of rank `root`, one of `group`, into `tensor` on every rank of it, in
+  /// place. A rank may forward what it has received when its own work is waited for, or when it
+  /// calls the communicator for anything else.
+  virtual std::unique_ptr<Work> Broadcast(const at::Tensor& tensor, int root,
+                                          const RankGroup& group) = 0;
 
   /// Ends all pending and later work of this rank with kAborted, and tells the group if the
   /// transport can. Idempotent.

@@ -31,6 +31,11 @@ inline constexpr Choice<UpdateKind> kUpdates[] = {{UpdateKind::kAuto, "auto"},
                                                   {UpdateKind::kReplay, "replay"},
                                                   {UpdateKind::kSinglePass, "single_pass"}};
 
+/// train.reduce: how trainers add up their gradients.
+enum class ReduceKind { kExact, kFast };
+inline constexpr Choice<ReduceKind> kReduces[] = {{ReduceKind::kExact, "exact"},
+                                                  {ReduceKind::kFast, "fast"}};
+
 /// advantage.mode
 enum class AdvantageMode { kGlobal, kPerKey };
 inline constexpr Choice<AdvantageMode> kAdvantageModes[] = {{AdvantageMode::kGlobal, "global"},

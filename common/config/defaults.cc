@@ -55,6 +55,7 @@ void FillTrain(v1::TrainSpec* train) {
   IMAGEDDPO_DEFAULT(train, min_8bit_size, 4096);
   IMAGEDDPO_DEFAULT(train, update, "auto");
   IMAGEDDPO_DEFAULT(train, gradient_shards, 0);
+  IMAGEDDPO_DEFAULT(train, reduce, "exact");
   IMAGEDDPO_DEFAULT(train, staleness_weight_cap, 2.0);
 }
 

@@ -45,6 +45,7 @@ absl::StatusOr<ResolvedJob> ResolvedJob::Make(v1::JobSpec submitted) {
   job.plan_ = *std::move(plan);
   job.precision_ = *FindChoice(kPrecisions, job.spec_.model().precision());
   job.optimizer_ = *FindChoice(kOptimizers, job.spec_.train().optimizer());
+  job.reduce_ = *FindChoice(kReduces, job.spec_.train().reduce());
   job.advantage_mode_ = *FindChoice(kAdvantageModes, job.spec_.advantage().mode());
   job.stat_key_ = *FindChoice(kStatKeys, job.spec_.advantage().stat_key());
   for (const v1::RewardSpec& reward : job.spec_.rewards()) job.rewards_.push_back(Resolve(reward));

@@ -56,6 +56,7 @@ class ResolvedJob {
 
   Precision precision() const { return precision_; }
   OptimizerKind optimizer() const { return optimizer_; }
+  ReduceKind reduce() const { return reduce_; }
   AdvantageMode advantage_mode() const { return advantage_mode_; }
   StatKey stat_key() const { return stat_key_; }
   const std::vector<ResolvedReward>& rewards() const { return rewards_; }
@@ -80,6 +81,7 @@ class ResolvedJob {
   JobPlan plan_;
   Precision precision_ = Precision::kFp32;
   OptimizerKind optimizer_ = OptimizerKind::kAdamW;
+  ReduceKind reduce_ = ReduceKind::kExact;
   AdvantageMode advantage_mode_ = AdvantageMode::kGlobal;
   StatKey stat_key_ = StatKey::kImage;
   std::vector<ResolvedReward> rewards_;

@@ -173,6 +173,7 @@ void CheckTrain(const v1::TrainSpec& train, Faults* faults) {
   faults->Choice("train.optimizer", train.optimizer(), Words(kOptimizers));
   faults->Range("train.min_8bit_size", train.min_8bit_size(), 0, 100 * kMaxCount);
   faults->Choice("train.update", train.update(), Words(kUpdates));
+  faults->Choice("train.reduce", train.reduce(), Words(kReduces));
 }
 
 void CheckAdvantage(const v1::AdvantageSpec& advantage, Faults* faults) {

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -38,6 +39,13 @@ std::vector<std::string> ResolvedJob::Warnings() const {
     warnings.push_back(
         "`sample.max_staleness` gains no time with `topology.colocated`: a rank that does both in "
         "turn cannot sample while it trains; the samples are as old all the same");
+  }
+  if (reduce_ == ReduceKind::kFast &&
+      std::max(job.topology().colocated(), job.topology().trainer()) > 1) {
+    warnings.push_back(
+        "with `train.reduce: fast` the result depends on the number of trainer ranks, so another "
+        "`topology` or a job that continues on fewer ranks gives other numbers; use `exact` where "
+        "it has to be the same");
   }
   if (job.device().allow_tf32()) {
     warnings.push_back(

@@ -28,9 +28,10 @@ struct Shape {
   double updates = 0;        // Of an epoch, over all inner epochs.
   double kept_share = 0;     // Of the epoch's latents that a trainer needs.
   double staleness = 0;
-  bool recomputes = false;  // device.gradient_checkpointing
-  double latent_bytes = 0;  // Of a micro-batch's trajectories.
-  double head_bytes = 0;    // Of a record without latents.
+  bool recomputes = false;   // device.gradient_checkpointing
+  bool fast_reduce = false;  // train.reduce: fast
+  double latent_bytes = 0;   // Of a micro-batch's trajectories.
+  double head_bytes = 0;     // Of a record without latents.
 };
 
 Shape MakeShape(const ResolvedJob& resolved, const Topology& topology, const ModelCount& model) {
@@ -60,6 +61,7 @@ Shape MakeShape(const ResolvedJob& resolved, const Topology& topology, const Mod
   shape.kept_share = plan.single_pass ? 0 : 1 - std::pow(1 - 1 / trainers, chances);
   shape.staleness = static_cast<double>(job.sample().max_staleness());
   shape.recomputes = job.device().gradient_checkpointing();
+  shape.fast_reduce = resolved.reduce() == ReduceKind::kFast;
   shape.latent_bytes = kFloatBytes * batch * (shape.steps + 1) * model.latent_values();
   shape.head_bytes = kHeadBytes * (batch + 1) + 12 * batch * shape.steps;
   return shape;
@@ -90,6 +92,23 @@ void PredictRollout(const Shape& shape, const PlanInputs& inputs, EpochSeconds* 
   *first_pass_encode = (1 - missed) * encode;
 }
 
+/// Of an update: what trainer/loop/shard_exchange.h says.
+double ExchangeSeconds(const Shape& shape, double trainers, double row_bytes, const Costs& costs) {
+  const auto shards = static_cast<double>(shape.plan.gradient_shards);
+  if (trainers == 1) return shards * costs.copy.Seconds(row_bytes);
+  const double others = trainers - 1, slice_bytes = row_bytes / trainers;
+  const double statistics = costs.link.Seconds(others, 0);
+  if (shape.fast_reduce) {
+    // Each slice goes to the trainer that adds it, and its sum back to all.
+    return statistics + shape.own_shards * costs.copy.Seconds(row_bytes) +
+           2 * costs.link.Seconds(others, others * slice_bytes);
+  }
+  const double slices = std::max(shape.own_shards * others, shards - shape.own_shards);
+  return statistics + shards * costs.copy.Seconds(slice_bytes) +
+         costs.link.Seconds(slices, slices * slice_bytes) +
+         costs.link.Seconds(others, others * slice_bytes);
+}
+
 void PredictTraining(const Shape& shape, const Topology& topology, const PlanInputs& inputs,
                      EpochSeconds* seconds) {
   const Costs& costs = inputs.costs;
@@ -110,17 +129,7 @@ void PredictTraining(const Shape& shape, const Topology& topology, const PlanInp
     const double replayed = std::min(kept, (shape.updates - 1) * shape.trainer_micro);
     seconds->proximal = replayed * shape.steps * costs.sample_step.Seconds(work);
   }
-  const auto shards = static_cast<double>(shape.plan.gradient_shards);
-  double exchange = shards * costs.copy.Seconds(row_bytes);
-  if (topology.trainer > 1) {
-    // Each row goes from its owner to every other trainer; so do the statistics of a micro-batch.
-    const double sent = shape.own_shards * (topology.trainer - 1);
-    const double rows = std::max(sent, shards - shape.own_shards);
-    const double statistics = static_cast<double>(shape.plan.micro_batches_per_update) *
-                              (topology.trainer - 1) / topology.trainer;
-    exchange += costs.link.Seconds(rows, rows * row_bytes) + costs.link.Seconds(statistics, 0);
-  }
-  seconds->exchange = shape.updates * exchange;
+  seconds->exchange = shape.updates * ExchangeSeconds(shape, topology.trainer, row_bytes, costs);
   seconds->optimizer = shape.updates * costs.optimizer.Seconds(parameters);
 }
 
@@ -135,11 +144,12 @@ void PredictTransfers(const Shape& shape, const Topology& topology, const PlanIn
                       EpochSeconds* seconds) {
   const LinkCosts& link = inputs.costs.link;
   const double parameters = inputs.model.unet.lora_parameters;
-  // The leader sends to one rollout rank after the other; then each binds and answers.
+  // The leader announces to each rollout rank; the values go down a tree of the leader and the
+  // rollout ranks, one level after the other; each binds and answers.
   const double ranks = topology.rollout;
-  seconds->publish = 2 * inputs.costs.bind.Seconds(parameters) +
-                     link.Seconds(2 * ranks, ranks * kFloatBytes * parameters) +
-                     link.Seconds(ranks, 0);
+  const double levels = std::ceil(std::log2(topology.colocated ? ranks : ranks + 1));
+  seconds->publish = 2 * inputs.costs.bind.Seconds(parameters) + 2 * link.Seconds(ranks, 0) +
+                     levels * link.Seconds(1, kFloatBytes * parameters);
   const double last = link.Seconds(kMessagesOfRecord, shape.head_bytes + shape.latent_bytes);
   const double behind = IngestSeconds(shape, link) - seconds->rollout();
   seconds->stream = std::max(last, behind);
@@ -181,7 +191,8 @@ MemoryUse RolloutMemory(const ResolvedJob& job, const Shape& shape, const Topolo
   return use;
 }
 
-MemoryUse TrainerMemory(const ResolvedJob& job, const Shape& shape, const ModelCount& model) {
+MemoryUse TrainerMemory(const ResolvedJob& job, const Shape& shape, double trainers,
+                        const ModelCount& model) {
   MemoryUse use;
   use.weights = ModelBytes(model.unet.parameters, job);
   use.lora = model.unet.lora_parameters *
@@ -192,8 +203,14 @@ MemoryUse TrainerMemory(const ResolvedJob& job, const Shape& shape, const ModelC
   use.trajectories = (shape.staleness + 1) *
                      static_cast<double>(shape.plan.micro_batches_per_epoch) *
                      (shape.head_bytes + shape.kept_share * shape.latent_bytes);
-  use.shards =
-      kFloatBytes * model.unet.lora_parameters * static_cast<double>(shape.plan.gradient_shards);
+  // A trainer's own shards and its slice of the others', with the slice's sum; or the sum and a
+  // shard or the slices gathered (trainer/loop/shard_exchange.h).
+  double gradients = 2;
+  if (trainers > 1 && !shape.fast_reduce) {
+    const double others = static_cast<double>(shape.plan.gradient_shards) - shape.own_shards;
+    gradients = std::max(gradients, shape.own_shards + (others + 1) / trainers);
+  }
+  use.shards = kFloatBytes * model.unet.lora_parameters * gradients;
   return use;
 }
 
@@ -260,7 +277,7 @@ absl::StatusOr<Prediction> Predict(const ResolvedJob& job, const Topology& topol
       overlaps ? std::max(rollout_side, trainer_side) : seconds.rollout() + trainer_side;
 
   prediction.rollout_memory = RolloutMemory(resolved, shape, topology, inputs.model);
-  prediction.trainer_memory = TrainerMemory(resolved, shape, inputs.model);
+  prediction.trainer_memory = TrainerMemory(resolved, shape, topology.trainer, inputs.model);
   if (topology.colocated) {
     prediction.rollout_memory = prediction.trainer_memory =
         Together(prediction.rollout_memory, prediction.trainer_memory);

@@ -20,7 +20,7 @@ struct MemoryUse {
       0;  ///< Of the largest pass: a sampling or decoding batch, or a step's graph.
   double sample_gradients = 0;  ///< Single pass: a gradient for each sample of the rank.
   double trajectories = 0;      ///< Records: under way on a rollout rank, kept on a trainer.
-  double shards = 0;            ///< All gradient shards of an update, on a trainer.
+  double shards = 0;            ///< Gradient shards of an update and their sum, on a trainer.
 
   double total() const {
     return weights + lora + activations + sample_gradients + trajectories + shards;

@@ -124,7 +124,9 @@ absl::Status SetUpTrainer(JobContext& context, int index, Rank* rank) {
   const v1::JobSpec& job = context.start.spec();
   const auto& trainers = context.start.gang().trainer();
   rank->exchange = std::make_unique<ShardExchange>(
-      &context.gang, std::vector<int>(trainers.begin(), trainers.end()), index, kStepTimeout);
+      &context.gang, std::vector<int>(trainers.begin(), trainers.end()), index,
+      job.train().reduce() == "fast" ? ShardExchange::Reduce::kFast : ShardExchange::Reduce::kExact,
+      kStepTimeout);
   IMAGEDDPO_ASSIGN_OR_RETURN(const Schedule schedule,
                              rank->pipeline.scheduler->MakeSchedule(job.sample().num_steps(),
                                                                     job.sample().noise_strength()));

@@ -5,7 +5,6 @@
 #include <utility>
 
 #include "common/base/status.h"
-#include "common/trajectory/publish/weight_publisher.h"
 #include "common/trajectory/record/tags.h"
 #include "common/worker/gang_timeouts.h"
 
@@ -30,7 +29,10 @@ RolloutRank::RolloutRank(JobContext* context, const JobPlan& plan, int index, Ro
       lora_(lora),
       schedule_(plan, context->start.spec().seed(),
                 context->start.spec().train().num_inner_epochs(),
-                context->start.gang().trainer_size()) {
+                context->start.gang().trainer_size()),
+      versions_(context->start.spec()),
+      weights_(&context->gang, leader_,
+               {context->start.gang().rollout().begin(), context->start.gang().rollout().end()}) {
   const auto& trainers = context->start.gang().trainer();
   // A colocated rank receives only after it has sampled, so ranks that waited for each other's
   // receives here would deadlock. They send without a limit; at most the records of the epochs that
@@ -47,10 +49,19 @@ RolloutRank::RolloutRank(JobContext* context, const JobPlan& plan, int index, Ro
 
 absl::Status RolloutRank::TakeWeights(int64_t version) {
   const double start = context_->clock.NowSeconds();
-  IMAGEDDPO_RETURN_IF_ERROR(
-      ReceiveWeights(&context_->gang, leader_, version, lora_, unet_, kPhaseTimeout));
+  IMAGEDDPO_RETURN_IF_ERROR(weights_.Receive(version, lora_, unet_, kPhaseTimeout));
   wait_seconds_ += context_->clock.NowSeconds() - start;
+  if (versions_.max_staleness() > 0 && IsAnyPublishedAfter(version)) {
+    weights_.Expect(lora_->num_parameters());
+  }
   return absl::OkStatus();
+}
+
+bool RolloutRank::IsAnyPublishedAfter(int64_t version) const {
+  for (int64_t later = version + 1; later <= versions_.num_epochs(); ++later) {
+    if (versions_.IsPublished(later)) return true;
+  }
+  return false;
 }
 
 absl::Status RolloutRank::EvaluateShare(int64_t version) {

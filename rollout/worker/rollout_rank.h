@@ -7,8 +7,10 @@
 
 #include "common/config/job_plan.h"
 #include "common/lora/lora.h"
+#include "common/trajectory/publish/weight_publisher.h"
 #include "common/trajectory/record/trajectory_wire.h"
 #include "common/trajectory/schedule/update_schedule.h"
+#include "common/trajectory/schedule/version_schedule.h"
 #include "common/worker/job_context.h"
 #include "rollout/worker/rollout.h"
 
@@ -26,7 +28,8 @@ class RolloutRank {
               Lora* lora);
 
   /// Receives LoRA `version` from the leader, binds it and sends the receipt. Waits until the
-  /// trainers have come to that version.
+  /// trainers have come to that version. Where sampling runs ahead, this rank forwards the next
+  /// version to others while it samples.
   absl::Status TakeWeights(int64_t version);
 
   /// Evaluates this rank's share of the held-out images; results go to the leader.
@@ -40,6 +43,7 @@ class RolloutRank {
   void Flush();
 
  private:
+  bool IsAnyPublishedAfter(int64_t version) const;
   void ReportProgress(const char* stage, int64_t epoch, int64_t done, int64_t total);
   bool reports_progress() const { return index_ == 0; }
 
@@ -52,6 +56,8 @@ class RolloutRank {
   Unet* unet_;
   Lora* lora_;
   UpdateSchedule schedule_;
+  VersionSchedule versions_;
+  WeightReceiver weights_;
   std::vector<TrajectorySender> senders_;  ///< One per trainer.
   double wait_seconds_ = 0;                ///< Since the last record, for weights and credits.
 };

@@ -217,7 +217,7 @@ nlohmann::ordered_json EpochShare(Communicator* gang, Ends& ends, const std::str
     const double start = Now();
     absl::Status status;
     if (ends.receives()) {
-      status = ReceiveWeights(gang, 0, version, &*lora, unet.get(), kTimeout);
+      status = WeightReceiver(gang, 0, {1}).Receive(version, &*lora, unet.get(), kTimeout);
     } else {
       WeightPublisher publisher(gang, {1});
       publisher.Announce(*lora, version);

@@ -28,6 +28,7 @@
 #include "common/comm/mpi/mpi_messenger.h"
 #include "common/comm/mpi/mpi_runtime.h"
 #include "common/worker/worker.h"
+#include "tests/testing/all_ranks.h"
 
 namespace imageddpo {
 namespace {
@@ -78,7 +79,7 @@ class Rank {
       try {
         const at::Tensor tensor =
             at::full({300'000}, 1.0, at::kFloat);  // Too large for one message.
-        gang.AllReduceSum(tensor)->Wait(kDeadline);
+        gang.AllReduceSum(tensor, AllRanks(gang))->Wait(kDeadline);
       } catch (const CommError& error) {
         const char* kinds[] = {"peer_failed", "timeout", "aborted", "transport"};
         Report(name + "_failed", kinds[static_cast<int>(error.kind())]);

@@ -13,6 +13,7 @@
 #include "common/comm/mpi/mpi_messenger.h"
 #include "common/comm/mpi/mpi_runtime.h"
 #include "tests/dist/conformance_group.h"
+#include "tests/testing/exchange/exchange_cases.h"
 
 namespace imageddpo {
 namespace {
@@ -58,6 +59,14 @@ TEST_P(MpiConformance, Holds) {
 INSTANTIATE_TEST_SUITE_P(Mpi, MpiConformance,
                          testing::Combine(testing::ValuesIn(ConformanceCases()),
                                           testing::Range(1, kRanks + 1)),
+                         [](const auto& info) {
+                           return std::get<0>(info.param).name + "_" +
+                                  std::to_string(std::get<1>(info.param));
+                         });
+
+INSTANTIATE_TEST_SUITE_P(MpiOfATraining, MpiConformance,
+                         testing::Combine(testing::ValuesIn(ExchangeCases()),
+                                          testing::Values(1, 2, 3, 5, 8)),
                          [](const auto& info) {
                            return std::get<0>(info.param).name + "_" +
                                   std::to_string(std::get<1>(info.param));

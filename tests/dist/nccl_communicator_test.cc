@@ -12,6 +12,8 @@
 
 #include "common/comm/mailbox/thread_communicator.h"
 #include "tests/dist/conformance_group.h"
+#include "tests/testing/all_ranks.h"
+#include "tests/testing/exchange/exchange_cases.h"
 #include "tests/testing/fake_nccl.h"
 
 namespace imageddpo {
@@ -36,6 +38,14 @@ TEST_P(NcclConformance, Holds) {
 INSTANTIATE_TEST_SUITE_P(Nccl, NcclConformance,
                          testing::Combine(testing::ValuesIn(ConformanceCases()),
                                           testing::Range(1, 9)),
+                         [](const auto& info) {
+                           return std::get<0>(info.param).name + "_" +
+                                  std::to_string(std::get<1>(info.param));
+                         });
+
+INSTANTIATE_TEST_SUITE_P(NcclOfATraining, NcclConformance,
+                         testing::Combine(testing::ValuesIn(ExchangeCases()),
+                                          testing::Values(1, 2, 3, 5, 8)),
                          [](const auto& info) {
                            return std::get<0>(info.param).name + "_" +
                                   std::to_string(std::get<1>(info.param));
@@ -83,7 +93,7 @@ TEST(NcclCommunicator, OneCommunicatorForEachPairAndOneForCollectives) {
   for (int round = 0; round < 2; ++round) {
     std::vector<std::unique_ptr<Work>> works;
     for (const auto& rank : group) {
-      works.push_back(rank->Broadcast(Ones(10), 1));
+      works.push_back(rank->Broadcast(Ones(10), 1, AllRanks(*rank)));
     }
     for (const auto& work : works) {
       work->Wait(kTimeout);
@@ -162,7 +172,7 @@ TEST(NcclCommunicator, AKernelThatHangsIsADeadlineAndIsAborted) {
   nccl.Hang(3);
   std::vector<std::unique_ptr<Work>> works;
   for (const auto& rank : group) {
-    works.push_back(rank->AllReduceSum(Ones(1000)));
+    works.push_back(rank->AllReduceSum(Ones(1000), AllRanks(*rank)));
   }
   int timeouts = 0;
   for (const auto& work : works) {
@@ -209,7 +219,7 @@ TEST(NcclCommunicator, ADeadRankEndsARoundThatRuns) {
   nccl.Hang(2);
   std::vector<std::unique_ptr<Work>> works;
   for (const auto& rank : group) {
-    works.push_back(rank->AllGather(at::empty({3, 5}, at::kFloat), Ones(5)));
+    works.push_back(rank->AllGather(at::empty({3, 5}, at::kFloat), Ones(5), AllRanks(*rank)));
   }
   std::this_thread::sleep_for(milliseconds(50));
   for (const int survivor : {0, 1}) {  // As the transport does when it hears of a death.

@@ -25,6 +25,7 @@
 #include "common/comm/mpi/gang.h"
 #include "common/comm/mpi/mpi_messenger.h"
 #include "common/comm/mpi/mpi_runtime.h"
+#include "tests/testing/all_ranks.h"
 
 namespace imageddpo {
 namespace {
@@ -48,11 +49,12 @@ void Operate(Communicator& gang, const std::string& operation, int last, millise
   const at::Tensor tensor = at::full({kElements}, gang.rank(), at::kFloat);
   std::vector<std::unique_ptr<Work>> works;
   if (operation == "all-reduce") {
-    works.push_back(gang.AllReduceSum(tensor));
+    works.push_back(gang.AllReduceSum(tensor, AllRanks(gang)));
   } else if (operation == "all-gather") {
-    works.push_back(gang.AllGather(at::empty({gang.world_size(), kElements}, at::kFloat), tensor));
+    works.push_back(gang.AllGather(at::empty({gang.world_size(), kElements}, at::kFloat), tensor,
+                                   AllRanks(gang)));
   } else if (operation == "broadcast") {
-    works.push_back(gang.Broadcast(tensor, last));
+    works.push_back(gang.Broadcast(tensor, last, AllRanks(gang)));
   } else {
     for (int peer = is_last ? 0 : last; peer < (is_last ? last : last + 1); ++peer) {
       if (operation == "bytes") {

@@ -5,6 +5,7 @@
 #include <tuple>
 
 #include "tests/dist/conformance_group.h"
+#include "tests/testing/exchange/exchange_cases.h"
 
 namespace imageddpo {
 namespace {
@@ -19,6 +20,14 @@ TEST_P(ThreadConformance, Holds) {
 INSTANTIATE_TEST_SUITE_P(Threads, ThreadConformance,
                          testing::Combine(testing::ValuesIn(ConformanceCases()),
                                           testing::Range(1, 9)),
+                         [](const auto& info) {
+                           return std::get<0>(info.param).name + "_" +
+                                  std::to_string(std::get<1>(info.param));
+                         });
+
+INSTANTIATE_TEST_SUITE_P(ThreadsOfATraining, ThreadConformance,
+                         testing::Combine(testing::ValuesIn(ExchangeCases()),
+                                          testing::Values(1, 2, 3, 5, 8)),
                          [](const auto& info) {
                            return std::get<0>(info.param).name + "_" +
                                   std::to_string(std::get<1>(info.param));

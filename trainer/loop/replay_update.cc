@@ -116,12 +116,6 @@ std::vector<at::Tensor> SplitLike(const at::Tensor& flat_P,
   return views;
 }
 
-at::Tensor SumShards(const at::Tensor& shards_VP) {
-  at::Tensor sum_P = shards_VP.select(0, 0).clone();
-  for (int64_t v = 1; v < shards_VP.size(0); ++v) sum_P.add_(shards_VP.select(0, v));
-  return sum_P;
-}
-
 double ClipAndStep(const at::Tensor& gradient_P, double max_grad_norm,
                    const std::vector<at::Tensor>& parameters, AdamW* optimizer) {
   const std::vector<at::Tensor> gradients = SplitLike(gradient_P, parameters);

@@ -85,11 +85,6 @@ class ReplayUpdate {
 std::vector<at::Tensor> SplitLike(const at::Tensor& flat_P,
                                   const std::vector<at::Tensor>& parameters);
 
-/// Adds gradient shards in their order, so that the sum has the same bits whichever rank computed
-/// them.
-/// @param shards_VP  [V,P] float32.
-at::Tensor SumShards(const at::Tensor& shards_VP);
-
 /// Clips once over all parameters and takes one optimizer step.
 /// @return the norm before clipping; if it is not finite, nothing was changed (see LossScaler).
 double ClipAndStep(const at::Tensor& gradient_P, double max_grad_norm,

@@ -1,40 +1,75 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <absl/status/statusor.h>
 
 #include <chrono>
+#include <cstdint>
 #include <functional>
 #include <vector>
 
 #include "common/comm/communicator.h"
+#include "common/config/choices.h"
 
 namespace imageddpo {
 
-/// Sends the rows of a [V, ...] tensor, each computed by one trainer rank, to all trainer ranks.
-/// Does nothing with one trainer. Thread-compatible.
+/// What the T trainer ranks of a gang exchange in an update: gradients, which are added up, and
+/// statistics. One trainer exchanges nothing and needs no gang. Thread-compatible.
+///
+/// A gradient has P values and is the sum of V shards, each computed by one trainer.
+///
+/// - kExact adds the shards in their order, so that every number of trainers gets the same bits.
+///   The parameters are cut into T slices, one for each trainer. A trainer sends to every other
+///   that one's slice of each shard it has computed, adds the V shards of its own slice, and all
+///   gather the summed slices. It receives
+///       (V - own shards) · ⌈P/T⌉ + (T - 1) · ⌈P/T⌉ floats,
+///   at most (⌈V/T⌉ + 1) · P but for rounding, and at its peak it holds its own shards, the others'
+///   of its slice and the slice's sum: less than (2⌈V/T⌉ + 1) · P floats, and no less than 2P.
+/// - kFast adds a trainer's own shards and leaves the rest to the transport's all-reduce. It
+///   receives about 2P floats and holds 2P. The order of the additions, and so the last bits,
+///   depend on T and on the transport.
+///
+/// With one trainer both add the shards one after the other and hold two gradients.
 class ShardExchange {
  public:
   /// @param gang           the whole gang; only the trainers below take part.
-  /// @param trainer_ranks  gang ranks of the trainers, in order.
+  /// @param trainer_ranks  gang ranks of the trainers, ascending.
   /// @param my_index       of this rank among them.
-  /// @param timeout        for each row, from when the one before it is through.
-  ShardExchange(Communicator* gang, std::vector<int> trainer_ranks, int my_index,
+  /// @param timeout        for each wait for another trainer.
+  ShardExchange(Communicator* gang, std::vector<int> trainer_ranks, int my_index, ReduceKind reduce,
                 std::chrono::milliseconds timeout);
 
   int my_index() const { return my_index_; }
-  int num_trainers() const { return static_cast<int>(trainer_ranks_.size()); }
+  int num_trainers() const { return group_.size(); }
 
-  /// In place; blocks until every row of this rank has been taken and all others are here.
-  /// @param rows_V  contiguous, on the CPU, same shape and dtype everywhere.
-  /// @param owner_of_row  index of the trainer that filled a row; the same everywhere.
+  /// Index of the trainer that computes a gradient shard or a row; the same everywhere.
+  using Owner = std::function<int(int64_t)>;
+  /// Computes a shard of this rank: [P] float32, held by nobody else.
+  using Compute = std::function<absl::StatusOr<at::Tensor>(int64_t shard)>;
+
+  /// The sum [P] of all gradient shards, on the shards' device or the gang's. Calls `compute` for
+  /// the shards of this rank, in order, then blocks until all trainers have done so.
+  /// @param num_shards      V >= 1. @param num_parameters  P.
+  /// @return what `compute` returned if that is no shard; nothing has been exchanged then.
   /// @throws CommError  kTimeout: a trainer did not come. kPeerFailed, kAborted: at once.
-  ///                    kTransport: a row differs in size or dtype; the gang goes on.
-  void AllGatherRows(const at::Tensor& rows_V, const std::function<int(int64_t)>& owner_of_row);
+  ///                    kTransport: P differs between two ranks.
+  absl::StatusOr<at::Tensor> SumShards(int64_t num_shards, int64_t num_parameters,
+                                       const Owner& owner_of_shard, const Compute& compute);
+
+  /// Sends the rows of a [V, ...] tensor to all trainers, in place. Blocks.
+  /// @param rows_V  contiguous, on the CPU, same shape and dtype everywhere.
+  /// @throws CommError  as above; after kTransport the gang goes on.
+  void AllGatherRows(const at::Tensor& rows_V, const Owner& owner_of_row);
 
  private:
+  /// @param own_P  the shards of this rank, in order; released when they have been sent.
+  at::Tensor SumInOrder(int64_t num_shards, int64_t num_parameters, const Owner& owner_of_shard,
+                        std::vector<at::Tensor> own_P);
+
   Communicator* gang_;
-  std::vector<int> trainer_ranks_;
+  RankGroup group_;
   int my_index_;
+  ReduceKind reduce_;
   std::chrono::milliseconds timeout_;
 };
 

@@ -185,17 +185,15 @@ absl::StatusOr<v1::EpochMetrics> Trainer::Update(int64_t epoch, int64_t inner_ep
                                                  const Between& between) {
   const std::vector<int64_t> micro_batches =
       schedule_.MicroBatches(epoch, inner_epoch, update_in_epoch);
-  const int64_t num_micro = plan_.micro_batches_per_update, num_shards = plan_.gradient_shards;
+  const int64_t num_micro = plan_.micro_batches_per_update;
   const int64_t num_steps = batches.front().timesteps_BK.size(1);
   const double weight = 1.0 / static_cast<double>(num_micro * num_steps);
 
-  const at::Tensor shards_VP = at::zeros({num_shards, lora_->num_parameters()}, at::kFloat);
   const at::Tensor statistics = at::zeros({num_micro, num_steps, kStatisticsPerStep}, at::kDouble);
   const at::Tensor staleness = at::zeros({num_micro, num_steps, kStalenessPerStep}, at::kDouble);
   const bool first_update = inner_epoch == 0 && update_in_epoch == 0;
   const int64_t sample_age = epoch - versions_.SamplingVersion(epoch);
-  for (int64_t shard = 0; shard < num_shards; ++shard) {
-    if (schedule_.OwnerOfShard(shard) != exchange_->my_index()) continue;
+  const auto compute = [&](int64_t shard) -> absl::StatusOr<at::Tensor> {
     const auto [begin, end] = plan_.ShardRange(shard);
     for (int64_t p = begin; p < end; ++p) {
       IMAGEDDPO_ASSIGN_OR_RETURN(
@@ -215,18 +213,21 @@ absl::StatusOr<v1::EpochMetrics> Trainer::Update(int64_t epoch, int64_t inner_ep
       }
       IMAGEDDPO_RETURN_IF_ERROR(between());
     }
-    shards_VP.select(0, shard).copy_(plan_.single_pass ? single_pass_.TakeGradient()
-                                                       : replay_.TakeGradient());
-  }
-  exchange_->AllGatherRows(shards_VP, [this](int64_t v) { return schedule_.OwnerOfShard(v); });
+    return plan_.single_pass ? single_pass_.TakeGradient() : replay_.TakeGradient();
+  };
+  IMAGEDDPO_ASSIGN_OR_RETURN(
+      const at::Tensor gradient_P,
+      exchange_->SumShards(
+          plan_.gradient_shards, lora_->num_parameters(),
+          [this](int64_t shard) { return schedule_.OwnerOfShard(shard); }, compute));
   const auto owner_of_position = [this](int64_t position) {
     return schedule_.OwnerOfShard(plan_.ShardOf(position));
   };
   exchange_->AllGatherRows(statistics, owner_of_position);
 
   const double grad_norm =
-      ClipAndStep(SumShards(shards_VP).to(lora_->Parameters().front().device()),
-                  job_.train().max_grad_norm(), lora_->Parameters(), &optimizer_);
+      ClipAndStep(gradient_P.to(lora_->Parameters().front().device()), job_.train().max_grad_norm(),
+                  lora_->Parameters(), &optimizer_);
   const LossScaler::Verdict verdict = state_.loss_scaler.Judge(std::isfinite(grad_norm));
   if (verdict == LossScaler::Verdict::kStop) {
     return absl::OutOfRangeError(absl::StrCat(

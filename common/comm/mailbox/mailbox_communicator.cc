@@ -5,11 +5,13 @@
 #include <ATen/ops/empty_like.h>
 
 #include <algorithm>
+#include <map>
 #include <stdexcept>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "common/comm/group_index.h"
 #include "common/comm/mailbox/operation.h"
 
 namespace imageddpo {
@@ -126,11 +128,21 @@ class CommunicatorCore {
     return mailbox->Receive(from, header, TensorBytes(tensor), Owner(tensor));
   }
 
+  /// The tags of a collective with each rank of the group. Of two ranks each counts the
+  /// collectives of a tag that they share, so both come to the same number.
+  std::vector<std::int64_t> NextTags(const RankGroup& group) {
+    std::vector<std::int64_t> tags;
+    for (const int rank : group.ranks) {
+      tags.push_back((std::int64_t{group.tag} << 32) + collectives_[{rank, group.tag}]++);
+    }
+    return tags;
+  }
+
   const std::shared_ptr<Mailbox> mailbox;
   const at::Device device;
-  std::int64_t next_collective = 0;
 
  private:
+  std::map<std::pair<int, int>, std::int64_t> collectives_;  // So far, by rank and tag.
   std::vector<std::shared_ptr<Operation>> active_;
 };
 
@@ -216,33 +228,34 @@ std::string MailboxCommunicator::RecvBytes(int from, int tag, std::chrono::milli
   return std::move(*text);
 }
 
-std::unique_ptr<Work> MailboxCommunicator::AllReduceSum(const at::Tensor& tensor) {
+std::unique_ptr<Work> MailboxCommunicator::AllReduceSum(const at::Tensor& tensor,
+                                                        const RankGroup& group) {
   core_->CheckTensor(tensor, "AllReduceSum");
   if (tensor.scalar_type() != at::kFloat && tensor.scalar_type() != at::kDouble) {
     throw std::invalid_argument("AllReduceSum: the tensor must be float32 or float64");
   }
-  const int size = world_size();
-  const int self = rank();
+  const int size = group.size();
+  const int self = IndexInGroup(group, *this, "AllReduceSum");
   const at::Tensor host = CommunicatorCore::ToHost(tensor);
   const at::Tensor flat = host.view(-1);
   const std::int64_t slice_size = (flat.numel() + size - 1) / size;
-  const auto slice = [flat, slice_size](int rank) {
-    const std::int64_t begin = std::min<std::int64_t>(rank * slice_size, flat.numel());
+  const auto slice = [flat, slice_size](int index) {
+    const std::int64_t begin = std::min<std::int64_t>(index * slice_size, flat.numel());
     return flat.narrow(0, begin, std::min<std::int64_t>(slice_size, flat.numel() - begin));
   };
   const at::Tensor mine = slice(self);
   const at::Tensor others = at::empty({size, mine.numel()}, flat.options());
-  const std::int64_t tag = core_->next_collective++;
-  const auto round = [=, core = core_.get()](int number) -> Transfers {
+  const auto round = [=, core = core_.get(), ranks = group.ranks,
+                      tags = core_->NextTags(group)](int number) -> Transfers {
     Transfers transfers;
-    const auto header = [tag](const at::Tensor& part) {
-      return HeaderOf(Lane::kCollective, kAllReduceFormat, tag, part);
+    const auto header = [&tags](int index, const at::Tensor& part) {
+      return HeaderOf(Lane::kCollective, kAllReduceFormat, tags[index], part);
     };
     if (number == 1) {  // All slices are here: add them in rank order.
       others.select(0, self).copy_(mine);
       mine.copy_(others.select(0, 0));
-      for (int rank = 1; rank < size; ++rank) {
-        mine.add_(others.select(0, rank));
+      for (int index = 1; index < size; ++index) {
+        mine.add_(others.select(0, index));
       }
     }
     for (int step = 1; step < size && number < 2; ++step) {
@@ -251,10 +264,10 @@ std::unique_ptr<Work> MailboxCommunicator::AllReduceSum(const at::Tensor& tensor
       const at::Tensor outgoing = number == 0 ? slice(to) : mine;
       const at::Tensor incoming = number == 0 ? others.select(0, from) : slice(from);
       if (incoming.numel() > 0) {
-        transfers.push_back(core->Receive(from, header(incoming), incoming));
+        transfers.push_back(core->Receive(ranks[from], header(from, incoming), incoming));
       }
       if (outgoing.numel() > 0) {
-        transfers.push_back(core->Send(to, header(outgoing), outgoing));
+        transfers.push_back(core->Send(ranks[to], header(to, outgoing), outgoing));
       }
     }
     if (number == 2) {
@@ -266,21 +279,17 @@ std::unique_ptr<Work> MailboxCommunicator::AllReduceSum(const at::Tensor& tensor
 }
 
 std::unique_ptr<Work> MailboxCommunicator::AllGather(const at::Tensor& output,
-                                                     const at::Tensor& input) {
+                                                     const at::Tensor& input,
+                                                     const RankGroup& group) {
   core_->CheckTensor(output, "AllGather");
   core_->CheckTensor(input, "AllGather");
-  std::vector<std::int64_t> shape = input.sizes().vec();
-  shape.insert(shape.begin(), world_size());
-  if (output.sizes() != at::IntArrayRef(shape) || output.scalar_type() != input.scalar_type()) {
-    throw std::invalid_argument(
-        "AllGather: the output must be [world_size, ...input.shape] of the input's dtype");
-  }
-  const int size = world_size();
-  const int self = rank();
+  CheckGathered(output, input, group);
+  const int size = group.size();
+  const int self = IndexInGroup(group, *this, "AllGather");
   const at::Tensor host_output = CommunicatorCore::HostLike(output);
   host_output.select(0, self).copy_(input);
-  const std::int64_t tag = core_->next_collective++;
-  const auto round = [=, core = core_.get()](int number) -> Transfers {
+  const auto round = [=, core = core_.get(), ranks = group.ranks,
+                      tags = core_->NextTags(group)](int number) -> Transfers {
     Transfers transfers;
     if (number == 1) {
       CommunicatorCore::FromHost(output, host_output);
@@ -289,30 +298,37 @@ std::unique_ptr<Work> MailboxCommunicator::AllGather(const at::Tensor& output,
       const int to = (self + step) % size;
       const int from = (self + size - step) % size;
       const at::Tensor incoming = host_output.select(0, from);
-      const auto header = HeaderOf(Lane::kCollective, kAllGatherFormat, tag, incoming);
-      transfers.push_back(core->Receive(from, header, incoming));
-      transfers.push_back(core->Send(to, header, host_output.select(0, self)));
+      const auto header = [&](int index) {
+        return HeaderOf(Lane::kCollective, kAllGatherFormat, tags[index], incoming);
+      };
+      transfers.push_back(core->Receive(ranks[from], header(from), incoming));
+      transfers.push_back(core->Send(ranks[to], header(to), host_output.select(0, self)));
     }
     return transfers;
   };
   return std::make_unique<OperationWork>(core_, core_->Start("all-gather", round, true));
 }
 
-std::unique_ptr<Work> MailboxCommunicator::Broadcast(const at::Tensor& tensor, int root) {
+std::unique_ptr<Work> MailboxCommunicator::Broadcast(const at::Tensor& tensor, int root,
+                                                     const RankGroup& group) {
   core_->CheckTensor(tensor, "Broadcast");
-  core_->CheckRank(root, "Broadcast");
-  const int size = world_size();
-  // Seen from the root as rank 0: the parent is the rank without its lowest set bit, the children
+  const int size = group.size();
+  const int root_index = IndexInGroup(group, root, world_size(), "Broadcast");
+  // Seen from the root as index 0: the parent is the index without its lowest set bit, the children
   // are those with one more bit below it.
-  const int relative = (rank() - root + size) % size;
+  const int relative = (IndexInGroup(group, *this, "Broadcast") - root_index + size) % size;
   const at::Tensor host =
       relative == 0 ? CommunicatorCore::ToHost(tensor) : CommunicatorCore::HostLike(tensor);
-  const auto header = HeaderOf(Lane::kCollective, kBroadcastFormat, core_->next_collective++, host);
-  const auto round = [=, core = core_.get()](int number) -> Transfers {
-    const auto absolute = [root, size](int rank) { return (rank + root) % size; };
+  const auto round = [=, core = core_.get(), ranks = group.ranks,
+                      tags = core_->NextTags(group)](int number) -> Transfers {
+    const auto absolute = [root_index, size](int index) { return (index + root_index) % size; };
+    const auto header = [&](int index) {
+      return HeaderOf(Lane::kCollective, kBroadcastFormat, tags[index], host);
+    };
     const bool is_root = relative == 0;
     if (number == 0 && !is_root) {
-      return {core->Receive(absolute(relative & (relative - 1)), header, host)};
+      const int parent = absolute(relative & (relative - 1));
+      return {core->Receive(ranks[parent], header(parent), host)};
     }
     Transfers transfers;
     if (number == (is_root ? 0 : 1)) {
@@ -322,7 +338,8 @@ std::unique_ptr<Work> MailboxCommunicator::Broadcast(const at::Tensor& tensor, i
       }
       for (bit >>= 1; bit > 0; bit >>= 1) {
         if (relative + bit < size) {
-          transfers.push_back(core->Send(absolute(relative + bit), header, host));
+          const int child = absolute(relative + bit);
+          transfers.push_back(core->Send(ranks[child], header(child), host));
         }
       }
       if (!is_root) {

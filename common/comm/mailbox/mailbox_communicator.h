@@ -17,9 +17,10 @@ class CommunicatorCore;
 /// each call of this communicator and of its works.
 ///
 /// - AllReduceSum: each rank receives one slice of the tensor from all others, adds the slices in
-///   rank order and sends the sum to all. So all ranks, and all transports, get the same bits.
+///   rank order and sends the sum to all. So all ranks get the same bits.
 /// - AllGather: every rank sends to every other.
-/// - Broadcast: a binomial tree.
+/// - Broadcast: a binomial tree over the group, in which a rank forwards to its children what its
+///   parent sent. The work of a rank is done when its children have the data too.
 ///
 /// Tensors of another device than the CPU travel through host memory.
 class MailboxCommunicator : public Communicator {
@@ -35,9 +36,11 @@ class MailboxCommunicator : public Communicator {
   std::unique_ptr<Work> Recv(const at::Tensor& tensor, int from, int tag) override;
   std::unique_ptr<Work> SendBytes(std::string bytes, int to, int tag) override;
   std::string RecvBytes(int from, int tag, std::chrono::milliseconds timeout) override;
-  std::unique_ptr<Work> AllReduceSum(const at::Tensor& tensor) override;
-  std::unique_ptr<Work> AllGather(const at::Tensor& output, const at::Tensor& input) override;
-  std::unique_ptr<Work> Broadcast(const at::Tensor& tensor, int root) override;
+  std::unique_ptr<Work> AllReduceSum(const at::Tensor& tensor, const RankGroup& group) override;
+  std::unique_ptr<Work> AllGather(const at::Tensor& output, const at::Tensor& input,
+                                  const RankGroup& group) override;
+  std::unique_ptr<Work> Broadcast(const at::Tensor& tensor, int root,
+                                  const RankGroup& group) override;
   void Abort(const std::string& reason) override;
 
  private:

@@ -14,9 +14,10 @@ struct OperationSpec {
 
   Kind kind = Kind::kSend;
   std::int32_t peer = 0;  ///< The other rank of a transfer; the root of a broadcast.
-  std::int64_t tag = 0;   ///< For transfers.
+  std::int64_t tag = 0;
   std::int32_t dtype = 0;
   std::int64_t size_bytes = 0;  ///< Of this rank's tensor (for an all-gather, the input).
+  std::vector<std::int32_t> participants = {};  ///< Of a collective, ascending.
 
   bool collective() const { return kind != Kind::kSend && kind != Kind::kRecv; }
 };
@@ -26,7 +27,8 @@ struct OperationSpec {
 struct GrantMessage {
   enum class Kind : std::int32_t {
     kReady,    ///< The sender has come to this operation: operations = {its id}, spec.
-    kAsk,      ///< The receiver shall reserve itself for a round: operations = ids on the receiver.
+    kAsk,      ///< The receiver shall reserve itself for a round: spec.kind, and operations = the
+               ///< ids on the receiver; of a collective the id on each of the participants.
     kGo,       ///< All participants are reserved: start the round.
     kDone,     ///< The sender's part of the round is over.
     kEnd,      ///< All participants' parts are over.
@@ -35,9 +37,9 @@ struct GrantMessage {
 
   Kind kind = Kind::kReady;
   std::int64_t round = 0;                  ///< Numbered by its coordinator, participants[0].
-  std::vector<std::int32_t> participants;  ///< Ascending.
+  std::vector<std::int32_t> participants;  ///< Ascending. kReady: of a collective.
   std::vector<std::int64_t> operations;
-  OperationSpec spec;
+  OperationSpec spec;   ///< Its participants do not travel.
   std::string comm_id;  ///< kAsk, kGo: NCCL's id if these ranks have no communicator yet.
   std::string text;
 };

@@ -43,10 +43,14 @@ std::string Mismatch(int rank, const OperationSpec& spec, int other_rank,
 void GrantScheduler::Post(OperationId id, const OperationSpec& spec) {
   posted_[id] = spec;
   if (spec.collective()) {
-    if (rank_ == 0) {
-      AddCollective(0, id, spec);
+    const int coordinator = spec.participants.front();
+    if (rank_ == coordinator) {
+      AddCollective(rank_, {id, spec});
     } else {
-      host_->SendGrant(0, {.kind = Kind::kReady, .operations = {id}, .spec = spec});
+      host_->SendGrant(coordinator, {.kind = Kind::kReady,
+                                     .participants = spec.participants,
+                                     .operations = {id},
+                                     .spec = spec});
     }
   } else if (spec.peer < rank_) {
     host_->SendGrant(spec.peer, {.kind = Kind::kReady, .operations = {id}, .spec = spec});
@@ -89,54 +93,87 @@ void GrantScheduler::AddOffer(int peer, bool towards_peer, bool is_mine, const O
   }
 }
 
-void GrantScheduler::AddCollective(int from, OperationId id, const OperationSpec& spec) {
-  auto& ready = collectives_[id];
-  ready[from] = spec;
-  if (static_cast<int>(ready.size()) < size_) {
+void GrantScheduler::AddCollective(int from, const Offer& offer) {
+  const GroupKey key{offer.spec.participants, offer.spec.tag};
+  const std::vector<std::int32_t>& ranks = key.first;
+  auto& ready = collectives_[key];
+  ready[from].push_back(offer);
+  if (ready.size() < ranks.size()) {
     return;
   }
+  const OperationSpec mine = ready.at(rank_).front().spec;
+  std::vector<OperationId> ids;
   std::string why;
-  for (const auto& [rank, other] : ready) {
-    why = why.empty() ? Mismatch(0, ready.at(0), rank, other) : why;
+  for (const std::int32_t rank : ranks) {
+    const auto offers = ready.find(rank);
+    const Offer& theirs = offers->second.front();
+    ids.push_back(theirs.id);
+    why = why.empty() ? Mismatch(rank_, mine, rank, theirs.spec) : why;
+    offers->second.pop_front();
+    if (offers->second.empty()) {
+      ready.erase(offers);
+    }
   }
-  collectives_.erase(id);
+  if (ready.empty()) {
+    collectives_.erase(key);
+  }
   if (why.empty()) {
-    candidates_.push_back({.kind = Candidate::Kind::kCollective, .id = id});
+    candidates_.push_back(
+        {.kind = Candidate::Kind::kCollective,
+         .ask = {.kind = Kind::kAsk, .participants = ranks, .operations = ids, .spec = mine}});
     return;
   }
-  Refuse(id, why);
-  for (int rank = 1; rank < size_; ++rank) {
-    host_->SendGrant(rank, {.kind = Kind::kRefused, .operations = {id}, .text = why});
+  Refuse(ids.front(), why);
+  for (std::size_t i = 1; i < ranks.size(); ++i) {
+    host_->SendGrant(ranks[i], {.kind = Kind::kRefused, .operations = {ids[i]}, .text = why});
   }
+}
+
+std::vector<GrantScheduler::OperationId> GrantScheduler::OperationsOf(
+    const GrantMessage& ask) const {
+  const auto& ranks = ask.participants;
+  const auto self = std::find(ranks.begin(), ranks.end(), rank_);
+  if (self == ranks.end()) {
+    return {};
+  }
+  std::vector<OperationId> operations = ask.operations;
+  if (ask.spec.collective()) {
+    if (operations.size() != ranks.size()) {
+      return {};
+    }
+    operations = {operations[static_cast<std::size_t>(self - ranks.begin())]};
+  }
+  const bool all_known = std::all_of(operations.begin(), operations.end(),
+                                     [this](OperationId id) { return posted_.contains(id); });
+  return all_known ? operations : std::vector<OperationId>();
 }
 
 void GrantScheduler::OnMessage(int from, const GrantMessage& message) {
   const bool names_operation = !message.operations.empty();
   switch (message.kind) {
     case Kind::kReady: {
-      const OperationSpec& spec = message.spec;
+      OperationSpec spec = message.spec;
+      spec.participants = message.participants;
+      const auto& ranks = spec.participants;
+      const bool takes_part = std::find(ranks.begin(), ranks.end(), from) != ranks.end();
       if (!names_operation || from <= rank_ || (!spec.collective() && spec.peer != rank_) ||
-          (spec.collective() && rank_ != 0)) {
+          (spec.collective() && (!takes_part || ranks.front() != rank_))) {
         ThrowUnexpected(from, message);
       }
       if (spec.collective()) {
-        AddCollective(from, message.operations[0], spec);
+        AddCollective(from, {message.operations[0], spec});
       } else {
         AddOffer(from, spec.kind == OperationSpec::Kind::kRecv, false,
                  {message.operations[0], spec});
       }
       break;
     }
-    case Kind::kAsk: {
-      const auto& ranks = message.participants;
-      const bool all_known = std::all_of(message.operations.begin(), message.operations.end(),
-                                         [this](OperationId id) { return posted_.contains(id); });
-      if (!all_known || std::find(ranks.begin(), ranks.end(), rank_) == ranks.end()) {
+    case Kind::kAsk:
+      if (OperationsOf(message).empty()) {
         ThrowUnexpected(from, message);
       }
       candidates_.push_back({.kind = Candidate::Kind::kAsk, .ask = message});
       break;
-    }
     case Kind::kGo:
       if (!current_.has_value() || current_->running || current_->round.number != message.round ||
           current_->round.participants != message.participants) {
@@ -175,23 +212,20 @@ GrantScheduler::Current GrantScheduler::Begin(Candidate candidate) {
   Current current;
   Round& round = current.round;
   if (candidate.kind == Candidate::Kind::kAsk) {
-    GrantMessage& ask = candidate.ask;
-    current.theirs = ask.operations;  // Passed on for collectives only: the same on all ranks.
-    round = {.number = ask.round,
-             .participants = std::move(ask.participants),
-             .operations = std::move(ask.operations),
-             .comm_id = std::move(ask.comm_id)};
+    current.ask = std::move(candidate.ask);
+    round = {.number = current.ask.round,
+             .participants = current.ask.participants,
+             .operations = OperationsOf(current.ask),
+             .comm_id = current.ask.comm_id};
     return current;
   }
   round.number = next_round_++;
   std::int64_t size_bytes = 0;
   if (candidate.kind == Candidate::Kind::kCollective) {
-    for (int rank = 0; rank < size_; ++rank) {
-      round.participants.push_back(rank);
-    }
-    round.operations = {candidate.id};
-    current.theirs = round.operations;
-    size_bytes = posted_.at(candidate.id).size_bytes;
+    current.ask = std::move(candidate.ask);
+    round.participants = current.ask.participants;
+    round.operations = OperationsOf(current.ask);
+    size_bytes = current.ask.spec.size_bytes;
   } else {
     const int peer = candidate.peer;
     round.participants = {rank_};
@@ -203,7 +237,7 @@ GrantScheduler::Current GrantScheduler::Begin(Candidate candidate) {
       const Match match = matches.front();
       matches.pop_front();
       round.operations.push_back(match.mine);
-      (peer == rank_ ? round.operations : current.theirs).push_back(match.theirs);
+      (peer == rank_ ? round.operations : current.ask.operations).push_back(match.theirs);
       size_bytes += match.size_bytes;
     }
     if (!matches.empty()) {
@@ -223,7 +257,8 @@ void GrantScheduler::AskNextOrGo() {
     host_->SendGrant(*next, {.kind = Kind::kAsk,
                              .round = round.number,
                              .participants = round.participants,
-                             .operations = current_->theirs,
+                             .operations = current_->ask.operations,
+                             .spec = current_->ask.spec,
                              .comm_id = round.comm_id});
     return;
   }

@@ -20,7 +20,8 @@ namespace imageddpo {
 /// participants have agreed, and a device runs one round at a time.
 ///
 /// A round is a group of ranks and the operations they do together: all matched transfers of a pair
-/// (both directions), or one collective. Its coordinator is the lowest participating rank.
+/// (both directions), or one collective of any of the ranks. Its coordinator is the lowest
+/// participating rank.
 ///
 ///   ready  A rank that comes to an operation tells the coordinator, which matches the operations.
 ///   ask    The coordinator reserves itself and asks the next participant, in ascending order. That
@@ -39,7 +40,7 @@ namespace imageddpo {
 /// Thread-compatible; no call waits.
 class GrantScheduler {
  public:
-  /// Identifies an operation on its rank. Of a collective it is the same on all ranks.
+  /// Identifies an operation on its rank.
   using OperationId = std::int64_t;
 
   struct Round {
@@ -63,7 +64,7 @@ class GrantScheduler {
     virtual void Refuse(OperationId id, const std::string& why) = 0;
   };
 
-  GrantScheduler(int rank, int size, Host* host) : rank_(rank), size_(size), host_(host) {}
+  GrantScheduler(int rank, Host* host) : rank_(rank), host_(host) {}
 
   /// This rank has come to an operation.
   void Post(OperationId id, const OperationSpec& spec);
@@ -94,20 +95,22 @@ class GrantScheduler {
   struct Candidate {
     enum class Kind { kPair, kCollective, kAsk };
     Kind kind;
-    int peer = 0;        // kPair
-    OperationId id = 0;  // kCollective
-    GrantMessage ask;    // kAsk
+    int peer = 0;      // kPair
+    GrantMessage ask;  // kCollective, without a number and an id of a communicator; kAsk
   };
   struct Current {
     Round round;
-    std::vector<OperationId> theirs;  // For the ask to the next rank.
+    GrantMessage ask;  // For the next rank: kind of operation and ids there.
     bool running = false;
   };
   using LaneKey = std::tuple<int, bool, std::int64_t>;      // peer, towards the peer, tag
   using RoundName = std::pair<std::int32_t, std::int64_t>;  // coordinator, number
+  using GroupKey = std::pair<std::vector<std::int32_t>, std::int64_t>;  // participants, tag
 
   void AddOffer(int peer, bool towards_peer, bool is_mine, const Offer& offer);
-  void AddCollective(int from, OperationId id, const OperationSpec& spec);
+  void AddCollective(int from, const Offer& offer);
+  /// The operations that an ask means on this rank; empty if it has not come to one of them.
+  std::vector<OperationId> OperationsOf(const GrantMessage& ask) const;
   void Advance();
   Current Begin(Candidate candidate);
   void AskNextOrGo();
@@ -119,13 +122,12 @@ class GrantScheduler {
   void Refuse(OperationId id, const std::string& why);
 
   const int rank_;
-  const int size_;
   Host* const host_;
   std::map<OperationId, OperationSpec> posted_;
   std::map<LaneKey, Lane> lanes_;
   std::map<int, std::deque<Match>> matches_;  // By peer.
-  std::map<OperationId, std::map<int, OperationSpec>>
-      collectives_;  // On rank 0: which ranks are ready.
+  // On the lowest rank of a group: what its ranks are ready for, by rank.
+  std::map<GroupKey, std::map<int, std::deque<Offer>>> collectives_;
   std::deque<Candidate> candidates_;
   std::optional<Current> current_;
   std::int64_t next_round_ = 0;

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "common/comm/group_index.h"
 #include "common/comm/nccl/nccl_core.h"
 
 namespace imageddpo {
@@ -125,39 +126,42 @@ std::string NcclCommunicator::RecvBytes(int from, int tag, std::chrono::millisec
   return host_.RecvBytes(from, tag, timeout);
 }
 
-std::unique_ptr<Work> NcclCommunicator::AllReduceSum(const at::Tensor& tensor) {
+std::unique_ptr<Work> NcclCommunicator::AllReduceSum(const at::Tensor& tensor,
+                                                     const RankGroup& group) {
   if (!OnDevice(tensor, "AllReduceSum")) {
-    return host_.AllReduceSum(tensor);
+    return host_.AllReduceSum(tensor, group);
   }
   if (tensor.scalar_type() != at::kFloat && tensor.scalar_type() != at::kDouble) {
     throw std::invalid_argument("AllReduceSum: the tensor must be float32 or float64");
   }
-  return Post({.kind = Kind::kAllReduceSum}, tensor);
+  IndexInGroup(group, *this, "AllReduceSum");
+  return Post({.kind = Kind::kAllReduceSum, .tag = group.tag, .participants = group.ranks}, tensor);
 }
 
-std::unique_ptr<Work> NcclCommunicator::AllGather(const at::Tensor& output,
-                                                  const at::Tensor& input) {
+std::unique_ptr<Work> NcclCommunicator::AllGather(const at::Tensor& output, const at::Tensor& input,
+                                                  const RankGroup& group) {
   if (OnDevice(output, "AllGather") != OnDevice(input, "AllGather")) {
     throw std::invalid_argument("AllGather: input and output must be on one device");
   }
   if (!OnDevice(input, "AllGather")) {
-    return host_.AllGather(output, input);
+    return host_.AllGather(output, input, group);
   }
-  std::vector<std::int64_t> shape = input.sizes().vec();
-  shape.insert(shape.begin(), world_size());
-  if (output.sizes() != at::IntArrayRef(shape) || output.scalar_type() != input.scalar_type()) {
-    throw std::invalid_argument(
-        "AllGather: the output must be [world_size, ...input.shape] of the input's dtype");
-  }
-  return Post({.kind = Kind::kAllGather}, input, output);
+  CheckGathered(output, input, group);
+  IndexInGroup(group, *this, "AllGather");
+  return Post({.kind = Kind::kAllGather, .tag = group.tag, .participants = group.ranks}, input,
+              output);
 }
 
-std::unique_ptr<Work> NcclCommunicator::Broadcast(const at::Tensor& tensor, int root) {
+std::unique_ptr<Work> NcclCommunicator::Broadcast(const at::Tensor& tensor, int root,
+                                                  const RankGroup& group) {
   if (!OnDevice(tensor, "Broadcast")) {
-    return host_.Broadcast(tensor, root);
+    return host_.Broadcast(tensor, root, group);
   }
-  CheckRank(root, "Broadcast");
-  return Post({.kind = Kind::kBroadcast, .peer = root}, tensor);
+  IndexInGroup(group, root, world_size(), "Broadcast");
+  IndexInGroup(group, *this, "Broadcast");
+  return Post(
+      {.kind = Kind::kBroadcast, .peer = root, .tag = group.tag, .participants = group.ranks},
+      tensor);
 }
 
 void NcclCommunicator::Abort(const std::string& reason) {

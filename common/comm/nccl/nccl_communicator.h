@@ -44,9 +44,11 @@ class NcclCommunicator : public Communicator {
   std::unique_ptr<Work> Recv(const at::Tensor& tensor, int from, int tag) override;
   std::unique_ptr<Work> SendBytes(std::string bytes, int to, int tag) override;
   std::string RecvBytes(int from, int tag, std::chrono::milliseconds timeout) override;
-  std::unique_ptr<Work> AllReduceSum(const at::Tensor& tensor) override;
-  std::unique_ptr<Work> AllGather(const at::Tensor& output, const at::Tensor& input) override;
-  std::unique_ptr<Work> Broadcast(const at::Tensor& tensor, int root) override;
+  std::unique_ptr<Work> AllReduceSum(const at::Tensor& tensor, const RankGroup& group) override;
+  std::unique_ptr<Work> AllGather(const at::Tensor& output, const at::Tensor& input,
+                                  const RankGroup& group) override;
+  std::unique_ptr<Work> Broadcast(const at::Tensor& tensor, int root,
+                                  const RankGroup& group) override;
   void Abort(const std::string& reason) override;
 
  private:

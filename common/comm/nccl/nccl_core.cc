@@ -12,9 +12,6 @@ namespace {
 
 using OperationId = GrantScheduler::OperationId;
 
-// Collectives have the same numbers on all ranks, separate from those of transfers.
-constexpr OperationId kFirstCollective = OperationId{1} << 62;
-
 constexpr std::chrono::nanoseconds kIdlePause = std::chrono::seconds(1);
 constexpr std::chrono::nanoseconds kMinPollPause = std::chrono::microseconds(20);
 constexpr std::chrono::nanoseconds kMaxPollPause = std::chrono::milliseconds(1);
@@ -31,8 +28,7 @@ NcclCore::NcclCore(std::shared_ptr<Mailbox> mailbox, NcclApi api, std::unique_pt
     : mailbox_(std::move(mailbox)),
       deadlines_(deadlines),
       rounds_(std::move(api), std::move(stream), mailbox_->rank(), deadlines),
-      scheduler_(mailbox_->rank(), mailbox_->size(), this),
-      next_collective_(kFirstCollective) {}
+      scheduler_(mailbox_->rank(), this) {}
 
 void NcclCore::Start() {
   issuing_thread_ = std::thread([self = shared_from_this()] { self->Issue(); });
@@ -65,9 +61,9 @@ void NcclCore::Post(const std::shared_ptr<NcclOperation>& operation) {
       operation->transfer->Fail(failure_->kind, failure_->message);
       return;
     }
-    id = operation->spec.collective() ? next_collective_++ : next_transfer_++;
+    id = next_operation_++;
     pending_[id] = operation->transfer;
-    // Posted under the lock, so that collectives are queued in the order of their numbers.
+    // Posted under the lock, so that operations are queued in the order of their numbers.
     commands_->Put([this, id, operation] {
       operations_[id] = operation;
       scheduler_.Post(id, operation->spec);

@@ -80,8 +80,7 @@ class NcclCore : public std::enable_shared_from_this<NcclCore>, private GrantSch
   std::optional<Failure> failure_ ABSL_GUARDED_BY(mutex_);
   std::map<GrantScheduler::OperationId, std::shared_ptr<Transfer>> pending_ ABSL_GUARDED_BY(mutex_);
   std::map<int, std::shared_ptr<Transfer>> listening_ ABSL_GUARDED_BY(mutex_);  // By peer.
-  GrantScheduler::OperationId next_transfer_ ABSL_GUARDED_BY(mutex_) = 0;
-  GrantScheduler::OperationId next_collective_ ABSL_GUARDED_BY(mutex_);
+  GrantScheduler::OperationId next_operation_ ABSL_GUARDED_BY(mutex_) = 0;
   bool closing_ ABSL_GUARDED_BY(mutex_) = false;
   bool issuing_ended_ ABSL_GUARDED_BY(mutex_) = false;
   std::atomic<Clock::rep> working_since_{0};  // When the issuing thread woke up; 0: it sleeps.

@@ -3,6 +3,7 @@
 #include <ATen/ops/empty.h>
 #include <absl/strings/str_cat.h>
 
+#include <algorithm>
 #include <string>
 #include <utility>
 
@@ -19,10 +20,20 @@ absl::Status Differs(const std::string& what, const Found& found, const Wanted& 
                                           "; the LoRA was not applied where it should have been"));
 }
 
+/// The leader and the rollout ranks, which it may be one of.
+RankGroup PublicationGroup(int leader, std::vector<int> ranks) {
+  ranks.push_back(leader);
+  std::sort(ranks.begin(), ranks.end());
+  ranks.erase(std::unique(ranks.begin(), ranks.end()), ranks.end());
+  return {.ranks = std::move(ranks), .tag = kWeightsTag};
+}
+
 }  // namespace
 
-WeightPublisher::WeightPublisher(Communicator* gang, std::vector<int> rollout_ranks)
-    : gang_(gang), rollout_ranks_(std::move(rollout_ranks)) {}
+WeightPublisher::WeightPublisher(Communicator* gang, const std::vector<int>& rollout_ranks)
+    : gang_(gang),
+      rollout_ranks_(rollout_ranks),
+      group_(PublicationGroup(gang->rank(), rollout_ranks)) {}
 
 void WeightPublisher::Announce(const Lora& lora, int64_t version) {
   Published published{.version = version,
@@ -38,8 +49,11 @@ void WeightPublisher::Announce(const Lora& lora, int64_t version) {
   const at::Tensor values_P = lora.Flatten().to(gang_->device());
   for (const int rank : rollout_ranks_) {
     published.works.push_back(gang_->SendBytes(head, rank, kWeightsTag));
-    published.works.push_back(gang_->Send(values_P, rank, kWeightsTag));
+    if (rank == gang_->rank()) {
+      published.works.push_back(gang_->Send(values_P, rank, kWeightsTag));
+    }
   }
+  published.works.push_back(gang_->Broadcast(values_P, gang_->rank(), group_));
   published_.push_back(std::move(published));
 }
 
@@ -67,10 +81,21 @@ absl::Status WeightPublisher::CheckReceipts(std::chrono::milliseconds timeout) {
   return absl::OkStatus();
 }
 
-absl::Status ReceiveWeights(Communicator* gang, int leader, int64_t version, Lora* lora, Unet* unet,
-                            std::chrono::milliseconds timeout) {
+WeightReceiver::WeightReceiver(Communicator* gang, int leader,
+                               const std::vector<int>& rollout_ranks)
+    : gang_(gang), leader_(leader), group_(PublicationGroup(leader, rollout_ranks)) {}
+
+void WeightReceiver::Expect(int64_t num_parameters) {
+  values_P_ =
+      at::empty({num_parameters}, at::TensorOptions().dtype(at::kFloat).device(gang_->device()));
+  work_ = leader_ == gang_->rank() ? gang_->Recv(values_P_, leader_, kWeightsTag)
+                                   : gang_->Broadcast(values_P_, leader_, group_);
+}
+
+absl::Status WeightReceiver::Receive(int64_t version, Lora* lora, Unet* unet,
+                                     std::chrono::milliseconds timeout) {
   v1::WeightAnnouncement announcement;
-  if (!announcement.ParseFromString(gang->RecvBytes(leader, kWeightsTag, timeout))) {
+  if (!announcement.ParseFromString(gang_->RecvBytes(leader_, kWeightsTag, timeout))) {
     return absl::InternalError("the announcement of a LoRA version cannot be read");
   }
   if (announcement.version() != version) {
@@ -80,17 +105,17 @@ absl::Status ReceiveWeights(Communicator* gang, int leader, int64_t version, Lor
     return Differs("the number of parameters of the announced LoRA", announcement.num_parameters(),
                    lora->num_parameters());
   }
-  const at::Tensor values_P = at::empty(
-      {lora->num_parameters()}, at::TensorOptions().dtype(at::kFloat).device(gang->device()));
-  gang->Recv(values_P, leader, kWeightsTag)->Wait(timeout);
-  lora->Unflatten(values_P);
+  if (work_ == nullptr) Expect(lora->num_parameters());
+  std::exchange(work_, nullptr)->Wait(timeout);
+  lora->Unflatten(values_P_);
+  values_P_ = at::Tensor();
   IMAGEDDPO_ASSIGN_OR_RETURN(const int modules_bound, unet->BindLora(*lora));
   v1::WeightReceipt receipt;
   receipt.set_version(version);
   receipt.set_modules_bound(modules_bound);
   receipt.set_hash(lora->Hash());
   // No wait: the leader may be this same rank, which receives it afterwards.
-  gang->SendBytes(receipt.SerializeAsString(), leader, kReceiptTag);
+  gang_->SendBytes(receipt.SerializeAsString(), leader_, kReceiptTag);
   return absl::OkStatus();
 }
 

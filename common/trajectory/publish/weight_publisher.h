@@ -1,5 +1,6 @@
 #pragma once
 
+#include <ATen/core/Tensor.h>
 #include <absl/status/status.h>
 #include <absl/status/statusor.h>
 
@@ -16,13 +17,22 @@
 
 namespace imageddpo {
 
-/// The leader's side of publication: sends LoRA versions to the rollout ranks and checks their
-/// receipts. Every rollout rank answers with the version, the number of modules it has bound, and
-/// the hash of the LoRA that it will sample with; a LoRA that was not applied therefore stops the
-/// job. Thread-compatible.
+/// Publication sends a LoRA version from the leader to the rollout ranks:
+///
+///   announcement  leader to each rank: version, modules, parameters, hash. Small.
+///   values        [P], by Communicator::Broadcast, which forwards them from rank to rank in a tree
+///                 or as NCCL does it: the leader sends ⌈log2(ranks + 1)⌉ times, whatever the
+///                 number of ranks, and a rollout rank receives 4P bytes once.
+///   receipt       each rank to the leader: the version, the number of modules it has bound,
+///                 and the hash of the LoRA that it will sample with.
+///
+/// A LoRA that was not applied therefore stops the job. Receipts come directly, so that a missing
+/// one names its rank. A leader that also samples sends to itself apart from the broadcast.
+
+/// The leader's side. Thread-compatible.
 class WeightPublisher {
  public:
-  WeightPublisher(Communicator* gang, std::vector<int> rollout_ranks);
+  WeightPublisher(Communicator* gang, const std::vector<int>& rollout_ranks);
 
   /// Starts to send a copy of `lora` as `version` to every rollout rank and returns at once, so the
   /// LoRA may be changed immediately. Versions must ascend.
@@ -47,14 +57,34 @@ class WeightPublisher {
   };
   Communicator* gang_;
   std::vector<int> rollout_ranks_;
+  RankGroup group_;
   std::deque<Published> published_;
 };
 
-/// The rollout rank's side: receives the version into `lora` in place, binds it to `unet` and sends
-/// the receipt. Blocks.
-/// @return INTERNAL if another LoRA was announced (version, modules, hash).
-/// @throws CommError
-absl::Status ReceiveWeights(Communicator* gang, int leader, int64_t version, Lora* lora, Unet* unet,
-                            std::chrono::milliseconds timeout);
+/// The side of a rollout rank. Thread-compatible.
+class WeightReceiver {
+ public:
+  /// @param leader  its gang rank. @param rollout_ranks  all of them, with this one.
+  WeightReceiver(Communicator* gang, int leader, const std::vector<int>& rollout_ranks);
+
+  /// Starts to receive the values of the next version before Receive() is called, for a rank that
+  /// goes on sampling meanwhile: each call of the communicator then forwards to other ranks what
+  /// has arrived, so that nobody waits until this rank needs the version.
+  /// @param num_parameters  P. @throws CommError
+  void Expect(int64_t num_parameters);
+
+  /// Receives the next version into `lora` in place, binds it to `unet` and sends the receipt.
+  /// Blocks until the values are here and the ranks that they are forwarded to have them.
+  /// @return INTERNAL if another LoRA was announced (version, modules, hash).
+  /// @throws CommError
+  absl::Status Receive(int64_t version, Lora* lora, Unet* unet, std::chrono::milliseconds timeout);
+
+ private:
+  Communicator* gang_;
+  int leader_;
+  RankGroup group_;
+  at::Tensor values_P_;         ///< Being received.
+  std::unique_ptr<Work> work_;  ///< Of values_P_; null: nothing is expected.
+};
 
 }  // namespace imageddpo

@@ -2,13 +2,14 @@
 
 namespace imageddpo {
 
-/// Tags of the messages within a gang. Messages with one tag between two ranks arrive in order.
+/// Tags of the messages and collectives within a gang. Messages with one tag between two ranks
+/// arrive in order.
 enum GangTag : int {
   kTrajectoryTag = 1,  ///< Rollout to trainer: TrajectoryBatch.
-  kWeightsTag = 2,     ///< Leader to rollout: WeightAnnouncement, values.
+  kWeightsTag = 2,     ///< Leader to rollout: WeightAnnouncement; broadcast: values.
   kReceiptTag = 3,     ///< Rollout to leader: WeightReceipt.
   kEvalTag = 4,        ///< Rollout to leader: EvalBatch.
-  kGradientTag = 5,    ///< Trainer to trainer: gradient shards.
+  kGradientTag = 5,    ///< Between trainers: slices of gradient shards, gathered sums.
 };
 
 }  // namespace imageddpo

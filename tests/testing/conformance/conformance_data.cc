@@ -3,6 +3,8 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
 
+#include <algorithm>
+
 #include "absl/strings/str_cat.h"
 #include "tests/testing/conformance/conformance_tools.h"
 
@@ -129,13 +131,13 @@ void AllReduceSums(Group group, Findings& findings) {
         expected.add_(value_of(rank).to(at::kDouble));
       }
       const at::Tensor tensor = value_of(group->rank()).clone();
-      group->AllReduceSum(tensor)->Wait(kConformanceTimeout);
+      group->AllReduceSum(tensor, AllRanks(*group))->Wait(kConformanceTimeout);
       const double tolerance = (dtype == at::kFloat ? 1e-6 : 1e-14) * group->world_size();
       const at::Tensor error = tensor.to(at::kDouble).sub(expected).abs();
       const bool close = error.le(expected.abs().mul(tolerance)).all().item().toBool();
       findings.Expect(close, absl::StrCat("the sum of ", Describe(size, dtype)));
       const at::Tensor all = Empty(*group, {group->world_size(), size}, dtype);
-      group->AllGather(all, tensor)->Wait(kConformanceTimeout);
+      group->AllGather(all, tensor, AllRanks(*group))->Wait(kConformanceTimeout);
       for (int rank = 0; rank < group->world_size(); ++rank) {
         findings.Expect(Same(all.select(0, rank), tensor),
                         absl::StrCat("rank ", rank, " has other bits, ", Describe(size, dtype)));
@@ -143,14 +145,14 @@ void AllReduceSums(Group group, Findings& findings) {
     }
   }
   ExpectRefused(findings, "a sum of integers",
-                [&] { group->AllReduceSum(Filled(*group, 3, 0, at::kLong)); });
+                [&] { group->AllReduceSum(Filled(*group, 3, 0, at::kLong), AllRanks(*group)); });
 }
 
 void AllGatherInRankOrder(Group group, Findings& findings) {
   for (const auto dtype : kConformanceDtypes) {
     for (const auto size : kConformanceSizes) {
       const at::Tensor output = Empty(*group, {group->world_size(), size}, dtype);
-      group->AllGather(output, Pattern(*group, size, dtype, group->rank()))
+      group->AllGather(output, Pattern(*group, size, dtype, group->rank()), AllRanks(*group))
           ->Wait(kConformanceTimeout);
       for (int rank = 0; rank < group->world_size(); ++rank) {
         findings.Expect(Same(output.select(0, rank), Pattern(*group, size, dtype, rank)),
@@ -160,7 +162,7 @@ void AllGatherInRankOrder(Group group, Findings& findings) {
   }
   const at::Tensor wrong = Empty(*group, {group->world_size() + 1, 3}, at::kFloat);
   ExpectRefused(findings, "an output of another shape",
-                [&] { group->AllGather(wrong, Filled(*group, 3, 0)); });
+                [&] { group->AllGather(wrong, Filled(*group, 3, 0), AllRanks(*group)); });
 }
 
 void BroadcastFromEveryRoot(Group group, Findings& findings) {
@@ -173,7 +175,7 @@ void BroadcastFromEveryRoot(Group group, Findings& findings) {
         }
         const auto size = kConformanceSizes[i];
         const at::Tensor tensor = Pattern(*group, size, dtype, group->rank());
-        group->Broadcast(tensor, root)->Wait(kConformanceTimeout);
+        group->Broadcast(tensor, root, AllRanks(*group))->Wait(kConformanceTimeout);
         findings.Expect(Same(tensor, Pattern(*group, size, dtype, root)),
                         absl::StrCat("root ", root, ", ", Describe(size, dtype)));
       }
@@ -187,10 +189,11 @@ void SeveralCollectivesUnderWay(Group group, Findings& findings) {
   const at::Tensor sum_b = Filled(*group, 3, 2.0, at::kDouble);
   const at::Tensor gathered = Empty(*group, {size, 4}, at::kLong);
   const at::Tensor sent = Filled(*group, 6000, group->rank());
-  const auto work_a = group->AllReduceSum(sum_a);
-  const auto work_b = group->AllReduceSum(sum_b);
-  const auto work_c = group->AllGather(gathered, Filled(*group, 4, group->rank(), at::kLong));
-  const auto work_d = group->Broadcast(sent, size - 1);
+  const auto work_a = group->AllReduceSum(sum_a, AllRanks(*group));
+  const auto work_b = group->AllReduceSum(sum_b, AllRanks(*group));
+  const auto work_c =
+      group->AllGather(gathered, Filled(*group, 4, group->rank(), at::kLong), AllRanks(*group));
+  const auto work_d = group->Broadcast(sent, size - 1, AllRanks(*group));
   work_d->Wait(kConformanceTimeout);  // In another order than they were started.
   work_b->Wait(kConformanceTimeout);
   work_c->Wait(kConformanceTimeout);
@@ -203,6 +206,55 @@ void SeveralCollectivesUnderWay(Group group, Findings& findings) {
   findings.Expect(Same(sent, Filled(*group, 6000, size - 1)), "broadcast");
 }
 
+/// Every three neighbours have a collective of their own, so each rank takes part in three; some
+/// ranks start them in another order.
+void CollectivesOfSomeRanks(Group group, Findings& findings) {
+  struct Started {
+    RankGroup ranks;
+    at::Tensor tensor;  // What is summed or broadcast.
+    at::Tensor gathered;
+  };
+  std::vector<Started> started;
+  const int self = group->rank();
+  for (int first = 0; first < group->world_size(); ++first) {
+    RankGroup ranks{.tag = first};
+    for (int rank = first; rank < std::min(first + 3, group->world_size()); ++rank) {
+      ranks.ranks.push_back(rank);
+    }
+    if (self < first || self > ranks.ranks.back()) continue;
+    const at::Tensor tensor = Filled(*group, 5001, self + 1);
+    started.push_back({ranks, tensor, Empty(*group, {ranks.size(), 5001}, at::kFloat)});
+  }
+  if (self % 2 != 0) std::reverse(started.begin(), started.end());
+  Works works;
+  for (int round = 0; round < 2; ++round) {  // The second has the same groups and tags.
+    for (const auto& [ranks, tensor, gathered] : started) {
+      works.push_back(group->AllGather(gathered, Filled(*group, 5001, self + 1), ranks));
+      if (ranks.tag % 2 == round) {
+        works.push_back(group->Broadcast(tensor, ranks.ranks.back(), ranks));
+      } else {
+        works.push_back(group->AllReduceSum(tensor, ranks));
+      }
+    }
+    WaitAll(works);
+    works.clear();
+    for (const auto& [ranks, tensor, gathered] : started) {
+      const std::string what = absl::StrCat("the group from ", ranks.tag, " on, round ", round);
+      double value = ranks.ranks.back() + 1;
+      if (ranks.tag % 2 != round) {
+        value = 0;
+        for (const int rank : ranks.ranks) value += rank + 1;
+      }
+      findings.Expect(Same(tensor, Filled(*group, 5001, value)), what);
+      tensor.fill_(self + 1);
+      for (int i = 0; i < ranks.size(); ++i) {
+        findings.Expect(Same(gathered.select(0, i), Filled(*group, 5001, ranks.ranks[i] + 1)),
+                        what + ", gathered");
+      }
+    }
+  }
+}
+
 /// Transfers and collectives at once, started in another order on every rank.
 void CollectivesAmongTransfers(Group group, Findings& findings) {
   const int next = Next(*group);
@@ -212,13 +264,13 @@ void CollectivesAmongTransfers(Group group, Findings& findings) {
     const at::Tensor sum = Filled(*group, 777, 1);
     Works works;
     if (group->rank() % 2 == 0) {
-      works.push_back(group->AllReduceSum(sum));
+      works.push_back(group->AllReduceSum(sum, AllRanks(*group)));
     }
     works.push_back(group->Send(Filled(*group, 2000, group->rank()), next, round));
     works.push_back(group->Recv(received, previous, round));
     works.back()->Wait(kConformanceTimeout);  // Some have not come to the collective yet.
     if (group->rank() % 2 != 0) {
-      works.push_back(group->AllReduceSum(sum));
+      works.push_back(group->AllReduceSum(sum, AllRanks(*group)));
     }
     WaitAll(works);
     findings.Expect(Same(received, Filled(*group, 2000, previous)), "transfer");
@@ -233,7 +285,7 @@ void WorkThatIsDroppedStillArrives(Group group, Findings& findings) {
   group->Recv(tensor, Previous(*group), 3)->Wait(kConformanceTimeout);
   findings.Expect(Same(tensor, Filled(*group, 100'000, Previous(*group))), "what was dropped");
   const at::Tensor all = Filled(*group, 1, 1);  // Nobody leaves before everyone has received.
-  group->AllReduceSum(all)->Wait(kConformanceTimeout);
+  group->AllReduceSum(all, AllRanks(*group))->Wait(kConformanceTimeout);
 }
 
 }  // namespace
@@ -248,6 +300,7 @@ std::vector<ConformanceCase> DataCases() {
           {"AllGatherInRankOrder", AllGatherInRankOrder},
           {"BroadcastFromEveryRoot", BroadcastFromEveryRoot},
           {"SeveralCollectivesUnderWay", SeveralCollectivesUnderWay},
+          {"CollectivesOfSomeRanks", CollectivesOfSomeRanks},
           {"CollectivesAmongTransfers", CollectivesAmongTransfers},
           {"WorkThatIsDroppedStillArrives", WorkThatIsDroppedStillArrives}};
 }

@@ -26,7 +26,14 @@ void MistakesAreErrorsOfTheirOwn(Group group, Findings& findings) {
   ExpectRefused(findings, "a tensor that is not contiguous",
                 [&] { group->Send(tensor.t(), 0, 0); });
   ExpectRefused(findings, "a root too high",
-                [&] { group->Broadcast(tensor, group->world_size()); });
+                [&] { group->Broadcast(tensor, group->world_size(), AllRanks(*group)); });
+  const int self = group->rank(), last = group->world_size() - 1;
+  for (const RankGroup& wrong :
+       {RankGroup{}, RankGroup{.ranks = {self, self}}, RankGroup{.ranks = {self, last + 1}},
+        RankGroup{.ranks = {self == 0 ? last : 0}}}) {
+    if (wrong.ranks == std::vector<int>{self}) continue;  // Alone.
+    ExpectRefused(findings, "a group that cannot be", [&] { group->AllReduceSum(tensor, wrong); });
+  }
   ExpectRefused(findings, "no tensor", [&] { group->Send({}, 0, 0); });
 }
 
@@ -59,15 +66,16 @@ void CollectivesThatDoNotFit(Group group, Findings& findings) {
   const bool is_last = group->rank() == size - 1;
   const std::int64_t mine = is_last ? 5 : 3;
   ExpectCommError(findings, "an all-gather of other sizes", Kind::kTransport, "", [&] {
-    group->AllGather(Zeros(*group, {size, mine}), Zeros(*group, {mine}))->Wait(kConformanceTimeout);
+    group->AllGather(Zeros(*group, {size, mine}), Zeros(*group, {mine}), AllRanks(*group))
+        ->Wait(kConformanceTimeout);
   });
   ExpectCommError(findings, "an all-gather of another dtype", Kind::kTransport, "", [&] {
     const auto dtype = is_last ? at::kInt : at::kFloat;
-    group->AllGather(Zeros(*group, {size, 3}, dtype), Zeros(*group, {3}, dtype))
+    group->AllGather(Zeros(*group, {size, 3}, dtype), Zeros(*group, {3}, dtype), AllRanks(*group))
         ->Wait(kConformanceTimeout);
   });
   const at::Tensor sum = Filled(*group, 3, 1);
-  group->AllReduceSum(sum)->Wait(kConformanceTimeout);
+  group->AllReduceSum(sum, AllRanks(*group))->Wait(kConformanceTimeout);
   findings.Expect(Same(sum, Filled(*group, 3, size)), "the collective after one that did not fit");
 }
 
@@ -95,7 +103,7 @@ void ALateRankEndsNothing(Group group, Findings& findings) {
   if (is_late) {
     std::this_thread::sleep_for(std::chrono::milliseconds(150));
   }
-  const auto work = group->AllReduceSum(sum);
+  const auto work = group->AllReduceSum(sum, AllRanks(*group));
   if (!is_late && group->world_size() > 1) {
     ExpectCommError(findings, "a sum without the last rank", Kind::kTimeout, "",
                     [&] { work->Wait(std::chrono::milliseconds(20)); });
@@ -138,10 +146,12 @@ void AbortOnOneRankEndsTheWaitsOfAll(Group group, Findings& findings) {
   expect_aborted("receive", [&] { group->Recv(tensor, 0, 79)->Wait(kConformanceTimeout); });
   expect_aborted("bytes", [&] { group->RecvBytes(0, 79, kConformanceTimeout); });
   if (group->world_size() > 1) {
-    expect_aborted("sum",
-                   [&] { group->AllReduceSum(Zeros(*group, {30}))->Wait(kConformanceTimeout); });
+    expect_aborted("sum", [&] {
+      group->AllReduceSum(Zeros(*group, {30}), AllRanks(*group))->Wait(kConformanceTimeout);
+    });
     expect_aborted("gather", [&] {
-      group->AllGather(Zeros(*group, {group->world_size(), 3}), tensor)->Wait(kConformanceTimeout);
+      group->AllGather(Zeros(*group, {group->world_size(), 3}), tensor, AllRanks(*group))
+          ->Wait(kConformanceTimeout);
     });
   }
 }

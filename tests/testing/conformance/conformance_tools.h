@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "tests/testing/all_ranks.h"
 #include "tests/testing/conformance/conformance.h"
 
 namespace imageddpo {

@@ -118,6 +118,7 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"train.adam_weight_decay=-1", "`train.adam_weight_decay` is -1"},
         Case{"train.adam_epsilon=0", "`train.adam_epsilon` is 0"},
         Case{"train.min_8bit_size=-1", "`train.min_8bit_size` is -1"},
+        Case{"train.reduce=ring", "`train.reduce` is `ring`; it must be one of exact, fast"},
         Case{"train.optimizer=sgd",
              "`train.optimizer` is `sgd`; it must be one of adamw, adamw8bit"},
         Case{"train.update=single_pass",
@@ -211,6 +212,9 @@ TEST(JobWarnings, TellWhatHasNoEffect) {
   EXPECT_THAT(Warnings({"sample.max_staleness=1"}), IsEmpty());
   EXPECT_THAT(Warnings({"device.allow_tf32=true"}),
               ElementsAre(HasSubstr("on a CPU it changes nothing")));
+  EXPECT_THAT(Warnings({"train.reduce=fast", "topology={colocated: 2}"}),
+              ElementsAre(HasSubstr("the result depends on the number of trainer ranks")));
+  EXPECT_THAT(Warnings({"train.reduce=fast", "topology={rollout: 3, trainer: 1}"}), IsEmpty());
   EXPECT_THAT(Warnings({"checkpoint.keep=1"}), ElementsAre(HasSubstr("`checkpoint.keep: 1`")));
   EXPECT_THAT(
       Warnings({"sample.batch_size=1", "sample.num_batches_per_epoch=1", "train.batch_size=1"}),

@@ -110,7 +110,7 @@ class OneTrainer {
   SmallPolicy small_{SmallPolicyCase{.model = "demo"}};
   v1::JobSpec job_;
   SampleGradients gradients_;
-  ShardExchange exchange_{nullptr, {0}, 0, std::chrono::seconds(1)};
+  ShardExchange exchange_{nullptr, {0}, 0, ReduceKind::kExact, std::chrono::seconds(1)};
   std::optional<Trainer> trainer_;
 };
 

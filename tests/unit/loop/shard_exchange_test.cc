@@ -1,5 +1,5 @@
-// Rows that trainer ranks compute reach all of them, and add up to the same bits for every number
-// of ranks; what goes wrong on the way ends every rank with a typed error.
+// Gradient shards of trainer ranks add up to the same bits for every number of ranks, and their
+// statistics reach all of them; what goes wrong on the way ends every rank with a typed error.
 #include "trainer/loop/shard_exchange.h"
 
 #include <ATen/ATen.h>
@@ -19,11 +19,11 @@
 #include "common/comm/mailbox/thread_communicator.h"
 #include "common/config/job_plan.h"
 #include "tests/unit/loop/small_job.h"
-#include "trainer/loop/replay_update.h"
 
 namespace imageddpo {
 namespace {
 
+using Reduce = ReduceKind;
 using std::chrono::milliseconds;
 
 constexpr milliseconds kLong{60'000};        // Never passes here.
@@ -58,8 +58,8 @@ class Trainers {
   int size() const { return static_cast<int>(gang_ranks_.size()); }
   Communicator& communicator(int index) { return *gang_[gang_ranks_[index]]; }
   Mailbox& mailbox(int index) { return *mailboxes_[gang_ranks_[index]]; }
-  ShardExchange Exchange(int index) {
-    return {gang_[gang_ranks_[index]].get(), gang_ranks_, index, timeout_};
+  ShardExchange Exchange(int index, Reduce reduce = Reduce::kExact) {
+    return {gang_[gang_ranks_[index]].get(), gang_ranks_, index, reduce, timeout_};
   }
 
   /// The communicator of a process that has ended: what is sent to it is lost.
@@ -108,6 +108,18 @@ at::Tensor DirectSum(const at::Tensor& rows_VP) {
   return at::tensor(sum);
 }
 
+/// Adds `all`'s rows as gradient shards. @return the sum on one trainer.
+at::Tensor Sum(ShardExchange exchange, const at::Tensor& all_VP) {
+  const auto owner = Owners(all_VP.size(0), exchange.num_trainers());
+  const auto sum_P = exchange.SumShards(all_VP.size(0), all_VP.size(1), owner,
+                                        [&](int64_t v) -> absl::StatusOr<at::Tensor> {
+                                          EXPECT_EQ(owner(v), exchange.my_index());
+                                          return all_VP[v].clone();
+                                        });
+  EXPECT_TRUE(sum_P.ok()) << sum_P.status();
+  return *sum_P;
+}
+
 class ShardSum : public testing::TestWithParam<std::tuple<int, int64_t>> {};
 
 TEST_P(ShardSum, IsTheDirectSumInShardOrder) {
@@ -116,10 +128,12 @@ TEST_P(ShardSum, IsTheDirectSumInShardOrder) {
   for (const int64_t size : kOddSizes) {
     const at::Tensor all_VP = MakeRows(num_shards, size);
     const at::Tensor expected_P = DirectSum(all_VP);
-    for (const at::Tensor& rows_VP : Gather(trainers, all_VP)) {
-      EXPECT_TRUE(rows_VP.equal(all_VP));
-      EXPECT_TRUE(SumShards(rows_VP).equal(expected_P));
-    }
+    trainers.Run([&](int index) {
+      EXPECT_TRUE(Sum(trainers.Exchange(index), all_VP).equal(expected_P)) << size;
+      const at::Tensor fast_P = Sum(trainers.Exchange(index, Reduce::kFast), all_VP);
+      EXPECT_TRUE(at::allclose(fast_P, expected_P, 1e-4, 1e-3)) << size;
+    });
+    for (const at::Tensor& rows_VP : Gather(trainers, all_VP)) EXPECT_TRUE(rows_VP.equal(all_VP));
   }
 }
 
@@ -156,11 +170,33 @@ TEST(ShardExchange, TakesRowsOfAnyShapeAndDtypeOneExchangeAfterTheOther) {
   }
 }
 
-TEST(ShardExchange, OneTrainerNeedsNoGang) {
-  ShardExchange exchange(nullptr, {4}, 0, kLong);
-  const at::Tensor rows_VP = MakeRows(3, 7);
-  exchange.AllGatherRows(rows_VP, Owners(3, 1));
-  EXPECT_TRUE(rows_VP.equal(MakeRows(3, 7)));
+TEST(ShardExchange, OneTrainerNeedsNoGangAndKeepsNoShard) {
+  for (const Reduce reduce : {Reduce::kExact, Reduce::kFast}) {
+    ShardExchange exchange(nullptr, {4}, 0, reduce, kLong);
+    const at::Tensor rows_VP = MakeRows(5, 7);
+    std::vector<at::Tensor> shards_P;
+    const auto sum_P = exchange.SumShards(5, 7, Owners(5, 1), [&](int64_t v) {
+      for (size_t i = 1; i < shards_P.size(); ++i) {  // The first one is the sum.
+        EXPECT_EQ(shards_P[i].use_count(), 1);
+      }
+      shards_P.push_back(rows_VP[v].clone());
+      return absl::StatusOr<at::Tensor>(shards_P.back());
+    });
+    EXPECT_TRUE(sum_P->equal(DirectSum(rows_VP)));
+    exchange.AllGatherRows(rows_VP, Owners(5, 1));
+    EXPECT_TRUE(rows_VP.equal(MakeRows(5, 7)));
+  }
+}
+
+TEST(ShardExchange, AShardThatCannotBeComputedIsReturnedAtOnce) {
+  Trainers trainers(2);
+  const auto sum_P = trainers.Exchange(0).SumShards(4, 7, Owners(4, 2),
+                                                    [](int64_t v) -> absl::StatusOr<at::Tensor> {
+                                                      if (v == 1)
+                                                        return absl::CancelledError("a stop");
+                                                      return at::zeros({7});
+                                                    });
+  EXPECT_EQ(sum_P.status().code(), absl::StatusCode::kCancelled);
 }
 
 /// How an exchange ended on one rank.
@@ -181,59 +217,77 @@ Ending EndingOf(const std::function<void()>& exchange) {
   return ending;
 }
 
-/// Three trainers exchange seven rows, and `misfortune` befalls the last one in place of its part.
-std::vector<Ending> WithoutTheLast(Trainers& trainers, const std::function<void()>& misfortune) {
-  const at::Tensor all_VP = MakeRows(7, 1023);
-  std::vector<at::Tensor> rows(3);
-  for (int index = 0; index < 3; ++index) rows[index] = OwnRows(all_VP, index, Owners(7, 3));
+using Exchanges = std::function<void(ShardExchange exchange)>;
+
+/// What trainers may be in when one of them is lost.
+std::vector<Exchanges> AllExchanges() {
+  return {[](ShardExchange exchange) { Sum(std::move(exchange), MakeRows(7, 1023)); },
+          [](ShardExchange exchange) {
+            exchange.AllGatherRows(MakeRows(7, 1023), Owners(7, exchange.num_trainers()));
+          }};
+}
+
+/// Three trainers exchange, and `misfortune` befalls the last one in place of its part.
+std::vector<Ending> WithoutTheLast(Trainers& trainers, const Exchanges& exchanges,
+                                   const std::function<void()>& misfortune) {
   std::vector<Ending> endings(3);
   trainers.Run([&](int index) {
     if (index == 2) return misfortune();
-    endings[index] =
-        EndingOf([&] { trainers.Exchange(index).AllGatherRows(rows[index], Owners(7, 3)); });
+    endings[index] = EndingOf([&] { exchanges(trainers.Exchange(index)); });
   });
   endings.pop_back();
   return endings;
 }
 
 TEST(ShardExchange, ATrainerThatDiesEndsTheOthersAtOnce) {
-  Trainers trainers(3);
-  const auto endings = WithoutTheLast(trainers, [&] {  // As a transport tells it.
-    for (int index : {0, 1}) trainers.mailbox(index).Fail(CommError::Kind::kPeerFailed, "it died");
-  });
-  for (const Ending& ending : endings) {
-    EXPECT_EQ(ending.error, CommError::Kind::kPeerFailed);
-    EXPECT_LT(ending.duration, kAtOnce);
+  for (const Exchanges& exchanges : AllExchanges()) {
+    Trainers trainers(3);
+    const auto endings = WithoutTheLast(trainers, exchanges, [&] {  // As a transport tells it.
+      for (int index : {0, 1}) {
+        trainers.mailbox(index).Fail(CommError::Kind::kPeerFailed, "it died");
+      }
+    });
+    for (const Ending& ending : endings) {
+      EXPECT_EQ(ending.error, CommError::Kind::kPeerFailed);
+      EXPECT_LT(ending.duration, kAtOnce);
+    }
   }
 }
 
 TEST(ShardExchange, ATrainerThatGivesUpEndsTheOthersAtOnce) {
-  Trainers trainers(3);
-  for (const Ending& ending :
-       WithoutTheLast(trainers, [&] { trainers.communicator(2).Abort("its job failed"); })) {
-    EXPECT_EQ(ending.error, CommError::Kind::kAborted);
-    EXPECT_LT(ending.duration, kAtOnce);
+  for (const Exchanges& exchanges : AllExchanges()) {
+    Trainers trainers(3);
+    const auto give_up = [&] { trainers.communicator(2).Abort("its job failed"); };
+    for (const Ending& ending : WithoutTheLast(trainers, exchanges, give_up)) {
+      EXPECT_EQ(ending.error, CommError::Kind::kAborted);
+      EXPECT_LT(ending.duration, kAtOnce);
+    }
   }
 }
 
 TEST(ShardExchange, ATrainerThatDoesNotComeEndsTheOthersAtTheDeadline) {
   constexpr milliseconds kDeadline{50};
-  Trainers trainers(3, kDeadline);
-  for (const Ending& ending : WithoutTheLast(trainers, [&] { trainers.Vanish(2); })) {
-    EXPECT_EQ(ending.error, CommError::Kind::kTimeout);
-    EXPECT_GE(ending.duration, kDeadline);
-    EXPECT_LT(ending.duration, kAtOnce);
+  for (const Exchanges& exchanges : AllExchanges()) {
+    Trainers trainers(3, kDeadline);
+    for (const Ending& ending : WithoutTheLast(trainers, exchanges, [&] { trainers.Vanish(2); })) {
+      EXPECT_EQ(ending.error, CommError::Kind::kTimeout);
+      EXPECT_GE(ending.duration, kDeadline);
+      EXPECT_LT(ending.duration, kAtOnce);
+    }
   }
 }
 
 TEST(ShardExchange, AnExchangeThatFailedHoldsNoMemoryOnceTheGangIsClosed) {
   std::optional<Trainers> trainers(std::in_place, 2, milliseconds(20));
-  const at::Tensor rows_VP = MakeRows(7, 1023);
-  EXPECT_EQ(EndingOf([&] { trainers->Exchange(0).AllGatherRows(rows_VP, Owners(7, 2)); }).error,
-            CommError::Kind::kTimeout);
-  EXPECT_GT(rows_VP.storage().use_count(), 1) << "a late sender must find memory to write to";
+  const at::Tensor shard_P = at::ones({1023});
+  const auto exchange = [&] {
+    (void)trainers->Exchange(0).SumShards(
+        2, 1023, Owners(2, 2), [&](int64_t) { return absl::StatusOr<at::Tensor>(shard_P); });
+  };
+  EXPECT_EQ(EndingOf(exchange).error, CommError::Kind::kTimeout);
+  EXPECT_GT(shard_P.storage().use_count(), 1) << "the other trainer may still come for it";
   trainers.reset();
-  EXPECT_EQ(rows_VP.storage().use_count(), 1);
+  EXPECT_EQ(shard_P.storage().use_count(), 1);
 }
 
 /// Two trainers of which one has another idea of the rows.

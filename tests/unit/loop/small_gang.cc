@@ -38,7 +38,7 @@ TrainerSide::TrainerSide(const v1::JobSpec& job, int num_trainers, int index, Co
     trainers.push_back(kNumRollout + t);
     start_.mutable_gang()->add_trainer(trainers.back());
   }
-  exchange_.emplace(gang, trainers, index, kTimeout);
+  exchange_.emplace(gang, trainers, index, ReduceKind::kExact, kTimeout);
   const JobPlan plan = Judged(job).plan();
   trainer.emplace(job, plan, policy_, &model.lora, &*exchange_);
   rank.emplace(&context_, plan, index, &*trainer, &model.lora,
@@ -97,7 +97,9 @@ std::pair<v1::WeightAnnouncement, at::Tensor> RolloutSide::TakeWeights(int rank,
   v1::WeightAnnouncement announcement;
   EXPECT_TRUE(announcement.ParseFromString(gang_[rank]->RecvBytes(kLeader, kWeightsTag, kTimeout)));
   const at::Tensor values_P = at::empty({num_parameters});
-  gang_[rank]->Recv(values_P, kLeader, kWeightsTag)->Wait(kTimeout);
+  // The leader has a child for each of these two ranks, so neither waits for the other.
+  const RankGroup group{.ranks = {0, 1, kLeader}, .tag = kWeightsTag};
+  gang_[rank]->Broadcast(values_P, kLeader, group)->Wait(kTimeout);
   return {announcement, values_P};
 }
 
@@ -120,7 +122,12 @@ void RolloutSide::TakeAndAnswer(int64_t num_parameters) {
 }
 
 bool RolloutSide::HasWeights(int rank, int from_trainer) {
-  return gang_[rank]->Recv(at::empty({1}), kNumRollout + from_trainer, kWeightsTag)->Done();
+  try {
+    gang_[rank]->RecvBytes(kNumRollout + from_trainer, kWeightsTag, std::chrono::milliseconds(0));
+    return true;
+  } catch (const CommError&) {
+    return false;
+  }
 }
 
 SmallGang::SmallGang(const v1::JobSpec& spec)

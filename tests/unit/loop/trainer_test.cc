@@ -78,7 +78,8 @@ class TrainerTest : public testing::Test {
     RunOnThreads(num_ranks, [&](int rank) {
       SmallModel& model = (*models_)[rank];
       Outcome& outcome = outcomes[rank];
-      ShardExchange exchange(gang[rank].get(), ranks, rank, std::chrono::seconds(60));
+      const ReduceKind reduce = Judged(job).reduce();
+      ShardExchange exchange(gang[rank].get(), ranks, rank, reduce, std::chrono::seconds(60));
       const Policy policy = model.MakePolicy(job);
       const JobPlan plan = Judged(job).plan();
       SampleGradients gradients;
@@ -245,6 +246,18 @@ TEST_F(TrainerTest, TheNormIsClippedOnceOverTheWholeSum) {
   EXPECT_EQ(clipped.rows.front().grad_norm(), norm) << "it is that before clipping";
   const at::Tensor expected_P = whole.Moment("m", model().lora) / 8;
   EXPECT_LT(Difference(clipped.Moment("m", model().lora), expected_P), 1e-5 + 1e-6 / norm);
+}
+
+TEST_F(TrainerTest, AFastSumIsTheExactOneButForRoundingAndTheSameOnAllRanks) {
+  v1::JobSpec job = SmallJob();
+  const Epochs epochs = {SampleEpoch(model(), job, 0, 0)};
+  const Outcome exact = Train(1, job, epochs).front();
+  job.mutable_train()->set_reduce("fast");
+  ExpectSameBits(Train(1, job, epochs).front(), exact);
+  const std::vector<Outcome> fast = Train(3, job, epochs);
+  for (const Outcome& outcome : fast) ExpectSameBits(outcome, fast.front());
+  EXPECT_LT(Difference(fast.front().Moment("m", model().lora), exact.Moment("m", model().lora)),
+            1e-5);
 }
 
 TEST_F(TrainerTest, ASinglePassHasTheSameBitsAndIsTheWeightedSum) {

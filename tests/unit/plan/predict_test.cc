@@ -68,24 +68,33 @@ TEST(Predict, OneRankByHand) {
   EXPECT_DOUBLE_EQ(one.seconds.replay, 8 * 2 * 3);
   EXPECT_DOUBLE_EQ(one.first_pass_encode, 8 * 0.25);
   EXPECT_DOUBLE_EQ(one.seconds.encode, 0);
-  // A head and 4000 bytes of LoRA, then the receipt.
-  EXPECT_DOUBLE_EQ(one.seconds.publish, (1 + 0.2 + 1) + (1 + 0.1));
+  // The announcement and the receipt; the values stay on the rank.
+  EXPECT_DOUBLE_EQ(one.seconds.publish, 2 * (1 + 0.1));
   // The last record: 4·3·4 bytes of latents, 256·2 + 12·2 of head.
   EXPECT_DOUBLE_EQ(one.seconds.stream, 1 + 0.3 + 584.0 / 4000);
   EXPECT_DOUBLE_EQ(one.seconds.exchange, 0);
-  EXPECT_NEAR(one.epoch_seconds, 20 + 48 + 3.3 + 1.446, 1e-9);
-  EXPECT_NEAR(one.images_per_second(), 8 / 72.746, 1e-9);
-  EXPECT_THAT(one.saturates, HasSubstr("training (66%)"));
+  EXPECT_NEAR(one.epoch_seconds, 20 + 48 + 2.2 + 1.446, 1e-9);
+  EXPECT_NEAR(one.images_per_second(), 8 / 71.646, 1e-9);
+  EXPECT_THAT(one.saturates, HasSubstr("training (67%)"));
 }
 
 TEST(Predict, ThreeAndTwoByHandInLockStep) {
   const Prediction split = Of(SmallJob(), kThreeAndTwo, Inputs());
   EXPECT_DOUBLE_EQ(split.seconds.rollout(), 3 * 2.5);  // 3 of 8 micro-batches on the busiest rank.
   EXPECT_DOUBLE_EQ(split.seconds.replay, 2 * 2 * 2 * 3);
-  EXPECT_DOUBLE_EQ(split.seconds.publish, (1 + 0.6 + 3) + (1 + 0.3));
-  // 2 rows each way and the statistics of 2 micro-batches, twice.
-  EXPECT_DOUBLE_EQ(split.seconds.exchange, 2 * ((1 + 0.2 + 2) + (1 + 0.2)));
-  EXPECT_NEAR(split.epoch_seconds, 7.5 + 24 + 5.9 + 1.446 + 8.8, 1e-9);
+  // Three announcements, three receipts and 4000 bytes of LoRA on each of two levels.
+  EXPECT_DOUBLE_EQ(split.seconds.publish, 2 * (1 + 0.3) + 2 * (1 + 0.1 + 1));
+  // Half of 2 shards each way, half a gradient each way and the statistics, twice.
+  EXPECT_DOUBLE_EQ(split.seconds.exchange, 2 * ((1 + 0.2 + 1) + (1 + 0.1 + 0.5) + (1 + 0.1)));
+  EXPECT_NEAR(split.epoch_seconds, 7.5 + 24 + 6.8 + 1.446 + 9.8, 1e-9);
+}
+
+TEST(Predict, AFastSumSendsTwoHalvesOfAGradientWhateverTheShards) {
+  const v1::JobSpec job = With(SmallJob(), "train.reduce=fast");
+  const Prediction fast = Of(job, kThreeAndTwo, Inputs());
+  EXPECT_DOUBLE_EQ(fast.seconds.exchange, 2 * (2 * (1 + 0.1 + 0.5) + (1 + 0.1)));
+  EXPECT_DOUBLE_EQ(fast.trainer_memory.shards, 4 * 2 * 1000);
+  EXPECT_DOUBLE_EQ(Of(job, kOne, Inputs()).seconds.exchange, 0);
 }
 
 TEST(Predict, RunningAheadTakesTheSlowerSide) {
@@ -93,10 +102,10 @@ TEST(Predict, RunningAheadTakesTheSlowerSide) {
   const Prediction split = Of(job, kThreeAndTwo, Inputs());
   // The second update's 2 micro-batches of a trainer, 2 steps, without gradients.
   EXPECT_DOUBLE_EQ(split.seconds.proximal, 2 * 2 * 1);
-  EXPECT_NEAR(split.epoch_seconds, 24 + 4 + 5.9 + 1.446 + 8.8, 1e-9);
+  EXPECT_NEAR(split.epoch_seconds, 24 + 4 + 6.8 + 1.446 + 9.8, 1e-9);
   PlanInputs slow_rollout = Inputs();
   slow_rollout.costs.decode = CostCurve({{10, 100}});
-  EXPECT_NEAR(Of(job, kThreeAndTwo, slow_rollout).epoch_seconds, 3 * 102 + 5.9, 1e-9);
+  EXPECT_NEAR(Of(job, kThreeAndTwo, slow_rollout).epoch_seconds, 3 * 102 + 6.8, 1e-9);
   // One rank cannot overlap with itself.
   EXPECT_GT(Of(job, kOne, Inputs()).epoch_seconds, Of(job, kOne, Inputs()).seconds.rollout() + 48);
 }
@@ -146,7 +155,8 @@ TEST(Predict, MemoryByHand) {
   EXPECT_DOUBLE_EQ(split.trainer_memory.lora, 16 * 1000);
   EXPECT_DOUBLE_EQ(split.rollout_memory.activations, 4 * 2e5);
   EXPECT_DOUBLE_EQ(split.trainer_memory.activations, 4 * 5e6);
-  EXPECT_DOUBLE_EQ(split.trainer_memory.shards, 4 * 4 * 1000);
+  // Two shards of its own and half of the other two, with their sum's half.
+  EXPECT_DOUBLE_EQ(split.trainer_memory.shards, 4 * 3.5 * 1000);
   EXPECT_DOUBLE_EQ(split.trainer_memory.trajectories, 8 * (536 + 0.5 * 48));
   EXPECT_DOUBLE_EQ(split.rollout_memory.trajectories, 4 * 2 * (536 + 0.5 * 48));
   const Prediction half = Of(With(SmallJob(), "model.precision=bf16"), kThreeAndTwo, Inputs());
@@ -158,6 +168,7 @@ TEST(Predict, MemoryByHand) {
   const Prediction one = Of(SmallJob(), kOne, Inputs());
   EXPECT_DOUBLE_EQ(one.rollout_memory.total(), one.trainer_memory.total());
   EXPECT_DOUBLE_EQ(one.rollout_memory.weights, 4 * 1.3e6);
+  EXPECT_DOUBLE_EQ(one.trainer_memory.shards, 4 * 2 * 1000);  // The sum and what is added to it.
 }
 
 TEST(Predict, GradientCheckpointingTakesAForwardPassMoreAndLessMemory) {

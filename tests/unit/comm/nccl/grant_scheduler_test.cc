@@ -30,8 +30,8 @@ class Simulation;
 
 class SimulatedRank : public GrantScheduler::Host {
  public:
-  SimulatedRank(Simulation* simulation, int rank, int size)
-      : simulation_(simulation), rank_(rank), scheduler_(rank, size, this) {}
+  SimulatedRank(Simulation* simulation, int rank)
+      : simulation_(simulation), rank_(rank), scheduler_(rank, this) {}
 
   void SendGrant(int to, const GrantMessage& message) override;
   std::string NewCommId(const std::vector<std::int32_t>& participants) override {
@@ -74,7 +74,7 @@ class Simulation {
  public:
   Simulation(int size, unsigned seed) : random_(seed) {
     for (int rank = 0; rank < size; ++rank) {
-      ranks_.push_back(std::make_unique<SimulatedRank>(this, rank, size));
+      ranks_.push_back(std::make_unique<SimulatedRank>(this, rank));
       posts_.emplace_back();
     }
   }
@@ -157,7 +157,7 @@ class Simulation {
       const OperationSpec& b = upper.specs_.at(upper.running_->operations[i]);
       EXPECT_EQ(a.tag, b.tag);
       EXPECT_EQ(a.size_bytes, b.size_bytes);
-      EXPECT_TRUE(a.collective() || a.kind != b.kind);
+      EXPECT_TRUE(a.collective() ? a.participants == b.participants : a.kind != b.kind);
     }
   }
 
@@ -199,12 +199,25 @@ TEST(GrantScheduler, WhateverTheOrderEverythingEnds) {
     for (std::size_t i = plan.size(); i > 1; --i) {
       std::swap(plan[i - 1], plan[static_cast<std::size_t>(simulation.Draw(static_cast<int>(i)))]);
     }
-    std::vector<int> collectives(static_cast<std::size_t>(size));
+    // Five collectives of all ranks and five of some, each rank of which has ids of its own.
+    std::vector<OperationSpec> collectives;
+    for (int i = 0; i < 10; ++i) {
+      OperationSpec spec{.kind = OperationSpec::Kind::kAllGather, .tag = i % 3, .size_bytes = 8};
+      for (int rank = 0; rank < size; ++rank) {
+        if (i < 5 || simulation.Draw(2) == 0) spec.participants.push_back(rank);
+      }
+      collectives.push_back(spec);
+    }
+    std::vector<std::size_t> posted(static_cast<std::size_t>(size));
     const auto post_collective = [&](int rank) {
-      int& number = collectives[static_cast<std::size_t>(rank)];
-      if (number < 5) {
-        simulation.Plan(rank, kCollective + number++,
-                        {.kind = OperationSpec::Kind::kAllGather, .size_bytes = 8});
+      std::size_t& number = posted[static_cast<std::size_t>(rank)];
+      for (; number < collectives.size(); ++number) {
+        const auto& ranks = collectives[number].participants;
+        if (std::find(ranks.begin(), ranks.end(), rank) == ranks.end()) continue;
+        simulation.Plan(rank, kCollective + 100 * rank + static_cast<OperationId>(number),
+                        collectives[number]);
+        ++number;
+        return;
       }
     };
     for (const auto& [rank, id, spec] : plan) {
@@ -214,9 +227,7 @@ TEST(GrantScheduler, WhateverTheOrderEverythingEnds) {
       }
     }
     for (int rank = 0; rank < size; ++rank) {
-      for (int i = 0; i < 5; ++i) {
-        post_collective(rank);
-      }
+      while (posted[static_cast<std::size_t>(rank)] < collectives.size()) post_collective(rank);
     }
     simulation.Run();
     for (int rank = 0; rank < size; ++rank) {
@@ -249,9 +260,11 @@ TEST(GrantScheduler, CollectivesThatDifferFailEverywhere) {
     simulation.Plan(
         rank, kCollective,
         {.kind = rank == 2 ? OperationSpec::Kind::kBroadcast : OperationSpec::Kind::kAllReduceSum,
-         .size_bytes = 8});
-    simulation.Plan(rank, kCollective + 1,
-                    {.kind = OperationSpec::Kind::kAllReduceSum, .size_bytes = 8});
+         .size_bytes = 8,
+         .participants = {0, 1, 2}});
+    simulation.Plan(
+        rank, kCollective + 1,
+        {.kind = OperationSpec::Kind::kAllReduceSum, .size_bytes = 8, .participants = {0, 1, 2}});
   }
   simulation.Run();
   for (int rank = 0; rank < 3; ++rank) {

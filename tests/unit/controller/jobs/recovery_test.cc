@@ -108,10 +108,7 @@ TEST_F(RecoveryTest, AStoredJobThatThisVersionCannotRunFailsAndSaysWhy) {
   v1::JobSpec spec = SpecOf(1);
   spec.mutable_train()->set_optimizer("an optimizer that went");
   const std::string id = Add(spec).job.id();
-  ReopenStore();
-  Scheduler queue({1});
-  Recovery recovery(3, *table_, queue);
-  ASSERT_TRUE(recovery.ResumeStored().ok());
+  Restart();
   EXPECT_EQ(Stored(id).state(), v1::FAILED);
   EXPECT_THAT(Stored(id).reason(), ::testing::HasSubstr("`train.optimizer`"));
 }

@@ -6,7 +6,9 @@
 
 #include <cstdlib>
 #include <string>
+#include <utility>
 
+#include "common/comm/mailbox/mailbox_communicator.h"
 #include "common/comm/mailbox/thread_communicator.h"
 #include "common/trajectory/record/tags.h"
 #include "imageddpo/v1/trajectory.pb.h"
@@ -31,7 +33,8 @@ class WeightsTest : public testing::Test {
   }
 
   absl::Status Receive(int rank, int64_t version) {
-    return ReceiveWeights(ranks_[rank].get(), 0, version, &received_, unet_.get(), kTimeout);
+    WeightReceiver receiver(ranks_[rank].get(), 0, {1, 2});
+    return receiver.Receive(version, &received_, unet_.get(), kTimeout);
   }
 
   /// The leader's verdict on rank 2 with the receipt changed.
@@ -93,9 +96,82 @@ TEST_F(WeightsTest, ARankThatCannotIsNamed) {
 }
 
 TEST_F(WeightsTest, ARankRefusesAnotherVersionThanItWaitsFor) {
-  WeightPublisher publisher(ranks_[0].get(), {1});
+  WeightPublisher publisher(ranks_[0].get(), {1, 2});
   publisher.Announce(published_, 5);
   EXPECT_EQ(Receive(1, 4).code(), absl::StatusCode::kInternal);
+}
+
+/// Five ranks of which rank 0 leads: it sends to ranks 4, 2 and 1, and rank 2 forwards to rank 3.
+class TreeTest : public WeightsTest {
+ protected:
+  WeightReceiver Receiver(int rank) { return {ranks_[rank].get(), 0, {1, 2, 3, 4}}; }
+
+  /// How the call ends: its error's kind and text.
+  template <typename Call>
+  static std::pair<CommError::Kind, std::string> ErrorOf(const Call& call) {
+    try {
+      (void)call();
+    } catch (const CommError& error) {
+      return {error.kind(), error.what()};
+    }
+    ADD_FAILURE() << "ended well";
+    return {CommError::Kind::kTransport, ""};
+  }
+
+  absl::Status ReceiveBy(int rank, std::chrono::milliseconds timeout = kTimeout) {
+    return Receiver(rank).Receive(0, &received_, unet_.get(), timeout);
+  }
+
+  std::vector<std::shared_ptr<Mailbox>> mailboxes_ = MakeThreadMailboxes(5);
+  void SetUp() override {
+    WeightsTest::SetUp();
+    ranks_.clear();
+    for (const auto& mailbox : mailboxes_) {
+      ranks_.push_back(std::make_unique<MailboxCommunicator>(mailbox, at::kCPU));
+    }
+  }
+};
+
+TEST_F(TreeTest, ARankThatExpectsTheVersionForwardsItWhileItDoesSomethingElse) {
+  WeightReceiver inner = Receiver(2);
+  inner.Expect(published_.num_parameters());
+  WeightPublisher publisher(ranks_[0].get(), {1, 2, 3, 4});
+  publisher.Announce(published_, 0);
+  WeightReceiver below = Receiver(3);
+  below.Expect(published_.num_parameters());
+  ranks_[2]->SendBytes("a record", 0, kEvalTag);  // Rank 2 samples.
+  ASSERT_TRUE(below.Receive(0, &received_, unet_.get(), kTimeout).ok());
+  EXPECT_EQ(received_.Hash(), published_.Hash());
+  for (const int rank : {1, 4}) ASSERT_TRUE(ReceiveBy(rank).ok());
+  ASSERT_TRUE(inner.Receive(0, &received_, unet_.get(), kTimeout).ok());
+  EXPECT_TRUE(publisher.CheckReceipts(kTimeout).ok());
+}
+
+TEST_F(TreeTest, ARankThatDoesNotComeIsADeadlineThatNamesIt) {
+  constexpr std::chrono::milliseconds kDeadline{50};
+  WeightPublisher publisher(ranks_[0].get(), {1, 2, 3, 4});
+  publisher.Announce(published_, 0);
+  for (const int rank : {1, 4}) ASSERT_TRUE(ReceiveBy(rank).ok());
+  const auto below = ErrorOf([&] { return ReceiveBy(3, kDeadline); });
+  const auto leader = ErrorOf([&] { return publisher.CheckReceipts(kDeadline); });
+  for (const auto& [kind, text] : {below, leader}) {
+    EXPECT_EQ(kind, CommError::Kind::kTimeout) << text;
+    EXPECT_NE(text.find("rank 2"), std::string::npos) << text;
+  }
+}
+
+TEST_F(TreeTest, ARankThatDiesEndsTheOthersAtOnce) {
+  WeightPublisher publisher(ranks_[0].get(), {1, 2, 3, 4});
+  publisher.Announce(published_, 0);
+  for (const int rank : {0, 3}) {  // As a transport tells it.
+    mailboxes_[rank]->Fail(CommError::Kind::kPeerFailed, "rank 2 is lost");
+  }
+  const auto below = ErrorOf([&] { return ReceiveBy(3); });
+  const auto leader = ErrorOf([&] { return publisher.CheckReceipts(kTimeout); });
+  for (const auto& [kind, text] : {below, leader}) {
+    EXPECT_EQ(kind, CommError::Kind::kPeerFailed) << text;
+    EXPECT_NE(text.find("rank 2 is lost"), std::string::npos) << text;
+  }
 }
 
 }  // namespace
