@@ -8,6 +8,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <utility>
 
 #include "common/base/host_memory.h"
 #include "common/base/status.h"
@@ -135,8 +136,11 @@ absl::Status SetUpTrainer(JobContext& context, int index, Rank* rank) {
                                  .rescale = job.sample().guidance_rescale()},
                     .eta = job.sample().eta(),
                     .first_timestep = schedule.timesteps.front()});
-  rank->trainer = std::make_unique<Trainer>(job, rank->plan, *rank->policy, &rank->lora,
-                                            rank->exchange.get(), &rank->gradients);
+  IMAGEDDPO_ASSIGN_OR_RETURN(std::unique_ptr<AdvantageRule> advantages,
+                             MakeAdvantageRule(job.advantage()));
+  rank->trainer =
+      std::make_unique<Trainer>(job, rank->plan, *rank->policy, &rank->lora, std::move(advantages),
+                                MakeLossRule(job.train()), rank->exchange.get(), &rank->gradients);
   if (context.start.has_resume_from()) {
     const v1::Checkpoint& checkpoint = context.start.resume_from();
     IMAGEDDPO_ASSIGN_OR_RETURN(

@@ -31,6 +31,7 @@
 #include "rollout/reward/job_rewards.h"
 #include "rollout/reward/weighted_rewards.h"
 #include "rollout/sampler/sampler.h"
+#include "trainer/algo/ppo_loss.h"
 #include "trainer/loop/replay_update.h"
 
 namespace imageddpo {
@@ -97,7 +98,7 @@ class StageTimer {
                               .rescale = job_.sample().guidance_rescale()},
                  .eta = job_.sample().eta(),
                  .first_timestep = schedule.timesteps.front()}),
-        replay_(policy_, lora_.Parameters(), {}),
+        replay_(policy_, lora_.Parameters(), loss_),
         optimizer_(lora_.ParameterNames(), lora_.Parameters(),
                    {.moments_8bit = job_.train().optimizer() == "adamw8bit",
                     .min_8bit_size = job_.train().min_8bit_size()}) {
@@ -126,6 +127,7 @@ class StageTimer {
   at::Device device_;
   Schedule schedule_;  ///< Cut to the steps that are measured.
   Policy policy_;
+  PpoLoss loss_;
   ReplayUpdate replay_;
   AdamW optimizer_;
 };

@@ -11,6 +11,7 @@
 #include "common/lora/lora.h"
 #include "deploy/trace/trace.h"
 #include "deploy/trace/trace_files.h"
+#include "trainer/algo/ppo_loss.h"
 #include "trainer/loop/replay_update.h"
 #include "trainer/loop/single_pass_update.h"
 
@@ -120,14 +121,14 @@ class UpdateRecorder {
   UpdateRecorder(const TraceUpdateOptions& options, const Policy& policy, Unet* unet,
                  const Lora& lora)
       : options_(options),
-        ppo_({.clip_range = options.clip_range, .adv_clip_max = options.adv_clip_max}),
+        loss_({.clip_range = options.clip_range, .adv_clip_max = options.adv_clip_max}),
         policy_(policy),
         unet_(unet),
         lora_(lora),
         names_(lora.ParameterNames()),
         parameters_(lora.Parameters()),
-        replay_(policy, parameters_, ppo_),
-        single_pass_(&sample_gradients_, ppo_),
+        replay_(policy, parameters_, loss_),
+        single_pass_(&sample_gradients_, loss_),
         optimizer_(names_, parameters_,
                    {.learning_rate = options.learning_rate,
                     .moments_8bit = options.optimizer == "adamw8bit",
@@ -185,7 +186,7 @@ class UpdateRecorder {
   }
 
   const TraceUpdateOptions& options_;
-  PpoOptions ppo_;
+  PpoLoss loss_;
   const Policy& policy_;
   Unet* unet_;
   const Lora& lora_;

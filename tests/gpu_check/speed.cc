@@ -23,6 +23,7 @@
 #include "common/lora/lora.h"
 #include "common/nn/peak_flops.h"
 #include "rollout/sampler/sampler.h"
+#include "trainer/algo/ppo_loss.h"
 #include "trainer/loop/replay_update.h"
 #include "trainer/loop/single_pass_update.h"
 
@@ -70,8 +71,8 @@ class SpeedRun {
                 {.num_steps = options.num_steps,
                  .guidance = {.scale = options.guidance_scale},
                  .first_timestep = schedule.timesteps.front()}),
-        replay_(policy_, lora_.Parameters(), {}),
-        single_pass_(&sample_gradients_, {}),
+        replay_(policy_, lora_.Parameters(), loss_),
+        single_pass_(&sample_gradients_, loss_),
         optimizer_(lora_.ParameterNames(), lora_.Parameters(), {}),
         latent_{count.latent_channels, count.latent_side, count.latent_side} {
     result_.count = count;
@@ -255,6 +256,7 @@ class SpeedRun {
   Lora lora_;
   Schedule schedule_;
   Policy policy_;
+  PpoLoss loss_;
   ReplayUpdate replay_;
   SampleGradients sample_gradients_;
   SinglePassUpdate single_pass_;

@@ -11,6 +11,7 @@
 #include "common/config/job_config.h"
 #include "common/metrics/epoch_metrics.h"
 #include "tests/unit/loop/small_policy.h"
+#include "trainer/algo/ppo_loss.h"
 #include "trainer/loop/trainer.h"
 
 namespace imageddpo {
@@ -23,7 +24,8 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 TEST(LossScale, ChangesNoBitOfAReplay) {
   SmallPolicy small(SmallPolicyCase{.model = "demo"});
   const ReplayBatch batch = small.Batch(small.Sample(nullptr));
-  ReplayUpdate update(*small.policy, small.lora.Parameters(), PpoOptions());
+  const PpoLoss loss;
+  ReplayUpdate update(*small.policy, small.lora.Parameters(), loss);
   update.Accumulate(batch, 0.25);
   const at::Tensor expected_P = update.TakeGradient();
   update.SetLossScale(65536);
@@ -52,7 +54,8 @@ TEST(LossScale, ChangesNoBitOfASinglePass) {
 TEST(LossScale, AnOverflowOfAReplayTakesNoStep) {
   SmallPolicy small(SmallPolicyCase{.model = "demo"});
   const ReplayBatch batch = small.Batch(small.Sample(nullptr));
-  ReplayUpdate update(*small.policy, small.lora.Parameters(), PpoOptions());
+  const PpoLoss loss;
+  ReplayUpdate update(*small.policy, small.lora.Parameters(), loss);
   AdamW optimizer(small.lora.ParameterNames(), small.lora.Parameters(), AdamWOptions());
   LossScaler scaler(true);
   const std::string before = small.lora.Hash();
@@ -81,7 +84,8 @@ class OneTrainer {
         "job.yaml");
     job_.mutable_model()->set_precision(precision);
     FillDefaults(&job_);
-    trainer_.emplace(job_, *MakeJobPlan(job_), *small_.policy, &small_.lora, &exchange_,
+    trainer_.emplace(job_, *MakeJobPlan(job_), *small_.policy, &small_.lora,
+                     *MakeAdvantageRule(job_.advantage()), MakeLossRule(job_.train()), &exchange_,
                      &gradients_);
   }
 

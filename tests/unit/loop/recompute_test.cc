@@ -27,8 +27,9 @@ TEST_P(RecomputeTest, ReplayHasTheSameBits) {
   const SampledTrajectories sampled = recomputed_.Sample(nullptr);
   EXPECT_TRUE(sampled.latents_BKCHW.equal(kept_.Sample(nullptr).latents_BKCHW));
   const ReplayBatch batch = kept_.Batch(sampled);
-  ReplayUpdate with(*recomputed_.policy, recomputed_.lora.Parameters(), PpoOptions());
-  ReplayUpdate without(*kept_.policy, kept_.lora.Parameters(), PpoOptions());
+  const PpoLoss loss;
+  ReplayUpdate with(*recomputed_.policy, recomputed_.lora.Parameters(), loss);
+  ReplayUpdate without(*kept_.policy, kept_.lora.Parameters(), loss);
   const auto steps = with.Accumulate(batch, 0.25), expected = without.Accumulate(batch, 0.25);
   ASSERT_EQ(steps.size(), expected.size());
   for (size_t k = 0; k < steps.size(); ++k) {
