@@ -140,10 +140,10 @@ TEST_F(AlgorithmsParity, ExecutedStepsFollowFromTheStrength) {
 
 TEST_F(AlgorithmsParity, Guidance) {
   const at::Tensor outputs = at::cat({Get("guidance.negative"), Get("guidance.prompt")});
-  const Denoiser denoiser = [&](const at::Tensor&, const at::Tensor&) { return outputs; };
+  const RowPredictor predict_rows = [&](const at::Tensor&, const at::Tensor&) { return outputs; };
   const int64_t batch = outputs.size(0) / 2;
   const auto predict = [&](double rescale) {
-    return PredictGuided(denoiser, at::zeros({batch, 4, 3, 3}), at::zeros({batch}, at::kLong),
+    return PredictGuided(predict_rows, at::zeros({batch, 4, 3, 3}), at::zeros({batch}, at::kLong),
                          std::vector<bool>(static_cast<size_t>(batch)), {7.5, rescale});
   };
   ExpectClose("guidance.guided", predict(0.0), 1e-6);

@@ -48,7 +48,7 @@ struct StepStatistics {
 /// undefined between calls. Thread-compatible.
 class ReplayUpdate {
  public:
-  /// @param parameters  the LoRA's, bound to the policy's UNet; float32 leaves that require
+  /// @param parameters  the LoRA's, bound to the policy's denoiser; float32 leaves that require
   /// gradients. @param loss  outlives this, as does the policy.
   ReplayUpdate(const Policy& policy, std::vector<at::Tensor> parameters, const LossRule& loss);
 

@@ -51,7 +51,7 @@ struct TrainerState {
 class Trainer {
  public:
   /// @param job        complete settings.
-  /// @param lora       bound to the policy's UNet, updated in place.
+  /// @param lora       bound to the policy's denoiser, updated in place.
   /// @param advantages, loss  the job's rules: of MakeAdvantageRule() and MakeLossRule().
   /// @param exchange   the other trainer ranks.
   /// @param gradients  if plan.single_pass: filled by the rollout of this rank.

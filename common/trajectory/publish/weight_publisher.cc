@@ -67,8 +67,8 @@ absl::Status WeightPublisher::CheckReceipts(std::chrono::milliseconds timeout) {
   return absl::OkStatus();
 }
 
-absl::Status ReceiveWeights(Communicator* gang, int leader, int64_t version, Lora* lora, Unet* unet,
-                            std::chrono::milliseconds timeout) {
+absl::Status ReceiveWeights(Communicator* gang, int leader, int64_t version, Lora* lora,
+                            Denoiser* denoiser, std::chrono::milliseconds timeout) {
   v1::WeightAnnouncement announcement;
   if (!announcement.ParseFromString(gang->RecvBytes(leader, kWeightsTag, timeout))) {
     return absl::InternalError("the announcement of a LoRA version cannot be read");
@@ -84,7 +84,7 @@ absl::Status ReceiveWeights(Communicator* gang, int leader, int64_t version, Lor
       {lora->num_parameters()}, at::TensorOptions().dtype(at::kFloat).device(gang->device()));
   gang->Recv(values_P, leader, kWeightsTag)->Wait(timeout);
   lora->Unflatten(values_P);
-  IMAGEDDPO_ASSIGN_OR_RETURN(const int modules_bound, unet->BindLora(*lora));
+  IMAGEDDPO_ASSIGN_OR_RETURN(const int modules_bound, denoiser->BindLora(*lora));
   v1::WeightReceipt receipt;
   receipt.set_version(version);
   receipt.set_modules_bound(modules_bound);

@@ -11,8 +11,8 @@
 #include <vector>
 
 #include "common/comm/communicator.h"
+#include "common/lora/denoiser.h"
 #include "common/lora/lora.h"
-#include "common/sd/unet.h"
 
 namespace imageddpo {
 
@@ -50,11 +50,11 @@ class WeightPublisher {
   std::deque<Published> published_;
 };
 
-/// The rollout rank's side: receives the version into `lora` in place, binds it to `unet` and sends
-/// the receipt. Blocks.
+/// The rollout rank's side: receives the version into `lora` in place, binds it to `denoiser` and
+/// sends the receipt. Blocks.
 /// @return INTERNAL if another LoRA was announced (version, modules, hash).
 /// @throws CommError
-absl::Status ReceiveWeights(Communicator* gang, int leader, int64_t version, Lora* lora, Unet* unet,
-                            std::chrono::milliseconds timeout);
+absl::Status ReceiveWeights(Communicator* gang, int leader, int64_t version, Lora* lora,
+                            Denoiser* denoiser, std::chrono::milliseconds timeout);
 
 }  // namespace imageddpo

@@ -39,7 +39,7 @@ TEST(LossScale, ChangesNoBitOfASinglePass) {
   for (const double guidance : {1.0, 7.5}) {
     SmallPolicy small(SmallPolicyCase{.model = "sd1-guided", .guidance = guidance});
     const auto collect = [&](double scale) {
-      LogProbGradients collector(small.pipeline.unet.get(), small.lora, SmallPolicy::kBatch,
+      LogProbGradients collector(small.pipeline.denoiser.get(), small.lora, SmallPolicy::kBatch,
                                  small.inputs.conditioning, small.policy->options().guidance,
                                  scale);
       small.Sample(&collector);

@@ -13,6 +13,7 @@
 #include <unordered_map>
 
 #include "common/model_config/model_count.h"
+#include "common/model_config/unet_config.h"
 #include "tests/unit/loop/small_policy.h"
 
 namespace imageddpo {
@@ -159,7 +160,7 @@ TEST(RecomputeMemory, PeakOfAStepFalls) {
   UnetConfig config;
   {
     SmallPolicy small(demo, /*recompute=*/false, kSide);
-    config = small.pipeline.unet->config();
+    config = *UnetConfig::Load("deploy/demo/tiny-sd/unet/config.json");
     kept = MeasureStep(&allocator, &small);
   }
   {

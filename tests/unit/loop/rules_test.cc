@@ -1,5 +1,5 @@
-// A second rule of each kind, which only this file knows, goes through the real trainer; and the
-// rules' states go through its checkpoint.
+// A second rule of each kind, which only this file knows, goes through the real trainer, and so
+// does a second denoiser with a second step rule; the rules' states go through a checkpoint.
 #include <ATen/ATen.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "common/diffusion/keyed_noise.h"
+#include "tests/testing/toy_policy.h"
 #include "tests/unit/loop/small_job.h"
 #include "trainer/algo/ppo_loss.h"
 #include "trainer/loop/trainer.h"
@@ -167,6 +168,35 @@ TEST_F(RulesTest, TheirStatesArePartOfACheckpoint) {
   state_.erase("loss");
   EXPECT_THAT(std::string(resumed->Restore(optimizer, state_).message()),
               HasSubstr("state.json: no count of updates"));
+}
+
+/// Nor does the trainer know what the policy is made of.
+TEST_F(RulesTest, ASecondDenoiserAndStepRuleTrain) {
+  constexpr int64_t kChannels = 4, kWidth = 6;
+  const auto denoiser = ToyDenoiser::Make(kChannels, kWidth);
+  Lora lora = ToyLora(*denoiser);
+  ASSERT_TRUE(denoiser->BindLora(lora).ok());
+  const GaussianWalk walk;
+  job_.mutable_sample()->set_guidance_scale(3);
+  const Schedule schedule =
+      *walk.MakeSchedule(job_.sample().num_steps(), job_.sample().noise_strength());
+  const Policy policy(*denoiser, walk,
+                      {.num_steps = job_.sample().num_steps(),
+                       .guidance = {.scale = job_.sample().guidance_scale()},
+                       .eta = job_.sample().eta(),
+                       .first_timestep = schedule.timesteps.front()});
+  const std::string before = lora.Hash();
+  Trainer trainer(job_, *MakeJobPlan(job_), policy, &lora, *MakeAdvantageRule(job_.advantage()),
+                  MakeLossRule(job_.train()), &exchange_);
+  for (int64_t epoch = 0; epoch < 2; ++epoch) {
+    const auto rows =
+        trainer.TrainEpoch(epoch, SampleEpoch(policy, kChannels, kWidth, job_, epoch, epoch),
+                           [] { return absl::OkStatus(); });
+    ASSERT_TRUE(rows.ok()) << rows.status();
+    EXPECT_EQ(rows->front().ratio_first_step_max_error(), 0) << "a replay repeats the rollout";
+    EXPECT_GT(rows->front().grad_norm(), 0);
+  }
+  EXPECT_NE(lora.Hash(), before);
 }
 
 /// What checkpoints have held from the first version on, whatever the job's mode.
