@@ -177,7 +177,7 @@ absl::StatusOr<Schedule> DdimScheduler::MakeSchedule(int64_t num_steps,
   return schedule;
 }
 
-absl::Status DdimScheduler::CheckDirection(const Schedule& schedule, double eta) const {
+absl::Status DdimScheduler::CheckRunnable(const Schedule& schedule, double eta) const {
   if (!(eta >= 0.0) || !std::isfinite(eta)) {
     return absl::InvalidArgumentError(
         absl::StrCat("eta is ", eta, ", it must be a number of at least 0"));
@@ -199,7 +199,7 @@ absl::Status DdimScheduler::CheckDirection(const Schedule& schedule, double eta)
 }
 
 absl::Status DdimScheduler::CheckEta(const Schedule& schedule, double eta) const {
-  IMAGEDDPO_RETURN_IF_ERROR(CheckDirection(schedule, eta));
+  IMAGEDDPO_RETURN_IF_ERROR(CheckRunnable(schedule, eta));
   const at::Tensor stochastic_K = GatherSchedule(schedule).variance_B >= kMinVariance;
   if (eta > 0.0 && stochastic_K.any().item<bool>()) return absl::OkStatus();
   return absl::InvalidArgumentError(
@@ -245,11 +245,10 @@ at::Tensor DdimScheduler::ClipPredicted(const at::Tensor& x0_BCHW) const {
   return x0_BCHW;
 }
 
-DdimScheduler::StepResult DdimScheduler::Step(const at::Tensor& model_output_BCHW,
-                                              const at::Tensor& timesteps_B,
-                                              const at::Tensor& sample_BCHW, int64_t num_steps,
-                                              double eta, const at::Tensor& noise_BCHW,
-                                              const at::Tensor& prev_sample_BCHW) const {
+StepResult DdimScheduler::Step(const at::Tensor& model_output_BCHW, const at::Tensor& timesteps_B,
+                               const at::Tensor& sample_BCHW, int64_t num_steps, double eta,
+                               const at::Tensor& noise_BCHW,
+                               const at::Tensor& prev_sample_BCHW) const {
   CheckStep(model_output_BCHW, timesteps_B, sample_BCHW, num_steps, config_.num_train_timesteps,
             noise_BCHW, prev_sample_BCHW);
   // The order of a sum follows the memory layout, and that must not tell a replay from its rollout.
@@ -294,6 +293,8 @@ DdimScheduler::StepResult DdimScheduler::Step(const at::Tensor& model_output_BCH
                                    ? mean_BCHW + Spread(sigma_B) * noise_BCHW.contiguous()
                                    : prev_sample_BCHW.contiguous();
   result.prev_sample_BCHW = prev_BCHW.detach();
+  result.mean_BCHW = mean_BCHW;
+  result.sigma_B = sigma_B;
 
   // Where deterministic, a deviation of 1 keeps the unused branch finite, so that its gradient is 0
   // and not NaN.

@@ -71,16 +71,16 @@ at::Tensor EmbedRows(const at::Tensor& prompt_embeds_BLD, const at::Tensor& nega
                   negative_embeds_BLD.index_select(0, singles_S)});
 }
 
-at::Tensor PredictGuided(const Denoiser& denoiser, const at::Tensor& latents_BCHW,
+at::Tensor PredictGuided(const RowPredictor& predict, const at::Tensor& latents_BCHW,
                          const at::Tensor& timesteps_B, const std::vector<bool>& same_tokens_B,
                          const Guidance& guidance) {
   const int64_t batch = latents_BCHW.size(0);
   CheckBatch("timesteps", timesteps_B.size(0), batch);
   const Split split = SplitBatch(batch, same_tokens_B, guidance);
-  if (split.pairs.empty()) return Float(denoiser(latents_BCHW, timesteps_B));
+  if (split.pairs.empty()) return Float(predict(latents_BCHW, timesteps_B));
   if (split.singles.empty()) {
     const at::Tensor output_2BCHW =
-        Float(denoiser(at::cat({latents_BCHW, latents_BCHW}), at::cat({timesteps_B, timesteps_B})));
+        Float(predict(at::cat({latents_BCHW, latents_BCHW}), at::cat({timesteps_B, timesteps_B})));
     return Combine(output_2BCHW.narrow(0, 0, batch), output_2BCHW.narrow(0, batch, batch),
                    guidance);
   }
@@ -88,7 +88,7 @@ at::Tensor PredictGuided(const Denoiser& denoiser, const at::Tensor& latents_BCH
   // Mixed: the batch is all pairs' negative branches, all pairs' prompt branches, all singles.
   const at::Tensor rows = Indices(RowSamples(batch, same_tokens_B, guidance), latents_BCHW);
   const at::Tensor output =
-      Float(denoiser(latents_BCHW.index_select(0, rows), timesteps_B.index_select(0, rows)));
+      Float(predict(latents_BCHW.index_select(0, rows), timesteps_B.index_select(0, rows)));
   const auto P = static_cast<int64_t>(split.pairs.size());
   const auto S = static_cast<int64_t>(split.singles.size());
   const at::Tensor guided_PCHW = Combine(output.narrow(0, 0, P), output.narrow(0, P, P), guidance);

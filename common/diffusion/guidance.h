@@ -16,7 +16,7 @@ struct Guidance {
 };
 
 /// A denoiser under the text of EmbedRows: (latents_RCHW, timesteps_R) to its output_RCHW.
-using Denoiser =
+using RowPredictor =
     std::function<at::Tensor(const at::Tensor& latents_RCHW, const at::Tensor& timesteps_R)>;
 
 /// The embeddings of the denoiser's rows: B to 2B of them, see PredictGuided.
@@ -44,7 +44,7 @@ at::Tensor EmbedRows(const at::Tensor& prompt_embeds_BLD, const at::Tensor& nega
 /// @param same_tokens_B       B entries; unused when scale <= 1.
 /// @return  float32 [B,C,H,W] (half-precision outputs are widened before they are combined).
 /// @throws std::invalid_argument  batch sizes that differ.
-at::Tensor PredictGuided(const Denoiser& denoiser, const at::Tensor& latents_BCHW,
+at::Tensor PredictGuided(const RowPredictor& predict, const at::Tensor& latents_BCHW,
                          const at::Tensor& timesteps_B, const std::vector<bool>& same_tokens_B,
                          const Guidance& guidance);
 

@@ -10,10 +10,10 @@
 
 namespace imageddpo {
 
-LogProbGradients::LogProbGradients(Unet* unet, const Lora& lora, int64_t batch,
+LogProbGradients::LogProbGradients(Denoiser* denoiser, const Lora& lora, int64_t batch,
                                    const Conditioning& conditioning, const Guidance& guidance,
                                    double loss_scale)
-    : unet_(unet),
+    : denoiser_(denoiser),
       batch_(batch),
       loss_scale_(loss_scale),
       row_samples_R_(RowSamples(batch, conditioning.same_tokens_B, guidance)) {
@@ -22,12 +22,12 @@ LogProbGradients::LogProbGradients(Unet* unet, const Lora& lora, int64_t batch,
     row_gradients_.push_back(at::zeros({rows, parameter.size(0), parameter.size(1)},
                                        parameter.options().requires_grad(false)));
   }
-  unet_->CaptureRowGradients(lora, row_gradients_);
+  denoiser_->CaptureRowGradients(lora, row_gradients_);
 }
 
-LogProbGradients::~LogProbGradients() { unet_->ReleaseRowGradients(); }
+LogProbGradients::~LogProbGradients() { denoiser_->ReleaseRowGradients(); }
 
-void LogProbGradients::Add(const DdimScheduler::StepResult& step) {
+void LogProbGradients::Add(const StepResult& step) {
   if (!step.stochastic_B.any().item<bool>()) return;
   const at::Tensor sum = step.log_prob_B.sum();
   (loss_scale_ == 1 ? sum : sum * loss_scale_).backward();
@@ -35,7 +35,7 @@ void LogProbGradients::Add(const DdimScheduler::StepResult& step) {
 
 at::Tensor LogProbGradients::Take() {
   const at::NoGradGuard no_grad;
-  unet_->ReleaseRowGradients();
+  denoiser_->ReleaseRowGradients();
   std::vector<at::Tensor> flat;
   for (const at::Tensor& rows : std::exchange(row_gradients_, {})) flat.push_back(rows.flatten(1));
   const at::Tensor rows_RP = at::cat(flat, 1);

@@ -5,26 +5,26 @@
 #include <cstdint>
 #include <vector>
 
-#include "common/diffusion/ddim_scheduler.h"
 #include "common/diffusion/policy.h"
+#include "common/lora/denoiser.h"
 #include "common/lora/lora.h"
-#include "common/sd/unet.h"
 
 namespace imageddpo {
 
 /// The gradient of each sample's summed log-probability with respect to the LoRA, collected step by
 /// step: ∇ Σ_t log p_t, apart for the samples of one micro-batch, so that they can be weighted by
-/// advantages that are known later. While one lives, steps of its UNet with grad mode on are for
-/// it: other gradients of the LoRA are not recorded. Thread-compatible.
+/// advantages that are known later. While one lives, steps of its denoiser with grad mode on are
+/// for it: other gradients of the LoRA are not recorded. Thread-compatible.
 ///
-/// Shapes: B samples, R rows of the UNet's batch (B, or up to 2B with guidance), P parameters.
+/// Shapes: B samples, R rows of the denoiser's batch (B, or up to 2B with guidance), P parameters.
 class LogProbGradients {
  public:
-  /// @param unet  with `lora` bound; both outlive this. @param conditioning, guidance  of the steps
-  /// to come, which decide the rows. @param loss_scale  a power of two that the backward passes are
-  /// scaled with and Take() divides by, so that in fp16 small gradients do not vanish.
-  LogProbGradients(Unet* unet, const Lora& lora, int64_t batch, const Conditioning& conditioning,
-                   const Guidance& guidance, double loss_scale = 1);
+  /// @param denoiser  with `lora` bound; both outlive this. @param conditioning, guidance  of the
+  /// steps to come, which decide the rows. @param loss_scale  a power of two that the backward
+  /// passes are scaled with and Take() divides by, so that in fp16 small gradients do not vanish.
+  LogProbGradients(Denoiser* denoiser, const Lora& lora, int64_t batch,
+                   const Conditioning& conditioning, const Guidance& guidance,
+                   double loss_scale = 1);
   ~LogProbGradients();
   LogProbGradients(const LogProbGradients&) = delete;
   LogProbGradients& operator=(const LogProbGradients&) = delete;
@@ -33,14 +33,14 @@ class LogProbGradients {
   /// nothing.
   /// @param step  of Policy::Sample or Policy::Replay over the whole micro-batch, with grad mode
   /// on, and a StepConditioning that was prepared since this was made.
-  void Add(const DdimScheduler::StepResult& step);
+  void Add(const StepResult& step);
 
   /// The sum so far, to be taken after the StepConditioning's Backward(): [B,P] float32 on the
-  /// UNet's device, P in the order of Lora::Parameters(). Ends the collection.
+  /// denoiser's device, P in the order of Lora::Parameters(). Ends the collection.
   at::Tensor Take();
 
  private:
-  Unet* unet_;
+  Denoiser* denoiser_;
   int64_t batch_;
   double loss_scale_;
   std::vector<int64_t> row_samples_R_;

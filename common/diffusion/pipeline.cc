@@ -3,8 +3,11 @@
 #include <absl/strings/str_cat.h>
 
 #include <filesystem>
+#include <utility>
 
 #include "common/base/status.h"
+#include "common/diffusion/ddim_scheduler.h"
+#include "common/sd/unet.h"
 
 namespace imageddpo {
 namespace {
@@ -44,9 +47,11 @@ absl::StatusOr<Pipeline> Pipeline::Load(const std::string& dir, const ModelOptio
   Pipeline pipeline;
   IMAGEDDPO_ASSIGN_OR_RETURN(DdimConfig ddim, LoadDdimConfig(dir + "/scheduler"));
   IMAGEDDPO_RETURN_IF_ERROR(ddim.Validate());
-  pipeline.scheduler = std::make_unique<DdimScheduler>(std::move(ddim));
-  IMAGEDDPO_ASSIGN_OR_RETURN(pipeline.unet, Unet::Load(dir + "/unet", options));
-  const UnetConfig& unet = pipeline.unet->config();
+  pipeline.step_rule = std::make_unique<DdimScheduler>(std::move(ddim));
+  IMAGEDDPO_ASSIGN_OR_RETURN(std::unique_ptr<Unet> loaded, Unet::Load(dir + "/unet", options));
+  const UnetConfig unet = loaded->config();
+  pipeline.denoiser = std::move(loaded);
+  pipeline.sample_size = unet.sample_size;
   if (unet.in_channels != unet.out_channels) {
     return Mismatch(dir, "unet in_channels", unet.in_channels, "its out_channels",
                     unet.out_channels);

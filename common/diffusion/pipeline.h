@@ -5,16 +5,16 @@
 #include <memory>
 #include <string>
 
-#include "common/diffusion/ddim_scheduler.h"
+#include "common/diffusion/step_rule.h"
+#include "common/lora/denoiser.h"
 #include "common/nn/model_options.h"
 #include "common/sd/text_encoder.h"
-#include "common/sd/unet.h"
 #include "common/sd/vae.h"
 #include "common/text/tokenizer.h"
 
 namespace imageddpo {
 
-/// Which parts of a checkpoint a rank needs. A trainer rank replays latents: it needs the UNet
+/// Which parts of a checkpoint a rank needs. A trainer rank replays latents: it needs the denoiser
 /// alone.
 struct PipelineParts {
   bool vae = true;
@@ -23,16 +23,15 @@ struct PipelineParts {
 
 /// A Stable Diffusion 1.x/2.x checkpoint in diffusers' layout, frozen.
 struct Pipeline {
-  std::unique_ptr<Unet> unet;
-  std::unique_ptr<Vae> vae;  ///< Null where not asked for, as are the two below.
+  std::unique_ptr<Denoiser> denoiser;  ///< The UNet.
+  std::unique_ptr<Vae> vae;            ///< Null where not asked for, as are the two below.
   std::unique_ptr<TextEncoder> text_encoder;
   std::unique_ptr<ClipTokenizer> tokenizer;
-  std::unique_ptr<DdimScheduler> scheduler;
+  std::unique_ptr<StepRule> step_rule;  ///< DDIM.
+  int64_t sample_size = 0;              ///< Latent pixels each way that the denoiser was made for.
 
-  /// Pixels of the images it was made for: the UNet's sample_size × the VAE's factor.
-  int64_t default_resolution() const {
-    return unet->config().sample_size * vae->config().downscale();
-  }
+  /// Pixels of the images it was made for: sample_size × the VAE's factor.
+  int64_t default_resolution() const { return sample_size * vae->config().downscale(); }
 
   /// Reads `dir`/{unet,scheduler[,vae,text_encoder,tokenizer]} and checks that the parts fit each
   /// other (latent channels, width of the text embedding, vocabulary, tokens).

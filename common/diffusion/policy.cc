@@ -16,7 +16,7 @@ at::Tensor LayOut(const at::Tensor& latents_BCHW, const at::Tensor& timesteps_B,
 }  // namespace
 
 StepConditioning Policy::Prepare(const Conditioning& conditioning) const {
-  StepConditioning prepared = {.text = unet_.ProjectText(EmbedRows(
+  StepConditioning prepared = {.text = denoiser_.ProjectText(EmbedRows(
                                    conditioning.prompt_embeds_BLD, conditioning.negative_embeds_BLD,
                                    conditioning.same_tokens_B, options_.guidance)),
                                .same_tokens_B = conditioning.same_tokens_B};
@@ -24,32 +24,28 @@ StepConditioning Policy::Prepare(const Conditioning& conditioning) const {
   return prepared;
 }
 
-DdimScheduler::StepResult Policy::Sample(const at::Tensor& latents_BCHW,
-                                         const at::Tensor& timesteps_B,
-                                         const StepConditioning& conditioning,
-                                         const at::Tensor& noise_BCHW) const {
+StepResult Policy::Sample(const at::Tensor& latents_BCHW, const at::Tensor& timesteps_B,
+                          const StepConditioning& conditioning,
+                          const at::Tensor& noise_BCHW) const {
   return Step(latents_BCHW, timesteps_B, conditioning, noise_BCHW, {});
 }
 
-DdimScheduler::StepResult Policy::Replay(const at::Tensor& latents_BCHW,
-                                         const at::Tensor& timesteps_B,
-                                         const StepConditioning& conditioning,
-                                         const at::Tensor& next_latents_BCHW) const {
+StepResult Policy::Replay(const at::Tensor& latents_BCHW, const at::Tensor& timesteps_B,
+                          const StepConditioning& conditioning,
+                          const at::Tensor& next_latents_BCHW) const {
   return Step(latents_BCHW, timesteps_B, conditioning, {}, next_latents_BCHW);
 }
 
-DdimScheduler::StepResult Policy::Step(const at::Tensor& latents_BCHW,
-                                       const at::Tensor& timesteps_B,
-                                       const StepConditioning& conditioning,
-                                       const at::Tensor& noise_BCHW,
-                                       const at::Tensor& next_latents_BCHW) const {
-  const Denoiser denoiser = [&](const at::Tensor& latents_RCHW, const at::Tensor& timesteps_R) {
-    return unet_.Forward(latents_RCHW, timesteps_R, conditioning.text);
+StepResult Policy::Step(const at::Tensor& latents_BCHW, const at::Tensor& timesteps_B,
+                        const StepConditioning& conditioning, const at::Tensor& noise_BCHW,
+                        const at::Tensor& next_latents_BCHW) const {
+  const RowPredictor predict = [&](const at::Tensor& latents_RCHW, const at::Tensor& timesteps_R) {
+    return denoiser_.Forward(latents_RCHW, timesteps_R, conditioning.text);
   };
   const at::Tensor prediction_BCHW =
-      PredictGuided(denoiser, LayOut(latents_BCHW, timesteps_B, options_.first_timestep),
+      PredictGuided(predict, LayOut(latents_BCHW, timesteps_B, options_.first_timestep),
                     timesteps_B, conditioning.same_tokens_B, options_.guidance);
-  return scheduler_.Step(prediction_BCHW, timesteps_B, latents_BCHW, options_.num_steps,
+  return step_rule_.Step(prediction_BCHW, timesteps_B, latents_BCHW, options_.num_steps,
                          options_.eta, noise_BCHW, next_latents_BCHW);
 }
 

@@ -5,9 +5,9 @@
 
 #include <vector>
 
-#include "common/diffusion/ddim_scheduler.h"
 #include "common/diffusion/guidance.h"
-#include "common/sd/unet.h"
+#include "common/diffusion/step_rule.h"
+#include "common/lora/denoiser.h"
 
 namespace imageddpo {
 
@@ -33,9 +33,9 @@ struct PolicyOptions {
   int64_t first_timestep = -1;
 };
 
-/// The policy that is trained: a model, a scheduler step with its log-probability, and the settings
-/// of both. Rollout and update call the same two functions, so that a replayed step repeats the
-/// rollout's arithmetic exactly. Holds references only; cheap to make.
+/// The policy that is trained: a denoiser, a step rule, and the settings of both. Rollout and
+/// update call the same two functions, so that a replayed step repeats the rollout's arithmetic
+/// exactly. Holds references only; cheap to make.
 ///
 /// Kernels round differently for each memory layout, so the layout of the model's input is decided
 /// here and not by what the caller holds: channels-last before the first executed step, contiguous
@@ -46,34 +46,33 @@ struct PolicyOptions {
 /// Shapes: B samples, C h w latents.
 class Policy {
  public:
-  Policy(const Unet& unet, const DdimScheduler& scheduler, const PolicyOptions& options)
-      : unet_(unet), scheduler_(scheduler), options_(options) {}
+  Policy(const Denoiser& denoiser, const StepRule& step_rule, const PolicyOptions& options)
+      : denoiser_(denoiser), step_rule_(step_rule), options_(options) {}
 
   /// Once for each micro-batch; recorded where grad mode is on.
   /// @throws std::invalid_argument  batch sizes that differ.
   StepConditioning Prepare(const Conditioning& conditioning) const;
 
-  /// Draws z_{t-1} ~ N(mean(z_t), (eta·sqrt(variance))²) from standard normal noise.
-  DdimScheduler::StepResult Sample(const at::Tensor& latents_BCHW, const at::Tensor& timesteps_B,
-                                   const StepConditioning& conditioning,
-                                   const at::Tensor& noise_BCHW) const;
+  /// Draws the next latents, from standard normal noise.
+  StepResult Sample(const at::Tensor& latents_BCHW, const at::Tensor& timesteps_B,
+                    const StepConditioning& conditioning, const at::Tensor& noise_BCHW) const;
 
   /// log p(next | latents) under the current weights, with the graph to the LoRA where grad mode is
   /// on.
-  DdimScheduler::StepResult Replay(const at::Tensor& latents_BCHW, const at::Tensor& timesteps_B,
-                                   const StepConditioning& conditioning,
-                                   const at::Tensor& next_latents_BCHW) const;
+  StepResult Replay(const at::Tensor& latents_BCHW, const at::Tensor& timesteps_B,
+                    const StepConditioning& conditioning,
+                    const at::Tensor& next_latents_BCHW) const;
 
-  const DdimScheduler& scheduler() const { return scheduler_; }
+  const StepRule& step_rule() const { return step_rule_; }
   const PolicyOptions& options() const { return options_; }
 
  private:
-  DdimScheduler::StepResult Step(const at::Tensor& latents_BCHW, const at::Tensor& timesteps_B,
-                                 const StepConditioning& conditioning, const at::Tensor& noise_BCHW,
-                                 const at::Tensor& next_latents_BCHW) const;
+  StepResult Step(const at::Tensor& latents_BCHW, const at::Tensor& timesteps_B,
+                  const StepConditioning& conditioning, const at::Tensor& noise_BCHW,
+                  const at::Tensor& next_latents_BCHW) const;
 
-  const Unet& unet_;
-  const DdimScheduler& scheduler_;
+  const Denoiser& denoiser_;
+  const StepRule& step_rule_;
   PolicyOptions options_;
 };
 

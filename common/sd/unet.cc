@@ -1,8 +1,6 @@
 #include "common/sd/unet.h"
 
 #include <ATen/TensorOperators.h>
-#include <ATen/core/grad_mode.h>
-#include <ATen/ops/addmm.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/cos.h>
@@ -11,15 +9,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <map>
 #include <optional>
-#include <stdexcept>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "common/base/status.h"
-#include "common/lora/lora.h"
 #include "common/nn/weight_map.h"
 #include "common/sd/unet_blocks.h"
 
@@ -40,10 +34,6 @@ at::Tensor EmbedTimesteps(const at::Tensor& timesteps_B, int64_t channels,
   const at::Tensor angles = timesteps_B.unsqueeze(1).to(at::kFloat) * frequencies.unsqueeze(0);
   const at::Tensor sine = at::sin(angles), cosine = at::cos(angles);
   return config.flip_sin_to_cos ? at::cat({cosine, sine}, 1) : at::cat({sine, cosine}, 1);
-}
-
-bool SameDevice(at::Device a, at::Device b) {
-  return a.type() == b.type() && (a.index() == b.index() || !a.has_index() || !b.has_index());
 }
 
 UnetBlockOptions BlockOptions(const UnetConfig& config, const UnetLevelConfig& level) {
@@ -68,8 +58,6 @@ UnetBlockOptions BlockOptions(const UnetConfig& config, const UnetLevelConfig& l
 
 struct Unet::Impl {
   UnetConfig config;
-  ModelOptions options;
-  std::vector<NamedLinear> linears;  // Sorted by path.
 
   Linear time_linear1, time_linear2;
   Conv2d conv_in, conv_out;
@@ -81,16 +69,7 @@ struct Unet::Impl {
 
   void Build(const ModelLoader& root);
   void ListTextAttentions();
-  /// Whether a backward pass through a forward pass of now reaches a LoRA.
-  bool NeedsGraph() const;
 };
-
-bool Unet::Impl::NeedsGraph() const {
-  return c10::GradMode::is_enabled() &&
-         std::any_of(linears.begin(), linears.end(), [](const NamedLinear& linear) {
-           return linear.slot->down_RI.defined() && linear.slot->down_RI.requires_grad();
-         });
-}
 
 void Unet::Impl::Build(const ModelLoader& root) {
   const std::vector<UnetLevelConfig>& levels = config.levels;
@@ -146,7 +125,9 @@ void Unet::Impl::ListTextAttentions() {
   for (size_t i = 0; i < text_attentions.size(); ++i) text_attentions[i]->text_index = i;
 }
 
-Unet::Unet(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Unet::Unet(std::unique_ptr<Impl> impl, std::vector<NamedLinear> linears,
+           const ModelOptions& options)
+    : Denoiser(std::move(linears), options), impl_(std::move(impl)) {}
 Unet::~Unet() = default;
 
 const UnetConfig& Unet::config() const { return impl_->config; }
@@ -157,16 +138,14 @@ absl::StatusOr<std::unique_ptr<Unet>> Unet::Load(const std::string& dir,
   IMAGEDDPO_ASSIGN_OR_RETURN(impl->config, UnetConfig::Load(absl::StrCat(dir, "/config.json")));
   IMAGEDDPO_ASSIGN_OR_RETURN(WeightMap weights,
                              WeightMap::Open(dir, "diffusion_pytorch_model", options));
-  impl->options = options;
-  impl->Build(ModelLoader(&weights, &impl->linears));
+  std::vector<NamedLinear> linears;
+  impl->Build(ModelLoader(&weights, &linears));
   IMAGEDDPO_RETURN_IF_ERROR(weights.Finish());
-  std::sort(impl->linears.begin(), impl->linears.end(),
-            [](const NamedLinear& a, const NamedLinear& b) { return a.info.path < b.info.path; });
-  return std::unique_ptr<Unet>(new Unet(std::move(impl)));
+  return std::unique_ptr<Unet>(new Unet(std::move(impl), std::move(linears), options));
 }
 
 ProjectedText Unet::ProjectText(const at::Tensor& context_BLD) const {
-  const at::Tensor text_BLD = context_BLD.to(impl_->options.dtype).contiguous();
+  const at::Tensor text_BLD = context_BLD.to(options().dtype).contiguous();
   ProjectedText projected;
   for (const Attention* attention : impl_->text_attentions) {
     projected.Add(attention->Project(text_BLD));
@@ -177,13 +156,13 @@ ProjectedText Unet::ProjectText(const at::Tensor& context_BLD) const {
 at::Tensor Unet::Forward(const at::Tensor& latents_BCHW, const at::Tensor& timesteps_B,
                          const ProjectedText& text) const {
   const Impl& m = *impl_;
-  const at::ScalarType dtype = m.options.dtype;
+  const at::ScalarType dtype = options().dtype;
   const int64_t outer = m.config.levels.front().channels;
   const at::Tensor time = EmbedTimesteps(timesteps_B, outer, m.config).to(dtype);
   const UnetContext context = {
       .time_BT = m.time_linear2.Forward(Activate(m.config.act, m.time_linear1.Forward(time))),
       .text = &text,
-      .recomputed_text = m.options.recompute && m.NeedsGraph()
+      .recomputed_text = options().recompute && NeedsGraph()
                              ? std::make_shared<const ProjectedText>(text)
                              : nullptr};
 
@@ -195,91 +174,6 @@ at::Tensor Unet::Forward(const at::Tensor& latents_BCHW, const at::Tensor& times
   for (const UpBlock& block : m.up_blocks) x_BCHW = block.Forward(x_BCHW, context, skips);
   x_BCHW = m.conv_out.Forward(Activate(m.config.act, m.conv_norm_out.Forward(x_BCHW)));
   return x_BCHW.to(at::kFloat);
-}
-
-absl::StatusOr<int> Unet::BindLora(const Lora& lora) {
-  std::map<std::string, const NamedLinear*> by_path;
-  for (const NamedLinear& linear : impl_->linears) by_path[linear.info.path] = &linear;
-  std::vector<std::string> unfit;
-  for (const Lora::Module& module : lora.modules()) {
-    const auto it = by_path.find(module.path);
-    const bool fits = it != by_path.end() &&
-                      it->second->info.in_features == module.down_RI.size(1) &&
-                      it->second->info.out_features == module.up_OR.size(0) &&
-                      SameDevice(module.down_RI.device(), impl_->options.device);
-    if (!fits) unfit.push_back(module.path);
-  }
-  if (!unfit.empty()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("LoRA: no linear layer of that size, on that device, in the UNet for ",
-                     absl::StrJoin(unfit, ", ")));
-  }
-  UnbindLora();
-  for (const Lora::Module& module : lora.modules()) {
-    LoraSlot& slot = *by_path.at(module.path)->slot;
-    slot.down_RI = module.down_RI;
-    slot.up_OR = module.up_OR;
-    slot.scale = module.scale;
-  }
-  return static_cast<int>(lora.modules().size());
-}
-
-void Unet::UnbindLora() {
-  for (const NamedLinear& linear : impl_->linears) *linear.slot = LoraSlot();
-}
-
-void Unet::FoldLora() {
-  if (impl_->options.dtype != at::kFloat) return;
-  const at::NoGradGuard no_grad;
-  for (const NamedLinear& linear : impl_->linears) {
-    LoraSlot& slot = *linear.slot;
-    if (!slot.down_RI.defined()) continue;
-    slot.folded_OI = at::addmm(linear.weight_OI, slot.up_OR, slot.down_RI, 1, slot.scale);
-  }
-}
-
-void Unet::UnfoldLora() {
-  for (const NamedLinear& linear : impl_->linears) linear.slot->folded_OI = at::Tensor();
-}
-
-void Unet::CaptureRowGradients(const Lora& lora, const std::vector<at::Tensor>& gradients) {
-  const std::vector<at::Tensor> parameters = lora.Parameters();
-  bool fits = gradients.size() == parameters.size();
-  for (size_t i = 0; fits && i < parameters.size(); ++i) {
-    const at::Tensor& rows = gradients[i];
-    fits = rows.dim() == 3 && rows.sizes().slice(1) == parameters[i].sizes() &&
-           rows.scalar_type() == at::kFloat && rows.is_contiguous();
-  }
-  if (!fits) {
-    throw std::invalid_argument(
-        "CaptureRowGradients: one contiguous float32 [B, shape] for each parameter is needed");
-  }
-  std::map<std::string, LoraSlot*> by_path;
-  for (const NamedLinear& linear : impl_->linears) by_path[linear.info.path] = linear.slot.get();
-  for (const Lora::Module& module : lora.modules()) {
-    const auto slot = by_path.find(module.path);
-    if (slot != by_path.end() && slot->second->down_RI.is_same(module.down_RI)) continue;
-    throw std::invalid_argument(
-        absl::StrCat("CaptureRowGradients: the LoRA's ", module.path, " is not bound"));
-  }
-  for (size_t m = 0; m < lora.modules().size(); ++m) {
-    LoraSlot& slot = *by_path.at(lora.modules()[m].path);
-    slot.down_grad_BRI = gradients[2 * m];
-    slot.up_grad_BOR = gradients[2 * m + 1];
-  }
-}
-
-void Unet::ReleaseRowGradients() {
-  for (const NamedLinear& linear : impl_->linears) {
-    linear.slot->down_grad_BRI = at::Tensor();
-    linear.slot->up_grad_BOR = at::Tensor();
-  }
-}
-
-std::vector<LinearInfo> Unet::linears() const {
-  std::vector<LinearInfo> infos;
-  for (const NamedLinear& linear : impl_->linears) infos.push_back(linear.info);
-  return infos;
 }
 
 }  // namespace imageddpo

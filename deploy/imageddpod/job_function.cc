@@ -8,6 +8,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <utility>
 
 #include "common/base/host_memory.h"
 #include "common/base/status.h"
@@ -42,18 +43,19 @@ absl::StatusOr<nlohmann::json> ParseState(const v1::StartJob& start) {
 
 /// The LoRA to start with: the checkpoint's, the file's (with its own ranks and alphas) or a fresh
 /// one.
-absl::StatusOr<Lora> MakeLora(const v1::StartJob& start, const Unet& unet, at::Device device) {
+absl::StatusOr<Lora> MakeLora(const v1::StartJob& start, const Denoiser& denoiser,
+                              at::Device device) {
   const v1::LoraSpec& spec = start.spec().lora();
   if (start.has_resume_from()) {
     IMAGEDDPO_ASSIGN_OR_RETURN(const TensorMap tensors, ParseSafetensors(start.resume_from().lora(),
                                                                          "the checkpoint's LoRA"));
     IMAGEDDPO_ASSIGN_OR_RETURN(const nlohmann::json state, ParseState(start));
     const auto metadata = state.value("lora_metadata", std::map<std::string, std::string>());
-    return Lora::FromTensors(tensors, metadata, "the checkpoint's LoRA", unet.linears(), {},
+    return Lora::FromTensors(tensors, metadata, "the checkpoint's LoRA", denoiser.linears(), {},
                              device);
   }
   if (!spec.init_from().empty())
-    return Lora::Load(PathOf(spec.init_from()), unet.linears(), {}, device);
+    return Lora::Load(PathOf(spec.init_from()), denoiser.linears(), {}, device);
   const LoraConfig config{
       .rank = spec.rank(),
       .alpha = spec.alpha(),
@@ -61,7 +63,7 @@ absl::StatusOr<Lora> MakeLora(const v1::StartJob& start, const Unet& unet, at::D
   uint64_t tensor_number = 0;
   const uint64_t seed = start.spec().seed();
   return Lora::Create(
-      unet.linears(), config,
+      denoiser.linears(), config,
       [&](const std::string&, at::IntArrayRef shape) {
         return KeyedNormal(
             {.seed = seed, .purpose = StreamPurpose::kLoraInit, .sample = tensor_number++}, shape);
@@ -116,7 +118,7 @@ absl::Status SetUpRollout(JobContext& context, int index, Rank* rank) {
     rank->rollout->CollectGradients(&rank->lora, &rank->gradients);
   }
   rank->rollout_rank = std::make_unique<RolloutRank>(
-      &context, rank->plan, index, rank->rollout.get(), rank->pipeline.unet.get(), &rank->lora);
+      &context, rank->plan, index, rank->rollout.get(), rank->pipeline.denoiser.get(), &rank->lora);
   return absl::OkStatus();
 }
 
@@ -128,17 +130,20 @@ absl::Status SetUpTrainer(JobContext& context, int index, Rank* rank) {
       job.train().reduce() == "fast" ? ShardExchange::Reduce::kFast : ShardExchange::Reduce::kExact,
       kStepTimeout);
   IMAGEDDPO_ASSIGN_OR_RETURN(const Schedule schedule,
-                             rank->pipeline.scheduler->MakeSchedule(job.sample().num_steps(),
+                             rank->pipeline.step_rule->MakeSchedule(job.sample().num_steps(),
                                                                     job.sample().noise_strength()));
   rank->policy = std::make_unique<Policy>(
-      *rank->pipeline.unet, *rank->pipeline.scheduler,
+      *rank->pipeline.denoiser, *rank->pipeline.step_rule,
       PolicyOptions{.num_steps = job.sample().num_steps(),
                     .guidance = {.scale = job.sample().guidance_scale(),
                                  .rescale = job.sample().guidance_rescale()},
                     .eta = job.sample().eta(),
                     .first_timestep = schedule.timesteps.front()});
-  rank->trainer = std::make_unique<Trainer>(job, rank->plan, *rank->policy, &rank->lora,
-                                            rank->exchange.get(), &rank->gradients);
+  IMAGEDDPO_ASSIGN_OR_RETURN(std::unique_ptr<AdvantageRule> advantages,
+                             MakeAdvantageRule(job.advantage()));
+  rank->trainer =
+      std::make_unique<Trainer>(job, rank->plan, *rank->policy, &rank->lora, std::move(advantages),
+                                MakeLossRule(job.train()), rank->exchange.get(), &rank->gradients);
   if (context.start.has_resume_from()) {
     const v1::Checkpoint& checkpoint = context.start.resume_from();
     IMAGEDDPO_ASSIGN_OR_RETURN(
@@ -183,9 +188,9 @@ absl::Status SetUp(JobContext& context, Rank* rank) {
                              Pipeline::Load(PathOf(job.model().path()), MakeModelOptions(context),
                                             {.vae = samples, .text = samples}));
   IMAGEDDPO_ASSIGN_OR_RETURN(rank->lora,
-                             MakeLora(context.start, *rank->pipeline.unet, context.device));
+                             MakeLora(context.start, *rank->pipeline.denoiser, context.device));
   IMAGEDDPO_RETURN_IF_ERROR(CheckGradientMemory(context, rank->plan, rank->lora));
-  IMAGEDDPO_ASSIGN_OR_RETURN(const int bound, rank->pipeline.unet->BindLora(rank->lora));
+  IMAGEDDPO_ASSIGN_OR_RETURN(const int bound, rank->pipeline.denoiser->BindLora(rank->lora));
   context.logger->info("loaded {}: {} LoRA modules, {} parameters", job.model().path(), bound,
                        rank->lora.num_parameters());
   if (samples) IMAGEDDPO_RETURN_IF_ERROR(SetUpRollout(context, rollout_index, rank));

@@ -83,7 +83,7 @@ void AddAdvantages(CLI::App& app, TraceAdvantagesOptions& options,
   CLI::App* command = app.add_subcommand("advantages", "Rewards to advantages, unclamped");
   AddFile(*command, "--inputs", options.inputs, "rewards, and ids for per_key");
   AddFile(*command, "--output", options.output, "advantages");
-  command->add_option("--mode", options.mode, "global or per_key");
+  command->add_option("--mode", options.mode, "As `advantage.mode`");
   command->add_option("--buffer-size", options.buffer_size, "Rewards kept per key");
   command->add_option("--min-count", options.min_count, "Fewer: the epoch's statistics");
   command->callback([&] { run = [&] { return TraceAdvantages(options); }; });

@@ -64,7 +64,7 @@ absl::Status TraceUpdate(const TraceUpdateOptions& options);
 struct TraceAdvantagesOptions {
   std::string inputs;  ///< rewards, and ids for per_key.
   std::string output;
-  std::string mode = "global";  ///< global or per_key.
+  std::string mode = "global";  ///< As `advantage.mode`.
   int64_t buffer_size = 16;
   int64_t min_count = 16;
 };

@@ -31,6 +31,7 @@
 #include "rollout/reward/job_rewards.h"
 #include "rollout/reward/weighted_rewards.h"
 #include "rollout/sampler/sampler.h"
+#include "trainer/algo/ppo_loss.h"
 #include "trainer/loop/replay_update.h"
 
 namespace imageddpo {
@@ -91,13 +92,13 @@ class StageTimer {
         count_(count),
         device_(device),
         schedule_(schedule),
-        policy_(*pipeline_.unet, *pipeline_.scheduler,
+        policy_(*pipeline_.denoiser, *pipeline_.step_rule,
                 {.num_steps = job_.spec().sample().num_steps(),
                  .guidance = {.scale = job_.spec().sample().guidance_scale(),
                               .rescale = job_.spec().sample().guidance_rescale()},
                  .eta = job_.spec().sample().eta(),
                  .first_timestep = schedule.timesteps.front()}),
-        replay_(policy_, lora_.Parameters(), {}),
+        replay_(policy_, lora_.Parameters(), loss_),
         optimizer_(lora_.ParameterNames(), lora_.Parameters(),
                    {.moments_8bit = job_.optimizer() == OptimizerKind::kAdamW8bit,
                     .min_8bit_size = job_.spec().train().min_8bit_size()}) {
@@ -126,6 +127,7 @@ class StageTimer {
   at::Device device_;
   Schedule schedule_;  ///< Cut to the steps that are measured.
   Policy policy_;
+  PpoLoss loss_;
   ReplayUpdate replay_;
   AdamW optimizer_;
 };
@@ -187,7 +189,7 @@ double StageTimer::StepSeconds(const Batch& batch, bool with_gradients) {
     const at::AutoGradMode with_graph(with_gradients);
     std::optional<LogProbGradients> gradients;
     if (with_gradients) {
-      gradients.emplace(pipeline_.unet.get(), lora_, batch.size, batch.inputs.conditioning,
+      gradients.emplace(pipeline_.denoiser.get(), lora_, batch.size, batch.inputs.conditioning,
                         policy_.options().guidance);
     }
     StepConditioning conditioning = policy_.Prepare(batch.inputs.conditioning);
@@ -231,7 +233,7 @@ void StageTimer::MeasureParameters(Costs* costs) {
   const at::Tensor gradient_P = at::full({flat_P.numel()}, 1e-3, flat_P.options());
   costs->bind = CostCurve({{parameters, Time([&] {
                               lora_.Unflatten(flat_P);
-                              pipeline_.unet->BindLora(lora_).IgnoreError();
+                              pipeline_.denoiser->BindLora(lora_).IgnoreError();
                               const std::string hash = lora_.Hash();
                               return lora_.Flatten();
                             })}});
@@ -347,15 +349,15 @@ absl::Status TraceCosts(const TraceCostsOptions& options) {
                      {.device = device, .dtype = DtypeOf(resolved.precision())}));
   IMAGEDDPO_ASSIGN_OR_RETURN(
       const Schedule schedule,
-      pipeline.scheduler->MakeSchedule(job.sample().num_steps(), job.sample().noise_strength()));
+      pipeline.step_rule->MakeSchedule(job.sample().num_steps(), job.sample().noise_strength()));
   IMAGEDDPO_ASSIGN_OR_RETURN(
       Lora lora,
       Lora::Create(
-          pipeline.unet->linears(),
+          pipeline.denoiser->linears(),
           {.rank = targets.rank, .alpha = job.lora().alpha(), .target_modules = targets.modules},
           [](const std::string&, at::IntArrayRef shape) { return at::randn(shape, at::kFloat); },
           device));
-  IMAGEDDPO_RETURN_IF_ERROR(pipeline.unet->BindLora(lora).status());
+  IMAGEDDPO_RETURN_IF_ERROR(pipeline.denoiser->BindLora(lora).status());
 
   Costs costs;
   costs.device = device.is_cpu() ? "cpu" : "cuda";

@@ -66,12 +66,12 @@ absl::Status TraceRollout(const TraceRolloutOptions& options) {
   IMAGEDDPO_ASSIGN_OR_RETURN(const Pipeline pipeline, Pipeline::Load(options.model, model));
   IMAGEDDPO_ASSIGN_OR_RETURN(
       const Schedule schedule,
-      pipeline.scheduler->MakeSchedule(options.policy.num_steps, options.noise_strength));
-  IMAGEDDPO_RETURN_IF_ERROR(pipeline.scheduler->CheckDirection(schedule, options.policy.eta));
+      pipeline.step_rule->MakeSchedule(options.policy.num_steps, options.noise_strength));
+  IMAGEDDPO_RETURN_IF_ERROR(pipeline.step_rule->CheckRunnable(schedule, options.policy.eta));
   if (!options.lora.empty()) {
     IMAGEDDPO_ASSIGN_OR_RETURN(
-        const Lora lora, Lora::Load(options.lora, pipeline.unet->linears(), {}, model.device));
-    IMAGEDDPO_RETURN_IF_ERROR(pipeline.unet->BindLora(lora).status());
+        const Lora lora, Lora::Load(options.lora, pipeline.denoiser->linears(), {}, model.device));
+    IMAGEDDPO_RETURN_IF_ERROR(pipeline.denoiser->BindLora(lora).status());
   }
   IMAGEDDPO_ASSIGN_OR_RETURN(
       SamplerInputs inputs,
@@ -87,7 +87,7 @@ absl::Status TraceRollout(const TraceRolloutOptions& options) {
       prompt.embeds_BLD, negative.embeds_BLD,
       std::vector<bool>(static_cast<size_t>(batch), prompt.ids_BL.equal(negative.ids_BL))};
 
-  const Policy policy(*pipeline.unet, *pipeline.scheduler,
+  const Policy policy(*pipeline.denoiser, *pipeline.step_rule,
                       MakePolicyOptions(options.policy, schedule.timesteps.front()));
   const SampledTrajectories sampled =
       SampleTrajectories(policy, *pipeline.vae, schedule, inputs, model.device);

@@ -11,6 +11,7 @@
 #include "common/lora/lora.h"
 #include "deploy/trace/trace.h"
 #include "deploy/trace/trace_files.h"
+#include "trainer/algo/ppo_loss.h"
 #include "trainer/loop/replay_update.h"
 #include "trainer/loop/single_pass_update.h"
 
@@ -56,7 +57,7 @@ absl::Status CheckSinglePass(const TraceUpdateOptions& options, int64_t num_samp
 
 /// All N samples of a trajectory file as one batch.
 absl::StatusOr<ReplayBatch> ReadSamples(const TraceUpdateOptions& options,
-                                        const DdimScheduler& scheduler, at::Device device) {
+                                        const StepRule& step_rule, at::Device device) {
   const std::string& path = options.trajectory;
   IMAGEDDPO_ASSIGN_OR_RETURN(const auto file, SafetensorsFile::Open(path));
   ReplayBatch all;
@@ -74,10 +75,10 @@ absl::StatusOr<ReplayBatch> ReadSamples(const TraceUpdateOptions& options,
   IMAGEDDPO_ASSIGN_OR_RETURN(all.timesteps_BK,
                              GetTensor(*file, "timesteps", at::kLong, {num_samples, num_steps}));
   if (all.timesteps_BK.min().item<int64_t>() < 0 ||
-      all.timesteps_BK.max().item<int64_t>() >= scheduler.config().num_train_timesteps) {
+      all.timesteps_BK.max().item<int64_t>() >= step_rule.num_train_timesteps()) {
     return absl::InvalidArgumentError(absl::StrCat(
         path, ": tensor timesteps has values outside the model's training schedule of ",
-        scheduler.config().num_train_timesteps));
+        step_rule.num_train_timesteps()));
   }
   IMAGEDDPO_ASSIGN_OR_RETURN(all.log_probs_BK,
                              GetTensor(*file, "log_probs", at::kFloat, {num_samples, num_steps}));
@@ -117,17 +118,17 @@ ReplayBatch Slice(const ReplayBatch& all, int64_t begin, int64_t size) {
 /// Runs the micro-batches in order and gathers what the output file holds.
 class UpdateRecorder {
  public:
-  UpdateRecorder(const TraceUpdateOptions& options, const Policy& policy, Unet* unet,
+  UpdateRecorder(const TraceUpdateOptions& options, const Policy& policy, Denoiser* denoiser,
                  const Lora& lora)
       : options_(options),
-        ppo_({.clip_range = options.clip_range, .adv_clip_max = options.adv_clip_max}),
+        loss_({.clip_range = options.clip_range, .adv_clip_max = options.adv_clip_max}),
         policy_(policy),
-        unet_(unet),
+        denoiser_(denoiser),
         lora_(lora),
         names_(lora.ParameterNames()),
         parameters_(lora.Parameters()),
-        replay_(policy, parameters_, ppo_),
-        single_pass_(&sample_gradients_, ppo_),
+        replay_(policy, parameters_, loss_),
+        single_pass_(&sample_gradients_, loss_),
         optimizer_(names_, parameters_,
                    {.learning_rate = options.learning_rate,
                     .moments_8bit = options.optimizer == "adamw8bit",
@@ -171,7 +172,7 @@ class UpdateRecorder {
   /// What the rollout of a single pass collects, from the stored latents of its steps.
   std::vector<StepStatistics> AccumulateSinglePass(const ReplayBatch& batch, double weight) {
     const int64_t num_steps = batch.timesteps_BK.size(1);
-    LogProbGradients gradients(unet_, lora_, batch.advantages_B.size(0), batch.conditioning,
+    LogProbGradients gradients(denoiser_, lora_, batch.advantages_B.size(0), batch.conditioning,
                                policy_.options().guidance);
     StepConditioning conditioning = policy_.Prepare(batch.conditioning);
     for (int64_t k = 0; k < num_steps; ++k) {
@@ -185,9 +186,9 @@ class UpdateRecorder {
   }
 
   const TraceUpdateOptions& options_;
-  PpoOptions ppo_;
+  PpoLoss loss_;
   const Policy& policy_;
-  Unet* unet_;
+  Denoiser* denoiser_;
   const Lora& lora_;
   std::vector<std::string> names_;
   std::vector<at::Tensor> parameters_;
@@ -209,20 +210,20 @@ absl::Status TraceUpdate(const TraceUpdateOptions& options) {
   IMAGEDDPO_ASSIGN_OR_RETURN(const Pipeline pipeline,
                              Pipeline::Load(options.model, model, {.vae = false, .text = false}));
   IMAGEDDPO_ASSIGN_OR_RETURN(const ReplayBatch all,
-                             ReadSamples(options, *pipeline.scheduler, model.device));
+                             ReadSamples(options, *pipeline.step_rule, model.device));
   Schedule schedule{.num_steps = options.policy.num_steps};
   const at::Tensor timesteps_K = all.timesteps_BK[0].cpu();
   schedule.timesteps.assign(timesteps_K.const_data_ptr<int64_t>(),
                             timesteps_K.const_data_ptr<int64_t>() + timesteps_K.numel());
-  IMAGEDDPO_RETURN_IF_ERROR(pipeline.scheduler->MakeSchedule(schedule.num_steps, 0.0).status());
-  IMAGEDDPO_RETURN_IF_ERROR(pipeline.scheduler->CheckDirection(schedule, options.policy.eta));
-  IMAGEDDPO_ASSIGN_OR_RETURN(const Lora lora,
-                             Lora::Load(options.lora, pipeline.unet->linears(), {}, model.device));
-  IMAGEDDPO_RETURN_IF_ERROR(pipeline.unet->BindLora(lora).status());
+  IMAGEDDPO_RETURN_IF_ERROR(pipeline.step_rule->MakeSchedule(schedule.num_steps, 0.0).status());
+  IMAGEDDPO_RETURN_IF_ERROR(pipeline.step_rule->CheckRunnable(schedule, options.policy.eta));
+  IMAGEDDPO_ASSIGN_OR_RETURN(
+      const Lora lora, Lora::Load(options.lora, pipeline.denoiser->linears(), {}, model.device));
+  IMAGEDDPO_RETURN_IF_ERROR(pipeline.denoiser->BindLora(lora).status());
 
-  const Policy policy(*pipeline.unet, *pipeline.scheduler,
+  const Policy policy(*pipeline.denoiser, *pipeline.step_rule,
                       MakePolicyOptions(options.policy, schedule.timesteps.front()));
-  UpdateRecorder recorder(options, policy, pipeline.unet.get(), lora);
+  UpdateRecorder recorder(options, policy, pipeline.denoiser.get(), lora);
   const int64_t num_samples = all.advantages_B.size(0);
   IMAGEDDPO_RETURN_IF_ERROR(CheckSinglePass(options, num_samples));
   for (int64_t inner = 0; inner < options.num_inner_epochs; ++inner) {

@@ -58,7 +58,7 @@ SampledTrajectories SampleTrajectories(const Policy& policy, const Vae& vae,
 
   const auto index = at::TensorOptions().dtype(at::kLong).device(device);
   at::Tensor latents_BCHW =
-      policy.scheduler().AddNoise(encoded_BCHW, inputs.init_noise_BCHW.to(device),
+      policy.step_rule().AddNoise(encoded_BCHW, inputs.init_noise_BCHW.to(device),
                                   at::full({b}, schedule.timesteps.front(), index));
 
   std::vector<at::Tensor> latents = {latents_BCHW};

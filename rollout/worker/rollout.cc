@@ -59,7 +59,7 @@ Rollout::Rollout(const v1::JobSpec& job, const JobPlan& plan, Pipeline* pipeline
       plan_(plan),
       pipeline_(pipeline),
       device_(device),
-      policy_(*pipeline->unet, *pipeline->scheduler, MakePolicyOptions(job.sample(), schedule)),
+      policy_(*pipeline->denoiser, *pipeline->step_rule, MakePolicyOptions(job.sample(), schedule)),
       schedule_(schedule) {}
 
 absl::StatusOr<std::unique_ptr<Rollout>> Rollout::Create(const v1::JobSpec& job,
@@ -68,8 +68,8 @@ absl::StatusOr<std::unique_ptr<Rollout>> Rollout::Create(const v1::JobSpec& job,
                                                          const RolloutShare& share) {
   IMAGEDDPO_ASSIGN_OR_RETURN(
       const Schedule schedule,
-      pipeline->scheduler->MakeSchedule(job.sample().num_steps(), job.sample().noise_strength()));
-  IMAGEDDPO_RETURN_IF_ERROR(pipeline->scheduler->CheckEta(schedule, job.sample().eta()));
+      pipeline->step_rule->MakeSchedule(job.sample().num_steps(), job.sample().noise_strength()));
+  IMAGEDDPO_RETURN_IF_ERROR(pipeline->step_rule->CheckEta(schedule, job.sample().eta()));
   std::unique_ptr<Rollout> rollout(new Rollout(job, plan, pipeline, schedule, device));
   IMAGEDDPO_RETURN_IF_ERROR(rollout->OpenData());
   IMAGEDDPO_RETURN_IF_ERROR(rollout->OpenEvaluation(share));
@@ -207,7 +207,7 @@ absl::StatusOr<TrajectoryBatch> Rollout::Sample(int64_t epoch, int64_t micro_bat
                              }));
   std::optional<LogProbGradients> gradients;
   if (gradients_ != nullptr) {
-    gradients.emplace(pipeline_->unet.get(), *lora_, plan_.device_batch_size,
+    gradients.emplace(pipeline_->denoiser.get(), *lora_, plan_.device_batch_size,
                       drawn.inputs.conditioning, policy_.options().guidance,
                       gradients_->loss_scale());
   }
@@ -273,8 +273,8 @@ absl::StatusOr<v1::EvalBatch> Rollout::Evaluate(int64_t batch, int64_t weight_ve
                                                 .epoch = static_cast<uint64_t>(purpose),
                                                 .sample = static_cast<uint64_t>(first + i)};
                              }));
-  pipeline_->unet->FoldLora();
-  const absl::Cleanup unfold = [this] { pipeline_->unet->UnfoldLora(); };
+  pipeline_->denoiser->FoldLora();
+  const absl::Cleanup unfold = [this] { pipeline_->denoiser->UnfoldLora(); };
   const SampledTrajectories sampled =
       SampleTrajectories(policy_, *pipeline_->vae, schedule_, drawn.inputs, device_);
   IMAGEDDPO_ASSIGN_OR_RETURN(const WeightedOutput scored, Score(drawn, sampled));

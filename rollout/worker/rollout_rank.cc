@@ -18,14 +18,14 @@ absl::Status Cancelled() { return absl::CancelledError("the job was asked to sto
 }  // namespace
 
 RolloutRank::RolloutRank(JobContext* context, const JobPlan& plan, int index, Rollout* rollout,
-                         Unet* unet, Lora* lora)
+                         Denoiser* denoiser, Lora* lora)
     : context_(context),
       plan_(plan),
       index_(index),
       num_rollout_(context->start.gang().rollout_size()),
       leader_(context->start.gang().trainer(0)),
       rollout_(rollout),
-      unet_(unet),
+      denoiser_(denoiser),
       lora_(lora),
       schedule_(plan, context->start.spec().seed(),
                 context->start.spec().train().num_inner_epochs(),
@@ -49,7 +49,7 @@ RolloutRank::RolloutRank(JobContext* context, const JobPlan& plan, int index, Ro
 
 absl::Status RolloutRank::TakeWeights(int64_t version) {
   const double start = context_->clock.NowSeconds();
-  IMAGEDDPO_RETURN_IF_ERROR(weights_.Receive(version, lora_, unet_, kPhaseTimeout));
+  IMAGEDDPO_RETURN_IF_ERROR(weights_.Receive(version, lora_, denoiser_, kPhaseTimeout));
   wait_seconds_ += context_->clock.NowSeconds() - start;
   if (versions_.max_staleness() > 0 && IsAnyPublishedAfter(version)) {
     weights_.Expect(lora_->num_parameters());

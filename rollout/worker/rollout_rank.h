@@ -24,8 +24,8 @@ namespace imageddpo {
 class RolloutRank {
  public:
   /// @param index  of this rank among the gang's rollout ranks. @param lora  sampled with.
-  RolloutRank(JobContext* context, const JobPlan& plan, int index, Rollout* rollout, Unet* unet,
-              Lora* lora);
+  RolloutRank(JobContext* context, const JobPlan& plan, int index, Rollout* rollout,
+              Denoiser* denoiser, Lora* lora);
 
   /// Receives LoRA `version` from the leader, binds it and sends the receipt. Waits until the
   /// trainers have come to that version. Where sampling runs ahead, this rank forwards the next
@@ -53,7 +53,7 @@ class RolloutRank {
   int num_rollout_;
   int leader_;
   Rollout* rollout_;
-  Unet* unet_;
+  Denoiser* denoiser_;
   Lora* lora_;
   UpdateSchedule schedule_;
   VersionSchedule versions_;

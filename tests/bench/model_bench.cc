@@ -30,6 +30,7 @@
 #include "common/diffusion/pipeline.h"
 #include "common/kernels/winograd.h"
 #include "common/lora/lora.h"
+#include "common/model_config/unet_config.h"
 #include "common/nn/layers.h"
 
 namespace imageddpo {
@@ -58,7 +59,9 @@ struct Fixture {
       throw std::runtime_error(loaded.status().ToString());
     }
     pipeline.emplace(*std::move(loaded));
-    const UnetConfig& config = pipeline->unet->config();
+    absl::StatusOr<UnetConfig> read = UnetConfig::Load(ModelDir() + "/unet/config.json");
+    if (!read.ok()) throw std::runtime_error(read.status().ToString());
+    const UnetConfig& config = *read;
     const int64_t given = std::atoll(Environment("IMAGEDDPO_BENCH_SIZE", "0"));
     const int64_t size = given > 0 ? given : config.sample_size;
     latents_BCHW = at::randn({batch, config.in_channels, size, size});
@@ -68,7 +71,7 @@ struct Fixture {
   }
 
   at::Tensor Predict() const {
-    return pipeline->unet->Forward(latents_BCHW, timesteps_B, context_BLD);
+    return pipeline->denoiser->Forward(latents_BCHW, timesteps_B, context_BLD);
   }
 
   std::optional<Pipeline> pipeline;
@@ -89,12 +92,12 @@ void BM_UnetForward(benchmark::State& state) {
 
 /// A LoRA bound to the fixture's UNet.
 std::optional<Lora> BindLora(const Fixture& fixture, benchmark::State& state) {
-  Unet& unet = *fixture.pipeline->unet;
+  Denoiser& denoiser = *fixture.pipeline->denoiser;
   const auto normal = [](const std::string& /*path*/, at::IntArrayRef shape) {
     return at::randn(shape);
   };
-  absl::StatusOr<Lora> lora = Lora::Create(unet.linears(), LoraConfig(), normal);
-  if (lora.ok() && unet.BindLora(*lora).ok()) return *std::move(lora);
+  absl::StatusOr<Lora> lora = Lora::Create(denoiser.linears(), LoraConfig(), normal);
+  if (lora.ok() && denoiser.BindLora(*lora).ok()) return *std::move(lora);
   state.SkipWithError("the LoRA does not fit the model");
   return std::nullopt;
 }
@@ -133,7 +136,7 @@ void BM_UnetForwardBackwardRows(benchmark::State& state) {
   for (const at::Tensor& parameter : lora->Parameters()) {
     gradients.push_back(at::zeros({state.range(0), parameter.size(0), parameter.size(1)}));
   }
-  fixture.pipeline->unet->CaptureRowGradients(*lora, gradients);
+  fixture.pipeline->denoiser->CaptureRowGradients(*lora, gradients);
   fixture.Predict().sum().backward();  // Warms up, as above.
   for (auto _ : state) {
     fixture.Predict().sum().backward();
@@ -157,7 +160,7 @@ void BM_VaeDecode(benchmark::State& state) {
 void BM_DdimStep(benchmark::State& state) {
   const Fixture fixture(state.range(0));
   for (auto _ : state) {
-    benchmark::DoNotOptimize(fixture.pipeline->scheduler->Step(
+    benchmark::DoNotOptimize(fixture.pipeline->step_rule->Step(
         fixture.noise_BCHW, fixture.timesteps_B, fixture.latents_BCHW, kNumSteps, kEta,
         fixture.noise_BCHW, at::Tensor()));
   }
@@ -176,7 +179,7 @@ void BM_StepWithoutUnet(benchmark::State& state) {
     }
     ++key.step;
     const at::Tensor prediction_BCHW = fixture.noise_BCHW.detach().requires_grad_(true);
-    const DdimScheduler::StepResult step = fixture.pipeline->scheduler->Step(
+    const StepResult step = fixture.pipeline->step_rule->Step(
         prediction_BCHW, at::full({state.range(0)}, 501, at::kLong), fixture.latents_BCHW,
         kNumSteps, kEta, at::stack(noise), at::Tensor());
     if (step.stochastic_B.any().item<bool>()) step.log_prob_B.sum().backward();

@@ -23,6 +23,7 @@
 #include "common/lora/lora.h"
 #include "common/nn/peak_flops.h"
 #include "rollout/sampler/sampler.h"
+#include "trainer/algo/ppo_loss.h"
 #include "trainer/loop/replay_update.h"
 #include "trainer/loop/single_pass_update.h"
 
@@ -66,12 +67,12 @@ class SpeedRun {
         pipeline_(std::move(pipeline)),
         lora_(std::move(lora)),
         schedule_(schedule),
-        policy_(*pipeline_.unet, *pipeline_.scheduler,
+        policy_(*pipeline_.denoiser, *pipeline_.step_rule,
                 {.num_steps = options.num_steps,
                  .guidance = {.scale = options.guidance_scale},
                  .first_timestep = schedule.timesteps.front()}),
-        replay_(policy_, lora_.Parameters(), {}),
-        single_pass_(&sample_gradients_, {}),
+        replay_(policy_, lora_.Parameters(), loss_),
+        single_pass_(&sample_gradients_, loss_),
         optimizer_(lora_.ParameterNames(), lora_.Parameters(), {}),
         latent_{count.latent_channels, count.latent_side, count.latent_side} {
     result_.count = count;
@@ -151,7 +152,8 @@ class SpeedRun {
       return seconds[seconds.size() / 2];
     };
     const auto forward = [&] {
-      return pipeline_.unet->Forward(latents_BCHW, timesteps_B, conditioning_.negative_embeds_BLD);
+      return pipeline_.denoiser->Forward(latents_BCHW, timesteps_B,
+                                         conditioning_.negative_embeds_BLD);
     };
     result_.forward_seconds = median([&] {
       const at::NoGradGuard no_grad;
@@ -193,7 +195,7 @@ class SpeedRun {
     const SamplerInputs inputs = DrawInputs(micro_batch);
     std::optional<LogProbGradients> gradients;
     if (single_pass()) {
-      gradients.emplace(pipeline_.unet.get(), lora_, options_.batch_size, conditioning_,
+      gradients.emplace(pipeline_.denoiser.get(), lora_, options_.batch_size, conditioning_,
                         policy_.options().guidance);
     }
     SampledTrajectories sampled =
@@ -255,6 +257,7 @@ class SpeedRun {
   Lora lora_;
   Schedule schedule_;
   Policy policy_;
+  PpoLoss loss_;
   ReplayUpdate replay_;
   SampleGradients sample_gradients_;
   SinglePassUpdate single_pass_;
@@ -299,18 +302,18 @@ absl::StatusOr<SpeedResult> MeasureSpeed(const SpeedOptions& options) {
                                         {.vae = true, .text = false}));
   IMAGEDDPO_ASSIGN_OR_RETURN(
       const Schedule schedule,
-      pipeline.scheduler->MakeSchedule(options.num_steps, options.noise_strength));
+      pipeline.step_rule->MakeSchedule(options.num_steps, options.noise_strength));
   uint64_t tensor = 0;
   IMAGEDDPO_ASSIGN_OR_RETURN(
       Lora lora, Lora::Create(
-                     pipeline.unet->linears(), {.rank = kRank, .alpha = kRank},
+                     pipeline.denoiser->linears(), {.rank = kRank, .alpha = kRank},
                      [&tensor](const std::string&, at::IntArrayRef shape) {
                        return KeyedNormal(
                            {.seed = kSeed, .purpose = StreamPurpose::kLoraInit, .sample = tensor++},
                            shape);
                      },
                      options.device));
-  IMAGEDDPO_RETURN_IF_ERROR(pipeline.unet->BindLora(lora).status());
+  IMAGEDDPO_RETURN_IF_ERROR(pipeline.denoiser->BindLora(lora).status());
   SpeedRun run(options, std::move(pipeline), std::move(lora), schedule, count);
   run.set_product_flops(product_flops);
   return run.Run();

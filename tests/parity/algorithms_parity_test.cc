@@ -15,7 +15,8 @@
 #include "common/text/tokenizer.h"
 #include "tests/testing/temp_dir.h"
 #include "trainer/algo/adamw.h"
-#include "trainer/algo/advantages.h"
+#include "trainer/algo/global_advantages.h"
+#include "trainer/algo/keyed_advantages.h"
 #include "trainer/algo/ppo_loss.h"
 
 namespace imageddpo {
@@ -139,10 +140,10 @@ TEST_F(AlgorithmsParity, ExecutedStepsFollowFromTheStrength) {
 
 TEST_F(AlgorithmsParity, Guidance) {
   const at::Tensor outputs = at::cat({Get("guidance.negative"), Get("guidance.prompt")});
-  const Denoiser denoiser = [&](const at::Tensor&, const at::Tensor&) { return outputs; };
+  const RowPredictor predict_rows = [&](const at::Tensor&, const at::Tensor&) { return outputs; };
   const int64_t batch = outputs.size(0) / 2;
   const auto predict = [&](double rescale) {
-    return PredictGuided(denoiser, at::zeros({batch, 4, 3, 3}), at::zeros({batch}, at::kLong),
+    return PredictGuided(predict_rows, at::zeros({batch, 4, 3, 3}), at::zeros({batch}, at::kLong),
                          std::vector<bool>(static_cast<size_t>(batch)), {7.5, rescale});
   };
   ExpectClose("guidance.guided", predict(0.0), 1e-6);
@@ -152,18 +153,21 @@ TEST_F(AlgorithmsParity, Guidance) {
 TEST_F(AlgorithmsParity, Advantages) {
   const at::Tensor rewards_EN = Get("advantages.rewards");
   const at::Tensor ids_EN = Get("advantages.ids");
-  KeyedStatistics statistics({16, 16});
+  v1::AdvantageSpec spec;
+  spec.set_stat_key("image");
+  spec.set_buffer_size(16);
+  spec.set_min_count(16);
+  KeyedAdvantages by_key(spec);
   std::vector<at::Tensor> per_key;
   std::vector<at::Tensor> global;
   for (int64_t epoch = 0; epoch < rewards_EN.size(0); ++epoch) {
-    std::vector<double> rewards;
-    std::vector<std::string> keys;
+    EpochRewards rewards;
     for (int64_t i = 0; i < rewards_EN.size(1); ++i) {
-      rewards.push_back(rewards_EN[epoch][i].item<double>());
-      keys.push_back(std::to_string(ids_EN[epoch][i].item<int64_t>()));
+      rewards.rewards.push_back(rewards_EN[epoch][i].item<double>());
+      rewards.image_ids.push_back(std::to_string(ids_EN[epoch][i].item<int64_t>()));
     }
-    per_key.push_back(at::tensor(statistics.Update(keys, rewards), at::kDouble));
-    global.push_back(at::tensor(GlobalAdvantages(rewards), at::kDouble));
+    per_key.push_back(at::tensor(by_key.Advantages(rewards), at::kDouble));
+    global.push_back(at::tensor(GlobalAdvantages().Advantages(rewards), at::kDouble));
   }
   ExpectClose("advantages.per_key", at::stack(per_key), 5e-6);
   ExpectClose("advantages.global", at::stack(global), 5e-6);
@@ -172,8 +176,10 @@ TEST_F(AlgorithmsParity, Advantages) {
 
 TEST_F(AlgorithmsParity, Loss) {
   const at::Tensor log_prob = Get("loss.new").clone().requires_grad_();
-  const PpoLossResult result =
-      PpoLoss(log_prob, Get("loss.old"), Get("loss.advantages"), {1e-4, 5.0});
+  const LossResult result = PpoLoss({.clip_range = 1e-4, .adv_clip_max = 5.0})
+                                .Loss({.log_prob_B = log_prob,
+                                       .recorded_log_prob_B = Get("loss.old"),
+                                       .advantages_B = Get("loss.advantages")});
   result.loss.backward();
   ExpectClose("loss.loss", result.loss.detach(), 1e-6);
   ExpectClose("loss.gradient", log_prob.grad(), 1e-6);

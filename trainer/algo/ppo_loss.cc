@@ -6,70 +6,82 @@
 #include <ATen/ops/maximum.h>
 #include <ATen/ops/where.h>
 
+#include <algorithm>
 #include <stdexcept>
-#include <string>
 
 namespace imageddpo {
 namespace {
 
-void CheckLengths(const char* function, const at::Tensor& log_prob_B, const at::Tensor& old_B,
-                  const at::Tensor& advantages_B) {
-  if (log_prob_B.dim() == 1 && log_prob_B.sizes() == old_B.sizes() &&
-      log_prob_B.sizes() == advantages_B.sizes()) {
-    return;
+void Check(const LossInputs& inputs) {
+  const auto fits = [&inputs](const at::Tensor& other_B) {
+    return inputs.log_prob_B.sizes() == other_B.sizes();
+  };
+  if (inputs.log_prob_B.dim() != 1 || !fits(inputs.recorded_log_prob_B) ||
+      !fits(inputs.advantages_B) || (inputs.is_stale() && !fits(inputs.proximal_log_prob_B))) {
+    throw std::invalid_argument("PpoLoss: log-probabilities and advantages must be of one length");
   }
-  throw std::invalid_argument(std::string(function) +
-                              ": log-probabilities and advantages must be of one length");
-}
-
-/// The statistics of both losses; the caller sets `loss`.
-PpoLossResult Statistics(const at::Tensor& difference_B, const at::Tensor& ratio_B,
-                         double clip_range) {
-  PpoLossResult result;
-  result.ratio_B = ratio_B.detach();
-  result.approx_kl = 0.5 * difference_B.detach().pow(2).mean();
-  result.clipfrac = ((result.ratio_B - 1.0).abs() > clip_range).to(at::kFloat).mean();
-  return result;
+  if (inputs.age < 0) throw std::invalid_argument("PpoLoss: a sample's age is negative");
 }
 
 }  // namespace
 
-PpoLossResult PpoLoss(const at::Tensor& log_prob_B, const at::Tensor& old_log_prob_B,
-                      const at::Tensor& advantages_B, const PpoOptions& options) {
-  CheckLengths("PpoLoss", log_prob_B, old_log_prob_B, advantages_B);
-  const at::Tensor clamped_B = advantages_B.clamp(-options.adv_clip_max, options.adv_clip_max);
-  const at::Tensor difference_B = log_prob_B - old_log_prob_B;
+LossResult PpoLoss::Loss(const LossInputs& inputs) const {
+  Check(inputs);
+  return inputs.is_stale() ? StaleLoss(inputs) : FreshLoss(inputs);
+}
+
+at::Tensor PpoLoss::Clamped(const at::Tensor& advantages_B) const {
+  return advantages_B.clamp(-options_.adv_clip_max, options_.adv_clip_max);
+}
+
+LossResult PpoLoss::Statistics(const at::Tensor& difference_B, const at::Tensor& ratio_B) const {
+  LossResult result;
+  result.ratio_B = ratio_B.detach();
+  result.approx_kl = 0.5 * difference_B.detach().pow(2).mean();
+  result.clipfrac = ((result.ratio_B - 1.0).abs() > options_.clip_range).to(at::kFloat).mean();
+  return result;
+}
+
+LossResult PpoLoss::FreshLoss(const LossInputs& inputs) const {
+  const at::Tensor clamped_B = Clamped(inputs.advantages_B);
+  const at::Tensor difference_B = inputs.log_prob_B - inputs.recorded_log_prob_B;
   const at::Tensor ratio_B = difference_B.exp();
-  PpoLossResult result = Statistics(difference_B, ratio_B, options.clip_range);
-  const at::Tensor bound_B = ratio_B.clamp(1.0 - options.clip_range, 1.0 + options.clip_range);
+  LossResult result = Statistics(difference_B, ratio_B);
+  const at::Tensor bound_B = ratio_B.clamp(1.0 - options_.clip_range, 1.0 + options_.clip_range);
   result.loss = at::maximum(-clamped_B * ratio_B, -clamped_B * bound_B).mean();
   return result;
 }
 
-PpoLossResult DecoupledPpoLoss(const at::Tensor& log_prob_B, const at::Tensor& proximal_log_prob_B,
-                               const at::Tensor& behaviour_log_prob_B,
-                               const at::Tensor& advantages_B, int64_t age,
-                               const PpoOptions& options) {
-  CheckLengths("DecoupledPpoLoss", log_prob_B, proximal_log_prob_B, advantages_B);
-  CheckLengths("DecoupledPpoLoss", log_prob_B, behaviour_log_prob_B, advantages_B);
-  if (age < 0) throw std::invalid_argument("DecoupledPpoLoss: a sample's age is negative");
-  const at::Tensor proximal_B = proximal_log_prob_B.detach();
-  const at::Tensor behaviour_ratio_B = (proximal_B - behaviour_log_prob_B).exp();
-  const at::Tensor clamped_B = advantages_B.clamp(-options.adv_clip_max, options.adv_clip_max);
-  const at::Tensor difference_B = log_prob_B - proximal_B;
+LossResult PpoLoss::StaleLoss(const LossInputs& inputs) const {
+  const at::Tensor proximal_B = inputs.proximal_log_prob_B.detach();
+  const at::Tensor behaviour_ratio_B = (proximal_B - inputs.recorded_log_prob_B).exp();
+  const at::Tensor clamped_B = Clamped(inputs.advantages_B);
+  const at::Tensor difference_B = inputs.log_prob_B - proximal_B;
   const at::Tensor ratio_B = difference_B.exp();
-  PpoLossResult result = Statistics(difference_B, ratio_B, options.clip_range);
+  LossResult result = Statistics(difference_B, ratio_B);
   result.behaviour_ratio_B = behaviour_ratio_B;
 
-  const double wide = static_cast<double>(1 + age) * options.clip_range;
+  const double wide = static_cast<double>(1 + inputs.age) * options_.clip_range;
   const at::Tensor high_B =
-      (behaviour_ratio_B.reciprocal() * (1.0 + wide)).clamp_max(1.0 + options.clip_range);
+      (behaviour_ratio_B.reciprocal() * (1.0 + wide)).clamp_max(1.0 + options_.clip_range);
   const at::Tensor low_B =
-      (behaviour_ratio_B.reciprocal() * (1.0 - wide)).clamp_min(1.0 - options.clip_range);
+      (behaviour_ratio_B.reciprocal() * (1.0 - wide)).clamp_min(1.0 - options_.clip_range);
   const at::Tensor bound_B =
       at::where(clamped_B > 0, ratio_B.clamp_max(high_B), ratio_B.clamp_min(low_B));
   const at::Tensor loss_B = at::maximum(-clamped_B * ratio_B, -clamped_B * bound_B);
-  result.loss = (behaviour_ratio_B.clamp_max(options.staleness_weight_cap) * loss_B).mean();
+  result.loss = (behaviour_ratio_B.clamp_max(options_.staleness_weight_cap) * loss_B).mean();
+  return result;
+}
+
+OnPolicyLoss PpoLoss::LossAtSampling(const at::Tensor& advantages_B) const {
+  OnPolicyLoss result;
+  result.loss = -Clamped(advantages_B).mean().item<double>();
+  const at::Tensor values_B = advantages_B.cpu().contiguous();
+  for (int64_t i = 0; i < values_B.numel(); ++i) {
+    result.derivative_B.push_back(
+        -std::clamp(static_cast<double>(values_B.const_data_ptr<float>()[i]),
+                    -options_.adv_clip_max, options_.adv_clip_max));
+  }
   return result;
 }
 

@@ -13,8 +13,8 @@
 namespace imageddpo {
 
 ReplayUpdate::ReplayUpdate(const Policy& policy, std::vector<at::Tensor> parameters,
-                           const PpoOptions& options)
-    : policy_(policy), parameters_(std::move(parameters)), options_(options) {
+                           const LossRule& loss)
+    : policy_(policy), parameters_(std::move(parameters)), loss_(loss) {
   for (const at::Tensor& parameter : parameters_) {
     if (!parameter.is_leaf() || !parameter.requires_grad()) {
       throw std::invalid_argument(
@@ -59,28 +59,30 @@ std::vector<StepStatistics> ReplayUpdate::Accumulate(const ReplayBatch& batch, d
   StepConditioning conditioning = policy_.Prepare(on_device.conditioning);
   std::vector<StepStatistics> statistics;
   for (int64_t k = 0; k < batch.timesteps_BK.size(1); ++k) {
-    const at::Tensor log_prob_B = LogProb(on_device, conditioning, k);
-    const at::Tensor recorded_B = on_device.log_probs_BK.select(1, k);
-    const bool is_stale = batch.proximal != ReplayBatch::Proximal::kRecorded;
-    const at::Tensor proximal_B = batch.proximal == ReplayBatch::Proximal::kGiven
-                                      ? on_device.proximal_log_probs_BK.select(1, k)
-                                      : log_prob_B.detach();
-    const PpoLossResult ppo =
-        is_stale ? DecoupledPpoLoss(log_prob_B, proximal_B, recorded_B, on_device.advantages_B,
-                                    batch.age, options_)
-                 : PpoLoss(log_prob_B, recorded_B, on_device.advantages_B, options_);
-    if (ppo.loss.requires_grad()) (ppo.loss * (weight * loss_scale_)).backward();
-    StepStatistics step{.loss = ppo.loss.item<double>(),
-                        .approx_kl = ppo.approx_kl.item<double>(),
-                        .clipfrac = ppo.clipfrac.item<double>(),
-                        .ratio_max_error = (ppo.ratio_B - 1).abs().max().item<double>()};
+    LossInputs inputs{.log_prob_B = LogProb(on_device, conditioning, k),
+                      .recorded_log_prob_B = on_device.log_probs_BK.select(1, k),
+                      .advantages_B = on_device.advantages_B,
+                      .age = batch.age};
+    if (batch.proximal == ReplayBatch::Proximal::kGiven) {
+      inputs.proximal_log_prob_B = on_device.proximal_log_probs_BK.select(1, k);
+    } else if (batch.proximal == ReplayBatch::Proximal::kCurrent) {
+      inputs.proximal_log_prob_B = inputs.log_prob_B.detach();
+    }
+    const LossResult result = loss_.Loss(inputs);
+    if (result.loss.requires_grad()) (result.loss * (weight * loss_scale_)).backward();
+    StepStatistics step{.loss = result.loss.item<double>(),
+                        .approx_kl = result.approx_kl.item<double>(),
+                        .clipfrac = result.clipfrac.item<double>(),
+                        .ratio_max_error = (result.ratio_B - 1).abs().max().item<double>()};
     const auto deviation = [](const at::Tensor& ratio_B, double* mean, double* square) {
       const at::Tensor d_B = ratio_B.to(at::kDouble) - 1;
       *mean = d_B.mean().item<double>();
       *square = d_B.pow(2).mean().item<double>();
     };
-    deviation(ppo.ratio_B, &step.proximal_mean, &step.proximal_square);
-    if (is_stale) deviation(ppo.behaviour_ratio_B, &step.behaviour_mean, &step.behaviour_square);
+    deviation(result.ratio_B, &step.proximal_mean, &step.proximal_square);
+    if (inputs.is_stale()) {
+      deviation(result.behaviour_ratio_B, &step.behaviour_mean, &step.behaviour_square);
+    }
     statistics.push_back(step);
   }
   conditioning.text.Backward();

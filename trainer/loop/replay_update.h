@@ -9,7 +9,7 @@
 #include "common/diffusion/policy.h"
 #include "common/lora/lora.h"
 #include "trainer/algo/adamw.h"
-#include "trainer/algo/ppo_loss.h"
+#include "trainer/algo/loss_rule.h"
 
 namespace imageddpo {
 
@@ -22,10 +22,10 @@ struct ReplayBatch {
   at::Tensor log_probs_BK;   ///< Recorded in the rollout.
   at::Tensor advantages_B;   ///< Not yet clamped.
   Conditioning conditioning;
-  /// The policy around which the ratio is clipped. kRecorded: the policy that sampled (PpoLoss).
-  /// The other two are for stale samples (DecoupledPpoLoss). kCurrent: the current weights, in the
-  /// epoch's first update, when they are still those of the epoch's start. kGiven: those same
-  /// weights in later updates, as proximal_log_probs_BK from ReplayUpdate::LogProbs().
+  /// The proximal policy, see LossInputs. kRecorded: the policy that sampled. The other two are for
+  /// stale samples. kCurrent: the current weights, in the epoch's first update, when they are still
+  /// those of the epoch's start. kGiven: those same weights in later updates, as
+  /// proximal_log_probs_BK from ReplayUpdate::LogProbs().
   enum class Proximal { kRecorded, kCurrent, kGiven };
   Proximal proximal = Proximal::kRecorded;
   at::Tensor proximal_log_probs_BK;  ///< kGiven only.
@@ -48,9 +48,9 @@ struct StepStatistics {
 /// undefined between calls. Thread-compatible.
 class ReplayUpdate {
  public:
-  /// @param parameters  the LoRA's, bound to the policy's UNet; float32 leaves that require
-  /// gradients.
-  ReplayUpdate(const Policy& policy, std::vector<at::Tensor> parameters, const PpoOptions& options);
+  /// @param parameters  the LoRA's, bound to the policy's denoiser; float32 leaves that require
+  /// gradients. @param loss  outlives this, as does the policy.
+  ReplayUpdate(const Policy& policy, std::vector<at::Tensor> parameters, const LossRule& loss);
 
   /// Adds the gradient of `weight` × mean loss of `batch` to the sum that TakeGradient() returns.
   /// @param weight  1 / (micro-batches of the update × K), so that an update's gradients add up to
@@ -77,7 +77,7 @@ class ReplayUpdate {
 
   const Policy& policy_;
   std::vector<at::Tensor> parameters_;
-  PpoOptions options_;
+  const LossRule& loss_;
   double loss_scale_ = 1;
 };
 

@@ -6,22 +6,22 @@
 #include <vector>
 
 #include "common/trajectory/record/sample_gradients.h"
-#include "trainer/algo/ppo_loss.h"
+#include "trainer/algo/loss_rule.h"
 #include "trainer/loop/replay_update.h"
 
 namespace imageddpo {
 
 /// The update without a replay. If an epoch has one update, it is taken under the same weights that
-/// sampled the epoch. Every ratio is then 1, nothing is clipped, and the gradient of the loss is
-/// 1/(N·K) Σ_i −clamp(A_i) ∇ Σ_t log p_t(i): a weighted sum of gradients that the rollout has
-/// already computed. Thread-compatible.
+/// sampled the epoch. Every ratio is then 1, and the gradient of the loss is a weighted sum of
+/// gradients that the rollout has already computed: 1/(N·K) Σ_i d_i ∇ Σ_t log p_t(i), with the
+/// derivatives d_i of LossRule::LossAtSampling(). Thread-compatible.
 ///
 /// Shapes: B samples of a micro-batch, P parameters.
 class SinglePassUpdate {
  public:
-  /// @param gradients  filled by the rollout of this rank; must outlive this object.
-  SinglePassUpdate(SampleGradients* gradients, const PpoOptions& options)
-      : gradients_(gradients), options_(options) {}
+  /// @param gradients  filled by the rollout of this rank. Both outlive this.
+  SinglePassUpdate(SampleGradients* gradients, const LossRule& loss)
+      : gradients_(gradients), loss_(loss) {}
 
   /// Adds the gradient of `weight` × mean loss of one micro-batch, like ReplayUpdate::Accumulate():
   /// sample after sample, in order.
@@ -36,12 +36,13 @@ class SinglePassUpdate {
 
  private:
   SampleGradients* gradients_;
-  PpoOptions options_;
+  const LossRule& loss_;
   at::Tensor sum_P_;
 };
 
-/// sum_P += Σ_i −clamp(A_i)·weight/B · gradients_BP[i], in order of i.
-void AddWeighted(const at::Tensor& gradients_BP, const at::Tensor& advantages_B,
-                 const PpoOptions& options, double weight, const at::Tensor& sum_P);
+/// sum_P += Σ_i derivative_B[i]·weight/B · gradients_BP[i], in order of i.
+/// @throws std::invalid_argument  not B derivatives.
+void AddWeighted(const at::Tensor& gradients_BP, const std::vector<double>& derivative_B,
+                 double weight, const at::Tensor& sum_P);
 
 }  // namespace imageddpo

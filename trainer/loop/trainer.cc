@@ -14,12 +14,6 @@
 namespace imageddpo {
 namespace {
 
-PpoOptions MakePpoOptions(const v1::TrainSpec& train) {
-  return {.clip_range = train.clip_range(),
-          .adv_clip_max = train.adv_clip_max(),
-          .staleness_weight_cap = train.staleness_weight_cap()};
-}
-
 AdamWOptions MakeAdamWOptions(const v1::TrainSpec& train) {
   return {.learning_rate = train.learning_rate(),
           .beta1 = train.adam_beta1(),
@@ -28,10 +22,6 @@ AdamWOptions MakeAdamWOptions(const v1::TrainSpec& train) {
           .weight_decay = train.adam_weight_decay(),
           .moments_8bit = train.optimizer() == "adamw8bit",
           .min_8bit_size = train.min_8bit_size()};
-}
-
-KeyedStatistics::Options MakeStatisticsOptions(const v1::AdvantageSpec& advantage) {
-  return {.buffer_size = advantage.buffer_size(), .min_count = advantage.min_count()};
 }
 
 double Mean(const std::vector<double>& values) {
@@ -45,20 +35,18 @@ double PopulationStd(const std::vector<double>& values) {
   return std::sqrt(sum / static_cast<double>(values.size()));
 }
 
-std::vector<double> RewardsInOrder(const std::vector<TrajectoryBatch>& batches) {
-  std::vector<double> rewards;
+EpochRewards RewardsInOrder(const std::vector<TrajectoryBatch>& batches) {
+  EpochRewards epoch;
+  const auto append = [](const auto& from, auto* to) {
+    to->insert(to->end(), from.begin(), from.end());
+  };
   for (const auto& batch : batches) {
     const auto* values = batch.rewards_B.const_data_ptr<double>();
-    rewards.insert(rewards.end(), values, values + batch.rewards_B.numel());
+    epoch.rewards.insert(epoch.rewards.end(), values, values + batch.rewards_B.numel());
+    append(batch.image_ids, &epoch.image_ids);
+    append(batch.prompts, &epoch.prompts);
   }
-  return rewards;
-}
-
-/// The key of reward statistics: the image's stable id, the prompt's text, or both.
-std::string StatisticsKey(const std::string& stat_key, const TrajectoryBatch& batch, size_t i) {
-  if (stat_key == "image") return batch.image_ids[i];
-  if (stat_key == "prompt") return batch.prompts[i];
-  return batch.image_ids[i] + '\n' + batch.prompts[i];
+  return epoch;
 }
 
 /// [B] float32 of the epoch's advantages.
@@ -90,18 +78,21 @@ void SetStaleness(int64_t sample_age, const at::Tensor& means, v1::EpochMetrics*
 }  // namespace
 
 Trainer::Trainer(const v1::JobSpec& job, const JobPlan& plan, const Policy& policy, Lora* lora,
+                 std::unique_ptr<AdvantageRule> advantages, std::unique_ptr<LossRule> loss,
                  ShardExchange* exchange, SampleGradients* gradients)
     : job_(job),
       plan_(plan),
       lora_(lora),
+      advantage_rule_(std::move(advantages)),
+      loss_rule_(std::move(loss)),
       exchange_(exchange),
       gradients_(gradients),
       schedule_(plan, job.seed(), job.train().num_inner_epochs(), exchange->num_trainers()),
       versions_(job),
       optimizer_(lora->ParameterNames(), lora->Parameters(), MakeAdamWOptions(job.train())),
-      replay_(policy, lora->Parameters(), MakePpoOptions(job.train())),
-      single_pass_(gradients, MakePpoOptions(job.train())),
-      state_(MakeStatisticsOptions(job.advantage()), job.model().precision() == "fp16") {
+      replay_(policy, lora->Parameters(), *loss_rule_),
+      single_pass_(gradients, *loss_rule_),
+      state_(job.model().precision() == "fp16") {
   UseLossScale();
 }
 
@@ -111,23 +102,20 @@ void Trainer::UseLossScale() {
   if (plan_.single_pass) gradients_->set_loss_scale(scale);
 }
 
-absl::StatusOr<std::vector<double>> Trainer::Advantages(const std::vector<TrajectoryBatch>& batches,
-                                                        const std::vector<double>& rewards) {
-  for (size_t i = 0; i < rewards.size(); ++i) {
-    if (!std::isfinite(rewards[i])) {
+absl::StatusOr<std::vector<double>> Trainer::Advantages(const EpochRewards& epoch) {
+  for (size_t i = 0; i < epoch.rewards.size(); ++i) {
+    if (!std::isfinite(epoch.rewards[i])) {
       return absl::OutOfRangeError(
-          absl::StrCat("sample ", i, " has the reward ", rewards[i],
+          absl::StrCat("sample ", i, " has the reward ", epoch.rewards[i],
                        "; rewards must be finite: check the reward model"));
     }
   }
-  if (job_.advantage().mode() == "global") return GlobalAdvantages(rewards);
-  std::vector<std::string> keys;
-  for (const auto& batch : batches) {
-    for (size_t i = 0; i < batch.image_ids.size(); ++i) {
-      keys.push_back(StatisticsKey(job_.advantage().stat_key(), batch, i));
-    }
+  std::vector<double> advantages = advantage_rule_->Advantages(epoch);
+  if (advantages.size() != epoch.rewards.size()) {
+    return absl::InternalError(absl::StrCat("the rule of advantages gave ", advantages.size(),
+                                            " for ", epoch.rewards.size(), " rewards"));
   }
-  return state_.statistics.Update(keys, rewards);
+  return advantages;
 }
 
 absl::StatusOr<std::vector<v1::EpochMetrics>> Trainer::TrainEpoch(
@@ -142,8 +130,9 @@ absl::StatusOr<std::vector<v1::EpochMetrics>> Trainer::TrainEpoch(
       embeddings_.try_emplace(hash, embedding.to(lora_->Parameters().front().device()));
     }
   }
-  const std::vector<double> rewards = RewardsInOrder(batches);
-  IMAGEDDPO_ASSIGN_OR_RETURN(const std::vector<double> advantages, Advantages(batches, rewards));
+  const EpochRewards in_order = RewardsInOrder(batches);
+  const std::vector<double>& rewards = in_order.rewards;
+  IMAGEDDPO_ASSIGN_OR_RETURN(const std::vector<double> advantages, Advantages(in_order));
   const double reward_mean = Mean(rewards), reward_std = PopulationStd(rewards);
   std::map<std::string, double> parts_mean;
   for (size_t p = 0; p < batches.front().part_names.size(); ++p) {
@@ -247,6 +236,10 @@ absl::StatusOr<v1::EpochMetrics> Trainer::Update(int64_t epoch, int64_t inner_ep
   metrics.set_approx_kl(mean[1].item<double>());
   metrics.set_clipfrac(mean[2].item<double>());
   metrics.set_grad_norm(skipped ? 0 : grad_norm);
+  if (!skipped) {
+    loss_rule_->EndUpdate(
+        {.loss = metrics.loss(), .approx_kl = metrics.approx_kl(), .clipfrac = metrics.clipfrac()});
+  }
   if (first_update) {
     metrics.set_ratio_first_step_max_error(statistics.select(2, 3).max().item<double>());
   }

@@ -21,7 +21,8 @@
 #include "imageddpo/v1/job.pb.h"
 #include "imageddpo/v1/metrics.pb.h"
 #include "trainer/algo/adamw.h"
-#include "trainer/algo/advantages.h"
+#include "trainer/algo/advantage_rule.h"
+#include "trainer/algo/loss_rule.h"
 #include "trainer/algo/loss_scaler.h"
 #include "trainer/loop/replay_update.h"
 #include "trainer/loop/shard_exchange.h"
@@ -29,20 +30,19 @@
 
 namespace imageddpo {
 
-/// The state of a trainer that outlives an epoch, besides the LoRA and the optimizer.
+/// The state of a trainer that outlives an epoch, besides the LoRA, the optimizer and that of the
+/// two rules.
 struct TrainerState {
   int64_t epochs_trained = 0;
   int64_t updates = 0;
   int64_t samples_seen = 0;
   double ratio_first_step_max_error = 0;  ///< Largest so far.
-  KeyedStatistics statistics;
   /// Flat values [P], by version, of the LoRA versions with which the next epochs are sampled: the
   /// last k, with k = sample.max_staleness; after a resume the newest too.
   std::map<int64_t, at::Tensor> older_versions;
   LossScaler loss_scaler;
 
-  TrainerState(const KeyedStatistics::Options& options, bool scales_loss)
-      : statistics(options), loss_scaler(scales_loss) {}
+  explicit TrainerState(bool scales_loss) : loss_scaler(scales_loss) {}
 };
 
 /// One trainer rank: turns an epoch's trajectories into updates of the LoRA. All trainer ranks make
@@ -51,10 +51,12 @@ struct TrainerState {
 class Trainer {
  public:
   /// @param job        complete settings.
-  /// @param lora       bound to the policy's UNet, updated in place.
+  /// @param lora       bound to the policy's denoiser, updated in place.
+  /// @param advantages, loss  the job's rules: of MakeAdvantageRule() and MakeLossRule().
   /// @param exchange   the other trainer ranks.
   /// @param gradients  if plan.single_pass: filled by the rollout of this rank.
   Trainer(const v1::JobSpec& job, const JobPlan& plan, const Policy& policy, Lora* lora,
+          std::unique_ptr<AdvantageRule> advantages, std::unique_ptr<LossRule> loss,
           ShardExchange* exchange, SampleGradients* gradients = nullptr);
 
   /// Called between micro-batches; any status but OK ends the epoch.
@@ -88,8 +90,7 @@ class Trainer {
                        const nlohmann::json& state);
 
  private:
-  absl::StatusOr<std::vector<double>> Advantages(const std::vector<TrajectoryBatch>& batches,
-                                                 const std::vector<double>& rewards);
+  absl::StatusOr<std::vector<double>> Advantages(const EpochRewards& epoch);
   absl::StatusOr<v1::EpochMetrics> Update(int64_t epoch, int64_t inner_epoch,
                                           int64_t update_in_epoch,
                                           const std::vector<TrajectoryBatch>& batches,
@@ -115,6 +116,8 @@ class Trainer {
   const v1::JobSpec job_;
   const JobPlan plan_;
   Lora* lora_;
+  std::unique_ptr<AdvantageRule> advantage_rule_;
+  std::unique_ptr<LossRule> loss_rule_;
   ShardExchange* exchange_;
   SampleGradients* gradients_;
   UpdateSchedule schedule_;

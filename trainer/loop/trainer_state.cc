@@ -12,6 +12,10 @@ namespace {
 
 constexpr char kVersionPrefix[] = "lora.";  // Of older versions in optimizer.safetensors.
 
+// The rules' states in state.json, where they have one.
+constexpr char kStatistics[] = "statistics";
+constexpr char kLoss[] = "loss";
+
 }  // namespace
 
 void Trainer::KeepVersion(int64_t version) {
@@ -48,8 +52,12 @@ nlohmann::ordered_json Trainer::StateJson() const {
                                   {"device_batch_size", plan_.device_batch_size},
                                   {"gradient_shards", plan_.gradient_shards},
                                   {"lora_hash", lora_->Hash()},
-                                  {"lora_metadata", lora_->Metadata()},
-                                  {"statistics", state_.statistics.ToJson()}};
+                                  {"lora_metadata", lora_->Metadata()}};
+  const auto add = [&state](const char* name, nlohmann::json of_rule) {
+    if (!of_rule.is_null()) state[name] = std::move(of_rule);
+  };
+  add(kStatistics, advantage_rule_->State());
+  add(kLoss, loss_rule_->State());
   if (state_.loss_scaler.enabled()) state["loss_scaling"] = state_.loss_scaler.ToJson();
   return state;
 }
@@ -65,8 +73,10 @@ absl::Status Trainer::Restore(const std::map<std::string, at::Tensor>& optimizer
       return absl::InvalidArgumentError(
           "state.json: lora_hash is not that of the LoRA file beside it");
     }
-    IMAGEDDPO_ASSIGN_OR_RETURN(KeyedStatistics statistics,
-                               KeyedStatistics::FromJson(state.at("statistics")));
+    IMAGEDDPO_RETURN_IF_ERROR(Annotate(
+        advantage_rule_->Restore(state.value(kStatistics, nlohmann::json())), "state.json"));
+    IMAGEDDPO_RETURN_IF_ERROR(
+        Annotate(loss_rule_->Restore(state.value(kLoss, nlohmann::json())), "state.json"));
     state_.epochs_trained = state.at("epochs_trained");
     std::map<std::string, at::Tensor> moments = optimizer;
     IMAGEDDPO_RETURN_IF_ERROR(RestoreVersions(&moments));
@@ -74,7 +84,6 @@ absl::Status Trainer::Restore(const std::map<std::string, at::Tensor>& optimizer
     state_.updates = state.at("updates");
     state_.samples_seen = state.at("samples_seen");
     state_.ratio_first_step_max_error = state.at("ratio_first_step_max_error");
-    state_.statistics = std::move(statistics);
     if (state_.loss_scaler.enabled()) state_.loss_scaler.Restore(state.at("loss_scaling"));
     UseLossScale();
   } catch (const nlohmann::json::exception& error) {

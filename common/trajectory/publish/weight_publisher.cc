@@ -92,7 +92,7 @@ void WeightReceiver::Expect(int64_t num_parameters) {
                                    : gang_->Broadcast(values_P_, leader_, group_);
 }
 
-absl::Status WeightReceiver::Receive(int64_t version, Lora* lora, Unet* unet,
+absl::Status WeightReceiver::Receive(int64_t version, Lora* lora, Denoiser* denoiser,
                                      std::chrono::milliseconds timeout) {
   v1::WeightAnnouncement announcement;
   if (!announcement.ParseFromString(gang_->RecvBytes(leader_, kWeightsTag, timeout))) {
@@ -109,7 +109,7 @@ absl::Status WeightReceiver::Receive(int64_t version, Lora* lora, Unet* unet,
   std::exchange(work_, nullptr)->Wait(timeout);
   lora->Unflatten(values_P_);
   values_P_ = at::Tensor();
-  IMAGEDDPO_ASSIGN_OR_RETURN(const int modules_bound, unet->BindLora(*lora));
+  IMAGEDDPO_ASSIGN_OR_RETURN(const int modules_bound, denoiser->BindLora(*lora));
   v1::WeightReceipt receipt;
   receipt.set_version(version);
   receipt.set_modules_bound(modules_bound);

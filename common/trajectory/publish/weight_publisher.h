@@ -12,8 +12,8 @@
 #include <vector>
 
 #include "common/comm/communicator.h"
+#include "common/lora/denoiser.h"
 #include "common/lora/lora.h"
-#include "common/sd/unet.h"
 
 namespace imageddpo {
 
@@ -73,11 +73,12 @@ class WeightReceiver {
   /// @param num_parameters  P. @throws CommError
   void Expect(int64_t num_parameters);
 
-  /// Receives the next version into `lora` in place, binds it to `unet` and sends the receipt.
+  /// Receives the next version into `lora` in place, binds it to `denoiser` and sends the receipt.
   /// Blocks until the values are here and the ranks that they are forwarded to have them.
   /// @return INTERNAL if another LoRA was announced (version, modules, hash).
   /// @throws CommError
-  absl::Status Receive(int64_t version, Lora* lora, Unet* unet, std::chrono::milliseconds timeout);
+  absl::Status Receive(int64_t version, Lora* lora, Denoiser* denoiser,
+                       std::chrono::milliseconds timeout);
 
  private:
   Communicator* gang_;

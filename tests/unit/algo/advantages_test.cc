@@ -1,71 +1,136 @@
-#include "trainer/algo/advantages.h"
-
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <memory>
 #include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "trainer/algo/global_advantages.h"
+#include "trainer/algo/keyed_advantages.h"
 
 namespace imageddpo {
 namespace {
 
 using Rewards = std::vector<double>;
-using Keys = std::vector<std::string>;
 
 void ExpectNear(const Rewards& found, const Rewards& expected) {
   ASSERT_EQ(found.size(), expected.size());
   for (size_t i = 0; i < found.size(); ++i) EXPECT_NEAR(found[i], expected[i], 5e-6) << i;
 }
 
+v1::AdvantageSpec Spec(const std::string& mode, const std::string& stat_key = "image",
+                       int64_t buffer_size = 16, int64_t min_count = 16) {
+  v1::AdvantageSpec spec;
+  spec.set_mode(mode);
+  spec.set_stat_key(stat_key);
+  spec.set_buffer_size(buffer_size);
+  spec.set_min_count(min_count);
+  return spec;
+}
+
+KeyedAdvantages ByImage(int64_t buffer_size, int64_t min_count) {
+  return KeyedAdvantages(Spec("per_key", "image", buffer_size, min_count));
+}
+
 TEST(GlobalAdvantages, HaveZeroMeanAndUnitDeviation) {
-  ExpectNear(GlobalAdvantages({1, 2, 3, 6}), {-1.069045, -0.534522, 0, 1.603567});
-  EXPECT_TRUE(GlobalAdvantages({}).empty());
+  GlobalAdvantages rule;
+  ExpectNear(rule.Advantages({.rewards = {1, 2, 3, 6}}), {-1.069045, -0.534522, 0, 1.603567});
+  EXPECT_TRUE(rule.Advantages({}).empty());
 }
 
 TEST(GlobalAdvantages, EqualRewardsTeachNothing) {
   // float32 values that are not exact in binary: rounding in the mean would be blown up by 1/1e-8.
   const Rewards rewards(37, static_cast<double>(0.1F));
-  for (double advantage : GlobalAdvantages(rewards)) EXPECT_EQ(advantage, 0.0);
+  for (double advantage : GlobalAdvantages().Advantages({.rewards = rewards})) {
+    EXPECT_EQ(advantage, 0.0);
+  }
 }
 
-TEST(KeyedStatistics, UsesTheEpochUntilAKeyHasEnough) {
-  KeyedStatistics statistics({.buffer_size = 4, .min_count = 3});
+TEST(KeyedAdvantages, UsesTheEpochUntilAKeyHasEnough) {
+  KeyedAdvantages rule = ByImage(4, 3);
   // Two rewards each: below the minimum, so the epoch's mean 4 and variance 14.
   const double std = std::sqrt(14.0) + 1e-6;
-  ExpectNear(statistics.Update({"a", "b", "a", "b"}, {0, 2, 4, 10}),
+  ExpectNear(rule.Advantages({.rewards = {0, 2, 4, 10}, .image_ids = {"a", "b", "a", "b"}}),
              {-4 / std, -2 / std, 0, 6 / std});
   // a now has 0, 4, 8: mean 4. b still has two and takes the epoch's 8 and 0.
-  ExpectNear(statistics.Update({"a"}, {8}), {4 / (std::sqrt(32.0 / 3) + 1e-6)});
-  EXPECT_EQ(statistics.num_keys(), 2);
+  ExpectNear(rule.Advantages({.rewards = {8}, .image_ids = {"a"}}),
+             {4 / (std::sqrt(32.0 / 3) + 1e-6)});
+  EXPECT_EQ(rule.State().at("buffers").size(), 2U);
 }
 
-TEST(KeyedStatistics, BuffersKeepTheNewestAndAreExtendedFirst) {
-  KeyedStatistics statistics({.buffer_size = 2, .min_count = 2});
+TEST(KeyedAdvantages, BuffersKeepTheNewestAndAreExtendedFirst) {
+  KeyedAdvantages rule = ByImage(2, 2);
   // Three rewards pass through a buffer of two: 1 is gone, yet judged against {3, 5}.
-  ExpectNear(statistics.Update({"a", "a", "a"}, {1, 3, 5}), {-3, -1, 1});
+  ExpectNear(rule.Advantages({.rewards = {1, 3, 5}, .image_ids = {"a", "a", "a"}}), {-3, -1, 1});
 }
 
-TEST(KeyedStatistics, SurvivesAResumeBitForBit) {
-  KeyedStatistics one({.buffer_size = 3, .min_count = 2});
-  const Keys keys = {"cat", "dog \"1\"", "cat", "\xc3\xa9"};
-  one.Update(keys, {0.1, 1.0 / 3, 1e-300, -7});
-  const std::string text = one.ToJson().dump();
-  absl::StatusOr<KeyedStatistics> two = KeyedStatistics::FromJson(nlohmann::json::parse(text));
-  ASSERT_TRUE(two.ok()) << two.status();
-  EXPECT_EQ(two->ToJson().dump(), text);
-  EXPECT_EQ(one.Update(keys, {0.7, 2, 3, 4}), two->Update(keys, {0.7, 2, 3, 4}));
+TEST(KeyedAdvantages, GroupsByImagePromptOrBoth) {
+  const EpochRewards epoch{
+      .rewards = {1, 2, 3}, .image_ids = {"a", "a", "b"}, .prompts = {"x", "y", "y"}};
+  const auto buffers = [&epoch](const std::string& stat_key) {
+    KeyedAdvantages rule(Spec("per_key", stat_key));
+    rule.Advantages(epoch);
+    return rule.State().at("buffers").dump();
+  };
+  EXPECT_EQ(buffers("image"), R"({"a":[1.0,2.0],"b":[3.0]})");
+  EXPECT_EQ(buffers("prompt"), R"({"x":[1.0],"y":[2.0,3.0]})");
+  EXPECT_EQ(buffers("pair"), R"({"a\nx":[1.0],"a\ny":[2.0],"b\ny":[3.0]})");
 }
 
-TEST(KeyedStatistics, RefusesBadStatesAndCalls) {
-  for (const char* text : {"[]", "{}", R"({"buffer_size": 0, "min_count": 1, "buffers": {}})",
-                           R"({"buffer_size": 2, "min_count": 1, "buffers": []})",
-                           R"({"buffer_size": 2, "min_count": 1, "buffers": {"a": []}})",
-                           R"({"buffer_size": 2, "min_count": 1, "buffers": {"a": [1, 2, 3]}})",
-                           R"({"buffer_size": 2, "min_count": 1, "buffers": {"a": ["x"]}})"}) {
-    EXPECT_FALSE(KeyedStatistics::FromJson(nlohmann::json::parse(text)).ok()) << text;
+TEST(KeyedAdvantages, SurvivesAResumeBitForBit) {
+  KeyedAdvantages one = ByImage(3, 2), two = ByImage(16, 16);
+  EpochRewards epoch{.rewards = {0.1, 1.0 / 3, 1e-300, -7},
+                     .image_ids = {"cat", "dog \"1\"", "cat", "\xc3\xa9"}};
+  one.Advantages(epoch);
+  const std::string text = one.State().dump();
+  const absl::Status restored = two.Restore(nlohmann::json::parse(text));
+  ASSERT_TRUE(restored.ok()) << restored;
+  EXPECT_EQ(two.State().dump(), text);
+  epoch.rewards = {0.7, 2, 3, 4};
+  EXPECT_EQ(one.Advantages(epoch), two.Advantages(epoch));
+}
+
+TEST(KeyedAdvantages, RefusesBadStatesAndCalls) {
+  KeyedAdvantages rule = ByImage(4, 4);
+  rule.Advantages({.rewards = {1}, .image_ids = {"a"}});
+  const std::string before = rule.State().dump();
+  for (const char* text :
+       {"null", "[]", "{}", R"({"buffer_size": 0, "min_count": 1, "buffers": {}})",
+        R"({"buffer_size": 2, "min_count": 1, "buffers": []})",
+        R"({"buffer_size": 2, "min_count": 1, "buffers": {"a": []}})",
+        R"({"buffer_size": 2, "min_count": 1, "buffers": {"a": [1, 2, 3]}})",
+        R"({"buffer_size": 2, "min_count": 1, "buffers": {"a": ["x"]}})"}) {
+    EXPECT_FALSE(rule.Restore(nlohmann::json::parse(text)).ok()) << text;
   }
-  EXPECT_THROW(KeyedStatistics({0, 1}), std::invalid_argument);
-  KeyedStatistics statistics({4, 4});
-  EXPECT_THROW(statistics.Update({"a"}, {}), std::invalid_argument);
+  EXPECT_EQ(rule.State().dump(), before);
+  EXPECT_THROW(ByImage(0, 1), std::invalid_argument);
+  EXPECT_THROW(rule.Advantages({.rewards = {1}}), std::invalid_argument);
+  EXPECT_THROW(rule.Advantages({.image_ids = {"a"}}), std::invalid_argument);
+  EXPECT_EQ(rule.State().dump(), before);
+}
+
+TEST(MakeAdvantageRule, TakesTheModesOfAJob) {
+  const EpochRewards epoch{.rewards = {1, 2}, .image_ids = {"a", "b"}};
+  const auto global = MakeAdvantageRule(Spec("global")), keyed = MakeAdvantageRule(Spec("per_key"));
+  ASSERT_TRUE(global.ok() && keyed.ok());
+  EXPECT_EQ((*global)->Advantages(epoch), GlobalAdvantages().Advantages(epoch));
+  EXPECT_TRUE((*global)->State().is_null());
+  (*keyed)->Advantages(epoch);
+  EXPECT_EQ((*keyed)->State().at("buffers").size(), 2U);
+  EXPECT_EQ(MakeAdvantageRule(Spec("median")).status().code(), absl::StatusCode::kInvalidArgument);
+}
+
+/// What checkpoints have held from the first version on, whatever the job's mode.
+TEST(MakeAdvantageRule, RulesTakeTheStatesOfOlderCheckpoints) {
+  const auto empty =
+      nlohmann::json::parse(R"({"buffer_size": 16, "min_count": 16, "buffers": {}})");
+  EXPECT_TRUE((*MakeAdvantageRule(Spec("global")))->Restore(empty).ok());
+  const auto keyed = *MakeAdvantageRule(Spec("per_key"));
+  const char* text = R"({"buffer_size": 3, "min_count": 2, "buffers": {"a": [4.0, 8.0]}})";
+  ASSERT_TRUE(keyed->Restore(nlohmann::json::parse(text)).ok());
+  ExpectNear(keyed->Advantages({.rewards = {0}, .image_ids = {"a"}}),
+             {-4 / (std::sqrt(32.0 / 3) + 1e-6)});
 }
 
 }  // namespace

@@ -10,11 +10,26 @@
 namespace imageddpo {
 namespace {
 
+LossInputs Fresh(const at::Tensor& log_prob_B, const at::Tensor& recorded_B,
+                 const at::Tensor& advantages_B) {
+  return {
+      .log_prob_B = log_prob_B, .recorded_log_prob_B = recorded_B, .advantages_B = advantages_B};
+}
+
+LossInputs Stale(const at::Tensor& log_prob_B, const at::Tensor& proximal_B,
+                 const at::Tensor& recorded_B, const at::Tensor& advantages_B, int64_t age) {
+  return {.log_prob_B = log_prob_B,
+          .recorded_log_prob_B = recorded_B,
+          .proximal_log_prob_B = proximal_B,
+          .advantages_B = advantages_B,
+          .age = age};
+}
+
 TEST(PpoLoss, AtRatioOneTheGradientIsMinusTheClampedAdvantage) {
   const at::Tensor old = at::randn({4});
   const at::Tensor log_prob = old.clone().requires_grad_();
   const at::Tensor advantages = at::tensor({-9.0F, -1.0F, 2.0F, 7.0F});
-  const PpoLossResult result = PpoLoss(log_prob, old, advantages, {});
+  const LossResult result = PpoLoss().Loss(Fresh(log_prob, old, advantages));
   EXPECT_TRUE(at::equal(result.ratio_B, at::ones({4})));
   EXPECT_EQ(result.approx_kl.item<float>(), 0.0F);
   EXPECT_EQ(result.clipfrac.item<float>(), 0.0F);
@@ -27,7 +42,7 @@ TEST(PpoLoss, TheGradientStopsWhereTheStepWentFarEnough) {
   const at::Tensor old = at::zeros({4});
   const at::Tensor log_prob = at::tensor({0.1F, 0.1F, -0.1F, -0.1F}).requires_grad_();
   const at::Tensor advantages = at::tensor({1.0F, -1.0F, 1.0F, -1.0F});
-  const PpoLossResult result = PpoLoss(log_prob, old, advantages, {.clip_range = 0.05});
+  const LossResult result = PpoLoss({.clip_range = 0.05}).Loss(Fresh(log_prob, old, advantages));
   result.loss.backward();
   // A good sample made likelier, a bad one made rarer: done. The other two still teach.
   const at::Tensor expected = at::tensor({0.0F, std::exp(0.1F), -std::exp(-0.1F), 0.0F}) / 4;
@@ -38,10 +53,22 @@ TEST(PpoLoss, TheGradientStopsWhereTheStepWentFarEnough) {
   EXPECT_FALSE(result.ratio_B.requires_grad());
 }
 
+TEST(PpoLoss, AtSamplingIsItsLossAndDerivativeAtRatioOne) {
+  const PpoLoss rule({.adv_clip_max = 0.7});  // No binary fraction.
+  const at::Tensor advantages = at::tensor({-9.0F, -0.5F, 0.25F, 7.0F});
+  const at::Tensor log_prob = at::randn({4}).requires_grad_();
+  const LossResult replayed = rule.Loss(Fresh(log_prob, log_prob.detach(), advantages));
+  replayed.loss.backward();
+  const OnPolicyLoss found = rule.LossAtSampling(advantages);
+  EXPECT_EQ(found.loss, replayed.loss.item<double>());
+  EXPECT_EQ(found.derivative_B, (std::vector<double>{0.7, 0.5, -0.25, -0.7}));
+  EXPECT_TRUE(at::allclose(log_prob.grad() * 4, at::tensor(found.derivative_B, at::kFloat)));
+}
+
 TEST(PpoLoss, RefusesLengthsThatDiffer) {
   const at::Tensor two = at::zeros({2});
-  EXPECT_THROW(PpoLoss(two, at::zeros({3}), two, {}), std::invalid_argument);
-  EXPECT_THROW(PpoLoss(two, two, at::zeros({1}), {}), std::invalid_argument);
+  EXPECT_THROW(PpoLoss().Loss(Fresh(two, at::zeros({3}), two)), std::invalid_argument);
+  EXPECT_THROW(PpoLoss().Loss(Fresh(two, two, at::zeros({1}))), std::invalid_argument);
 }
 
 /// The documented formula and its derivative by log p, spelt out in double for one sample.
@@ -63,7 +90,7 @@ struct ByHand {
   double loss, derivative;
 };
 
-TEST(DecoupledPpoLoss, IsTheFormulaWithItsGradient) {
+TEST(StalePpoLoss, IsTheFormulaWithItsGradient) {
   const PpoOptions options{.clip_range = 0.1, .adv_clip_max = 2, .staleness_weight_cap = 1.5};
   std::vector<float> log_prob, proximal, behaviour, advantage;
   for (const float to_proximal : {-0.3F, -0.02F, 0.0F, 0.05F, 0.4F}) {
@@ -79,8 +106,8 @@ TEST(DecoupledPpoLoss, IsTheFormulaWithItsGradient) {
   const auto n = static_cast<int64_t>(log_prob.size());
   const at::Tensor log_prob_B = at::tensor(log_prob).requires_grad_();
   const at::Tensor proximal_B = at::tensor(proximal).requires_grad_();
-  const PpoLossResult result = DecoupledPpoLoss(log_prob_B, proximal_B, at::tensor(behaviour),
-                                                at::tensor(advantage), /*age=*/2, options);
+  const LossResult result = PpoLoss(options).Loss(
+      Stale(log_prob_B, proximal_B, at::tensor(behaviour), at::tensor(advantage), /*age=*/2));
   result.loss.backward();
   EXPECT_FALSE(proximal_B.grad().defined()) << "the weight has a gradient";
   double loss = 0;
@@ -98,28 +125,28 @@ TEST(DecoupledPpoLoss, IsTheFormulaWithItsGradient) {
   EXPECT_NEAR(result.loss.item<double>(), loss, 1e-6);
 }
 
-TEST(DecoupledPpoLoss, ASampleThatEarlierEpochsMovedFarEnoughTeachesNoMore) {
+TEST(StalePpoLoss, ASampleThatEarlierEpochsMovedFarEnoughTeachesNoMore) {
   // Clip 0.1 and age 1: made 0.2 likelier than at its drawing, a good sample has had its due; a bad
   // one has not, and neither has a good one that has become rarer. The ratio to the proximal policy
   // is 1 everywhere.
   const at::Tensor proximal = at::log(at::tensor({1.25F, 1.25F, 0.75F, 0.75F, 1.15F}));
   const at::Tensor log_prob = proximal.clone().requires_grad_();
   const at::Tensor advantages = at::tensor({1.0F, -1.0F, 1.0F, -1.0F, 1.0F});
-  const PpoLossResult result =
-      DecoupledPpoLoss(log_prob, proximal, at::zeros({5}), advantages, 1, {.clip_range = 0.1});
+  const LossResult result =
+      PpoLoss({.clip_range = 0.1}).Loss(Stale(log_prob, proximal, at::zeros({5}), advantages, 1));
   result.loss.backward();
   const at::Tensor expected = at::tensor({0.0F, 1.25F, -0.75F, 0.0F, -1.15F}) / 5;
   EXPECT_TRUE(at::allclose(log_prob.grad(), expected)) << log_prob.grad();
 }
 
-TEST(DecoupledPpoLoss, WithFreshSamplesIsPpoLossBitForBit) {
+TEST(StalePpoLoss, WithFreshSamplesIsThatOfFreshOnesBitForBit) {
   const at::Tensor old = at::randn({64});
   const at::Tensor advantages = at::randn({64}) * 3;
   const at::Tensor noise = at::randn({64}) * 1e-3;
   const at::Tensor one = (old + noise).requires_grad_(), two = (old + noise).requires_grad_();
-  const PpoOptions options{.clip_range = 1e-3};
-  const PpoLossResult plain = PpoLoss(one, old, advantages, options);
-  const PpoLossResult decoupled = DecoupledPpoLoss(two, old, old, advantages, 0, options);
+  const PpoLoss rule({.clip_range = 1e-3});
+  const LossResult plain = rule.Loss(Fresh(one, old, advantages));
+  const LossResult decoupled = rule.Loss(Stale(two, old, old, advantages, 0));
   plain.loss.backward();
   decoupled.loss.backward();
   EXPECT_TRUE(at::equal(plain.loss, decoupled.loss));
@@ -131,11 +158,12 @@ TEST(DecoupledPpoLoss, WithFreshSamplesIsPpoLossBitForBit) {
   EXPECT_FALSE(plain.behaviour_ratio_B.defined());
 }
 
-TEST(DecoupledPpoLoss, RefusesLengthsThatDiffer) {
+TEST(StalePpoLoss, RefusesLengthsThatDifferAndANegativeAge) {
   const at::Tensor two = at::zeros({2}), three = at::zeros({3});
-  EXPECT_THROW(DecoupledPpoLoss(two, three, two, two, 0, {}), std::invalid_argument);
-  EXPECT_THROW(DecoupledPpoLoss(two, two, three, two, 0, {}), std::invalid_argument);
-  EXPECT_THROW(DecoupledPpoLoss(two, two, two, three, 0, {}), std::invalid_argument);
+  EXPECT_THROW(PpoLoss().Loss(Stale(two, three, two, two, 0)), std::invalid_argument);
+  EXPECT_THROW(PpoLoss().Loss(Stale(two, two, three, two, 0)), std::invalid_argument);
+  EXPECT_THROW(PpoLoss().Loss(Stale(two, two, two, three, 0)), std::invalid_argument);
+  EXPECT_THROW(PpoLoss().Loss(Stale(two, two, two, two, -1)), std::invalid_argument);
 }
 
 }  // namespace

@@ -147,6 +147,18 @@ TEST_F(StepTest, DeterministicSamplesAreJudgedOneByOne) {
   EXPECT_TRUE(at::equal(still.prev_sample_BCHW[3], step.prev_sample_BCHW[3]));
 }
 
+TEST_F(StepTest, TellsTheGaussianItDrawsFrom) {
+  DdimConfig config = StableDiffusion();
+  config.set_alpha_to_one = true;
+  const at::Tensor leaf = output_.clone().requires_grad_();
+  const StepResult step =
+      DdimScheduler(config).Step(leaf, timesteps_, sample_, 10, 0.7, noise_, {});
+  EXPECT_TRUE(step.mean_BCHW.requires_grad());
+  EXPECT_TRUE(at::equal(step.sigma_B > 0, step.stochastic_B));
+  const at::Tensor next_BCHW = step.mean_BCHW + step.sigma_B.view({-1, 1, 1, 1}) * noise_;
+  EXPECT_TRUE(at::equal(next_BCHW, step.prev_sample_BCHW));
+}
+
 TEST_F(StepTest, EtaZeroHasNoGradientAndDoesNotCrash) {
   const DdimScheduler scheduler(StableDiffusion());
   const at::Tensor leaf = output_.clone().requires_grad_();

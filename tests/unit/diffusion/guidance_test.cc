@@ -101,7 +101,7 @@ TEST_F(GuidanceTest, GradientsReachBothBranches) {
 }
 
 TEST_F(GuidanceTest, HalfPrecisionOutputsAreWidened) {
-  const Denoiser denoiser = [](const at::Tensor& latents, const at::Tensor&) {
+  const RowPredictor denoiser = [](const at::Tensor& latents, const at::Tensor&) {
     return latents.to(at::kBFloat16);
   };
   for (double scale : {1.0, 2.0}) {

@@ -40,15 +40,15 @@ at::Tensor DirectTrainer::LogProb(const TrajectoryBatch& batch, int64_t i, int64
   const at::Tensor next = batch.latents[i][k + 1].unsqueeze(0);
   const at::Tensor timestep = batch.timesteps_BK[i].narrow(0, k, 1);
   const auto predict = [&](uint64_t hash) {
-    return model_->pipeline.unet->Forward(latents, timestep,
-                                          batch.new_embeddings.at(hash).unsqueeze(0));
+    return model_->pipeline.denoiser->Forward(latents, timestep,
+                                              batch.new_embeddings.at(hash).unsqueeze(0));
   };
   at::Tensor prediction = predict(batch.keys.negative_hash);
   const double scale = job_.sample().guidance_scale();
   if (scale > 1 && !batch.keys.same_tokens[i]) {
     prediction = prediction + scale * (predict(batch.keys.prompt_hashes[i]) - prediction);
   }
-  return model_->pipeline.scheduler
+  return model_->pipeline.step_rule
       ->Step(prediction, timestep, latents, job_.sample().num_steps(), job_.sample().eta(), {},
              next)
       .log_prob_B[0]

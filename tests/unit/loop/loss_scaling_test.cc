@@ -12,6 +12,7 @@
 #include "common/metrics/epoch_metrics.h"
 #include "tests/testing/judged.h"
 #include "tests/unit/loop/small_policy.h"
+#include "trainer/algo/ppo_loss.h"
 #include "trainer/loop/trainer.h"
 
 namespace imageddpo {
@@ -24,7 +25,8 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 TEST(LossScale, ChangesNoBitOfAReplay) {
   SmallPolicy small(SmallPolicyCase{.model = "demo"});
   const ReplayBatch batch = small.Batch(small.Sample(nullptr));
-  ReplayUpdate update(*small.policy, small.lora.Parameters(), PpoOptions());
+  const PpoLoss loss;
+  ReplayUpdate update(*small.policy, small.lora.Parameters(), loss);
   update.Accumulate(batch, 0.25);
   const at::Tensor expected_P = update.TakeGradient();
   update.SetLossScale(65536);
@@ -38,7 +40,7 @@ TEST(LossScale, ChangesNoBitOfASinglePass) {
   for (const double guidance : {1.0, 7.5}) {
     SmallPolicy small(SmallPolicyCase{.model = "sd1-guided", .guidance = guidance});
     const auto collect = [&](double scale) {
-      LogProbGradients collector(small.pipeline.unet.get(), small.lora, SmallPolicy::kBatch,
+      LogProbGradients collector(small.pipeline.denoiser.get(), small.lora, SmallPolicy::kBatch,
                                  small.inputs.conditioning, small.policy->options().guidance,
                                  scale);
       small.Sample(&collector);
@@ -53,7 +55,8 @@ TEST(LossScale, ChangesNoBitOfASinglePass) {
 TEST(LossScale, AnOverflowOfAReplayTakesNoStep) {
   SmallPolicy small(SmallPolicyCase{.model = "demo"});
   const ReplayBatch batch = small.Batch(small.Sample(nullptr));
-  ReplayUpdate update(*small.policy, small.lora.Parameters(), PpoOptions());
+  const PpoLoss loss;
+  ReplayUpdate update(*small.policy, small.lora.Parameters(), loss);
   AdamW optimizer(small.lora.ParameterNames(), small.lora.Parameters(), AdamWOptions());
   LossScaler scaler(true);
   const std::string before = small.lora.Hash();
@@ -82,7 +85,8 @@ class OneTrainer {
         "job.yaml");
     job_.mutable_model()->set_precision(precision);
     job_ = Judged(job_).spec();
-    trainer_.emplace(job_, Judged(job_).plan(), *small_.policy, &small_.lora, &exchange_,
+    trainer_.emplace(job_, Judged(job_).plan(), *small_.policy, &small_.lora,
+                     *MakeAdvantageRule(job_.advantage()), MakeLossRule(job_.train()), &exchange_,
                      &gradients_);
   }
 

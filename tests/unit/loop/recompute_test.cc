@@ -13,6 +13,7 @@
 #include <unordered_map>
 
 #include "common/model_config/model_count.h"
+#include "common/model_config/unet_config.h"
 #include "tests/unit/loop/small_policy.h"
 
 namespace imageddpo {
@@ -27,8 +28,9 @@ TEST_P(RecomputeTest, ReplayHasTheSameBits) {
   const SampledTrajectories sampled = recomputed_.Sample(nullptr);
   EXPECT_TRUE(sampled.latents_BKCHW.equal(kept_.Sample(nullptr).latents_BKCHW));
   const ReplayBatch batch = kept_.Batch(sampled);
-  ReplayUpdate with(*recomputed_.policy, recomputed_.lora.Parameters(), PpoOptions());
-  ReplayUpdate without(*kept_.policy, kept_.lora.Parameters(), PpoOptions());
+  const PpoLoss loss;
+  ReplayUpdate with(*recomputed_.policy, recomputed_.lora.Parameters(), loss);
+  ReplayUpdate without(*kept_.policy, kept_.lora.Parameters(), loss);
   const auto steps = with.Accumulate(batch, 0.25), expected = without.Accumulate(batch, 0.25);
   ASSERT_EQ(steps.size(), expected.size());
   for (size_t k = 0; k < steps.size(); ++k) {
@@ -158,7 +160,7 @@ TEST(RecomputeMemory, PeakOfAStepFalls) {
   UnetConfig config;
   {
     SmallPolicy small(demo, /*recompute=*/false, kSide);
-    config = small.pipeline.unet->config();
+    config = *UnetConfig::Load("deploy/demo/tiny-sd/unet/config.json");
     kept = MeasureStep(&allocator, &small);
   }
   {

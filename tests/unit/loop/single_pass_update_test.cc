@@ -9,6 +9,7 @@
 #include <string>
 
 #include "tests/unit/loop/small_policy.h"
+#include "trainer/algo/ppo_loss.h"
 
 namespace imageddpo {
 namespace {
@@ -39,10 +40,11 @@ TEST_P(SinglePassTest, SamplesTheSameBitsAndHasTheReplaysGradient) {
   const ReplayBatch batch = small_.Batch(sampled);
   const int64_t num_steps = batch.timesteps_BK.size(1);
   const double weight = 1.0 / static_cast<double>(num_steps);
-  ReplayUpdate replay(*small_.policy, small_.lora.Parameters(), PpoOptions());
+  const PpoLoss loss;
+  ReplayUpdate replay(*small_.policy, small_.lora.Parameters(), loss);
   const std::vector<StepStatistics> expected_steps = replay.Accumulate(batch, weight);
   const at::Tensor expected_P = replay.TakeGradient();
-  SinglePassUpdate single_pass(&store, PpoOptions());
+  SinglePassUpdate single_pass(&store, loss);
   const std::vector<StepStatistics> steps =
       single_pass.Accumulate(0, batch.advantages_B, num_steps, weight);
   const at::Tensor found_P = single_pass.TakeGradient();
@@ -127,13 +129,12 @@ TEST(SampleGradients, HandsOutOnceWhatItWasGiven) {
   EXPECT_THROW(store.Take(3), std::invalid_argument);
 }
 
-TEST(AddWeighted, WeighsByTheClampedAdvantage) {
+TEST(AddWeighted, WeighsByTheDerivative) {
   const at::Tensor gradients_BP = at::tensor({1.0F, 0.0F, 0.0F, 1.0F}).view({2, 2});
   const at::Tensor sum_P = at::zeros({2});
-  AddWeighted(gradients_BP, at::tensor({8.0F, -1.0F}), PpoOptions{.adv_clip_max = 5}, 0.5, sum_P);
+  AddWeighted(gradients_BP, {-5.0, 1.0}, 0.5, sum_P);
   EXPECT_TRUE(sum_P.equal(at::tensor({-1.25F, 0.25F}))) << sum_P;
-  EXPECT_THROW(AddWeighted(gradients_BP, at::ones({3}), PpoOptions(), 1, sum_P),
-               std::invalid_argument);
+  EXPECT_THROW(AddWeighted(gradients_BP, {1, 1, 1}, 1, sum_P), std::invalid_argument);
 }
 
 }  // namespace

@@ -13,11 +13,13 @@
 
 #include "common/config/job_config.h"
 #include "common/diffusion/keyed_noise.h"
+#include "common/model_config/unet_config.h"
 #include "tests/testing/judged.h"
 
 namespace imageddpo {
 namespace {
 
+constexpr char kModelDir[] = "deploy/demo/tiny-sd";
 constexpr int64_t kSide = 4;  // Latent pixels each way.
 constexpr int64_t kTokens = 5;
 constexpr int64_t kPrompts = 4;  // The last one has the tokens of the negative prompt.
@@ -54,26 +56,26 @@ v1::JobSpec SmallJob() {
 
 SmallModel::SmallModel() {
   at::set_num_threads(1);
-  pipeline = Must(Pipeline::Load("deploy/demo/tiny-sd", {}, {.vae = false, .text = false}));
+  pipeline = Must(Pipeline::Load(kModelDir, {}, {.vae = false, .text = false}));
   uint64_t number = 0;
   const auto normal = [&number](at::IntArrayRef shape) {
     return KeyedNormal({.purpose = StreamPurpose::kLoraInit, .sample = number++}, shape);
   };
   lora =
-      Must(Lora::Create(pipeline.unet->linears(), {},
+      Must(Lora::Create(pipeline.denoiser->linears(), {},
                         [&](const std::string&, at::IntArrayRef shape) { return normal(shape); }));
   const at::NoGradGuard no_grad;
   for (const Lora::Module& module : lora.modules()) {
     module.up_OR.copy_(normal(module.up_OR.sizes()).mul_(0.1));
   }
-  Must(pipeline.unet->BindLora(lora));
+  Must(pipeline.denoiser->BindLora(lora));
 }
 
 Policy SmallModel::MakePolicy(const v1::JobSpec& job) const {
   const v1::SampleSpec& sample = job.sample();
   const Schedule schedule =
-      Must(pipeline.scheduler->MakeSchedule(sample.num_steps(), sample.noise_strength()));
-  return {*pipeline.unet, *pipeline.scheduler,
+      Must(pipeline.step_rule->MakeSchedule(sample.num_steps(), sample.noise_strength()));
+  return {*pipeline.denoiser, *pipeline.step_rule,
           PolicyOptions{.num_steps = sample.num_steps(),
                         .guidance = {.scale = sample.guidance_scale()},
                         .eta = sample.eta(),
@@ -82,14 +84,17 @@ Policy SmallModel::MakePolicy(const v1::JobSpec& job) const {
 
 std::vector<TrajectoryBatch> SampleEpoch(const SmallModel& model, const v1::JobSpec& job,
                                          int64_t epoch, int64_t version) {
+  const UnetConfig config = Must(UnetConfig::Load(absl::StrCat(kModelDir, "/unet/config.json")));
+  return SampleEpoch(model.MakePolicy(job), config.in_channels, config.cross_attention_dim, job,
+                     epoch, version);
+}
+
+std::vector<TrajectoryBatch> SampleEpoch(const Policy& policy, int64_t channels, int64_t text_width,
+                                         const v1::JobSpec& job, int64_t epoch, int64_t version) {
   const at::NoGradGuard no_grad;
   const JobPlan plan = Judged(job).plan();
-  const Policy policy = model.MakePolicy(job);
-  const int64_t channels = model.pipeline.unet->config().in_channels;
-  const int64_t width = model.pipeline.unet->config().cross_attention_dim;
   const std::vector<int64_t> timesteps =
-      Must(model.pipeline.scheduler->MakeSchedule(job.sample().num_steps(),
-                                                  job.sample().noise_strength()))
+      Must(policy.step_rule().MakeSchedule(job.sample().num_steps(), job.sample().noise_strength()))
           .timesteps;
   std::vector<TrajectoryBatch> batches;
   for (int64_t m = 0; m < plan.micro_batches_per_epoch; ++m) {
@@ -112,7 +117,7 @@ std::vector<TrajectoryBatch> SampleEpoch(const SmallModel& model, const v1::JobS
       batch.keys.prompt_hashes.push_back(hash);
       batch.keys.same_tokens.push_back(hash == kNegativeHash);
       for (const uint64_t h : {hash, kNegativeHash}) {
-        batch.new_embeddings[h] = EmbeddingOf(h, width);
+        batch.new_embeddings[h] = EmbeddingOf(h, text_width);
       }
       prompt_embeds.push_back(batch.new_embeddings.at(hash));
       negative_embeds.push_back(batch.new_embeddings.at(kNegativeHash));

@@ -32,9 +32,13 @@ class SmallModel {
   Lora lora;
 };
 
-/// What the rollout ranks send for an epoch under the LoRA that `model` has now, by micro-batch: a
-/// function of the arguments alone. Prompts, images and rewards repeat every few samples; each
+/// What the rollout ranks send for an epoch under the LoRA that the policy has now, by micro-batch:
+/// a function of the arguments alone. Prompts, images and rewards repeat every few samples; each
 /// record brings the embeddings of its prompts.
+/// @param channels, text_width  of the policy's denoiser.
+std::vector<TrajectoryBatch> SampleEpoch(const Policy& policy, int64_t channels, int64_t text_width,
+                                         const v1::JobSpec& job, int64_t epoch, int64_t version);
+/// The same with the model's policy.
 std::vector<TrajectoryBatch> SampleEpoch(const SmallModel& model, const v1::JobSpec& job,
                                          int64_t epoch, int64_t version);
 

@@ -8,6 +8,7 @@
 #include <stdexcept>
 #include <utility>
 
+#include "common/model_config/unet_config.h"
 #include "tests/testing/stored_pipeline.h"
 
 namespace imageddpo {
@@ -26,25 +27,25 @@ SmallPolicy::SmallPolicy(const SmallPolicyCase& c, bool recompute, int64_t side)
   at::manual_seed(7);
   const bool demo = c.model == "demo";
   const StoredPipeline stored(demo ? "sd1-plain" : c.model);
-  pipeline = Must(Pipeline::Load(demo ? "deploy/demo/tiny-sd" : stored.model_path(),
-                                 {.dtype = c.dtype, .recompute = recompute},
+  const std::string dir = demo ? "deploy/demo/tiny-sd" : stored.model_path();
+  pipeline = Must(Pipeline::Load(dir, {.dtype = c.dtype, .recompute = recompute},
                                  {.vae = true, .text = false}));
   lora = Must(
-      Lora::Create(pipeline.unet->linears(), LoraConfig{.target_modules = c.target_modules},
+      Lora::Create(pipeline.denoiser->linears(), LoraConfig{.target_modules = c.target_modules},
                    [](const std::string&, at::IntArrayRef shape) { return at::randn(shape); }));
   for (const Lora::Module& module : lora.modules()) {
     const at::NoGradGuard no_grad;
     module.up_OR.normal_(0, 0.1);
   }
-  Must(pipeline.unet->BindLora(lora));
-  schedule = Must(pipeline.scheduler->MakeSchedule(kNumSteps, c.strength));
-  policy.emplace(*pipeline.unet, *pipeline.scheduler,
+  Must(pipeline.denoiser->BindLora(lora));
+  schedule = Must(pipeline.step_rule->MakeSchedule(kNumSteps, c.strength));
+  policy.emplace(*pipeline.denoiser, *pipeline.step_rule,
                  PolicyOptions{.num_steps = kNumSteps,
                                .guidance = {.scale = c.guidance, .rescale = c.rescale},
                                .eta = c.eta,
                                .first_timestep = schedule.timesteps.front()});
   const int64_t pixels = side * pipeline.vae->config().downscale();
-  const int64_t width = pipeline.unet->config().cross_attention_dim;
+  const int64_t width = Must(UnetConfig::Load(dir + "/unet/config.json")).cross_attention_dim;
   const int64_t channels = pipeline.vae->config().latent_channels;
   inputs.posterior = EncodeImages(*pipeline.vae, at::rand({kBatch, 3, pixels, pixels}));
   inputs.encode_noise_BCHW = at::randn({kBatch, channels, side, side});
@@ -58,8 +59,8 @@ SmallPolicy::SmallPolicy(const SmallPolicyCase& c, bool recompute, int64_t side)
 }
 
 std::unique_ptr<LogProbGradients> SmallPolicy::Collector() {
-  return std::make_unique<LogProbGradients>(pipeline.unet.get(), lora, kBatch, inputs.conditioning,
-                                            policy->options().guidance);
+  return std::make_unique<LogProbGradients>(pipeline.denoiser.get(), lora, kBatch,
+                                            inputs.conditioning, policy->options().guidance);
 }
 
 SampledTrajectories SmallPolicy::Sample(LogProbGradients* gradients) {

@@ -1,0 +1,44 @@
+#pragma once
+
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "imageddpo/v1/job.pb.h"
+
+namespace imageddpo {
+
+/// An epoch's rewards in sample order, with what a rule may group them by.
+struct EpochRewards {
+  std::vector<double> rewards;  ///< Finite.
+  /// One for each reward; may be empty where the rule does not ask for them.
+  std::vector<std::string> image_ids, prompts;
+};
+
+/// Turns rewards into advantages: how much better a sample was than was to be expected. All trainer
+/// ranks call their rule with the same epochs in the same order, so a rule must be a function of
+/// its settings and of these calls alone. Thread-compatible.
+class AdvantageRule {
+ public:
+  virtual ~AdvantageRule() = default;
+
+  /// Called once for each epoch.
+  /// @return one advantage for each reward, in their order; not clamped: the loss does that.
+  /// @throws std::invalid_argument  the sizes of what the rule needs differ.
+  virtual std::vector<double> Advantages(const EpochRewards& epoch) = 0;
+
+  /// What outlives an epoch, as `statistics` in a checkpoint's state.json; null: nothing does.
+  virtual nlohmann::json State() const { return nullptr; }
+  /// Restores what State() returned, null included. A rule without a state takes anything.
+  /// @return INVALID_ARGUMENT where it does not fit; then nothing has changed.
+  virtual absl::Status Restore(const nlohmann::json& /*state*/) { return absl::OkStatus(); }
+};
+
+/// The rule of `advantage.mode`. INVALID_ARGUMENT: there is no such rule.
+/// @param spec  complete and valid.
+absl::StatusOr<std::unique_ptr<AdvantageRule>> MakeAdvantageRule(const v1::AdvantageSpec& spec);
+
+}  // namespace imageddpo
