@@ -46,8 +46,11 @@ absl::StatusOr<ResolvedJob> ResolvedJob::Make(v1::JobSpec submitted) {
   job.precision_ = *FindChoice(kPrecisions, job.spec_.model().precision());
   job.optimizer_ = *FindChoice(kOptimizers, job.spec_.train().optimizer());
   job.reduce_ = *FindChoice(kReduces, job.spec_.train().reduce());
-  job.advantage_mode_ = *FindChoice(kAdvantageModes, job.spec_.advantage().mode());
-  job.stat_key_ = *FindChoice(kStatKeys, job.spec_.advantage().stat_key());
+  const v1::AdvantageSpec& advantage = job.spec_.advantage();
+  job.advantage_ = {.mode = *FindChoice(kAdvantageModes, advantage.mode()),
+                    .stat_key = *FindChoice(kStatKeys, advantage.stat_key()),
+                    .buffer_size = advantage.buffer_size(),
+                    .min_count = advantage.min_count()};
   for (const v1::RewardSpec& reward : job.spec_.rewards()) job.rewards_.push_back(Resolve(reward));
   const v1::SampleSpec& sample = job.spec_.sample();
   job.executed_steps_ =

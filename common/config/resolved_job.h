@@ -24,6 +24,14 @@ struct ResolvedReward {
   int jpeg_quality = 0;  ///< kJpeg: 1 to 100.
 };
 
+/// A job's `advantage`, judged.
+struct AdvantageSettings {
+  AdvantageMode mode = AdvantageMode::kGlobal;
+  StatKey stat_key = StatKey::kImage;  ///< Of kPerKey, as the two below.
+  int64_t buffer_size = 16;            ///< Rewards remembered per key, at least 1.
+  int64_t min_count = 16;              ///< With fewer, the epoch's statistics are used; at least 1.
+};
+
 /// A job whose settings were all judged, once: defaults filled in, ranges and choices checked,
 /// words turned into enums, `auto` resolved where the settings alone decide, batches divided.
 /// Client, service, workers and tools read it and check nothing again. What only the service can
@@ -57,8 +65,7 @@ class ResolvedJob {
   Precision precision() const { return precision_; }
   OptimizerKind optimizer() const { return optimizer_; }
   ReduceKind reduce() const { return reduce_; }
-  AdvantageMode advantage_mode() const { return advantage_mode_; }
-  StatKey stat_key() const { return stat_key_; }
+  const AdvantageSettings& advantage() const { return advantage_; }
   const std::vector<ResolvedReward>& rewards() const { return rewards_; }
   /// K: the denoising steps that are run for sample.num_steps and sample.noise_strength.
   int64_t executed_steps() const { return executed_steps_; }
@@ -82,8 +89,7 @@ class ResolvedJob {
   Precision precision_ = Precision::kFp32;
   OptimizerKind optimizer_ = OptimizerKind::kAdamW;
   ReduceKind reduce_ = ReduceKind::kExact;
-  AdvantageMode advantage_mode_ = AdvantageMode::kGlobal;
-  StatKey stat_key_ = StatKey::kImage;
+  AdvantageSettings advantage_;
   std::vector<ResolvedReward> rewards_;
   int64_t executed_steps_ = 0;
 };

@@ -3,6 +3,14 @@
 #include <ATen/ops/select.h>
 
 namespace imageddpo {
+
+PolicyOptions MakePolicyOptions(const ResolvedJob& job, const Schedule& schedule) {
+  const v1::SampleSpec& sample = job.spec().sample();
+  return {.num_steps = sample.num_steps(),
+          .guidance = {.scale = sample.guidance_scale(), .rescale = sample.guidance_rescale()},
+          .eta = sample.eta(),
+          .first_timestep = schedule.timesteps.front()};
+}
 namespace {
 
 at::Tensor LayOut(const at::Tensor& latents_BCHW, const at::Tensor& timesteps_B,

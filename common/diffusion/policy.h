@@ -5,6 +5,7 @@
 
 #include <vector>
 
+#include "common/config/resolved_job.h"
 #include "common/diffusion/guidance.h"
 #include "common/diffusion/step_rule.h"
 #include "common/lora/denoiser.h"
@@ -32,6 +33,9 @@ struct PolicyOptions {
   /// latents have a memory layout of their own, see Policy.
   int64_t first_timestep = -1;
 };
+
+/// The options of a job's policy. @param schedule  of the job's steps and noise strength.
+PolicyOptions MakePolicyOptions(const ResolvedJob& job, const Schedule& schedule);
 
 /// The policy that is trained: a denoiser, a step rule, and the settings of both. Rollout and
 /// update call the same two functions, so that a replayed step repeats the rollout's arithmetic

@@ -71,10 +71,10 @@ absl::StatusOr<Lora> MakeLora(const v1::StartJob& start, const Denoiser& denoise
       device);
 }
 
-ModelOptions MakeModelOptions(const JobContext& context) {
-  return {.device = context.device,
-          .dtype = DtypeOf(context.start.spec().model().precision()),
-          .recompute = context.start.spec().device().gradient_checkpointing()};
+ModelOptions MakeModelOptions(const ResolvedJob& job, at::Device device) {
+  return {.device = device,
+          .dtype = DtypeOf(job.precision()),
+          .recompute = job.spec().device().gradient_checkpointing()};
 }
 
 /// A single pass keeps the gradients of an epoch's samples until their advantages are known.
@@ -97,7 +97,7 @@ absl::Status CheckGradientMemory(const JobContext& context, const JobPlan& plan,
 
 /// Everything that one rank holds for a job; the members refer to those before them.
 struct Rank {
-  JobPlan plan;
+  ResolvedJob job;
   Pipeline pipeline;
   Lora lora;
   SampleGradients gradients;  ///< Of a single pass; empty in a replay.
@@ -110,40 +110,33 @@ struct Rank {
 };
 
 absl::Status SetUpRollout(JobContext& context, int index, Rank* rank) {
-  const v1::JobSpec& job = context.start.spec();
   IMAGEDDPO_ASSIGN_OR_RETURN(rank->rollout,
-                             Rollout::Create(job, rank->plan, &rank->pipeline, context.device,
+                             Rollout::Create(rank->job, &rank->pipeline, context.device,
                                              {index, context.start.gang().rollout_size()}));
-  if (rank->plan.single_pass) {
+  if (rank->job.plan().single_pass) {
     rank->rollout->CollectGradients(&rank->lora, &rank->gradients);
   }
-  rank->rollout_rank = std::make_unique<RolloutRank>(
-      &context, rank->plan, index, rank->rollout.get(), rank->pipeline.denoiser.get(), &rank->lora);
+  rank->rollout_rank =
+      std::make_unique<RolloutRank>(&context, rank->job.plan(), index, rank->rollout.get(),
+                                    rank->pipeline.denoiser.get(), &rank->lora);
   return absl::OkStatus();
 }
 
 absl::Status SetUpTrainer(JobContext& context, int index, Rank* rank) {
-  const v1::JobSpec& job = context.start.spec();
+  const ResolvedJob& job = rank->job;
   const auto& trainers = context.start.gang().trainer();
   rank->exchange = std::make_unique<ShardExchange>(
-      &context.gang, std::vector<int>(trainers.begin(), trainers.end()), index,
-      job.train().reduce() == "fast" ? ShardExchange::Reduce::kFast : ShardExchange::Reduce::kExact,
+      &context.gang, std::vector<int>(trainers.begin(), trainers.end()), index, job.reduce(),
       kStepTimeout);
-  IMAGEDDPO_ASSIGN_OR_RETURN(const Schedule schedule,
-                             rank->pipeline.step_rule->MakeSchedule(job.sample().num_steps(),
-                                                                    job.sample().noise_strength()));
-  rank->policy = std::make_unique<Policy>(
-      *rank->pipeline.denoiser, *rank->pipeline.step_rule,
-      PolicyOptions{.num_steps = job.sample().num_steps(),
-                    .guidance = {.scale = job.sample().guidance_scale(),
-                                 .rescale = job.sample().guidance_rescale()},
-                    .eta = job.sample().eta(),
-                    .first_timestep = schedule.timesteps.front()});
-  IMAGEDDPO_ASSIGN_OR_RETURN(std::unique_ptr<AdvantageRule> advantages,
-                             MakeAdvantageRule(job.advantage()));
+  const v1::SampleSpec& sample = job.spec().sample();
+  IMAGEDDPO_ASSIGN_OR_RETURN(
+      const Schedule schedule,
+      rank->pipeline.step_rule->MakeSchedule(sample.num_steps(), sample.noise_strength()));
+  rank->policy = std::make_unique<Policy>(*rank->pipeline.denoiser, *rank->pipeline.step_rule,
+                                          MakePolicyOptions(job, schedule));
   rank->trainer =
-      std::make_unique<Trainer>(job, rank->plan, *rank->policy, &rank->lora, std::move(advantages),
-                                MakeLossRule(job.train()), rank->exchange.get(), &rank->gradients);
+      std::make_unique<Trainer>(job, *rank->policy, &rank->lora, MakeAdvantageRule(job.advantage()),
+                                MakeLossRule(job), rank->exchange.get(), &rank->gradients);
   if (context.start.has_resume_from()) {
     const v1::Checkpoint& checkpoint = context.start.resume_from();
     IMAGEDDPO_ASSIGN_OR_RETURN(
@@ -155,41 +148,33 @@ absl::Status SetUpTrainer(JobContext& context, int index, Rank* rank) {
   EpochWork work;
   if (index == 0) {  // The leader, who reports.
     IMAGEDDPO_ASSIGN_OR_RETURN(
-        work,
-        MakeEpochWork(job, rank->plan, rank->lora, static_cast<int64_t>(schedule.timesteps.size()),
-                      context.start.gang().world_ranks_size(), context.device));
+        work, MakeEpochWork(job, rank->lora, static_cast<int64_t>(schedule.timesteps.size()),
+                            context.start.gang().world_ranks_size(), context.device));
   }
-  rank->trainer_rank = std::make_unique<TrainerRank>(&context, rank->plan, index,
+  rank->trainer_rank = std::make_unique<TrainerRank>(&context, job.plan(), index,
                                                      rank->trainer.get(), &rank->lora, work);
   return absl::OkStatus();
 }
 
 absl::Status SetUp(JobContext& context, Rank* rank) {
-  const v1::JobSpec& job = context.start.spec();
+  const v1::JobSpec& job = rank->job.spec();
   const v1::GangLayout& gang = context.start.gang();
   const int rollout_index = IndexOf(gang.rollout(), context.gang_rank);
   const int trainer_index = IndexOf(gang.trainer(), context.gang_rank);
   UseThreads(job.device().num_threads());
   AllowTf32(job.device().allow_tf32());
-  IMAGEDDPO_ASSIGN_OR_RETURN(rank->plan, MakeJobPlan(job));
-  if (gang.trainer_size() > rank->plan.gradient_shards) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("topology has ", gang.trainer_size(), " trainer ranks but an update has only ",
-                     rank->plan.gradient_shards,
-                     " gradient shards; use fewer trainer ranks or a smaller "
-                     "device.device_batch_size"));
-  }
-  if (job.model().precision() == "fp16" && !context.device.is_cuda()) {
+  if (rank->job.precision() == Precision::kFp16 && !context.device.is_cuda()) {
     return absl::InvalidArgumentError(
         "`model.precision: fp16` needs a GPU and this rank has none; use `bf16`");
   }
   const bool samples = rollout_index >= 0;
-  IMAGEDDPO_ASSIGN_OR_RETURN(rank->pipeline,
-                             Pipeline::Load(PathOf(job.model().path()), MakeModelOptions(context),
-                                            {.vae = samples, .text = samples}));
+  IMAGEDDPO_ASSIGN_OR_RETURN(
+      rank->pipeline,
+      Pipeline::Load(PathOf(job.model().path()), MakeModelOptions(rank->job, context.device),
+                     {.vae = samples, .text = samples}));
   IMAGEDDPO_ASSIGN_OR_RETURN(rank->lora,
                              MakeLora(context.start, *rank->pipeline.denoiser, context.device));
-  IMAGEDDPO_RETURN_IF_ERROR(CheckGradientMemory(context, rank->plan, rank->lora));
+  IMAGEDDPO_RETURN_IF_ERROR(CheckGradientMemory(context, rank->job.plan(), rank->lora));
   IMAGEDDPO_ASSIGN_OR_RETURN(const int bound, rank->pipeline.denoiser->BindLora(rank->lora));
   context.logger->info("loaded {}: {} LoRA modules, {} parameters", job.model().path(), bound,
                        rank->lora.num_parameters());
@@ -233,9 +218,10 @@ absl::Status RunVersion(const VersionSchedule& versions, int64_t first_epoch, in
 }  // namespace
 
 absl::Status RunJob(JobContext& context) {
-  Rank rank;
+  IMAGEDDPO_ASSIGN_OR_RETURN(const ResolvedJob job, ResolvedJob::Reopen(context.start.spec()));
+  Rank rank{.job = job};
   IMAGEDDPO_RETURN_IF_ERROR(SetUp(context, &rank));
-  const VersionSchedule versions(context.start.spec());
+  const VersionSchedule versions(job.spec());
   const int64_t first_epoch =
       context.start.has_resume_from() ? context.start.resume_from().epoch() : 0;
   // With staleness, the next epochs to train are sampled with versions before the checkpoint's.

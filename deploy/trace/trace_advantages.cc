@@ -1,6 +1,10 @@
 #include <ATen/ops/empty.h>
 
+#include <memory>
+#include <optional>
+
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "common/base/status.h"
 #include "deploy/trace/trace.h"
 #include "deploy/trace/trace_files.h"
@@ -14,13 +18,14 @@ absl::Status TraceAdvantages(const TraceAdvantagesOptions& options) {
                                                    ") and --min-count (", options.min_count,
                                                    ") must be at least 1"));
   }
-  v1::AdvantageSpec spec;
-  spec.set_mode(options.mode);
-  spec.set_stat_key("image");
-  spec.set_buffer_size(options.buffer_size);
-  spec.set_min_count(options.min_count);
-  absl::StatusOr<std::unique_ptr<AdvantageRule>> rule = MakeAdvantageRule(spec);
-  if (!rule.ok()) return Annotate(rule.status(), "--mode");
+  const std::optional<AdvantageMode> mode = FindChoice(kAdvantageModes, options.mode);
+  if (!mode.has_value()) {
+    return absl::InvalidArgumentError(absl::StrCat("--mode is ", options.mode,
+                                                   "; it must be one of ",
+                                                   absl::StrJoin(Words(kAdvantageModes), ", ")));
+  }
+  const std::unique_ptr<AdvantageRule> rule = MakeAdvantageRule(
+      {.mode = *mode, .buffer_size = options.buffer_size, .min_count = options.min_count});
 
   IMAGEDDPO_ASSIGN_OR_RETURN(const auto file, SafetensorsFile::Open(options.inputs));
   IMAGEDDPO_ASSIGN_OR_RETURN(const at::Tensor rewards_EN,
@@ -28,7 +33,7 @@ absl::Status TraceAdvantages(const TraceAdvantagesOptions& options) {
   const int64_t epochs = rewards_EN.size(0);
   const int64_t samples = rewards_EN.size(1);
   at::Tensor ids_EN;
-  if (options.mode != "global") {
+  if (mode != AdvantageMode::kGlobal) {
     IMAGEDDPO_ASSIGN_OR_RETURN(ids_EN, GetTensor(*file, "ids", at::kLong, {epochs, samples}));
   }
 
@@ -40,7 +45,7 @@ absl::Status TraceAdvantages(const TraceAdvantagesOptions& options) {
       in_order.image_ids.push_back(
           std::to_string(ids_EN.const_data_ptr<int64_t>()[epoch * samples + i]));
     }
-    const std::vector<double> advantages = (*rule)->Advantages(in_order);
+    const std::vector<double> advantages = rule->Advantages(in_order);
     std::copy(advantages.begin(), advantages.end(),
               advantages_EN.mutable_data_ptr<float>() + epoch * samples);
   }

@@ -27,13 +27,6 @@ namespace {
 constexpr int64_t kPicturesPerMicroBatch = 8;
 constexpr size_t kPosteriorCacheBytes = size_t{1} << 29;  // 4,096 images of 512x512.
 
-PolicyOptions MakePolicyOptions(const v1::SampleSpec& sample, const Schedule& schedule) {
-  return {.num_steps = sample.num_steps(),
-          .guidance = {.scale = sample.guidance_scale(), .rescale = sample.guidance_rescale()},
-          .eta = sample.eta(),
-          .first_timestep = schedule.timesteps.front()};
-}
-
 double SecondsSince(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
@@ -53,24 +46,24 @@ struct Rollout::Drawn {
   SamplerInputs inputs;
 };
 
-Rollout::Rollout(const v1::JobSpec& job, const JobPlan& plan, Pipeline* pipeline,
-                 const Schedule& schedule, at::Device device)
+Rollout::Rollout(const ResolvedJob& job, Pipeline* pipeline, const Schedule& schedule,
+                 at::Device device)
     : job_(job),
-      plan_(plan),
+      plan_(job.plan()),
       pipeline_(pipeline),
       device_(device),
-      policy_(*pipeline->denoiser, *pipeline->step_rule, MakePolicyOptions(job.sample(), schedule)),
+      policy_(*pipeline->denoiser, *pipeline->step_rule, MakePolicyOptions(job, schedule)),
       schedule_(schedule) {}
 
-absl::StatusOr<std::unique_ptr<Rollout>> Rollout::Create(const v1::JobSpec& job,
-                                                         const JobPlan& plan, Pipeline* pipeline,
+absl::StatusOr<std::unique_ptr<Rollout>> Rollout::Create(const ResolvedJob& job, Pipeline* pipeline,
                                                          at::Device device,
                                                          const RolloutShare& share) {
+  const v1::SampleSpec& sample = job.spec().sample();
   IMAGEDDPO_ASSIGN_OR_RETURN(
       const Schedule schedule,
-      pipeline->step_rule->MakeSchedule(job.sample().num_steps(), job.sample().noise_strength()));
-  IMAGEDDPO_RETURN_IF_ERROR(pipeline->step_rule->CheckEta(schedule, job.sample().eta()));
-  std::unique_ptr<Rollout> rollout(new Rollout(job, plan, pipeline, schedule, device));
+      pipeline->step_rule->MakeSchedule(sample.num_steps(), sample.noise_strength()));
+  IMAGEDDPO_RETURN_IF_ERROR(pipeline->step_rule->CheckEta(schedule, sample.eta()));
+  std::unique_ptr<Rollout> rollout(new Rollout(job, pipeline, schedule, device));
   IMAGEDDPO_RETURN_IF_ERROR(rollout->OpenData());
   IMAGEDDPO_RETURN_IF_ERROR(rollout->OpenEvaluation(share));
   std::set<std::string> prompts;
@@ -79,20 +72,19 @@ absl::StatusOr<std::unique_ptr<Rollout>> Rollout::Create(const v1::JobSpec& job,
       prompts.insert(rollout->PromptOf(images->examples->at(i)));
     }
   }
-  rollout->prompts_ =
-      std::make_unique<PromptCache>(*pipeline, job.data().negative_prompt(), std::move(prompts),
-                                    job.sample().guidance_scale() > 1, device);
+  rollout->prompts_ = std::make_unique<PromptCache>(*pipeline, job.spec().data().negative_prompt(),
+                                                    std::move(prompts), job.uses_prompt(), device);
   return rollout;
 }
 
 const std::string& Rollout::PromptOf(const Example& example) const {
-  return example.text.empty() ? job_.data().prompt() : example.text;
+  return example.text.empty() ? job_.spec().data().prompt() : example.text;
 }
 
 absl::Status Rollout::OpenEvaluation(const RolloutShare& share) {
-  if (job_.eval().path().empty()) return absl::OkStatus();
-  IMAGEDDPO_ASSIGN_OR_RETURN(eval_data_.examples, OpenDataset(PathOf(job_.eval().path())));
-  const int64_t batch_size = job_.eval().batch_size();
+  if (job_.spec().eval().path().empty()) return absl::OkStatus();
+  IMAGEDDPO_ASSIGN_OR_RETURN(eval_data_.examples, OpenDataset(PathOf(job_.spec().eval().path())));
+  const int64_t batch_size = job_.spec().eval().batch_size();
   for (int64_t i = 0; i < num_eval_images(); ++i) {
     if (i / batch_size % share.num_ranks == share.index) eval_data_.to_come.push_back(i);
   }
@@ -109,7 +101,7 @@ absl::StatusOr<std::unique_ptr<Dataset>> Rollout::OpenDataset(const std::string&
 }
 
 absl::Status Rollout::OpenData() {
-  resolution_ = job_.data().resolution();
+  resolution_ = job_.spec().data().resolution();
   const int64_t downscale = pipeline_->vae->config().downscale();
   if (resolution_ == 0) resolution_ = pipeline_->default_resolution();
   if (resolution_ % downscale != 0) {
@@ -117,13 +109,13 @@ absl::Status Rollout::OpenData() {
                                                    "; this model needs a multiple of ", downscale));
   }
   IMAGEDDPO_ASSIGN_OR_RETURN(WeightedRewards rewards,
-                             WeightedRewards::Make(MakeRewardConfigs(job_), device_));
+                             WeightedRewards::Make(MakeRewardConfigs(job_.spec()), device_));
   rewards_ = std::make_unique<WeightedRewards>(std::move(rewards));
-  IMAGEDDPO_ASSIGN_OR_RETURN(data_.examples, OpenDataset(PathOf(job_.data().path())));
+  IMAGEDDPO_ASSIGN_OR_RETURN(data_.examples, OpenDataset(PathOf(job_.spec().data().path())));
   data_.to_come.resize(static_cast<size_t>(data_.examples->size()));
   std::iota(data_.to_come.begin(), data_.to_come.end(), 0);
   data_.posteriors = std::make_unique<PosteriorCache>(data_.to_come.size(), kPosteriorCacheBytes);
-  order_ = std::make_unique<ExampleOrder>(job_.seed(), data_.examples->size());
+  order_ = std::make_unique<ExampleOrder>(job_.spec().seed(), data_.examples->size());
   return absl::OkStatus();
 }
 
@@ -200,7 +192,7 @@ absl::StatusOr<TrajectoryBatch> Rollout::Sample(int64_t epoch, int64_t micro_bat
   }
   IMAGEDDPO_ASSIGN_OR_RETURN(const Drawn drawn,
                              Draw(data_, examples, [&](StreamPurpose purpose, int64_t i) {
-                               return StreamKey{.seed = job_.seed(),
+                               return StreamKey{.seed = job_.spec().seed(),
                                                 .purpose = purpose,
                                                 .epoch = static_cast<uint64_t>(epoch),
                                                 .sample = static_cast<uint64_t>(first + i)};
@@ -253,22 +245,23 @@ absl::StatusOr<TrajectoryBatch> Rollout::Sample(int64_t epoch, int64_t micro_bat
 
 int64_t Rollout::num_eval_images() const {
   if (!eval_data_.examples) return 0;
-  const int64_t most = job_.eval().max_images();
+  const int64_t most = job_.spec().eval().max_images();
   return most > 0 ? std::min(most, eval_data_.examples->size()) : eval_data_.examples->size();
 }
 
 int64_t Rollout::num_eval_batches() const {
-  return (num_eval_images() + job_.eval().batch_size() - 1) / job_.eval().batch_size();
+  return (num_eval_images() + job_.spec().eval().batch_size() - 1) /
+         job_.spec().eval().batch_size();
 }
 
 absl::StatusOr<v1::EvalBatch> Rollout::Evaluate(int64_t batch, int64_t weight_version) {
-  const int64_t first = batch * job_.eval().batch_size();
-  const int64_t last = std::min(first + job_.eval().batch_size(), num_eval_images());
+  const int64_t first = batch * job_.spec().eval().batch_size();
+  const int64_t last = std::min(first + job_.spec().eval().batch_size(), num_eval_images());
   std::vector<int64_t> examples;
   for (int64_t i = first; i < last; ++i) examples.push_back(i);
   IMAGEDDPO_ASSIGN_OR_RETURN(const Drawn drawn,
                              Draw(eval_data_, examples, [&](StreamPurpose purpose, int64_t i) {
-                               return StreamKey{.seed = job_.eval().seed(),
+                               return StreamKey{.seed = job_.spec().eval().seed(),
                                                 .purpose = StreamPurpose::kEvalNoise,
                                                 .epoch = static_cast<uint64_t>(purpose),
                                                 .sample = static_cast<uint64_t>(first + i)};
@@ -289,7 +282,7 @@ absl::StatusOr<v1::EvalBatch> Rollout::Evaluate(int64_t batch, int64_t weight_ve
     for (const auto& [name, values_B] : scored.parts) {
       result.add_parts(values_B[i].item<double>());
     }
-    if (first + i >= job_.eval().num_pictures()) continue;
+    if (first + i >= job_.spec().eval().num_pictures()) continue;
     for (const auto& [suffix, images] :
          {std::pair("input", drawn.images_BCHW), std::pair("output", sampled.images_BCHW)}) {
       IMAGEDDPO_ASSIGN_OR_RETURN(std::string png, EncodePicture(images[i]));

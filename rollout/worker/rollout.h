@@ -8,7 +8,7 @@
 #include <memory>
 #include <string>
 
-#include "common/config/job_plan.h"
+#include "common/config/resolved_job.h"
 #include "common/diffusion/keyed_noise.h"
 #include "common/diffusion/pipeline.h"
 #include "common/diffusion/policy.h"
@@ -39,12 +39,10 @@ class Rollout {
  public:
   /// Opens the data, the held-out data and the rewards and checks them against each other and the
   /// model.
-  /// @param pipeline  with all parts; outlives this. Text encoder and the VAE's encoder are freed
-  /// as
-  ///                  soon as everything that they could be asked for is kept.
+  /// @param pipeline  with all parts; outlives this. Text encoder and the VAE's encoder
+  ///                  are freed as soon as everything that they could be asked for is kept.
   /// @return INVALID_ARGUMENT or NOT_FOUND naming file, line, example or setting.
-  static absl::StatusOr<std::unique_ptr<Rollout>> Create(const v1::JobSpec& job,
-                                                         const JobPlan& plan, Pipeline* pipeline,
+  static absl::StatusOr<std::unique_ptr<Rollout>> Create(const ResolvedJob& job, Pipeline* pipeline,
                                                          at::Device device,
                                                          const RolloutShare& share);
 
@@ -74,8 +72,7 @@ class Rollout {
     std::unique_ptr<PosteriorCache> posteriors;
   };
   struct Drawn;  ///< A batch of inputs.
-  Rollout(const v1::JobSpec& job, const JobPlan& plan, Pipeline* pipeline, const Schedule& schedule,
-          at::Device device);
+  Rollout(const ResolvedJob& job, Pipeline* pipeline, const Schedule& schedule, at::Device device);
   absl::Status OpenData();
   absl::Status OpenEvaluation(const RolloutShare& share);
   absl::StatusOr<std::unique_ptr<Dataset>> OpenDataset(const std::string& path) const;
@@ -85,7 +82,7 @@ class Rollout {
   void ReleaseEncoders();  ///< Those that are needed no more.
   absl::StatusOr<WeightedOutput> Score(const Drawn& drawn, const SampledTrajectories& sampled);
 
-  v1::JobSpec job_;
+  ResolvedJob job_;
   JobPlan plan_;
   Pipeline* pipeline_;
   at::Device device_;

@@ -6,8 +6,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
-#include "absl/status/statusor.h"
-#include "imageddpo/v1/job.pb.h"
+#include "common/config/resolved_job.h"
 
 namespace imageddpo {
 
@@ -37,8 +36,7 @@ class AdvantageRule {
   virtual absl::Status Restore(const nlohmann::json& /*state*/) { return absl::OkStatus(); }
 };
 
-/// The rule of `advantage.mode`. INVALID_ARGUMENT: there is no such rule.
-/// @param spec  complete and valid.
-absl::StatusOr<std::unique_ptr<AdvantageRule>> MakeAdvantageRule(const v1::AdvantageSpec& spec);
+/// The rule of `advantage.mode`.
+std::unique_ptr<AdvantageRule> MakeAdvantageRule(const AdvantageSettings& settings);
 
 }  // namespace imageddpo

@@ -8,8 +8,10 @@
 
 namespace imageddpo {
 
-KeyedAdvantages::KeyedAdvantages(const v1::AdvantageSpec& spec)
-    : stat_key_(spec.stat_key()), buffer_size_(spec.buffer_size()), min_count_(spec.min_count()) {
+KeyedAdvantages::KeyedAdvantages(const AdvantageSettings& settings)
+    : stat_key_(settings.stat_key),
+      buffer_size_(settings.buffer_size),
+      min_count_(settings.min_count) {
   if (buffer_size_ < 1 || min_count_ < 1) {
     throw std::invalid_argument(absl::StrCat("KeyedAdvantages: buffer_size (", buffer_size_,
                                              ") and min_count (", min_count_,
@@ -18,16 +20,16 @@ KeyedAdvantages::KeyedAdvantages(const v1::AdvantageSpec& spec)
 }
 
 std::string KeyedAdvantages::KeyOf(const EpochRewards& epoch, size_t sample) const {
-  if (stat_key_ == "image") return epoch.image_ids.at(sample);
-  if (stat_key_ == "prompt") return epoch.prompts.at(sample);
+  if (stat_key_ == StatKey::kImage) return epoch.image_ids.at(sample);
+  if (stat_key_ == StatKey::kPrompt) return epoch.prompts.at(sample);
   return epoch.image_ids.at(sample) + '\n' + epoch.prompts.at(sample);
 }
 
 std::vector<double> KeyedAdvantages::Advantages(const EpochRewards& epoch) {
   constexpr double kEpsilon = 1e-6;
   const size_t num_samples = epoch.rewards.size();
-  if ((stat_key_ != "prompt" && epoch.image_ids.size() != num_samples) ||
-      (stat_key_ != "image" && epoch.prompts.size() != num_samples)) {
+  if ((stat_key_ != StatKey::kPrompt && epoch.image_ids.size() != num_samples) ||
+      (stat_key_ != StatKey::kImage && epoch.prompts.size() != num_samples)) {
     throw std::invalid_argument(absl::StrCat("KeyedAdvantages: ", epoch.image_ids.size(),
                                              " images and ", epoch.prompts.size(), " prompts for ",
                                              num_samples, " rewards"));

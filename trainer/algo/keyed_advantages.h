@@ -17,9 +17,8 @@ namespace imageddpo {
 /// while the buffer has fewer than `min_count`. The state is the buffers and their settings.
 class KeyedAdvantages final : public AdvantageRule {
  public:
-  /// @param spec  its stat_key, buffer_size and min_count.
   /// @throws std::invalid_argument  buffer_size or min_count below 1.
-  explicit KeyedAdvantages(const v1::AdvantageSpec& spec);
+  explicit KeyedAdvantages(const AdvantageSettings& settings);
 
   std::vector<double> Advantages(const EpochRewards& epoch) override;
 
@@ -31,7 +30,7 @@ class KeyedAdvantages final : public AdvantageRule {
  private:
   std::string KeyOf(const EpochRewards& epoch, size_t sample) const;
 
-  std::string stat_key_;
+  StatKey stat_key_;
   int64_t buffer_size_, min_count_;
   std::map<std::string, std::deque<double>> buffers_;
 };

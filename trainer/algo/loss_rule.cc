@@ -4,7 +4,8 @@
 
 namespace imageddpo {
 
-std::unique_ptr<LossRule> MakeLossRule(const v1::TrainSpec& spec) {
+std::unique_ptr<LossRule> MakeLossRule(const ResolvedJob& job) {
+  const v1::TrainSpec& spec = job.spec().train();
   return std::make_unique<PpoLoss>(PpoOptions{.clip_range = spec.clip_range(),
                                               .adv_clip_max = spec.adv_clip_max(),
                                               .staleness_weight_cap = spec.staleness_weight_cap()});

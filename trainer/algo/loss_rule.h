@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
-#include "imageddpo/v1/job.pb.h"
+#include "common/config/resolved_job.h"
 
 namespace imageddpo {
 
@@ -82,7 +82,7 @@ class LossRule {
   virtual absl::Status Restore(const nlohmann::json& /*state*/) { return absl::OkStatus(); }
 };
 
-/// The rule of a job's training. @param spec  complete and valid.
-std::unique_ptr<LossRule> MakeLossRule(const v1::TrainSpec& spec);
+/// The rule of a job's training.
+std::unique_ptr<LossRule> MakeLossRule(const ResolvedJob& job);
 
 }  // namespace imageddpo

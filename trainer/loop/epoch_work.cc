@@ -51,20 +51,18 @@ double EpochWork::Flops(int64_t epoch, const std::vector<TrajectoryBatch>& batch
   return flops;
 }
 
-absl::StatusOr<EpochWork> MakeEpochWork(const v1::JobSpec& job, const JobPlan& plan,
-                                        const Lora& lora, int64_t num_steps, int num_ranks,
-                                        at::Device device) {
-  IMAGEDDPO_ASSIGN_OR_RETURN(
-      const ModelCount count,
-      CountModel(PathOf(job.model().path()), job.data().resolution(), TargetsOf(lora)));
-  return EpochWork{
-      .forward = count.unet.flops + count.unet.lora_flops,
-      .backward = count.unet.backward_flops,
-      .decode = count.decoder.flops,
-      .num_steps = num_steps,
-      .replays = plan.single_pass ? 0 : job.train().num_inner_epochs(),
-      .guided = job.sample().guidance_scale() > 1,
-      .peak_flops = num_ranks * MeasurePeakFlops(device, DtypeOf(job.model().precision()))};
+absl::StatusOr<EpochWork> MakeEpochWork(const ResolvedJob& job, const Lora& lora, int64_t num_steps,
+                                        int num_ranks, at::Device device) {
+  IMAGEDDPO_ASSIGN_OR_RETURN(const ModelCount count,
+                             CountModel(PathOf(job.spec().model().path()),
+                                        job.spec().data().resolution(), TargetsOf(lora)));
+  return EpochWork{.forward = count.unet.flops + count.unet.lora_flops,
+                   .backward = count.unet.backward_flops,
+                   .decode = count.decoder.flops,
+                   .num_steps = num_steps,
+                   .replays = job.plan().single_pass ? 0 : job.spec().train().num_inner_epochs(),
+                   .guided = job.uses_prompt(),
+                   .peak_flops = num_ranks * MeasurePeakFlops(device, DtypeOf(job.precision()))};
 }
 
 }  // namespace imageddpo

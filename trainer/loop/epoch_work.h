@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "common/config/job_plan.h"
+#include "common/config/resolved_job.h"
 #include "common/lora/lora.h"
 #include "common/trajectory/record/trajectory.h"
 
@@ -31,8 +31,7 @@ struct EpochWork {
 /// Counts the operations of a job and measures this rank's speed, assuming that all ranks of the
 /// gang are alike. The number of intra-op threads must have been set.
 /// @param num_steps  executed steps.
-absl::StatusOr<EpochWork> MakeEpochWork(const v1::JobSpec& job, const JobPlan& plan,
-                                        const Lora& lora, int64_t num_steps, int num_ranks,
-                                        at::Device device);
+absl::StatusOr<EpochWork> MakeEpochWork(const ResolvedJob& job, const Lora& lora, int64_t num_steps,
+                                        int num_ranks, at::Device device);
 
 }  // namespace imageddpo

@@ -14,13 +14,14 @@
 namespace imageddpo {
 namespace {
 
-AdamWOptions MakeAdamWOptions(const v1::TrainSpec& train) {
+AdamWOptions MakeAdamWOptions(const ResolvedJob& job) {
+  const v1::TrainSpec& train = job.spec().train();
   return {.learning_rate = train.learning_rate(),
           .beta1 = train.adam_beta1(),
           .beta2 = train.adam_beta2(),
           .epsilon = train.adam_epsilon(),
           .weight_decay = train.adam_weight_decay(),
-          .moments_8bit = train.optimizer() == "adamw8bit",
+          .moments_8bit = job.optimizer() == OptimizerKind::kAdamW8bit,
           .min_8bit_size = train.min_8bit_size()};
 }
 
@@ -77,22 +78,23 @@ void SetStaleness(int64_t sample_age, const at::Tensor& means, v1::EpochMetrics*
 
 }  // namespace
 
-Trainer::Trainer(const v1::JobSpec& job, const JobPlan& plan, const Policy& policy, Lora* lora,
+Trainer::Trainer(const ResolvedJob& job, const Policy& policy, Lora* lora,
                  std::unique_ptr<AdvantageRule> advantages, std::unique_ptr<LossRule> loss,
                  ShardExchange* exchange, SampleGradients* gradients)
     : job_(job),
-      plan_(plan),
+      plan_(job.plan()),
       lora_(lora),
       advantage_rule_(std::move(advantages)),
       loss_rule_(std::move(loss)),
       exchange_(exchange),
       gradients_(gradients),
-      schedule_(plan, job.seed(), job.train().num_inner_epochs(), exchange->num_trainers()),
-      versions_(job),
-      optimizer_(lora->ParameterNames(), lora->Parameters(), MakeAdamWOptions(job.train())),
+      schedule_(plan_, job.spec().seed(), job.spec().train().num_inner_epochs(),
+                exchange->num_trainers()),
+      versions_(job.spec()),
+      optimizer_(lora->ParameterNames(), lora->Parameters(), MakeAdamWOptions(job)),
       replay_(policy, lora->Parameters(), *loss_rule_),
       single_pass_(gradients, *loss_rule_),
-      state_(job.model().precision() == "fp16") {
+      state_(job.precision() == Precision::kFp16) {
   UseLossScale();
 }
 
@@ -147,7 +149,7 @@ absl::StatusOr<std::vector<v1::EpochMetrics>> Trainer::TrainEpoch(
   KeepVersion(epoch);
   IMAGEDDPO_RETURN_IF_ERROR(ComputeProximal(epoch, batches, advantages, between));
   std::vector<v1::EpochMetrics> rows;
-  for (int64_t inner = 0; inner < job_.train().num_inner_epochs(); ++inner) {
+  for (int64_t inner = 0; inner < job_.spec().train().num_inner_epochs(); ++inner) {
     for (int64_t update = 0; update < plan_.updates_per_inner_epoch; ++update) {
       IMAGEDDPO_ASSIGN_OR_RETURN(v1::EpochMetrics row,
                                  Update(epoch, inner, update, batches, advantages, between));
@@ -215,8 +217,8 @@ absl::StatusOr<v1::EpochMetrics> Trainer::Update(int64_t epoch, int64_t inner_ep
   exchange_->AllGatherRows(statistics, owner_of_position);
 
   const double grad_norm =
-      ClipAndStep(gradient_P.to(lora_->Parameters().front().device()), job_.train().max_grad_norm(),
-                  lora_->Parameters(), &optimizer_);
+      ClipAndStep(gradient_P.to(lora_->Parameters().front().device()),
+                  job_.spec().train().max_grad_norm(), lora_->Parameters(), &optimizer_);
   const LossScaler::Verdict verdict = state_.loss_scaler.Judge(std::isfinite(grad_norm));
   if (verdict == LossScaler::Verdict::kStop) {
     return absl::OutOfRangeError(absl::StrCat(
@@ -306,7 +308,7 @@ absl::StatusOr<ReplayBatch> Trainer::MakeReplayBatch(const TrajectoryBatch& batc
   IMAGEDDPO_ASSIGN_OR_RETURN(
       replay.conditioning.negative_embeds_BLD,
       embed(std::vector<uint64_t>(static_cast<size_t>(b), batch.keys.negative_hash)));
-  if (job_.sample().guidance_scale() > 1) {
+  if (job_.uses_prompt()) {
     IMAGEDDPO_ASSIGN_OR_RETURN(replay.conditioning.prompt_embeds_BLD,
                                embed(batch.keys.prompt_hashes));
   }

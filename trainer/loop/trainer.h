@@ -12,7 +12,7 @@
 #include <string>
 #include <vector>
 
-#include "common/config/job_plan.h"
+#include "common/config/resolved_job.h"
 #include "common/diffusion/policy.h"
 #include "common/lora/lora.h"
 #include "common/trajectory/record/trajectory.h"
@@ -50,12 +50,11 @@ struct TrainerState {
 /// same optimizer step. Thread-compatible.
 class Trainer {
  public:
-  /// @param job        complete settings.
   /// @param lora       bound to the policy's denoiser, updated in place.
   /// @param advantages, loss  the job's rules: of MakeAdvantageRule() and MakeLossRule().
   /// @param exchange   the other trainer ranks.
-  /// @param gradients  if plan.single_pass: filled by the rollout of this rank.
-  Trainer(const v1::JobSpec& job, const JobPlan& plan, const Policy& policy, Lora* lora,
+  /// @param gradients  if the plan is single_pass: filled by the rollout of this rank.
+  Trainer(const ResolvedJob& job, const Policy& policy, Lora* lora,
           std::unique_ptr<AdvantageRule> advantages, std::unique_ptr<LossRule> loss,
           ShardExchange* exchange, SampleGradients* gradients = nullptr);
 
@@ -113,7 +112,7 @@ class Trainer {
   absl::StatusOr<ReplayBatch> MakeReplayBatch(const TrajectoryBatch& batch,
                                               const std::vector<double>& advantages) const;
 
-  const v1::JobSpec job_;
+  const ResolvedJob job_;
   const JobPlan plan_;
   Lora* lora_;
   std::unique_ptr<AdvantageRule> advantage_rule_;

@@ -48,7 +48,7 @@ nlohmann::ordered_json Trainer::StateJson() const {
                                   {"updates", state_.updates},
                                   {"samples_seen", state_.samples_seen},
                                   {"ratio_first_step_max_error", state_.ratio_first_step_max_error},
-                                  {"num_threads", job_.device().num_threads()},
+                                  {"num_threads", job_.spec().device().num_threads()},
                                   {"device_batch_size", plan_.device_batch_size},
                                   {"gradient_shards", plan_.gradient_shards},
                                   {"lora_hash", lora_->Hash()},

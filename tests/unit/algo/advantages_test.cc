@@ -19,18 +19,8 @@ void ExpectNear(const Rewards& found, const Rewards& expected) {
   for (size_t i = 0; i < found.size(); ++i) EXPECT_NEAR(found[i], expected[i], 5e-6) << i;
 }
 
-v1::AdvantageSpec Spec(const std::string& mode, const std::string& stat_key = "image",
-                       int64_t buffer_size = 16, int64_t min_count = 16) {
-  v1::AdvantageSpec spec;
-  spec.set_mode(mode);
-  spec.set_stat_key(stat_key);
-  spec.set_buffer_size(buffer_size);
-  spec.set_min_count(min_count);
-  return spec;
-}
-
 KeyedAdvantages ByImage(int64_t buffer_size, int64_t min_count) {
-  return KeyedAdvantages(Spec("per_key", "image", buffer_size, min_count));
+  return KeyedAdvantages({.buffer_size = buffer_size, .min_count = min_count});
 }
 
 TEST(GlobalAdvantages, HaveZeroMeanAndUnitDeviation) {
@@ -68,14 +58,14 @@ TEST(KeyedAdvantages, BuffersKeepTheNewestAndAreExtendedFirst) {
 TEST(KeyedAdvantages, GroupsByImagePromptOrBoth) {
   const EpochRewards epoch{
       .rewards = {1, 2, 3}, .image_ids = {"a", "a", "b"}, .prompts = {"x", "y", "y"}};
-  const auto buffers = [&epoch](const std::string& stat_key) {
-    KeyedAdvantages rule(Spec("per_key", stat_key));
+  const auto buffers = [&epoch](StatKey stat_key) {
+    KeyedAdvantages rule({.stat_key = stat_key});
     rule.Advantages(epoch);
     return rule.State().at("buffers").dump();
   };
-  EXPECT_EQ(buffers("image"), R"({"a":[1.0,2.0],"b":[3.0]})");
-  EXPECT_EQ(buffers("prompt"), R"({"x":[1.0],"y":[2.0,3.0]})");
-  EXPECT_EQ(buffers("pair"), R"({"a\nx":[1.0],"a\ny":[2.0],"b\ny":[3.0]})");
+  EXPECT_EQ(buffers(StatKey::kImage), R"({"a":[1.0,2.0],"b":[3.0]})");
+  EXPECT_EQ(buffers(StatKey::kPrompt), R"({"x":[1.0],"y":[2.0,3.0]})");
+  EXPECT_EQ(buffers(StatKey::kPair), R"({"a\nx":[1.0],"a\ny":[2.0],"b\ny":[3.0]})");
 }
 
 TEST(KeyedAdvantages, SurvivesAResumeBitForBit) {
@@ -112,21 +102,20 @@ TEST(KeyedAdvantages, RefusesBadStatesAndCalls) {
 
 TEST(MakeAdvantageRule, TakesTheModesOfAJob) {
   const EpochRewards epoch{.rewards = {1, 2}, .image_ids = {"a", "b"}};
-  const auto global = MakeAdvantageRule(Spec("global")), keyed = MakeAdvantageRule(Spec("per_key"));
-  ASSERT_TRUE(global.ok() && keyed.ok());
-  EXPECT_EQ((*global)->Advantages(epoch), GlobalAdvantages().Advantages(epoch));
-  EXPECT_TRUE((*global)->State().is_null());
-  (*keyed)->Advantages(epoch);
-  EXPECT_EQ((*keyed)->State().at("buffers").size(), 2U);
-  EXPECT_EQ(MakeAdvantageRule(Spec("median")).status().code(), absl::StatusCode::kInvalidArgument);
+  const auto global = MakeAdvantageRule(AdvantageSettings{}),
+             keyed = MakeAdvantageRule(AdvantageSettings{.mode = AdvantageMode::kPerKey});
+  EXPECT_EQ(global->Advantages(epoch), GlobalAdvantages().Advantages(epoch));
+  EXPECT_TRUE(global->State().is_null());
+  keyed->Advantages(epoch);
+  EXPECT_EQ(keyed->State().at("buffers").size(), 2U);
 }
 
 /// What checkpoints have held from the first version on, whatever the job's mode.
 TEST(MakeAdvantageRule, RulesTakeTheStatesOfOlderCheckpoints) {
   const auto empty =
       nlohmann::json::parse(R"({"buffer_size": 16, "min_count": 16, "buffers": {}})");
-  EXPECT_TRUE((*MakeAdvantageRule(Spec("global")))->Restore(empty).ok());
-  const auto keyed = *MakeAdvantageRule(Spec("per_key"));
+  EXPECT_TRUE(MakeAdvantageRule(AdvantageSettings{})->Restore(empty).ok());
+  const auto keyed = MakeAdvantageRule(AdvantageSettings{.mode = AdvantageMode::kPerKey});
   const char* text = R"({"buffer_size": 3, "min_count": 2, "buffers": {"a": [4.0, 8.0]}})";
   ASSERT_TRUE(keyed->Restore(nlohmann::json::parse(text)).ok());
   ExpectNear(keyed->Advantages({.rewards = {0}, .image_ids = {"a"}}),

@@ -30,8 +30,8 @@ TEST(ResolvedJob, HoldsEveryDecisionInItsType) {
   const ResolvedJob job = *ResolvedJob::Make(spec);
   EXPECT_EQ(job.precision(), Precision::kBf16);
   EXPECT_EQ(job.optimizer(), OptimizerKind::kAdamW8bit);
-  EXPECT_EQ(job.advantage_mode(), AdvantageMode::kPerKey);
-  EXPECT_EQ(job.stat_key(), StatKey::kPair);
+  EXPECT_EQ(job.advantage().mode, AdvantageMode::kPerKey);
+  EXPECT_EQ(job.advantage().stat_key, StatKey::kPair);
   ASSERT_EQ(job.rewards().size(), 1U);
   EXPECT_EQ(job.rewards()[0].kind, RewardKind::kJpeg);
   EXPECT_EQ(job.rewards()[0].jpeg_measure, JpegMeasure::kIncompressibility);

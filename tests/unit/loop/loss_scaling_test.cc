@@ -85,9 +85,9 @@ class OneTrainer {
         "job.yaml");
     job_.mutable_model()->set_precision(precision);
     job_ = Judged(job_).spec();
-    trainer_.emplace(job_, Judged(job_).plan(), *small_.policy, &small_.lora,
-                     *MakeAdvantageRule(job_.advantage()), MakeLossRule(job_.train()), &exchange_,
-                     &gradients_);
+    trainer_.emplace(Judged(job_), *small_.policy, &small_.lora,
+                     MakeAdvantageRule(Judged(job_).advantage()), MakeLossRule(Judged(job_)),
+                     &exchange_, &gradients_);
   }
 
   absl::StatusOr<std::vector<v1::EpochMetrics>> Train(int64_t epoch, float first_gradient) {

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "common/diffusion/keyed_noise.h"
+#include "tests/testing/judged.h"
 #include "tests/testing/toy_policy.h"
 #include "tests/unit/loop/small_job.h"
 #include "trainer/algo/ppo_loss.h"
@@ -88,12 +89,11 @@ class RulesTest : public testing::Test {
   std::unique_ptr<Trainer> MakeTrainer(std::unique_ptr<AdvantageRule> advantages,
                                        std::unique_ptr<LossRule> loss) {
     policy_.emplace(model_.MakePolicy(job_));
-    return std::make_unique<Trainer>(job_, *MakeJobPlan(job_), *policy_, &model_.lora,
-                                     std::move(advantages), std::move(loss), &exchange_,
-                                     &gradients_);
+    return std::make_unique<Trainer>(Judged(job_), *policy_, &model_.lora, std::move(advantages),
+                                     std::move(loss), &exchange_, &gradients_);
   }
   std::unique_ptr<Trainer> MakeJobsTrainer() {
-    return MakeTrainer(*MakeAdvantageRule(job_.advantage()), MakeLossRule(job_.train()));
+    return MakeTrainer(MakeAdvantageRule(Judged(job_).advantage()), MakeLossRule(Judged(job_)));
   }
 
   /// AdamW's first moment after one epoch from the start on: the gradient, but for a factor.
@@ -141,8 +141,8 @@ class RulesTest : public testing::Test {
 TEST_F(RulesTest, ASecondOneOfEachKindTrains) {
   for (const char* update : {"replay", "single_pass"}) {
     job_.mutable_train()->set_update(update);
-    const auto global = [this] { return *MakeAdvantageRule(job_.advantage()); };
-    const auto ppo = [this] { return MakeLossRule(job_.train()); };
+    const auto global = [this] { return MakeAdvantageRule(Judged(job_).advantage()); };
+    const auto ppo = [this] { return MakeLossRule(Judged(job_)); };
     const at::Tensor expected = Train(global(), ppo());
     ASSERT_GT(expected.norm().item<double>(), 0);
     // At ratio 1 no clip counts, and gradients are linear in the advantages.
@@ -186,8 +186,8 @@ TEST_F(RulesTest, ASecondDenoiserAndStepRuleTrain) {
                        .eta = job_.sample().eta(),
                        .first_timestep = schedule.timesteps.front()});
   const std::string before = lora.Hash();
-  Trainer trainer(job_, *MakeJobPlan(job_), policy, &lora, *MakeAdvantageRule(job_.advantage()),
-                  MakeLossRule(job_.train()), &exchange_);
+  Trainer trainer(Judged(job_), policy, &lora, MakeAdvantageRule(Judged(job_).advantage()),
+                  MakeLossRule(Judged(job_)), &exchange_);
   for (int64_t epoch = 0; epoch < 2; ++epoch) {
     const auto rows =
         trainer.TrainEpoch(epoch, SampleEpoch(policy, kChannels, kWidth, job_, epoch, epoch),

@@ -40,8 +40,8 @@ TrainerSide::TrainerSide(const v1::JobSpec& job, int num_trainers, int index, Co
   }
   exchange_.emplace(gang, trainers, index, ReduceKind::kExact, kTimeout);
   const JobPlan plan = Judged(job).plan();
-  trainer.emplace(job, plan, policy_, &model.lora, *MakeAdvantageRule(job.advantage()),
-                  MakeLossRule(job.train()), &*exchange_);
+  trainer.emplace(Judged(job), policy_, &model.lora, MakeAdvantageRule(Judged(job).advantage()),
+                  MakeLossRule(Judged(job)), &*exchange_);
   rank.emplace(&context_, plan, index, &*trainer, &model.lora,
                EpochWork{.forward = 1, .num_steps = 2, .replays = 1, .peak_flops = 1});
 }

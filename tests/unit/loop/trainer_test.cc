@@ -83,8 +83,8 @@ class TrainerTest : public testing::Test {
       const Policy policy = model.MakePolicy(job);
       const JobPlan plan = Judged(job).plan();
       SampleGradients gradients;
-      Trainer trainer(job, plan, policy, &model.lora, *MakeAdvantageRule(job.advantage()),
-                      MakeLossRule(job.train()), &exchange, &gradients);
+      Trainer trainer(Judged(job), policy, &model.lora, MakeAdvantageRule(Judged(job).advantage()),
+                      MakeLossRule(Judged(job)), &exchange, &gradients);
       for (int64_t m = 0; plan.single_pass && m < plan.micro_batches_per_epoch; ++m) {
         if (trainer.schedule().SamplerOf(m, num_ranks) == rank) gradients.Put(m, GradientsOf(m));
       }

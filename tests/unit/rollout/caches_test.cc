@@ -103,7 +103,7 @@ class RolloutCachesTest : public testing::Test {
   }
 
   std::unique_ptr<Rollout> Make(Pipeline* pipeline, RolloutShare share = {}) {
-    auto rollout = Rollout::Create(job_, Judged(job_).plan(), pipeline, at::kCPU, share);
+    auto rollout = Rollout::Create(Judged(job_), pipeline, at::kCPU, share);
     EXPECT_TRUE(rollout.ok()) << rollout.status();
     return *std::move(rollout);
   }
