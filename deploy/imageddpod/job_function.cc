@@ -8,6 +8,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <utility>
 
 #include "common/base/host_memory.h"
 #include "common/base/status.h"
@@ -21,6 +22,7 @@
 #include "common/lora/lora.h"
 #include "common/trajectory/schedule/version_schedule.h"
 #include "common/worker/gang_timeouts.h"
+#include "rollout/reward/make_reward.h"
 #include "rollout/worker/rollout_rank.h"
 #include "trainer/loop/trainer_rank.h"
 
@@ -109,9 +111,10 @@ struct Rank {
 
 absl::Status SetUpRollout(JobContext& context, int index, Rank* rank) {
   const v1::JobSpec& job = context.start.spec();
-  IMAGEDDPO_ASSIGN_OR_RETURN(rank->rollout,
-                             Rollout::Create(job, rank->plan, &rank->pipeline, context.device,
-                                             {index, context.start.gang().rollout_size()}));
+  IMAGEDDPO_ASSIGN_OR_RETURN(std::unique_ptr<Reward> reward, MakeJobReward(job, context.device));
+  IMAGEDDPO_ASSIGN_OR_RETURN(
+      rank->rollout, Rollout::Create(job, rank->plan, &rank->pipeline, std::move(reward),
+                                     context.device, {index, context.start.gang().rollout_size()}));
   if (rank->plan.single_pass) {
     rank->rollout->CollectGradients(&rank->lora, &rank->gradients);
   }
