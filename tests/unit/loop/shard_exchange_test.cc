@@ -78,7 +78,7 @@ class Trainers {
   std::vector<int> gang_ranks_;
 };
 
-/// `all`'s rows of one trainer; the others are not a number, and no sum of them is.
+/// The rows of `all` that belong to one trainer; the others are NaN, as is any sum with them.
 at::Tensor OwnRows(const at::Tensor& all, int index, const std::function<int(int64_t)>& owner) {
   const at::Tensor rows = at::full_like(all, NAN);
   for (int64_t v = 0; v < all.size(0); ++v) {
@@ -181,7 +181,7 @@ Ending EndingOf(const std::function<void()>& exchange) {
   return ending;
 }
 
-/// Three trainers exchange seven rows, and `misfortune` befalls the last one in place of its part.
+/// Three trainers exchange seven rows; the last one runs `misfortune` instead of its part.
 std::vector<Ending> WithoutTheLast(Trainers& trainers, const std::function<void()>& misfortune) {
   const at::Tensor all_VP = MakeRows(7, 1023);
   std::vector<at::Tensor> rows(3);
@@ -236,7 +236,7 @@ TEST(ShardExchange, AnExchangeThatFailedHoldsNoMemoryOnceTheGangIsClosed) {
   EXPECT_EQ(rows_VP.storage().use_count(), 1);
 }
 
-/// Two trainers of which one has another idea of the rows.
+/// Two trainers that disagree on the rows.
 std::vector<Ending> WithOther(Trainers& trainers, const at::Tensor& rows, const at::Tensor& other) {
   std::vector<Ending> endings(2);
   trainers.Run([&](int index) {
