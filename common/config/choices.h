@@ -8,7 +8,7 @@
 namespace imageddpo {
 
 /// One value of a setting that takes a choice, with the word for it in job files. The tables below
-/// are the only place where these words stand.
+/// (and of rewards, reward_types.h) are the only place where these words stand.
 template <typename Enum>
 struct Choice {
   Enum value;
@@ -45,24 +45,6 @@ inline constexpr Choice<AdvantageMode> kAdvantageModes[] = {{AdvantageMode::kGlo
 enum class StatKey { kImage, kPrompt, kPair };
 inline constexpr Choice<StatKey> kStatKeys[] = {
     {StatKey::kImage, "image"}, {StatKey::kPrompt, "prompt"}, {StatKey::kPair, "pair"}};
-
-/// rewards.type
-enum class RewardKind { kClassifier, kJpeg };
-inline constexpr Choice<RewardKind> kRewards[] = {{RewardKind::kClassifier, "classifier"},
-                                                  {RewardKind::kJpeg, "jpeg"}};
-
-/// rewards.measure of `type: classifier`
-enum class ClassifierMeasure { kLogitChange, kMarginChange, kLogitMaxMargin };
-inline constexpr Choice<ClassifierMeasure> kClassifierMeasures[] = {
-    {ClassifierMeasure::kLogitChange, "logit_change"},
-    {ClassifierMeasure::kMarginChange, "margin_change"},
-    {ClassifierMeasure::kLogitMaxMargin, "logit_max_margin"}};
-
-/// rewards.measure of `type: jpeg`
-enum class JpegMeasure { kCompressibility, kIncompressibility };
-inline constexpr Choice<JpegMeasure> kJpegMeasures[] = {
-    {JpegMeasure::kCompressibility, "compressibility"},
-    {JpegMeasure::kIncompressibility, "incompressibility"}};
 
 /// The value that a word means; nullopt where the table does not have it.
 template <typename Enum, size_t N>

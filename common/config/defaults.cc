@@ -1,7 +1,7 @@
 #include <string>
 
-#include "common/config/choices.h"
 #include "common/config/judge.h"
+#include "common/config/reward_types.h"
 
 // Every default of a job, once. Where DDPOConfig (TRL 0.21) has the setting, the value is its
 // value, but for three: seed 0 there, save_freq 1 and num_checkpoint_limit 5
@@ -19,11 +19,11 @@ namespace {
 
 void FillReward(v1::RewardSpec* reward) {
   IMAGEDDPO_DEFAULT(reward, weight, 1.0);
-  const auto measure = FindChoice(kClassifierMeasures, reward->measure());
-  const bool is_change =
-      measure == ClassifierMeasure::kLogitChange || measure == ClassifierMeasure::kMarginChange;
-  IMAGEDDPO_DEFAULT(reward, clamp, is_change ? 10.0 : 0.0);
-  if (FindChoice(kRewards, reward->type()) == RewardKind::kJpeg) {
+  const RewardTypeInfo* const type = FindRewardType(reward->type());
+  const RewardMeasureInfo* const measure =
+      type != nullptr ? FindRewardMeasure(*type, reward->measure()) : nullptr;
+  IMAGEDDPO_DEFAULT(reward, clamp, measure != nullptr ? measure->default_clamp : 0.0);
+  if (type != nullptr && type->has_jpeg_quality) {
     IMAGEDDPO_DEFAULT(reward, jpeg_quality, 95);
   }
 }

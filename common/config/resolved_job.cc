@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/base/status.h"
+#include "common/base/text.h"
 #include "common/config/judge.h"
 
 namespace imageddpo {
@@ -13,22 +14,16 @@ namespace {
 /// At most so many gradient shards had a job that was stored before their number was.
 constexpr int64_t kShardsWhereNoneWereStored = 8;
 
-// After ValidateJob(): every word is in its table.
-ResolvedReward Resolve(const v1::RewardSpec& spec) {
-  ResolvedReward reward{.kind = *FindChoice(kRewards, spec.type()),
-                        .model = spec.model(),
-                        .weight = spec.weight(),
-                        .clamp = spec.clamp(),
-                        .jpeg_quality = static_cast<int>(spec.jpeg_quality())};
-  switch (reward.kind) {
-    case RewardKind::kClassifier:
-      reward.classifier_measure = *FindChoice(kClassifierMeasures, spec.measure());
-      break;
-    case RewardKind::kJpeg:
-      reward.jpeg_measure = *FindChoice(kJpegMeasures, spec.measure());
-      break;
-  }
-  return reward;
+// After ValidateJob(): type and measure are in the table.
+RewardConfig Resolve(const v1::RewardSpec& spec) {
+  const RewardTypeInfo& type = *FindRewardType(spec.type());
+  const RewardMeasureInfo* const measure = FindRewardMeasure(type, spec.measure());
+  return {.type = type.type,
+          .measure = measure != nullptr ? measure->measure : RewardMeasure::kNone,
+          .model = PathOf(spec.model()),
+          .weight = spec.weight(),
+          .clamp = spec.clamp(),
+          .jpeg_quality = static_cast<int>(spec.jpeg_quality())};
 }
 
 }  // namespace

@@ -9,20 +9,10 @@
 
 #include "common/config/choices.h"
 #include "common/config/job_plan.h"
+#include "common/config/reward_types.h"
 #include "imageddpo/v1/job.pb.h"
 
 namespace imageddpo {
-
-/// One entry of a job's `rewards`, judged.
-struct ResolvedReward {
-  RewardKind kind = RewardKind::kJpeg;
-  ClassifierMeasure classifier_measure = ClassifierMeasure::kLogitChange;  ///< Of kClassifier.
-  JpegMeasure jpeg_measure = JpegMeasure::kCompressibility;                ///< Of kJpeg.
-  std::string model;     ///< kClassifier: the TorchScript file as the job names it, see PathOf().
-  double weight = 1;     ///< Finite.
-  double clamp = 0;      ///< Values are limited to ±clamp; 0: no limit.
-  int jpeg_quality = 0;  ///< kJpeg: 1 to 100.
-};
 
 /// A job's `advantage`, judged.
 struct AdvantageSettings {
@@ -66,7 +56,7 @@ class ResolvedJob {
   OptimizerKind optimizer() const { return optimizer_; }
   ReduceKind reduce() const { return reduce_; }
   const AdvantageSettings& advantage() const { return advantage_; }
-  const std::vector<ResolvedReward>& rewards() const { return rewards_; }
+  const std::vector<RewardConfig>& rewards() const { return rewards_; }
   /// K: the denoising steps that are run for sample.num_steps and sample.noise_strength.
   int64_t executed_steps() const { return executed_steps_; }
   /// With guidance, the model is also called with the prompt; without, with the negative one alone.
@@ -90,7 +80,7 @@ class ResolvedJob {
   OptimizerKind optimizer_ = OptimizerKind::kAdamW;
   ReduceKind reduce_ = ReduceKind::kExact;
   AdvantageSettings advantage_;
-  std::vector<ResolvedReward> rewards_;
+  std::vector<RewardConfig> rewards_;
   int64_t executed_steps_ = 0;
 };
 

@@ -7,10 +7,12 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/types/span.h"
 #include "common/base/suggest.h"
 #include "common/base/text.h"
 #include "common/config/choices.h"
 #include "common/config/judge.h"
+#include "common/config/reward_types.h"
 
 namespace imageddpo {
 namespace {
@@ -102,22 +104,34 @@ void CheckData(const v1::JobSpec& job, Faults* faults) {
   faults->Range("eval.num_pictures", eval.num_pictures(), 0, 10'000);
 }
 
+template <typename Info>
+std::vector<std::string> NamesOf(absl::Span<const Info> infos) {
+  std::vector<std::string> names;
+  for (const Info& info : infos) names.emplace_back(info.name);
+  return names;
+}
+
 void CheckReward(const v1::RewardSpec& reward, const std::string& prefix, Faults* faults) {
-  faults->Choice(prefix + "type", reward.type(), Words(kRewards));
-  const auto kind = FindChoice(kRewards, reward.type());
-  if (kind == RewardKind::kClassifier) {
-    faults->Required(prefix + "model", reward.model(), "a TorchScript file");
-    faults->Choice(prefix + "measure", reward.measure(), Words(kClassifierMeasures));
-    if (reward.has_jpeg_quality()) {
-      faults->Add(
-          absl::StrCat("`", prefix, "jpeg_quality` is for `type: jpeg` alone; leave it out"));
+  faults->Choice(prefix + "type", reward.type(), NamesOf(RewardTypes()));
+  if (const RewardTypeInfo* const type = FindRewardType(reward.type()); type != nullptr) {
+    const auto refuse = [&](const char* setting) {
+      faults->Add(absl::StrCat("`", prefix, setting, "` is no setting of `type: ", type->name,
+                               "`; leave it out"));
+    };
+    if (!type->measures.empty()) {
+      faults->Choice(prefix + "measure", reward.measure(), NamesOf(type->measures));
+    } else if (reward.has_measure()) {
+      refuse("measure");
     }
-  } else if (kind == RewardKind::kJpeg) {
-    faults->Choice(prefix + "measure", reward.measure(), Words(kJpegMeasures));
-    faults->Range(prefix + "jpeg_quality", reward.jpeg_quality(), 1, 100);
-    if (reward.has_model()) {
-      faults->Add(
-          absl::StrCat("`", prefix, "model` is for `type: classifier` alone; leave it out"));
+    if (type->has_model) {
+      faults->Required(prefix + "model", reward.model(), "a TorchScript file");
+    } else if (reward.has_model()) {
+      refuse("model");
+    }
+    if (type->has_jpeg_quality) {
+      faults->Range(prefix + "jpeg_quality", reward.jpeg_quality(), 1, 100);
+    } else if (reward.has_jpeg_quality()) {
+      refuse("jpeg_quality");
     }
   }
   faults->Real(prefix + "weight", reward.weight(), true, "a finite number");

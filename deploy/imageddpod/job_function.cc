@@ -22,6 +22,7 @@
 #include "common/lora/lora.h"
 #include "common/trajectory/schedule/version_schedule.h"
 #include "common/worker/gang_timeouts.h"
+#include "rollout/reward/make_reward.h"
 #include "rollout/worker/rollout_rank.h"
 #include "trainer/loop/trainer_rank.h"
 
@@ -110,9 +111,11 @@ struct Rank {
 };
 
 absl::Status SetUpRollout(JobContext& context, int index, Rank* rank) {
-  IMAGEDDPO_ASSIGN_OR_RETURN(rank->rollout,
-                             Rollout::Create(rank->job, &rank->pipeline, context.device,
-                                             {index, context.start.gang().rollout_size()}));
+  IMAGEDDPO_ASSIGN_OR_RETURN(std::unique_ptr<Reward> reward,
+                             MakeJobReward(rank->job, context.device));
+  IMAGEDDPO_ASSIGN_OR_RETURN(
+      rank->rollout, Rollout::Create(rank->job, &rank->pipeline, std::move(reward), context.device,
+                                     {index, context.start.gang().rollout_size()}));
   if (rank->job.plan().single_pass) {
     rank->rollout->CollectGradients(&rank->lora, &rank->gradients);
   }

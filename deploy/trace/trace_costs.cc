@@ -28,8 +28,7 @@
 #include "common/model_config/model_count.h"
 #include "common/plan/costs.h"
 #include "deploy/trace/trace.h"
-#include "rollout/reward/job_rewards.h"
-#include "rollout/reward/weighted_rewards.h"
+#include "rollout/reward/make_reward.h"
 #include "rollout/sampler/sampler.h"
 #include "trainer/algo/ppo_loss.h"
 #include "trainer/loop/replay_update.h"
@@ -203,19 +202,19 @@ double StageTimer::StepSeconds(const Batch& batch, bool with_gradients) {
 }
 
 absl::StatusOr<double> StageTimer::RewardSeconds(const Batch& batch) {
-  IMAGEDDPO_ASSIGN_OR_RETURN(WeightedRewards rewards,
-                             WeightedRewards::Make(MakeRewardConfigs(job_), device_));
-  const Example example{.id = "grey", .label = 0};
-  const RewardInputs inputs{
-      .generated_BCHW = batch.images_BCHW,
-      .inputs_BCHW = batch.images_BCHW,
-      .prompts = std::vector<std::string>(static_cast<size_t>(batch.size)),
-      .examples = std::vector<const Example*>(static_cast<size_t>(batch.size), &example)};
+  IMAGEDDPO_ASSIGN_OR_RETURN(const std::unique_ptr<Reward> reward, MakeJobReward(job_, device_));
+  const auto size = static_cast<size_t>(batch.size);
+  auto grey = std::make_shared<RewardBatch>();
+  grey->generated_BCHW = grey->inputs_BCHW = batch.images_BCHW;
+  grey->prompts.resize(size);
+  grey->examples.resize(size, {.id = "grey", .label = 0});
   absl::Status failed;
   const double seconds = Time([&] {
-    const absl::StatusOr<WeightedOutput> scored = rewards.Score(inputs);
+    const absl::StatusOr<RewardOutput> scored = Score(reward.get(), grey);
     failed.Update(scored.status());
-    return scored.ok() ? scored->values_B : at::zeros({1});
+    if (!scored.ok()) return at::zeros({1});
+    for (const absl::StatusOr<double>& value : scored->values_B) failed.Update(value.status());
+    return at::zeros({1});
   });
   if (!failed.ok()) return failed;
   return seconds;

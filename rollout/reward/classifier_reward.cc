@@ -1,11 +1,11 @@
 #include "rollout/reward/classifier_reward.h"
 
-#include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
 #include <limits>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -13,8 +13,6 @@
 
 namespace imageddpo {
 namespace {
-
-constexpr double kDefaultClamp = 10.0;
 
 /// One image's logits.
 struct LogitRow {
@@ -36,29 +34,18 @@ struct LogitRow {
   }
 };
 
-double Measure(ClassifierMeasure measure, const LogitRow& generated, const LogitRow& input,
+double Measure(RewardMeasure measure, const LogitRow& generated, const LogitRow& input,
                int64_t label) {
   switch (measure) {
-    case ClassifierMeasure::kLogitChange:
+    case RewardMeasure::kLogitChange:
       return generated.Logit(label) - input.Logit(label);
-    case ClassifierMeasure::kMarginChange:
+    case RewardMeasure::kMarginChange:
       return generated.Margin(label) - input.Margin(label);
-    case ClassifierMeasure::kLogitMaxMargin:
+    case RewardMeasure::kLogitMaxMargin:
       return generated.Margin(label);
+    default:
+      return std::numeric_limits<double>::quiet_NaN();
   }
-  return std::numeric_limits<double>::quiet_NaN();
-}
-
-ClassifierMeasure MeasureOf(const std::string& name) {
-  if (name == "margin_change") return ClassifierMeasure::kMarginChange;
-  if (name == "logit_max_margin") return ClassifierMeasure::kLogitMaxMargin;
-  return ClassifierMeasure::kLogitChange;
-}
-
-double ClampOf(const RewardConfig& config, ClassifierMeasure measure) {
-  constexpr double kNoLimit = std::numeric_limits<double>::infinity();
-  if (config.clamp) return *config.clamp > 0 ? *config.clamp : kNoLimit;
-  return measure == ClassifierMeasure::kLogitMaxMargin ? kNoLimit : kDefaultClamp;
 }
 
 absl::StatusOr<int64_t> LabelOf(const Example& example, int64_t num_classes) {
@@ -75,60 +62,87 @@ absl::StatusOr<int64_t> LabelOf(const Example& example, int64_t num_classes) {
   return *example.label;
 }
 
+/// What a classifier returned for a batch, as float64 on the CPU.
+struct Logits {
+  at::Tensor values_BK;  ///< [B,classes], contiguous
+
+  LogitRow Row(int64_t i) const {
+    return {values_BK.const_data_ptr<double>() + i * num_classes(), num_classes()};
+  }
+  int64_t num_classes() const { return values_BK.size(1); }
+};
+
+/// @param output  what the classifier at `path` returned for `images_BCHW`.
+absl::StatusOr<Logits> ToLogits(const absl::StatusOr<at::Tensor>& output,
+                                const at::Tensor& images_BCHW, const std::string& path) {
+  if (!output.ok()) return output.status();
+  if (output->dim() != 2 || output->size(0) != images_BCHW.size(0) || output->size(1) < 2 ||
+      !output->is_floating_point()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "'", path, "' returns shape [", absl::StrJoin(output->sizes(), ", "),
+        "] for images of shape [", absl::StrJoin(images_BCHW.sizes(), ", "),
+        "]; it must return floating-point logits [", images_BCHW.size(0), ", classes >= 2]"));
+  }
+  return Logits{output->to(at::kCPU, at::kDouble).contiguous()};
+}
+
+RewardOutput ScoreLogits(const RewardBatch& batch, const RewardConfig& config,
+                         const Logits& generated, const Logits& inputs) {
+  RewardOutput output;
+  std::vector<double>& correct_B = output.parts["correct"];
+  std::vector<double>& correct_input_B = output.parts["correct_input"];
+  std::vector<double>& logit_B = output.parts["logit"];
+  for (int64_t i = 0; i < batch.size(); ++i) {
+    const absl::StatusOr<int64_t> label =
+        LabelOf(batch.examples[static_cast<size_t>(i)], generated.num_classes());
+    if (!label.ok()) {
+      output.values_B.emplace_back(label.status());
+      for (auto& [part, numbers_B] : output.parts) {
+        numbers_B.push_back(std::numeric_limits<double>::quiet_NaN());
+      }
+      continue;
+    }
+    const LogitRow generated_row = generated.Row(i);
+    const LogitRow input_row = inputs.Row(i);
+    const double value = Measure(config.measure, generated_row, input_row, *label);
+    output.values_B.emplace_back(std::clamp(value, -config.limit(), config.limit()));  // NaN stays.
+    correct_B.push_back(generated_row.IsCorrect(*label) ? 1.0 : 0.0);
+    correct_input_B.push_back(input_row.IsCorrect(*label) ? 1.0 : 0.0);
+    logit_B.push_back(generated_row.Logit(*label));
+  }
+  return output;
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Reward>> ClassifierReward::Make(const RewardConfig& config,
                                                                at::Device device) {
   absl::StatusOr<TorchScriptModule> module = TorchScriptModule::Load(config.model, device);
   if (!module.ok()) return Annotate(module.status(), "rewards.model");
-  const ClassifierMeasure measure = MeasureOf(config.measure);
-  return std::unique_ptr<Reward>(
-      new ClassifierReward(*std::move(module), measure, ClampOf(config, measure)));
+  return std::unique_ptr<Reward>(new ClassifierReward(*std::move(module), config));
 }
 
-absl::StatusOr<at::Tensor> ClassifierReward::Logits(const at::Tensor& images_BCHW) {
-  IMAGEDDPO_ASSIGN_OR_RETURN(const at::Tensor logits, module_.Run(images_BCHW));
-  if (logits.dim() != 2 || logits.size(0) != images_BCHW.size(0) || logits.size(1) < 2 ||
-      !logits.is_floating_point()) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "'", module_.path(), "' returns shape [", absl::StrJoin(logits.sizes(), ", "),
-        "] for images of shape [", absl::StrJoin(images_BCHW.sizes(), ", "),
-        "]; it must return floating-point logits [", images_BCHW.size(0), ", classes >= 2]"));
-  }
-  return logits.to(at::kCPU, at::kDouble).contiguous();
-}
-
-absl::StatusOr<RewardOutput> ClassifierReward::Score(const RewardInputs& inputs) {
-  IMAGEDDPO_ASSIGN_OR_RETURN(const at::Tensor generated, Logits(inputs.generated_BCHW));
-  IMAGEDDPO_ASSIGN_OR_RETURN(const at::Tensor input, Logits(inputs.inputs_BCHW));
-  const int64_t num_items = generated.size(0);
-  const int64_t num_classes = generated.size(1);
-
-  RewardOutput output;
-  const auto new_values = [num_items] { return at::empty({num_items}, at::kDouble); };
-  output.values_B = new_values();
-  at::Tensor& correct = output.parts["correct"] = new_values();
-  at::Tensor& correct_input = output.parts["correct_input"] = new_values();
-  at::Tensor& logit = output.parts["logit"] = new_values();
-  for (int64_t i = 0; i < num_items; ++i) {
-    IMAGEDDPO_ASSIGN_OR_RETURN(const int64_t label,
-                               LabelOf(*inputs.examples[static_cast<size_t>(i)], num_classes));
-    const LogitRow generated_row{generated.const_data_ptr<double>() + i * num_classes, num_classes};
-    const LogitRow input_row{input.const_data_ptr<double>() + i * num_classes, num_classes};
-    const double value = Measure(measure_, generated_row, input_row, label);
-    output.values_B.data_ptr<double>()[i] = std::clamp(value, -clamp_, clamp_);  // NaN stays.
-    correct.data_ptr<double>()[i] = generated_row.IsCorrect(label) ? 1.0 : 0.0;
-    correct_input.data_ptr<double>()[i] = input_row.IsCorrect(label) ? 1.0 : 0.0;
-    logit.data_ptr<double>()[i] = generated_row.Logit(label);
-  }
-  return output;
+std::unique_ptr<PendingReward> ClassifierReward::Start(std::shared_ptr<const RewardBatch> batch) {
+  const absl::StatusOr<at::Tensor> generated = module_.Run(batch->generated_BCHW);
+  const absl::StatusOr<at::Tensor> inputs =
+      generated.ok() ? module_.Run(batch->inputs_BCHW) : generated;
+  return ComputeInWait([batch = std::move(batch), config = config_, generated,
+                        inputs]() -> absl::StatusOr<RewardOutput> {
+    IMAGEDDPO_ASSIGN_OR_RETURN(const Logits generated_logits,
+                               ToLogits(generated, batch->generated_BCHW, config.model));
+    IMAGEDDPO_ASSIGN_OR_RETURN(const Logits input_logits,
+                               ToLogits(inputs, batch->inputs_BCHW, config.model));
+    return ScoreLogits(*batch, config, generated_logits, input_logits);
+  });
 }
 
 absl::Status ClassifierReward::CheckDataset(const Dataset& dataset, int width, int height) {
-  const absl::StatusOr<at::Tensor> logits = Logits(at::zeros({1, 3, height, width}, at::kFloat));
+  const at::Tensor black_BCHW = at::zeros({1, 3, height, width}, at::kFloat);
+  const absl::StatusOr<Logits> logits =
+      ToLogits(module_.Run(black_BCHW), black_BCHW, module_.path());
   if (!logits.ok()) return Annotate(logits.status(), "rewards.model");
   for (int64_t i = 0; i < dataset.size(); ++i) {
-    IMAGEDDPO_RETURN_IF_ERROR(LabelOf(dataset.at(i), logits->size(1)).status());
+    IMAGEDDPO_RETURN_IF_ERROR(LabelOf(dataset.at(i), logits->num_classes()).status());
   }
   return absl::OkStatus();
 }

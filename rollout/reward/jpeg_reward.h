@@ -1,28 +1,26 @@
 #pragma once
 
+#include <memory>
 #include <string>
 
-#include "absl/status/statusor.h"
 #include "rollout/reward/reward.h"
 
 namespace imageddpo {
 
 /// Size of the generated image as a JPEG file, in kB of 1000 bytes: rewarded when small
 /// (compressibility: −kB) or large (incompressibility: +kB). The rewards of ddpo-pytorch's
-/// jpeg_compressibility and jpeg_incompressibility. Part: `bytes`.
+/// jpeg_compressibility and jpeg_incompressibility. Part: `bytes`. An image with NaN in it has no
+/// size; its value is NaN.
 class JpegReward final : public Reward {
  public:
-  /// @param config  Validate()d, type "jpeg".
-  explicit JpegReward(const RewardConfig& config);
+  explicit JpegReward(const RewardConfig& config) : config_(config) {}
 
   std::string name() const override { return "jpeg"; }
-  absl::StatusOr<RewardOutput> Score(const RewardInputs& inputs) override;
+  std::unique_ptr<PendingReward> Start(std::shared_ptr<const RewardBatch> batch) override;
   absl::Status CheckDataset(const Dataset& dataset, int width, int height) override;
 
  private:
-  double sign_;
-  double clamp_;  // Infinite for no limit.
-  int quality_;
+  RewardConfig config_;
 };
 
 }  // namespace imageddpo

@@ -1,15 +1,31 @@
 #include "rollout/reward/make_reward.h"
 
+#include <utility>
+#include <vector>
+
 #include "common/base/status.h"
 #include "rollout/reward/classifier_reward.h"
 #include "rollout/reward/jpeg_reward.h"
+#include "rollout/reward/weighted_rewards.h"
 
 namespace imageddpo {
-
 absl::StatusOr<std::unique_ptr<Reward>> MakeReward(const RewardConfig& config, at::Device device) {
-  IMAGEDDPO_RETURN_IF_ERROR(config.Validate());
-  if (config.type == "classifier") return ClassifierReward::Make(config, device);
-  return std::unique_ptr<Reward>(std::make_unique<JpegReward>(config));
+  switch (config.type) {
+    case RewardType::kClassifier:
+      return ClassifierReward::Make(config, device);
+    case RewardType::kJpeg:
+      return std::make_unique<JpegReward>(config);
+  }
+  return absl::InternalError("a reward type without a class");
+}
+
+absl::StatusOr<std::unique_ptr<Reward>> MakeJobReward(const ResolvedJob& job, at::Device device) {
+  std::vector<WeightedRewards::Term> terms;
+  for (const RewardConfig& config : job.rewards()) {
+    IMAGEDDPO_ASSIGN_OR_RETURN(std::unique_ptr<Reward> reward, MakeReward(config, device));
+    terms.push_back({std::move(reward), config.weight});
+  }
+  return std::make_unique<WeightedRewards>(std::move(terms));
 }
 
 }  // namespace imageddpo

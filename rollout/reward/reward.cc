@@ -1,52 +1,56 @@
 #include "rollout/reward/reward.h"
 
-#include <algorithm>
-#include <cmath>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "common/base/status.h"
-#include "common/base/suggest.h"
 
 namespace imageddpo {
 namespace {
 
-absl::Status CheckOneOf(const std::string& setting, const std::string& word,
-                        const std::vector<std::string>& choices) {
-  if (std::find(choices.begin(), choices.end(), word) != choices.end()) return absl::OkStatus();
-  const std::optional<std::string> closest = ClosestMatch(word, choices);
-  return absl::InvalidArgumentError(absl::StrCat(
-      setting, ": '", word, "' is unknown", closest ? "; did you mean '" : "", closest.value_or(""),
-      closest ? "'?" : "", " It must be one of ", absl::StrJoin(choices, ", ")));
-}
+class ComputedInWait final : public PendingReward {
+ public:
+  explicit ComputedInWait(std::function<absl::StatusOr<RewardOutput>()> compute)
+      : compute_(std::move(compute)) {}
+
+  absl::StatusOr<RewardOutput> Wait(RewardDeadline) override { return compute_(); }
+
+ private:
+  std::function<absl::StatusOr<RewardOutput>()> compute_;
+};
 
 }  // namespace
 
-absl::Status RewardConfig::Validate() const {
-  IMAGEDDPO_RETURN_IF_ERROR(CheckOneOf("rewards.type", type, {"classifier", "jpeg"}));
-  if (!std::isfinite(weight)) {
-    return absl::InvalidArgumentError("rewards.weight must be a finite number");
+absl::Status CheckBatch(const RewardBatch& batch) {
+  const auto bad = [](const std::string& what) {
+    return absl::InvalidArgumentError(absl::StrCat("cannot score: ", what));
+  };
+  const at::Tensor& generated = batch.generated_BCHW;
+  if (!generated.defined() || generated.dim() != 4 || generated.size(1) != 3) {
+    return bad("the generated images are not a tensor [B, 3, H, W]");
   }
-  if (clamp && !(*clamp >= 0 && std::isfinite(*clamp))) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("rewards.clamp is ", *clamp, "; it must be positive, or 0 for no limit"));
+  if (!batch.inputs_BCHW.defined() || batch.inputs_BCHW.dim() != 4 ||
+      batch.inputs_BCHW.size(0) != generated.size(0) || batch.inputs_BCHW.size(1) != 3) {
+    return bad("the input images are not a tensor [B, 3, H, W] of as many images as generated");
   }
-  if (type == "classifier") {
-    if (model.empty()) {
-      return absl::InvalidArgumentError(
-          "rewards.model is missing: a classifier reward needs the path of a TorchScript file");
-    }
-    return CheckOneOf("rewards.measure", measure,
-                      {"logit_change", "margin_change", "logit_max_margin"});
+  const auto num_items = static_cast<size_t>(generated.size(0));
+  if (batch.prompts.size() != num_items || batch.examples.size() != num_items) {
+    return bad(absl::StrCat(num_items, " images, but ", batch.prompts.size(), " prompts and ",
+                            batch.examples.size(), " examples"));
   }
-  if (!model.empty()) {
-    return absl::InvalidArgumentError("rewards.model is set, but the jpeg reward uses no model");
-  }
-  if (jpeg_quality < 1 || jpeg_quality > 100) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("rewards.jpeg_quality is ", jpeg_quality, "; it must be between 1 and 100"));
-  }
-  return CheckOneOf("rewards.measure", measure, {"compressibility", "incompressibility"});
+  return absl::OkStatus();
+}
+
+std::unique_ptr<PendingReward> ComputeInWait(
+    std::function<absl::StatusOr<RewardOutput>()> compute) {
+  return std::make_unique<ComputedInWait>(std::move(compute));
+}
+
+absl::StatusOr<RewardOutput> Score(Reward* reward, std::shared_ptr<const RewardBatch> batch,
+                                   std::chrono::milliseconds timeout) {
+  const RewardDeadline deadline = std::chrono::steady_clock::now() + timeout;
+  IMAGEDDPO_RETURN_IF_ERROR(CheckBatch(*batch));
+  return reward->Start(std::move(batch))->Wait(deadline);
 }
 
 }  // namespace imageddpo

@@ -2,44 +2,69 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <chrono>
+#include <functional>
 #include <map>
 #include <memory>
-#include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "common/config/reward_types.h"
 #include "rollout/data/dataset.h"
 
 // Shapes: B samples, C = 3 channels, H rows, W columns.
 namespace imageddpo {
 
-/// The generated images and what they were made from; everything has length B and the same order.
-struct RewardInputs {
-  at::Tensor generated_BCHW;  ///< [B,3,H,W] float32 in [0,1], any device
-  at::Tensor inputs_BCHW;     ///< [B,3,H,W] float32 in [0,1]: the images img2img started from
-  std::vector<std::string> prompts;      ///< as used, UTF-8
-  std::vector<const Example*> examples;  ///< not null; outlive the call
+/// Generated images to score, and what they were made from. Plain data that refers to nothing
+/// outside of itself, so it may outlive the call, cross a thread or be sent to another process.
+/// Whoever has seen it in a Start() must not change its tensors any more. Everything has length B
+/// and the same order.
+struct RewardBatch {
+  at::Tensor generated_BCHW;         ///< [B,3,H,W] float32 in [0,1], any device
+  at::Tensor inputs_BCHW;            ///< [B,3,H,W] float32 in [0,1]: what img2img started from
+  std::vector<std::string> prompts;  ///< as used, UTF-8
+  std::vector<Example> examples;     ///< id, label and metadata of the input images
+
+  int64_t size() const { return static_cast<int64_t>(examples.size()); }  ///< B
 };
 
+/// The scores of a batch, in the order of its images.
 struct RewardOutput {
-  at::Tensor
-      values_B;  ///< [B] float64 on the CPU; NaN or infinite where an item could not be scored
-  std::map<std::string, at::Tensor>
-      parts;  ///< name → [B] float64 on the CPU: "correct", "logit", "bytes", …
+  /// B; for each item its value or why it has none. A NaN or infinite value counts as an error.
+  std::vector<absl::StatusOr<double>> values_B;
+  /// name → B numbers: "correct", "logit", "bytes", …; they only appear in metrics. Those of an
+  /// item without a value mean nothing.
+  std::map<std::string, std::vector<double>> parts;
 };
 
-/// One term of a job's reward. Thread-compatible: calls on one object are serialised by the caller.
+using RewardDeadline = std::chrono::steady_clock::time_point;
+
+/// A batch that is being scored. Called by the thread that called Start(). The destructor gives the
+/// batch up without waiting for it.
+class PendingReward {
+ public:
+  virtual ~PendingReward() = default;
+
+  /// Blocks until the batch is scored. An error concerns the whole batch and names what is wrong
+  /// with it; after one, only DEADLINE_EXCEEDED (not scored by `deadline`) allows another call.
+  virtual absl::StatusOr<RewardOutput> Wait(RewardDeadline deadline) = 0;
+};
+
+/// One term of a job's reward. Several batches may be pending at once; each is waited for in the
+/// order of the samples, so that when a reward finishes cannot change any result.
+/// Thread-compatible: calls on one object and its pending batches are serialised by the caller.
 class Reward {
  public:
-  virtual ~Reward() = default;
+  virtual ~Reward() = default;  ///< Outlives its pending batches.
 
   virtual std::string name() const = 0;  ///< "classifier", "jpeg": [a-z0-9_]+
 
-  /// Deterministic in its arguments. An error is about the whole batch and names what is wrong with
-  /// it.
-  virtual absl::StatusOr<RewardOutput> Score(const RewardInputs& inputs) = 0;
+  /// Starts to score a batch and returns without waiting for other processes or a GPU. Scores are a
+  /// deterministic function of the batch alone. Errors are reported by Wait().
+  /// @param batch  well-formed (CheckBatch()).
+  virtual std::unique_ptr<PendingReward> Start(std::shared_ptr<const RewardBatch> batch) = 0;
 
   /// Called once at the start of a job, so that a dataset that cannot be scored is refused there
   /// and not hours later: every example has the label the reward needs, and images of width ×
@@ -47,22 +72,20 @@ class Reward {
   virtual absl::Status CheckDataset(const Dataset& dataset, int width, int height) = 0;
 };
 
-/// One entry of a job's `rewards`.
-struct RewardConfig {
-  std::string type;   ///< "classifier" or "jpeg"
-  std::string model;  ///< classifier: path of the TorchScript file
-  /// classifier: logit_change | margin_change | logit_max_margin;
-  /// jpeg: compressibility | incompressibility
-  std::string measure;
-  double weight = 1.0;  ///< factor in the weighted sum; finite
-  /// Values are limited to ±clamp; 0: no limit. Absent: 10 for logit_change and margin_change, no
-  /// limit for the others.
-  std::optional<double> clamp;
-  int jpeg_quality = 95;  ///< jpeg: 1 to 100
+/// INVALID_ARGUMENT when shapes or lengths do not fit each other.
+absl::Status CheckBatch(const RewardBatch& batch);
 
-  /// Checks everything but the model file; messages name the setting, "rewards.measure" and the
-  /// like.
-  absl::Status Validate() const;
-};
+/// A pending batch that `compute` scores in Wait(), in the caller's thread and whatever the
+/// deadline. For rewards that need nobody else. What the CPU computes belongs into `compute`; a GPU
+/// reward queues its kernels in Start() and fetches their results in `compute`, so that a caller
+/// can queue the next micro-batch in between.
+std::unique_ptr<PendingReward> ComputeInWait(std::function<absl::StatusOr<RewardOutput>()> compute);
+
+/// How long a batch may take to be scored. Rewards that compute in this process do not stop at it.
+inline constexpr std::chrono::minutes kRewardTimeout{30};
+
+/// Start() and Wait() in one, `timeout` from now.
+absl::StatusOr<RewardOutput> Score(Reward* reward, std::shared_ptr<const RewardBatch> batch,
+                                   std::chrono::milliseconds timeout = kRewardTimeout);
 
 }  // namespace imageddpo

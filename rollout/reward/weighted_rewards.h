@@ -1,48 +1,33 @@
 #pragma once
 
-#include <ATen/core/Tensor.h>
-
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
-#include "absl/status/statusor.h"
 #include "rollout/reward/reward.h"
 
 namespace imageddpo {
 
-/// What to do with an item whose reward is NaN or infinite.
-enum class NonFinitePolicy {
-  kFail,  ///< Score() fails, naming reward, example and value.
-  kMark,  ///< Score() succeeds; the item's value is NaN and its status says why.
-};
-
-struct WeightedOutput {
-  at::Tensor values_B;  ///< [B] float64 on the CPU: sum of weight · value
-  std::map<std::string, at::Tensor>
-      parts;  ///< "<reward>.value" (unweighted) and "<reward>.<part>", [B] float64 on the CPU
-  std::vector<absl::Status> statuses;  ///< B; all OK under kFail
-};
-
-/// The weighted sum of a job's rewards. Thread-compatible.
-class WeightedRewards {
+/// The weighted sum of rewards, itself a reward. All terms of a batch are started at once and
+/// waited for in order.
+/// Values: the sum of weight · value, added in the order of the terms. An item that a term has no
+/// finite value for has none: its error has the term's name and the image's id in its message, and
+/// is the first such term's. A NaN or infinite value is OUT_OF_RANGE.
+/// Parts: "<term>.value" (unweighted) and "<term>.<part>".
+/// An error of a term, DEADLINE_EXCEEDED included, is the sum's, with the term's name before it.
+class WeightedRewards final : public Reward {
  public:
-  /// INVALID_ARGUMENT when there is none. A second reward of the same name is called "<name>_2",
-  /// and so on.
-  static absl::StatusOr<WeightedRewards> Make(const std::vector<RewardConfig>& configs,
-                                              at::Device device,
-                                              NonFinitePolicy policy = NonFinitePolicy::kFail);
-
   struct Term {
     std::unique_ptr<Reward> reward;
     double weight = 1.0;
   };
-  explicit WeightedRewards(std::vector<Term> terms,
-                           NonFinitePolicy policy = NonFinitePolicy::kFail);
+  /// A second reward of the same name is called "<name>_2", and so on.
+  explicit WeightedRewards(std::vector<Term> terms);
 
-  absl::StatusOr<WeightedOutput> Score(const RewardInputs& inputs);
-  absl::Status CheckDataset(const Dataset& dataset, int width, int height);
+  std::string name() const override { return "weighted"; }
+  std::unique_ptr<PendingReward> Start(std::shared_ptr<const RewardBatch> batch) override;
+  absl::Status CheckDataset(const Dataset& dataset, int width, int height) override;
 
   /// Names of the terms, in order; the prefixes of the parts.
   const std::vector<std::string>& names() const { return names_; }
@@ -50,7 +35,6 @@ class WeightedRewards {
  private:
   std::vector<Term> terms_;
   std::vector<std::string> names_;
-  NonFinitePolicy policy_;
 };
 
 }  // namespace imageddpo

@@ -1,24 +1,26 @@
 #include "rollout/worker/rollout.h"
 
 #include <ATen/ops/stack.h>
+#include <ATen/ops/tensor.h>
 #include <absl/cleanup/cleanup.h>
 #include <absl/strings/str_cat.h>
 
 #include <algorithm>
 #include <chrono>
 #include <functional>
+#include <map>
 #include <numeric>
 #include <optional>
 #include <set>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "common/base/status.h"
 #include "common/base/text.h"
 #include "common/diffusion/keyed_noise.h"
 #include "common/diffusion/log_prob_gradients.h"
 #include "common/io/image_tensor.h"
-#include "rollout/reward/job_rewards.h"
 #include "rollout/sampler/sampler.h"
 
 namespace imageddpo {
@@ -29,6 +31,16 @@ constexpr size_t kPosteriorCacheBytes = size_t{1} << 29;  // 4,096 images of 512
 
 double SecondsSince(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+/// The error of an image without a reward, which ends the job.
+absl::Status WithRemedy(const absl::Status& status) {
+  return {
+      status.code(),
+      absl::StrCat(status.message(),
+                   "; every image needs a finite reward: correct the reward or remove the image "
+                   "from the data, or lower `train.learning_rate` if training has made the "
+                   "generated images unusable")};
 }
 
 absl::StatusOr<std::string> EncodePicture(const at::Tensor& image_CHW) {
@@ -46,24 +58,36 @@ struct Rollout::Drawn {
   SamplerInputs inputs;
 };
 
-Rollout::Rollout(const ResolvedJob& job, Pipeline* pipeline, const Schedule& schedule,
-                 at::Device device)
+/// A value and all parts for each image of a batch.
+struct Rollout::Scores {
+  std::vector<double> values_B;
+  std::map<std::string, std::vector<double>> parts;
+};
+
+Rollout::Rollout(const ResolvedJob& job, Pipeline* pipeline, std::unique_ptr<Reward> reward,
+                 const Schedule& schedule, at::Device device,
+                 std::chrono::milliseconds reward_timeout)
     : job_(job),
       plan_(job.plan()),
       pipeline_(pipeline),
       device_(device),
       policy_(*pipeline->denoiser, *pipeline->step_rule, MakePolicyOptions(job, schedule)),
-      schedule_(schedule) {}
+      schedule_(schedule),
+      reward_(std::move(reward)),
+      reward_timeout_(reward_timeout) {}
 
 absl::StatusOr<std::unique_ptr<Rollout>> Rollout::Create(const ResolvedJob& job, Pipeline* pipeline,
+                                                         std::unique_ptr<Reward> reward,
                                                          at::Device device,
-                                                         const RolloutShare& share) {
+                                                         const RolloutShare& share,
+                                                         std::chrono::milliseconds reward_timeout) {
   const v1::SampleSpec& sample = job.spec().sample();
   IMAGEDDPO_ASSIGN_OR_RETURN(
       const Schedule schedule,
       pipeline->step_rule->MakeSchedule(sample.num_steps(), sample.noise_strength()));
   IMAGEDDPO_RETURN_IF_ERROR(pipeline->step_rule->CheckEta(schedule, sample.eta()));
-  std::unique_ptr<Rollout> rollout(new Rollout(job, pipeline, schedule, device));
+  std::unique_ptr<Rollout> rollout(
+      new Rollout(job, pipeline, std::move(reward), schedule, device, reward_timeout));
   IMAGEDDPO_RETURN_IF_ERROR(rollout->OpenData());
   IMAGEDDPO_RETURN_IF_ERROR(rollout->OpenEvaluation(share));
   std::set<std::string> prompts;
@@ -96,7 +120,7 @@ absl::Status Rollout::OpenEvaluation(const RolloutShare& share) {
 absl::StatusOr<std::unique_ptr<Dataset>> Rollout::OpenDataset(const std::string& path) const {
   IMAGEDDPO_ASSIGN_OR_RETURN(Dataset dataset, Dataset::Open(path));
   const int side = static_cast<int>(resolution_);
-  IMAGEDDPO_RETURN_IF_ERROR(rewards_->CheckDataset(dataset, side, side));
+  IMAGEDDPO_RETURN_IF_ERROR(reward_->CheckDataset(dataset, side, side));
   return std::make_unique<Dataset>(std::move(dataset));
 }
 
@@ -108,9 +132,6 @@ absl::Status Rollout::OpenData() {
     return absl::InvalidArgumentError(absl::StrCat("data.resolution is ", resolution_,
                                                    "; this model needs a multiple of ", downscale));
   }
-  IMAGEDDPO_ASSIGN_OR_RETURN(WeightedRewards rewards,
-                             WeightedRewards::Make(MakeRewardConfigs(job_.spec()), device_));
-  rewards_ = std::make_unique<WeightedRewards>(std::move(rewards));
   IMAGEDDPO_ASSIGN_OR_RETURN(data_.examples, OpenDataset(PathOf(job_.spec().data().path())));
   data_.to_come.resize(static_cast<size_t>(data_.examples->size()));
   std::iota(data_.to_come.begin(), data_.to_come.end(), 0);
@@ -169,12 +190,21 @@ void Rollout::ReleaseEncoders() {
   if (all_encoded) pipeline_->vae->ReleaseEncoder();
 }
 
-absl::StatusOr<WeightedOutput> Rollout::Score(const Drawn& drawn,
-                                              const SampledTrajectories& sampled) {
-  return rewards_->Score({.generated_BCHW = sampled.images_BCHW,
-                          .inputs_BCHW = drawn.images_BCHW,
-                          .prompts = drawn.prompts,
-                          .examples = drawn.examples});
+absl::StatusOr<Rollout::Scores> Rollout::ScoreAll(const Drawn& drawn,
+                                                  const SampledTrajectories& sampled) {
+  auto batch = std::make_shared<RewardBatch>();
+  batch->generated_BCHW = sampled.images_BCHW;
+  batch->inputs_BCHW = drawn.images_BCHW;
+  batch->prompts = drawn.prompts;
+  for (const Example* example : drawn.examples) batch->examples.push_back(*example);
+  IMAGEDDPO_ASSIGN_OR_RETURN(RewardOutput output,
+                             Score(reward_.get(), std::move(batch), reward_timeout_));
+  Scores scores{.parts = std::move(output.parts)};
+  for (const absl::StatusOr<double>& value : output.values_B) {
+    if (!value.ok()) return WithRemedy(value.status());
+    scores.values_B.push_back(*value);
+  }
+  return scores;
 }
 
 void Rollout::CollectGradients(const Lora* lora, SampleGradients* gradients) {
@@ -211,7 +241,7 @@ absl::StatusOr<TrajectoryBatch> Rollout::Sample(int64_t epoch, int64_t micro_bat
   batch.sample_seconds = SecondsSince(start);
 
   const auto scoring = std::chrono::steady_clock::now();
-  IMAGEDDPO_ASSIGN_OR_RETURN(const WeightedOutput scored, Score(drawn, sampled));
+  IMAGEDDPO_ASSIGN_OR_RETURN(const Scores scored, ScoreAll(drawn, sampled));
   batch.reward_seconds = SecondsSince(scoring);
 
   batch.epoch = epoch;
@@ -225,11 +255,11 @@ absl::StatusOr<TrajectoryBatch> Rollout::Sample(int64_t epoch, int64_t micro_bat
   batch.latents = sampled.latents_BKCHW.contiguous();
   batch.timesteps_BK = sampled.timesteps_BK.contiguous();
   batch.log_probs_BK = sampled.log_probs_BK.contiguous();
-  batch.rewards_B = scored.values_B.contiguous();
+  batch.rewards_B = at::tensor(scored.values_B, at::kDouble);
   std::vector<at::Tensor> parts;
   for (const auto& [name, values_B] : scored.parts) {
     batch.part_names.push_back(name);
-    parts.push_back(values_B);
+    parts.push_back(at::tensor(values_B, at::kDouble));
   }
   batch.parts_BP = at::stack(parts, 1).contiguous();
   if (!keep_pictures) return batch;
@@ -270,7 +300,7 @@ absl::StatusOr<v1::EvalBatch> Rollout::Evaluate(int64_t batch, int64_t weight_ve
   const absl::Cleanup unfold = [this] { pipeline_->denoiser->UnfoldLora(); };
   const SampledTrajectories sampled =
       SampleTrajectories(policy_, *pipeline_->vae, schedule_, drawn.inputs, device_);
-  IMAGEDDPO_ASSIGN_OR_RETURN(const WeightedOutput scored, Score(drawn, sampled));
+  IMAGEDDPO_ASSIGN_OR_RETURN(const Scores scored, ScoreAll(drawn, sampled));
   v1::EvalBatch result;
   result.set_weight_version(weight_version);
   result.set_first_image(first);
@@ -278,10 +308,8 @@ absl::StatusOr<v1::EvalBatch> Rollout::Evaluate(int64_t batch, int64_t weight_ve
   for (const auto& [name, values_B] : scored.parts) result.add_part_names(name);
   for (int64_t i = 0; i < last - first; ++i) {
     result.add_image_ids(drawn.examples[i]->id);
-    result.add_rewards(scored.values_B[i].item<double>());
-    for (const auto& [name, values_B] : scored.parts) {
-      result.add_parts(values_B[i].item<double>());
-    }
+    result.add_rewards(scored.values_B[i]);
+    for (const auto& [name, values_B] : scored.parts) result.add_parts(values_B[i]);
     if (first + i >= job_.spec().eval().num_pictures()) continue;
     for (const auto& [suffix, images] :
          {std::pair("input", drawn.images_BCHW), std::pair("output", sampled.images_BCHW)}) {

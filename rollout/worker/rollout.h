@@ -2,11 +2,12 @@
 
 #include <absl/status/statusor.h>
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
-#include <map>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "common/config/resolved_job.h"
 #include "common/diffusion/keyed_noise.h"
@@ -19,7 +20,7 @@
 #include "imageddpo/v1/trajectory.pb.h"
 #include "rollout/data/dataset.h"
 #include "rollout/data/order.h"
-#include "rollout/reward/weighted_rewards.h"
+#include "rollout/reward/reward.h"
 #include "rollout/sampler/sampler.h"
 #include "rollout/worker/posterior_cache.h"
 #include "rollout/worker/prompts.h"
@@ -37,14 +38,15 @@ struct RolloutShare {
 /// sample index) alone, never on the rank that makes it. Thread-compatible.
 class Rollout {
  public:
-  /// Opens the data, the held-out data and the rewards and checks them against each other and the
-  /// model.
-  /// @param pipeline  with all parts; outlives this. Text encoder and the VAE's encoder
-  ///                  are freed as soon as everything that they could be asked for is kept.
+  /// Opens the data and the held-out data and checks them against the reward and the model.
+  /// @param pipeline  with all parts; outlives this. The text encoder and the VAE's encoder are
+  ///                  freed as soon as the encodings of all texts and images are kept.
+  /// @param reward  scores every sample: MakeJobReward() of the job.
+  /// @param reward_timeout  for the scores of one micro-batch.
   /// @return INVALID_ARGUMENT or NOT_FOUND naming file, line, example or setting.
-  static absl::StatusOr<std::unique_ptr<Rollout>> Create(const ResolvedJob& job, Pipeline* pipeline,
-                                                         at::Device device,
-                                                         const RolloutShare& share);
+  static absl::StatusOr<std::unique_ptr<Rollout>> Create(
+      const ResolvedJob& job, Pipeline* pipeline, std::unique_ptr<Reward> reward, at::Device device,
+      const RolloutShare& share, std::chrono::milliseconds reward_timeout = kRewardTimeout);
 
   /// From now on Sample() also collects the gradient of each sample's log-probabilities, for the
   /// single pass, and leaves it in `gradients`. What is sampled stays the same.
@@ -53,6 +55,8 @@ class Rollout {
 
   /// Samples and scores one micro-batch.
   /// @param keep_pictures  attach PNGs of its first samples' inputs and outputs.
+  /// @return the first image's error where a reward has no finite value for one, naming reward,
+  ///         image and remedy; the reward's error where it fails as a whole.
   /// @throws what the models throw
   absl::StatusOr<TrajectoryBatch> Sample(int64_t epoch, int64_t micro_batch, int64_t weight_version,
                                          bool keep_pictures);
@@ -71,8 +75,10 @@ class Rollout {
     std::vector<int64_t> to_come;       ///< What this rank may be asked for.
     std::unique_ptr<PosteriorCache> posteriors;
   };
-  struct Drawn;  ///< A batch of inputs.
-  Rollout(const ResolvedJob& job, Pipeline* pipeline, const Schedule& schedule, at::Device device);
+  struct Drawn;   ///< A batch of inputs.
+  struct Scores;  ///< Values and parts of a batch.
+  Rollout(const ResolvedJob& job, Pipeline* pipeline, std::unique_ptr<Reward> reward,
+          const Schedule& schedule, at::Device device, std::chrono::milliseconds reward_timeout);
   absl::Status OpenData();
   absl::Status OpenEvaluation(const RolloutShare& share);
   absl::StatusOr<std::unique_ptr<Dataset>> OpenDataset(const std::string& path) const;
@@ -80,7 +86,7 @@ class Rollout {
                              const std::function<StreamKey(StreamPurpose, int64_t)>& key_of);
   const std::string& PromptOf(const Example& example) const;
   void ReleaseEncoders();  ///< Those that are needed no more.
-  absl::StatusOr<WeightedOutput> Score(const Drawn& drawn, const SampledTrajectories& sampled);
+  absl::StatusOr<Scores> ScoreAll(const Drawn& drawn, const SampledTrajectories& sampled);
 
   ResolvedJob job_;
   JobPlan plan_;
@@ -92,7 +98,8 @@ class Rollout {
   Images data_;
   Images eval_data_;
   std::unique_ptr<ExampleOrder> order_;
-  std::unique_ptr<WeightedRewards> rewards_;
+  std::unique_ptr<Reward> reward_;
+  std::chrono::milliseconds reward_timeout_;
   std::unique_ptr<PromptCache> prompts_;
   const Lora* lora_ = nullptr;  ///< This and the next: of CollectGradients(), else null.
   SampleGradients* gradients_ = nullptr;

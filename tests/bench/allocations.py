@@ -110,7 +110,7 @@ def follow(timings, counters):
 
 
 def growth(values):
-    """Of a line through them (Theil and Sen), over all of them, as a share of the median."""
+    """Growth of a line through the values (Theil and Sen), first to last, as a share of their median."""
     slopes = [(later - earlier) / (j - i) for i, earlier in enumerate(values) for j, later in enumerate(values) if j > i]
     return statistics.median(slopes) * (len(values) - 1) / max(1, statistics.median(values))
 

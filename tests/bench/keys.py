@@ -22,7 +22,7 @@ def steps_of(job):
 
 
 def best_threads(runs, names):
-    """Of the original: the thread setting with the shorter median epoch."""
+    """The original's run with the thread setting that has the shorter median epoch."""
     present = [name for name in names if name in runs]
     return min(present, key=lambda name: statistics.median(map(epoch_seconds, runs[name])))
 
@@ -39,7 +39,7 @@ def faster(ours, *originals):
 
 
 def images_per_second(base, other):
-    """Of `other` over `base`, both ours."""
+    """Ratio of two runs of ours: `other` over `base`."""
     def speed(result):
         samples = sum(row["images_per_second"] * row["epoch_seconds"] for row in result["epochs"])
         return samples / sum(row["epoch_seconds"] for row in result["epochs"])
@@ -156,5 +156,5 @@ KEYS = {
 
 
 def significant(value):
-    """Three digits, for people."""
+    """A number with three digits, for people to read."""
     return f"{value:.3g}" if value and math.isfinite(value) else f"{value:g}"

@@ -7,14 +7,14 @@ import time
 
 
 def busy_seconds():
-    """Of all cores since the machine started, whoever used them."""
+    """Busy seconds of all cores since the machine started, of all processes."""
     words = pathlib.Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
     user, nice, system, _, _, irq, softirq, steal = (int(word) for word in words)
     return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
 
 
 def own_seconds():
-    """Of this process and its children that have ended."""
+    """Processor seconds of this process and its children that have ended."""
     return sum(used.ru_utime + used.ru_stime
                for used in map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)))
 

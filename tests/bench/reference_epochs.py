@@ -118,7 +118,7 @@ def follow_trajectory(trainer, seconds):
         seconds.append(time.monotonic() - start)
         trainer.num_train_timesteps = samples[0]["timesteps"].shape[1]
         trainer.accelerator.gradient_accumulation_steps = accumulation * trainer.num_train_timesteps
-        trainer.accelerator.step = 0  # An epoch of another length may have been before.
+        trainer.accelerator.step = 0  # The epoch before may have had another length.
         return samples, pairs
     trainer._generate_samples = generate_samples
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Catches a slide in speed: slide.py BENCH_MODEL
+"""Fails when parts of a step have become slower: slide.py BENCH_MODEL
 
 What the parts of a step cost on the demo's model, each as a ratio to another part in the same run, against the
 ratio that was measured when the limit was set. One thread. A busy machine slows both sides of a ratio; the

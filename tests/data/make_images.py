@@ -60,7 +60,7 @@ def exif(orientation, byte_order):
 
 
 def smooth(rng, height, width):
-    """A picture-like image: coarse noise blown up, so that JPEG keeps its shape."""
+    """A picture-like image: enlarged coarse noise, which JPEG reproduces well."""
     coarse = rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)
     return np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
 

@@ -138,8 +138,8 @@ class Rank {
       for (const auto& failure : channel.TakeFailures()) {
         Report(absl::StrCat("lost_", failure.world_rank), failure.reason);
         Report("lost_at_s", clock_.UnixSeconds());
-        kill(pids.at(failure.world_rank), SIGKILL);  // As whoever starts ranks has to in the end.
-        end_s = std::min(end_s, clock_.NowSeconds() + 4);  // Others might be lost in its wake.
+        kill(pids.at(failure.world_rank), SIGKILL);        // As the launcher does in the end.
+        end_s = std::min(end_s, clock_.NowSeconds() + 4);  // Its death might cause others.
       }
     }
     for (const int rank : channel.worker_ranks()) {
@@ -198,7 +198,7 @@ class Rank {
     kill(getpid(), signal_number);
   }
 
-  /// Nothing to do but heartbeats and leases: what does that cost?
+  /// Measures the processor time of idle ranks, which only send heartbeats and leases.
   void Idle() {
     std::unique_ptr<ControllerChannel> controller;
     std::unique_ptr<WorkerChannel> worker;

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# launcher_test.sh FAKE_DAEMON: deploy/imageddpod-run against a small service that ends in every way.
+# launcher_test.sh FAKE_DAEMON: deploy/imageddpod-run with a small service that ends in all possible ways.
 set -uo pipefail
 launcher=$(cd "$(dirname "${BASH_SOURCE[0]}")/../../deploy" && pwd)/imageddpod-run
 daemon=$1

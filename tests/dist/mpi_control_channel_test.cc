@@ -1,4 +1,4 @@
-// What the control plane costs and carries, with real ranks.
+// The control plane with real ranks: its processor time when idle, and the messages it carries.
 
 #include <gtest/gtest.h>
 

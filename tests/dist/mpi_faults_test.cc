@@ -11,7 +11,7 @@ TEST(MpiFaults, AKilledWorkerIsKnownToItsGangAndTheController) {
   auto reports = RunFaultRanks("worker_killed", 4);
   for (const int survivor : {1, 2}) {
     auto& report = reports[survivor];
-    // Who hears of it second may be told by the first that gives up.
+    // The second survivor may learn of it from the first one, which gives up earlier.
     EXPECT_TRUE(report["first_failed"] == "peer_failed" || report["first_failed"] == "aborted")
         << report["first_failed"];
     EXPECT_LT(Number(report["first_failed_after_s"]), 1.5);

@@ -1,4 +1,4 @@
-// What a death does in an MPI without fault tolerance: mpirun ends all ranks, soon; nothing hangs.
+// A death in an MPI without fault tolerance: mpirun soon ends all ranks, and nothing hangs.
 
 #include <gtest/gtest.h>
 

@@ -109,7 +109,7 @@ TEST(NcclCommunicator, NothingIsQueuedBeforeBothHaveCome) {
   const auto send = group[0]->Send(Ones(10), 1, 3);
   const auto other = group[1]->Recv(Ones(10), 0, 4);
   EXPECT_THROW(send->Wait(milliseconds(50)), CommError);
-  // Neither spins on its device, so other tags go on.
+  // Neither blocks its device, so transfers with other tags continue.
   Exchange(*group[1], *group[0]);
   EXPECT_FALSE(send->Done());
   const auto receive = group[1]->Recv(Ones(10), 0, 3);
@@ -136,7 +136,7 @@ TEST(NcclCommunicator, ARemoteErrorIsAFailedPeerAndTheGroupHears) {
     EXPECT_EQ(told.kind(), Kind::kAborted) << told.what();
     EXPECT_NE(std::string(told.what()).find("remote error"), std::string::npos) << told.what();
   }
-  // The first failure is what every later call says.
+  // Every later call reports the first failure.
   EXPECT_EQ(ErrorOf(*group[0]->Send(Ones(1), 1, 0)).kind(), Kind::kPeerFailed);
 }
 

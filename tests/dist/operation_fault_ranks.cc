@@ -143,7 +143,7 @@ class Rank {
       }
     } catch (const CommError& error) {
       const auto waited = std::chrono::duration_cast<milliseconds>(Clock::now() - start);
-      // Who hears of it second may be told by the first that gives up.
+      // The second survivor may learn of it from the first one, which gives up earlier.
       const bool fits =
           error.kind() == CommError::Kind::kAborted ||
           error.kind() == (stopped ? CommError::Kind::kTimeout : CommError::Kind::kPeerFailed);
@@ -155,7 +155,7 @@ class Rank {
       report_ << "wrong " << what << ": no CommError: " << error.what() << std::endl;
     }
     if (last_pid > 0) {
-      kill(last_pid, SIGKILL);  // As whoever starts ranks has to in the end.
+      kill(last_pid, SIGKILL);  // As the launcher does in the end.
     }
   }
 

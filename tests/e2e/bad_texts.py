@@ -19,7 +19,7 @@ CONTROL = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u206
 
 
 def real(shown):
-    """The path that is shown, for opening it."""
+    """The path to open, for a path as it is shown."""
     return pathlib.Path(os.fsdecode(re.sub(rb"\\x([0-9A-F]{2})", lambda m: bytes.fromhex(m[1].decode()), shown.encode())))
 
 

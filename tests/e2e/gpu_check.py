@@ -1,4 +1,4 @@
-"""deploy/gpu-check on a machine without a GPU: the dry run does what it can and says what it is.
+"""deploy/gpu-check on a machine without a GPU: the dry run checks what it can and says that it is a dry run.
 
     python3 tests/e2e/gpu_check.py [PYTHON]     PYTHON: one with torch, for the original's loop, too
 """

@@ -79,7 +79,7 @@ class Service:
         self.stop()
 
     def start(self):
-        # As soon as the launcher runs it may be asked for the service file: an old one would mislead.
+        # The service file is read as soon as the launcher runs; one of an earlier service would be wrong.
         (self.data_dir / "service.json").unlink(missing_ok=True)
         with open(self.log, "a", encoding="utf-8") as log:
             self.launcher = subprocess.Popen([ROOT / "deploy/imageddpod-run", "-n", str(self.ranks), "--config", self.config,
@@ -99,7 +99,7 @@ class Service:
         assert not left, f"processes left behind: {left}"
 
     def pids(self):
-        """Of imageddpod by rank, found by the service's own config file on their command lines."""
+        """{rank: pid} of imageddpod's processes, found by the service's config file on their command lines."""
         found = {}
         for process in pathlib.Path("/proc").iterdir():
             if not process.name.isdigit():

@@ -1,4 +1,4 @@
-"""No rank spins while nothing is to do: CPU time of a service of 3 processes, fresh and after a job."""
+"""Idle ranks take no CPU time: a service of 3 processes, just started and after a job."""
 import os
 import pathlib
 import time

@@ -1,4 +1,4 @@
-"""The single pass: chosen where the job says so, the same bits on 1, 2 and 3 ranks, a replay's update to rounding."""
+"""The single pass: where the job allows it, same bits on 1, 2 and 3 ranks, the replay's update but for rounding."""
 import json
 import pathlib
 import struct
@@ -45,7 +45,7 @@ with harness.workspace() as directory:
         harness.assert_same(harness.outcome(run(service, 1, **guided)), harness.outcome(run(service, 3, **guided)),
                             "guided, colocated 3")
 
-        # By default the pool's size decides the topology, and then nothing else.
+        # By default the pool's size decides the topology, and nothing but the topology.
         unnamed = run(service)
         assert stored_update(unnamed) == "replay", stored_update(unnamed)
         replay = run(service, 2, train={"update": "replay"})

@@ -25,7 +25,7 @@ def run(service, directory, kill):
 
 
 def longest_gap(job):
-    """Of its epochs' wall times over their median."""
+    """The longest of its epochs' wall times over their median."""
     rows = (pathlib.Path(job["output_dir"]) / "timings.jsonl").read_text().splitlines()
     seconds = [json.loads(row)["epoch_seconds"] for row in rows]
     return max(seconds) / statistics.median(seconds), max(seconds)

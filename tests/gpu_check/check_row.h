@@ -20,7 +20,7 @@ struct CheckRow {
   bool passed() const { return failure.empty() && error <= bound; }
 };
 
-/// What is compared on which device, in which type. Recordings are in float32.
+/// Which comparisons to make, on which device and in which dtype. Recordings are in float32.
 struct CheckOptions {
   std::string root = ".";  ///< The tree, or a copy of its tests/data/parity.
   at::Device device{at::kCPU};

@@ -21,7 +21,7 @@ struct DeviceMemory {
   int64_t peak_reserved_bytes = 0;  ///< Taken from the device, unused pieces included.
 };
 DeviceMemory GetDeviceMemory(at::Device device);
-/// From here on peaks count anew.
+/// Starts the measurement of peaks again.
 void ResetPeakMemory(at::Device device);
 
 }  // namespace imageddpo

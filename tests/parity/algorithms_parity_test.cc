@@ -1,4 +1,4 @@
-// Holds the scheduler, guidance, tokenizer and the update's mathematics against recordings of
+// Compares the scheduler, guidance, tokenizer and the update's mathematics with recordings of
 // diffusers, transformers, TRL and torch (see record_algorithms.py).
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>

@@ -50,7 +50,7 @@ def check(name, model, program, inputs, folder, args):
 
 
 def kohya(source, target, alpha):
-    """The same LoRA as kohya's training scripts spell it."""
+    """The same LoRA with the names of kohya's training scripts."""
     out = {}
     for key, tensor in load_file(source).items():
         path, _, part = key.removeprefix("unet.").rpartition(".lora.")
@@ -61,7 +61,7 @@ def kohya(source, target, alpha):
 
 
 def mixed(source, target):
-    """Every module with a rank and an alpha of its own, as PEFT spells it."""
+    """A LoRA whose modules differ in rank and alpha, with PEFT's names."""
     out = {}
     for i, (key, tensor) in enumerate(sorted(load_file(source).items())):
         path, _, part = key.removeprefix("unet.").rpartition(".lora.")

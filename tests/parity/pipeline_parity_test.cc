@@ -1,4 +1,4 @@
-// Holds whole rollouts and updates against recordings of the original Python implementation (see
+// Compares whole rollouts and updates with recordings of the original Python implementation (see
 // record_pipeline.py), and a rollout's trajectory against its own replay.
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-"""Holds deploy/gpu-check's plain PyTorch models and scheduler against diffusers, PEFT and the original.
+"""Compares deploy/gpu-check's plain PyTorch models and scheduler with diffusers, PEFT and the original.
 
     python tests/parity/plain_sd_check.py        needs torch, diffusers, peft, transformers, safetensors, trl, imageddpo
 

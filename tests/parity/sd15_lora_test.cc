@@ -68,7 +68,7 @@ TEST_F(Sd15Lora, EveryTensorIsReadAndEveryModuleBound) {
   ASSERT_TRUE(bound.ok()) << bound.status();
   EXPECT_EQ(*bound, static_cast<int>(kModules));
 
-  // None left over, none in another's place: under their names come their values.
+  // Every tensor is used, and each module gets the values of its own name.
   const TensorMap read = lora->ToTensors();
   ASSERT_EQ(read.size(), kTensors);
   for (const std::string& name : (*written)->names()) {

@@ -35,7 +35,7 @@ with harness.workspace() as directory, harness.Service(directory, 4) as service:
         for job_id in jobs:
             assert service.wait_end(job_id)["state"] == "SUCCEEDED", job_id
 
-    run(BATCH)  # What is loaded once and kept.
+    run(BATCH)  # Loads what is loaded once and kept.
     before = usage(service)
     show(f"after {BATCH} jobs", before)
     for done in range(BATCH, JOBS, BATCH):

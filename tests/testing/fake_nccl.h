@@ -12,10 +12,10 @@
 
 namespace imageddpo {
 
-/// NCCL and the streams of several devices, without devices: bytes move between threads of this
-/// process. What hangs with NCCL hangs here too: a device does the kernels of its stream in order,
-/// and a kernel ends when those of all ranks it exchanges with have come to the head of their
-/// streams. Thread-safe; must outlive what it gives out.
+/// A stand-in for NCCL and the streams of several devices, without devices: bytes move between
+/// threads of this process. What hangs with NCCL hangs here too: a device runs the kernels of its
+/// stream in order, and a kernel ends when the kernels of all ranks that it exchanges data with
+/// have reached the head of their streams. Thread-safe; must outlive the objects that it creates.
 class FakeNccl {
  public:
   explicit FakeNccl(int num_devices);

@@ -18,7 +18,7 @@
 
 namespace imageddpo {
 
-/// Workers that act a training job on the control plane, each on a thread, without a model: they
+/// Workers that play a training job on the control plane, each on a thread, without a model: they
 /// say hello, send heartbeats, and the leader of a gang reports epochs, evaluations and checkpoints
 /// whose bytes are a function of job and epoch alone. Tests hold them at an epoch, fail them, kill
 /// them.

@@ -1,4 +1,4 @@
-// The client as it is built, against a service that plays back what a test has written.
+// The built client against a service that plays back what a test has written.
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

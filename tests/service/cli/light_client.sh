@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The client is a laptop tool: it must need neither torch nor MPI.
+# The client must run on a laptop: it may need neither libtorch nor MPI.
 set -euo pipefail
 readonly program="$IMAGEDDPO_BIN_DIR/imageddpo"
 libraries="$(ldd "$program")"

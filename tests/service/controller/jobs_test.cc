@@ -239,7 +239,7 @@ TEST_F(JobsTest, LongTextsInARefusalDoNotHideIt) {
 }
 
 TEST_F(JobsTest, RequestsThatAreNotUtf8AreRefusedAndTheServiceGoesOn) {
-  // As from a client in a language that does not look.
+  // As from a client in a language that does not check for UTF-8.
   grpc::GenericStub generic(
       grpc::CreateChannel(service_->grpc_address(), grpc::InsecureChannelCredentials()));
   grpc::ClientContext context;

@@ -16,7 +16,7 @@ using ::testing::HasSubstr;
 
 constexpr int64_t kAll = 1000;
 
-/// Every death restarts the service, but where a test sets another pool.min_ranks.
+/// Every death restarts the service, unless a test sets another pool.min_ranks.
 class RecoveryTest : public ServiceTest {
  protected:
   RecoveryTest() { cluster_.pool.min_ranks = 0; }
@@ -131,7 +131,7 @@ TEST_F(RecoveryTest, AWorkerDiesAndTheJobGoesOnWithTheOther) {
   EXPECT_EQ(done.resume_count(), 1);
   EXPECT_EQ(done.resumed_from_epoch(), 2);
   ExpectUndisturbedResult(done);
-  // Nothing to do any more: the pool is made whole.
+  // No job runs any more, so the service restarts with all ranks.
   EXPECT_EQ(WaitForExit(), Controller::ExitReason::kRestartAfterWork);
 }
 

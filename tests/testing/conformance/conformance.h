@@ -13,7 +13,7 @@ namespace imageddpo {
 /// What one rank found wrong while a case ran.
 class Findings {
  public:
-  /// Notes `what` unless `holds`. @return holds
+  /// Records `what` as a finding unless `holds`. @return holds
   bool Expect(bool holds, const std::string& what) {
     if (!holds) {
       wrong_.push_back(what);

@@ -1,4 +1,4 @@
-// What arrives, and in which order.
+// Conformance cases: the right data arrive, in the right order.
 
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
@@ -63,8 +63,8 @@ void MessagesOfOneTagKeepTheirOrder(Group group, Findings& findings) {
   WaitAll(sends);
 }
 
-/// Everything is started, with everyone and itself, before anything is waited for; the receives in
-/// another order of tags than the sends.
+/// Each rank starts all transfers, with all ranks and with itself, before it waits for any;
+/// receives are started in another order of tags than sends.
 void ManyOutstanding(Group group, Findings& findings) {
   constexpr int kTags = 24;
   Works works;
@@ -93,8 +93,8 @@ void ManyOutstanding(Group group, Findings& findings) {
   }
 }
 
-/// A ring in which everyone sends and then receives, and one the other way round at the same time:
-/// what deadlocks where a device does one thing after the other.
+/// A ring in which every rank sends and then receives, and at the same time a ring in the other
+/// direction. It deadlocks if a device can only do one transfer at a time.
 void RingsBothWays(Group group, Findings& findings) {
   for (int round = 0; round < 10; ++round) {
     const at::Tensor left = Empty(*group, {3000}, at::kFloat);

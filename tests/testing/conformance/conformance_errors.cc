@@ -1,4 +1,4 @@
-// How things end that do not end well.
+// Conformance cases: errors, timeouts, aborts and closing.
 
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
@@ -37,7 +37,7 @@ void MistakesAreErrorsOfTheirOwn(Group group, Findings& findings) {
   ExpectRefused(findings, "no tensor", [&] { group->Send({}, 0, 0); });
 }
 
-/// Size and dtype are the sender's; the group goes on.
+/// A receive with another size or dtype than the send fails, and the group still works.
 void TransfersThatDoNotFit(Group group, Findings& findings) {
   const at::Tensor tensor = Zeros(*group, {4, 6});
   for (const int distance : {0, 1}) {  // To itself, to the next.
@@ -96,7 +96,7 @@ void AWaitEndsAtItsDeadline(Group group, Findings& findings) {
   send->Wait(kConformanceTimeout);
 }
 
-/// The others time out, then the last rank comes and all goes well.
+/// All ranks but the last time out; when the last joins, the next attempt succeeds.
 void ALateRankEndsNothing(Group group, Findings& findings) {
   const bool is_late = group->rank() == group->world_size() - 1 && group->world_size() > 1;
   const at::Tensor sum = Filled(*group, 1000, 1);

@@ -15,7 +15,8 @@ namespace imageddpo {
 
 /// float32, float64, bfloat16, int64, uint8, bool.
 extern const std::vector<at::ScalarType> kConformanceDtypes;
-/// Nothing, one, odd ones, more than an envelope of MPI holds, more than an eager message.
+/// Numbers of elements: 0, 1, odd numbers, more than an MPI envelope holds, and more than an eager
+/// message.
 extern const std::vector<std::int64_t> kConformanceSizes;
 
 /// [size] on the group's device: a pattern that differs by `seed` and survives every dtype.
@@ -33,10 +34,10 @@ int Previous(const Communicator& group);
 
 void WaitAll(const std::vector<std::unique_ptr<Work>>& works);
 
-/// Notes unless `call` throws a CommError of `kind`, whose message contains `words`.
+/// Records a finding unless `call` throws a CommError of `kind` whose message contains `words`.
 void ExpectCommError(Findings& findings, const std::string& what, CommError::Kind kind,
                      const std::string& words, const std::function<void()>& call);
-/// Notes unless `call` throws std::invalid_argument.
+/// Records a finding unless `call` throws std::invalid_argument.
 void ExpectRefused(Findings& findings, const std::string& what, const std::function<void()>& call);
 
 // The two halves of ConformanceCases().

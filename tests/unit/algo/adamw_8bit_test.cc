@@ -1,4 +1,4 @@
-// Moments in 8 bits: the levels, what rounding costs, and that a run goes on from its state.
+// AdamW with moments in 8 bits: the levels, the error of rounding to them, saving and restoring.
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
@@ -50,7 +50,7 @@ TEST(BlockwiseQuantizer, TakesTheNearestLevelOfEachBlocksScale) {
   EXPECT_TRUE(zeros.equal(at::zeros({3})));
 }
 
-/// A bowl with noise: parameters of 300 values (8 bits) and 4 (32 bits).
+/// A quadratic loss with noise, of parameters of 300 values (8-bit moments) and 4 (32-bit moments).
 class Bowl {
  public:
   explicit Bowl(const AdamWOptions& options)

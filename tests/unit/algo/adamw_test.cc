@@ -49,7 +49,7 @@ TEST(AdamW, GoesOnFromItsStateBitForBit) {
   AdamW two({"a", "b"}, resumed, {.learning_rate = 0.01});
   const std::map<std::string, at::Tensor> state = one.State();
   for (int i = 3; i < 6; ++i) one.Step(grads[i]);
-  ASSERT_TRUE(two.LoadState(state).ok());  // Copies: one's later steps do not show.
+  ASSERT_TRUE(two.LoadState(state).ok());  // A copy: later steps of one do not change the other.
   EXPECT_EQ(two.step(), 3);
   for (int i = 3; i < 6; ++i) two.Step(grads[i]);
   EXPECT_TRUE(at::equal(straight[0], resumed[0]));

@@ -30,7 +30,8 @@ TEST(GlobalAdvantages, HaveZeroMeanAndUnitDeviation) {
 }
 
 TEST(GlobalAdvantages, EqualRewardsTeachNothing) {
-  // float32 values that are not exact in binary: rounding in the mean would be blown up by 1/1e-8.
+  // Values that float32 does not represent exactly: dividing by 1e-8 would magnify any rounding of
+  // the mean.
   const Rewards rewards(37, static_cast<double>(0.1F));
   for (double advantage : GlobalAdvantages().Advantages({.rewards = rewards})) {
     EXPECT_EQ(advantage, 0.0);

@@ -22,7 +22,7 @@ TEST(LossScaler, DoublesAfterManyGoodUpdatesInARow) {
   LossScaler scaler(true);
   for (int64_t i = 1; i < LossScaler::kUpdatesToGrow; ++i) scaler.Judge(true);
   EXPECT_EQ(scaler.scale(), 65536);
-  scaler.Judge(false);  // Begins anew.
+  scaler.Judge(false);  // Starts the count of good updates again.
   for (int64_t i = 1; i < LossScaler::kUpdatesToGrow; ++i) scaler.Judge(true);
   EXPECT_EQ(scaler.scale(), 32768);
   EXPECT_EQ(scaler.Judge(true), Verdict::kStep);

@@ -44,7 +44,8 @@ TEST(PpoLoss, TheGradientStopsWhereTheStepWentFarEnough) {
   const at::Tensor advantages = at::tensor({1.0F, -1.0F, 1.0F, -1.0F});
   const LossResult result = PpoLoss({.clip_range = 0.05}).Loss(Fresh(log_prob, old, advantages));
   result.loss.backward();
-  // A good sample made likelier, a bad one made rarer: done. The other two still teach.
+  // Advantage above 0 and ratio above the clip range, or both below: no gradient. The other two
+  // samples have one.
   const at::Tensor expected = at::tensor({0.0F, std::exp(0.1F), -std::exp(-0.1F), 0.0F}) / 4;
   EXPECT_TRUE(at::allclose(log_prob.grad(), expected));
   EXPECT_EQ(result.clipfrac.item<float>(), 1.0F);
@@ -71,7 +72,7 @@ TEST(PpoLoss, RefusesLengthsThatDiffer) {
   EXPECT_THROW(PpoLoss().Loss(Fresh(two, two, at::zeros({1}))), std::invalid_argument);
 }
 
-/// The documented formula and its derivative by log p, spelt out in double for one sample.
+/// The documented formula and its derivative with respect to log p, in double for one sample.
 struct ByHand {
   ByHand(double log_prob, double proximal, double behaviour, double advantage, int64_t age,
          const PpoOptions& options) {
@@ -126,9 +127,9 @@ TEST(StalePpoLoss, IsTheFormulaWithItsGradient) {
 }
 
 TEST(StalePpoLoss, ASampleThatEarlierEpochsMovedFarEnoughTeachesNoMore) {
-  // Clip 0.1 and age 1: made 0.2 likelier than at its drawing, a good sample has had its due; a bad
-  // one has not, and neither has a good one that has become rarer. The ratio to the proximal policy
-  // is 1 everywhere.
+  // Clip range 0.1 and age 1: a sample with an advantage above 0 has no gradient once its ratio to
+  // the policy that drew it exceeds 1.2; one with an advantage below 0 still has one, as has one
+  // whose ratio has fallen. The ratio to the proximal policy is 1 everywhere.
   const at::Tensor proximal = at::log(at::tensor({1.25F, 1.25F, 0.75F, 0.75F, 1.15F}));
   const at::Tensor log_prob = proximal.clone().requires_grad_();
   const at::Tensor advantages = at::tensor({1.0F, -1.0F, 1.0F, -1.0F, 1.0F});

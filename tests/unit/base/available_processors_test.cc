@@ -30,7 +30,7 @@ TEST(AvailableProcessors, AreThoseOfTheAffinity) {
 class Quota : public testing::Test {
  protected:
   int Found() const { return AvailableProcessors(root_.path()); }
-  /// As where nothing limits them.
+  /// As on a host without limits.
   const int all_ = AvailableProcessors("/no/such/folder");
   const TempDir root_;
 };

@@ -11,8 +11,8 @@
 namespace imageddpo {
 namespace {
 
-/// Runs in a child whose other thread writes down what Signal() says. @return what it wrote and
-/// the signal that ended the child.
+/// Runs in a child process, in which another thread records what Signal() returns. @return that
+/// record and the signal that ended the child.
 std::pair<int, int> Crash(void (*crash)()) {
   int ends[2];
   EXPECT_EQ(pipe(ends), 0);
@@ -44,7 +44,7 @@ int Deep(volatile int* depth) {
   volatile char frame[4096];
   frame[0] = static_cast<char>(*depth);
   *depth = *depth + 1;
-  return *depth < 0 ? 0 : Deep(depth) + frame[0];  // Never, in any stack's length.
+  return *depth < 0 ? 0 : Deep(depth) + frame[0];  // Never reached: the stack ends first.
 }
 
 TEST(CrashWatch, OtherThreadsHearOfItAndTheSignalEndsTheProcess) {

@@ -8,7 +8,7 @@
 namespace imageddpo {
 namespace {
 
-/// A child that waits to be killed, and how it calls itself.
+/// A child process that waits to be killed, and its own ThisProcess().
 std::pair<pid_t, ProcessId> StartChild() {
   int ends[2];
   EXPECT_EQ(pipe(ends), 0);
@@ -41,7 +41,7 @@ TEST(Process, OthersAreLeftAlone) {
   const auto [child, id] = StartChild();
   ProcessId later = id;
   ++later.start_ticks;
-  EXPECT_TRUE(KillProcess(later).ok());  // It is gone; the number is another one's now.
+  EXPECT_TRUE(KillProcess(later).ok());  // It is gone; another process has its number now.
   ProcessId elsewhere = id;
   elsewhere.host = "elsewhere";
   EXPECT_TRUE(absl::IsFailedPrecondition(KillProcess(elsewhere)));

@@ -37,7 +37,7 @@ TEST(PlanText, BestFirstWithWhereItsTimeAndMemoryGo) {
   EXPECT_THAT(text, HasSubstr("does not fit the memory; 2 ranks idle"));
   EXPECT_THAT(text, HasSubstr("rollout: UNet steps"));
   EXPECT_THAT(text, HasSubstr("50.0%"));
-  EXPECT_THAT(text, Not(HasSubstr("rollout: rewards")));  // Nothing to say about it.
+  EXPECT_THAT(text, Not(HasSubstr("rollout: rewards")));  // They take no time.
   EXPECT_THAT(text, HasSubstr("plus 1.5s an epoch until every image was seen once"));
   EXPECT_LT(text.find("rollout 3"), text.find("colocated 2"));
 }

@@ -20,7 +20,7 @@ v1::JobSpec Filled(const std::string& text) {
   return job;
 }
 
-// Settings without a default: what only the author can know, and what is empty unless asked for.
+// Settings without a default: the author has to choose them, or they are empty unless given.
 const std::set<std::string>& WithoutDefault() {
   static const std::set<std::string> paths = {"model.path",
                                               "data.path",
@@ -87,7 +87,7 @@ TEST(FillDefaults, TwiceIsOnce) {
   EXPECT_TRUE(google::protobuf::util::MessageDifferencer::Equals(once, twice));
 }
 
-// The values of TRL's DDPOConfig, spelt out so that a change of ours is seen.
+// The values of TRL's DDPOConfig as literals, so that a changed default of ours fails.
 TEST(FillDefaults, AreThoseOfDdpoConfig) {
   const v1::JobSpec job = Filled("name: a");
   EXPECT_EQ(job.num_epochs(), 100);

@@ -1,4 +1,4 @@
-// docs/settings.md and the examples, held against the schema and the defaults.
+// docs/settings.md and the example jobs, compared with the schema and the defaults.
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -10,11 +10,13 @@
 #include <sstream>
 
 #include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include "common/config/job_config.h"
 #include "common/config/judge.h"
 #include "common/config/resolved_job.h"
+#include "common/config/reward_types.h"
 #include "common/config/yaml/settings_schema.h"
 
 namespace imageddpo {
@@ -82,6 +84,16 @@ TEST(SettingsPage, HasEverySettingOfAJobAndNoOther) {
   }
   for (const auto& [path, unused] : rows)
     EXPECT_TRUE(known.contains(path)) << path << " is no setting";
+}
+
+TEST(SettingsPage, HasEveryTypeOfRewardAndEveryMeasure) {
+  const std::string page = ReadText(SourceDir() + "/docs/settings.md");
+  for (const RewardTypeInfo& type : RewardTypes()) {
+    EXPECT_TRUE(absl::StrContains(page, absl::StrCat("`", type.name, "`"))) << type.name;
+    for (const RewardMeasureInfo& measure : type.measures) {
+      EXPECT_TRUE(absl::StrContains(page, absl::StrCat("`", measure.name, "`"))) << measure.name;
+    }
+  }
 }
 
 TEST(SettingsPage, HasTheDefaults) {

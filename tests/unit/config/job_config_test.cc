@@ -190,7 +190,7 @@ TEST(ParseJobYaml, IsUtf8OrNamesTheLineThatIsNot) {
             "job.yaml:2: the line is not UTF-8: data: {prompt: \"caf\\xE9\"}; save the file as "
             "UTF-8");
   EXPECT_THAT(Refusal(std::string("n\0a\0", 4)), HasSubstr("job.yaml is text in UTF-16"));
-  // YAML's own reader would end here without a word.
+  // yaml-cpp would stop here without an error.
   for (const char control : {'\0', '\x04', '\x1b'}) {
     const std::string text = std::string("seed: 1\nname: a") + control + "\nnum_epochs: 3";
     EXPECT_THAT(Refusal(text), HasSubstr("job.yaml:2 has the control character \\x"));

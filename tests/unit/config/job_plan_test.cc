@@ -78,7 +78,7 @@ TEST(MakeJobPlan, NamesBothSettingsAndValuesThatDo) {
               HasSubstr("must be a multiple of `device.device_batch_size` 3; set it to 2"));
 }
 
-// What the messages advise is true, whatever the numbers.
+// Following the advice of an error message makes the job valid, whatever the numbers.
 TEST(MakeJobPlan, TheAdviceWorks) {
   for (int64_t sample = 1; sample <= 12; ++sample) {
     for (int64_t batches = 1; batches <= 3; ++batches) {
@@ -192,7 +192,7 @@ std::string ResolvedUpdate(v1::JobSpec job, const std::string& update = "auto") 
   return judged.spec().train().update();
 }
 
-// By the job alone: a pool of one and a pool of three get the same answer.
+// The update follows from the job alone: it is the same in a pool of one and in a pool of three.
 TEST(ChooseUpdate, TakesASinglePassWhereTheJobIsColocatedAndItIsExact) {
   v1::JobSpec job = Job(32, 1, 32, 1, 8);
   EXPECT_EQ(ResolvedUpdate(job), "replay");

@@ -33,8 +33,8 @@ TEST(ResolvedJob, HoldsEveryDecisionInItsType) {
   EXPECT_EQ(job.advantage().mode, AdvantageMode::kPerKey);
   EXPECT_EQ(job.advantage().stat_key, StatKey::kPair);
   ASSERT_EQ(job.rewards().size(), 1U);
-  EXPECT_EQ(job.rewards()[0].kind, RewardKind::kJpeg);
-  EXPECT_EQ(job.rewards()[0].jpeg_measure, JpegMeasure::kIncompressibility);
+  EXPECT_EQ(job.rewards()[0].type, RewardType::kJpeg);
+  EXPECT_EQ(job.rewards()[0].measure, RewardMeasure::kIncompressibility);
   EXPECT_EQ(job.rewards()[0].jpeg_quality, 95);
   EXPECT_EQ(job.executed_steps(), 9) << "int(10 · (1 - 0.8)) is 1";
   EXPECT_TRUE(job.uses_prompt());

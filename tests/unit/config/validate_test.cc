@@ -88,8 +88,8 @@ INSTANTIATE_TEST_SUITE_P(
              "`rewards[0].measure` is not given; it must be one of logit_change, margin_change, "
              "logit_max_margin"},
         Case{"rewards=[{type: classifier, model: m, measure: logit_change, jpeg_quality: 3}]",
-             "`rewards[0].jpeg_quality` is for `type: jpeg` alone"},
-        Case{"rewards.0.model=x", "`rewards[0].model` is for `type: classifier` alone"},
+             "`rewards[0].jpeg_quality` is no setting of `type: classifier`"},
+        Case{"rewards.0.model=x", "`rewards[0].model` is no setting of `type: jpeg`"},
         Case{"rewards.0.jpeg_quality=101", "from 1 to 100"},
         Case{"rewards.0.clamp=-1", "`rewards[0].clamp` is -1"},
         Case{"rewards.0.weight=0", "every `rewards` weight is 0"},

@@ -75,14 +75,15 @@ TEST_F(MetadataTest, NamesThatAreNotUtf8AreGivenAsTheyAreShown) {
   EXPECT_EQ((*examples)[0].file_name, dir_ / "caf\xe9.png");
   EXPECT_EQ((*examples)[0].id, "caf\\xE9.png");
 
-  // A file that has this very name does not become the other.
+  // A file whose name is exactly the escaped text is not taken for the other.
   dir_.Write("caf\\xE9.png", "x");
   examples = Parse(line + "\n" + R"({"file_name": "caf\\x5CxE9.png"})");
   ASSERT_TRUE(examples.ok()) << examples.status();
   EXPECT_EQ((*examples)[0].file_name, dir_ / "caf\xe9.png");
   EXPECT_EQ((*examples)[1].file_name, dir_ / "caf\\xE9.png");
 
-  // Where it is alone, it may be given as it is; two lines are still told to be one file.
+  // Where there is no other such file, the unescaped name may be used; two lines that name one file
+  // are still refused.
   std::filesystem::remove(dir_ / "caf\xe9.png");
   examples = Parse(line);
   ASSERT_TRUE(examples.ok()) << examples.status();

@@ -45,7 +45,7 @@ TEST(OrderTest, DoesNotDependOnTheOrderOfCalls) {
   }
 }
 
-// The numbers are part of every checkpoint's promise: a resumed job must go on with the same
+// These numbers must never change: a job resumed from a checkpoint has to continue with the same
 // images.
 TEST(OrderTest, IsFixedForever) {
   EXPECT_EQ(Pass(42, 0, 8), (std::vector<int64_t>{1, 4, 0, 5, 6, 7, 2, 3}));

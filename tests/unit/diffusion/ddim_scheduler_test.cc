@@ -29,7 +29,7 @@ TEST(MakeSchedule, StartsWhereTheNoiseStrengthSays) {
   EXPECT_EQ(half->num_steps, 10);
   EXPECT_EQ(scheduler.MakeSchedule(10, 1.0)->timesteps.size(), 10u);
   EXPECT_EQ(scheduler.MakeSchedule(10, 0.0)->timesteps, (std::vector<int64_t>{1}));
-  // 50·(1 - 0.9) is 4.99… in double, as 0.9 lies above nine tenths; float would say 5.
+  // 50·(1 - 0.9) is 4.99… in double, because 0.9 rounds up there; in float it would be 5.
   EXPECT_EQ(scheduler.MakeSchedule(50, 0.9)->start_index, 4);
 }
 

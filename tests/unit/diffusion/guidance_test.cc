@@ -8,7 +8,8 @@ namespace {
 
 constexpr int64_t kBatch = 5;
 
-/// A denoiser whose output says what it was given: latents + timestep/1000 + mean of the embedding.
+/// A denoiser whose output depends on all of its inputs: latents + timestep/1000 + mean of the
+/// embedding.
 struct FakeDenoiser {
   std::vector<int64_t> batches;
   at::Tensor embeds;  ///< Of the rows.

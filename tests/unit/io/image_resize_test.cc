@@ -34,8 +34,8 @@ TEST(ImageResizeTest, TheSameSizeIsACopy) {
 }
 
 TEST(ImageResizeTest, CropsTheMiddle) {
-  // Columns 0 … 5 of value 10·x, asked for at the same height: nothing is scaled, two columns go on
-  // each side.
+  // Columns 0 … 5 of value 10·x; the height stays, so nothing is scaled and two columns are cropped
+  // on each side.
   Image source{6, 2, {}};
   for (int y = 0; y < 2; ++y) {
     for (int x = 0; x < 6; ++x)

@@ -22,7 +22,7 @@ void PrintTo(const Shape& s, std::ostream* out) {
        << s.keys << ", width " << s.width;
 }
 
-/// Leaves in the layout of the UNet's: heads side by side in a position's row.
+/// Leaf tensors in the UNet's layout: the row of a position has its heads side by side.
 struct Inputs {
   explicit Inputs(const Shape& s, at::ScalarType dtype = at::kFloat) {
     const at::Generator generator = at::detail::createCPUGenerator(7);

@@ -9,7 +9,7 @@ namespace {
 
 constexpr char kMost[] = "ONEDNN_MAX_CPU_ISA";
 
-/// 0 or 1: HasMatrixUnits() of a process of its own, which has not asked before.
+/// HasMatrixUnits(), as 0 or 1, in a new process, where no earlier call has cached the answer.
 void ExitWithMatrixUnits(const char* most) {
   most == nullptr ? unsetenv(kMost) : setenv(kMost, most, /*overwrite=*/1);
   std::_Exit(HasMatrixUnits() ? 1 : 0);

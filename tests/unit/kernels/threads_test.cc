@@ -28,7 +28,7 @@ TEST_F(Threads, EveryPartIsDoneOnce) {
 }
 
 TEST_F(Threads, TwoWorkAtATime) {
-  // Each waits for the other, which would never come in one thread.
+  // Each waits for the other, which would never happen on a single thread.
   std::atomic<int> arrived = 0;
   std::atomic<bool> first = false, second = false;
   ParallelFor(2, [&](int64_t /*begin*/, int64_t /*end*/) {

@@ -85,7 +85,7 @@ TEST(Winograd, ALayerTakesItWhereItServes) {
                         at::empty({channels, channels, 3, 3}, dtype));
   };
   EXPECT_EQ(tile(at::kFloat, 320, 2, 32), 2);
-  const bool units = HasMatrixUnits();  // For which a plain convolution of bfloat16 is best.
+  const bool units = HasMatrixUnits();  // With them a plain bfloat16 convolution is best.
   EXPECT_EQ(tile(at::kBFloat16, 320, 2, 32), units ? 0 : 4);
   EXPECT_EQ(tile(at::kBFloat16, 640, 2, 16), units ? 0 : 2) << "Few positions for large tiles.";
   EXPECT_EQ(tile(at::kFloat, 1280, 2, 8), 0) << "Too few positions.";

@@ -1,5 +1,5 @@
-// The loss scaling of fp16, with tensors of float32, which every device has: there a scale changes
-// no bit, and overflows are put in.
+// The loss scaling of fp16, tested with float32 tensors, so that it runs on every device: there a
+// power of two as scale changes no bit, and the test injects the overflows.
 
 #include <ATen/ATen.h>
 #include <gmock/gmock.h>

@@ -75,8 +75,7 @@ INSTANTIATE_TEST_SUITE_P(
 /// Counts what libtorch allocates on the CPU.
 class CountingAllocator : public at::Allocator {
  public:
-  /// Puts itself before libtorch's own, for as long as the process lives: blocks may outlive a
-  /// test.
+  /// Replaces libtorch's allocator for the rest of the process, because blocks may outlive a test.
   static CountingAllocator& Install() {
     static auto* const allocator = new CountingAllocator();
     return *allocator;

@@ -78,7 +78,7 @@ class Trainers {
   std::vector<int> gang_ranks_;
 };
 
-/// `all`'s rows of one trainer; the others are not a number, and no sum of them is.
+/// The rows of `all` that belong to one trainer; the others are NaN, as is any sum with them.
 at::Tensor OwnRows(const at::Tensor& all, int index, const std::function<int(int64_t)>& owner) {
   const at::Tensor rows = at::full_like(all, NAN);
   for (int64_t v = 0; v < all.size(0); ++v) {
@@ -219,7 +219,7 @@ Ending EndingOf(const std::function<void()>& exchange) {
 
 using Exchanges = std::function<void(ShardExchange exchange)>;
 
-/// What trainers may be in when one of them is lost.
+/// What may be under way when a trainer is lost.
 std::vector<Exchanges> AllExchanges() {
   return {[](ShardExchange exchange) { Sum(std::move(exchange), MakeRows(7, 1023)); },
           [](ShardExchange exchange) {
@@ -227,7 +227,7 @@ std::vector<Exchanges> AllExchanges() {
           }};
 }
 
-/// Three trainers exchange, and `misfortune` befalls the last one in place of its part.
+/// Three trainers exchange, and the last one runs `misfortune` instead of its part.
 std::vector<Ending> WithoutTheLast(Trainers& trainers, const Exchanges& exchanges,
                                    const std::function<void()>& misfortune) {
   std::vector<Ending> endings(3);
@@ -290,7 +290,7 @@ TEST(ShardExchange, AnExchangeThatFailedHoldsNoMemoryOnceTheGangIsClosed) {
   EXPECT_EQ(shard_P.storage().use_count(), 1);
 }
 
-/// Two trainers of which one has another idea of the rows.
+/// Two trainers that disagree on the rows.
 std::vector<Ending> WithOther(Trainers& trainers, const at::Tensor& rows, const at::Tensor& other) {
   std::vector<Ending> endings(2);
   trainers.Run([&](int index) {

@@ -20,10 +20,10 @@
 
 namespace imageddpo {
 
-/// One trainer rank of a gang whose first ranks sample, with what a worker gives it.
+/// One trainer rank of a gang whose first ranks sample, with the context that a worker gives it.
 class TrainerSide {
  public:
-  /// What passes on the clock when training starts.
+  /// Seconds by which the clock moves when training starts.
   static constexpr double kTrainSeconds = 3;
 
   /// @param index  among the trainers. @param gang  of that rank; outlives this.

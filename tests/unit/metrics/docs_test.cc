@@ -1,4 +1,4 @@
-// docs/metrics.md held against names.h.
+// docs/metrics.md compared with names.h.
 
 #include <gtest/gtest.h>
 

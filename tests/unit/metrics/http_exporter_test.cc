@@ -50,7 +50,7 @@ TEST(HttpExporter, ServesEveryMetricInPrometheusText) {
   }
 }
 
-// promtool's own judgement: parses, and finds nothing to say about names, units and help.
+// promtool parses the page and has no complaint about names, units and help.
 TEST(HttpExporter, PromtoolFindsNothingToSay) {
   FullExporter exporter;
   const std::string text = HttpRequest(exporter.port(), "/metrics").body;

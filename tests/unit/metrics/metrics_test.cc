@@ -240,7 +240,7 @@ TEST_F(JobMetricsTableTest, AnEndedJobStaysForAWhile) {
   JobMetricsTable table(registry_, {seconds(60), 10});
   table.Get("a", "x")->Started("colocated 1", 1);
   table.Ended("a", now_);
-  table.Ended("a", now_ + seconds(50));  // Said twice: the first time counts.
+  table.Ended("a", now_ + seconds(50));  // A second call changes nothing.
   table.Sweep(now_ + seconds(59));
   EXPECT_TRUE(Has("a"));
   table.Sweep(now_ + seconds(60));

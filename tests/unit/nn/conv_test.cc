@@ -12,7 +12,7 @@ struct ConvCase {
   bool bias = true;
 };
 
-/// Weights that are many over positions that are few, and some of neither kind.
+/// Shapes with many weights and few positions, and some others.
 class ConvShapes : public testing::TestWithParam<ConvCase> {};
 
 /// `most`: of y and of x's gradient, relative to their norms.
@@ -45,7 +45,7 @@ TEST_P(ConvShapes, AreThoseOfDoublePrecision) {
 }
 
 TEST_P(ConvShapes, AreThoseOfDoublePrecisionButForTheRounding) {
-  // A product's gradient in x is a sum of up to nine rounded values, rounded at each addition.
+  // The gradient with respect to x is a sum of up to nine rounded values, rounded at each addition.
   ExpectThoseOfDoublePrecision(GetParam(), at::kBFloat16, 5e-3);
 }
 

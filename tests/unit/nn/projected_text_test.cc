@@ -6,7 +6,7 @@
 namespace imageddpo {
 namespace {
 
-/// A projection as a layer's: the weights require gradients, the text does not.
+/// A projection like a layer's: its weights require gradients, its input text does not.
 struct Layer {
   explicit Layer(at::ScalarType dtype = at::kFloat) : dtype(dtype) {}
   KeysValues Project(const at::Tensor& text_RSD) const {
@@ -17,7 +17,7 @@ struct Layer {
   at::Tensor value = at::randn({4, 6}).requires_grad_();
 };
 
-/// What step k makes of a layer: another function for each.
+/// What step k computes from a layer's output; the function differs from step to step.
 at::Tensor Step(const ProjectedText& text, size_t layer, int k) {
   const KeysValues read = text[layer];
   return ((read.key_RSD + k).pow(2) * read.value_RSD).to(at::kFloat).sum();

@@ -33,13 +33,13 @@ TEST(CostCurve, IsAStraightLineBetweenItsPointsAndInProportionBeyondThem) {
   const CostCurve curve({{300, 6}, {100, 3}});
   EXPECT_DOUBLE_EQ(curve.Seconds(100), 3);
   EXPECT_DOUBLE_EQ(curve.Seconds(200), 4.5);
-  EXPECT_DOUBLE_EQ(curve.Seconds(50), 2.25);  // The line goes on: 1.5 s whatever the work.
+  EXPECT_DOUBLE_EQ(curve.Seconds(50), 2.25);  // Extrapolated: 1.5 s whatever the work.
   EXPECT_DOUBLE_EQ(curve.Seconds(600), 12);
   EXPECT_DOUBLE_EQ(curve.Seconds(0), 0);
 }
 
 TEST(CostCurve, NeverMakesLittleWorkFreeOrNegative) {
-  const CostCurve steep({{100, 1}, {200, 4}});  // The line is below zero at no work.
+  const CostCurve steep({{100, 1}, {200, 4}});  // The line is negative at work 0.
   EXPECT_DOUBLE_EQ(steep.Seconds(10), 0.1);
   const CostCurve falling({{100, 4}, {200, 3}});  // A measurement that was disturbed.
   EXPECT_DOUBLE_EQ(falling.Seconds(50), 2);

@@ -139,7 +139,7 @@ TEST(Predict, GuidanceInnerEpochsAndAccumulation) {
   const Prediction inner = Of(With(SmallJob(), "train.num_inner_epochs=3"), kThreeAndTwo, Inputs());
   EXPECT_DOUBLE_EQ(inner.seconds.replay, 3 * plain.seconds.replay);
   EXPECT_DOUBLE_EQ(inner.seconds.exchange, 3 * plain.seconds.exchange);
-  // Each inner epoch deals the micro-batches out anew: more of them come to each trainer.
+  // Each inner epoch distributes the micro-batches again, so that each trainer needs more of them.
   EXPECT_GT(inner.trainer_memory.trajectories, plain.trainer_memory.trajectories);
   const Prediction once =
       Of(With(SmallJob(), "train.gradient_accumulation_steps=2"), kThreeAndTwo, Inputs());

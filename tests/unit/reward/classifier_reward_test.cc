@@ -1,6 +1,5 @@
 #include "rollout/reward/classifier_reward.h"
 
-#include <ATen/ops/equal.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/zeros.h>
 #include <gmock/gmock.h>
@@ -27,9 +26,9 @@ const std::string kFolder = "tests/data/classifiers/";
 constexpr int64_t kNumClasses = 4;
 const std::vector<std::optional<int64_t>> kLabels = {0, 1, 2, 3, 0, 1};
 
-RewardConfig ConfigOf(const std::string& file, const std::string& measure) {
+RewardConfig ConfigOf(const std::string& file, RewardMeasure measure) {
   RewardConfig config;
-  config.type = "classifier";
+  config.type = RewardType::kClassifier;
   config.model = kFolder + file;
   config.measure = measure;
   return config;
@@ -45,9 +44,16 @@ at::Tensor Stored(const std::string& name) {
   return (*SafetensorsFile::Open(kFolder + "expected.safetensors"))->Get(name).value();
 }
 
-Batch StoredBatch() { return {Stored("generated"), Stored("inputs"), kLabels}; }
+std::shared_ptr<RewardBatch> StoredBatch() {
+  return MakeBatch(Stored("generated"), Stored("inputs"), kLabels);
+}
 
-/// The definitions of the measures once more, on the logits that PyTorch computed.
+absl::StatusOr<RewardOutput> ScoreWith(const RewardConfig& config,
+                                       const std::shared_ptr<RewardBatch>& batch) {
+  return Score(MakeOrDie(config).get(), batch);
+}
+
+/// The measures, computed here from the logits that PyTorch computed.
 struct Expected {
   explicit Expected(const std::string& name) : logits(Stored(name)) {}
   double Logit(size_t i) const { return At(i, *kLabels[i]); }
@@ -67,13 +73,13 @@ struct Expected {
 constexpr double kTolerance = 1e-5;
 
 TEST(ClassifierRewardTest, LogitChange) {
-  Batch batch = StoredBatch();
-  const auto output = MakeOrDie(ConfigOf("tiny.pt", "logit_change"))->Score(batch.inputs());
+  const auto batch = StoredBatch();
+  const auto output = ScoreWith(ConfigOf("tiny.pt", RewardMeasure::kLogitChange), batch);
   ASSERT_TRUE(output.ok()) << output.status();
   const Expected generated("generated_logits");
   const Expected input("input_logits");
-  const std::vector<double> values = ToVector(output->values_B);
-  const std::vector<double> logits = ToVector(output->parts.at("logit"));
+  const std::vector<double> values = ValuesOf(*output);
+  const std::vector<double> logits = output->parts.at("logit");
   ASSERT_EQ(values.size(), kLabels.size());
   for (size_t i = 0; i < kLabels.size(); ++i) {
     EXPECT_NEAR(values[i], generated.Logit(i) - input.Logit(i), kTolerance) << i;
@@ -82,80 +88,91 @@ TEST(ClassifierRewardTest, LogitChange) {
 }
 
 TEST(ClassifierRewardTest, Margins) {
-  Batch batch = StoredBatch();
-  const auto change = MakeOrDie(ConfigOf("tiny.pt", "margin_change"))->Score(batch.inputs());
-  const auto margin = MakeOrDie(ConfigOf("tiny.pt", "logit_max_margin"))->Score(batch.inputs());
+  const auto batch = StoredBatch();
+  const auto change = ScoreWith(ConfigOf("tiny.pt", RewardMeasure::kMarginChange), batch);
+  const auto margin = ScoreWith(ConfigOf("tiny.pt", RewardMeasure::kLogitMaxMargin), batch);
   ASSERT_TRUE(change.ok() && margin.ok());
   const Expected generated("generated_logits");
   const Expected input("input_logits");
   for (size_t i = 0; i < kLabels.size(); ++i) {
-    EXPECT_NEAR(ToVector(change->values_B)[i], generated.Margin(i) - input.Margin(i), kTolerance);
-    EXPECT_NEAR(ToVector(margin->values_B)[i], generated.Margin(i), kTolerance);
+    EXPECT_NEAR(ValuesOf(*change)[i], generated.Margin(i) - input.Margin(i), kTolerance);
+    EXPECT_NEAR(ValuesOf(*margin)[i], generated.Margin(i), kTolerance);
   }
 }
 
 TEST(ClassifierRewardTest, CorrectIsTopOne) {
-  Batch batch = StoredBatch();
-  const auto output = MakeOrDie(ConfigOf("tiny.pt", "logit_change"))->Score(batch.inputs());
+  const auto batch = StoredBatch();
+  const auto output = ScoreWith(ConfigOf("tiny.pt", RewardMeasure::kLogitChange), batch);
   ASSERT_TRUE(output.ok());
-  const std::vector<double> correct = ToVector(output->parts.at("correct"));
-  const std::vector<double> correct_input = ToVector(output->parts.at("correct_input"));
+  const std::vector<double> correct = output->parts.at("correct");
+  const std::vector<double> correct_input = output->parts.at("correct_input");
   const Expected generated("generated_logits");
   const Expected input("input_logits");
   for (size_t i = 0; i < kLabels.size(); ++i) {
     EXPECT_EQ(correct[i], generated.Margin(i) > 0 ? 1 : 0) << i;
     EXPECT_EQ(correct_input[i], input.Margin(i) > 0 ? 1 : 0) << i;
   }
-  // Both answers must occur, or this says nothing.
+  // Both answers must occur, otherwise the test proves nothing.
   EXPECT_EQ(std::count(correct.begin(), correct.end(), 1.0) % 6 != 0, true);
 }
 
-TEST(ClassifierRewardTest, ClampsToTenUnlessToldOtherwise) {
-  Batch batch = StoredBatch();
-  batch.inputs().generated_BCHW = batch.inputs().generated_BCHW.mul(1e4);
-  const auto largest = [&](const std::string& measure, std::optional<double> clamp) {
-    RewardConfig config = ConfigOf("tiny.pt", measure);
-    config.clamp = clamp;
-    const auto output = MakeOrDie(config)->Score(batch.inputs());
-    double largest = 0;
-    for (const double value : ToVector(output->values_B)) {
-      largest = std::max(largest, std::abs(value));
-    }
-    return largest;
-  };
-  EXPECT_EQ(largest("logit_change", std::nullopt), 10.0);
-  EXPECT_EQ(largest("margin_change", std::nullopt), 10.0);
-  EXPECT_EQ(largest("logit_change", 2.5), 2.5);
-  EXPECT_GT(largest("logit_change", 0.0), 100.0);
-  EXPECT_GT(largest("logit_max_margin", std::nullopt), 100.0);
+TEST(ClassifierRewardTest, ClampsWhereAskedTo) {
+  const auto batch = StoredBatch();
+  batch->generated_BCHW = batch->generated_BCHW.mul(1e4);
+  for (const RewardMeasure measure : {RewardMeasure::kLogitChange, RewardMeasure::kMarginChange,
+                                      RewardMeasure::kLogitMaxMargin}) {
+    const auto largest = [&](double clamp) {
+      RewardConfig config = ConfigOf("tiny.pt", measure);
+      config.clamp = clamp;
+      double largest = 0;
+      for (const double value : ValuesOf(*ScoreWith(config, batch))) {
+        largest = std::max(largest, std::abs(value));
+      }
+      return largest;
+    };
+    EXPECT_EQ(largest(2.5), 2.5);
+    EXPECT_GT(largest(0.0), 100.0);
+  }
 }
 
 TEST(ClassifierRewardTest, EveryCallGivesTheSameBits) {
-  Batch batch = StoredBatch();
-  const auto reward = MakeOrDie(ConfigOf("tiny.pt", "logit_change"));
-  const at::Tensor first = reward->Score(batch.inputs())->values_B;
+  const auto batch = StoredBatch();
+  const RewardConfig config = ConfigOf("tiny.pt", RewardMeasure::kLogitChange);
+  const auto reward = MakeOrDie(config);
+  const std::vector<double> first = ValuesOf(*Score(reward.get(), batch));
   for (int call = 0; call < 4; ++call) {
-    EXPECT_TRUE(at::equal(reward->Score(batch.inputs())->values_B, first)) << call;
+    EXPECT_EQ(ValuesOf(*Score(reward.get(), batch)), first) << call;
   }
-  EXPECT_TRUE(at::equal(
-      MakeOrDie(ConfigOf("tiny.pt", "logit_change"))->Score(batch.inputs())->values_B, first));
+  EXPECT_EQ(ValuesOf(*ScoreWith(config, batch)), first);
+}
+
+TEST(ClassifierRewardTest, BatchesMayBePendingAtOnce) {
+  const auto batch = StoredBatch();
+  const auto reversed =
+      MakeBatch(batch->inputs_BCHW, batch->generated_BCHW, kLabels);  // The other way round.
+  const auto reward = MakeOrDie(ConfigOf("tiny.pt", RewardMeasure::kLogitChange));
+  const auto first = reward->Start(batch);
+  const auto second = reward->Start(reversed);
+  const std::vector<double> forth = ValuesOf(*first->Wait(RewardDeadline::max()));
+  const std::vector<double> back = ValuesOf(*second->Wait(RewardDeadline::max()));
+  for (size_t i = 0; i < forth.size(); ++i) EXPECT_EQ(forth[i], -back[i]) << i;
 }
 
 TEST(ClassifierRewardTest, NanInAnImageIsANanValue) {
-  Batch batch = StoredBatch();
-  batch.inputs().generated_BCHW = batch.inputs().generated_BCHW.clone();
-  batch.inputs().generated_BCHW.select(0, 2).fill_(std::nan(""));
-  const auto output = MakeOrDie(ConfigOf("tiny.pt", "logit_change"))->Score(batch.inputs());
+  const auto batch = StoredBatch();
+  batch->generated_BCHW = batch->generated_BCHW.clone();
+  batch->generated_BCHW.select(0, 2).fill_(std::nan(""));
+  const auto output = ScoreWith(ConfigOf("tiny.pt", RewardMeasure::kLogitChange), batch);
   ASSERT_TRUE(output.ok());
   for (size_t i = 0; i < kLabels.size(); ++i) {
-    EXPECT_EQ(std::isnan(ToVector(output->values_B)[i]), i == 2) << i;
+    EXPECT_EQ(std::isnan(ValuesOf(*output)[i]), i == 2) << i;
   }
 }
 
 TEST(ClassifierRewardTest, LoadErrorsNameTheFile) {
   const TempDir dir;
   const auto error_of = [](const std::string& path) {
-    RewardConfig config = ConfigOf("", "logit_change");
+    RewardConfig config = ConfigOf("", RewardMeasure::kLogitChange);
     config.model = path;
     return MakeReward(config, at::kCPU).status();
   };
@@ -175,9 +192,9 @@ TEST(ClassifierRewardTest, LoadErrorsNameTheFile) {
 }
 
 TEST(ClassifierRewardTest, RefusesOtherOutputs) {
-  Batch batch = StoredBatch();
+  const auto batch = StoredBatch();
   const auto error_of = [&](const std::string& file) {
-    const auto output = MakeOrDie(ConfigOf(file, "logit_change"))->Score(batch.inputs());
+    const auto output = ScoreWith(ConfigOf(file, RewardMeasure::kLogitChange), batch);
     return std::string(output.status().message());
   };
   EXPECT_THAT(error_of("returns_tuple.pt"),
@@ -186,11 +203,17 @@ TEST(ClassifierRewardTest, RefusesOtherOutputs) {
   EXPECT_THAT(error_of("only_2x2.pt"), AllOf(HasSubstr("only_2x2.pt"), HasSubstr("6x3x12x10")));
 }
 
-TEST(ClassifierRewardTest, ScoreRefusesLabelsItDoesNotKnow) {
-  const auto reward = MakeOrDie(ConfigOf("tiny.pt", "logit_change"));
+TEST(ClassifierRewardTest, AnUnknownLabelIsTheItemsError) {
+  const auto reward = MakeOrDie(ConfigOf("tiny.pt", RewardMeasure::kLogitChange));
   const auto error_of = [&](std::optional<int64_t> label) {
-    Batch batch(Stored("generated"), Stored("inputs"), {0, 1, 2, label, 0, 1});
-    return std::string(reward->Score(batch.inputs()).status().message());
+    const auto output = Score(
+        reward.get(), MakeBatch(Stored("generated"), Stored("inputs"), {0, 1, 2, label, 0, 1}));
+    EXPECT_TRUE(output.ok()) << output.status();
+    for (size_t i = 0; i < kLabels.size(); ++i) {
+      EXPECT_TRUE(i == 3 || output->values_B[i].ok()) << output->values_B[i].status();
+    }
+    for (const auto& [part, numbers] : output->parts) EXPECT_EQ(numbers.size(), kLabels.size());
+    return std::string(output->values_B[3].status().message());
   };
   EXPECT_THAT(error_of(std::nullopt), AllOf(HasSubstr("'ex3'"), HasSubstr("no label")));
   EXPECT_THAT(error_of(4), AllOf(HasSubstr("'ex3'"), HasSubstr("label 4"), HasSubstr("0 to 3")));
@@ -210,7 +233,7 @@ class CheckDatasetTest : public ::testing::Test {
     const auto dataset = Dataset::Open(dir_.path());
     EXPECT_TRUE(dataset.ok()) << dataset.status();
     const absl::Status status =
-        MakeOrDie(ConfigOf(model, "logit_change"))->CheckDataset(*dataset, side, side);
+        MakeOrDie(ConfigOf(model, RewardMeasure::kLogitChange))->CheckDataset(*dataset, side, side);
     return std::string(status.message());
   }
   TempDir dir_;

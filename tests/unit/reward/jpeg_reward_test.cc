@@ -15,9 +15,9 @@
 namespace imageddpo {
 namespace {
 
-RewardConfig ConfigOf(const std::string& measure) {
+RewardConfig ConfigOf(RewardMeasure measure) {
   RewardConfig config;
-  config.type = "jpeg";
+  config.type = RewardType::kJpeg;
   config.measure = measure;
   return config;
 }
@@ -32,7 +32,7 @@ class JpegRewardTest : public ::testing::Test {
  protected:
   JpegRewardTest()
       : file_(*SafetensorsFile::Open("tests/data/images/expected.safetensors")),
-        batch_(Images(), at::zeros({2, 3, 64, 64}), {std::nullopt, std::nullopt}) {}
+        batch_(MakeBatch(Images(), at::zeros({2, 3, 64, 64}), {std::nullopt, std::nullopt})) {}
 
   at::Tensor Images() const {
     const at::Tensor picture =
@@ -41,41 +41,46 @@ class JpegRewardTest : public ::testing::Test {
   }
 
   std::shared_ptr<const SafetensorsFile> file_;
-  Batch batch_;
+  absl::StatusOr<RewardOutput> ScoreWith(const RewardConfig& config) {
+    JpegReward reward(config);
+    return Score(&reward, batch_);
+  }
+
+  std::shared_ptr<RewardBatch> batch_;
 };
 
 TEST_F(JpegRewardTest, IsMinusPilsKilobytes) {
-  const auto output = JpegReward(ConfigOf("compressibility")).Score(batch_.inputs());
+  const auto output = ScoreWith(ConfigOf(RewardMeasure::kCompressibility));
   ASSERT_TRUE(output.ok()) << output.status();
-  const std::vector<double> values = ToVector(output->values_B);
-  const std::vector<double> bytes = ToVector(output->parts.at("bytes"));
+  const std::vector<double> values = ValuesOf(*output);
+  const std::vector<double> bytes = output->parts.at("bytes");
   EXPECT_NEAR(bytes[0], PilBytes(*file_, "smooth"), 4);
   EXPECT_DOUBLE_EQ(values[0], -bytes[0] / 1000);
   EXPECT_GT(values[1], values[0]);  // One colour compresses better.
 }
 
 TEST_F(JpegRewardTest, IncompressibilityHasTheOtherSign) {
-  const auto small = JpegReward(ConfigOf("compressibility")).Score(batch_.inputs());
-  const auto large = JpegReward(ConfigOf("incompressibility")).Score(batch_.inputs());
-  EXPECT_EQ(ToVector(small->values_B)[0], -ToVector(large->values_B)[0]);
-  EXPECT_GT(ToVector(large->values_B)[0], 0);
+  const auto small = ScoreWith(ConfigOf(RewardMeasure::kCompressibility));
+  const auto large = ScoreWith(ConfigOf(RewardMeasure::kIncompressibility));
+  EXPECT_EQ(ValuesOf(*small)[0], -ValuesOf(*large)[0]);
+  EXPECT_GT(ValuesOf(*large)[0], 0);
 }
 
 TEST_F(JpegRewardTest, UsesItsSettings) {
-  RewardConfig config = ConfigOf("incompressibility");
-  const double at_95 = ToVector(JpegReward(config).Score(batch_.inputs())->values_B)[0];
+  RewardConfig config = ConfigOf(RewardMeasure::kIncompressibility);
+  const double at_95 = ValuesOf(*ScoreWith(config))[0];
   config.jpeg_quality = 10;
-  EXPECT_LT(ToVector(JpegReward(config).Score(batch_.inputs())->values_B)[0], at_95);
+  EXPECT_LT(ValuesOf(*ScoreWith(config))[0], at_95);
   config.clamp = 0.25;
-  EXPECT_EQ(ToVector(JpegReward(config).Score(batch_.inputs())->values_B)[0], 0.25);
+  EXPECT_EQ(ValuesOf(*ScoreWith(config))[0], 0.25);
 }
 
 TEST_F(JpegRewardTest, AnImageWithNanHasNoValue) {
-  batch_.inputs().generated_BCHW.select(0, 1).fill_(std::nan(""));
-  const auto output = JpegReward(ConfigOf("compressibility")).Score(batch_.inputs());
+  batch_->generated_BCHW.select(0, 1).fill_(std::nan(""));
+  const auto output = ScoreWith(ConfigOf(RewardMeasure::kCompressibility));
   ASSERT_TRUE(output.ok());
-  EXPECT_TRUE(std::isfinite(ToVector(output->values_B)[0]));
-  EXPECT_TRUE(std::isnan(ToVector(output->values_B)[1]));
+  EXPECT_TRUE(std::isfinite(ValuesOf(*output)[0]));
+  EXPECT_TRUE(std::isnan(ValuesOf(*output)[1]));
 }
 
 }  // namespace

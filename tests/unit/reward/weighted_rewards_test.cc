@@ -1,7 +1,5 @@
 #include "rollout/reward/weighted_rewards.h"
 
-#include <ATen/ops/tensor.h>
-#include <ATen/ops/zeros.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -11,7 +9,9 @@
 #include <utility>
 #include <vector>
 
+#include "absl/synchronization/notification.h"
 #include "common/io/image.h"
+#include "tests/testing/async_reward.h"
 #include "tests/testing/temp_dir.h"
 #include "tests/unit/reward/reward_inputs.h"
 
@@ -25,16 +25,26 @@ using ::testing::HasSubstr;
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
-/// Returns what it was given.
+RewardOutput Values(const std::vector<double>& values) {
+  RewardOutput output;
+  for (const double value : values) {
+    output.values_B.emplace_back(value);
+    output.parts["half"].push_back(value / 2);
+  }
+  return output;
+}
+
+/// Returns what it was given, or an error where that is nothing.
 class FixedReward final : public Reward {
  public:
   FixedReward(std::string name, std::vector<double> values)
       : name_(std::move(name)), values_(std::move(values)) {}
   std::string name() const override { return name_; }
-  absl::StatusOr<RewardOutput> Score(const RewardInputs&) override {
-    if (values_.empty()) return absl::UnavailableError("the model is gone");
-    const at::Tensor values_B = at::tensor(values_, at::kFloat);
-    return RewardOutput{values_B, {{"half", values_B.div(2)}}};
+  std::unique_ptr<PendingReward> Start(std::shared_ptr<const RewardBatch>) override {
+    return ComputeInWait([values = values_]() -> absl::StatusOr<RewardOutput> {
+      if (values.empty()) return absl::UnavailableError("the model is gone");
+      return Values(values);
+    });
   }
   absl::Status CheckDataset(const Dataset& dataset, int width, int height) override {
     if (width == height) return absl::OkStatus();
@@ -52,89 +62,83 @@ struct Spec {
   double weight = 1.0;
 };
 
-WeightedRewards Rewards(const std::vector<Spec>& specs,
-                        NonFinitePolicy policy = NonFinitePolicy::kFail) {
+WeightedRewards Rewards(const std::vector<Spec>& specs) {
   std::vector<WeightedRewards::Term> terms;
   terms.reserve(specs.size());
   for (const Spec& spec : specs) {
     terms.push_back({std::make_unique<FixedReward>(spec.name, spec.values), spec.weight});
   }
-  return WeightedRewards(std::move(terms), policy);
+  return WeightedRewards(std::move(terms));
+}
+
+absl::StatusOr<RewardOutput> ScoreWith(WeightedRewards rewards, int64_t num_images) {
+  return Score(&rewards, BlackImages(num_images));
 }
 
 TEST(WeightedRewardsTest, SumsWithWeights) {
-  Batch batch = Batch::OfBlackImages(2);
-  const auto output = Rewards({{"a", {1, 2}, 0.5}, {"b", {10, -4}, -2.0}}).Score(batch.inputs());
+  const auto output = ScoreWith(Rewards({{"a", {1, 2}, 0.5}, {"b", {10, -4}, -2.0}}), 2);
   ASSERT_TRUE(output.ok()) << output.status();
-  EXPECT_THAT(ToVector(output->values_B), ElementsAre(-19.5, 9.0));
-  EXPECT_EQ(output->values_B.scalar_type(), at::kDouble);
-  EXPECT_THAT(output->statuses, ElementsAre(absl::OkStatus(), absl::OkStatus()));
+  EXPECT_THAT(ValuesOf(*output), ElementsAre(-19.5, 9.0));
 }
 
 TEST(WeightedRewardsTest, KeepsThePartsUnderEachRewardsName) {
-  Batch batch = Batch::OfBlackImages(2);
   WeightedRewards rewards = Rewards({{"a", {1, 2}, 0.5}, {"b", {3, 4}}, {"a", {5, 6}}});
   EXPECT_THAT(rewards.names(), ElementsAre("a", "b", "a_2"));
-  const auto output = rewards.Score(batch.inputs());
+  const auto output = Score(&rewards, BlackImages(2));
   ASSERT_TRUE(output.ok());
   EXPECT_EQ(output->parts.size(), 6);
-  EXPECT_THAT(ToVector(output->parts.at("a.value")), ElementsAre(1, 2));
-  EXPECT_THAT(ToVector(output->parts.at("a.half")), ElementsAre(0.5, 1));
-  EXPECT_THAT(ToVector(output->parts.at("b.value")), ElementsAre(3, 4));
-  EXPECT_THAT(ToVector(output->parts.at("a_2.half")), ElementsAre(2.5, 3));
+  EXPECT_THAT(output->parts.at("a.value"), ElementsAre(1, 2));
+  EXPECT_THAT(output->parts.at("a.half"), ElementsAre(0.5, 1));
+  EXPECT_THAT(output->parts.at("b.value"), ElementsAre(3, 4));
+  EXPECT_THAT(output->parts.at("a_2.half"), ElementsAre(2.5, 3));
 }
 
-TEST(WeightedRewardsTest, AValueThatIsNotFiniteIsAnErrorThatNamesIt) {
-  Batch batch = Batch::OfBlackImages(3);
+TEST(WeightedRewardsTest, AValueThatIsNotFiniteIsTheItemsError) {
   for (const double bad : {kNan, kInfinity, -kInfinity}) {
-    const auto output = Rewards({{"good", {1, 2, 3}}, {"bad", {1, 2, bad}}}).Score(batch.inputs());
-    EXPECT_EQ(output.status().code(), absl::StatusCode::kOutOfRange);
-    EXPECT_THAT(std::string(output.status().message()),
-                AllOf(HasSubstr("'bad'"), HasSubstr("'ex2'")));
+    const auto output = ScoreWith(Rewards({{"good", {1, 2, 3}}, {"bad", {1, 2, bad}}}), 3);
+    ASSERT_TRUE(output.ok()) << output.status();
+    EXPECT_EQ(output->values_B[1].value(), 4);
+    const absl::Status status = output->values_B[2].status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kOutOfRange);
+    EXPECT_THAT(std::string(status.message()),
+                AllOf(HasSubstr("'bad'"), HasSubstr("'ex2'"), HasSubstr("not finite")));
   }
 }
 
-TEST(WeightedRewardsTest, OrMarksTheItemWhereAskedTo) {
-  Batch batch = Batch::OfBlackImages(3);
-  const auto output =
-      Rewards({{"a", {1, kNan, 3}, 2.0}, {"b", {1, kInfinity, 1}}}, NonFinitePolicy::kMark)
-          .Score(batch.inputs());
+TEST(WeightedRewardsTest, TheFirstErrorOfAnItemCounts) {
+  const auto output = ScoreWith(Rewards({{"a", {1, kNan, 3}, 2.0}, {"b", {1, kInfinity, 1}}}), 3);
   ASSERT_TRUE(output.ok()) << output.status();
-  const std::vector<double> values = ToVector(output->values_B);
-  EXPECT_EQ(values[0], 3.0);
-  EXPECT_TRUE(std::isnan(values[1]));
-  EXPECT_EQ(values[2], 7.0);
-  EXPECT_TRUE(output->statuses[0].ok());
-  EXPECT_THAT(std::string(output->statuses[1].message()),
-              AllOf(HasSubstr("'a'"), HasSubstr("'ex1'")));  // The first reason.
-  EXPECT_TRUE(output->statuses[2].ok());
+  EXPECT_EQ(output->values_B[0].value(), 3.0);
+  EXPECT_THAT(std::string(output->values_B[1].status().message()),
+              AllOf(HasSubstr("'a'"), HasSubstr("'ex1'")));
+  EXPECT_EQ(output->values_B[2].value(), 7.0);
 }
 
 TEST(WeightedRewardsTest, AFailingRewardIsNamed) {
-  Batch batch = Batch::OfBlackImages(1);
-  const absl::Status status = Rewards({{"broken", {}}}).Score(batch.inputs()).status();
+  const absl::Status status = ScoreWith(Rewards({{"broken", {}}}), 1).status();
   EXPECT_TRUE(absl::IsUnavailable(status));
   EXPECT_THAT(std::string(status.message()), AllOf(HasSubstr("'broken'"), HasSubstr("is gone")));
 }
 
 TEST(WeightedRewardsTest, ARewardThatReturnsTooFewValuesIsAnError) {
-  Batch batch = Batch::OfBlackImages(3);
-  EXPECT_TRUE(absl::IsInternal(Rewards({{"short", {1, 2}}}).Score(batch.inputs()).status()));
+  const absl::Status status = ScoreWith(Rewards({{"short", {1, 2}}}), 3).status();
+  EXPECT_TRUE(absl::IsInternal(status));
+  EXPECT_THAT(std::string(status.message()), HasSubstr("'short'"));
 }
 
 TEST(WeightedRewardsTest, ChecksWhatItIsGiven) {
   WeightedRewards rewards = Rewards({{"a", {1, 2}}});
   const auto is_refused = [&](const auto& change) {
-    Batch batch = Batch::OfBlackImages(2);
-    change(batch.inputs());
-    return absl::IsInvalidArgument(rewards.Score(batch.inputs()).status());
+    const auto batch = BlackImages(2);
+    change(*batch);
+    return absl::IsInvalidArgument(Score(&rewards, batch).status());
   };
-  EXPECT_FALSE(is_refused([](RewardInputs&) {}));
-  EXPECT_TRUE(is_refused([](RewardInputs& in) { in.prompts.pop_back(); }));
-  EXPECT_TRUE(is_refused([](RewardInputs& in) { in.examples.pop_back(); }));
-  EXPECT_TRUE(is_refused([](RewardInputs& in) { in.generated_BCHW = at::Tensor(); }));
-  EXPECT_TRUE(is_refused([](RewardInputs& in) { in.generated_BCHW = at::zeros({2, 1, 4, 4}); }));
-  EXPECT_TRUE(is_refused([](RewardInputs& in) { in.inputs_BCHW = at::zeros({1, 3, 4, 4}); }));
+  EXPECT_FALSE(is_refused([](RewardBatch&) {}));
+  EXPECT_TRUE(is_refused([](RewardBatch& in) { in.prompts.pop_back(); }));
+  EXPECT_TRUE(is_refused([](RewardBatch& in) { in.examples.pop_back(); }));
+  EXPECT_TRUE(is_refused([](RewardBatch& in) { in.generated_BCHW = at::Tensor(); }));
+  EXPECT_TRUE(is_refused([](RewardBatch& in) { in.generated_BCHW = at::zeros({2, 1, 4, 4}); }));
+  EXPECT_TRUE(is_refused([](RewardBatch& in) { in.inputs_BCHW = at::zeros({1, 3, 4, 4}); }));
 }
 
 TEST(WeightedRewardsTest, ChecksTheDatasetWithEveryReward) {
@@ -147,22 +151,86 @@ TEST(WeightedRewardsTest, ChecksTheDatasetWithEveryReward) {
               AllOf(HasSubstr("'a'"), HasSubstr("a.png")));
 }
 
-TEST(WeightedRewardsTest, IsMadeFromSettings) {
-  RewardConfig jpeg;
-  jpeg.type = "jpeg";
-  jpeg.measure = "compressibility";
-  jpeg.weight = 0.5;
-  auto rewards = WeightedRewards::Make({jpeg, jpeg}, at::kCPU);
-  ASSERT_TRUE(rewards.ok()) << rewards.status();
-  EXPECT_THAT(rewards->names(), ElementsAre("jpeg", "jpeg_2"));
-  Batch batch = Batch::OfBlackImages(1);
-  const auto output = rewards->Score(batch.inputs());
-  ASSERT_TRUE(output.ok());
-  EXPECT_EQ(ToVector(output->values_B)[0], ToVector(output->parts.at("jpeg.value"))[0]);
+RewardDeadline In(std::chrono::milliseconds time) {
+  return std::chrono::steady_clock::now() + time;
+}
 
-  EXPECT_TRUE(absl::IsInvalidArgument(WeightedRewards::Make({}, at::kCPU).status()));
-  jpeg.measure = "size";
-  EXPECT_FALSE(WeightedRewards::Make({jpeg}, at::kCPU).ok());
+constexpr std::chrono::seconds kLong{60};
+
+/// The sum of a reward that scores on threads and one that computes in Wait().
+WeightedRewards AsyncAnd(const Spec& fixed, AsyncReward::Function function) {
+  std::vector<WeightedRewards::Term> terms;
+  terms.push_back({std::make_unique<AsyncReward>("async", std::move(function))});
+  terms.push_back({std::make_unique<FixedReward>(fixed.name, fixed.values), fixed.weight});
+  return WeightedRewards(std::move(terms));
+}
+
+TEST(PendingRewards, MayFinishInAnyOrder) {
+  constexpr size_t kNumBatches = 3;
+  std::vector<absl::Notification> done(kNumBatches);
+  WeightedRewards rewards =
+      AsyncAnd({"b", {100, 200}}, [&](const RewardBatch& batch) -> absl::StatusOr<RewardOutput> {
+        const auto number = static_cast<size_t>(*batch.examples[0].label);
+        if (number + 1 < kNumBatches) done[number + 1].WaitForNotification();  // The last is first.
+        done[number].Notify();
+        const auto value = static_cast<double>(number);
+        return Values({value, 10 * value});
+      });
+  std::vector<std::unique_ptr<PendingReward>> pending;
+  for (size_t number = 0; number < kNumBatches; ++number) {
+    const auto batch = BlackImages(2);  // Nobody but the reward keeps it.
+    batch->examples[0].label = static_cast<int64_t>(number);
+    pending.push_back(rewards.Start(batch));
+  }
+  for (size_t number = 0; number < kNumBatches; ++number) {
+    const auto output = pending[number]->Wait(In(kLong));
+    ASSERT_TRUE(output.ok()) << output.status();
+    const auto value = static_cast<double>(number);
+    EXPECT_THAT(ValuesOf(*output), ElementsAre(100 + value, 200 + 10 * value));
+    EXPECT_THAT(output->parts.at("async.half"), ElementsAre(value / 2, 5 * value));
+  }
+}
+
+TEST(PendingRewards, AnItemsErrorLeavesTheOtherItemsTheirValues) {
+  WeightedRewards rewards = AsyncAnd({"b", {1, 2, 3}}, [](const RewardBatch&) {
+    RewardOutput output = Values({10, 20, 30});
+    output.values_B[1] = absl::UnimplementedError("cannot read grey images");
+    return output;
+  });
+  const auto output = Score(&rewards, BlackImages(3));
+  ASSERT_TRUE(output.ok()) << output.status();
+  EXPECT_EQ(output->values_B[0].value(), 11);
+  EXPECT_EQ(output->values_B[2].value(), 33);
+  EXPECT_EQ(output->values_B[1].status(),
+            absl::UnimplementedError("reward 'async' of image 'ex1': cannot read grey images"));
+  EXPECT_TRUE(std::isnan(output->parts.at("async.value")[1]));
+  EXPECT_THAT(output->parts.at("b.value"), ElementsAre(1, 2, 3));
+}
+
+TEST(PendingRewards, ATimeoutNamesTheRewardAndLosesNothing) {
+  absl::Notification may_finish;
+  WeightedRewards rewards = AsyncAnd({"b", {1}}, [&](const RewardBatch&) {
+    may_finish.WaitForNotification();
+    return Values({10});
+  });
+  const auto pending = rewards.Start(BlackImages(1));
+  const absl::Status status = pending->Wait(In(std::chrono::milliseconds(10))).status();
+  EXPECT_TRUE(absl::IsDeadlineExceeded(status)) << status;
+  EXPECT_THAT(std::string(status.message()), HasSubstr("reward 'async'"));
+  may_finish.Notify();
+  const auto output = pending->Wait(In(kLong));
+  ASSERT_TRUE(output.ok()) << output.status();
+  EXPECT_THAT(ValuesOf(*output), ElementsAre(11));
+}
+
+TEST(PendingRewards, MayBeGivenUp) {
+  absl::Notification may_finish;
+  WeightedRewards rewards = AsyncAnd({"b", {1}}, [&](const RewardBatch&) {
+    may_finish.WaitForNotification();
+    return Values({10});
+  });
+  rewards.Start(BlackImages(1)).reset();
+  may_finish.Notify();
 }
 
 }  // namespace

@@ -1,32 +1,19 @@
-// Nothing is encoded twice, what is kept changes no bit, and what is needed no more is freed.
+// Caches of encoded images and prompts: nothing is encoded twice, cached results have the same bits
+// as fresh ones, and encoders are freed when they are no longer needed.
 #include <ATen/ATen.h>
-#include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
 #include <memory>
 #include <set>
 #include <string>
 
-#include "common/config/job_config.h"
-#include "common/io/image_tensor.h"
 #include "rollout/sampler/sampler.h"
 #include "rollout/worker/posterior_cache.h"
 #include "rollout/worker/prompts.h"
-#include "rollout/worker/rollout.h"
-#include "tests/testing/judged.h"
-#include "tests/testing/temp_dir.h"
+#include "tests/unit/rollout/rollout_fixture.h"
 
 namespace imageddpo {
 namespace {
-
-constexpr char kModel[] = "deploy/demo/tiny-sd";
-
-Pipeline LoadModel() {
-  at::set_num_threads(1);
-  absl::StatusOr<Pipeline> pipeline = Pipeline::Load(kModel, {});
-  EXPECT_TRUE(pipeline.ok()) << pipeline.status();
-  return *std::move(pipeline);
-}
 
 bool Equal(const Vae::Posterior& a, const Vae::Posterior& b) {
   return a.mean_BCHW.equal(b.mean_BCHW) && a.std_BCHW.equal(b.std_BCHW);
@@ -46,7 +33,7 @@ TEST(PosteriorCache, KeepsWhatFitsAndReturnsTheSameBitsEitherWay) {
     EXPECT_TRUE(Equal(cache.Encode(*pipeline.vae, {0, 1, 2, 3}, images, at::kCPU), expected));
     EXPECT_TRUE(Equal(cache.Encode(*pipeline.vae, {0, 1, 2, 3}, images, at::kCPU), expected));
     EXPECT_EQ(cache.complete(), budget > 4 * one);
-    // Other pixels show what is kept: the first two, or all, or none.
+    // With other pixels only what is not cached changes: all, all but the first two, or nothing.
     const Vae::Posterior again =
         cache.Encode(*pipeline.vae, {3, 0}, at::zeros({2, 3, 16, 16}), at::kCPU);
     EXPECT_EQ(again.mean_BCHW[0].equal(expected.mean_BCHW[3]), budget > 4 * one);
@@ -79,38 +66,7 @@ TEST(PromptCache, KnowsWhenNoTextEncoderIsNeeded) {
   EXPECT_TRUE(after.conditioning.prompt_embeds_BLD.equal(both.conditioning.prompt_embeds_BLD));
 }
 
-/// A data set of 6 images, and 4 held-out ones.
-class RolloutCachesTest : public testing::Test {
- protected:
-  RolloutCachesTest() {
-    at::manual_seed(1);
-    const int64_t side = 32;
-    for (int i = 0; i < 10; ++i) {
-      const auto png = EncodePng(TensorToImage(at::rand({3, side, side})));
-      EXPECT_TRUE(png.ok());
-      dir_.Write(std::string(i < 6 ? "data/" : "held-out/") + std::to_string(i) + ".png", *png);
-    }
-    job_ = *ParseJobYaml("model: {path: " + std::string(kModel) +
-                             "}\ndata: {path: " + (dir_ / "data") +
-                             ", prompt: a shoe}\neval: {path: " + (dir_ / "held-out") +
-                             ", batch_size: 2}\n"
-                             "rewards: [{type: jpeg, measure: compressibility}]\n"
-                             "sample: {num_steps: 4, noise_strength: 0.5, batch_size: 3, "
-                             "num_batches_per_epoch: 2, guidance_scale: 3}\n"
-                             "train: {batch_size: 6}\ndevice: {device_batch_size: 3}",
-                         "job.yaml");
-    job_ = Judged(job_).spec();
-  }
-
-  std::unique_ptr<Rollout> Make(Pipeline* pipeline, RolloutShare share = {}) {
-    auto rollout = Rollout::Create(Judged(job_), pipeline, at::kCPU, share);
-    EXPECT_TRUE(rollout.ok()) << rollout.status();
-    return *std::move(rollout);
-  }
-
-  TempDir dir_;
-  v1::JobSpec job_;
-};
+using RolloutCachesTest = RolloutFixture;
 
 TEST_F(RolloutCachesTest, WhatWasKeptGivesTheSameSamples) {
   Pipeline pipeline = LoadModel();

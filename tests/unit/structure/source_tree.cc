@@ -20,7 +20,8 @@ constexpr std::size_t kMaxLines = 400;
 constexpr int kMaxFiles = 30;
 constexpr std::array<const char*, 5> kRoots = {"common", "rollout", "trainer", "deploy", "tests"};
 
-/// A folder's place. Includes go to lower layers and, within a house, to lower floors.
+/// A folder's place in the order of includes: it may include folders of lower layers and, within
+/// its own house, of lower floors.
 struct Room {
   const char* folder;
   const char* house;
@@ -125,7 +126,7 @@ bool IsGrpc(const std::string& include) {
          absl::EndsWith(include, ".grpc.pb.h");
 }
 
-/// Everything that compiling `path` includes, as far as the tree's own headers tell.
+/// All headers that `path` includes, directly or through headers of the tree.
 std::set<std::string> AllIncludes(const SourceTree& tree, const std::string& path) {
   std::set<std::string> seen;
   std::vector<std::string> open = {path};
@@ -188,7 +189,7 @@ std::vector<std::string> LayerViolations(const SourceTree& tree) {
       const std::string root = include.path.substr(0, include.path.find('/'));
       if (!include.quoted || absl::EndsWith(include.path, ".pb.h") ||
           std::find(kRoots.begin(), kRoots.end(), root) == kRoots.end()) {
-        continue;  // Libraries' and generated headers are no concern of the layers.
+        continue;  // Headers of libraries and generated headers have no layer.
       }
       if (!tree.contains(include.path) && !tree.contains(include.path + ".in")) {
         violations.push_back(absl::StrCat(path, " includes ", include.path, ", which is no file"));

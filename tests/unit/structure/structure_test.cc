@@ -1,5 +1,5 @@
-/// The layout is the architecture: checks over the text of the tree, first the checker itself on
-/// small made-up trees, then on the real one.
+/// Checks the layout of the source tree: includes, folders, files. First tests the checker itself
+/// on small made-up trees, then runs it on the real tree.
 
 #include <cstdlib>
 #include <map>

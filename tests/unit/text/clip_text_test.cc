@@ -30,7 +30,7 @@ TEST(SplitClipWords, CutsAsClipDoes) {
             (Words{"a", "photo", ",", "of", "1", "2", "cats"}));
   EXPECT_EQ(SplitClipWords("it's they're i'm x'y"),
             (Words{"it", "'s", "they", "'re", "i", "'m", "x", "'", "y"}));
-  EXPECT_EQ(SplitClipWords("!'s"), (Words{"!'", "s"}));  // The run takes the apostrophe along.
+  EXPECT_EQ(SplitClipWords("!'s"), (Words{"!'", "s"}));  // Runs of punctuation include it.
   EXPECT_EQ(SplitClipWords("((x))..."), (Words{"((", "x", "))..."}));
   EXPECT_EQ(SplitClipWords("\u00bd\u0661"), (Words{"\u00bd", "\u0661"}));
   EXPECT_EQ(SplitClipWords("a<|endoftext|>!"), (Words{"a", "<|", "endoftext", "|>", "!"}));

@@ -313,7 +313,7 @@ TEST_F(WorkerTest, AJobThatDoesNotStopIsAbandoned) {
     return absl::OkStatus();
   });
   Start("job");
-  running.get_future().wait();  // Asked to end before that, it would not even begin.
+  running.get_future().wait();  // If it were asked to end before, it would not start.
   Tell([](auto& message) { message.mutable_shutdown(); });
   EXPECT_EQ(ExitCode(), 0);
   EXPECT_TRUE(worker_->job_abandoned());

@@ -1,5 +1,5 @@
-// The agreement on when tensors move, as a simulation: any number of ranks on one thread, messages
-// and rounds in an order drawn at random.
+// Simulates the agreement of ranks on when tensors move: any number of ranks on one thread, with
+// messages and rounds in a random order.
 
 #include "common/comm/nccl/grant_scheduler.h"
 
@@ -92,7 +92,7 @@ class Simulation {
     posts_[static_cast<std::size_t>(rank)].push_back({id, spec});
   }
 
-  /// Lets things happen until nothing can any more.
+  /// Runs the simulation until nothing more can happen.
   void Run() {
     for (;;) {
       std::vector<std::function<void()>> possible;
@@ -127,7 +127,7 @@ class Simulation {
   }
 
  private:
-  /// As kernels do: a round ends anywhere only when it has started everywhere.
+  /// Like NCCL's kernels: a round ends on a rank only after it has started on all ranks.
   bool AllHaveStarted(const Round& round) {
     const auto name = std::make_pair(round.participants, round.number);
     if (started_.contains(name)) {

@@ -1,4 +1,4 @@
-// Full disks: a job says so or fails with a clear reason; the service goes on.
+// Full disks: a job has a warning or fails with a clear reason, and the service continues.
 
 #include <algorithm>
 #include <cerrno>

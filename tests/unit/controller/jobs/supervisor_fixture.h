@@ -11,8 +11,8 @@
 
 namespace imageddpo {
 
-/// A Supervisor on a real store in a temporary directory, without threads: tests speak for the
-/// workers and look at what is sent to them.
+/// A Supervisor on a real store in a temporary directory, without threads: tests call it in place
+/// of the workers and look at what it sends to them.
 class SupervisorTest : public StoredJobsTest {
  protected:
   static constexpr int kNumWorkers = 3;

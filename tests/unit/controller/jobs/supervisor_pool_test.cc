@@ -1,4 +1,4 @@
-// Workers die: what becomes of the pool.
+// The pool after deaths of workers.
 
 #include "gmock/gmock.h"
 #include "tests/testing/judged.h"

@@ -201,7 +201,7 @@ TEST_F(SupervisorTest, CancelledWhileItRecovers) {
   const std::string id = Submit(SpecOf(2)).id();
   supervisor_->OnFailure(2, "process died");
   ASSERT_EQ(Stored(id).state(), v1::RECOVERING);
-  EXPECT_EQ(supervisor_->jobs().Cancel(id)->state(), v1::CANCELLING);  // Rank 1 has not let go yet.
+  EXPECT_EQ(supervisor_->jobs().Cancel(id)->state(), v1::CANCELLING);  // Rank 1 still works.
   Ended(1, id, absl::AbortedError("x"));
   EXPECT_EQ(Stored(id).state(), v1::CANCELLED);
   supervisor_->Tick();

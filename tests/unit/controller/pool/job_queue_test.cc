@@ -62,7 +62,7 @@ TEST_F(SchedulerTest, WorkersCountOnceTheyHaveReported) {
   v1::Hello hello;
   hello.set_cores(4);
   scheduler.WorkerReported(2, hello);
-  scheduler.WorkerReported(9, hello);  // Nobody's rank.
+  scheduler.WorkerReported(9, hello);  // There is no rank 9.
   EXPECT_EQ(scheduler.num_free(), 1);
   EXPECT_EQ(RanksOf(scheduler.FormGangs(), "a"), std::vector<int>{2});
 }

@@ -37,7 +37,7 @@ class WeightsTest : public testing::Test {
     return receiver.Receive(version, &received_, unet_.get(), kTimeout);
   }
 
-  /// The leader's verdict on rank 2 with the receipt changed.
+  /// What the leader's check returns after rank 2 has sent a changed receipt.
   template <typename Change>
   std::string VerdictOn(Change change) {
     v1::WeightReceipt receipt;
@@ -48,7 +48,7 @@ class WeightsTest : public testing::Test {
     publisher.Announce(published_, 4);
     EXPECT_TRUE(Receive(1, 4).ok());
     EXPECT_TRUE(Receive(2, 4).ok());
-    (void)ranks_[0]->RecvBytes(2, kReceiptTag, kTimeout);  // The true one.
+    (void)ranks_[0]->RecvBytes(2, kReceiptTag, kTimeout);  // The unchanged receipt.
     change(&receipt);
     ranks_[2]->SendBytes(receipt.SerializeAsString(), 0, kReceiptTag);
     return publisher.CheckReceipts(kTimeout).ToString();

@@ -1,0 +1,69 @@
+#include "rollout/reward/make_reward.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+#include "common/config/job_config.h"
+#include "tests/testing/judged.h"
+#include "tests/unit/reward/reward_inputs.h"
+
+namespace imageddpo {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+/// A job with these rewards and every default.
+ResolvedJob JobOf(const std::string& rewards) {
+  return Judged(*ParseJobYaml("rewards: " + rewards, "job.yaml"));
+}
+
+std::string ErrorOf(const std::string& rewards) {
+  return std::string(MakeJobReward(JobOf(rewards), at::kCPU).status().message());
+}
+
+TEST(MakeReward, HasAClassForEachType) {
+  for (const RewardTypeInfo& type : RewardTypes()) {
+    RewardConfig config;
+    config.type = type.type;
+    if (type.has_model) config.model = "tests/data/classifiers/tiny.pt";
+    const auto reward = MakeReward(config, at::kCPU);
+    ASSERT_TRUE(reward.ok()) << reward.status();
+    EXPECT_EQ((*reward)->name(), type.name);
+  }
+}
+
+TEST(MakeJobReward, MakesEveryMeasureOfEveryType) {
+  for (const RewardTypeInfo& type : RewardTypes()) {
+    for (const RewardMeasureInfo& measure : type.measures) {
+      EXPECT_EQ(
+          ErrorOf("[{type: " + std::string(type.name) + ", measure: " + std::string(measure.name) +
+                  (type.has_model ? ", model: tests/data/classifiers/tiny.pt}]" : "}]")),
+          "");
+    }
+  }
+}
+
+TEST(MakeJobReward, TakesTheSettings) {
+  const auto reward = MakeJobReward(
+      JobOf("[{type: jpeg, measure: incompressibility}, {type: jpeg, measure: compressibility, "
+            "jpeg_quality: 1, clamp: 0.5, weight: 3}]"),
+      at::kCPU);
+  ASSERT_TRUE(reward.ok()) << reward.status();
+  const auto output = Score(reward->get(), BlackImages(1));
+  ASSERT_TRUE(output.ok()) << output.status();
+  EXPECT_LT(output->parts.at("jpeg_2.bytes")[0], output->parts.at("jpeg.bytes")[0]);
+  EXPECT_EQ(output->parts.at("jpeg_2.value")[0], -0.5);
+  EXPECT_EQ(output->values_B[0].value(), output->parts.at("jpeg.value")[0] - 1.5);
+}
+
+TEST(MakeJobReward, NamesAFileThatIsNotThere) {
+  EXPECT_THAT(ErrorOf("[{type: classifier, measure: logit_change, model: none.pt}]"),
+              AllOf(HasSubstr("rewards.model"), HasSubstr("none.pt")));
+}
+
+}  // namespace
+}  // namespace imageddpo

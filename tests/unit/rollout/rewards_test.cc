@@ -1,0 +1,79 @@
+// Rollout with a reward that scores on threads of its own: the samples and scores of any other
+// reward, and errors that end the job with a message for its author.
+#include <gmock/gmock.h>
+
+#include <string>
+#include <vector>
+
+#include "absl/synchronization/notification.h"
+#include "rollout/reward/jpeg_reward.h"
+#include "rollout/reward/weighted_rewards.h"
+#include "tests/testing/async_reward.h"
+#include "tests/unit/rollout/rollout_fixture.h"
+
+namespace imageddpo {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+class RolloutRewardsTest : public RolloutFixture {
+ protected:
+  std::unique_ptr<Reward> Async(AsyncReward::Function function) {
+    std::vector<WeightedRewards::Term> terms;
+    terms.push_back({std::make_unique<AsyncReward>("jpeg", std::move(function))});
+    return std::make_unique<WeightedRewards>(std::move(terms));
+  }
+};
+
+absl::StatusOr<RewardOutput> ScoreJpeg(const RewardBatch& batch) {
+  JpegReward reward({.type = RewardType::kJpeg, .measure = RewardMeasure::kCompressibility});
+  return Score(&reward, std::make_shared<RewardBatch>(batch));
+}
+
+TEST_F(RolloutRewardsTest, AnotherImplementationGivesTheSameBits) {
+  Pipeline pipeline = LoadModel();
+  const auto expected = Make(&pipeline)->Sample(0, 1, 0, false);
+  Pipeline other = LoadModel();
+  const std::unique_ptr<Rollout> rollout = Make(&other, Async(ScoreJpeg));
+  const auto batch = rollout->Sample(0, 1, 0, false);
+  ASSERT_TRUE(expected.ok() && batch.ok()) << batch.status();
+  EXPECT_TRUE(batch->latents.equal(expected->latents));
+  EXPECT_TRUE(batch->rewards_B.equal(expected->rewards_B));
+  EXPECT_TRUE(batch->parts_BP.equal(expected->parts_BP));
+  EXPECT_EQ(batch->part_names, expected->part_names);
+  EXPECT_TRUE(rollout->Evaluate(0, 0).ok());
+}
+
+TEST_F(RolloutRewardsTest, AnItemsErrorEndsTheJobNamingImageRewardAndRemedy) {
+  Pipeline pipeline = LoadModel();
+  std::string image;
+  const std::unique_ptr<Rollout> rollout = Make(&pipeline, Async([&](const RewardBatch& batch) {
+    auto output = ScoreJpeg(batch);
+    output->values_B[2] = absl::InvalidArgumentError("cannot read grey images");
+    image = batch.examples[2].id;
+    return output;
+  }));
+  const absl::Status status = rollout->Sample(0, 0, 0, false).status();
+  EXPECT_TRUE(absl::IsInvalidArgument(status)) << status;
+  EXPECT_THAT(std::string(status.message()),
+              AllOf(HasSubstr("reward 'jpeg' of image '" + image + "': cannot read grey images"),
+                    HasSubstr("remove the image"), HasSubstr("train.learning_rate")));
+}
+
+TEST_F(RolloutRewardsTest, ATimeoutIsAnErrorThatNamesTheReward) {
+  Pipeline pipeline = LoadModel();
+  absl::Notification may_finish;
+  const std::unique_ptr<Rollout> rollout = Make(&pipeline, Async([&](const RewardBatch& batch) {
+    may_finish.WaitForNotification();
+    return ScoreJpeg(batch);
+  }),
+                                                {}, std::chrono::milliseconds(10));
+  const absl::Status status = rollout->Sample(0, 0, 0, false).status();
+  may_finish.Notify();
+  EXPECT_TRUE(absl::IsDeadlineExceeded(status)) << status;
+  EXPECT_THAT(std::string(status.message()), HasSubstr("reward 'jpeg'"));
+}
+
+}  // namespace
+}  // namespace imageddpo
