@@ -15,6 +15,7 @@
 #include "common/model_config/model_count.h"
 #include "common/model_config/unet_config.h"
 #include "tests/unit/loop/small_policy.h"
+#include "trainer/algo/ppo_loss.h"
 
 namespace imageddpo {
 namespace {
