@@ -10,9 +10,12 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "common/base/logging.h"
+#include "common/comm/mailbox/thread_communicator.h"
 #include "common/config/job_config.h"
 #include "common/io/image.h"
 #include "common/io/image_tensor.h"
+#include "deploy/imageddpod/job_function.h"
 #include "tests/dist/job_runner.h"
 #include "tests/testing/judged.h"
 #include "tests/testing/temp_dir.h"
@@ -113,7 +116,8 @@ INSTANTIATE_TEST_SUITE_P(
     [](const auto& info) { return absl::StrCat("Staleness", info.param.staleness); });
 
 TEST_F(JobTopologies, RowsTellHowOldTheSamplesWere) {
-  const JobOutcome fresh = Run(Job(0), Split(1, 1)), stale = Run(Job(2), Split(1, 1));
+  const JobOutcome fresh = RunOnThreads(Job(0), Split(1, 1)),
+                   stale = RunOnThreads(Job(2), Split(1, 1));
   EXPECT_TRUE(fresh.ages.empty());
   EXPECT_EQ(fresh.rows[0].find("sample_age"), std::string::npos);
   ASSERT_EQ(stale.ages.size(), static_cast<size_t>(kEpochs));
@@ -153,7 +157,7 @@ TEST_F(JobTopologies, RowsTellHowOldTheSamplesWere) {
 
 TEST_F(JobTopologies, ACheckpointWithoutTheOlderVersionsIsRefused) {
   const v1::JobSpec fresh = Job(0);
-  const JobOutcome whole = Run(fresh, Colocated(1));
+  const JobOutcome whole = RunOnThreads(fresh, Colocated(1));
   v1::StartJob start;
   start.set_job_id("job-1");
   *start.mutable_spec() = Job(1);

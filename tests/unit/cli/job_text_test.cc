@@ -10,6 +10,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "common/config/job_config.h"
 #include "deploy/imageddpo/client/exit_codes.h"
 #include "deploy/imageddpo/client/job_file.h"
 #include "deploy/imageddpo/client/service_address.h"

@@ -133,7 +133,7 @@ class RulesTest : public testing::Test {
   SmallModel model_;
   const at::Tensor start_P_ = model_.lora.Flatten();
   std::optional<Policy> policy_;
-  ShardExchange exchange_{nullptr, {0}, 0, std::chrono::seconds(1)};
+  ShardExchange exchange_{nullptr, {0}, 0, ReduceKind::kExact, std::chrono::seconds(1)};
   SampleGradients gradients_;
   nlohmann::json state_;  ///< After the last Train().
 };

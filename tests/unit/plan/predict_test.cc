@@ -90,7 +90,7 @@ TEST(Predict, ThreeAndTwoByHandInLockStep) {
 }
 
 TEST(Predict, AFastSumSendsTwoHalvesOfAGradientWhateverTheShards) {
-  const v1::JobSpec job = With(SmallJob(), "train.reduce=fast");
+  const ResolvedJob job = With(SmallJob(), "train.reduce=fast");
   const Prediction fast = Of(job, kThreeAndTwo, Inputs());
   EXPECT_DOUBLE_EQ(fast.seconds.exchange, 2 * (2 * (1 + 0.1 + 0.5) + (1 + 0.1)));
   EXPECT_DOUBLE_EQ(fast.trainer_memory.shards, 4 * 2 * 1000);

@@ -110,7 +110,7 @@ TEST_F(RecoveryTest, AStoredJobThatThisVersionCannotRunFailsAndSaysWhy) {
   const std::string id = Add(spec).job.id();
   Restart();
   EXPECT_EQ(Stored(id).state(), v1::FAILED);
-  EXPECT_THAT(Stored(id).reason(), ::testing::HasSubstr("`train.optimizer`"));
+  EXPECT_THAT(Stored(id).state_reason(), ::testing::HasSubstr("`train.optimizer`"));
 }
 
 }  // namespace

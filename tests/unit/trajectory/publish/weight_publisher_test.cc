@@ -10,6 +10,7 @@
 
 #include "common/comm/mailbox/mailbox_communicator.h"
 #include "common/comm/mailbox/thread_communicator.h"
+#include "common/sd/unet.h"
 #include "common/trajectory/record/tags.h"
 #include "imageddpo/v1/trajectory.pb.h"
 
