@@ -9,6 +9,7 @@
 #include "rollout/reward/weighted_rewards.h"
 
 namespace imageddpo {
+
 absl::StatusOr<std::unique_ptr<Reward>> MakeReward(const RewardConfig& config, at::Device device) {
   switch (config.type) {
     case RewardType::kClassifier:

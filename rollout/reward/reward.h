@@ -76,9 +76,9 @@ class Reward {
 absl::Status CheckBatch(const RewardBatch& batch);
 
 /// A pending batch that `compute` scores in Wait(), in the caller's thread and whatever the
-/// deadline. For rewards that need nobody else. What the CPU computes belongs into `compute`; a GPU
-/// reward queues its kernels in Start() and fetches their results in `compute`, so that a caller
-/// can queue the next micro-batch in between.
+/// deadline. For rewards that compute in this process: on the CPU in `compute`; on a GPU Start()
+/// queues the kernels and `compute` fetches their results, so that a caller can queue the next
+/// micro-batch in between.
 std::unique_ptr<PendingReward> ComputeInWait(std::function<absl::StatusOr<RewardOutput>()> compute);
 
 /// How long a batch may take to be scored. Rewards that compute in this process do not stop at it.
