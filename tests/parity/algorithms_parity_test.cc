@@ -153,11 +153,7 @@ TEST_F(AlgorithmsParity, Guidance) {
 TEST_F(AlgorithmsParity, Advantages) {
   const at::Tensor rewards_EN = Get("advantages.rewards");
   const at::Tensor ids_EN = Get("advantages.ids");
-  v1::AdvantageSpec spec;
-  spec.set_stat_key("image");
-  spec.set_buffer_size(16);
-  spec.set_min_count(16);
-  KeyedAdvantages by_key(spec);
+  KeyedAdvantages by_key({.stat_key = StatKey::kImage, .buffer_size = 16, .min_count = 16});
   std::vector<at::Tensor> per_key;
   std::vector<at::Tensor> global;
   for (int64_t epoch = 0; epoch < rewards_EN.size(0); ++epoch) {

@@ -212,9 +212,10 @@ TEST(JobWarnings, TellWhatHasNoEffect) {
   EXPECT_THAT(Warnings({"sample.max_staleness=1"}), IsEmpty());
   EXPECT_THAT(Warnings({"device.allow_tf32=true"}),
               ElementsAre(HasSubstr("on a CPU it changes nothing")));
-  EXPECT_THAT(Warnings({"train.reduce=fast", "topology={colocated: 2}"}),
-              ElementsAre(HasSubstr("the result depends on the number of trainer ranks")));
-  EXPECT_THAT(Warnings({"train.reduce=fast", "topology={rollout: 3, trainer: 1}"}), IsEmpty());
+  EXPECT_THAT(
+      Warnings({"train.reduce=fast", "topology={colocated: 2}", "device.device_batch_size=4"}),
+      ElementsAre(HasSubstr("the result depends on the number of trainer ranks")));
+  EXPECT_THAT(Warnings({"train.reduce=fast", "topology={rollout: 2, trainer: 1}"}), IsEmpty());
   EXPECT_THAT(Warnings({"checkpoint.keep=1"}), ElementsAre(HasSubstr("`checkpoint.keep: 1`")));
   EXPECT_THAT(
       Warnings({"sample.batch_size=1", "sample.num_batches_per_epoch=1", "train.batch_size=1"}),

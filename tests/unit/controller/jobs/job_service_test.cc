@@ -51,7 +51,7 @@ class JobServiceTest : public StoredJobsTest {
 TEST_F(JobServiceTest, ASubmittedJobIsStoredAndQueued) {
   const std::string id = Submitted();
   EXPECT_EQ(Stored(id).state(), v1::QUEUED);
-  EXPECT_EQ(Stored(id).spec().device().num_threads(), 4);
+  EXPECT_EQ(Stored(id).spec().device().num_threads(), 8);
   EXPECT_EQ(Stored(id).progress().seconds_left(), -1);
   EXPECT_THAT(pool_.FormGangs(), SizeIs(1));
 }
