@@ -53,7 +53,8 @@ v1::Checkpoint StoredCheckpoint(const std::string& folder) {
 
 at::Tensor Flat(const std::string& lora_bytes) {
   std::vector<at::Tensor> parts;
-  for (const auto& [name, tensor] : *ParseSafetensors(lora_bytes, "LoRA")) {
+  const TensorMap tensors = *ParseSafetensors(lora_bytes, "LoRA");
+  for (const auto& [name, tensor] : tensors) {
     parts.push_back(tensor.to(at::kDouble).flatten());
   }
   return at::cat(parts);

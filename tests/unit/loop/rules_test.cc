@@ -141,6 +141,7 @@ class RulesTest : public testing::Test {
 TEST_F(RulesTest, ASecondOneOfEachKindTrains) {
   for (const char* update : {"replay", "single_pass"}) {
     job_.mutable_train()->set_update(update);
+    job_.mutable_topology()->set_colocated(1);
     const auto global = [this] { return MakeAdvantageRule(Judged(job_).advantage()); };
     const auto ppo = [this] { return MakeLossRule(Judged(job_)); };
     const at::Tensor expected = Train(global(), ppo());

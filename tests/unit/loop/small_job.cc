@@ -159,6 +159,8 @@ void RunOnThreads(int count, const std::function<void(int index)>& work) {
   threads.reserve(static_cast<size_t>(count));
   for (int index = 0; index < count; ++index) {
     threads.emplace_back([&work, index] {
+      at::set_num_threads(
+          1);  // As SmallModel, which draws the samples; it holds for a thread alone.
       try {
         work(index);
       } catch (const std::exception& error) {

@@ -143,6 +143,7 @@ TEST_F(TrainerTest, AFastSumIsTheExactOneButForRoundingAndTheSameOnAllRanks) {
 TEST_F(TrainerTest, ASinglePassHasTheSameBitsAndIsTheWeightedSum) {
   v1::JobSpec job = SmallJob();
   job.mutable_train()->set_update("single_pass");
+  job.mutable_topology()->set_colocated(1);
   job.mutable_train()->set_max_grad_norm(1e6);
   const Epochs epochs = {SampleEpoch(model(), job, 0, 0)};
   const Outcome alone = Train(1, job, epochs).front();
