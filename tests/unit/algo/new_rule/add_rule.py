@@ -4,11 +4,13 @@
 add_rule.py SOURCE_DIR COPIES_DIR
 """
 import pathlib
-import re
 import sys
 
-# For each file of the table: after which text what is inserted.
-STEPS = {
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[3] / "testing"))
+import steps  # noqa: E402
+
+steps.take("A new advantage rule", {
     "trainer/algo/advantage_rule.cc": {
         '#include "trainer/algo/global_advantages.h"\n':
             '#include "tests/unit/algo/new_rule/centred_advantages.h"\n',
@@ -21,26 +23,4 @@ STEPS = {
         "kAdvantageModes[] = {": '{AdvantageMode::kCentred, "centred"}, '},
     "docs/settings.md": {
         "| `advantage.mode` | `global` |": " `centred`: rewards minus the epoch's mean."},
-}
-
-
-def table(text):
-    """The files of CONTRIBUTING.md's table."""
-    section = re.search(r"\n## A new advantage rule\n(.*?)\n## ", text, re.S)
-    return re.findall(r"^\| `([^`]+)` \|", section[1], re.M) if section else []
-
-
-source, copies = map(pathlib.Path, sys.argv[1:3])
-named = table((source / "CONTRIBUTING.md").read_text())
-if named != list(STEPS):
-    sys.exit(f"CONTRIBUTING.md, A new advantage rule, names {named}; this test changes {list(STEPS)}")
-if len(named) > 4:
-    sys.exit(f"a new advantage rule takes changes in {len(named)} files; at most four are wanted")
-for name, steps in STEPS.items():
-    text = (source / name).read_text()
-    for anchor, addition in steps.items():
-        if text.count(anchor) != 1:
-            sys.exit(f"{name} has {anchor!r} {text.count(anchor)} times: change the step in {__file__}")
-        text = text.replace(anchor, anchor + addition)
-    (copies / name).parent.mkdir(parents=True, exist_ok=True)
-    (copies / name).write_text(text)
+})
