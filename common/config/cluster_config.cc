@@ -88,8 +88,10 @@ absl::Status ResolveClusterConfig(ClusterConfig* config) {
   const Address grpc = Address::Of(config->grpc.address, 0);
   check_address("grpc", config->grpc.address, config->grpc.port);
   check_address("http", config->http.address, config->http.port);
-  check(!Address::Of(config->http.address, 0).is_unix(), "http.address",
-        absl::StrCat("`", config->http.address, "`"), "127.0.0.1, ::1 or localhost");
+  const Address http = Address::Of(config->http.address, 0);
+  check(!http.is_unix() && http.host.find(':') == std::string::npos, "http.address",
+        absl::StrCat("`", config->http.address, "`"),
+        "127.0.0.1 or localhost: the HTTP server has neither Unix sockets nor IPv6");
   check(grpc.is_unix() || config->grpc.port == 0 || config->grpc.port != config->http.port,
         "http.port", absl::StrCat(config->http.port), "another than `grpc.port`");
   check(config->pool.min_ranks >= 0 && config->pool.min_ranks <= kMostRanks, "pool.min_ranks",
@@ -109,6 +111,14 @@ absl::Status ResolveClusterConfig(ClusterConfig* config) {
   check(levels.contains(config->log_level), "log_level", absl::StrCat("`", config->log_level, "`"),
         "trace, debug, info, warning, error or off");
   check(!config->data_dir.empty(), "data_dir", "empty", "a folder");
+  std::vector<std::pair<std::string, std::string>> paths = {{"data_dir", config->data_dir},
+                                                            {"base_dir", config->base_dir}};
+  for (const std::string& root : config->allowed_roots) paths.emplace_back("allowed_roots", root);
+  for (const auto& [setting, path] : paths) {
+    check(path.empty() || path[0] != '~', setting, absl::StrCat("`", path, "`"),
+          "a path without ~, which only a shell replaces: write the home folder out, or ./~ for a "
+          "folder of that name");
+  }
   if (!faults.empty()) return absl::InvalidArgumentError(absl::StrJoin(faults, "\n"));
 
   std::error_code error;

@@ -170,6 +170,10 @@ int Main(int argc, char** argv) {
   DaemonOptions options;
   const absl::Status parsed = ParseDaemonOptions(argc, argv, &options);
   if (absl::IsCancelled(parsed)) return 0;
+  if (options.check) {
+    if (!parsed.ok()) Complain(parsed.message());
+    return parsed.ok() ? 0 : kExitRefused;
+  }
   auto runtime = MpiRuntime::Start(&argc, &argv);
   if (!runtime.ok()) {
     Complain(runtime.status().message());

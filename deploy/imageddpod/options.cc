@@ -27,6 +27,8 @@ absl::Status ParseDaemonOptions(int argc, char** argv, DaemonOptions* parsed) {
       ->check(CLI::Range(0, 65535));
   app.add_option("--log-level", log_level, "Instead of log_level");
   app.add_flag("--log-json", options.log_json, "One JSON object per log line");
+  app.add_flag("--check", options.check,
+               "Say what is wrong with the arguments and cluster.yaml, and end");
   app.add_option("--ranks", options.ranks, "How many ranks there must be (from the launcher)");
   try {
     app.parse(argc, argv);

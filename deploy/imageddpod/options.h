@@ -12,6 +12,7 @@ namespace imageddpo {
 struct DaemonOptions {
   ClusterConfig cluster;
   bool log_json = false;
+  bool check = false;            ///< Only say what is wrong with arguments and settings.
   int ranks = 0;                 ///< What the launcher started; 0: not said.
   std::string exit_status_file;  ///< Rank 0 writes its exit code here when it ends by itself.
   std::string pid_file;          ///< Rank 0 writes its process id here.

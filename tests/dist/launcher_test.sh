@@ -148,6 +148,22 @@ sleep 0.5                 # so nothing may happen.
 kill -TERM "$launcher_pid"
 finish 143
 
+test_name=nobody_reads_the_log
+folder=$work/$test_name
+mkdir "$folder"
+echo "$test_name" | tee "$folder/log"
+TMPDIR=$folder "$launcher" -n 3 --mpirun "${IMAGEDDPO_MPIRUN:-}" --program "$daemon" -- run "$folder" >/dev/null 2> >(true) &
+launcher_pid=$!
+await_start 1
+kill -TERM "$launcher_pid"
+finish 143
+
+begin a_closed_terminal_ends_in_order run
+await_start 1
+kill -HUP "$launcher_pid"
+finish 129
+expect_starts 1
+
 begin stopped_worker_does_not_hold_up_the_end run --stop-timeout 2
 await_start 1
 kill -STOP "$(pid_of 1)"

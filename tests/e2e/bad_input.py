@@ -102,4 +102,7 @@ with harness.workspace() as directory:
     config.write_text("nonsense: 3\n")
     not_started("--config", config, word="nonsense")
     not_started("--", "--what", word="--what")
+    checked = subprocess.run([harness.ROOT / "deploy/imageddpod-run", "--check", "--program", harness.BIN / "imageddpod",
+                              "--config", config], capture_output=True, text=True, timeout=60, check=False)
+    assert checked.returncode == 2 and "nonsense" in checked.stderr, f"exit code {checked.returncode}: {checked.stderr}"
     not_started("--", "--grpc-port", "99999", word="--grpc-port")

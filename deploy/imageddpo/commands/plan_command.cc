@@ -79,8 +79,12 @@ absl::StatusOr<PlanInputs> ReadInputs(const PlanOptions& options, const v1::JobS
   const AdapterTargets targets{
       .rank = job.lora().rank(),
       .modules = {job.lora().target_modules().begin(), job.lora().target_modules().end()}};
-  IMAGEDDPO_ASSIGN_OR_RETURN(
-      inputs.model, CountModel(PathOf(job.model().path()), job.data().resolution(), targets));
+  absl::StatusOr<ModelCount> model =
+      CountModel(PathOf(job.model().path()), job.data().resolution(), targets);
+  if (!model.ok()) {
+    return absl::InvalidArgumentError(absl::StrCat("`model.path`: ", model.status().message()));
+  }
+  inputs.model = *std::move(model);
   inputs.num_images = CountImages(PathOf(job.data().path()));
   inputs.memory_bytes = options.memory_gigabytes * 1e9;
   return inputs;

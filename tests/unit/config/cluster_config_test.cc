@@ -141,6 +141,13 @@ TEST_F(ClusterConfigTest, RefusesWhatCannotWork) {
   EXPECT_THAT(refusal([](auto* c) { c->grpc.address = "0.0.0.0"; }),
               HasSubstr("`grpc.address` is `0.0.0.0`; it must be 127.0.0.1, ::1 or localhost"));
   EXPECT_THAT(refusal([](auto* c) { c->http.address = "10.0.0.3"; }), HasSubstr("`http.address`"));
+  EXPECT_THAT(refusal([](auto* c) { c->http.address = "::1"; }), HasSubstr("nor IPv6"));
+  EXPECT_THAT(refusal([](auto* c) { c->data_dir = "~/jobs"; }),
+              HasSubstr("`data_dir` is `~/jobs`; it must be a path without ~"));
+  EXPECT_THAT(refusal([](auto* c) {
+                c->allowed_roots = {"/srv", "~"};
+              }),
+              HasSubstr("`allowed_roots` is `~`"));
   EXPECT_THAT(refusal([](auto* c) { c->http.address = ""; }), HasSubstr("`http.address`"));
   EXPECT_THAT(refusal([](auto* c) { c->http.address = "127.example.org"; }),
               HasSubstr("`http.address`"));

@@ -9,6 +9,8 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
+#include <system_error>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -17,6 +19,7 @@ namespace imageddpo {
 namespace {
 
 constexpr mode_t kOwnerOnly = S_IRUSR | S_IWUSR;
+constexpr char kSocketName[] = "s";
 
 absl::Status Error(const std::string& what, const std::string& path) {
   return absl::ErrnoToStatus(errno, absl::StrCat("`grpc.address`: ", what, " ", path));
@@ -36,6 +39,26 @@ bool IsServed(const std::string& path) {
   return served;
 }
 
+/// Removes the folders that killed servers have left beside the socket.
+void RemoveLeftFolders(const std::string& path) {
+  namespace fs = std::filesystem;
+  constexpr size_t kRandom = 6;  // mkdtemp()'s letters.
+  const std::string prefix = fs::path(path).filename().string() + ".";
+  const fs::path parent = fs::path(path).parent_path();
+  std::error_code error;
+  for (const fs::directory_entry& entry :
+       fs::directory_iterator(parent.empty() ? "." : parent, error)) {
+    const std::string name = entry.path().filename().string();
+    if (name.size() != prefix.size() + kRandom || name.rfind(prefix, 0) != 0) continue;
+    const std::string socket = (entry.path() / kSocketName).string();
+    struct stat status {};
+    if (::lstat(socket.c_str(), &status) == 0 && S_ISSOCK(status.st_mode) && !IsServed(socket)) {
+      ::unlink(socket.c_str());
+    }
+    ::rmdir(entry.path().c_str());  // Only an empty folder goes.
+  }
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<SocketFile>> SocketFile::Make(const std::string& path) {
@@ -52,10 +75,15 @@ absl::StatusOr<std::unique_ptr<SocketFile>> SocketFile::Make(const std::string& 
                        "choose another path in cluster.yaml"));
     }
   }
+  RemoveLeftFolders(path);
   std::string folder = path + ".XXXXXX";
-  if (::mkdtemp(folder.data()) == nullptr) return Error("cannot make a folder beside", path);
+  if (::mkdtemp(folder.data()) == nullptr) {
+    return Error("cannot make a socket in the folder of", path);
+  }
   return std::unique_ptr<SocketFile>(new SocketFile(path, std::move(folder)));
 }
+
+std::string SocketFile::bind_path() const { return absl::StrCat(folder_, "/", kSocketName); }
 
 SocketFile::SocketFile(std::string path, std::string folder)
     : path_(std::move(path)), folder_(std::move(folder)) {}

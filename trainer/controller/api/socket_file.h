@@ -24,7 +24,7 @@ class SocketFile {
   SocketFile& operator=(const SocketFile&) = delete;
 
   /// Where to bind the socket.
-  std::string bind_path() const { return folder_ + "/s"; }
+  std::string bind_path() const;
   /// Moves the bound socket to its place.
   absl::Status Publish();
 
