@@ -118,6 +118,11 @@ environment=("TMPDIR=$work/with blanks")
 up a_temporary_folder_with_blanks
 environment=(OMP_PROC_BIND=true OMP_PLACES=nonsense OMP_NUM_THREADS=99 GOMP_CPU_AFFINITY=0)
 up settings_of_openmp
+cp -rs /usr/bin "$work/without-ssh" && rm -f "$work"/without-ssh/{ssh,rsh}
+hosts 'localhost slots=64\n'
+environment=(PATH="$work/without-ssh")
+up more_slots_than_processors_without_ssh --hostfile "$file"
+environment=(LC_ALL=C)
 environment=(http_proxy=http://192.0.2.1:9 https_proxy=http://192.0.2.1:9 LC_ALL=xx LANG=xx)
 up a_proxy_and_no_such_locale
 environment=(LC_ALL=C)
