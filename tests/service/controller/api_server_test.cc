@@ -124,8 +124,12 @@ TEST_F(ApiServerTest, ASocketThatIsLeftOverIsReplacedAndAFileIsNot) {
   const int fd = ::socket(AF_UNIX, SOCK_STREAM, 0);
   ASSERT_EQ(::bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
   ::close(fd);
+  std::filesystem::create_directory(path + ".aBcDeF");  // Of a server that was killed.
+  dir_.Write("api.sock.backup/file", "somebody's");
   cluster_.grpc.address = "unix:" + path;
   Start();
+  EXPECT_FALSE(std::filesystem::exists(path + ".aBcDeF"));
+  EXPECT_TRUE(std::filesystem::exists(path + ".backup/file"));
   EXPECT_EQ(WaitFor(MustSubmit(JobOf(1)).id(), v1::SUCCEEDED).progress().epoch(), 1);
   Stop();
 
