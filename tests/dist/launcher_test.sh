@@ -148,13 +148,17 @@ sleep 0.5                 # so nothing may happen.
 kill -TERM "$launcher_pid"
 finish 143
 
-test_name=nobody_reads_the_log
+test_name=nobody_reads_the_log_any_more
 folder=$work/$test_name
 mkdir "$folder"
+mkfifo "$work/pipe"
 echo "$test_name" | tee "$folder/log"
-TMPDIR=$folder "$launcher" -n 3 --mpirun "${IMAGEDDPO_MPIRUN:-}" --program "$daemon" -- run "$folder" >/dev/null 2> >(true) &
+cat "$work/pipe" >/dev/null &
+reader_pid=$!
+TMPDIR=$folder "$launcher" -n 3 --mpirun "${IMAGEDDPO_MPIRUN:-}" --program "$daemon" -- run "$folder" >/dev/null 2>"$work/pipe" &
 launcher_pid=$!
 await_start 1
+kill "$reader_pid"
 kill -TERM "$launcher_pid"
 finish 143
 
