@@ -69,7 +69,12 @@ set_mpirun_flags() {
       mpirun_flags+=(--bind-to none)
       [[ $oversubscribe == 1 ]] && mpirun_flags+=(--oversubscribe)
       mpirun_flags+=(--mca pml ob1)
-      if [[ $local_only == 1 ]]; then export OMPI_MCA_btl=self,vader; else export OMPI_MCA_btl=self,vader,tcp; fi
+      if [[ $local_only == 1 ]]; then
+        export OMPI_MCA_btl=self,vader
+        mpirun_flags+=(--mca plm isolated) # Otherwise it wants ssh for this host alone.
+      else
+        export OMPI_MCA_btl=self,vader,tcp
+      fi
       export OMPI_MCA_btl_vader_single_copy_mechanism=none  # Containers often forbid it, with a warning.
       export PMIX_MCA_gds=hash                               # The other one warns in containers.
       ;;

@@ -87,7 +87,7 @@ class SmallGang {
   explicit SmallGang(const v1::JobSpec& spec);
 
   int64_t num_parameters() const { return leader.model.lora.num_parameters(); }
-  at::Tensor lora_P() const { return leader.model.lora.Flatten(); }
+  at::Tensor LoraValues() const { return leader.model.lora.Flatten(); }
   /// An epoch under the LoRA that the leader has now.
   std::vector<TrajectoryBatch> Sample(int64_t epoch, int64_t version) const {
     return SampleEpoch(leader.model, job, epoch, version);

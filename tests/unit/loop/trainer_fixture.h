@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "common/comm/mailbox/thread_communicator.h"
 #include "common/diffusion/keyed_noise.h"
 #include "common/metrics/epoch_metrics.h"
@@ -32,7 +33,7 @@ struct Outcome {
   at::Tensor Moment(const std::string& kind, const Lora& lora) const {
     std::vector<at::Tensor> flat;
     for (const std::string& name : lora.ParameterNames()) {
-      flat.push_back(optimizer.at(kind + "." + name).reshape({-1}));
+      flat.push_back(optimizer.at(absl::StrCat(kind, ".", name)).reshape({-1}));
     }
     return at::cat(flat).to(at::kDouble);
   }

@@ -36,16 +36,16 @@ TEST(TrainerRank, TrainsTheSameBitsInWhateverOrderRecordsArrive) {
   std::vector<std::string> expected_rows;
   for (const std::vector<int>& order : {std::vector<int>{0, 1}, {1, 0}}) {
     SmallGang gang(SmallJob());
-    const at::Tensor before_P = gang.lora_P();
+    const at::Tensor before_P = gang.LoraValues();
     gang.rollout.Send(gang.Sample(0, 0), order);
     ASSERT_TRUE(gang.leader.rank->TrainEpoch(0).ok());
     gang.rollout.Flush();
     if (!expected_P.has_value()) {
-      expected_P = gang.lora_P();
+      expected_P = gang.LoraValues();
       expected_rows = RowsOf(gang.leader.last_epoch());
       EXPECT_FALSE(expected_P->equal(before_P));
     }
-    EXPECT_TRUE(gang.lora_P().equal(*expected_P));
+    EXPECT_TRUE(gang.LoraValues().equal(*expected_P));
     EXPECT_EQ(RowsOf(gang.leader.last_epoch()), expected_rows);
   }
 }
@@ -97,7 +97,7 @@ class RefusedByARank : public testing::TestWithParam<Wrong> {};
 TEST_P(RefusedByARank, ARecordOfAnythingElse) {
   SmallGang gang(SmallJob());
   auto batches = gang.Sample(0, 0);
-  const at::Tensor before_P = gang.lora_P();
+  const at::Tensor before_P = gang.LoraValues();
   for (auto& batch : batches) {
     const int rank = static_cast<int>(batch.micro_batch % kNumRollout);
     if (batch.micro_batch == 3) GetParam().change(&batch);  // Of rank 1, its second one.
@@ -106,7 +106,7 @@ TEST_P(RefusedByARank, ARecordOfAnythingElse) {
   const absl::Status status = gang.leader.rank->TrainEpoch(0);
   EXPECT_EQ(status.code(), absl::StatusCode::kInternal) << status;
   EXPECT_THAT(std::string(status.message()), HasSubstr("gang rank 1: " + GetParam().field + " is"));
-  EXPECT_TRUE(gang.lora_P().equal(before_P));
+  EXPECT_TRUE(gang.LoraValues().equal(before_P));
   EXPECT_TRUE(gang.leader.reports.empty());
 }
 
@@ -123,12 +123,12 @@ TEST(TrainerRank, PublishesACopyOfEachVersionAndChecksReceipts) {
   TrainerRank& rank = *gang.leader.rank;
   for (int64_t version = 0; version < 2; ++version) {
     rank.PublishWeights(version);
-    const at::Tensor version_P = gang.lora_P();
+    const at::Tensor version_P = gang.LoraValues();
     const std::string hash = gang.leader.model.lora.Hash();
     if (version == 0) {  // Training goes on, and what is under way stays as it was.
       gang.rollout.Send(gang.Sample(0, 0));
       ASSERT_TRUE(rank.TrainEpoch(0).ok());
-      ASSERT_FALSE(gang.lora_P().equal(version_P));
+      ASSERT_FALSE(gang.LoraValues().equal(version_P));
     }
     for (int receiver = 0; receiver < kNumRollout; ++receiver) {
       const auto [announcement, values_P] =
@@ -192,11 +192,11 @@ TEST(TrainerRank, AStopEndsTheEpochBeforeItsRecordsAreTaken) {
 
 TEST(TrainerRank, AStopBetweenMicroBatchesEndsTheEpoch) {
   SmallGang gang(SmallJob());
-  const at::Tensor before_P = gang.lora_P();
+  const at::Tensor before_P = gang.LoraValues();
   gang.leader.when_training_starts = [&] { gang.leader.stop.Request(); };
   gang.rollout.Send(gang.Sample(0, 0));
   EXPECT_EQ(gang.leader.rank->TrainEpoch(0).code(), absl::StatusCode::kCancelled);
-  EXPECT_TRUE(gang.lora_P().equal(before_P));
+  EXPECT_TRUE(gang.LoraValues().equal(before_P));
   EXPECT_EQ(gang.leader.trainer->state().epochs_trained, 0);
   EXPECT_EQ(gang.leader.Count(v1::WorkerMessage::kEpoch), 0);
 }
@@ -224,21 +224,21 @@ TEST(TrainerRank, WithStalenessTheNextEpochIsSampledAheadAndTrainedAsOld) {
 
   gang.leader.when_training_starts = [] {};
   rank.PublishWeights(1);
-  const at::Tensor version_1_P = gang.lora_P();
+  const at::Tensor version_1_P = gang.LoraValues();
   ASSERT_TRUE(rank.CheckReceipts(0).ok());  // Those of version 1 may take until epoch 2.
   ASSERT_TRUE(rank.TrainEpoch(1).ok());
   const v1::EpochMetrics& staleness = gang.leader.last_epoch().metrics();
   EXPECT_EQ(staleness.sample_age(), 1);
   EXPECT_NE(staleness.behaviour_ratio_mean(), 1);
   EXPECT_EQ(staleness.proximal_ratio_mean(), 1) << "the only update starts from the epoch's start";
-  EXPECT_FALSE(gang.lora_P().equal(version_1_P));
+  EXPECT_FALSE(gang.LoraValues().equal(version_1_P));
   EXPECT_TRUE(gang.leader.trainer->LoraOf(1).Flatten().equal(version_1_P));
 
   rank.PublishWeights(2);
   for (int64_t version = 1; version < 3; ++version) {
     const auto [announcement, values_P] = gang.rollout.TakeWeights(0, gang.num_parameters());
     EXPECT_EQ(announcement.version(), version);
-    EXPECT_TRUE(values_P.equal(version == 1 ? version_1_P : gang.lora_P()));
+    EXPECT_TRUE(values_P.equal(version == 1 ? version_1_P : gang.LoraValues()));
   }
 }
 
@@ -339,7 +339,7 @@ TEST(TrainerRank, TwoShareTheWorkAndTheLeaderAloneSpeaks) {
   EXPECT_TRUE(other.reports.empty());
   EXPECT_EQ(RowsOf(leader.last_epoch()), RowsOf(alone.leader.last_epoch()));
   for (const TrainerSide* one : {&leader, &other}) {
-    EXPECT_TRUE(one->model.lora.Flatten().equal(alone.lora_P()));
+    EXPECT_TRUE(one->model.lora.Flatten().equal(alone.LoraValues()));
   }
 }
 
