@@ -53,8 +53,8 @@ nlohmann::ordered_json Trainer::StateJson() const {
                                   {"gradient_shards", plan_.gradient_shards},
                                   {"lora_hash", lora_->Hash()},
                                   {"lora_metadata", lora_->Metadata()}};
-  const auto add = [&state](const char* name, nlohmann::json of_rule) {
-    if (!of_rule.is_null()) state[name] = std::move(of_rule);
+  const auto add = [&state](const char* name, const nlohmann::json& of_rule) {
+    if (!of_rule.is_null()) state[name] = of_rule;
   };
   add(kStatistics, advantage_rule_->State());
   add(kLoss, loss_rule_->State());

@@ -198,7 +198,7 @@ void SeveralCollectivesUnderWay(Group group, Findings& findings) {
   work_b->Wait(kConformanceTimeout);
   work_c->Wait(kConformanceTimeout);
   work_a->Wait(kConformanceTimeout);
-  findings.Expect(Same(sum_a, Filled(*group, 10'001, size * (size + 1) / 2)), "first sum");
+  findings.Expect(Same(sum_a, Filled(*group, 10'001, 0.5 * size * (size + 1))), "first sum");
   findings.Expect(Same(sum_b, Filled(*group, 3, 2.0 * size, at::kDouble)), "second sum");
   for (int rank = 0; rank < size; ++rank) {
     findings.Expect(Same(gathered.select(0, rank), Filled(*group, 4, rank, at::kLong)), "gather");
