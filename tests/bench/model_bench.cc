@@ -78,6 +78,8 @@ struct Fixture {
   at::Tensor latents_BCHW, noise_BCHW, context_BLD, timesteps_B;
 };
 
+// NOLINTBEGIN(readability-identifier-naming): the names that Google Benchmark shows.
+
 /// One UNet pass without gradients or a LoRA: what an evaluation does for each step, with it
 /// folded.
 void BM_UnetForward(benchmark::State& state) {
@@ -328,6 +330,8 @@ BENCHMARK(BM_UnetForwardBackwardRows)
 BENCHMARK(BM_VaeDecode)->Arg(1)->Arg(2)->Unit(benchmark::kMillisecond)->UseRealTime();
 BENCHMARK(BM_DdimStep)->Arg(32)->Unit(benchmark::kMillisecond)->UseRealTime();
 BENCHMARK(BM_StepWithoutUnet)->Arg(2)->Arg(32)->Unit(benchmark::kMillisecond)->UseRealTime();
+
+// NOLINTEND(readability-identifier-naming)
 
 }  // namespace
 }  // namespace imageddpo
