@@ -15,7 +15,8 @@ constexpr int64_t kMaxHeadBytes = int64_t{1} << 30;  // Pictures are in it.
 
 }  // namespace
 
-TrajectoryInbox::TrajectoryInbox(Communicator* gang, std::vector<int> rollout_ranks) : gang_(gang) {
+TrajectoryInbox::TrajectoryInbox(Communicator* gang, const std::vector<int>& rollout_ranks)
+    : gang_(gang) {
   for (const int rank : rollout_ranks) {
     sources_.emplace_back();
     sources_.back().rank = rank;

@@ -25,7 +25,7 @@ namespace imageddpo {
 class TrajectoryInbox {
  public:
   /// @param rollout_ranks  gang ranks, indexed by ExpectedRecord::sampler.
-  TrajectoryInbox(Communicator* gang, std::vector<int> rollout_ranks);
+  TrajectoryInbox(Communicator* gang, const std::vector<int>& rollout_ranks);
 
   /// Adds the records of the next epoch, by micro-batch. They are received from now on, so the
   /// number of expected epochs bounds the memory of the inbox.
