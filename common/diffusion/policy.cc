@@ -11,6 +11,7 @@ PolicyOptions MakePolicyOptions(const ResolvedJob& job, const Schedule& schedule
           .eta = sample.eta(),
           .first_timestep = schedule.timesteps.front()};
 }
+
 namespace {
 
 at::Tensor LayOut(const at::Tensor& latents_BCHW, const at::Tensor& timesteps_B,

@@ -75,11 +75,7 @@ Policy SmallModel::MakePolicy(const v1::JobSpec& job) const {
   const v1::SampleSpec& sample = job.sample();
   const Schedule schedule =
       Must(pipeline.step_rule->MakeSchedule(sample.num_steps(), sample.noise_strength()));
-  return {*pipeline.denoiser, *pipeline.step_rule,
-          PolicyOptions{.num_steps = sample.num_steps(),
-                        .guidance = {.scale = sample.guidance_scale()},
-                        .eta = sample.eta(),
-                        .first_timestep = schedule.timesteps.front()}};
+  return {*pipeline.denoiser, *pipeline.step_rule, MakePolicyOptions(Judged(job), schedule)};
 }
 
 std::vector<TrajectoryBatch> SampleEpoch(const SmallModel& model, const v1::JobSpec& job,
