@@ -3,7 +3,8 @@
 #   imageddpo_library(NAME common_io SOURCES a.cc b.cc DEPS common_base deps::jpeg [TOGETHER])
 #     A static library; DEPS are public, so that whoever links it gets their headers too. TOGETHER: its
 #     sources are compiled a few at a time as one, where most of the time goes into headers that all of
-#     them include (the client's 14 files: 26 s of a core in place of 75); their names outside of functions must then be unique within the library.
+#     them include (the client's 14 files: 26 s of a core in place of 75); their names outside of
+#     functions must then be unique within the library.
 #   imageddpo_program(NAME imageddpo SOURCES main.cc DEPS ... [CHECK])
 #     build/bin/imageddpo; part of the target "programs", which is what `make build` builds. CHECK: one that
 #     checks a machine and does no work on it; part of the target "checks" instead.
