@@ -15,8 +15,7 @@ namespace {
 using google::protobuf::Descriptor;
 using google::protobuf::FieldDescriptor;
 
-void Collect(const Descriptor& section, const std::string& prefix,
-             std::vector<Setting>* settings) {
+void Collect(const Descriptor& section, const std::string& prefix, std::vector<Setting>* settings) {
   for (int i = 0; i < section.field_count(); ++i) {
     const FieldDescriptor* field = section.field(i);
     const std::string path = absl::StrCat(prefix, field->name());

@@ -14,8 +14,8 @@ struct Setting {
 };
 
 /// Every setting of a file whose schema is `root` (v1.JobSpec, v1.ClusterFile): sections and their
-/// settings, in the schema's order. Tests hold the defaults, docs/settings.md and deploy/cluster.yaml
-/// against it.
+/// settings, in the schema's order. Tests hold the defaults, docs/settings.md and
+/// deploy/cluster.yaml against it.
 std::vector<Setting> AllSettings(const google::protobuf::Descriptor& root);
 
 /// What is wrong with a key that `section` does not have, with the closest known one:

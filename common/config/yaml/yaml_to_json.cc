@@ -132,7 +132,7 @@ json YamlSectionToJson(const YAML::Node& node, const Descriptor& section, const 
 }
 
 absl::Status ReadJsonSettings(const json& object, const std::string& file,
-                      google::protobuf::Message* message) {
+                              google::protobuf::Message* message) {
   std::string text;
   try {
     text = object.dump();

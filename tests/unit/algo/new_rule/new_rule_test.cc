@@ -1,5 +1,5 @@
-// An advantage rule that was added to copies of the sources as CONTRIBUTING.md says (add_rule.py): a
-// job file can choose it, and the job's trainer gets it.
+// An advantage rule that was added to copies of the sources as CONTRIBUTING.md says (add_rule.py):
+// a job file can choose it, and the job's trainer gets it.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
