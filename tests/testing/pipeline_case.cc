@@ -4,6 +4,8 @@
 #include <fstream>
 #include <stdexcept>
 
+#include "absl/strings/str_cat.h"
+
 namespace imageddpo {
 namespace {
 
@@ -37,8 +39,9 @@ PipelineCase::PipelineCase(const std::string& root, const std::string& name,
   const std::string parity = (fs::absolute(root) / kParity).string();
   folder_ = parity + "/pipeline/" + name;
   const auto model = case_.at("model").get<std::string>();
+  const std::string models = absl::StrCat(parity, "/models/", model, "/");
   for (const char* part : {"unet", "vae", "text_encoder"}) {
-    Link(part, parity + "/models/" + model + "/" + part);
+    Link(part, absl::StrCat(models, part));
   }
   Link("tokenizer", parity + "/pipeline/tokenizer");
   Link("scheduler", parity + "/pipeline/scheduler-" + model);

@@ -27,9 +27,8 @@ absl::StatusOr<ModelCount> CountJobModel(const ResolvedJob& job);
 /// @param warnings  receives a warning if memory made the number smaller, or if a number that was
 ///                  set is predicted not to fit.
 /// @return the job as it is stored. FAILED_PRECONDITION with the bytes and the remedies if not even
-/// 1 fits when the job has
-///         the pool for itself.
-absl::StatusOr<ResolvedJob> ChooseMicroBatch(const ResolvedJob& job, const Topology& topology,
+///         1 fits when the job has the pool for itself.
+absl::StatusOr<ResolvedJob> ChooseMicroBatch(const ResolvedJob& submitted, const Topology& topology,
                                              const std::optional<ModelCount>& model,
                                              const Scheduler::RankMemory& memory, int64_t most,
                                              std::vector<std::string>* warnings);

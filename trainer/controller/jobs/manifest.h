@@ -24,7 +24,7 @@ struct Manifest {
 
   std::string ToJson() const;
   /// @return DATA_LOSS naming the problem; UNIMPLEMENTED for a newer format.
-  static absl::StatusOr<Manifest> FromJson(std::string_view json);
+  static absl::StatusOr<Manifest> FromJson(std::string_view text);
 
   /// DATA_LOSS: the file is not listed, or its bytes differ from those that were written.
   absl::Status Check(const std::string& name, std::string_view bytes) const;
