@@ -66,7 +66,7 @@ TEST_F(CheckDataTest, NamesEveryBadFile) {
     bad.push_back(dir_.Write(std::to_string(i) + ".png", i % 16 == 5 ? "text" : ""));
   }
   EXPECT_EQ(Run(dir_.path() + " --threads 3"), ExitCode::kJobFailed);
-  for (const std::string& path : bad) EXPECT_THAT(err_, HasSubstr("bad: '" + path + "' "));
+  for (const std::string& path : bad) EXPECT_THAT(err_, HasSubstr("'" + path + "': "));
   EXPECT_THAT(out_, HasSubstr("cannot be read  25\n"));
   EXPECT_EQ(Run(dir_.path() + " -o json"), ExitCode::kJobFailed);
   const auto json = nlohmann::json::parse(out_);
