@@ -29,10 +29,6 @@ void Paste(const Image& source, size_t left, size_t top, Image& target) {
 
 }  // namespace
 
-absl::Status BadImage(const std::string& name, const std::string& why) {
-  return absl::InvalidArgumentError(absl::StrCat("cannot read image '", name, "': ", why));
-}
-
 absl::Status CheckImageSize(int64_t width, int64_t height, const std::string& name_for_errors) {
   if (width < 1 || height < 1) return BadImage(name_for_errors, "it has no pixels");
   if (width > kMaxImageSide || height > kMaxImageSide || width * height > kMaxImagePixels) {

@@ -5,6 +5,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "common/io/codec/format.h"
 #include "common/io/image.h"
 
 // What image.h is made of; no one else includes this.
@@ -25,9 +26,6 @@ int ExifOrientation(std::string_view tiff);
 
 /// The image turned and mirrored so that it is seen as its orientation says.
 Image ApplyOrientation(Image image, int orientation);
-
-/// INVALID_ARGUMENT naming the file, "cannot read image 'x': why".
-absl::Status BadImage(const std::string& name, const std::string& why);
 
 /// Checks against the limits in image.h.
 absl::Status CheckImageSize(int64_t width, int64_t height, const std::string& name_for_errors);

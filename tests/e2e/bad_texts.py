@@ -122,7 +122,7 @@ def main(directory, service):
 
     # An image that cannot be read.
     real(shown + "/" + SHOWN + ".png").write_bytes(b"not an image")
-    fails(job(data={"path": shown}), f"example '{SHOWN}.png': cannot read image '{shown}/{SHOWN}.png'")
+    fails(job(data={"path": shown}), f"cannot read image '{shown}/{SHOWN}.png'")
 
     # A model in such a folder, its config files, its tokenizer.
     model = real(f"{directory}/{SHOWN} model")
