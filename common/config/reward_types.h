@@ -33,8 +33,8 @@ struct RewardMeasureInfo {
 struct RewardTypeInfo {
   RewardType type;
   absl::string_view name;
-  absl::Span<const RewardMeasureInfo> measures;  ///< Empty: `measure` must not be given.
-  bool has_model = false;                        ///< `model` is required.
+  absl::Span<const RewardMeasureInfo> measures = {};  ///< Empty: `measure` must not be given.
+  bool has_model = false;                             ///< `model` is required.
   bool has_jpeg_quality = false;
   bool has_service = false;  ///< Has the settings of reward_service.h.
 };

@@ -21,6 +21,7 @@ namespace imageddpo {
 namespace {
 
 constexpr int64_t kProbeItems = 2;
+constexpr double kNone = std::numeric_limits<double>::quiet_NaN();  // Of an item without a value.
 
 std::chrono::milliseconds Milliseconds(double seconds) {
   return std::chrono::milliseconds(std::llround(seconds * 1000));
@@ -68,11 +69,13 @@ class PendingScores final : public PendingReward {
       } else {
         output_.values_B.emplace_back(std::clamp(item.value(), -limit_, limit_));
       }
-      for (int p = 0; p < answer.part_names_size(); ++p) {
-        output_.parts[answer.part_names(p)].push_back(
-            p < item.parts_size() ? item.parts(p) : std::numeric_limits<double>::quiet_NaN());
+      for (int p = 0; p < item.parts_size() && item.has_value(); ++p) {
+        std::vector<double>& numbers_B = output_.parts[answer.part_names(p)];
+        numbers_B.resize(i, kNone);
+        numbers_B.push_back(item.parts(p));
       }
     }
+    for (auto& [name, numbers_B] : output_.parts) numbers_B.resize(output_.values_B.size(), kNone);
   }
 
   std::vector<std::unique_ptr<RemoteCall>> calls_;

@@ -192,7 +192,9 @@ class Call final : public RemoteCall {
     }
     trouble = JudgeAnswer(*answer, request_.items_size(), shared_->version, shared_->part_names);
     if (trouble.kind != TroubleKind::kNone) return trouble;
-    shared_->part_names = {answer->part_names().begin(), answer->part_names().end()};
+    if (HasValue(*answer)) {
+      shared_->part_names = {answer->part_names().begin(), answer->part_names().end()};
+    }
     return trouble;
   }
 

@@ -52,6 +52,11 @@ Trouble TooLarge(const std::string& message) {
 
 }  // namespace
 
+bool HasValue(const v1::ScoreResponse& answer) {
+  return std::any_of(answer.items().begin(), answer.items().end(),
+                     [](const v1::ItemScore& item) { return item.has_value(); });
+}
+
 Trouble JudgeStatus(const grpc::Status& status) {
   const std::string& message = status.error_message();
   const std::string shown = Excerpt(message, kMaxShownBytes);
@@ -110,7 +115,7 @@ Trouble JudgeAnswer(const v1::ScoreResponse& answer, int num_items, const std::s
     return {TroubleKind::kRefused, absl::StrCat("it has ", names.size(), " parts; at most ",
                                                 kMostParts, " are possible, each name once")};
   }
-  if (!part_names.empty() && names != part_names) {
+  if (!part_names.empty() && HasValue(answer) && names != part_names) {
     return {TroubleKind::kFault,
             absl::StrCat("its parts are ", absl::StrJoin(names, ", "), " and were ",
                          absl::StrJoin(part_names, ", "), "; they have to stay the same")};

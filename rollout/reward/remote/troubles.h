@@ -28,6 +28,9 @@ struct Trouble {
 /// Of the call itself.
 Trouble JudgeStatus(const grpc::Status& status);
 
+/// Whether an answer has a value for any of its items; if not, it need not have the parts' names.
+bool HasValue(const v1::ScoreResponse& answer);
+
 /// Of an answer that has arrived.
 /// @param num_items   of the request. @param version  of the service, as described.
 /// @param part_names  of earlier answers; empty before the first.
