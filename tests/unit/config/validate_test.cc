@@ -79,7 +79,7 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"eval.batch_size=0", "`eval.batch_size` is 0"},
         Case{"rewards=[]", "`rewards` is empty"},
         Case{"rewards.0.type=jpg",
-             "`rewards[0].type` is `jpg`; it must be one of classifier, jpeg; did you mean"},
+             "`rewards[0].type` is `jpg`; it must be one of classifier, jpeg, service; did you mean"},
         Case{"rewards=[{type: classifier, measure: logit_change}]",
              "`rewards[0].model` is not given"},
         Case{"rewards=[{type: classifier, model: m, measure: logits}]",
