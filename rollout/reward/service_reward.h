@@ -34,6 +34,7 @@ class ServiceReward final : public Reward {
   ServiceReward(const RewardConfig& config, RewardHost host, std::unique_ptr<RemoteReward> remote)
       : config_(config), host_(std::move(host)), remote_(std::move(remote)) {}
 
+  absl::Status Connect();
   absl::StatusOr<RemoteBatch> Convert(const RewardBatch& batch, int64_t first, int64_t size) const;
 
   RewardConfig config_;
