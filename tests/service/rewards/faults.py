@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import socket
+import subprocess
 import sys
 import time
 
@@ -178,6 +179,18 @@ def refuses_the_token(bench):
         bench.run(address, token_file=str(token))
 
 
+def works_over_tls(bench):
+    """No line of the table: what works."""
+    address = bench.address()
+    certificate, key = bench.directory / "server.crt", bench.directory / "server.key"
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=reward", "-addext",
+                    "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    token = bench.directory / "tls-token.txt"
+    token.write_text("secret\n")
+    with bench.reward(address, f"token,{certificate},{key}"):
+        bench.run(address, tls_ca_file=str(certificate), token_file=str(token))
+
+
 def is_not_on_the_operators_list(bench):
     path = bench.directory / "elsewhere.json"
     path.write_text(json.dumps(bench.job("192.0.2.1:50061")))
@@ -204,7 +217,7 @@ def main():
     names = [function_of(line) for line in TABLE.splitlines()[1:]]
     missing = [name for name in names if name not in globals()]
     assert not missing, f"lines of docs/rewards.md without a test: {missing}"
-    chosen = sys.argv[1:] or names
+    chosen = sys.argv[1:] or [*names, "works_over_tls"]
     with harness.workspace() as directory, rewards_harness.installed() as package, harness.Service(directory, 3) as service:
         bench = Bench(directory, service, package)
         address = bench.address()

@@ -1,6 +1,6 @@
 """A reward of the tests: the mean of each image, and what is asked for besides.
 
-    reward_process.py ADDRESS [FAULT [CALL]]     FAULT: a name below, from the CALL-th call of Score on (default: 1)
+    reward_process.py ADDRESS [FAULT [CALL]]     FAULT: a name below (token,CERTIFICATE,KEY: over TLS), from the CALL-th call of Score on (default: 1)
 """
 import os
 import signal
@@ -11,7 +11,7 @@ import time
 import numpy as np
 from imageddpo_client import RewardServer
 
-address, fault, first = sys.argv[1], (sys.argv[2:3] or [""])[0], int((sys.argv[3:4] or ["1"])[0])
+address, (fault, *tls), first = sys.argv[1], (sys.argv[2:3] or [""])[0].split(","), int((sys.argv[3:4] or ["1"])[0])
 calls = 0
 
 
@@ -51,7 +51,8 @@ def raises(images, prompts, metadata):
     return metadata[0]["artist"]
 
 
-settings = {"name": "mean", "version": "2" if fault == "version" else "1", "token": "secret" if fault == "token" else None}
+settings = {"name": "mean", "version": "2" if fault == "version" else "1", "token": "secret" if fault == "token" else None,
+            "tls": tls or None}
 server = FaultyServer(raises if fault == "raises" else mean, address, **settings)
 if fault == "api":
     server.description.api_version = 7
