@@ -26,6 +26,7 @@ void FillReward(v1::RewardSpec* reward) {
   if (type != nullptr && type->has_jpeg_quality) {
     IMAGEDDPO_DEFAULT(reward, jpeg_quality, 95);
   }
+  if (type != nullptr && type->has_service) FillRewardService(reward);
 }
 
 void FillSample(v1::SampleSpec* sample) {

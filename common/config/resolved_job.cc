@@ -23,7 +23,9 @@ RewardConfig Resolve(const v1::RewardSpec& spec) {
           .model = PathOf(spec.model()),
           .weight = spec.weight(),
           .clamp = spec.clamp(),
-          .jpeg_quality = static_cast<int>(spec.jpeg_quality())};
+          .jpeg_quality = static_cast<int>(spec.jpeg_quality()),
+          .name = spec.name(),
+          .service = type.has_service ? ResolveRewardService(spec) : RewardServiceConfig()};
 }
 
 }  // namespace

@@ -25,6 +25,7 @@ constexpr RewardTypeInfo kTypes[] = {
      .name = "jpeg",
      .measures = kJpegMeasures,
      .has_jpeg_quality = true},
+    {.type = RewardType::kService, .name = "service", .has_service = true},
 };
 
 template <typename Info>

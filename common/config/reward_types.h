@@ -5,11 +5,12 @@
 
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
+#include "common/config/reward_service.h"
 
 namespace imageddpo {
 
 /// The types of rewards that there are; rollout/reward has a class for each.
-enum class RewardType { kClassifier, kJpeg };
+enum class RewardType { kClassifier, kJpeg, kService };
 
 /// What a reward measures; each type has measures of its own.
 enum class RewardMeasure {
@@ -32,19 +33,22 @@ struct RewardMeasureInfo {
 struct RewardTypeInfo {
   RewardType type;
   absl::string_view name;
-  absl::Span<const RewardMeasureInfo> measures;  ///< Empty: `measure` must not be given.
-  bool has_model = false;                        ///< `model` is required.
+  absl::Span<const RewardMeasureInfo> measures = {};  ///< Empty: `measure` must not be given.
+  bool has_model = false;                             ///< `model` is required.
   bool has_jpeg_quality = false;
+  bool has_service = false;  ///< Has the settings of reward_service.h.
 };
 
 /// One entry of a job's `rewards`, judged.
 struct RewardConfig {
   RewardType type = RewardType::kJpeg;
   RewardMeasure measure = RewardMeasure::kCompressibility;
-  std::string model;      ///< classifier: path of the TorchScript file, to be opened
-  double weight = 1.0;    ///< factor in the weighted sum; finite
-  double clamp = 0;       ///< values are limited to ±clamp; 0: no limit
-  int jpeg_quality = 95;  ///< jpeg: 1 to 100
+  std::string model;                 ///< classifier: path of the TorchScript file, to be opened
+  double weight = 1.0;               ///< factor in the weighted sum; finite
+  double clamp = 0;                  ///< values are limited to ±clamp; 0: no limit
+  int jpeg_quality = 95;             ///< jpeg: 1 to 100
+  std::string name = "";             ///< In metrics: [a-z0-9_]+; empty: the type's
+  RewardServiceConfig service = {};  ///< service
 
   /// The limit of values: `clamp`, or infinity.
   double limit() const { return clamp > 0 ? clamp : std::numeric_limits<double>::infinity(); }

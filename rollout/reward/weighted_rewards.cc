@@ -82,8 +82,9 @@ class PendingSum final : public PendingReward {
 WeightedRewards::WeightedRewards(std::vector<Term> terms) : terms_(std::move(terms)) {
   std::map<std::string, int> uses;
   for (const Term& term : terms_) {
-    const int use = ++uses[term.reward->name()];
-    names_.push_back(use == 1 ? term.reward->name() : absl::StrCat(term.reward->name(), "_", use));
+    const std::string name = term.name.empty() ? term.reward->name() : term.name;
+    const int use = ++uses[name];
+    names_.push_back(use == 1 ? name : absl::StrCat(name, "_", use));
   }
 }
 

@@ -21,8 +21,9 @@ class WeightedRewards final : public Reward {
   struct Term {
     std::unique_ptr<Reward> reward;
     double weight = 1.0;
+    std::string name = "";  ///< Empty: the reward's own.
   };
-  /// A second reward of the same name is called "<name>_2", and so on.
+  /// A second term of the same name is called "<name>_2", and so on.
   explicit WeightedRewards(std::vector<Term> terms);
 
   std::string name() const override { return "weighted"; }

@@ -123,6 +123,7 @@ std::string JobDetails(const v1::Job& job) {
                                       ? ""
                                       : absl::StrCat(", ", progress.stage())));
   add("data", DataText(progress));
+  add("waits for", progress.waiting_for());
   add("samples", absl::StrCat(progress.samples_seen()));
   if (progress.has_newest_epoch()) {
     const v1::EpochMetrics& newest = progress.newest_epoch();

@@ -62,6 +62,9 @@ std::string ProgressLine::ForTerminal(size_t width) const {
   }
   std::string line = absl::StrCat(Truncate(Printable(job_name_), 24), " ▕",
                                   ProgressBar(epochs > 0 ? done / epochs : 0, kBarWidth), "▏");
+  if (const std::string& what = progress_.waiting_for(); !what.empty()) {
+    return Truncate(absl::StrCat(line, "  waits for ", OneLine(what)), width);
+  }
   // What matters most comes first; what no longer fits is left out.
   std::vector<std::string> parts = Stage();
   if (!rewards_.empty()) {
@@ -88,7 +91,9 @@ std::vector<std::string> ProgressLine::Stage() const {
   if (progress_.num_epochs() > 0) {
     parts.push_back(absl::StrCat("epoch ", progress_.epoch(), "/", progress_.num_epochs()));
   }
-  if (state_ != v1::RUNNING) {
+  if (!progress_.waiting_for().empty()) {
+    parts.push_back(absl::StrCat("waits for ", OneLine(progress_.waiting_for())));
+  } else if (state_ != v1::RUNNING) {
     parts.push_back(StateName(state_));
   } else if (!progress_.stage().empty()) {
     const bool has_samples = progress_.epoch_samples() > 0 && progress_.epoch_samples_done() > 0;

@@ -100,6 +100,9 @@ TEST(JobDetails, SaysWhatIsKnown) {
   EXPECT_THAT(JobDetails(job), HasSubstr("data         1980 of 2000 images, 20 skipped\n"));
   job.mutable_progress()->set_data_images_listed(1980);
   EXPECT_THAT(JobDetails(job), HasSubstr("data         1980 images\n"));
+  EXPECT_THAT(JobDetails(job), Not(HasSubstr("waits for")));
+  job.mutable_progress()->set_waiting_for("reward service 'taste'");
+  EXPECT_THAT(JobDetails(job), HasSubstr("waits for    reward service 'taste'\n"));
   EXPECT_THAT(JobDetails(job), Not(HasSubstr("ended")));
   job.set_state(v1::FAILED);
   job.set_state_reason("rank 2: killed by signal 9");

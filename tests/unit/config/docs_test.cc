@@ -48,7 +48,7 @@ std::map<std::string, std::string> Rows(const std::string& section) {
 
 // "sample.num_steps" of a job with every default to "50", as it stands in a job file.
 std::map<std::string, std::string> Defaults() {
-  v1::JobSpec job = *ParseJobYaml("rewards: [{type: jpeg}]", "defaults");
+  v1::JobSpec job = *ParseJobYaml("rewards: [{type: jpeg}, {type: service}]", "defaults");
   FillDefaults(&job);
   std::map<std::string, std::string> defaults;
   std::string section;
@@ -121,9 +121,10 @@ TEST(SettingsPage, HasEverySettingOfTheService) {
   const std::map<std::string, std::string> rows =
       Rows(page.substr(begin, page.find("## The client") - begin));
   for (const char* setting :
-       {"data_dir", "base_dir", "allowed_roots", "log_level", "grpc.address", "grpc.port",
-        "http.address", "http.port", "pool.min_ranks", "pool.heartbeat_timeout_seconds",
-        "pool.lease_seconds", "pool.max_restarts", "pool.stop_timeout_seconds"}) {
+       {"data_dir", "base_dir", "allowed_roots", "reward_endpoints", "log_level", "grpc.address",
+        "grpc.port", "http.address", "http.port", "pool.min_ranks",
+        "pool.heartbeat_timeout_seconds", "pool.lease_seconds", "pool.max_restarts",
+        "pool.stop_timeout_seconds"}) {
     EXPECT_TRUE(rows.contains(setting)) << setting;
   }
 }

@@ -55,6 +55,7 @@ constexpr Room kRooms[] = {
     {"rollout/data/listing", "rollout", 9, 0},
     {"rollout/data", "rollout", 9, 1},
     {"rollout/sampler", "rollout", 9, 1},
+    {"rollout/reward/remote", "rollout", 9, 0},
     {"rollout/reward", "rollout", 9, 2},
     {"rollout/worker", "rollout", 9, 3},
     {"trainer/algo", "trainer", 9, 0},

@@ -27,6 +27,8 @@ const std::string& JobIdOf(const v1::WorkerMessage& message) {
       return message.ended().job_id();
     case M::kData:
       return message.data().job_id();
+    case M::kWaiting:
+      return message.waiting().job_id();
     default:
       return message.warning().job_id();
   }
@@ -121,6 +123,9 @@ void RunningJobs::OnReport(int world_rank, const v1::WorkerMessage& message) {
       break;
     case M::kData:
       job->OnData(message.data());
+      break;
+    case M::kWaiting:
+      job->OnWaiting(world_rank, message.waiting());
       break;
     case M::kWarning:
       table_.AddWarning(job->record(), message.warning().message());
