@@ -1,219 +1,199 @@
-// Reading and writing LoRA files: the spellings of keys, and where alpha is kept.
+// Reading and writing LoRA files: which tensors make a module, and where its alpha is kept.
 #include <ATen/ops/empty.h>
 
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <utility>
 
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "absl/strings/str_replace.h"
-#include "absl/strings/string_view.h"
-#include "absl/strings/strip.h"
 #include "common/base/status.h"
+#include "common/base/text.h"
+#include "common/io/file.h"
 #include "common/lora/lora.h"
+#include "common/lora/lora_keys.h"
+#include "common/model_config/adapter_config.h"
 
 namespace imageddpo {
 namespace {
 
-constexpr absl::string_view kAdapterMetadataKey = "lora_adapter_metadata";
-constexpr absl::string_view kUnetPrefix = "unet.";
-constexpr absl::string_view kKohyaPrefix = "lora_unet_";
-constexpr size_t kMaxNamed = 5;
+constexpr char kAdapterMetadataKey[] = "lora_adapter_metadata";
+constexpr char kPeftPrefix[] = "base_model.model.";
 
-enum class Part { kDown, kUp, kAlpha };
-
-/// What one key of a file says: a part of the layer at `path`.
-struct ParsedKey {
-  std::string path;
-  Part part = Part::kDown;
-};
-
-std::optional<Part> ParsePart(absl::string_view ending) {
-  if (ending == "lora.down.weight" || ending == "lora_down.weight" || ending == "lora_A.weight")
-    return Part::kDown;
-  if (ending == "lora.up.weight" || ending == "lora_up.weight" || ending == "lora_B.weight")
-    return Part::kUp;
-  if (ending == "alpha") return Part::kAlpha;
-  return std::nullopt;
-}
-
-/// "attn1.to_q_lora.down.weight" to "attn1.to_q.lora.down.weight", as diffusers wrote before 0.21.
-std::string ModernSpelling(std::string key) {
-  key = absl::StrReplaceAll(key, {{".processor.", "."}});
-  return absl::StrReplaceAll(key, {{".to_q_lora.", ".to_q.lora."},
-                                   {".to_k_lora.", ".to_k.lora."},
-                                   {".to_v_lora.", ".to_v.lora."},
-                                   {".to_out_lora.", ".to_out.0.lora."}});
-}
-
-/// "….lora_A.default.weight" to "….lora_A.weight".
-std::string WithoutAdapterName(const std::string& key) {
-  for (const std::string matrix : {".lora_A.", ".lora_B."}) {
-    const size_t at = key.rfind(matrix);
-    if (at == std::string::npos) continue;
-    const size_t name = at + matrix.size();
-    const size_t dot = key.find('.', name);
-    if (dot != std::string::npos && key.substr(dot) == ".weight")
-      return key.substr(0, name) + key.substr(dot + 1);
-  }
-  return key;
-}
-
-/// Splits a key at the part's name. Returns the reason where the key is of no known kind.
-class KeyParser {
+/// What is wrong with a file, each kind of fault once, with one example and how often.
+class Faults {
  public:
-  explicit KeyParser(const std::vector<LinearInfo>& linears) {
-    for (const LinearInfo& linear : linears) {
-      linears_[linear.path] = linear;
-      path_by_flat_name_[absl::StrReplaceAll(linear.path, {{".", "_"}})] = linear.path;
-    }
+  /// @param kind  reads after "<n> keys are" or "<n> modules".
+  void Add(const std::string& subject, const std::string& kind, const std::string& example) {
+    Fault& fault = faults_[{subject, kind}];
+    if (fault.count++ == 0) fault.example = example;
   }
 
-  const LinearInfo& linear(const std::string& path) const { return linears_.at(path); }
+  bool empty() const { return faults_.empty(); }
 
-  std::optional<ParsedKey> Parse(const std::string& raw_key, std::string& reason) const {
-    absl::string_view rest = raw_key;
-    if (absl::StartsWith(rest, "text_encoder") || absl::StartsWith(rest, "lora_te")) {
-      reason = "belongs to the text encoder; only LoRAs of the UNet are supported";
-      return std::nullopt;
+  std::string Text() const {
+    std::vector<std::string> lines;
+    for (const auto& [what, fault] : faults_) {
+      const auto& [subject, kind] = what;
+      lines.push_back(absl::StrCat(fault.count, " ", subject, fault.count == 1 ? " " : "s ", kind,
+                                   " (", fault.count == 1 ? "" : "the first is ",
+                                   ValidText(fault.example), ")"));
     }
-    if (absl::ConsumePrefix(&rest, kKohyaPrefix)) {
-      const size_t dot = rest.find('.');
-      const std::optional<Part> part =
-          dot == rest.npos ? std::nullopt : ParsePart(rest.substr(dot + 1));
-      const auto it = path_by_flat_name_.find(rest.substr(0, dot));
-      return Found(part, it == path_by_flat_name_.end() ? "" : it->second, reason);
-    }
-    while (absl::ConsumePrefix(&rest, kUnetPrefix) ||
-           absl::ConsumePrefix(&rest, "base_model.model.")) {
-    }
-    const std::string key = WithoutAdapterName(ModernSpelling(std::string(rest)));
-    for (const absl::string_view ending :
-         {".lora.down.weight", ".lora.up.weight", ".lora_down.weight", ".lora_up.weight",
-          ".lora_A.weight", ".lora_B.weight", ".alpha"}) {
-      if (!absl::EndsWith(key, ending)) continue;
-      return Found(ParsePart(ending.substr(1)), key.substr(0, key.size() - ending.size()), reason);
-    }
-    return Found(std::nullopt, "", reason);
+    return absl::StrJoin(lines, "; ");
   }
 
  private:
-  std::optional<ParsedKey> Found(std::optional<Part> part, const std::string& path,
-                                 std::string& reason) const {
-    if (!part) {
-      reason =
-          "is not a LoRA's down, up or alpha (DoRA, LoHa, LoKr, biases and the like are not "
-          "supported)";
-      return std::nullopt;
-    }
-    if (!linears_.contains(path)) {
-      reason = "has no linear layer of that name in this UNet (convolutions are not supported)";
-      return std::nullopt;
-    }
-    return ParsedKey{path, *part};
-  }
-
-  std::map<std::string, LinearInfo> linears_;
-  std::map<std::string, std::string, std::less<>> path_by_flat_name_;
+  struct Fault {
+    size_t count = 0;
+    std::string example;
+  };
+  std::map<std::pair<std::string, std::string>, Fault> faults_;
 };
 
-/// Alphas as PEFT's adapter configuration in the file's header states them.
-struct HeaderAlphas {
-  std::optional<double> common;
-  std::map<std::string, double> by_pattern;  // A layer's path, or the last components of it.
-
-  std::optional<double> For(const std::string& path) const {
-    for (const auto& [pattern, alpha] : by_pattern) {
-      if (path == pattern || absl::EndsWith(path, absl::StrCat(".", pattern))) return alpha;
-    }
-    return common;
-  }
-};
-
-absl::StatusOr<HeaderAlphas> ParseHeader(const std::map<std::string, std::string>& metadata,
-                                         const std::string& source) {
-  HeaderAlphas alphas;
-  const auto it = metadata.find(std::string(kAdapterMetadataKey));
-  if (it == metadata.end()) return alphas;
-  const nlohmann::json root =
-      nlohmann::json::parse(it->second, nullptr, /*allow_exceptions=*/false);
-  const auto refuse = [&](absl::string_view problem) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(source, ": header entry ", kAdapterMetadataKey, ": ", problem));
-  };
-  if (!root.is_object()) return refuse("not a JSON object");
-  const auto field = [&](const char* name) {
-    return root.value(absl::StrCat(kUnetPrefix, name), nlohmann::json(nullptr));
-  };
-  for (const char* name : {"use_dora", "use_rslora", "lora_bias"}) {
-    const nlohmann::json value = field(name);
-    if (!value.is_null() && value != false) return refuse(absl::StrCat(name, " is not supported"));
-  }
-  if (const nlohmann::json value = field("lora_alpha"); value.is_number())
-    alphas.common = value.get<double>();
-  const nlohmann::json patterns = field("alpha_pattern");
-  if (!patterns.is_object()) return alphas;
-  for (const auto& [raw_pattern, value] : patterns.items()) {
-    absl::string_view pattern = raw_pattern;  // A regular expression; real files hold paths.
-    absl::ConsumePrefix(&pattern, "^");
-    absl::ConsumeSuffix(&pattern, "$");
-    if (!value.is_number() || pattern.find_first_of("*+?()[]{}|\\^$") != pattern.npos) {
-      return refuse(
-          absl::StrCat("alpha_pattern ", raw_pattern, ": supported: layers' paths with numbers"));
-    }
-    alphas.by_pattern[std::string(pattern)] = value.get<double>();
-  }
-  return alphas;
-}
-
+/// The tensors of one module of a file.
 struct Parts {
-  at::Tensor down_RI, up_OR;
-  std::optional<double> alpha;
+  at::Tensor down, up, mid, alpha;
+  size_t count = 0;  ///< Keys.
+  std::string first_key;
 };
 
 std::string Shape(const at::Tensor& tensor) {
   return absl::StrCat("[", absl::StrJoin(tensor.sizes(), ", "), "]");
 }
 
-/// Puts one tensor of a file where it belongs; a problem in words, or nothing.
-std::string Place(const at::Tensor& tensor, Part part, Parts& parts) {
-  if (!tensor.is_floating_point()) return "is not floating point";
-  if (part == Part::kAlpha) {
-    if (tensor.numel() != 1) return absl::StrCat("is ", Shape(tensor), ", expected one number");
-    if (parts.alpha) return "says again what another spelling of the same key says";
-    parts.alpha = tensor.item().toDouble();
-    return "";
+/// [A, B] or [A, B, 1, 1] as [A, B]; undefined where it is neither.
+at::Tensor AsMatrix(const at::Tensor& tensor) {
+  if (tensor.dim() == 2) return tensor;
+  if (tensor.dim() == 4 && tensor.size(2) == 1 && tensor.size(3) == 1) return tensor.flatten(1);
+  return {};
+}
+
+bool IsLargeConvolution(const at::Tensor& tensor) {
+  return tensor.defined() && tensor.dim() > 2 && !AsMatrix(tensor).defined();
+}
+
+/// Why the tensors are no module of that layer: a kind of fault, and its particulars.
+struct Misfit {
+  std::string kind, particulars;
+};
+
+std::optional<Misfit> FindMisfit(const Parts& parts, const LinearInfo& linear) {
+  if (!parts.down.defined()) return Misfit{"without a down matrix"};
+  if (!parts.up.defined()) return Misfit{"without an up matrix"};
+  if (parts.mid.defined()) return Misfit{"with three matrices"};
+  if (!parts.down.is_floating_point() || !parts.up.is_floating_point())
+    return Misfit{"with matrices that are not floating point"};
+  const at::Tensor down_RI = AsMatrix(parts.down), up_OR = AsMatrix(parts.up);
+  const bool fits = down_RI.defined() && up_OR.defined() && down_RI.size(0) >= 1 &&
+                    down_RI.size(1) == linear.in_features && up_OR.size(0) == linear.out_features &&
+                    up_OR.size(1) == down_RI.size(0);
+  if (!fits) {
+    return Misfit{"of another size than the layer",
+                  absl::StrCat(": down ", Shape(parts.down), " and up ", Shape(parts.up),
+                               ", expected [rank, ", linear.in_features, "] and [",
+                               linear.out_features, ", rank]")};
   }
-  at::Tensor& target = part == Part::kDown ? parts.down_RI : parts.up_OR;
-  if (target.defined()) return "says again what another spelling of the same key says";
-  target = tensor;
-  return "";
+  if (parts.alpha.defined() && parts.alpha.numel() != 1)
+    return Misfit{"with an alpha that is not one number", ": " + Shape(parts.alpha)};
+  return std::nullopt;
 }
 
-std::string CheckShapes(const Parts& parts, const LinearInfo& linear) {
-  if (!parts.down_RI.defined()) return "has no down matrix";
-  if (!parts.up_OR.defined()) return "has no up matrix";
-  const bool good = parts.down_RI.dim() == 2 && parts.up_OR.dim() == 2 &&
-                    parts.down_RI.size(0) >= 1 && parts.down_RI.size(1) == linear.in_features &&
-                    parts.up_OR.size(0) == linear.out_features &&
-                    parts.up_OR.size(1) == parts.down_RI.size(0);
-  if (good) return "";
-  return absl::StrCat("has down ", Shape(parts.down_RI), " and up ", Shape(parts.up_OR),
-                      ", expected [rank, ", linear.in_features, "] and [", linear.out_features,
-                      ", rank]");
+/// A file's tensors by the layers that they belong to.
+class Sorted {
+ public:
+  Sorted(const TensorMap& tensors, const std::vector<LinearInfo>& linears) : names_(linears) {
+    if (tensors.empty()) faults_.Add("file", "without tensors", "nothing is in it");
+    std::map<std::string, Parts> modules;
+    for (const auto& [key, tensor] : tensors) {
+      const LoraKey parsed = ParseLoraKey(key);
+      if (!parsed.foreign.empty()) {
+        AddForeign(std::string(parsed.foreign), key);
+        continue;
+      }
+      const LinearInfo* const linear = names_.Find(parsed.module);
+      Place(key, tensor, parsed.part,
+            linear != nullptr ? by_path_[linear->path] : modules[parsed.module]);
+    }
+    for (const auto& [module, parts] : modules) AddUnknown(parts);
+    for (const auto& [path, parts] : by_path_) {
+      const std::optional<Misfit> misfit = FindMisfit(parts, *names_.Find(path));
+      if (misfit) faults_.Add("module", misfit->kind, path + misfit->particulars);
+    }
+  }
+
+  const std::map<std::string, Parts>& by_path() const { return by_path_; }
+  const LinearInfo& linear(const std::string& path) const { return *names_.Find(path); }
+  const Faults& faults() const { return faults_; }
+  /// What only belongs to layers that are not trained here.
+  const Faults& untrained() const { return untrained_; }
+
+ private:
+  void AddForeign(const std::string& kind, const std::string& key) {
+    const bool untrained = kind == "the text encoder" || kind == "convolutions larger than 1×1";
+    (untrained ? untrained_ : faults_).Add("key", absl::StrCat("of ", kind), key);
+  }
+
+  /// A module without a linear layer.
+  void AddUnknown(const Parts& parts) {
+    const bool is_convolution = IsLargeConvolution(parts.down) || IsLargeConvolution(parts.up) ||
+                                IsLargeConvolution(parts.mid);
+    for (size_t i = 0; i < parts.count; ++i) {
+      if (is_convolution) {
+        AddForeign("convolutions larger than 1×1", parts.first_key);
+      } else {
+        faults_.Add("key", "of layers that this UNet does not have", parts.first_key);
+      }
+    }
+  }
+
+  void Place(const std::string& key, const at::Tensor& tensor, LoraPart part, Parts& parts) {
+    at::Tensor& target = part == LoraPart::kDown  ? parts.down
+                         : part == LoraPart::kUp  ? parts.up
+                         : part == LoraPart::kMid ? parts.mid
+                                                  : parts.alpha;
+    if (target.defined()) {
+      faults_.Add("key", "that another spelling says again", key);
+      return;
+    }
+    target = tensor;
+    if (parts.count++ == 0) parts.first_key = key;
+  }
+
+  LoraNames names_;
+  std::map<std::string, Parts> by_path_;
+  Faults faults_, untrained_;
+};
+
+/// kohya's header has the alpha and rank of most modules as text; what counts are the tensors.
+void CheckKohyaHeader(const std::map<std::string, std::string>& metadata,
+                      const std::vector<Lora::Module>& modules, const std::string& source,
+                      std::vector<std::string>* warnings) {
+  for (const char* key : {"ss_network_alpha", "ss_network_dim"}) {
+    const auto found = metadata.find(key);
+    double said = 0;
+    if (found == metadata.end() || !absl::SimpleAtod(found->second, &said)) continue;
+    const bool is_alpha = std::string_view(key) == "ss_network_alpha";
+    const auto has_it = [&](const Lora::Module& module) {
+      return (is_alpha ? module.alpha : static_cast<double>(module.rank())) == said;
+    };
+    if (std::any_of(modules.begin(), modules.end(), has_it)) continue;
+    warnings->push_back(absl::StrCat(source, ": the header says ", key, " ", said,
+                                     ", which no module has; what the tensors say is used, as "
+                                     "diffusers does"));
+  }
 }
 
-absl::Status Refuse(const std::string& source, const std::vector<std::string>& problems) {
-  const size_t shown = std::min(problems.size(), kMaxNamed);
-  std::string text =
-      absl::StrJoin(problems.begin(), problems.begin() + static_cast<ptrdiff_t>(shown), "; ");
-  if (problems.size() > shown)
-    absl::StrAppend(&text, "; … (", problems.size(), " problems in all)");
-  return absl::InvalidArgumentError(absl::StrCat(source, ": ", text));
+absl::StatusOr<AdapterConfig> HeaderConfig(const std::map<std::string, std::string>& metadata,
+                                           const std::string& source) {
+  const auto found = metadata.find(kAdapterMetadataKey);
+  if (found == metadata.end()) return AdapterConfig();
+  return AdapterConfig::Parse(found->second,
+                              absl::StrCat(source, ": header entry ", kAdapterMetadataKey));
 }
 
 }  // namespace
@@ -222,55 +202,98 @@ absl::StatusOr<Lora> Lora::FromTensors(const TensorMap& tensors,
                                        const std::map<std::string, std::string>& metadata,
                                        const std::string& source,
                                        const std::vector<LinearInfo>& linears,
-                                       std::optional<double> default_alpha, at::Device device) {
-  const KeyParser parser(linears);
-  std::vector<std::string> problems;
-  std::map<std::string, Parts> parts_by_path;
-  for (const auto& [key, tensor] : tensors) {
-    std::string reason;
-    const std::optional<ParsedKey> parsed = parser.Parse(key, reason);
-    if (parsed) reason = Place(tensor, parsed->part, parts_by_path[parsed->path]);
-    if (!reason.empty()) problems.push_back(absl::StrCat(key, " ", reason));
-  }
-  if (tensors.empty()) problems.push_back("no tensors");
-  for (const auto& [path, parts] : parts_by_path) {
-    const std::string problem = CheckShapes(parts, parser.linear(path));
-    if (!problem.empty()) problems.push_back(absl::StrCat(path, " ", problem));
-  }
-  if (!problems.empty()) return Refuse(source, problems);
+                                       const LoraReading& reading) {
+  IMAGEDDPO_ASSIGN_OR_RETURN(const AdapterConfig config, HeaderConfig(metadata, source));
+  return Read(tensors, metadata, config, source, linears, reading);
+}
 
-  IMAGEDDPO_ASSIGN_OR_RETURN(const HeaderAlphas header, ParseHeader(metadata, source));
+absl::StatusOr<Lora> Lora::Read(const TensorMap& tensors,
+                                const std::map<std::string, std::string>& metadata,
+                                const AdapterConfig& config, const std::string& source,
+                                const std::vector<LinearInfo>& linears,
+                                const LoraReading& reading) {
+  Sorted sorted(tensors, linears);
+  const bool skips = reading.unsupported == UnsupportedModules::kSkip;
+  std::string problem = sorted.faults().Text();
+  if (!sorted.untrained().empty() && !skips) {
+    absl::StrAppend(&problem, problem.empty() ? "" : "; ", sorted.untrained().Text(),
+                    ", which are not trained here: `lora.unsupported_modules: skip` leaves them "
+                    "out");
+  }
+  if (problem.empty() && sorted.by_path().empty()) problem = "nothing in it is for the UNet";
+  if (!problem.empty()) return absl::InvalidArgumentError(absl::StrCat(source, ": ", problem));
+
   const auto leaf = [&](const at::Tensor& tensor) {
-    const auto options = at::TensorOptions().dtype(at::kFloat).device(device);
-    return tensor.to(options, /*non_blocking=*/false, /*copy=*/true)
+    const auto options = at::TensorOptions().dtype(at::kFloat).device(reading.device);
+    return AsMatrix(tensor)
+        .to(options, /*non_blocking=*/false, /*copy=*/true)
         .contiguous()
         .requires_grad_(true);
   };
   Lora lora;
-  for (const auto& [path, parts] : parts_by_path) {
-    const double rank = static_cast<double>(parts.down_RI.size(0));
-    double alpha = default_alpha.value_or(rank);
-    if (const std::optional<double> stated = header.For(path)) alpha = *stated;
-    if (parts.alpha) alpha = *parts.alpha;
-    if (!std::isfinite(alpha))
-      return Refuse(source, {absl::StrCat(path, " has an alpha that is not finite")});
+  Faults faults;
+  for (const auto& [path, parts] : sorted.by_path()) {
+    const int64_t rank = parts.down.size(0);
+    if (const int64_t said = config.RankOf(path).value_or(rank); said != rank) {
+      faults.Add("module", "of another rank than the adapter's configuration says",
+                 absl::StrCat(path, ": ", rank, ", expected ", said));
+    }
+    double alpha = config.AlphaOf(path, rank).value_or(static_cast<double>(rank));
+    if (parts.alpha.defined()) alpha = parts.alpha.item().toDouble();
+    if (!std::isfinite(alpha) || alpha == 0) {
+      faults.Add("module", "with an alpha that is 0 or not finite",
+                 absl::StrCat(path, ": ", alpha));
+    }
     lora.modules_.push_back({.path = path,
-                             .down_RI = leaf(parts.down_RI),
-                             .up_OR = leaf(parts.up_OR),
+                             .down_RI = leaf(parts.down),
+                             .up_OR = leaf(parts.up),
                              .alpha = alpha,
-                             .scale = alpha / rank});
+                             .scale = alpha / static_cast<double>(rank),
+                             .is_convolution = sorted.linear(path).is_convolution});
+  }
+  if (!faults.empty()) return absl::InvalidArgumentError(absl::StrCat(source, ": ", faults.Text()));
+  if (reading.warnings != nullptr) {
+    if (!sorted.untrained().empty()) {
+      reading.warnings->push_back(absl::StrCat(
+          source, ": left out ", sorted.untrained().Text(),
+          "; diffusers applies them, so its pictures with this file differ from the job's"));
+    }
+    CheckKohyaHeader(metadata, lora.modules_, source, reading.warnings);
   }
   return lora;
 }
 
-absl::StatusOr<Lora> Lora::Load(const std::string& file, const std::vector<LinearInfo>& linears,
-                                std::optional<double> default_alpha, at::Device device) {
+absl::StatusOr<Lora> Lora::Load(const std::string& path, const std::vector<LinearInfo>& linears,
+                                const LoraReading& reading) {
+  IMAGEDDPO_ASSIGN_OR_RETURN(const std::string file, FindLoraFile(path));
   IMAGEDDPO_ASSIGN_OR_RETURN(const auto opened, SafetensorsFile::Open(file));
   TensorMap tensors;
+  bool has_peft_keys = false;
   for (const std::string& name : opened->names()) {
     IMAGEDDPO_ASSIGN_OR_RETURN(tensors[name], opened->Get(name));
+    has_peft_keys = has_peft_keys || absl::StartsWith(name, kPeftPrefix);
   }
-  return FromTensors(tensors, opened->metadata(), file, linears, default_alpha, device);
+  const std::string source = ValidText(file);
+  IMAGEDDPO_ASSIGN_OR_RETURN(AdapterConfig config, HeaderConfig(opened->metadata(), source));
+  // Of the files in a folder, adapter_config.json describes those that PEFT wrote.
+  const std::filesystem::path config_file =
+      std::filesystem::path(file).parent_path() / "adapter_config.json";
+  std::error_code error;
+  const bool in_header = opened->metadata().contains(kAdapterMetadataKey);
+  const bool is_peft = has_peft_keys || absl::EndsWith(file, "/adapter_model.safetensors");
+  if (is_peft && !in_header) {
+    if (std::filesystem::exists(config_file, error)) {
+      IMAGEDDPO_ASSIGN_OR_RETURN(const std::string json, ReadFile(config_file.string()));
+      IMAGEDDPO_ASSIGN_OR_RETURN(config,
+                                 AdapterConfig::Parse(json, ValidText(config_file.string())));
+    } else if (reading.warnings != nullptr) {
+      reading.warnings->push_back(absl::StrCat(
+          source,
+          ": PEFT wrote it, and its adapter_config.json is not beside it: alpha is taken "
+          "to be the rank"));
+    }
+  }
+  return Read(tensors, opened->metadata(), config, source, linears, reading);
 }
 
 TensorMap Lora::ToTensors() const {
@@ -278,8 +301,11 @@ TensorMap Lora::ToTensors() const {
   const std::vector<std::string> names = ParameterNames();
   const std::vector<at::Tensor> parameters = Parameters();
   for (size_t i = 0; i < names.size(); ++i) {
-    tensors[names[i]] = parameters[i].detach().to(at::TensorOptions().device(at::kCPU),
+    at::Tensor tensor = parameters[i].detach().to(at::TensorOptions().device(at::kCPU),
                                                   /*non_blocking=*/false, /*copy=*/true);
+    if (modules_[i / 2].is_convolution)
+      tensor = tensor.view({tensor.size(0), tensor.size(1), 1, 1});
+    tensors[names[i]] = tensor;
   }
   return tensors;
 }
@@ -311,13 +337,13 @@ std::map<std::string, std::string> Lora::Metadata() const {
       if (module.rank() != rank) ranks[absl::StrCat("^", module.path)] = module.rank();
       if (module.alpha != alpha) alphas[absl::StrCat("^", module.path)] = number(module.alpha);
     }
-    config = {{absl::StrCat(kUnetPrefix, "r"), rank},
-              {absl::StrCat(kUnetPrefix, "lora_alpha"), number(alpha)},
-              {absl::StrCat(kUnetPrefix, "rank_pattern"), ranks},
-              {absl::StrCat(kUnetPrefix, "alpha_pattern"), alphas},
-              {absl::StrCat(kUnetPrefix, "target_modules"), targets}};
+    config = {{"unet.r", rank},
+              {"unet.lora_alpha", number(alpha)},
+              {"unet.rank_pattern", ranks},
+              {"unet.alpha_pattern", alphas},
+              {"unet.target_modules", targets}};
   }
-  return {{"format", "pt"}, {std::string(kAdapterMetadataKey), config.dump(2)}};
+  return {{"format", "pt"}, {kAdapterMetadataKey, config.dump(2)}};
 }
 
 absl::Status Lora::Save(const std::string& file) const {
