@@ -38,6 +38,9 @@ struct JobContext {
       report;  ///< To the controller; thread-safe, does not block.
 };
 
+/// Logs a warning and shows it with the job; the controller keeps one of equal ones.
+void Warn(const JobContext& context, const std::string& message);
+
 /// Runs one job on one rank from start to end. Blocks. Called on a thread of its own, on which the
 /// number of intra-op threads has not been set yet. CANCELLED: stop was requested.
 using JobFunction = std::function<absl::Status(JobContext&)>;

@@ -211,12 +211,12 @@ void TrainerRank::ReportEpoch(int64_t epoch, const std::vector<TrajectoryBatch>&
   const double clip_range = context_->start.spec().train().clip_range();
   if (ratio_error > kRatioErrorShare * clip_range && !ratio_warned_) {
     ratio_warned_ = true;
-    Warn(absl::StrCat("ratio_first_step_max_error is ", ratio_error,
-                      ", more than a tenth of "
-                      "train.clip_range (",
-                      clip_range,
-                      "): the replay does not repeat the rollout "
-                      "and samples are clipped before they have taught anything"));
+    Warn(*context_, absl::StrCat("ratio_first_step_max_error is ", ratio_error,
+                                 ", more than a tenth of "
+                                 "train.clip_range (",
+                                 clip_range,
+                                 "): the replay does not repeat the rollout "
+                                 "and samples are clipped before they have taught anything"));
   }
 }
 
@@ -233,14 +233,6 @@ absl::Status TrainerRank::SendCheckpoint() {
   checkpoint->set_state(trainer_->StateJson().dump(1) + '\n');
   context_->report(std::move(message));
   return absl::OkStatus();
-}
-
-void TrainerRank::Warn(const std::string& message) {
-  context_->logger->warn("{}", message);
-  v1::WorkerMessage warning;
-  warning.mutable_warning()->set_job_id(context_->start.job_id());
-  warning.mutable_warning()->set_message(message);
-  context_->report(std::move(warning));
 }
 
 }  // namespace imageddpo

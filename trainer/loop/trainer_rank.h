@@ -54,7 +54,6 @@ class TrainerRank {
   void ReportTraining(int64_t epoch);
   void ReportEpoch(int64_t epoch, const std::vector<TrajectoryBatch>& batches,
                    const std::vector<v1::EpochMetrics>& rows);
-  void Warn(const std::string& message);
 
   JobContext* context_;
   JobPlan plan_;

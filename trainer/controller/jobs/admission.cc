@@ -16,6 +16,7 @@
 #include "common/base/text.h"
 #include "common/config/job_paths.h"
 #include "common/io/file.h"
+#include "common/model_config/adapter_config.h"
 
 namespace imageddpo {
 namespace {
@@ -64,6 +65,12 @@ absl::Status CheckFile(const std::string& path) {
   return absl::InvalidArgumentError(absl::StrCat("'", path, "' is no file"));
 }
 
+absl::Status CheckLora(const std::string& path) {
+  if (IsFolder(path)) return FindLoraFile(path).status();
+  if (IsFile(path)) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("'", path, "' is neither a file nor a folder"));
+}
+
 /// Adds the error of `check` for the path of a setting, if the setting is given.
 void Check(const std::string& setting, const std::string& path,
            absl::Status (*check)(const std::string&), std::vector<std::string>* faults) {
@@ -81,7 +88,7 @@ absl::StatusOr<ResolvedJob> AdmitJob(const v1::JobSpec& submitted, const Cluster
 
   std::vector<std::string> faults;
   Check("model.path", job.model().path(), CheckModelFolder, &faults);
-  Check("lora.init_from", job.lora().init_from(), CheckFile, &faults);
+  Check("lora.init_from", job.lora().init_from(), CheckLora, &faults);
   Check("data.path", job.data().path(), CheckImageFolder, &faults);
   Check("eval.path", job.eval().path(), CheckImageFolder, &faults);
   for (int i = 0; i < job.rewards_size(); ++i) {
