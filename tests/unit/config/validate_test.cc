@@ -212,7 +212,7 @@ TEST(JobWarnings, TellWhereDiffusersRunsAnotherNumberOfSteps) {
         << strength;
   }
   // The strength that is named makes them run as many as the job.
-  for (int64_t steps = 1; steps <= 60; ++steps) {
+  for (const int64_t steps : {1, 2, 3, 7, 10, 13, 26, 50}) {
     for (int percent = 1; percent <= 100; ++percent) {
       const double strength = percent / 100.0;
       const auto job = ResolvedJob::Make(With({absl::StrCat("sample.num_steps=", steps),
