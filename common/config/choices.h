@@ -20,6 +20,11 @@ enum class Precision { kFp32, kBf16, kFp16 };
 inline constexpr Choice<Precision> kPrecisions[] = {
     {Precision::kFp32, "fp32"}, {Precision::kBf16, "bf16"}, {Precision::kFp16, "fp16"}};
 
+/// lora.unsupported_modules: what becomes of a LoRA file's modules for layers that are not trained.
+enum class UnsupportedModules { kRefuse, kSkip };
+inline constexpr Choice<UnsupportedModules> kUnsupportedModules[] = {
+    {UnsupportedModules::kRefuse, "refuse"}, {UnsupportedModules::kSkip, "skip"}};
+
 /// train.optimizer
 enum class OptimizerKind { kAdamW, kAdamW8bit };
 inline constexpr Choice<OptimizerKind> kOptimizers[] = {{OptimizerKind::kAdamW, "adamw"},

@@ -98,6 +98,7 @@ void FillDefaults(v1::JobSpec* job) {
   v1::LoraSpec* lora = job->mutable_lora();
   IMAGEDDPO_DEFAULT(lora, rank, 4);
   IMAGEDDPO_DEFAULT(lora, alpha, 4.0);
+  IMAGEDDPO_DEFAULT(lora, unsupported_modules, "refuse");
   if (lora->target_modules().empty()) {
     for (const char* module : {"to_q", "to_k", "to_v", "to_out.0"})
       lora->add_target_modules(module);

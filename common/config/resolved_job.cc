@@ -41,6 +41,8 @@ absl::StatusOr<ResolvedJob> ResolvedJob::Make(v1::JobSpec submitted) {
 
   job.plan_ = *std::move(plan);
   job.precision_ = *FindChoice(kPrecisions, job.spec_.model().precision());
+  job.unsupported_modules_ =
+      *FindChoice(kUnsupportedModules, job.spec_.lora().unsupported_modules());
   job.optimizer_ = *FindChoice(kOptimizers, job.spec_.train().optimizer());
   job.reduce_ = *FindChoice(kReduces, job.spec_.train().reduce());
   const v1::AdvantageSpec& advantage = job.spec_.advantage();

@@ -59,6 +59,7 @@ class ResolvedJob {
   const JobPlan& plan() const { return plan_; }
 
   Precision precision() const { return precision_; }
+  UnsupportedModules unsupported_modules() const { return unsupported_modules_; }
   OptimizerKind optimizer() const { return optimizer_; }
   ReduceKind reduce() const { return reduce_; }
   const AdvantageSettings& advantage() const { return advantage_; }
@@ -84,6 +85,7 @@ class ResolvedJob {
   v1::JobSpec submitted_, spec_;
   JobPlan plan_;
   Precision precision_ = Precision::kFp32;
+  UnsupportedModules unsupported_modules_ = UnsupportedModules::kRefuse;
   OptimizerKind optimizer_ = OptimizerKind::kAdamW;
   ReduceKind reduce_ = ReduceKind::kExact;
   AdvantageSettings advantage_;

@@ -87,6 +87,8 @@ void CheckModel(const v1::JobSpec& job, Faults* faults) {
   const v1::LoraSpec& lora = job.lora();
   faults->Range("lora.rank", lora.rank(), 1, 1024);
   faults->Real("lora.alpha", lora.alpha(), lora.alpha() > 0, "above 0");
+  faults->Choice("lora.unsupported_modules", lora.unsupported_modules(),
+                 Words(kUnsupportedModules));
   std::set<std::string> seen;
   for (const std::string& module : lora.target_modules()) {
     if (!IsWord(module, 256)) {

@@ -1,11 +1,40 @@
 #include <algorithm>
+#include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "common/config/resolved_job.h"
 
 namespace imageddpo {
+namespace {
+
+/// The steps that diffusers' img2img pipelines run for a strength: min(int(num_steps · strength),
+/// num_steps), in double.
+int64_t StepsInDiffusers(int64_t num_steps, double strength) {
+  return std::min(static_cast<int64_t>(static_cast<double>(num_steps) * strength), num_steps);
+}
+
+/// Where diffusers would run another number of steps than the job, which keeps the arithmetic of
+/// the original trainer: what to pass to a pipeline to see what the job trains. Else empty.
+std::string OtherStepsInDiffusers(const v1::SampleSpec& sample, int64_t executed) {
+  const int64_t num_steps = sample.num_steps();
+  const int64_t theirs = StepsInDiffusers(num_steps, sample.noise_strength());
+  if (theirs == executed) return "";
+  const auto steps = static_cast<double>(num_steps), run = static_cast<double>(executed);
+  std::string same;  // As it is printed.
+  for (const double extra : {0.0, 0.5}) {
+    same = absl::StrCat(std::min((run + extra) / steps, 1.0));
+    if (StepsInDiffusers(num_steps, std::stod(same)) == executed) break;
+  }
+  return absl::StrCat("`sample.noise_strength` ", sample.noise_strength(), " of ", num_steps,
+                      " steps runs ", executed, " of them; diffusers' img2img pipelines run ",
+                      theirs, " for that strength: pass strength=", same,
+                      " to them to run as many as the job");
+}
+
+}  // namespace
 
 std::vector<std::string> ResolvedJob::Warnings() const {
   const v1::JobSpec& job = spec_;
@@ -22,6 +51,8 @@ std::vector<std::string> ResolvedJob::Warnings() const {
                      "`sample.guidance_scale` ",
                      guidance));
   }
+  if (std::string warning = OtherStepsInDiffusers(job.sample(), executed_steps_); !warning.empty())
+    warnings.push_back(std::move(warning));
   if (plan_.samples_per_epoch == 1) {
     warnings.push_back(
         "an epoch has one sample: with nothing to compare it to, its advantage is 0 until its key "

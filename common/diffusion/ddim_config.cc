@@ -2,6 +2,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "common/base/status.h"
 #include "common/diffusion/ddim_scheduler.h"
 #include "common/model_config/json_config.h"
@@ -25,6 +26,9 @@ const std::vector<std::string>& ReadableClasses() {
       "DPMSolverSinglestepScheduler",
       "DEISMultistepScheduler",
       "UniPCMultistepScheduler",
+      "DPMSolverSDEScheduler",
+      "DDIMParallelScheduler",
+      "DDPMParallelScheduler",
   };
   return classes;
 }
@@ -55,6 +59,8 @@ constexpr ForeignField kForeignFields[] = {
     {"disable_corrector", "variant of UniPC"},
     {"solver_p", "variant of UniPC"},
     {"dynamic_thresholding_threshold", "threshold of another solver"},
+    {"noise_sampler_seed", "seed of another solver's noise"},
+    {"tensor_format", "diffusers before 0.7 had other tensors than PyTorch's"},
 };
 
 std::string Choice(JsonConfig& file, const std::string& key, const std::string& fallback,
@@ -83,28 +89,60 @@ std::vector<double> TrainedBetas(JsonConfig& file) {
   return betas;
 }
 
-/// Settings that would make the file describe another noise process than DDIM's.
-void ReadForeignFields(JsonConfig& file, DdimConfig& config) {
+/// Fields of other solvers: without effect here, or refused where they describe another noise
+/// process than DDIM's.
+void ReadForeignFields(JsonConfig& file, std::vector<std::string>* ignored) {
+  const auto ignore = [&](const char* name, const char* reason) {
+    ignored->push_back(absl::StrCat(name, " (", reason, ")"));
+  };
   for (const ForeignField& field : kForeignFields) {
-    if (file.Find(field.name) != nullptr)
-      config.ignored_fields.push_back({field.name, field.reason});
+    if (!file.IsNull(field.name)) {
+      file.Ignore({field.name});
+      ignore(field.name, field.reason);
+    }
   }
-  if (file.Find("variance_type") != nullptr) {
-    const std::string learned =
-        file.IsNull("variance_type") ? "" : file.String("variance_type", "");
-    if (learned.rfind("learned", 0) == 0) {
+  if (!file.IsNull("variance_type")) {
+    if (file.String("variance_type", "").starts_with("learned")) {
       file.Refuse("variance_type", "models that predict their variance are not supported");
     }
-    config.ignored_fields.push_back({"variance_type", "DDIM's variance follows from eta"});
+    ignore("variance_type", "DDIM's variance follows from eta");
   }
-  if (file.Find("timestep_type") != nullptr) {
-    Choice(file, "timestep_type", "discrete", {"discrete"});
-    config.ignored_fields.push_back({"timestep_type", "DDIM's timesteps are always discrete"});
-  }
+  Choice(file, "timestep_type", "discrete", {"discrete"});
+  file.Neutral("timestep_values");  // As the next, of diffusers before 0.11.
+  file.Neutral("predict_epsilon", true);
   file.Neutral("use_flow_sigmas", false);
   file.Neutral("flow_shift", 1.0);
   file.Neutral("use_dynamic_shifting", false);
   file.Neutral("time_shift_type", "exponential");
+}
+
+/// What diffusers' Stable Diffusion pipelines make of a file that leaves these two out, as those
+/// before 0.6 do: the models were trained with timesteps from 1 on, and their latents exceed 1.
+/// What the file says counts, though the pipelines would change it too.
+void ReadStepsAndClipping(JsonConfig& file, DdimConfig& config) {
+  if (file.IsNull("steps_offset")) {
+    config.steps_offset = 1;
+    if (config.timestep_spacing == TimestepSpacing::kLeading)
+      file.Warn("steps_offset", "taken as 1, as diffusers' Stable Diffusion pipelines do");
+  } else {
+    config.steps_offset = file.Int("steps_offset", 1, /*min=*/0);
+    if (config.steps_offset != 1 && config.timestep_spacing == TimestepSpacing::kLeading) {
+      file.Warn("steps_offset", "used as it stands, although Stable Diffusion was made with 1");
+    }
+  }
+  if (file.IsNull("clip_sample")) {
+    config.clip_sample = false;
+    file.Warn("clip_sample", "taken as false, as diffusers' Stable Diffusion pipelines do");
+  } else {
+    config.clip_sample = file.Bool("clip_sample", false);
+    if (config.clip_sample && !config.thresholding) {
+      file.Warn("clip_sample",
+                absl::StrCat("the predicted latents are clipped to ±", config.clip_sample_range,
+                             " in every step, although those of Stable Diffusion go beyond; set it "
+                             "to false unless the "
+                             "model was made so"));
+    }
+  }
 }
 
 std::string Finite(const char* name, double value) {
@@ -150,11 +188,14 @@ absl::Status DdimConfig::Validate() const {
   return absl::InvalidArgumentError(faults);
 }
 
-absl::StatusOr<DdimConfig> LoadDdimConfig(const std::string& scheduler_dir) {
+absl::StatusOr<DdimConfig> LoadDdimConfig(const std::string& scheduler_dir,
+                                          std::vector<std::string>* warnings) {
   IMAGEDDPO_ASSIGN_OR_RETURN(
       JsonConfig file,
       JsonConfig::Open(scheduler_dir + "/scheduler_config.json", "_class_name", ReadableClasses()));
   DdimConfig config;
+  // Their defaults are not Stable Diffusion's.
+  file.RefuseNull({"beta_start", "beta_end", "beta_schedule", "num_train_timesteps"});
   config.num_train_timesteps = file.Int("num_train_timesteps", config.num_train_timesteps);
   config.beta_start = file.Double("beta_start", config.beta_start);
   config.beta_end = file.Double("beta_end", config.beta_end);
@@ -162,7 +203,6 @@ absl::StatusOr<DdimConfig> LoadDdimConfig(const std::string& scheduler_dir) {
   config.beta_schedule = Choice(file, "beta_schedule", config.beta_schedule,
                                 {"linear", "scaled_linear", "squaredcos_cap_v2"});
   config.set_alpha_to_one = file.Bool("set_alpha_to_one", config.set_alpha_to_one);
-  config.steps_offset = file.Int("steps_offset", config.steps_offset, /*min=*/0);
   const std::string prediction =
       Choice(file, "prediction_type", "epsilon", {"epsilon", "sample", "v_prediction"});
   config.prediction_type = prediction == "epsilon"  ? PredictionType::kEpsilon
@@ -172,7 +212,6 @@ absl::StatusOr<DdimConfig> LoadDdimConfig(const std::string& scheduler_dir) {
   config.dynamic_thresholding_ratio =
       file.Double("dynamic_thresholding_ratio", config.dynamic_thresholding_ratio);
   config.sample_max_value = file.Double("sample_max_value", config.sample_max_value);
-  config.clip_sample = file.Bool("clip_sample", config.clip_sample);
   config.clip_sample_range = file.Double("clip_sample_range", config.clip_sample_range);
   const std::string spacing =
       Choice(file, "timestep_spacing", "leading", {"leading", "trailing", "linspace"});
@@ -181,10 +220,17 @@ absl::StatusOr<DdimConfig> LoadDdimConfig(const std::string& scheduler_dir) {
                                                     : TimestepSpacing::kLinspace;
   config.rescale_betas_zero_snr =
       file.Bool("rescale_betas_zero_snr", config.rescale_betas_zero_snr);
-  ReadForeignFields(file, config);
-  file.Ignore({"_diffusers_version", "_name_or_path", "_commit_hash"});
-  IMAGEDDPO_RETURN_IF_ERROR(file.Finish());
+  ReadStepsAndClipping(file, config);
+  std::vector<std::string> ignored;
+  ReadForeignFields(file, &ignored);
+  IMAGEDDPO_RETURN_IF_ERROR(file.Finish(warnings));
   IMAGEDDPO_RETURN_IF_ERROR(Annotate(config.Validate(), file.path()));
+  if (warnings != nullptr && !ignored.empty()) {
+    warnings->push_back(absl::StrCat(file.path(),
+                                     ": read as DDIM's, for which these fields say "
+                                     "nothing: ",
+                                     absl::StrJoin(ignored, ", ")));
+  }
   return config;
 }
 

@@ -18,12 +18,6 @@ enum class PredictionType { kEpsilon, kSample, kVPrediction };
 /// How the executed timesteps are placed on the training schedule.
 enum class TimestepSpacing { kLeading, kTrailing, kLinspace };
 
-/// A field of scheduler_config.json that has no meaning for DDIM.
-struct IgnoredField {
-  std::string name;
-  std::string reason;
-};
-
 /// The fields of a diffusers DDIM scheduler_config.json, with DDIM's own defaults.
 struct DdimConfig {
   int64_t num_train_timesteps = 1000;
@@ -42,8 +36,6 @@ struct DdimConfig {
   double clip_sample_range = 1.0;
   TimestepSpacing timestep_spacing = TimestepSpacing::kLeading;
   bool rescale_betas_zero_snr = false;
-  std::vector<IgnoredField>
-      ignored_fields;  ///< What a file of another scheduler class said beyond these.
 
   /// InvalidArgument naming the field and the values it may have.
   absl::Status Validate() const;
@@ -52,10 +44,14 @@ struct DdimConfig {
 /// Reads `scheduler_dir`/scheduler_config.json. Files of the other discrete schedulers that Stable
 /// Diffusion folders ship with (PNDM, DDPM, Euler, LMS, Heun, DPM-Solver, UniPC …) describe the
 /// same noise schedule and are read as DDIM: shared fields are taken, absent ones have DDIM's
-/// defaults, fields of the other solver alone are listed in ignored_fields.
+/// defaults, but for steps_offset and clip_sample, which become 1 and false as in diffusers' Stable
+/// Diffusion pipelines.
+/// @param warnings  gets, one line each: which of those two the file leaves out; that it clips, or
+///                  has another offset; which fields of another solver say nothing here.
 /// Errors: NotFound (no file), InvalidArgument (not JSON, wrong type), Unimplemented (another
 /// family of schedulers, an unknown field or value); each names the file and the field.
-absl::StatusOr<DdimConfig> LoadDdimConfig(const std::string& scheduler_dir);
+absl::StatusOr<DdimConfig> LoadDdimConfig(const std::string& scheduler_dir,
+                                          std::vector<std::string>* warnings = nullptr);
 
 /// DDIM (Song, Meng, Ermon, "Denoising diffusion implicit models", arXiv:2010.02502, formulas 12
 /// and 16) with the log-probability of each step; a step is Gaussian with σ = eta·sqrt(variance),

@@ -42,13 +42,15 @@ absl::Status Mismatch(const std::string& dir, const std::string& left, int64_t l
 }  // namespace
 
 absl::StatusOr<Pipeline> Pipeline::Load(const std::string& dir, const ModelOptions& options,
-                                        const PipelineParts& parts) {
+                                        const PipelineParts& parts,
+                                        std::vector<std::string>* warnings) {
   IMAGEDDPO_RETURN_IF_ERROR(CheckLayout(dir, parts));
   Pipeline pipeline;
-  IMAGEDDPO_ASSIGN_OR_RETURN(DdimConfig ddim, LoadDdimConfig(dir + "/scheduler"));
+  IMAGEDDPO_ASSIGN_OR_RETURN(DdimConfig ddim, LoadDdimConfig(dir + "/scheduler", warnings));
   IMAGEDDPO_RETURN_IF_ERROR(ddim.Validate());
   pipeline.step_rule = std::make_unique<DdimScheduler>(std::move(ddim));
-  IMAGEDDPO_ASSIGN_OR_RETURN(std::unique_ptr<Unet> loaded, Unet::Load(dir + "/unet", options));
+  IMAGEDDPO_ASSIGN_OR_RETURN(std::unique_ptr<Unet> loaded,
+                             Unet::Load(dir + "/unet", options, warnings));
   const UnetConfig unet = loaded->config();
   pipeline.denoiser = std::move(loaded);
   pipeline.sample_size = unet.sample_size;
@@ -57,7 +59,7 @@ absl::StatusOr<Pipeline> Pipeline::Load(const std::string& dir, const ModelOptio
                     unet.out_channels);
   }
   if (parts.vae) {
-    IMAGEDDPO_ASSIGN_OR_RETURN(pipeline.vae, Vae::Load(dir + "/vae", options));
+    IMAGEDDPO_ASSIGN_OR_RETURN(pipeline.vae, Vae::Load(dir + "/vae", options, warnings));
     const int64_t latent_channels = pipeline.vae->config().latent_channels;
     if (latent_channels != unet.in_channels) {
       return Mismatch(dir, "vae latent_channels", latent_channels, "unet in_channels",
@@ -67,7 +69,7 @@ absl::StatusOr<Pipeline> Pipeline::Load(const std::string& dir, const ModelOptio
   if (parts.text) {
     IMAGEDDPO_ASSIGN_OR_RETURN(pipeline.tokenizer, ClipTokenizer::Load(dir + "/tokenizer"));
     IMAGEDDPO_ASSIGN_OR_RETURN(pipeline.text_encoder,
-                               TextEncoder::Load(dir + "/text_encoder", options));
+                               TextEncoder::Load(dir + "/text_encoder", options, warnings));
     const TextEncoderConfig& text = pipeline.text_encoder->config();
     const ClipTokenizer& tokenizer = *pipeline.tokenizer;
     if (text.hidden_size != unet.cross_attention_dim) {

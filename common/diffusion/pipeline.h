@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "common/diffusion/step_rule.h"
 #include "common/lora/denoiser.h"
@@ -35,9 +36,11 @@ struct Pipeline {
 
   /// Reads `dir`/{unet,scheduler[,vae,text_encoder,tokenizer]} and checks that the parts fit each
   /// other (latent channels, width of the text embedding, vocabulary, tokens).
+  /// @param warnings  gets what the config files say that was read otherwise; may be null.
   /// @return NOT_FOUND naming the folder that is missing; INVALID_ARGUMENT naming file and field.
   static absl::StatusOr<Pipeline> Load(const std::string& dir, const ModelOptions& options,
-                                       const PipelineParts& parts = {});
+                                       const PipelineParts& parts = {},
+                                       std::vector<std::string>* warnings = nullptr);
 };
 
 }  // namespace imageddpo

@@ -52,7 +52,10 @@ absl::StatusOr<Lora> Lora::Create(const std::vector<LinearInfo>& linears, const 
     const std::string* target = MatchingTarget(linear.path, config.target_modules);
     if (target == nullptr) continue;
     unmatched.erase(*target);
-    Module module = {.path = linear.path, .alpha = config.alpha, .scale = config.alpha / rank};
+    Module module = {.path = linear.path,
+                     .alpha = config.alpha,
+                     .scale = config.alpha / rank,
+                     .is_convolution = linear.is_convolution};
     module.down_RI = (normal(linear.path, {config.rank, linear.in_features}) / rank).to(options);
     module.up_OR = at::zeros({linear.out_features, config.rank}, options);
     module.down_RI.requires_grad_(true);

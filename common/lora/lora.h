@@ -5,16 +5,18 @@
 #include <cstdint>
 #include <functional>
 #include <map>
-#include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "common/config/choices.h"
 #include "common/io/safetensors.h"
 #include "common/nn/model_options.h"
 
 namespace imageddpo {
+
+class AdapterConfig;
 
 /// Settings of a new LoRA.
 struct LoraConfig {
@@ -23,6 +25,15 @@ struct LoraConfig {
   /// Last components of the layers' paths ("to_out.0" matches "….attn1.to_out.0"). Every one must
   /// match at least one layer.
   std::vector<std::string> target_modules = {"to_q", "to_k", "to_v", "to_out.0"};
+};
+
+/// How a LoRA is read.
+struct LoraReading {
+  at::Device device = at::kCPU;
+  /// Modules of the text encoder and of convolutions larger than 1×1.
+  UnsupportedModules unsupported = UnsupportedModules::kRefuse;
+  /// Gets what was left out, and where a header contradicts its file; may be null.
+  std::vector<std::string>* warnings = nullptr;
 };
 
 /// Low-rank adapters of a set of linear layers: y += scale · up(down(x)) (Hu et al.,
@@ -37,7 +48,8 @@ class Lora {
     at::Tensor down_RI;  ///< [rank, in_features]
     at::Tensor up_OR;    ///< [out_features, rank]
     double alpha = 1.0;
-    double scale = 1.0;  ///< alpha / rank
+    double scale = 1.0;           ///< alpha / rank
+    bool is_convolution = false;  ///< As in LinearInfo.
 
     int64_t rank() const { return down_RI.size(0); }
   };
@@ -52,31 +64,28 @@ class Lora {
                                      const LoraConfig& config, const NormalFn& normal,
                                      at::Device device = at::kCPU);
 
-  /// Reads a safetensors file in the spelling of diffusers (`unet.<path>.lora.down.weight`, also
-  /// the older
-  /// `<…>.processor.to_q_lora.down.weight`), PEFT (`<path>.lora_A.weight`, also with `unet.` or
-  /// `base_model.model.` before and an adapter's name behind) or kohya
-  /// (`lora_unet_<path with _ for .>.lora_down.weight`). A module's alpha is what its `.alpha`
-  /// tensor says, else the header's `lora_adapter_metadata`, else `default_alpha`, else its rank.
-  /// @return NOT_FOUND without the file; INVALID_ARGUMENT naming the file and every key without a
-  /// linear
-  ///         layer, without a partner, of a wrong shape, or of a kind that is not supported
-  ///         (convolution, text encoder, DoRA, …).
-  static absl::StatusOr<Lora> Load(const std::string& file, const std::vector<LinearInfo>& linears,
-                                   std::optional<double> default_alpha = {},
-                                   at::Device device = at::kCPU);
+  /// Reads a LoRA file in any spelling that ParseLoraKey() knows, or the file that FindLoraFile()
+  /// finds in a folder. A module's alpha is what its `.alpha` tensor says, of any type, else the
+  /// header's `lora_adapter_metadata`, else, for a file that PEFT wrote, the adapter_config.json
+  /// beside it (see AdapterConfig), else its rank.
+  /// @return NOT_FOUND without the file; INVALID_ARGUMENT naming the file and each kind of fault
+  ///         once, with one example and how often: keys of other adapters (DoRA, LoHa, …), of
+  ///         layers that the UNet does not have, without a partner, of a wrong shape; a
+  ///         configuration that says more; and what `reading` refuses.
+  static absl::StatusOr<Lora> Load(const std::string& path, const std::vector<LinearInfo>& linears,
+                                   const LoraReading& reading = {});
   /// The same from memory. `metadata` is the file header's; `source` names the tensors in errors.
   static absl::StatusOr<Lora> FromTensors(const TensorMap& tensors,
                                           const std::map<std::string, std::string>& metadata,
                                           const std::string& source,
                                           const std::vector<LinearInfo>& linears,
-                                          std::optional<double> default_alpha = {},
-                                          at::Device device = at::kCPU);
+                                          const LoraReading& reading = {});
 
-  /// `unet.<path>.lora.down.weight` and `.lora.up.weight`: float32 CPU copies without gradients.
+  /// `unet.<path>.lora.down.weight` and `.lora.up.weight`: float32 CPU copies without gradients,
+  /// those of 1×1 convolutions with four dimensions.
   TensorMap ToTensors() const;
-  /// The file's header: alpha and rank as diffusers' load_lora_weights reads them. Without it, it
-  /// takes alpha = rank.
+  /// The file's header: alpha and rank as diffusers' load_lora_weights and PEFT's LoraConfig read
+  /// them. Without it, both take alpha = rank.
   std::map<std::string, std::string> Metadata() const;
   /// Writes ToTensors() and Metadata() atomically.
   absl::Status Save(const std::string& file) const;
@@ -100,6 +109,12 @@ class Lora {
   void Unflatten(const at::Tensor& flat_P);
 
  private:
+  static absl::StatusOr<Lora> Read(const TensorMap& tensors,
+                                   const std::map<std::string, std::string>& metadata,
+                                   const AdapterConfig& config, const std::string& source,
+                                   const std::vector<LinearInfo>& linears,
+                                   const LoraReading& reading);
+
   std::vector<Module> modules_;
 };
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -14,6 +15,18 @@ namespace imageddpo {
 namespace {
 
 constexpr size_t kMaxShownBytes = 120;
+
+/// Fields that say nothing of a model, see JsonConfig.
+constexpr std::string_view kBookkeeping[] = {
+    "architectures", "dtype", "name_or_path", "torch_dtype", "transformers_version",
+    // EMAModel::state_dict(), in each of diffusers' versions.
+    "collected_params", "decay", "inv_gamma", "min_decay", "optimization_step", "power",
+    "update_after_step", "use_ema_warmup"};
+
+bool IsBookkeeping(std::string_view key) {
+  return key.starts_with('_') ||
+         std::find(std::begin(kBookkeeping), std::end(kBookkeeping), key) != std::end(kBookkeeping);
+}
 
 std::string Dump(const nlohmann::json& value) {
   return Excerpt(value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace),
@@ -74,6 +87,21 @@ const nlohmann::json* JsonConfig::Find(const std::string& key) {
   return it == root_.end() ? nullptr : &*it;
 }
 
+const nlohmann::json* JsonConfig::Value(const std::string& key, const nlohmann::json& fallback) {
+  const nlohmann::json* value = Find(key);
+  if (value == nullptr || !value->is_null()) return value;
+  Warn(key, absl::StrCat("read as the default, ", Dump(fallback)));
+  return nullptr;
+}
+
+void JsonConfig::RefuseNull(std::initializer_list<std::string_view> keys) {
+  for (const std::string_view key : keys) {
+    const auto it = root_.find(key);
+    if (it != root_.end() && it->is_null())
+      Refuse(std::string(key), "not supported; write the value that is meant, or leave it out");
+  }
+}
+
 std::string JsonConfig::Show(const std::string& key) const {
   const auto it = root_.find(key);
   return absl::StrCat(path_, ": ", key, " = ", it == root_.end() ? "(absent)" : Dump(*it));
@@ -82,6 +110,10 @@ std::string JsonConfig::Show(const std::string& key) const {
 void JsonConfig::Refuse(const std::string& key, const std::string& problem) {
   read_.insert(key);
   problems_.push_back(absl::StrCat(Show(key), ": ", problem));
+}
+
+void JsonConfig::Warn(const std::string& key, const std::string& remark) {
+  warnings_.push_back(absl::StrCat(Show(key), ": ", remark));
 }
 
 int64_t JsonConfig::AsInt(const std::string& key, const nlohmann::json& value, int64_t fallback,
@@ -97,12 +129,12 @@ int64_t JsonConfig::AsInt(const std::string& key, const nlohmann::json& value, i
 }
 
 int64_t JsonConfig::Int(const std::string& key, int64_t fallback, int64_t min) {
-  const nlohmann::json* value = Find(key);
+  const nlohmann::json* value = Value(key, fallback);
   return value == nullptr ? fallback : AsInt(key, *value, fallback, min);
 }
 
 double JsonConfig::Double(const std::string& key, double fallback) {
-  const nlohmann::json* value = Find(key);
+  const nlohmann::json* value = Value(key, fallback);
   if (value == nullptr) return fallback;
   if (value->is_number() && std::isfinite(value->get<double>())) return value->get<double>();
   Refuse(key, "expected a number");
@@ -113,12 +145,16 @@ bool JsonConfig::Bool(const std::string& key, bool fallback) {
   const nlohmann::json* value = Find(key);
   if (value == nullptr) return fallback;
   if (value->is_boolean()) return value->get<bool>();
-  Refuse(key, "expected true or false");
+  if (value->is_null() && !fallback) return false;
+  Refuse(key, value->is_null()
+                  ? "Python takes it for false, and the default is true: write which is "
+                    "meant"
+                  : "expected true or false");
   return fallback;
 }
 
 std::string JsonConfig::String(const std::string& key, const std::string& fallback) {
-  const nlohmann::json* value = Find(key);
+  const nlohmann::json* value = Value(key, fallback);
   if (value == nullptr) return fallback;
   if (value->is_string()) return value->get<std::string>();
   Refuse(key, "expected a string");
@@ -127,7 +163,7 @@ std::string JsonConfig::String(const std::string& key, const std::string& fallba
 
 std::vector<int64_t> JsonConfig::IntPerLevel(const std::string& key, int64_t fallback, size_t size,
                                              int64_t min) {
-  const nlohmann::json* value = Find(key);
+  const nlohmann::json* value = Value(key, fallback);
   if (value != nullptr && value->is_array()) {
     std::vector<int64_t> all = Ints(key, {}, min);
     if (all.size() == size) return all;
@@ -151,7 +187,7 @@ std::vector<bool> JsonConfig::BoolPerLevel(const std::string& key, bool fallback
 
 std::vector<std::string> JsonConfig::Strings(const std::string& key,
                                              const std::vector<std::string>& fallback) {
-  const nlohmann::json* value = Find(key);
+  const nlohmann::json* value = Value(key, fallback);
   if (value == nullptr) return fallback;
   std::vector<std::string> all;
   bool good = value->is_array() && !value->empty();
@@ -166,7 +202,7 @@ std::vector<std::string> JsonConfig::Strings(const std::string& key,
 
 std::vector<int64_t> JsonConfig::Ints(const std::string& key, const std::vector<int64_t>& fallback,
                                       int64_t min) {
-  const nlohmann::json* value = Find(key);
+  const nlohmann::json* value = Value(key, fallback);
   if (value == nullptr) return fallback;
   if (!value->is_array() || value->empty()) {
     Refuse(key, "expected a list of integers");
@@ -179,7 +215,7 @@ std::vector<int64_t> JsonConfig::Ints(const std::string& key, const std::vector<
 
 void JsonConfig::Neutral(const std::string& key, const nlohmann::json& neutral) {
   const nlohmann::json* value = Find(key);
-  if (value == nullptr || *value == neutral) return;
+  if (value == nullptr || value->is_null() || *value == neutral) return;
   Refuse(key, neutral.is_null() ? "not supported; supported: null"
                                 : absl::StrCat("not supported; supported: ", Dump(neutral)));
 }
@@ -188,10 +224,11 @@ void JsonConfig::Ignore(std::initializer_list<std::string_view> keys) {
   read_.insert(keys.begin(), keys.end());
 }
 
-absl::Status JsonConfig::Finish() const {
+absl::Status JsonConfig::Finish(std::vector<std::string>* warnings) const {
+  if (warnings != nullptr) warnings->insert(warnings->end(), warnings_.begin(), warnings_.end());
   std::vector<std::string> all = problems_;
   for (const auto& [key, value] : root_.items()) {
-    if (!read_.contains(key))
+    if (!read_.contains(key) && !IsBookkeeping(key))
       all.push_back(absl::StrCat(Show(key), ": unknown field, not supported"));
   }
   if (all.empty()) return absl::OkStatus();

@@ -15,9 +15,14 @@ namespace imageddpo {
 
 /// One config.json of a model folder, read so that nothing is assumed: every field of the file is
 /// taken by a getter, listed as harmless, or stated as neutral; Finish() refuses the rest by name.
+/// Bookkeeping of the libraries that write these files is no part of a model: fields that begin
+/// with "_", where weights came from and in which type, and the state of a moving average
+/// (diffusers' EMAModel) are passed over.
 ///
 /// Getters never fail on the spot. They note what is wrong and return the fallback; Finish()
-/// reports it. A fallback is the value the model's own library documents for an absent field.
+/// reports it. A fallback is the value the model's own library documents for an absent field. A
+/// null stands for it too, with a warning, except that of a boolean, which Python takes for false:
+/// where true is the default, it is refused.
 class JsonConfig {
  public:
   /// @param class_key     "_class_name" or "model_type": the field that says what the file
@@ -42,21 +47,29 @@ class JsonConfig {
   std::vector<int64_t> Ints(const std::string& key, const std::vector<int64_t>& fallback,
                             int64_t min = 1);
 
-  /// True where the field is absent or null, which counts as reading it. For fields that may be
-  /// null: the other getters refuse it.
+  /// True where the field is absent or null, which counts as reading it. For fields whose null has
+  /// a meaning of its own.
   bool IsNull(const std::string& key);
   /// The field's value, counted as read; nullptr where absent.
   const nlohmann::json* Find(const std::string& key);
 
-  /// Fields of features that are not built: accepted where absent or equal to `neutral`.
+  /// Notes a problem where one of the fields is null: to its library it is not the default, or the
+  /// default is not what files of this kind leave out.
+  void RefuseNull(std::initializer_list<std::string_view> keys);
+
+  /// Fields of features that are not built: accepted where absent, null or equal to `neutral`.
   void Neutral(const std::string& key, const nlohmann::json& neutral = nullptr);
   /// Fields without influence on what is computed.
   void Ignore(std::initializer_list<std::string_view> keys);
   /// Notes "<file>: <key> = <value>: <problem>".
   void Refuse(const std::string& key, const std::string& problem);
 
+  /// Notes "<file>: <key> = <value>: <remark>", which refuses nothing.
+  void Warn(const std::string& key, const std::string& remark);
+
   /// OK, or INVALID_ARGUMENT with everything noted so far and every field that nobody asked for.
-  absl::Status Finish() const;
+  /// @param warnings  gets the remarks, whatever is returned; may be null.
+  absl::Status Finish(std::vector<std::string>* warnings = nullptr) const;
 
   const std::string& path() const { return path_; }
 
@@ -64,12 +77,14 @@ class JsonConfig {
   JsonConfig(std::string path, nlohmann::json root)
       : path_(std::move(path)), root_(std::move(root)) {}
   std::string Show(const std::string& key) const;
+  /// The field's value; nullptr where it is absent or, with a warning, null.
+  const nlohmann::json* Value(const std::string& key, const nlohmann::json& fallback);
   int64_t AsInt(const std::string& key, const nlohmann::json& value, int64_t fallback, int64_t min);
 
   std::string path_;
   nlohmann::json root_;
   std::set<std::string> read_;
-  std::vector<std::string> problems_;
+  std::vector<std::string> problems_, warnings_;
 };
 
 }  // namespace imageddpo

@@ -67,7 +67,7 @@ void LayerCounter::Resnet(int64_t in, int64_t out, int64_t time_dim, int64_t n) 
   Norm(out, n);
   Pointwise(out, n);
   Conv(out, out, 3, n);
-  if (in != out) Conv(in, out, 1, n);
+  if (in != out) Linear("conv_shortcut", in, out, n);
 }
 
 void LayerCounter::BeginPart(int64_t channels, int64_t n) {

@@ -24,7 +24,8 @@ class LayerCounter {
 
   /// A square convolution with bias, `kernel` pixels each way.
   void Conv(int64_t in, int64_t out, int64_t kernel, int64_t n);
-  /// A linear layer. @param path  the end of its path in the model, to find its adapter.
+  /// A linear layer, or a convolution of 1×1 with bias. @param path  the end of its path in the
+  /// model, to find its adapter.
   void Linear(const std::string& path, int64_t in, int64_t out, int64_t n, LinearOptions options);
   void Linear(const std::string& path, int64_t in, int64_t out, int64_t n) {
     Linear(path, in, out, n, {});

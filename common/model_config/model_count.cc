@@ -12,7 +12,7 @@ namespace {
 /// How a level's transformers look; the same for all of a level.
 struct TransformerShape {
   int64_t channels = 0, heads = 1, context = 0, tokens = 0;
-  bool linear_projection = false, only_cross = false;
+  bool only_cross = false;
 };
 
 /// @param shape    where it looks at the text; null: where it looks at its own pixels.
@@ -33,11 +33,7 @@ void CountTransformer(LayerCounter* net, const TransformerShape& shape, int64_t 
   constexpr int64_t kExpansion = 4;
   const int64_t channels = shape.channels, inner = channels / shape.heads * shape.heads;
   net->Norm(channels, n);
-  if (shape.linear_projection) {
-    net->Linear("proj_in", channels, inner, n);
-  } else {
-    net->Conv(channels, inner, 1, n);
-  }
+  net->Linear("proj_in", channels, inner, n);  // Or a 1×1 convolution, which is the same.
   for (int64_t i = 0; i < layers; ++i) {
     const std::string block = absl::StrCat("transformer_blocks.", i);
     net->Norm(inner, n);
@@ -49,19 +45,14 @@ void CountTransformer(LayerCounter* net, const TransformerShape& shape, int64_t 
     net->Pointwise(kExpansion * inner, n);
     net->Linear(block + ".ff.net.2", kExpansion * inner, inner, n);
   }
-  if (shape.linear_projection) {
-    net->Linear("proj_out", inner, channels, n);
-  } else {
-    net->Conv(inner, channels, 1, n);
-  }
+  net->Linear("proj_out", inner, channels, n);
 }
 
-TransformerShape ShapeOf(const UnetConfig& config, const UnetLevelConfig& level, int64_t tokens) {
+TransformerShape ShapeOf(const UnetLevelConfig& level, int64_t tokens) {
   return {.channels = level.channels,
           .heads = level.num_heads,
           .context = level.cross_attention_dim,
           .tokens = tokens,
-          .linear_projection = config.use_linear_projection,
           .only_cross = level.only_cross_attention};
 }
 
@@ -104,8 +95,7 @@ PassCount CountUnet(const UnetConfig& config, int64_t side, int64_t tokens,
       net.Resnet(channels, level.channels, time, n);
       channels = level.channels;
       if (level.down_attention) {
-        CountTransformer(&net, ShapeOf(config, level, tokens), level.down_transformer_layers[layer],
-                         n);
+        CountTransformer(&net, ShapeOf(level, tokens), level.down_transformer_layers[layer], n);
       }
       net.EndPart();
       skips.push_back(channels);
@@ -119,7 +109,7 @@ PassCount CountUnet(const UnetConfig& config, int64_t side, int64_t tokens,
   }
   if (config.mid_block) {
     const int64_t n = Square(sides.back());
-    TransformerShape shape = ShapeOf(config, levels.back(), tokens);
+    TransformerShape shape = ShapeOf(levels.back(), tokens);
     shape.only_cross = false;
     net.BeginPart(channels, n);
     net.Resnet(channels, channels, time, n);
@@ -140,8 +130,7 @@ PassCount CountUnet(const UnetConfig& config, int64_t side, int64_t tokens,
       skips.pop_back();
       channels = level.channels;
       if (config.up_attention[i]) {
-        CountTransformer(&net, ShapeOf(config, level, tokens), level.up_transformer_layers[layer],
-                         n);
+        CountTransformer(&net, ShapeOf(level, tokens), level.up_transformer_layers[layer], n);
       }
       if (layer == level.layers && j > 0) net.Conv(channels, channels, 3, Square(sides[j - 1]));
       net.EndPart();

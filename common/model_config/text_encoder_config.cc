@@ -10,11 +10,9 @@ namespace {
 /// Fields that transformers writes into every config, or that concern training, heads or token ids
 /// only.
 void IgnoreBookkeeping(JsonConfig& json) {
-  json.Ignore({"_name_or_path", "_commit_hash", "_attn_implementation_autoset", "architectures",
-               "torch_dtype", "dtype", "transformers_version", "projection_dim",
-               "initializer_factor", "initializer_range", "attention_dropout", "dropout",
-               "bos_token_id", "eos_token_id", "pad_token_id", "gradient_checkpointing",
-               "use_cache"});
+  json.Ignore({"projection_dim", "initializer_factor", "initializer_range", "attention_dropout",
+               "dropout", "bos_token_id", "eos_token_id", "pad_token_id", "gradient_checkpointing",
+               "use_cache", "num_labels"});
   json.Ignore({"return_dict",
                "output_hidden_states",
                "output_attentions",
@@ -66,11 +64,16 @@ void IgnoreBookkeeping(JsonConfig& json) {
 
 }  // namespace
 
-absl::StatusOr<TextEncoderConfig> TextEncoderConfig::Load(const std::string& config_json) {
+absl::StatusOr<TextEncoderConfig> TextEncoderConfig::Load(const std::string& config_json,
+                                                          std::vector<std::string>* warnings) {
   IMAGEDDPO_ASSIGN_OR_RETURN(JsonConfig json,
                              JsonConfig::Open(config_json, "model_type", {"clip_text_model"}));
 
   TextEncoderConfig config;
+  // Their defaults are those of another text encoder than Stable Diffusion's, and heads and
+  // activation cannot be seen from the weights.
+  json.RefuseNull({"hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
+                   "hidden_act"});
   config.vocab_size = json.Int("vocab_size", 49408);
   config.hidden_size = json.Int("hidden_size", 512);
   config.intermediate_size = json.Int("intermediate_size", 2048);
@@ -90,7 +93,7 @@ absl::StatusOr<TextEncoderConfig> TextEncoderConfig::Load(const std::string& con
   }
   IgnoreBookkeeping(json);
 
-  IMAGEDDPO_RETURN_IF_ERROR(json.Finish());
+  IMAGEDDPO_RETURN_IF_ERROR(json.Finish(warnings));
   return config;
 }
 

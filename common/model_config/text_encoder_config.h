@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "common/model_config/activation_kind.h"
@@ -19,8 +20,10 @@ struct TextEncoderConfig {
   Activation hidden_act = Activation::kQuickGelu;
   double layer_norm_eps = 1e-5;
 
+  /// @param warnings  gets what was read otherwise than it stands there; may be null.
   /// @return INVALID_ARGUMENT naming the file, the field, its value and what is supported.
-  static absl::StatusOr<TextEncoderConfig> Load(const std::string& config_json);
+  static absl::StatusOr<TextEncoderConfig> Load(const std::string& config_json,
+                                                std::vector<std::string>* warnings = nullptr);
 };
 
 }  // namespace imageddpo

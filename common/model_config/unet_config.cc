@@ -107,6 +107,7 @@ void ReadLevels(JsonConfig& json, UnetConfig& config) {
   // The field that these files call attention_head_dim has always held the number of heads.
   const std::string heads_key =
       json.IsNull("num_attention_heads") ? "attention_head_dim" : "num_attention_heads";
+  if (heads_key == "attention_head_dim") json.RefuseNull({"attention_head_dim"});
   const std::vector<int64_t> heads = json.IntPerLevel(heads_key, 8, blocks);
   json.Ignore({"attention_head_dim"});
   const std::vector<int64_t> cross_dims = json.IntPerLevel("cross_attention_dim", 1280, blocks);
@@ -176,17 +177,19 @@ void ReadNeutralFields(JsonConfig& json) {
   json.Neutral("conv_out_kernel", 3);
   // No part of the block types that are supported reads these.
   json.Ignore({"resnet_out_scale_factor", "mid_block_only_cross_attention",
-               "addition_embed_type_num_heads", "_diffusers_version", "_name_or_path",
-               "_commit_hash", "_use_default_values"});
+               "addition_embed_type_num_heads"});
 }
 
 }  // namespace
 
-absl::StatusOr<UnetConfig> UnetConfig::Load(const std::string& config_json) {
+absl::StatusOr<UnetConfig> UnetConfig::Load(const std::string& config_json,
+                                            std::vector<std::string>* warnings) {
   IMAGEDDPO_ASSIGN_OR_RETURN(
       JsonConfig json, JsonConfig::Open(config_json, "_class_name", {"UNet2DConditionModel"}));
 
   UnetConfig config;
+  // diffusers builds another network of the first two, or none.
+  json.RefuseNull({"norm_num_groups", "cross_attention_dim", "block_out_channels"});
   ReadSampleSize(json, config);
   config.in_channels = json.Int("in_channels", 4);
   config.out_channels = json.Int("out_channels", 4);
@@ -214,7 +217,7 @@ absl::StatusOr<UnetConfig> UnetConfig::Load(const std::string& config_json) {
   CheckCrossAttentionDims(json, config);
   ReadNeutralFields(json);
 
-  IMAGEDDPO_RETURN_IF_ERROR(json.Finish());
+  IMAGEDDPO_RETURN_IF_ERROR(json.Finish(warnings));
   return config;
 }
 

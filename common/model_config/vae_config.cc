@@ -19,11 +19,13 @@ void CheckBlockTypes(JsonConfig& json, const std::string& key, const std::string
 
 }  // namespace
 
-absl::StatusOr<VaeConfig> VaeConfig::Load(const std::string& config_json) {
+absl::StatusOr<VaeConfig> VaeConfig::Load(const std::string& config_json,
+                                          std::vector<std::string>* warnings) {
   IMAGEDDPO_ASSIGN_OR_RETURN(JsonConfig json,
                              JsonConfig::Open(config_json, "_class_name", {"AutoencoderKL"}));
 
   VaeConfig config;
+  json.RefuseNull({"block_out_channels", "layers_per_block", "norm_num_groups"});
   config.in_channels = json.Int("in_channels", 3);
   config.out_channels = json.Int("out_channels", 3);
   config.latent_channels = json.Int("latent_channels", 4);
@@ -43,7 +45,8 @@ absl::StatusOr<VaeConfig> VaeConfig::Load(const std::string& config_json) {
   config.act = ParseActivation(act).value_or(Activation::kQuickGelu);
   if (config.act == Activation::kQuickGelu)
     json.Refuse("act_fn", "supported: silu, swish, gelu, mish, relu");
-  config.sample_size = json.IntPerLevel("sample_size", 32, 1).front();
+  if (!json.IsNull("sample_size"))
+    config.sample_size = json.IntPerLevel("sample_size", 32, 1).front();
   config.scaling_factor = json.Double("scaling_factor", 0.18215);
   if (config.scaling_factor == 0) json.Refuse("scaling_factor", "must not be 0");
   config.use_quant_conv = json.Bool("use_quant_conv", true);
@@ -52,14 +55,13 @@ absl::StatusOr<VaeConfig> VaeConfig::Load(const std::string& config_json) {
   CheckBlockTypes(json, "down_block_types", "DownEncoderBlock2D", config.block_out_channels.size());
   CheckBlockTypes(json, "up_block_types", "UpDecoderBlock2D", config.block_out_channels.size());
 
-  json.Neutral("shift_factor");
+  json.Neutral("shift_factor", 0);
   json.Neutral("latents_mean");
   json.Neutral("latents_std");
   // force_upcast asks for what ModelOptions::dtype decides.
-  json.Ignore({"force_upcast", "_diffusers_version", "_name_or_path", "_commit_hash",
-               "_use_default_values"});
+  json.Ignore({"force_upcast"});
 
-  IMAGEDDPO_RETURN_IF_ERROR(json.Finish());
+  IMAGEDDPO_RETURN_IF_ERROR(json.Finish(warnings));
   return config;
 }
 

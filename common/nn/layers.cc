@@ -11,6 +11,7 @@
 #include <ATen/ops/linear.h>
 #include <ATen/ops/mm.h>
 
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -38,6 +39,42 @@ int64_t OutputSize(const Conv2d& conv, int64_t input) {
   return (input + 2 * conv.padding - conv.weight_OIHW.size(2)) / conv.stride + 1;
 }
 
+/// The low-rank branch of a layer over N rows and positions, float32.
+struct Branch {
+  at::Tensor y_NO;    ///< scale · up(down(x))
+  at::Tensor low_NR;  ///< down(x)
+  bool per_row = false;
+};
+
+/// Where gradients are collected by rows, the branch's own factors get none, and those of `down`
+/// are collected here; AddUpGradients() collects those of `up`.
+Branch LowRank(const LoraSlot& slot, const at::Tensor& x_NI) {
+  Branch branch;
+  branch.per_row = slot.down_grad_BRI.defined() && c10::GradMode::is_enabled();
+  const at::Tensor down_RI = branch.per_row ? slot.down_RI.detach() : slot.down_RI;
+  const at::Tensor up_OR = branch.per_row ? slot.up_OR.detach() : slot.up_OR;
+  branch.low_NR = at::linear(x_NI.to(at::kFloat), down_RI);
+  if (branch.per_row) {
+    if (!branch.low_NR.requires_grad()) branch.low_NR.requires_grad_(true);
+    branch.low_NR.register_hook(
+        [to_BRI = slot.down_grad_BRI, x_NI = x_NI.detach()](const at::Tensor& low_grad_NR) {
+          AddRowGradients(to_BRI, low_grad_NR, x_NI, 1.0);
+        });
+  }
+  branch.y_NO = at::linear(branch.low_NR, up_OR);
+  if (slot.scale != 1.0) branch.y_NO.mul_(slot.scale);
+  return branch;
+}
+
+/// @param y_NO  the layer's output, or the branch's: their gradients are the same.
+void AddUpGradients(const LoraSlot& slot, const Branch& branch, const at::Tensor& y_NO) {
+  if (!branch.per_row) return;
+  y_NO.register_hook([to_BOR = slot.up_grad_BOR, low_NR = branch.low_NR.detach(),
+                      scale = slot.scale](const at::Tensor& y_grad_NO) {
+    AddRowGradients(to_BOR, y_grad_NO, low_NR, scale);
+  });
+}
+
 bool IsProduct(const Conv2d& conv, const at::Tensor& x_BCHW) {
   const int64_t positions =
       x_BCHW.size(0) * OutputSize(conv, x_BCHW.size(2)) * OutputSize(conv, x_BCHW.size(3));
@@ -45,10 +82,11 @@ bool IsProduct(const Conv2d& conv, const at::Tensor& x_BCHW) {
          positions <= kMostProductPositions;
 }
 
-at::Tensor ConvolveByProduct(const Conv2d& conv, const at::Tensor& x_BCHW) {
-  const int64_t o = conv.weight_OIHW.size(0), b = x_BCHW.size(0);
+at::Tensor ConvolveByProduct(const Conv2d& conv, const at::Tensor& x_BCHW,
+                             const at::Tensor& filters_OIHW) {
+  const int64_t o = filters_OIHW.size(0), b = x_BCHW.size(0);
   // F: a patch's values, I·kernel²; N: the positions of all rows.
-  const at::Tensor weight_OF = conv.weight_OIHW.reshape({o, -1});
+  const at::Tensor weight_OF = filters_OIHW.reshape({o, -1});
   const at::Tensor patches_FBL =
       at::im2col(x_BCHW, conv.weight_OIHW.sizes().slice(2), /*dilation=*/{1, 1},
                  {conv.padding, conv.padding}, {conv.stride, conv.stride})
@@ -82,12 +120,11 @@ at::Tensor ModelLoader::Take(const std::string& name, at::IntArrayRef shape) con
   return weights_->Take(Path(name), shape);
 }
 
-void ModelLoader::AddLinear(int64_t in_features, int64_t out_features, const at::Tensor& weight_OI,
+void ModelLoader::AddLinear(LinearInfo info, const at::Tensor& weight,
                             const std::shared_ptr<LoraSlot>& slot) const {
   if (linears_ == nullptr) return;
-  linears_->push_back({{.path = prefix_, .in_features = in_features, .out_features = out_features},
-                       weight_OI,
-                       slot});
+  info.path = prefix_;
+  linears_->push_back({std::move(info), weight.dim() == 4 ? weight.flatten(1) : weight, slot});
 }
 
 Linear Linear::Load(const ModelLoader& at, int64_t in_features, int64_t out_features, bool bias) {
@@ -95,7 +132,8 @@ Linear Linear::Load(const ModelLoader& at, int64_t in_features, int64_t out_feat
   linear.weight_OI = at.Take("weight", {out_features, in_features});
   if (bias) linear.bias_O = at.Take("bias", {out_features});
   linear.lora = std::make_shared<LoraSlot>();
-  at.AddLinear(in_features, out_features, linear.weight_OI, linear.lora);
+  at.AddLinear({.in_features = in_features, .out_features = out_features}, linear.weight_OI,
+               linear.lora);
   return linear;
 }
 
@@ -103,36 +141,18 @@ at::Tensor Linear::Forward(const at::Tensor& x) const {
   const LoraSlot& slot = *lora;
   if (slot.folded_OI.defined()) return at::linear(x, slot.folded_OI, bias_O);
   if (!slot.down_RI.defined()) return at::linear(x, weight_OI, bias_O);
-  const bool per_row = slot.down_grad_BRI.defined() && c10::GradMode::is_enabled();
-  const at::Tensor down_RI = per_row ? slot.down_RI.detach() : slot.down_RI;
-  const at::Tensor up_OR = per_row ? slot.up_OR.detach() : slot.up_OR;
 
   // N: all rows and positions. Two dimensions, so that the branch is added in place.
   const at::Tensor x_NI = x.reshape({-1, weight_OI.size(1)});
-  const at::Tensor x_float_NI = x_NI.to(at::kFloat);
   at::Tensor y_NO = at::linear(x_NI, weight_OI, bias_O);
-  at::Tensor low_NR = at::linear(x_float_NI, down_RI);
-  if (per_row) {
-    if (!low_NR.requires_grad()) low_NR.requires_grad_(true);
-    low_NR.register_hook(
-        [to_BRI = slot.down_grad_BRI, x_NI = x_NI.detach()](const at::Tensor& low_grad_NR) {
-          AddRowGradients(to_BRI, low_grad_NR, x_NI, 1.0);
-        });
-  }
-  at::Tensor branch_NO = at::linear(low_NR, up_OR);
-  if (slot.scale != 1.0) branch_NO.mul_(slot.scale);
+  Branch branch = LowRank(slot, x_NI);
   if (y_NO.scalar_type() == at::kFloat) {
-    y_NO.add_(branch_NO);
+    y_NO.add_(branch.y_NO);
   } else {
     // A sum of mixed dtypes is one value at a time in libtorch.
-    y_NO = branch_NO.add_(y_NO.to(at::kFloat)).to(y_NO.scalar_type());
+    y_NO = branch.y_NO.add_(y_NO.to(at::kFloat)).to(y_NO.scalar_type());
   }
-  if (per_row) {
-    y_NO.register_hook([to_BOR = slot.up_grad_BOR, low_NR = low_NR.detach(),
-                        scale = slot.scale](const at::Tensor& y_grad_NO) {
-      AddRowGradients(to_BOR, y_grad_NO, low_NR, scale);
-    });
-  }
+  AddUpGradients(slot, branch, y_NO);
   std::vector<int64_t> shape = x.sizes().vec();
   shape.back() = weight_OI.size(0);
   return y_NO.view(shape);
@@ -145,17 +165,40 @@ Conv2d Conv2d::Load(const ModelLoader& at, int64_t in_channels, int64_t out_chan
   conv.bias_O = at.Take("bias", {out_channels});
   conv.stride = stride;
   conv.padding = padding;
+  if (kernel == 1 && stride == 1 && padding == 0) {
+    conv.lora = std::make_shared<LoraSlot>();
+    at.AddLinear({.in_features = in_channels, .out_features = out_channels, .is_convolution = true},
+                 conv.weight_OIHW, conv.lora);
+  }
   return conv;
 }
 
-at::Tensor Conv2d::Forward(const at::Tensor& x_BCHW) const {
+at::Tensor Conv2d::Convolve(const at::Tensor& x_BCHW, const at::Tensor& filters_OIHW) const {
   const bool padded_same = stride == 1 && padding == 1;
-  if (const int64_t tile = padded_same ? WinogradTile(x_BCHW, weight_OIHW) : 0; tile > 0) {
-    return WinogradConvolution(x_BCHW, weight_OIHW, bias_O, tile);
+  if (const int64_t tile = padded_same ? WinogradTile(x_BCHW, filters_OIHW) : 0; tile > 0) {
+    return WinogradConvolution(x_BCHW, filters_OIHW, bias_O, tile);
   }
-  if (IsProduct(*this, x_BCHW)) return ConvolveByProduct(*this, x_BCHW);
-  return at::conv2d(x_BCHW, weight_OIHW, bias_O, {stride, stride},
+  if (IsProduct(*this, x_BCHW)) return ConvolveByProduct(*this, x_BCHW, filters_OIHW);
+  return at::conv2d(x_BCHW, filters_OIHW, bias_O, {stride, stride},
                     at::IntArrayRef{padding, padding});
+}
+
+at::Tensor Conv2d::Forward(const at::Tensor& x_BCHW) const {
+  if (lora && lora->folded_OI.defined()) {
+    return Convolve(x_BCHW, lora->folded_OI.view(weight_OIHW.sizes()));
+  }
+  at::Tensor y_BOHW = Convolve(x_BCHW, weight_OIHW);
+  if (!lora || !lora->down_RI.defined()) return y_BOHW;
+
+  // N: the pixels of all rows, one row after the other.
+  const int64_t batch = x_BCHW.size(0), height = x_BCHW.size(2), width = x_BCHW.size(3);
+  const at::Tensor x_NI = x_BCHW.permute({0, 2, 3, 1}).reshape({-1, x_BCHW.size(1)});
+  const Branch branch = LowRank(*lora, x_NI);
+  AddUpGradients(*lora, branch, branch.y_NO);
+  const at::Tensor branch_BOHW =
+      branch.y_NO.view({batch, height, width, weight_OIHW.size(0)}).permute({0, 3, 1, 2});
+  if (y_BOHW.scalar_type() == at::kFloat) return y_BOHW.add_(branch_BOHW);
+  return y_BOHW.to(at::kFloat).add_(branch_BOHW).to(y_BOHW.scalar_type());
 }
 
 GroupNorm GroupNorm::Load(const ModelLoader& at, int64_t channels, int64_t groups, double eps) {

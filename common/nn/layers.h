@@ -55,8 +55,10 @@ class ModelLoader {
   /// The path of `name` below this place: "down_blocks.0.resnets.1.conv1.weight".
   std::string Path(const std::string& name) const;
   WeightMap& weights() const { return *weights_; }
-  /// @param weight_OI  undefined if the file lacks it, which WeightMap::Finish() reports.
-  void AddLinear(int64_t in_features, int64_t out_features, const at::Tensor& weight_OI,
+  /// Lists `info` as the linear layer at this place.
+  /// @param weight  [O, I] or, of a 1×1 convolution, [O, I, 1, 1]; of any shape if the file lacks
+  ///                it, which WeightMap::Finish() reports.
+  void AddLinear(LinearInfo info, const at::Tensor& weight,
                  const std::shared_ptr<LoraSlot>& slot) const;
 
  private:
@@ -77,11 +79,14 @@ struct Linear {
   at::Tensor Forward(const at::Tensor& x) const;  ///< [..., I] to [..., O]
 };
 
+/// A convolution. One of 1×1 is a linear layer of each pixel's channels, and takes a LoRA as Linear
+/// does.
 struct Conv2d {
   at::Tensor weight_OIHW;
   at::Tensor bias_O;
   int64_t stride = 1;
   int64_t padding = 0;
+  std::shared_ptr<LoraSlot> lora;  ///< Null where the filters are larger than 1×1.
 
   static Conv2d Load(const ModelLoader& at, int64_t in_channels, int64_t out_channels,
                      int64_t kernel, int64_t stride = 1, int64_t padding = 0);
@@ -91,6 +96,9 @@ struct Conv2d {
   /// stored, with the patches of the input. 3×3 filters with many channels and many positions go
   /// through WinogradConvolution(). All others are libtorch's. See docs/kernels.md.
   at::Tensor Forward(const at::Tensor& x_BCHW) const;
+
+ private:
+  at::Tensor Convolve(const at::Tensor& x_BCHW, const at::Tensor& filters_OIHW) const;
 };
 
 struct GroupNorm {

@@ -37,6 +37,9 @@ struct LinearInfo {
   std::string path;  ///< "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
   int64_t in_features = 0;
   int64_t out_features = 0;
+  /// A 1×1 convolution, which is a linear layer of each pixel's channels. Files have its LoRA as
+  /// [R, I, 1, 1] and [O, R, 1, 1].
+  bool is_convolution = false;
 };
 
 }  // namespace imageddpo

@@ -60,10 +60,11 @@ TextEncoder::~TextEncoder() = default;
 const TextEncoderConfig& TextEncoder::config() const { return impl_->config; }
 
 absl::StatusOr<std::unique_ptr<TextEncoder>> TextEncoder::Load(const std::string& dir,
-                                                               const ModelOptions& options) {
+                                                               const ModelOptions& options,
+                                                               std::vector<std::string>* warnings) {
   auto impl = std::make_unique<Impl>();
   IMAGEDDPO_ASSIGN_OR_RETURN(impl->config,
-                             TextEncoderConfig::Load(absl::StrCat(dir, "/config.json")));
+                             TextEncoderConfig::Load(absl::StrCat(dir, "/config.json"), warnings));
   IMAGEDDPO_ASSIGN_OR_RETURN(WeightMap weights, WeightMap::Open(dir, "model", options));
   ModelLoader root(&weights, nullptr);
   if (weights.ContainsPrefix("text_model.")) root = root.At("text_model");

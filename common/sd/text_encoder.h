@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "common/model_config/text_encoder_config.h"
@@ -17,9 +18,11 @@ namespace imageddpo {
 /// Shape letters: B batch, L tokens, D hidden_size.
 class TextEncoder {
  public:
+  /// @param warnings  as of its config; may be null.
   /// @return NOT_FOUND or INVALID_ARGUMENT naming the file, field or key.
-  static absl::StatusOr<std::unique_ptr<TextEncoder>> Load(const std::string& dir,
-                                                           const ModelOptions& options);
+  static absl::StatusOr<std::unique_ptr<TextEncoder>> Load(
+      const std::string& dir, const ModelOptions& options,
+      std::vector<std::string>* warnings = nullptr);
   ~TextEncoder();
 
   const TextEncoderConfig& config() const;

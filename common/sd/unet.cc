@@ -133,9 +133,11 @@ Unet::~Unet() = default;
 const UnetConfig& Unet::config() const { return impl_->config; }
 
 absl::StatusOr<std::unique_ptr<Unet>> Unet::Load(const std::string& dir,
-                                                 const ModelOptions& options) {
+                                                 const ModelOptions& options,
+                                                 std::vector<std::string>* warnings) {
   auto impl = std::make_unique<Impl>();
-  IMAGEDDPO_ASSIGN_OR_RETURN(impl->config, UnetConfig::Load(absl::StrCat(dir, "/config.json")));
+  IMAGEDDPO_ASSIGN_OR_RETURN(impl->config,
+                             UnetConfig::Load(absl::StrCat(dir, "/config.json"), warnings));
   IMAGEDDPO_ASSIGN_OR_RETURN(WeightMap weights,
                              WeightMap::Open(dir, "diffusion_pytorch_model", options));
   std::vector<NamedLinear> linears;

@@ -17,9 +17,11 @@ namespace imageddpo {
 class Unet final : public Denoiser {
  public:
   /// Reads `dir`/config.json and the weights beside it.
+  /// @param warnings  as of its config; may be null.
   /// @return NOT_FOUND or INVALID_ARGUMENT naming the file, field or key.
   static absl::StatusOr<std::unique_ptr<Unet>> Load(const std::string& dir,
-                                                    const ModelOptions& options);
+                                                    const ModelOptions& options,
+                                                    std::vector<std::string>* warnings = nullptr);
   ~Unet() override;
 
   const UnetConfig& config() const;

@@ -167,10 +167,11 @@ Vae::~Vae() = default;
 
 const VaeConfig& Vae::config() const { return impl_->config; }
 
-absl::StatusOr<std::unique_ptr<Vae>> Vae::Load(const std::string& dir,
-                                               const ModelOptions& options) {
+absl::StatusOr<std::unique_ptr<Vae>> Vae::Load(const std::string& dir, const ModelOptions& options,
+                                               std::vector<std::string>* warnings) {
   auto impl = std::make_unique<Impl>();
-  IMAGEDDPO_ASSIGN_OR_RETURN(impl->config, VaeConfig::Load(absl::StrCat(dir, "/config.json")));
+  IMAGEDDPO_ASSIGN_OR_RETURN(impl->config,
+                             VaeConfig::Load(absl::StrCat(dir, "/config.json"), warnings));
   IMAGEDDPO_ASSIGN_OR_RETURN(WeightMap weights,
                              WeightMap::Open(dir, "diffusion_pytorch_model", options));
   impl->options = options;

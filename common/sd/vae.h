@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "common/model_config/vae_config.h"
@@ -17,9 +18,11 @@ namespace imageddpo {
 /// Shape letters: B batch, C channels, H W height and width.
 class Vae {
  public:
+  /// @param warnings  as of its config; may be null.
   /// @return NOT_FOUND or INVALID_ARGUMENT naming the file, field or key.
   static absl::StatusOr<std::unique_ptr<Vae>> Load(const std::string& dir,
-                                                   const ModelOptions& options);
+                                                   const ModelOptions& options,
+                                                   std::vector<std::string>* warnings = nullptr);
   ~Vae();
 
   const VaeConfig& config() const;

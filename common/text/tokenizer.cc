@@ -62,6 +62,8 @@ struct ClipTokenizer::Impl {
     }
   }
 
+  /// Of the text alone, without bos and eos.
+  std::vector<int64_t> Tokens(std::string_view text) const;
   void EncodeText(std::string_view text, std::vector<int64_t>& ids) const {
     for (std::string_view word : SplitClipWords(text)) encoder.Encode(word, ids);
   }
@@ -87,19 +89,31 @@ absl::StatusOr<std::unique_ptr<ClipTokenizer>> ClipTokenizer::Load(
 ClipTokenizer::ClipTokenizer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 ClipTokenizer::~ClipTokenizer() = default;
 
-std::vector<int64_t> ClipTokenizer::Encode(std::string_view text) const {
-  std::vector<int64_t> ids = {impl_->bos_id};
+std::vector<int64_t> ClipTokenizer::Impl::Tokens(std::string_view text) const {
+  std::vector<int64_t> ids;
   const auto add_id = [&ids](int64_t id) { ids.push_back(id); };
   const std::string valid = SanitizeUtf8(text);
   const auto encode_piece = [&](std::string_view piece) {
     const std::string normalized = NormalizeClipText(piece);
     SplitAtPatterns(
-        normalized, impl_->normalized_patterns,
-        [&](std::string_view part) { impl_->EncodeText(part, ids); }, add_id);
+        normalized, normalized_patterns, [&](std::string_view part) { EncodeText(part, ids); },
+        add_id);
   };
-  SplitAtPatterns(valid, impl_->raw_patterns, encode_piece, add_id);
+  SplitAtPatterns(valid, raw_patterns, encode_piece, add_id);
+  return ids;
+}
+
+bool ClipTokenizer::IsCut(std::string_view text) const {
+  const auto kept = static_cast<size_t>(impl_->max_length - 2);
+  // A token is at least a byte, or one of three for a byte that is not UTF-8.
+  return 3 * text.size() > kept && impl_->Tokens(text).size() > kept;
+}
+
+std::vector<int64_t> ClipTokenizer::Encode(std::string_view text) const {
   const auto length = static_cast<size_t>(impl_->max_length);
-  if (ids.size() > length - 1) ids.resize(length - 1);
+  std::vector<int64_t> ids = impl_->Tokens(text);
+  if (ids.size() > length - 2) ids.resize(length - 2);
+  ids.insert(ids.begin(), impl_->bos_id);
   ids.push_back(impl_->eos_id);
   ids.resize(length, impl_->pad_id);
   return ids;

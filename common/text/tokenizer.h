@@ -31,6 +31,9 @@ class ClipTokenizer {
   /// @param text  UTF-8; each malformed byte counts as U+FFFD.
   std::vector<int64_t> Encode(std::string_view text) const;
 
+  /// Whether the text has more tokens than Encode() keeps.
+  bool IsCut(std::string_view text) const;
+
   /// Tokens of one encoded text (77 for Stable Diffusion).
   int64_t max_length() const;
   /// Number of ids, 1 + the largest one: what the text encoder's embedding must hold.

@@ -153,9 +153,10 @@ class SpecialTokenTable {
     for (const auto& [key, id] : named) {
       const json fallback =
           key == std::string_view("bos_token") ? "<|startoftext|>" : "<|endoftext|>";
+      const json named_token = config_.value(key, json());
       IMAGEDDPO_ASSIGN_OR_RETURN(
-          Declared token,
-          ParseDeclared(Where(key), config_.value(key, fallback), /*special=*/true));
+          Declared token, ParseDeclared(Where(key), named_token.is_null() ? fallback : named_token,
+                                        /*special=*/true));
       const auto listed = declared_.find(token.content);
       IMAGEDDPO_RETURN_IF_ERROR(Add(listed == declared_.end() ? token : listed->second, out));
       *id = out.special_tokens[positions_.at(token.content)].id;
@@ -262,8 +263,8 @@ class SpecialTokenTable {
 };
 
 absl::Status ReadSettings(const std::string& path, const json& config, TokenizerFiles& out) {
-  const json name = config.value("tokenizer_class", json("CLIPTokenizer"));
-  if (name != "CLIPTokenizer" && name != "CLIPTokenizerFast") {
+  const json name = config.value("tokenizer_class", json());
+  if (!name.is_null() && name != "CLIPTokenizer" && name != "CLIPTokenizerFast") {
     return absl::UnimplementedError(
         absl::StrCat(path, ": tokenizer_class = ", name.dump(), ", supported: CLIPTokenizer"));
   }
@@ -274,7 +275,7 @@ absl::Status ReadSettings(const std::string& path, const json& config, Tokenizer
                                                 {"truncation_side", "right"}};
   for (const auto& [key, value] : fixed) {
     const json found = config.value(key, value);
-    if (found != value) {
+    if (!found.is_null() && found != value) {
       return absl::UnimplementedError(absl::StrCat(path, ": ", key, " = ", found.dump(),
                                                    " is not supported, only ", value.dump()));
     }

@@ -37,7 +37,7 @@ struct JobContext {
   std::function<void(v1::WorkerMessage)>
       report;  ///< To the controller; thread-safe, does not block.
 
-  /// Logs a warning and has it shown with the job.
+  /// Logs a warning and has it shown with the job; the controller keeps one of equal ones.
   void Warn(const std::string& message) const;
 };
 

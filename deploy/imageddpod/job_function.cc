@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "common/base/host_memory.h"
 #include "common/base/status.h"
@@ -46,19 +47,23 @@ absl::StatusOr<nlohmann::json> ParseState(const v1::StartJob& start) {
 
 /// The LoRA to start with: the checkpoint's, the file's (with its own ranks and alphas) or a fresh
 /// one.
-absl::StatusOr<Lora> MakeLora(const v1::StartJob& start, const Denoiser& denoiser,
-                              at::Device device) {
+absl::StatusOr<Lora> MakeLora(const v1::StartJob& start, const ResolvedJob& job,
+                              const Denoiser& denoiser, at::Device device,
+                              std::vector<std::string>* warnings) {
   const v1::LoraSpec& spec = start.spec().lora();
   if (start.has_resume_from()) {
     IMAGEDDPO_ASSIGN_OR_RETURN(const TensorMap tensors, ParseSafetensors(start.resume_from().lora(),
                                                                          "the checkpoint's LoRA"));
     IMAGEDDPO_ASSIGN_OR_RETURN(const nlohmann::json state, ParseState(start));
     const auto metadata = state.value("lora_metadata", std::map<std::string, std::string>());
-    return Lora::FromTensors(tensors, metadata, "the checkpoint's LoRA", denoiser.linears(), {},
-                             device);
+    return Lora::FromTensors(tensors, metadata, "the checkpoint's LoRA", denoiser.linears(),
+                             {.device = device});
   }
-  if (!spec.init_from().empty())
-    return Lora::Load(PathOf(spec.init_from()), denoiser.linears(), {}, device);
+  if (!spec.init_from().empty()) {
+    return Lora::Load(
+        PathOf(spec.init_from()), denoiser.linears(),
+        {.device = device, .unsupported = job.unsupported_modules(), .warnings = warnings});
+  }
   const LoraConfig config{
       .rank = spec.rank(),
       .alpha = spec.alpha(),
@@ -189,17 +194,25 @@ absl::Status SetUp(JobContext& context, Rank* rank) {
         "`model.precision: fp16` needs a GPU and this rank has none; use `bf16`");
   }
   const bool samples = rollout_index >= 0;
+  std::vector<std::string> warnings;
   IMAGEDDPO_ASSIGN_OR_RETURN(
       rank->pipeline,
       Pipeline::Load(PathOf(job.model().path()), MakeModelOptions(rank->job, context.device),
-                     {.vae = samples, .text = samples}));
-  IMAGEDDPO_ASSIGN_OR_RETURN(rank->lora,
-                             MakeLora(context.start, *rank->pipeline.denoiser, context.device));
+                     {.vae = samples, .text = samples}, &warnings));
+  IMAGEDDPO_ASSIGN_OR_RETURN(
+      rank->lora,
+      MakeLora(context.start, rank->job, *rank->pipeline.denoiser, context.device, &warnings));
   IMAGEDDPO_RETURN_IF_ERROR(CheckGradientMemory(context, rank->job.plan(), rank->lora));
   IMAGEDDPO_ASSIGN_OR_RETURN(const int bound, rank->pipeline.denoiser->BindLora(rank->lora));
   context.logger->info("loaded {}: {} LoRA modules, {} parameters", job.model().path(), bound,
                        rank->lora.num_parameters());
   if (samples) IMAGEDDPO_RETURN_IF_ERROR(SetUpRollout(context, rollout_index, rank));
+  // The first rollout rank has read every file that any rank reads.
+  if (rollout_index == 0) {
+    const std::vector<std::string> prompts = rank->rollout->PromptWarnings();
+    warnings.insert(warnings.end(), prompts.begin(), prompts.end());
+    for (const std::string& warning : warnings) context.Warn(warning);
+  }
   if (trainer_index >= 0) IMAGEDDPO_RETURN_IF_ERROR(SetUpTrainer(context, trainer_index, rank));
   return absl::OkStatus();
 }

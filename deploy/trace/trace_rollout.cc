@@ -70,7 +70,8 @@ absl::Status TraceRollout(const TraceRolloutOptions& options) {
   IMAGEDDPO_RETURN_IF_ERROR(pipeline.step_rule->CheckRunnable(schedule, options.policy.eta));
   if (!options.lora.empty()) {
     IMAGEDDPO_ASSIGN_OR_RETURN(
-        const Lora lora, Lora::Load(options.lora, pipeline.denoiser->linears(), {}, model.device));
+        const Lora lora,
+        Lora::Load(options.lora, pipeline.denoiser->linears(), {.device = model.device}));
     IMAGEDDPO_RETURN_IF_ERROR(pipeline.denoiser->BindLora(lora).status());
   }
   IMAGEDDPO_ASSIGN_OR_RETURN(

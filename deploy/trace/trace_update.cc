@@ -217,8 +217,8 @@ absl::Status TraceUpdate(const TraceUpdateOptions& options) {
                             timesteps_K.const_data_ptr<int64_t>() + timesteps_K.numel());
   IMAGEDDPO_RETURN_IF_ERROR(pipeline.step_rule->MakeSchedule(schedule.num_steps, 0.0).status());
   IMAGEDDPO_RETURN_IF_ERROR(pipeline.step_rule->CheckRunnable(schedule, options.policy.eta));
-  IMAGEDDPO_ASSIGN_OR_RETURN(
-      const Lora lora, Lora::Load(options.lora, pipeline.denoiser->linears(), {}, model.device));
+  IMAGEDDPO_ASSIGN_OR_RETURN(const Lora lora, Lora::Load(options.lora, pipeline.denoiser->linears(),
+                                                         {.device = model.device}));
   IMAGEDDPO_RETURN_IF_ERROR(pipeline.denoiser->BindLora(lora).status());
 
   const Policy policy(*pipeline.denoiser, *pipeline.step_rule,

@@ -6,7 +6,26 @@
 
 #include <utility>
 
+#include "absl/strings/str_cat.h"
+#include "common/base/text.h"
+
 namespace imageddpo {
+
+std::vector<std::string> WarnOfCutPrompts(const ClipTokenizer& tokenizer,
+                                          const std::set<std::string>& prompts) {
+  constexpr size_t kMaxShownBytes = 80;
+  int64_t count = 0;
+  std::string first;
+  for (const std::string& prompt : prompts) {
+    if (tokenizer.IsCut(prompt) && count++ == 0) first = prompt;
+  }
+  if (count == 0) return {};
+  return {absl::StrCat(count, count == 1 ? " prompt has" : " prompts have", " more than the ",
+                       tokenizer.max_length() - 2,
+                       " tokens that the text encoder reads; what comes behind is cut off",
+                       count == 1 ? ": \"" : "; the first: \"", Excerpt(first, kMaxShownBytes),
+                       "\"")};
+}
 
 PromptCache::PromptCache(const Pipeline& pipeline, std::string negative_prompt,
                          std::set<std::string> to_come, bool use_prompts, at::Device device,

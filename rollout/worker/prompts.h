@@ -15,6 +15,10 @@
 
 namespace imageddpo {
 
+/// One line on the prompts that have more tokens than the text encoder reads, if there are any.
+std::vector<std::string> WarnOfCutPrompts(const ClipTokenizer& tokenizer,
+                                          const std::set<std::string>& prompts);
+
 /// Embeddings of prompts, cached so that each is encoded once. Each prompt is encoded by itself, so
 /// its bits do not depend on other prompts of a batch. Thread-compatible.
 class PromptCache {

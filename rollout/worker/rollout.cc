@@ -100,6 +100,17 @@ absl::StatusOr<std::unique_ptr<Rollout>> Rollout::Create(const ResolvedJob& job,
   return rollout;
 }
 
+std::vector<std::string> Rollout::PromptWarnings() const {
+  std::set<std::string> prompts = {job_.spec().data().negative_prompt()};
+  for (const Images* images : {&data_, &eval_data_}) {
+    if (!job_.uses_prompt() || images->examples == nullptr) continue;
+    for (int64_t i = 0; i < images->examples->size(); ++i) {
+      prompts.insert(PromptOf(images->examples->examples().text(i)));
+    }
+  }
+  return WarnOfCutPrompts(*pipeline_->tokenizer, prompts);
+}
+
 std::string Rollout::PromptOf(std::string_view text) const {
   return text.empty() ? job_.spec().data().prompt() : std::string(text);
 }

@@ -84,6 +84,9 @@ class Rollout {
   absl::StatusOr<TrajectoryBatch> Sample(int64_t epoch, int64_t micro_batch, int64_t weight_version,
                                          bool keep_pictures);
 
+  /// On the prompts of the whole data sets, other ranks' samples included.
+  std::vector<std::string> PromptWarnings() const;
+
   int64_t num_eval_images() const;  ///< 0: the job has no held-out data.
   int64_t num_eval_batches() const;
 

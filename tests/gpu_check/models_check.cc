@@ -104,7 +104,7 @@ class ModelsCheck {
 
     IMAGEDDPO_ASSIGN_OR_RETURN(const Lora lora,
                                Lora::Load(folder_ + "/lora/pytorch_lora_weights.safetensors",
-                                          unet->linears(), {}, options_.device));
+                                          unet->linears(), {.device = options_.device}));
     IMAGEDDPO_RETURN_IF_ERROR(unet->BindLora(lora).status());
     const at::AutoGradMode with_graph(true);
     const at::Tensor out_BCHW = unet->Forward(latents_BCHW, timesteps_B, context_BLD);

@@ -2,9 +2,10 @@
 
   live_lora.py MODEL PARITY_LIVE_LORA     a diffusers folder and the program built from live_lora.cc
 
-Tries alpha = rank, alpha != rank, and LoRAs that diffusers and kohya's scripts would write, through ours and back.
+PEFT alone must make the same of the configuration in their headers. Tries alpha = rank, alpha != rank, and LoRAs that diffusers and kohya's scripts would write, through ours and back.
 """
 
+import json
 import os
 import subprocess
 import sys
@@ -12,7 +13,9 @@ import tempfile
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 TOLERANCE = 2e-5
@@ -33,6 +36,18 @@ def outputs(pipe, x):
     return {"noise": noise, "image": image}
 
 
+def in_peft(model, file):
+    """A pipeline with the LoRA as PEFT reads file and header."""
+    with safe_open(file, "pt") as opened:
+        header = json.loads(opened.metadata()["lora_adapter_metadata"])
+    pipe = pipeline(model)
+    wrapped = get_peft_model(pipe.unet, LoraConfig(**{key.removeprefix("unet."): value for key, value in header.items()}))
+    state = {"base_model.model." + key.removeprefix("unet.").replace(".lora.down.", ".lora_A.").replace(".lora.up.", ".lora_B."): value
+             for key, value in load_file(file).items()}
+    assert not set_peft_model_state_dict(wrapped, state).unexpected_keys
+    return pipe
+
+
 def check(name, model, program, inputs, folder, args):
     subprocess.run([program, model, inputs, folder, *args], check=True)
     x, ours = load_file(inputs), load_file(f"{folder}/ours/outputs.safetensors")
@@ -41,12 +56,13 @@ def check(name, model, program, inputs, folder, args):
     pipe.load_lora_weights(folder, weight_name="pytorch_lora_weights.safetensors")
     bound = sum(isinstance(m, LoraLayer) for m in pipe.unet.modules())
     file_modules = len(load_file(f"{folder}/pytorch_lora_weights.safetensors")) // 2
-    theirs = outputs(pipe, x)
+    theirs, in_pefts = outputs(pipe, x), outputs(in_peft(model, f"{folder}/pytorch_lora_weights.safetensors"), x)
     for key in ("noise", "image"):
         error = (theirs[key] - ours[key]).abs().max().item()
         effect = (theirs[key] - base[key]).abs().max().item()
         print(f"{name}: {key} max error {error:.2e}, the LoRA's effect {effect:.2e}, {bound} of {file_modules} modules")
         assert error < TOLERANCE and effect > 100 * TOLERANCE and bound == file_modules, name
+        assert (theirs[key] - in_pefts[key]).abs().max().item() < TOLERANCE, f"{name}: PEFT reads it otherwise than diffusers"
 
 
 def kohya(source, target, alpha):

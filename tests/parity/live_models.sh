@@ -9,5 +9,7 @@ trap 'rm -rf "$work"' EXIT
 IMAGEDDPO_PARITY_MODELS="$work/models" "$tests/parity_models"
 "$python" "$here/record_models.py" plain "$work/plain" --seed "${SEED:-1}"
 for name in sd1 sd2; do
+  "$python" "$here/record_lora_files.py" "$work/plain/$name" "$work/lora-$name" --seed "${SEED:-1}"
+  IMAGEDDPO_PARITY_LORA_FILES="$work/lora-$name" IMAGEDDPO_PARITY_LORA_MODEL="$work/plain/$name" "$tests/parity_lora_files"
   "$python" "$here/live_lora.py" "$work/plain/$name" "$tests/parity_live_lora"
 done

@@ -47,7 +47,8 @@ def scheduler_configs():
     configs["short"] = dict(num_train_timesteps=50, beta_schedule="linear", beta_start=0.002, beta_end=0.3)
     configs["trained"] = dict(num_train_timesteps=20, trained_betas=[0.01 + 0.004 * i for i in range(20)],
                               clip_sample=False)
-    return configs
+    # As DDIMScheduler saves them: what a file leaves out, ours reads as Stable Diffusion's pipelines do.
+    return {name: dict(dict(clip_sample=True, steps_offset=0), **config) for name, config in configs.items()}
 
 
 def record_scheduler(tensors, facts):

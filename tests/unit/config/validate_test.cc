@@ -5,12 +5,14 @@
 #include <limits>
 #include <string>
 
+#include "absl/strings/str_cat.h"
 #include "common/config/job_config.h"
 #include "common/config/resolved_job.h"
 
 namespace imageddpo {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
@@ -216,6 +218,36 @@ TEST(ValidateJob, AMinCountAboveTheBufferIsRefusedOnlyWhereItMatters) {
 }
 
 TEST(JobWarnings, AreSilentOnAGoodJob) { EXPECT_THAT(Warnings({}), IsEmpty()); }
+
+TEST(JobWarnings, TellWhereDiffusersRunsAnotherNumberOfSteps) {
+  EXPECT_THAT(Warnings({"sample.num_steps=10", "sample.noise_strength=0.8"}),
+              ElementsAre(AllOf(HasSubstr("0.8 of 10 steps runs 9 of them"),
+                                HasSubstr("pipelines run 8"), HasSubstr("strength=0.9"))));
+  EXPECT_THAT(Warnings({"sample.num_steps=10", "sample.noise_strength=0.25"}),
+              ElementsAre(AllOf(HasSubstr("runs 3"), HasSubstr("run 2"))));
+  for (const char* strength : {"0.1", "0.3", "0.5", "0.7", "1"}) {
+    EXPECT_THAT(Warnings({"sample.num_steps=10", std::string("sample.noise_strength=") + strength}),
+                IsEmpty())
+        << strength;
+  }
+  // The strength that is named makes them run as many as the job.
+  for (const int64_t steps : {1, 2, 3, 7, 10, 13, 26, 50}) {
+    for (int percent = 1; percent <= 100; ++percent) {
+      const double strength = percent / 100.0;
+      const auto job = ResolvedJob::Make(With({absl::StrCat("sample.num_steps=", steps),
+                                               absl::StrCat("sample.noise_strength=", strength)}));
+      ASSERT_TRUE(job.ok()) << job.status();
+      const std::vector<std::string> warnings = job->Warnings();
+      const double theirs = std::trunc(static_cast<double>(steps) * strength);
+      ASSERT_EQ(warnings.empty(), theirs == static_cast<double>(job->executed_steps()));
+      if (warnings.empty()) continue;
+      const std::string& text = warnings.front();
+      const double named = std::stod(text.substr(text.find("strength=") + 9));
+      EXPECT_EQ(std::trunc(static_cast<double>(steps) * named), job->executed_steps()) << text;
+      EXPECT_LE(named, 1);
+    }
+  }
+}
 
 TEST(JobWarnings, TellWhatHasNoEffect) {
   EXPECT_THAT(Warnings({"data.prompt=a cat"}),

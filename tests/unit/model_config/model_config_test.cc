@@ -16,6 +16,7 @@ namespace {
 using nlohmann::json;
 using testing::ElementsAre;
 using testing::HasSubstr;
+using testing::IsEmpty;
 
 constexpr char kModels[] = "tests/data/parity/models/";
 
@@ -125,7 +126,10 @@ TEST_F(ModelConfigTest, UnetRefusesWhatIsNotBuilt) {
       {"up_block_types", {"UpBlock2D"}, "expected 2"},
       {"attention_type", "gated", "default"},
       {"act_fn", "tanh", "silu"},
-      {"norm_num_groups", nullptr, "integer"},
+      {"norm_num_groups", nullptr, "leave it out"},
+      {"cross_attention_dim", nullptr, "leave it out"},
+      {"attention_head_dim", nullptr, "leave it out"},
+      {"flip_sin_to_cos", nullptr, "Python takes it for false"},
       {"norm_num_groups", 3, ""},
       {"norm_num_groups", 0, "at least 1"},
       {"block_out_channels", {8, 16.5}, "integer"},
@@ -167,9 +171,50 @@ TEST_F(ModelConfigTest, UnetAcceptsFeaturesThatAreOff) {
                                                   {"_name_or_path", "somewhere"},
                                                   {"sample_size", nullptr},
                                                   {"num_attention_heads", nullptr},
+                                                  {"upcast_attention", nullptr},
+                                                  {"only_cross_attention", nullptr},
+                                                  {"dual_cross_attention", nullptr},
+                                                  {"resnet_time_scale_shift", nullptr},
+                                                  {"norm_eps", nullptr},
                                                   {"cross_attention_dim", {8, 8}}}) {
     ExpectAccepted<UnetConfig>(config, change);
   }
+}
+
+TEST_F(ModelConfigTest, NullIsTheDefaultAndSaysSoWhereItIsANumber) {
+  json config = ReadJson(std::string(kModels) + "sd1/unet/config.json");
+  config["upcast_attention"] = nullptr;
+  config["norm_eps"] = nullptr;
+  std::vector<std::string> warnings;
+  const auto unet = UnetConfig::Load(Write(config), &warnings);
+  ASSERT_TRUE(unet.ok()) << unet.status();
+  EXPECT_FALSE(unet->upcast_attention);
+  EXPECT_EQ(unet->norm_eps, 1e-5);
+  EXPECT_THAT(warnings,
+              ElementsAre(dir_ / "config.json" + ": norm_eps = null: read as the default, 1e-05"));
+}
+
+TEST_F(ModelConfigTest, BookkeepingSaysNothingOfTheNetwork) {
+  const json bookkeeping = json::parse(R"({
+    "decay": 0.9999, "inv_gamma": 1.0, "min_decay": 0.0, "optimization_step": 52000,
+    "power": 0.6667, "update_after_step": 0, "use_ema_warmup": false, "collected_params": null,
+    "_class_name": null, "_name_or_path": "/models/sd", "_diffusers_version": "0.14.0",
+    "_commit_hash": "ab", "_use_default_values": ["dropout"], "_anything": [1],
+    "architectures": ["X"], "torch_dtype": "float16", "dtype": "float16",
+    "transformers_version": "4.26.0"})");
+  std::vector<std::string> warnings;
+  const auto with = [&](const std::string& part) {
+    json config = ReadJson(std::string(kModels) + "sd1/" + part + "/config.json");
+    const json class_name = config.value("_class_name", json());
+    config.update(bookkeeping);
+    config["_class_name"] = class_name;
+    if (class_name.is_null()) config.erase("_class_name");
+    return Write(config);
+  };
+  EXPECT_TRUE(UnetConfig::Load(with("unet"), &warnings).ok());
+  EXPECT_TRUE(VaeConfig::Load(with("vae"), &warnings).ok());
+  EXPECT_TRUE(TextEncoderConfig::Load(with("text_encoder"), &warnings).ok());
+  EXPECT_THAT(warnings, IsEmpty());
 }
 
 TEST_F(ModelConfigTest, EveryProblemIsNamedAtOnce) {
@@ -197,11 +242,17 @@ TEST_F(ModelConfigTest, Vae) {
            {"down_block_types", {"AttnDownEncoderBlock2D", "DownEncoderBlock2D"}, ""},
            {"up_block_types", {"UpDecoderBlock2D"}, "expected 2"},
            {"act_fn", "quick_gelu", "silu"},
+           {"use_quant_conv", nullptr, "Python takes it for false"},
            {"block_out_channels", {4, 7}, "multiples"},
            {"surprise", 1, "unknown field"}}) {
     ExpectRefused<VaeConfig>(config, change);
   }
-  ExpectAccepted<VaeConfig>(config, {"force_upcast", false});
+  for (const Change& change : std::vector<Change>{{"force_upcast", false},
+                                                  {"sample_size", nullptr},
+                                                  {"scaling_factor", nullptr},
+                                                  {"shift_factor", 0.0}}) {
+    ExpectAccepted<VaeConfig>(config, change);
+  }
 }
 
 TEST_F(ModelConfigTest, TextEncoder) {
@@ -214,6 +265,7 @@ TEST_F(ModelConfigTest, TextEncoder) {
                                                   {"hidden_act", "gelu_new", "quick_gelu"},
                                                   {"num_attention_heads", 3, "divide hidden_size"},
                                                   {"is_decoder", true, "false"},
+                                                  {"hidden_act", nullptr, "leave it out"},
                                                   {"surprise", 1, "unknown field"}}) {
     ExpectRefused<TextEncoderConfig>(config, change);
   }

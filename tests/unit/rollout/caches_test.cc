@@ -41,6 +41,16 @@ TEST(PosteriorCache, KeepsWhatFitsAndReturnsTheSameBitsEitherWay) {
   }
 }
 
+TEST(PromptCache, PromptsThatAreCutAreCountedInOneWarning) {
+  const Pipeline pipeline = LoadModel();
+  const std::string longer(100, '1'), long_enough(75, '1');
+  EXPECT_TRUE(WarnOfCutPrompts(*pipeline.tokenizer, {"", "a shoe", long_enough}).empty());
+  const auto warnings = WarnOfCutPrompts(*pipeline.tokenizer, {"a shoe", longer, longer + "2"});
+  ASSERT_EQ(warnings.size(), 1u);
+  EXPECT_EQ(warnings[0].substr(0, 60),
+            "2 prompts have more than the 75 tokens that the text encoder");
+}
+
 TEST(PromptCache, KnowsWhenNoTextEncoderIsNeeded) {
   Pipeline pipeline = LoadModel();
   const std::set<std::string> prompts = {"a shoe", "a shirt"};

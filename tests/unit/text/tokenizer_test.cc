@@ -67,6 +67,17 @@ TEST(ClipTokenizer, PadsAndTruncates) {
   EXPECT_EQ(full[75], full[1]);
 }
 
+TEST(ClipTokenizer, KnowsWhichTextsAreCut) {
+  const auto tokenizer = ClipTokenizer::Load(kFolder);
+  ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+  // Single digits are a token each; 75 stand between bos and eos.
+  EXPECT_FALSE((*tokenizer)->IsCut(""));
+  EXPECT_FALSE((*tokenizer)->IsCut(std::string(75, '1')));
+  EXPECT_TRUE((*tokenizer)->IsCut(std::string(76, '1')));
+  EXPECT_TRUE((*tokenizer)->IsCut(std::string(76, '1') + "   "));
+  EXPECT_TRUE((*tokenizer)->IsCut(std::string(50, '\xff'))) << "two tokens or more for each";
+}
+
 TEST(ClipTokenizer, LongWordsTakeNoTimeWorthMentioning) {
   const auto tokenizer = ClipTokenizer::Load(kFolder);
   ASSERT_TRUE(tokenizer.ok());

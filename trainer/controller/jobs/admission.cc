@@ -18,6 +18,7 @@
 #include "common/config/reward_service.h"
 #include "common/io/file.h"
 #include "common/io/image_names.h"
+#include "common/model_config/adapter_config.h"
 
 namespace imageddpo {
 namespace {
@@ -75,6 +76,12 @@ absl::Status CheckFile(const std::string& path) {
   return absl::InvalidArgumentError(absl::StrCat("'", path, "' is no file"));
 }
 
+absl::Status CheckLora(const std::string& path) {
+  if (IsFolder(path)) return FindLoraFile(path).status();
+  if (IsFile(path)) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("'", path, "' is neither a file nor a folder"));
+}
+
 /// Adds the error of `check` for the path of a setting, if the setting is given.
 void Check(const std::string& setting, const std::string& path,
            absl::Status (*check)(const std::string&), std::vector<std::string>* faults) {
@@ -93,7 +100,7 @@ absl::StatusOr<ResolvedJob> AdmitJob(const v1::JobSpec& submitted, const Cluster
 
   std::vector<std::string> faults;
   Check("model.path", job.model().path(), CheckModelFolder, &faults);
-  Check("lora.init_from", job.lora().init_from(), CheckFile, &faults);
+  Check("lora.init_from", job.lora().init_from(), CheckLora, &faults);
   Check("data.path", job.data().path(), CheckImages, &faults);
   Check("eval.path", job.eval().path(), CheckImages, &faults);
   for (int i = 0; i < job.rewards_size(); ++i) {

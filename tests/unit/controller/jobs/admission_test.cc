@@ -81,7 +81,10 @@ TEST_F(AdmissionTest, EachFileMustBeWhatItIsUsedAs) {
   EXPECT_THAT(refused(job_.mutable_rewards(0)->mutable_model(), "images"),
               HasSubstr("`rewards[0].model`"));
   EXPECT_THAT(refused(job_.mutable_rewards(0)->mutable_model(), "gone.pt"), HasSubstr("gone.pt"));
-  EXPECT_TRUE(Admit().ok());
+  dir_.Write("adapter/adapter_config.json", "{}");
+  dir_.Write("adapter/adapter_model.safetensors", "");
+  job_.mutable_lora()->set_init_from("adapter");
+  EXPECT_TRUE(Admit().ok()) << Admit();
 }
 
 TEST_F(AdmissionTest, ImagesMayLieInSubFoldersOrInAnArray) {
