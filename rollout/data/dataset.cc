@@ -54,7 +54,7 @@ class Dataset::Cache {
  public:
   explicit Cache(size_t budget_bytes) : budget_bytes_(budget_bytes) {}
 
-  using Key = std::tuple<int64_t, int, int>;  // Example, width, height.
+  using Key = std::tuple<int64_t, bool, int, int>;  // Example, whether its target, width, height.
 
   /// The image when it is kept, else null. Stays valid as long as the cache.
   const Image* Find(const Key& key) const {
@@ -125,15 +125,27 @@ const Example& Dataset::at(int64_t i) const {
 }
 
 absl::StatusOr<at::Tensor> Dataset::LoadImage(int64_t i, int width, int height) const {
+  return Load(i, false, width, height);
+}
+
+absl::StatusOr<at::Tensor> Dataset::LoadTarget(int64_t i, int width, int height) const {
+  if (at(i).target_file_name.empty()) {
+    return absl::NotFoundError(absl::StrCat("example '", at(i).id, "' has no target"));
+  }
+  return Load(i, true, width, height);
+}
+
+absl::StatusOr<at::Tensor> Dataset::Load(int64_t i, bool is_target, int width, int height) const {
   const Example& example = at(i);
   if (width < 1 || height < 1) {
     return absl::InvalidArgumentError(
         absl::StrCat("cannot load an image of ", width, "x", height, " pixels"));
   }
-  const Cache::Key key(i, width, height);
+  const Cache::Key key(i, is_target, width, height);
   if (const Image* kept = cache_->Find(key); kept != nullptr) return ImageToTensor(*kept);
 
-  absl::StatusOr<Image> image = ReadImage(example.file_name);
+  absl::StatusOr<Image> image =
+      ReadImage(is_target ? example.target_file_name : example.file_name);
   if (!image.ok()) return Annotate(image.status(), absl::StrCat("example '", example.id, "'"));
   Image sized = ResizeAndCentreCrop(*image, width, height);
   at::Tensor tensor_CHW = ImageToTensor(sized);

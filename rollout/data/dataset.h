@@ -17,6 +17,7 @@ namespace imageddpo {
 struct Example {
   std::string id;                ///< Unique in the dataset and stable: statistics are kept by it.
   std::string file_name;         ///< Absolute path, links resolved.
+  std::string target_file_name;  ///< As file_name: what the image is to become; may be empty.
   std::string text;              ///< The prompt; may be empty.
   std::optional<int64_t> label;  ///< Class index, for rewards that need one.
   nlohmann::json metadata;       ///< The line's other keys, an object.
@@ -32,7 +33,7 @@ struct DatasetOptions {
 };
 
 /// A folder of PNG and JPEG images, described by its metadata.jsonl: one JSON object a line with
-/// `file_name` (required, relative to the folder), `text` (default ""), `label` (integer), `id`
+/// `file_name` (required, relative to the folder), `target_file_name`, `text` (default ""), `label` (integer), `id`
 /// (string or integer, default file_name, unique); null means absent. Without a
 /// metadata.jsonl: every .png, .jpg and .jpeg in the folder itself, sorted by bytes; the id is the
 /// file's name. A file's name is shown as ValidText() and found by it (PathOf()). at() and
@@ -55,10 +56,13 @@ class Dataset {
   /// centre-cropped (bicubic) where the file's size differs. The error names the file and the
   /// example.
   absl::StatusOr<at::Tensor> LoadImage(int64_t i, int width, int height) const;
+  /// The same of the example's target; NOT_FOUND where it has none.
+  absl::StatusOr<at::Tensor> LoadTarget(int64_t i, int width, int height) const;
 
  private:
   class Cache;
   Dataset(std::string path, std::vector<Example> examples, size_t cache_bytes);
+  absl::StatusOr<at::Tensor> Load(int64_t i, bool is_target, int width, int height) const;
 
   std::string path_;
   std::vector<Example> examples_;

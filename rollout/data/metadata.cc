@@ -79,6 +79,12 @@ absl::StatusOr<Example> ParseLine(std::string_view line, const std::string& dir,
   const std::string file_name = PathOf(written, dir);
   IMAGEDDPO_ASSIGN_OR_RETURN(example.file_name, ResolveUnderRoots(file_name, dir, allowed_roots));
   IMAGEDDPO_RETURN_IF_ERROR(CheckIsFile(example.file_name));
+  IMAGEDDPO_ASSIGN_OR_RETURN(const std::string target, TakeString(json, "target_file_name"));
+  if (!target.empty()) {
+    IMAGEDDPO_ASSIGN_OR_RETURN(example.target_file_name,
+                               ResolveUnderRoots(PathOf(target, dir), dir, allowed_roots));
+    IMAGEDDPO_RETURN_IF_ERROR(CheckIsFile(example.target_file_name));
+  }
   IMAGEDDPO_ASSIGN_OR_RETURN(example.text, TakeString(json, "text"));
   IMAGEDDPO_ASSIGN_OR_RETURN(example.label, TakeLabel(json));
   IMAGEDDPO_ASSIGN_OR_RETURN(example.id, TakeId(json, ValidText(file_name)));
