@@ -1,6 +1,8 @@
 #include "common/config/resolved_job.h"
 
 #include <algorithm>
+#include <map>
+#include <string>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -15,15 +17,27 @@ namespace {
 constexpr int64_t kShardsWhereNoneWereStored = 8;
 
 // After ValidateJob(): type and measure are in the table.
-RewardConfig Resolve(const v1::RewardSpec& spec) {
+// @param uses  how often each type has come before.
+RewardConfig Resolve(const v1::RewardSpec& spec, std::map<RewardType, int>* uses) {
   const RewardTypeInfo& type = *FindRewardType(spec.type());
   const RewardMeasureInfo* const measure = FindRewardMeasure(type, spec.measure());
+  const int use = ++(*uses)[type.type];
   return {.type = type.type,
           .measure = measure != nullptr ? measure->measure : RewardMeasure::kNone,
+          .name = use == 1 ? std::string(type.name) : absl::StrCat(type.name, "_", use),
           .model = PathOf(spec.model()),
           .weight = spec.weight(),
+          .offset = spec.offset(),
+          .scale = spec.scale(),
           .clamp = spec.clamp(),
-          .jpeg_quality = static_cast<int>(spec.jpeg_quality())};
+          .normalize = spec.normalize(),
+          .warmup_epochs = spec.warmup_epochs(),
+          .on_nan = *FindChoice(kOnNan, spec.on_nan()),
+          .max_dropped = spec.max_dropped(),
+          .held_out = spec.held_out(),
+          .jpeg_quality = static_cast<int>(spec.jpeg_quality()),
+          .reference =
+              FindChoice(kRewardReferences, spec.reference()).value_or(RewardReference::kInput)};
 }
 
 }  // namespace
@@ -45,8 +59,12 @@ absl::StatusOr<ResolvedJob> ResolvedJob::Make(v1::JobSpec submitted) {
   job.advantage_ = {.mode = *FindChoice(kAdvantageModes, advantage.mode()),
                     .stat_key = *FindChoice(kStatKeys, advantage.stat_key()),
                     .buffer_size = advantage.buffer_size(),
-                    .min_count = advantage.min_count()};
-  for (const v1::RewardSpec& reward : job.spec_.rewards()) job.rewards_.push_back(Resolve(reward));
+                    .min_count = advantage.min_count(),
+                    .combine = *FindChoice(kCombinations, advantage.combine())};
+  std::map<RewardType, int> uses;
+  for (const v1::RewardSpec& reward : job.spec_.rewards()) {
+    job.rewards_.push_back(Resolve(reward, &uses));
+  }
   const v1::SampleSpec& sample = job.spec_.sample();
   job.executed_steps_ =
       sample.num_steps() - FirstExecutedStep(sample.num_steps(), sample.noise_strength());

@@ -14,7 +14,8 @@ namespace imageddpo {
 /// setting, NOT_FOUND the missing model file.
 absl::StatusOr<std::unique_ptr<Reward>> MakeReward(const RewardConfig& config, at::Device device);
 
-/// The weighted sum of a job's `rewards`. Errors as MakeReward().
+/// The weighted sum of a job's `rewards`, with the value and the parts of each. Errors as
+/// MakeReward().
 absl::StatusOr<std::unique_ptr<Reward>> MakeJobReward(const ResolvedJob& job, at::Device device);
 
 }  // namespace imageddpo
