@@ -144,8 +144,7 @@ absl::StatusOr<at::Tensor> Dataset::Load(int64_t i, bool is_target, int width, i
   const Cache::Key key(i, is_target, width, height);
   if (const Image* kept = cache_->Find(key); kept != nullptr) return ImageToTensor(*kept);
 
-  absl::StatusOr<Image> image =
-      ReadImage(is_target ? example.target_file_name : example.file_name);
+  absl::StatusOr<Image> image = ReadImage(is_target ? example.target_file_name : example.file_name);
   if (!image.ok()) return Annotate(image.status(), absl::StrCat("example '", example.id, "'"));
   Image sized = ResizeAndCentreCrop(*image, width, height);
   at::Tensor tensor_CHW = ImageToTensor(sized);

@@ -33,8 +33,8 @@ struct DatasetOptions {
 };
 
 /// A folder of PNG and JPEG images, described by its metadata.jsonl: one JSON object a line with
-/// `file_name` (required, relative to the folder), `target_file_name`, `text` (default ""), `label` (integer), `id`
-/// (string or integer, default file_name, unique); null means absent. Without a
+/// `file_name` (required, relative to the folder), `target_file_name`, `text` (default ""), `label`
+/// (integer), `id` (string or integer, default file_name, unique); null means absent. Without a
 /// metadata.jsonl: every .png, .jpg and .jpeg in the folder itself, sorted by bytes; the id is the
 /// file's name. A file's name is shown as ValidText() and found by it (PathOf()). at() and
 /// LoadImage() are safe to call from several threads.

@@ -5,7 +5,9 @@
 
 #include "common/base/status.h"
 #include "rollout/reward/classifier_reward.h"
+#include "rollout/reward/image_rewards.h"
 #include "rollout/reward/jpeg_reward.h"
+#include "rollout/reward/torchscript_reward.h"
 #include "rollout/reward/weighted_rewards.h"
 
 namespace imageddpo {
@@ -14,8 +16,17 @@ absl::StatusOr<std::unique_ptr<Reward>> MakeReward(const RewardConfig& config, a
   switch (config.type) {
     case RewardType::kClassifier:
       return ClassifierReward::Make(config, device);
+    case RewardType::kTorchScript:
+      return TorchScriptReward::Make(config, device);
     case RewardType::kJpeg:
       return std::make_unique<JpegReward>(config);
+    case RewardType::kL1:
+    case RewardType::kL2:
+    case RewardType::kPsnr:
+    case RewardType::kSsim:
+      return std::make_unique<DistanceReward>(config);
+    case RewardType::kImageStat:
+      return std::make_unique<ImageStatReward>(config);
   }
   return absl::InternalError("a reward type without a class");
 }
@@ -24,7 +35,7 @@ absl::StatusOr<std::unique_ptr<Reward>> MakeJobReward(const ResolvedJob& job, at
   std::vector<WeightedRewards::Term> terms;
   for (const RewardConfig& config : job.rewards()) {
     IMAGEDDPO_ASSIGN_OR_RETURN(std::unique_ptr<Reward> reward, MakeReward(config, device));
-    terms.push_back({std::move(reward), config.weight});
+    terms.push_back({std::move(reward), config});
   }
   return std::make_unique<WeightedRewards>(std::move(terms));
 }
