@@ -21,7 +21,8 @@ readonly build_packages=(build-essential cmake ninja-build ccache pkg-config git
   ca-certificates curl libgrpc++-dev protobuf-compiler protobuf-compiler-grpc libprotobuf-dev
   prometheus-cpp-dev libcivetweb-dev libspdlog-dev libcli11-dev libyaml-cpp-dev nlohmann-json3-dev
   libsqlite3-dev libjpeg-dev libpng-dev zlib1g-dev libutf8proc-dev libssl-dev libjemalloc-dev
-  libgtest-dev libgmock-dev libbenchmark-dev sqlite3 prometheus dataset-fashion-mnist)
+  libgtest-dev libgmock-dev libbenchmark-dev sqlite3 prometheus dataset-fashion-mnist
+  python3-grpcio python3-protobuf python3-numpy python3-pil python3-setuptools)
 readonly ci_packages=(clang-format clang-tidy libopenmpi-dev openmpi-bin)
 readonly runtime_packages=(ca-certificates openssh-client procps zlib1g libsqlite3-0 libjemalloc2
   libprometheus-cpp-core1.0 libprometheus-cpp-pull1.0)

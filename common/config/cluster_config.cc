@@ -12,6 +12,7 @@
 #include "common/base/endpoint.h"
 #include "common/base/status.h"
 #include "common/base/text.h"
+#include "common/config/reward_service.h"
 #include "common/config/yaml/yaml_source.h"
 #include "common/config/yaml/yaml_to_json.h"
 #include "imageddpo/v1/cluster.pb.h"
@@ -34,6 +35,7 @@ ClusterConfig WithDefaults(const v1::ClusterFile& file) {
   if (file.has_data_dir()) config.data_dir = file.data_dir();
   if (file.has_base_dir()) config.base_dir = file.base_dir();
   config.allowed_roots = {file.allowed_roots().begin(), file.allowed_roots().end()};
+  config.reward_endpoints = {file.reward_endpoints().begin(), file.reward_endpoints().end()};
   if (file.has_log_level()) config.log_level = file.log_level();
   read_listen(file.grpc(), &config.grpc);
   read_listen(file.http(), &config.http);
@@ -110,6 +112,11 @@ absl::Status ResolveClusterConfig(ClusterConfig* config) {
   const std::set<std::string> levels = {"trace", "debug", "info", "warning", "error", "off"};
   check(levels.contains(config->log_level), "log_level", absl::StrCat("`", config->log_level, "`"),
         "trace, debug, info, warning, error or off");
+  for (const std::string& pattern : config->reward_endpoints) {
+    check(CheckEndpointPattern(pattern).ok(), "reward_endpoints",
+          absl::StrCat("`", Excerpt(pattern, 200), "`"),
+          "`local`, HOST or HOST:PORT, where HOST may begin with `*.` or be `*`");
+  }
   check(!config->data_dir.empty(), "data_dir", "empty", "a folder");
   std::vector<std::pair<std::string, std::string>> paths = {{"data_dir", config->data_dir},
                                                             {"base_dir", config->base_dir}};

@@ -33,6 +33,8 @@ struct ClusterConfig {
     double stop_timeout_seconds = 60;
     int64_t max_restarts = 3;  ///< Of a job without a finished epoch in between; then FAILED.
   } pool;
+  /// Reward services that jobs may name, see IsEndpointAllowed(); empty: those of this host alone.
+  std::vector<std::string> reward_endpoints;
   std::string log_level = "info";  ///< trace | debug | info | warn | error
 };
 

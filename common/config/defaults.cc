@@ -36,6 +36,7 @@ void FillReward(v1::RewardSpec* reward) {
   if (type != nullptr && type->has_reference) {
     IMAGEDDPO_DEFAULT(reward, reference, "input");
   }
+  if (type != nullptr && type->has_service) FillRewardService(reward);
 }
 
 void FillSample(v1::SampleSpec* sample) {

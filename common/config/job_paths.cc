@@ -76,6 +76,14 @@ absl::Status ResolveJobPaths(const ClusterConfig& config, v1::JobSpec* job) {
     if (resolved.rewards(i).has_model()) {
       add(absl::StrCat("rewards[", i, "].model"), resolved.mutable_rewards(i)->mutable_model());
     }
+    if (resolved.rewards(i).has_tls_ca_file()) {
+      add(absl::StrCat("rewards[", i, "].tls_ca_file"),
+          resolved.mutable_rewards(i)->mutable_tls_ca_file());
+    }
+    if (resolved.rewards(i).has_token_file()) {
+      add(absl::StrCat("rewards[", i, "].token_file"),
+          resolved.mutable_rewards(i)->mutable_token_file());
+    }
   }
   std::vector<std::string> faults;
   absl::StatusCode code = absl::StatusCode::kInvalidArgument;

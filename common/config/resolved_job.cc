@@ -1,7 +1,7 @@
 #include "common/config/resolved_job.h"
 
 #include <algorithm>
-#include <map>
+#include <set>
 #include <string>
 #include <utility>
 
@@ -17,14 +17,16 @@ namespace {
 constexpr int64_t kShardsWhereNoneWereStored = 8;
 
 // After ValidateJob(): type and measure are in the table.
-// @param uses  how often each type has come before.
-RewardConfig Resolve(const v1::RewardSpec& spec, std::map<RewardType, int>* uses) {
+// @param names  of the rewards before; gets this one's.
+RewardConfig Resolve(const v1::RewardSpec& spec, std::set<std::string>* names) {
   const RewardTypeInfo& type = *FindRewardType(spec.type());
   const RewardMeasureInfo* const measure = FindRewardMeasure(type, spec.measure());
-  const int use = ++(*uses)[type.type];
+  const std::string asked = spec.name().empty() ? std::string(type.name) : spec.name();
+  std::string name = asked;
+  for (int use = 2; !names->insert(name).second; ++use) name = absl::StrCat(asked, "_", use);
   return {.type = type.type,
           .measure = measure != nullptr ? measure->measure : RewardMeasure::kNone,
-          .name = use == 1 ? std::string(type.name) : absl::StrCat(type.name, "_", use),
+          .name = std::move(name),
           .model = PathOf(spec.model()),
           .weight = spec.weight(),
           .offset = spec.offset(),
@@ -37,7 +39,8 @@ RewardConfig Resolve(const v1::RewardSpec& spec, std::map<RewardType, int>* uses
           .held_out = spec.held_out(),
           .jpeg_quality = static_cast<int>(spec.jpeg_quality()),
           .reference =
-              FindChoice(kRewardReferences, spec.reference()).value_or(RewardReference::kInput)};
+              FindChoice(kRewardReferences, spec.reference()).value_or(RewardReference::kInput),
+          .service = type.has_service ? ResolveRewardService(spec) : RewardServiceConfig()};
 }
 
 }  // namespace
@@ -61,9 +64,9 @@ absl::StatusOr<ResolvedJob> ResolvedJob::Make(v1::JobSpec submitted) {
                     .buffer_size = advantage.buffer_size(),
                     .min_count = advantage.min_count(),
                     .combine = *FindChoice(kCombinations, advantage.combine())};
-  std::map<RewardType, int> uses;
+  std::set<std::string> names;
   for (const v1::RewardSpec& reward : job.spec_.rewards()) {
-    job.rewards_.push_back(Resolve(reward, &uses));
+    job.rewards_.push_back(Resolve(reward, &names));
   }
   const v1::SampleSpec& sample = job.spec_.sample();
   job.executed_steps_ =

@@ -34,6 +34,7 @@ constexpr RewardTypeInfo kTypes[] = {
      .name = "jpeg",
      .measures = kJpegMeasures,
      .has_jpeg_quality = true},
+    {.type = RewardType::kService, .name = "service", .has_service = true},
     {.type = RewardType::kL1, .name = "l1", .has_reference = true},
     {.type = RewardType::kL2, .name = "l2", .has_reference = true},
     {.type = RewardType::kPsnr, .name = "psnr", .has_reference = true},

@@ -8,11 +8,22 @@
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 #include "common/config/choices.h"
+#include "common/config/reward_service.h"
 
 namespace imageddpo {
 
 /// The types of rewards that there are; rollout/reward has a class for each.
-enum class RewardType { kClassifier, kJpeg, kL1, kL2, kPsnr, kSsim, kImageStat, kTorchScript };
+enum class RewardType {
+  kClassifier,
+  kJpeg,
+  kService,
+  kL1,
+  kL2,
+  kPsnr,
+  kSsim,
+  kImageStat,
+  kTorchScript,
+};
 
 /// What a reward measures; each type has measures of its own.
 enum class RewardMeasure {
@@ -22,7 +33,7 @@ enum class RewardMeasure {
   kLogitMaxMargin,     ///< Margin of the generated image.
   kCompressibility,    ///< −kB of the JPEG file.
   kIncompressibility,  ///< +kB of the JPEG file.
-  kBrightness,         ///< This and the next: of the generated image, rollout/reward/image_stat.h.
+  kBrightness,  ///< This and the next: of the generated image, rollout/reward/image_measures.h.
   kContrast,
   kSaturation,
   kEdgeEnergy,
@@ -45,10 +56,11 @@ struct RewardMeasureInfo {
 struct RewardTypeInfo {
   RewardType type;
   absl::string_view name;
-  absl::Span<const RewardMeasureInfo> measures;  ///< Empty: `measure` must not be given.
-  bool has_model = false;                        ///< `model` is required.
+  absl::Span<const RewardMeasureInfo> measures = {};  ///< Empty: `measure` must not be given.
+  bool has_model = false;                             ///< `model` is required.
   bool has_jpeg_quality = false;
   bool has_reference = false;
+  bool has_service = false;  ///< Has the settings of reward_service.h.
 };
 
 /// One entry of a job's `rewards`, judged. What a reward measures of an image becomes its value:
@@ -61,8 +73,9 @@ struct RewardTypeInfo {
 struct RewardConfig {
   RewardType type = RewardType::kJpeg;
   RewardMeasure measure = RewardMeasure::kCompressibility;
-  std::string name;     ///< in metrics; unique in a job: the type's, the second one's with "_2"
-  std::string model;    ///< classifier and torchscript: path of the TorchScript file, to be opened
+  std::string name = "";  ///< in metrics; unique in a job: as given, or the type's; then with "_2"
+  std::string model =
+      "";               ///< classifier and torchscript: path of the TorchScript file, to be opened
   double weight = 1.0;  ///< factor in the weighted sum; finite
   double offset = 0;    ///< finite
   double scale = 1.0;   ///< finite, not 0
@@ -74,6 +87,7 @@ struct RewardConfig {
   bool held_out = false;     ///< reported, and no part of the sum
   int jpeg_quality = 95;     ///< jpeg: 1 to 100
   RewardReference reference = RewardReference::kInput;  ///< l1, l2, psnr and ssim
+  RewardServiceConfig service = {};                     ///< service
 
   /// The limit of values: `clamp`, or infinity.
   double limit() const { return clamp > 0 ? clamp : std::numeric_limits<double>::infinity(); }

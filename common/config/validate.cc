@@ -69,6 +69,12 @@ bool IsWord(const std::string& text, size_t max_size) {
   });
 }
 
+bool IsPartName(const std::string& text) {
+  return IsWord(text, 64) && std::all_of(text.begin(), text.end(), [](unsigned char c) {
+           return absl::ascii_islower(c) || absl::ascii_isdigit(c) || c == '_';
+         });
+}
+
 void CheckModel(const v1::JobSpec& job, Faults* faults) {
   if (!IsWord(job.name(), 64)) {
     faults->Add("name", absl::StrCat("`", job.name(), "`"),
@@ -138,6 +144,13 @@ void CheckReward(const v1::RewardSpec& reward, const std::string& prefix, Faults
     } else if (reward.has_reference()) {
       refuse("reference");
     }
+    for (std::string& fault : RewardServiceFaults(reward, type->has_service, prefix)) {
+      faults->Add(std::move(fault));
+    }
+  }
+  if (reward.has_name() && !IsPartName(reward.name())) {
+    faults->Add(prefix + "name", absl::StrCat("`", reward.name(), "`"),
+                "1 to 64 lower-case letters, digits or `_`");
   }
   faults->Real(prefix + "weight", reward.weight(), true, "a finite number");
   faults->Real(prefix + "offset", reward.offset(), true, "a finite number");

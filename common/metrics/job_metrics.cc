@@ -31,6 +31,7 @@ JobMetrics::JobMetrics(prometheus::Registry& registry, const std::string& job_id
       eval_epoch_(registry, metric::kJobEvalEpoch, JobLabels(job_id, job_name)),
       checkpoint_bytes_(registry, metric::kJobCheckpointBytes, JobLabels(job_id, job_name)),
       checkpoint_epoch_(registry, metric::kJobCheckpointEpoch, JobLabels(job_id, job_name)),
+      waiting_(registry, metric::kJobWaiting, JobLabels(job_id, job_name)),
       samples_total_(registry, metric::kJobSamplesTotal, JobLabels(job_id, job_name)),
       epochs_total_(registry, metric::kJobEpochsTotal, JobLabels(job_id, job_name)),
       stage_seconds_(registry, metric::kJobStageSecondsTotal, JobLabels(job_id, job_name), "stage"),
@@ -49,6 +50,7 @@ void JobMetrics::Started(const std::string& topology, int64_t num_epochs) {
   info_.Clear();  // A gang may be formed again in another shape.
   info_.At(topology).Set(1);
   num_epochs_.At().Set(static_cast<double>(num_epochs));
+  waiting_.At().Set(0);
   // From here on "none so far" is a fact, and rates need a first point.
   for (CounterSeries* counter :
        {&samples_total_, &epochs_total_, &checkpoints_total_, &resumes_total_, &warnings_total_}) {
@@ -85,6 +87,8 @@ void JobMetrics::CheckpointWritten(int64_t epoch, int64_t size_bytes) {
 void JobMetrics::Resumed() { resumes_total_.At().Increment(); }
 
 void JobMetrics::Warned() { warnings_total_.At().Increment(); }
+
+void JobMetrics::Waiting(bool waits) { waiting_.At().Set(waits ? 1 : 0); }
 
 JobMetricsTable::JobMetricsTable(prometheus::Registry& registry)
     : JobMetricsTable(registry, Options()) {}

@@ -39,6 +39,8 @@ class JobMetrics {
   void CheckpointWritten(int64_t epoch, int64_t size_bytes);
   void Resumed();
   void Warned();
+  /// Whether the job waits for something outside of the service.
+  void Waiting(bool waits);
 
  private:
   /// A field of v1.EpochMetrics that Prometheus shows.
@@ -48,7 +50,7 @@ class JobMetrics {
   };
 
   GaugeSeries info_, epoch_, num_epochs_, eval_reward_, eval_part_, eval_epoch_, checkpoint_bytes_,
-      checkpoint_epoch_;
+      checkpoint_epoch_, waiting_;
   CounterSeries samples_total_, epochs_total_, stage_seconds_, checkpoints_total_, resumes_total_,
       warnings_total_;
   std::vector<EpochSeries> epoch_series_;

@@ -60,6 +60,10 @@ inline constexpr Info kJobWarningsTotal{"imageddpo_job_warnings_total", Kind::kC
                                         "job_id,job_name",
                                         "Warnings on the job since this process started."};
 
+inline constexpr Info kJobWaiting{
+    "imageddpo_job_waiting", Kind::kGauge, "job_id,job_name",
+    "1 while the job waits for something outside of the service, as a reward service; else 0."};
+
 // --- The service ---
 
 inline constexpr Info kJobs{"imageddpo_jobs", Kind::kGauge, "state",
@@ -103,6 +107,7 @@ inline constexpr std::array kAll = {
     &kJobCheckpointEpoch,
     &kJobResumesTotal,
     &kJobWarningsTotal,
+    &kJobWaiting,
     &kJobs,
     &kJobTransitionsTotal,
     &kQueueDepth,

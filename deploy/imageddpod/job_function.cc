@@ -4,6 +4,7 @@
 #include <absl/strings/str_format.h>
 
 #include <algorithm>
+#include <chrono>
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -23,6 +24,7 @@
 #include "common/trajectory/schedule/version_schedule.h"
 #include "common/worker/gang_timeouts.h"
 #include "rollout/reward/make_reward.h"
+#include "rollout/worker/rank_reward_host.h"
 #include "rollout/worker/rollout_rank.h"
 #include "trainer/loop/trainer_rank.h"
 
@@ -110,12 +112,23 @@ struct Rank {
   std::unique_ptr<TrainerRank> trainer_rank;
 };
 
+/// How long a micro-batch may take to be scored. A reward service has limits of its own.
+std::chrono::milliseconds RewardTimeout(const ResolvedJob& job) {
+  const auto& rewards = job.rewards();
+  const bool asks_a_service =
+      std::any_of(rewards.begin(), rewards.end(),
+                  [](const RewardConfig& reward) { return reward.type == RewardType::kService; });
+  return asks_a_service ? GangTimeouts::Of(job.spec()).phase
+                        : std::chrono::milliseconds(kRewardTimeout);
+}
+
 absl::Status SetUpRollout(JobContext& context, int index, Rank* rank) {
   IMAGEDDPO_ASSIGN_OR_RETURN(std::unique_ptr<Reward> reward,
-                             MakeJobReward(rank->job, context.device));
+                             MakeJobReward(rank->job, context.device, MakeRewardHost(&context)));
   IMAGEDDPO_ASSIGN_OR_RETURN(
-      rank->rollout, Rollout::Create(rank->job, &rank->pipeline, std::move(reward), context.device,
-                                     {index, context.start.gang().rollout_size()}));
+      rank->rollout,
+      Rollout::Create(rank->job, &rank->pipeline, std::move(reward), context.device,
+                      {index, context.start.gang().rollout_size()}, RewardTimeout(rank->job)));
   if (rank->job.plan().single_pass) {
     rank->rollout->CollectGradients(&rank->lora, &rank->gradients);
   }
@@ -130,7 +143,7 @@ absl::Status SetUpTrainer(JobContext& context, int index, Rank* rank) {
   const auto& trainers = context.start.gang().trainer();
   rank->exchange = std::make_unique<ShardExchange>(
       &context.gang, std::vector<int>(trainers.begin(), trainers.end()), index, job.reduce(),
-      kStepTimeout);
+      GangTimeouts::Of(job.spec()).step);
   const v1::SampleSpec& sample = job.spec().sample();
   IMAGEDDPO_ASSIGN_OR_RETURN(
       const Schedule schedule,

@@ -7,12 +7,14 @@
 #include "rollout/reward/classifier_reward.h"
 #include "rollout/reward/image_rewards.h"
 #include "rollout/reward/jpeg_reward.h"
+#include "rollout/reward/service_reward.h"
 #include "rollout/reward/torchscript_reward.h"
 #include "rollout/reward/weighted_rewards.h"
 
 namespace imageddpo {
 
-absl::StatusOr<std::unique_ptr<Reward>> MakeReward(const RewardConfig& config, at::Device device) {
+absl::StatusOr<std::unique_ptr<Reward>> MakeReward(const RewardConfig& config, at::Device device,
+                                                   const RewardHost& host) {
   switch (config.type) {
     case RewardType::kClassifier:
       return ClassifierReward::Make(config, device);
@@ -27,14 +29,17 @@ absl::StatusOr<std::unique_ptr<Reward>> MakeReward(const RewardConfig& config, a
       return std::make_unique<DistanceReward>(config);
     case RewardType::kImageStat:
       return std::make_unique<ImageStatReward>(config);
+    case RewardType::kService:
+      return ServiceReward::Make(config, host);
   }
   return absl::InternalError("a reward type without a class");
 }
 
-absl::StatusOr<std::unique_ptr<Reward>> MakeJobReward(const ResolvedJob& job, at::Device device) {
+absl::StatusOr<std::unique_ptr<Reward>> MakeJobReward(const ResolvedJob& job, at::Device device,
+                                                      const RewardHost& host) {
   std::vector<WeightedRewards::Term> terms;
   for (const RewardConfig& config : job.rewards()) {
-    IMAGEDDPO_ASSIGN_OR_RETURN(std::unique_ptr<Reward> reward, MakeReward(config, device));
+    IMAGEDDPO_ASSIGN_OR_RETURN(std::unique_ptr<Reward> reward, MakeReward(config, device, host));
     terms.push_back({std::move(reward), config});
   }
   return std::make_unique<WeightedRewards>(std::move(terms));

@@ -6,7 +6,6 @@
 
 #include "common/base/status.h"
 #include "common/trajectory/record/tags.h"
-#include "common/worker/gang_timeouts.h"
 
 namespace imageddpo {
 namespace {
@@ -31,6 +30,7 @@ RolloutRank::RolloutRank(JobContext* context, const JobPlan& plan, int index, Ro
                 context->start.spec().train().num_inner_epochs(),
                 context->start.gang().trainer_size()),
       versions_(context->start.spec()),
+      timeouts_(GangTimeouts::Of(context->start.spec())),
       weights_(&context->gang, leader_,
                {context->start.gang().rollout().begin(), context->start.gang().rollout().end()}) {
   const auto& trainers = context->start.gang().trainer();
@@ -49,7 +49,7 @@ RolloutRank::RolloutRank(JobContext* context, const JobPlan& plan, int index, Ro
 
 absl::Status RolloutRank::TakeWeights(int64_t version) {
   const double start = context_->clock.NowSeconds();
-  IMAGEDDPO_RETURN_IF_ERROR(weights_.Receive(version, lora_, denoiser_, kPhaseTimeout));
+  IMAGEDDPO_RETURN_IF_ERROR(weights_.Receive(version, lora_, denoiser_, timeouts_.phase));
   wait_seconds_ += context_->clock.NowSeconds() - start;
   if (versions_.max_staleness() > 0 && IsAnyPublishedAfter(version)) {
     weights_.Expect(lora_->num_parameters());
@@ -92,7 +92,7 @@ absl::Status RolloutRank::SampleShare(int64_t epoch, int64_t version, bool keep_
     for (size_t trainer = 0; trainer < senders_.size(); ++trainer) {
       const bool is_leader = trainer == 0;
       senders_[trainer].Send(batch, {.latents = needed[trainer][m], .pictures = is_leader},
-                             kPhaseTimeout);
+                             timeouts_.phase);
     }
     wait_seconds_ += context_->clock.NowSeconds() - start;
     // Assumes that the other rollout ranks have made as much progress as this one.
@@ -103,7 +103,7 @@ absl::Status RolloutRank::SampleShare(int64_t epoch, int64_t version, bool keep_
 }
 
 void RolloutRank::Flush() {
-  for (auto& sender : senders_) sender.Flush(kPhaseTimeout);
+  for (auto& sender : senders_) sender.Flush(timeouts_.phase);
 }
 
 void RolloutRank::ReportProgress(const char* stage, int64_t epoch, int64_t done, int64_t total) {

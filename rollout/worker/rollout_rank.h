@@ -11,6 +11,7 @@
 #include "common/trajectory/record/trajectory_wire.h"
 #include "common/trajectory/schedule/update_schedule.h"
 #include "common/trajectory/schedule/version_schedule.h"
+#include "common/worker/gang_timeouts.h"
 #include "common/worker/job_context.h"
 #include "rollout/worker/rollout.h"
 
@@ -57,6 +58,7 @@ class RolloutRank {
   Lora* lora_;
   UpdateSchedule schedule_;
   VersionSchedule versions_;
+  GangTimeouts timeouts_;
   WeightReceiver weights_;
   std::vector<TrajectorySender> senders_;  ///< One per trainer.
   double wait_seconds_ = 0;                ///< Since the last record, for weights and credits.

@@ -12,7 +12,6 @@
 #include "common/io/safetensors.h"
 #include "common/metrics/epoch_metrics.h"
 #include "common/trajectory/record/tags.h"
-#include "common/worker/gang_timeouts.h"
 #include "imageddpo/v1/trajectory.pb.h"
 
 namespace imageddpo {
@@ -50,6 +49,7 @@ TrainerRank::TrainerRank(JobContext* context, const JobPlan& plan, int index, Tr
                          const Lora* lora, const EpochWork& work)
     : context_(context),
       plan_(plan),
+      timeouts_(GangTimeouts::Of(context->start.spec())),
       index_(index),
       trainer_(trainer),
       lora_(lora),
@@ -72,7 +72,7 @@ absl::Status TrainerRank::CheckReceipts(int64_t up_to) {
   const double start = context_->clock.NowSeconds();
   while (publisher_.oldest_unchecked() >= 0 && publisher_.oldest_unchecked() <= up_to) {
     const int64_t version = publisher_.oldest_unchecked();
-    IMAGEDDPO_RETURN_IF_ERROR(publisher_.CheckReceipts(kPhaseTimeout));
+    IMAGEDDPO_RETURN_IF_ERROR(publisher_.CheckReceipts(timeouts_.phase));
     if (trainer_->versions().EvaluationDue(version)) to_be_evaluated_.push_back(version);
   }
   publish_seconds_ += context_->clock.NowSeconds() - start;
@@ -99,7 +99,7 @@ absl::Status TrainerRank::CollectEvaluation(int64_t version) {
   for (int64_t first = 0, batch = 0; first < num_images; first += batch_size, ++batch) {
     const int from = rollout_ranks_[batch % static_cast<int64_t>(rollout_ranks_.size())];
     v1::EvalBatch result;
-    if (!result.ParseFromString(context_->gang.RecvBytes(from, kEvalTag, kPhaseTimeout)) ||
+    if (!result.ParseFromString(context_->gang.RecvBytes(from, kEvalTag, timeouts_.phase)) ||
         (num_images = result.num_images()) < 1 || result.first_image() != first ||
         result.weight_version() != version ||
         result.rewards_size() != std::min(batch_size, num_images - first) ||
@@ -157,7 +157,7 @@ absl::Status TrainerRank::TrainEpoch(int64_t epoch) {
   const auto stopped = [this] { return context_->stop.requested(); };
   ExpectUpTo(epoch + trainer_->versions().max_staleness());
   IMAGEDDPO_ASSIGN_OR_RETURN(const std::vector<TrajectoryBatch> batches,
-                             inbox_.TakeEpoch(kPhaseTimeout, stopped));
+                             inbox_.TakeEpoch(timeouts_.phase, stopped));
   wait_seconds_ = context_->clock.NowSeconds() - start;
   ReportTraining(epoch);
   IMAGEDDPO_ASSIGN_OR_RETURN(const std::vector<v1::EpochMetrics> rows,

@@ -10,6 +10,7 @@
 #include "common/config/job_plan.h"
 #include "common/trajectory/publish/weight_publisher.h"
 #include "common/trajectory/record/trajectory_inbox.h"
+#include "common/worker/gang_timeouts.h"
 #include "common/worker/job_context.h"
 #include "imageddpo/v1/control.pb.h"
 #include "trainer/loop/epoch_work.h"
@@ -58,6 +59,7 @@ class TrainerRank {
 
   JobContext* context_;
   JobPlan plan_;
+  GangTimeouts timeouts_;
   int index_;
   Trainer* trainer_;
   const Lora* lora_;

@@ -114,6 +114,7 @@ std::string JobDetails(const v1::Job& job) {
   add("epochs", EpochText(job) + (progress.stage().empty() || job.state() != v1::RUNNING
                                       ? ""
                                       : absl::StrCat(", ", progress.stage())));
+  add("waits for", progress.waiting_for());
   add("samples", absl::StrCat(progress.samples_seen()));
   if (progress.has_newest_epoch()) {
     const v1::EpochMetrics& newest = progress.newest_epoch();

@@ -88,7 +88,9 @@ std::vector<std::string> ProgressLine::Stage() const {
   if (progress_.num_epochs() > 0) {
     parts.push_back(absl::StrCat("epoch ", progress_.epoch(), "/", progress_.num_epochs()));
   }
-  if (state_ != v1::RUNNING) {
+  if (!progress_.waiting_for().empty()) {
+    parts.push_back(absl::StrCat("waits for ", OneLine(progress_.waiting_for())));
+  } else if (state_ != v1::RUNNING) {
     parts.push_back(StateName(state_));
   } else if (!progress_.stage().empty()) {
     const bool has_samples = progress_.epoch_samples() > 0 && progress_.epoch_samples_done() > 0;

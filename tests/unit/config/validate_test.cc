@@ -79,8 +79,9 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"eval.batch_size=0", "`eval.batch_size` is 0"},
         Case{"rewards=[]", "`rewards` is empty"},
         Case{"rewards.0.type=jpg",
-             "`rewards[0].type` is `jpg`; it must be one of classifier, jpeg, l1, l2, psnr, ssim, "
-             "image_stat, torchscript; did you mean `jpeg`?"},
+             "`rewards[0].type` is `jpg`; it must be one of classifier, jpeg, service, l1, l2, "
+             "psnr, "
+             "ssim, image_stat, torchscript; did you mean `jpeg`?"},
         Case{"rewards=[{type: classifier, measure: logit_change}]",
              "`rewards[0].model` is not given"},
         Case{"rewards=[{type: classifier, model: m, measure: logits}]",

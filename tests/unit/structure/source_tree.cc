@@ -53,6 +53,7 @@ constexpr Room kRooms[] = {
     {"common/worker", "common/worker", 8, 0},
     {"rollout/data", "rollout", 9, 0},
     {"rollout/sampler", "rollout", 9, 0},
+    {"rollout/reward/remote", "rollout", 9, 0},
     {"rollout/reward", "rollout", 9, 1},
     {"rollout/worker", "rollout", 9, 2},
     {"trainer/algo", "trainer", 9, 0},

@@ -45,6 +45,7 @@ absl::StatusOr<v1::StartJob> ActiveJob::Prepare() {
   progress.set_epoch_samples_done(0);
   progress.set_seconds_left(-1);
   progress.set_stage("loading");
+  progress.clear_waiting_for();
   job.set_topology(topology_.ToString());
   job.set_lora_path(found.checkpoint.has_value() ? CheckpointStore::LoraFileIn(found.path) : "");
   dependencies_.metrics->Started(job.topology(), progress.num_epochs());
@@ -108,6 +109,25 @@ void ActiveJob::OnProgress(const v1::Progress& report) {
   progress.set_epoch_samples_done(report.samples_done());
   if (report.samples_total() > 0) progress.set_epoch_samples(report.samples_total());
   ShowProgress();
+}
+
+void ActiveJob::OnWaiting(int world_rank, const v1::Waiting& report) {
+  v1::JobProgress& progress = *record_.job.mutable_progress();
+  if (report.what().empty()) {
+    waiting_.erase(world_rank);
+  } else {
+    waiting_[world_rank] = report.what();
+  }
+  const bool was_waiting = !progress.waiting_for().empty();
+  progress.set_waiting_for(waiting_.empty() ? "" : waiting_.begin()->second);
+  dependencies_.metrics->Waiting(!waiting_.empty());
+  ShowProgress();
+  if (!was_waiting && !waiting_.empty()) {
+    dependencies_.table.AddWarning(record_,
+                                   absl::StrCat("the job waits for ", progress.waiting_for()));
+  } else {
+    dependencies_.table.Save(record_);
+  }
 }
 
 void ActiveJob::OnEpoch(const v1::EpochReport& report) {

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -45,6 +46,7 @@ class ActiveJob {
   absl::StatusOr<v1::StartJob> Prepare();
 
   void OnProgress(const v1::Progress& report);
+  void OnWaiting(int world_rank, const v1::Waiting& report);
   void OnEpoch(const v1::EpochReport& report);
   void OnEval(const v1::EvalReport& report);
   void OnCheckpoint(const v1::Checkpoint& checkpoint);
@@ -78,9 +80,10 @@ class ActiveJob {
   std::string tag_;
   JobArtifacts artifacts_;
   CheckpointStore checkpoints_;
-  absl::Status newest_checkpoint_;    // Result of the last attempt to save one.
-  double last_report_s_ = 0;          // When the newest epoch was reported.
-  std::deque<double> epoch_seconds_;  // Between reports, evaluations included; newest last.
+  absl::Status newest_checkpoint_;      // Result of the last attempt to save one.
+  double last_report_s_ = 0;            // When the newest epoch was reported.
+  std::deque<double> epoch_seconds_;    // Between reports, evaluations included; newest last.
+  std::map<int, std::string> waiting_;  // What ranks wait for outside of the service.
   std::optional<double> stop_deadline_s_;
 };
 

@@ -15,6 +15,7 @@
 #include "common/base/status.h"
 #include "common/base/text.h"
 #include "common/config/job_paths.h"
+#include "common/config/reward_service.h"
 #include "common/io/file.h"
 
 namespace imageddpo {
@@ -78,6 +79,7 @@ absl::StatusOr<ResolvedJob> AdmitJob(const v1::JobSpec& submitted, const Cluster
   IMAGEDDPO_ASSIGN_OR_RETURN(const ResolvedJob judged, ResolvedJob::Make(submitted));
   v1::JobSpec job = judged.submitted();
   IMAGEDDPO_RETURN_IF_ERROR(ResolveJobPaths(cluster, &job));
+  IMAGEDDPO_RETURN_IF_ERROR(CheckRewardEndpoints(cluster.reward_endpoints, job));
 
   std::vector<std::string> faults;
   Check("model.path", job.model().path(), CheckModelFolder, &faults);
@@ -86,6 +88,10 @@ absl::StatusOr<ResolvedJob> AdmitJob(const v1::JobSpec& submitted, const Cluster
   Check("eval.path", job.eval().path(), CheckImageFolder, &faults);
   for (int i = 0; i < job.rewards_size(); ++i) {
     Check(absl::StrCat("rewards[", i, "].model"), job.rewards(i).model(), CheckFile, &faults);
+    Check(absl::StrCat("rewards[", i, "].tls_ca_file"), job.rewards(i).tls_ca_file(), CheckFile,
+          &faults);
+    Check(absl::StrCat("rewards[", i, "].token_file"), job.rewards(i).token_file(), CheckFile,
+          &faults);
   }
   if (!faults.empty()) return absl::InvalidArgumentError(absl::StrJoin(faults, "\n"));
   return ResolvedJob::Make(std::move(job));

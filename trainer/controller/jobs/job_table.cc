@@ -104,6 +104,7 @@ absl::Status JobTable::Transition(JobRecord& record, v1::JobState to, const std:
     *job.mutable_end_time() = Now();
     job.mutable_progress()->clear_stage();
   }
+  if (!HoldsRanks(to)) job.mutable_progress()->clear_waiting_for();
   const auto level = to == v1::FAILED       ? spdlog::level::err
                      : to == v1::RECOVERING ? spdlog::level::warn
                                             : spdlog::level::info;

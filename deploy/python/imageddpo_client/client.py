@@ -1,0 +1,236 @@
+"""A client of imageddpo's service, for notebooks and scripts."""
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pathlib
+import shutil
+import uuid
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Union
+
+import grpc
+from google.protobuf import json_format
+
+from . import messages
+
+_SERVICE = "/imageddpo.v1.TrainerService/"
+_FINAL = ("SUCCEEDED", "FAILED", "CANCELLED")
+JobLike = Union[str, "Job"]
+
+
+class ServiceError(Exception):
+    """What the service answered in place of a result. `code` is gRPC's, as "NOT_FOUND"."""
+
+    def __init__(self, code: str, message: str):
+        super().__init__(f"{code}: {message}")
+        self.code = code
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    id: str
+    name: str
+    state: str               # "RUNNING"
+    reason: str              # why it waits or has failed
+    epoch: int               # epochs finished
+    num_epochs: int
+    waiting_for: str         # what it waits for outside of the service; empty: nothing
+    warnings: List[str]
+    lora_path: str           # on the service's host; empty: none yet
+    output_dir: str          # on the service's host
+    details: Dict[str, Any]  # everything, as `imageddpo get -o json` has it
+
+    @property
+    def is_final(self) -> bool:
+        return self.state in _FINAL
+
+
+@dataclasses.dataclass(frozen=True)
+class Event:
+    number: int           # 1, 2, 3, …; 0: progress
+    kind: str             # state, epoch, eval, checkpoint, warning or progress
+    data: Dict[str, Any]  # the event's message
+
+
+class Client:
+    """Calls the service at `address` (HOST:PORT or unix:PATH), or the one whose service.json is `service_file`; without
+    both, $IMAGEDDPO_ADDRESS or 127.0.0.1:50051. Methods raise ServiceError. Thread-safe."""
+
+    def __init__(self, address: Optional[str] = None, *, service_file: Optional[os.PathLike] = None,
+                 token: Optional[str] = None, tls_ca_file: Optional[os.PathLike] = None, timeout: float = 60):
+        if service_file is not None:
+            address = json.loads(pathlib.Path(service_file).read_text(encoding="utf-8"))["grpc_address"]
+        self.address = address or os.environ.get("IMAGEDDPO_ADDRESS") or "127.0.0.1:50051"
+        self.timeout = timeout
+        self._metadata = [("authorization", f"Bearer {token}")] if token else []
+        options = [("grpc.max_receive_message_length", -1), ("grpc.enable_http_proxy", 0)]
+        if tls_ca_file is None:
+            self._channel = grpc.insecure_channel(self.address, options)
+        else:
+            credentials = grpc.ssl_channel_credentials(pathlib.Path(tls_ca_file).read_bytes())
+            self._channel = grpc.secure_channel(self.address, credentials, options)
+
+    def close(self) -> None:
+        self._channel.close()
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.close()
+
+    def submit(self, job: Union[Mapping[str, Any], str, os.PathLike]) -> Job:
+        """Submits a job: its settings as a dictionary, or a job file (YAML needs PyYAML, JSON does not)."""
+        settings = job if isinstance(job, Mapping) else _read_job_file(pathlib.Path(job))
+        request = messages.message("SubmitJobRequest")(request_id=str(uuid.uuid4()))
+        try:
+            json_format.ParseDict(_without_words(settings), request.job)
+        except json_format.ParseError as error:
+            raise ServiceError("INVALID_ARGUMENT", str(error)) from None
+        return self._job("SubmitJob", request)
+
+    def get(self, job: JobLike) -> Job:
+        return self._job("GetJob", messages.message("GetJobRequest")(id=_id(job)))
+
+    def cancel(self, job: JobLike) -> Job:
+        """Asks a job to stop; it may be CANCELLING for a while."""
+        return self._job("CancelJob", messages.message("CancelJobRequest")(id=_id(job)))
+
+    def list(self) -> Iterator[Job]:
+        """All jobs, the newest first."""
+        request = messages.message("ListJobsRequest")()
+        while True:
+            page = self._call("ListJobs", request, "ListJobsResponse")
+            yield from map(_to_job, page.jobs)
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    def watch(self, job: JobLike, from_event: int = 0) -> Iterator[Event]:
+        """A job's events, from the number `from_event` on, as they happen; ends with the job's final state."""
+        request = messages.message("WatchJobRequest")(id=_id(job), from_event=from_event)
+        call = self._channel.unary_stream(
+            _SERVICE + "WatchJob", request_serializer=lambda message: message.SerializeToString(),
+            response_deserializer=messages.message("JobEvent").FromString)(request, metadata=self._metadata)
+        try:
+            for event in call:
+                kind = event.WhichOneof("event")
+                yield Event(event.number, kind, _to_dict(getattr(event, kind)) if kind else {})
+        except grpc.RpcError as error:
+            raise _error(error) from None
+        finally:
+            call.cancel()
+
+    def wait(self, job: JobLike) -> Job:
+        """Blocks until the job has ended."""
+        for _ in self.watch(job):
+            pass
+        return self.get(job)
+
+    def metrics(self, job: JobLike) -> Dict[str, List[Any]]:
+        """The numbers of every finished epoch by column, as pandas.DataFrame takes them; None where one is missing.
+        Maps are columns of their own: "parts_mean.classifier.correct"."""
+        current = self.get(job)
+        rows: Dict[int, Dict[str, Any]] = {}
+        if current.epoch > 0:
+            for event in self.watch(current):
+                if event.kind != "epoch":
+                    continue
+                row = _flat(event.data)
+                rows[int(row["epoch"])] = row
+                if int(row["epoch"]) + 1 >= current.epoch:
+                    break
+        names = list(dict.fromkeys(name for row in rows.values() for name in row))
+        return {name: [rows[epoch].get(name) for epoch in sorted(rows)] for name in names}
+
+    def download(self, job: JobLike, folder: Union[str, os.PathLike]) -> pathlib.Path:
+        """Copies the newest LoRA of a job into `folder`. Only on the service's host, whose files it reads."""
+        current = self.get(job)
+        if not current.lora_path:
+            raise ServiceError("FAILED_PRECONDITION", f"{current.id} has no checkpoint yet")
+        source = pathlib.Path(current.lora_path)
+        if not source.is_file():
+            raise ServiceError("NOT_FOUND", f"{source} lies on the service's host; copy it from there")
+        target = pathlib.Path(folder)
+        target.mkdir(parents=True, exist_ok=True)
+        return pathlib.Path(shutil.copy2(source, target))
+
+    def _job(self, method: str, request: Any) -> Job:
+        return _to_job(self._call(method, request, "Job"))
+
+    def _call(self, method: str, request: Any, response_name: str) -> Any:
+        call = self._channel.unary_unary(
+            _SERVICE + method, request_serializer=lambda message: message.SerializeToString(),
+            response_deserializer=messages.message(response_name).FromString)
+        try:
+            return call(request, timeout=self.timeout, metadata=self._metadata)
+        except grpc.RpcError as error:
+            raise _error(error) from None
+
+
+def _id(job: JobLike) -> str:
+    return job.id if isinstance(job, Job) else job
+
+
+def _error(error: grpc.RpcError) -> ServiceError:
+    return ServiceError(error.code().name, error.details() or "")
+
+
+def _read_job_file(path: pathlib.Path) -> Mapping[str, Any]:
+    text = path.read_text(encoding="utf-8")
+    try:
+        return json.loads(text)
+    except ValueError:
+        pass
+    try:
+        import yaml
+    except ImportError:
+        raise ServiceError("FAILED_PRECONDITION", f"{path} is no JSON; YAML needs `pip install pyyaml`, or use "
+                           "`imageddpo submit`") from None
+    return yaml.safe_load(text)
+
+
+def _without_words(settings: Mapping[str, Any]) -> Dict[str, Any]:
+    """`topology: auto` of job files is a topology without settings."""
+    return {key: {} if key == "topology" and value == "auto" else value for key, value in settings.items()}
+
+
+def _to_dict(message: Any) -> Dict[str, Any]:
+    """Protobuf's JSON mapping with the schema's names, every scalar, and 64-bit integers as numbers."""
+    def scalar(field: Any, value: Any) -> Any:
+        if field.message_type is not None:
+            is_time = field.message_type.full_name == "google.protobuf.Timestamp"
+            return value.ToJsonString() if is_time else _to_dict(value)
+        return messages.enum_name(field.enum_type.name, value) if field.enum_type is not None else value
+
+    result: Dict[str, Any] = {}
+    for field in message.DESCRIPTOR.fields:
+        value = getattr(message, field.name)
+        if field.message_type is not None and field.message_type.GetOptions().map_entry:
+            inner = field.message_type.fields_by_name["value"]
+            result[field.name] = {key: scalar(inner, value[key]) for key in value}
+        elif hasattr(value, "append") or hasattr(value, "extend"):
+            result[field.name] = [scalar(field, item) for item in value]
+        elif field.message_type is None or message.HasField(field.name):
+            result[field.name] = scalar(field, value)
+    return result
+
+
+def _flat(data: Mapping[str, Any], prefix: str = "") -> Dict[str, Any]:
+    flat: Dict[str, Any] = {}
+    for name, value in data.items():
+        if isinstance(value, Mapping):
+            flat.update(_flat(value, f"{prefix}{name}."))
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def _to_job(message: Any) -> Job:
+    details = _to_dict(message)
+    progress = details.get("progress", {})
+    return Job(id=message.id, name=message.spec.name, state=details["state"], reason=message.state_reason,
+               epoch=progress.get("epoch", 0), num_epochs=progress.get("num_epochs", 0),
+               waiting_for=progress.get("waiting_for", ""), warnings=list(message.warnings),
+               lora_path=message.lora_path, output_dir=message.output_dir, details=details)

@@ -1,0 +1,58 @@
+#pragma once
+
+#include <grpcpp/client_context.h>
+#include <grpcpp/support/byte_buffer.h>
+#include <grpcpp/support/status.h>
+
+#include <chrono>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/synchronization/notification.h"
+#include "rollout/reward/remote/remote_reward.h"
+#include "rollout/reward/remote/replicas.h"
+
+namespace imageddpo {
+
+/// One call of one replica. The destructor cancels it and does not wait.
+class Attempt {
+ public:
+  /// Sends `request` to "/package.Service/Method" and returns at once.
+  Attempt(std::shared_ptr<Replicas> replicas, size_t replica, const std::string& method,
+          const grpc::ByteBuffer& request, std::chrono::milliseconds timeout);
+  ~Attempt();
+  Attempt(const Attempt&) = delete;
+  Attempt& operator=(const Attempt&) = delete;
+
+  /// Blocks until the call has ended, and calls `watch` meanwhile. @return DEADLINE_EXCEEDED: it
+  /// goes on; what `watch` returned.
+  absl::Status Await(std::chrono::steady_clock::time_point deadline, const std::string& waiting_for,
+                     const WaitWatch& watch);
+
+  size_t replica() const { return replica_; }
+  const grpc::Status& status() const { return call_->status; }  ///< After Await().
+  /// The answer as `message`. @return false: it is none.
+  bool ParseAnswer(google::protobuf::Message* message);
+  std::string AnswerBytes() const;
+
+ private:
+  /// Kept by gRPC's callback, which may come after the attempt has gone.
+  struct Call {
+    std::shared_ptr<Replicas> replicas;
+    grpc::ClientContext context;
+    grpc::ByteBuffer request;
+    grpc::ByteBuffer answer;
+    grpc::Status status;
+    absl::Notification ended;
+  };
+  std::shared_ptr<Call> call_;
+  size_t replica_;
+};
+
+/// A message followed by raw bytes of three of its fields, which are not copied.
+grpc::ByteBuffer WithPixels(const v1::ScoreRequest& request, const SharedBytes& generated,
+                            const SharedBytes& inputs, const SharedBytes& targets);
+grpc::ByteBuffer Serialized(const google::protobuf::Message& message);
+
+}  // namespace imageddpo

@@ -1,0 +1,43 @@
+#pragma once
+
+#include <grpcpp/channel.h>
+#include <grpcpp/generic/generic_stub.h>
+
+#include <chrono>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "rollout/reward/remote/remote_reward.h"
+
+namespace imageddpo {
+
+/// Connections to the replicas of a service, and which of them were away when last asked.
+/// Thread-compatible, but for stub() and token(), which are thread-safe.
+class Replicas {
+ public:
+  explicit Replicas(const RemoteRewardOptions& options);
+
+  size_t size() const { return replicas_.size(); }
+  const std::string& address(size_t i) const { return replicas_[i].address; }
+  grpc::GenericStub& stub(size_t i) const { return *replicas_[i].stub; }
+  const std::string& token() const { return token_; }
+
+  /// The replica for the next call: in turn, those that are not away first.
+  size_t Next();
+  /// One that is away is tried again after a while, longer each time, and whenever all are away.
+  void SetAway(size_t i, bool away);
+
+ private:
+  struct Replica {
+    std::string address;
+    std::unique_ptr<grpc::GenericStub> stub;
+    std::chrono::steady_clock::time_point away_until = {};
+    std::chrono::seconds away_for{0};
+  };
+  std::vector<Replica> replicas_;
+  std::string token_;
+  size_t next_ = 0;
+};
+
+}  // namespace imageddpo
