@@ -114,10 +114,11 @@ RewardOutput ScoreLogits(const RewardBatch& batch, const RewardConfig& config,
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Reward>> ClassifierReward::Make(const RewardConfig& config,
-                                                               at::Device device) {
+                                                               at::Device device,
+                                                               const RewardHost& host) {
   absl::StatusOr<TorchScriptModule> module = TorchScriptModule::Load(config.model, device);
   if (!module.ok()) return Annotate(module.status(), "rewards.model");
-  return std::unique_ptr<Reward>(new ClassifierReward(*std::move(module), config));
+  return std::unique_ptr<Reward>(new ClassifierReward(*std::move(module), config, host));
 }
 
 std::unique_ptr<PendingReward> ClassifierReward::Start(std::shared_ptr<const RewardBatch> batch) {
@@ -146,8 +147,8 @@ absl::Status ClassifierReward::CheckDataset(const Dataset& dataset, int width, i
     for (int64_t i = 0; i < num_classes; ++i) scores.names.push_back(absl::StrCat("logit ", i));
     return scores;
   };
-  IMAGEDDPO_RETURN_IF_ERROR(
-      Annotate(ProbeScoring(module_.path(), dataset, width, height, score), "rewards.model"));
+  IMAGEDDPO_RETURN_IF_ERROR(Annotate(
+      ProbeScoring(module_.path(), dataset, width, height, score, host_.warn), "rewards.model"));
   for (int64_t i = 0; i < dataset.size(); ++i) {
     IMAGEDDPO_RETURN_IF_ERROR(LabelOf(dataset.at(i), num_classes).status());
   }

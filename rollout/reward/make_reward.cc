@@ -17,9 +17,9 @@ absl::StatusOr<std::unique_ptr<Reward>> MakeReward(const RewardConfig& config, a
                                                    const RewardHost& host) {
   switch (config.type) {
     case RewardType::kClassifier:
-      return ClassifierReward::Make(config, device);
+      return ClassifierReward::Make(config, device, host);
     case RewardType::kTorchScript:
-      return TorchScriptReward::Make(config, device);
+      return TorchScriptReward::Make(config, device, host);
     case RewardType::kJpeg:
       return std::make_unique<JpegReward>(config);
     case RewardType::kL1:

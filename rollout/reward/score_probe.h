@@ -27,12 +27,14 @@ using ProbeFunction =
 /// That finds models that were exported in training mode (dropout and batch normalisation at work)
 /// or traced for one size of batch. What comes from rounding passes: calls with other numbers of
 /// images may differ by a percent of the column's largest value (5 in 16-bit types), the same call
-/// twice by a hundredth of that.
+/// twice by a hundredth of that; where it does differ, the job is warned.
 /// @param path     of the model, for messages.
 /// @param dataset  whose first examples (labels, texts) go with the pictures.
 /// @param score    called with one picture and with several.
+/// @param warn     shows a warning with the job.
 /// @return INVALID_ARGUMENT with the remedy, or what `score` returned for one picture.
 absl::Status ProbeScoring(const std::string& path, const Dataset& dataset, int width, int height,
-                          const ProbeFunction& score);
+                          const ProbeFunction& score,
+                          const std::function<void(const std::string&)>& warn);
 
 }  // namespace imageddpo

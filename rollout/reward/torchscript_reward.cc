@@ -84,7 +84,8 @@ absl::StatusOr<std::vector<at::Tensor>> InOrder(const std::vector<ScriptOutput>&
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Reward>> TorchScriptReward::Make(const RewardConfig& config,
-                                                                at::Device device) {
+                                                                at::Device device,
+                                                                const RewardHost& host) {
   absl::StatusOr<TorchScriptModule> module = TorchScriptModule::Load(config.model, device);
   if (!module.ok()) return Annotate(module.status(), "rewards.model");
   IMAGEDDPO_ASSIGN_OR_RETURN(const std::optional<std::string> text,
@@ -100,7 +101,7 @@ absl::StatusOr<std::unique_ptr<Reward>> TorchScriptReward::Make(const RewardConf
     IMAGEDDPO_ASSIGN_OR_RETURN(tokenizer, LoadTokenizer(*module, *contract.tokenizer));
   }
   return std::unique_ptr<Reward>(
-      new TorchScriptReward(*std::move(module), std::move(contract), std::move(tokenizer)));
+      new TorchScriptReward(*std::move(module), std::move(contract), std::move(tokenizer), host));
 }
 
 absl::StatusOr<std::vector<ScriptOutput>> TorchScriptReward::Run(const RewardBatch& batch) {
@@ -180,7 +181,8 @@ absl::Status TorchScriptReward::CheckDataset(const Dataset& dataset, int width, 
                                             ? std::vector<std::string>{"the value"}
                                             : contract_.outputs,
                                .must_be_finite = static_cast<int64_t>(contract_.value)};
-          }),
+          },
+          host_.warn),
       "rewards.model");
 }
 

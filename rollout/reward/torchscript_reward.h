@@ -10,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "common/text/tokenizer.h"
 #include "rollout/reward/reward.h"
+#include "rollout/reward/reward_host.h"
 #include "rollout/reward/score_probe.h"
 #include "rollout/reward/script_contract.h"
 #include "rollout/reward/torchscript_module.h"
@@ -25,8 +26,8 @@ namespace imageddpo {
 /// without a label that is asked for, is INVALID_ARGUMENT.
 class TorchScriptReward final : public Reward {
  public:
-  static absl::StatusOr<std::unique_ptr<Reward>> Make(const RewardConfig& config,
-                                                      at::Device device);
+  static absl::StatusOr<std::unique_ptr<Reward>> Make(const RewardConfig& config, at::Device device,
+                                                      const RewardHost& host);
 
   std::string name() const override { return "torchscript"; }
   RewardNeeds wants() const override { return {.targets = contract_.wants(ScriptInput::kTarget)}; }
@@ -35,16 +36,18 @@ class TorchScriptReward final : public Reward {
 
  private:
   TorchScriptReward(TorchScriptModule module, ScriptContract contract,
-                    std::unique_ptr<ClipTokenizer> tokenizer)
+                    std::unique_ptr<ClipTokenizer> tokenizer, RewardHost host)
       : module_(std::move(module)),
         contract_(std::move(contract)),
-        tokenizer_(std::move(tokenizer)) {}
+        tokenizer_(std::move(tokenizer)),
+        host_(std::move(host)) {}
 
   absl::StatusOr<std::vector<ScriptOutput>> Run(const RewardBatch& batch);
 
   TorchScriptModule module_;
   ScriptContract contract_;
   std::unique_ptr<ClipTokenizer> tokenizer_;  ///< Null where no tokens are asked for.
+  RewardHost host_;
 };
 
 }  // namespace imageddpo

@@ -44,7 +44,9 @@ class TorchScriptRewardTest : public ::testing::Test {
     config.measure = RewardMeasure::kLogitMaxMargin;
     config.model = dir_ / "scorer.pt";
     WriteScript(config.model, source, extra_files);
-    return MakeReward(config, at::kCPU);
+    return MakeReward(config, at::kCPU, {.warn = [this](const std::string& warning) {
+                        warnings_.push_back(warning);
+                      }});
   }
 
   /// Two images of one value each, their inputs and targets; labels 3 and 5.
@@ -86,6 +88,7 @@ class TorchScriptRewardTest : public ::testing::Test {
   }
 
   TempDir dir_;
+  std::vector<std::string> warnings_;
 };
 
 TEST_F(TorchScriptRewardTest, WithoutAContractItTakesTheImages) {
@@ -212,6 +215,15 @@ TEST_F(TorchScriptRewardTest, IsTriedAtTheStart) {
   EXPECT_THAT(StartErrorOf("def forward(self, x):\n  return (x.mean([1, 2, 3]) - 7).log()\n"),
               AllOf(HasSubstr("nan"), HasSubstr("the value"), HasSubstr("finite")));
   EXPECT_THAT(StartErrorOf("def forward(self, x):\n  return x\n"), HasSubstr("[1, 3, 8, 8]"));
+}
+
+TEST_F(TorchScriptRewardTest, OtherBitsTheSecondTimeAreAWarning) {
+  EXPECT_EQ(StartErrorOf(kMean), "");
+  EXPECT_THAT(warnings_, testing::IsEmpty());
+  EXPECT_EQ(StartErrorOf("def forward(self, x):\n"
+                         "  return x.mean([1, 2, 3]) * (1 + 1e-5 * torch.rand([1]))\n"),
+            "");
+  EXPECT_THAT(warnings_, ElementsAre(AllOf(HasSubstr("scorer.pt"), HasSubstr("other rounding"))));
 }
 
 TEST_F(TorchScriptRewardTest, RoundingAndPartsWithoutAValuePassAtTheStart) {
