@@ -61,6 +61,15 @@ enum class OnDataError { kFail, kSkip };
 inline constexpr Choice<OnDataError> kOnDataErrors[] = {{OnDataError::kFail, "fail"},
                                                         {OnDataError::kSkip, "skip"}};
 
+/// advantage.combine: whether rewards are added up and then normalised, or the other way round.
+enum class Combination { kSum, kPerReward };
+inline constexpr Choice<Combination> kCombinations[] = {{Combination::kSum, "sum"},
+                                                        {Combination::kPerReward, "per_reward"}};
+
+/// rewards.on_nan: what happens to a sample whose value of a reward is not finite.
+enum class OnNan { kFail, kDrop };
+inline constexpr Choice<OnNan> kOnNan[] = {{OnNan::kFail, "fail"}, {OnNan::kDrop, "drop"}};
+
 /// The value that a word means; nullopt where the table does not have it.
 template <typename Enum, size_t N>
 std::optional<Enum> FindChoice(const Choice<Enum> (&choices)[N], std::string_view word) {

@@ -19,12 +19,22 @@ namespace {
 
 void FillReward(v1::RewardSpec* reward) {
   IMAGEDDPO_DEFAULT(reward, weight, 1.0);
+  IMAGEDDPO_DEFAULT(reward, offset, 0.0);
+  IMAGEDDPO_DEFAULT(reward, scale, 1.0);
+  IMAGEDDPO_DEFAULT(reward, normalize, false);
+  IMAGEDDPO_DEFAULT(reward, warmup_epochs, 0);
+  IMAGEDDPO_DEFAULT(reward, held_out, false);
+  IMAGEDDPO_DEFAULT(reward, on_nan, "fail");
+  IMAGEDDPO_DEFAULT(reward, max_dropped, 0.1);
   const RewardTypeInfo* const type = FindRewardType(reward->type());
   const RewardMeasureInfo* const measure =
       type != nullptr ? FindRewardMeasure(*type, reward->measure()) : nullptr;
   IMAGEDDPO_DEFAULT(reward, clamp, measure != nullptr ? measure->default_clamp : 0.0);
   if (type != nullptr && type->has_jpeg_quality) {
     IMAGEDDPO_DEFAULT(reward, jpeg_quality, 95);
+  }
+  if (type != nullptr && type->has_reference) {
+    IMAGEDDPO_DEFAULT(reward, reference, "input");
   }
   if (type != nullptr && type->has_service) FillRewardService(reward);
 }
@@ -65,6 +75,7 @@ void FillAdvantage(v1::AdvantageSpec* advantage) {
   IMAGEDDPO_DEFAULT(advantage, stat_key, "image");
   IMAGEDDPO_DEFAULT(advantage, buffer_size, 16);
   IMAGEDDPO_DEFAULT(advantage, min_count, 16);
+  IMAGEDDPO_DEFAULT(advantage, combine, "sum");
 }
 
 // After sample and train.

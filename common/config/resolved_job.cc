@@ -1,6 +1,8 @@
 #include "common/config/resolved_job.h"
 
 #include <algorithm>
+#include <set>
+#include <string>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -15,16 +17,29 @@ namespace {
 constexpr int64_t kShardsWhereNoneWereStored = 8;
 
 // After ValidateJob(): type and measure are in the table.
-RewardConfig Resolve(const v1::RewardSpec& spec) {
+// @param names  of the rewards before; gets this one's.
+RewardConfig Resolve(const v1::RewardSpec& spec, std::set<std::string>* names) {
   const RewardTypeInfo& type = *FindRewardType(spec.type());
   const RewardMeasureInfo* const measure = FindRewardMeasure(type, spec.measure());
+  const std::string asked = spec.name().empty() ? std::string(type.name) : spec.name();
+  std::string name = asked;
+  for (int use = 2; !names->insert(name).second; ++use) name = absl::StrCat(asked, "_", use);
   return {.type = type.type,
           .measure = measure != nullptr ? measure->measure : RewardMeasure::kNone,
+          .name = std::move(name),
           .model = PathOf(spec.model()),
           .weight = spec.weight(),
+          .offset = spec.offset(),
+          .scale = spec.scale(),
           .clamp = spec.clamp(),
+          .normalize = spec.normalize(),
+          .warmup_epochs = spec.warmup_epochs(),
+          .on_nan = *FindChoice(kOnNan, spec.on_nan()),
+          .max_dropped = spec.max_dropped(),
+          .held_out = spec.held_out(),
           .jpeg_quality = static_cast<int>(spec.jpeg_quality()),
-          .name = spec.name(),
+          .reference =
+              FindChoice(kRewardReferences, spec.reference()).value_or(RewardReference::kInput),
           .service = type.has_service ? ResolveRewardService(spec) : RewardServiceConfig()};
 }
 
@@ -49,10 +64,14 @@ absl::StatusOr<ResolvedJob> ResolvedJob::Make(v1::JobSpec submitted) {
   job.advantage_ = {.mode = *FindChoice(kAdvantageModes, advantage.mode()),
                     .stat_key = *FindChoice(kStatKeys, advantage.stat_key()),
                     .buffer_size = advantage.buffer_size(),
-                    .min_count = advantage.min_count()};
+                    .min_count = advantage.min_count(),
+                    .combine = *FindChoice(kCombinations, advantage.combine())};
   job.data_ = {.on_error = *FindChoice(kOnDataErrors, job.spec_.data().on_error()),
                .layout = *FindChoice(kDataLayouts, job.spec_.data().layout())};
-  for (const v1::RewardSpec& reward : job.spec_.rewards()) job.rewards_.push_back(Resolve(reward));
+  std::set<std::string> names;
+  for (const v1::RewardSpec& reward : job.spec_.rewards()) {
+    job.rewards_.push_back(Resolve(reward, &names));
+  }
   const v1::SampleSpec& sample = job.spec_.sample();
   job.executed_steps_ =
       sample.num_steps() - FirstExecutedStep(sample.num_steps(), sample.noise_strength());

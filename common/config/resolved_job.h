@@ -20,6 +20,7 @@ struct AdvantageSettings {
   StatKey stat_key = StatKey::kImage;  ///< Of kPerKey, as the two below.
   int64_t buffer_size = 16;            ///< Rewards remembered per key, at least 1.
   int64_t min_count = 16;              ///< With fewer, the epoch's statistics are used; at least 1.
+  Combination combine = Combination::kSum;
 };
 
 /// How a job's `data` is read, judged.

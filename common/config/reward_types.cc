@@ -1,6 +1,7 @@
 #include "common/config/reward_types.h"
 
 #include <algorithm>
+#include <iterator>
 
 namespace imageddpo {
 namespace {
@@ -16,6 +17,14 @@ constexpr RewardMeasureInfo kJpegMeasures[] = {
     {RewardMeasure::kIncompressibility, "incompressibility", 0.0},
 };
 
+constexpr RewardMeasureInfo kImageStatMeasures[] = {
+    {RewardMeasure::kBrightness, "brightness", 0.0},
+    {RewardMeasure::kContrast, "contrast", 0.0},
+    {RewardMeasure::kSaturation, "saturation", 0.0},
+    {RewardMeasure::kEdgeEnergy, "edge_energy", 0.0},
+    {RewardMeasure::kColourEntropy, "colour_entropy", 0.0},
+};
+
 constexpr RewardTypeInfo kTypes[] = {
     {.type = RewardType::kClassifier,
      .name = "classifier",
@@ -26,6 +35,12 @@ constexpr RewardTypeInfo kTypes[] = {
      .measures = kJpegMeasures,
      .has_jpeg_quality = true},
     {.type = RewardType::kService, .name = "service", .has_service = true},
+    {.type = RewardType::kL1, .name = "l1", .has_reference = true},
+    {.type = RewardType::kL2, .name = "l2", .has_reference = true},
+    {.type = RewardType::kPsnr, .name = "psnr", .has_reference = true},
+    {.type = RewardType::kSsim, .name = "ssim", .has_reference = true},
+    {.type = RewardType::kImageStat, .name = "image_stat", .measures = kImageStatMeasures},
+    {.type = RewardType::kTorchScript, .name = "torchscript", .has_model = true},
 };
 
 template <typename Info>
@@ -38,6 +53,12 @@ const Info* Find(absl::Span<const Info> infos, absl::string_view name) {
 }  // namespace
 
 absl::Span<const RewardTypeInfo> RewardTypes() { return kTypes; }
+
+absl::string_view NameOf(RewardType type) {
+  const auto found = std::find_if(std::begin(kTypes), std::end(kTypes),
+                                  [type](const RewardTypeInfo& info) { return info.type == type; });
+  return found == std::end(kTypes) ? "" : found->name;
+}
 
 const RewardTypeInfo* FindRewardType(absl::string_view name) { return Find(RewardTypes(), name); }
 

@@ -145,6 +145,11 @@ void CheckReward(const v1::RewardSpec& reward, const std::string& prefix, Faults
     } else if (reward.has_jpeg_quality()) {
       refuse("jpeg_quality");
     }
+    if (type->has_reference) {
+      faults->Choice(prefix + "reference", reward.reference(), Words(kRewardReferences));
+    } else if (reward.has_reference()) {
+      refuse("reference");
+    }
     for (std::string& fault : RewardServiceFaults(reward, type->has_service, prefix)) {
       faults->Add(std::move(fault));
     }
@@ -154,7 +159,14 @@ void CheckReward(const v1::RewardSpec& reward, const std::string& prefix, Faults
                 "1 to 64 lower-case letters, digits or `_`");
   }
   faults->Real(prefix + "weight", reward.weight(), true, "a finite number");
+  faults->Real(prefix + "offset", reward.offset(), true, "a finite number");
+  faults->Real(prefix + "scale", reward.scale(), reward.scale() != 0,
+               "a finite number other than 0");
   faults->Real(prefix + "clamp", reward.clamp(), reward.clamp() >= 0, "0 (no limit) or above");
+  faults->Choice(prefix + "on_nan", reward.on_nan(), Words(kOnNan));
+  faults->Real(prefix + "max_dropped", reward.max_dropped(),
+               reward.max_dropped() >= 0 && reward.max_dropped() < 1, "from 0 to below 1");
+  faults->Range(prefix + "warmup_epochs", reward.warmup_epochs(), 0, 100 * kMaxCount);
 }
 
 void CheckRewards(const v1::JobSpec& job, Faults* faults) {
@@ -164,13 +176,17 @@ void CheckRewards(const v1::JobSpec& job, Faults* faults) {
         "compressibility}`");
     return;
   }
-  bool all_zero = true;
+  bool none_counts = true;
   for (int i = 0; i < job.rewards_size(); ++i) {
     CheckReward(job.rewards(i), absl::StrCat("rewards[", i, "]."), faults);
-    all_zero = all_zero && job.rewards(i).weight() == 0;
+    none_counts = none_counts && (job.rewards(i).weight() == 0 || job.rewards(i).held_out());
   }
-  if (all_zero)
-    faults->Add("every `rewards` weight is 0, so nothing is rewarded; give one another");
+  if (none_counts) {
+    faults->Add(
+        "each of `rewards` has `weight: 0` or is held out, so nothing is rewarded; give one "
+        "another "
+        "weight, or `held_out: false`");
+  }
 }
 
 void CheckSample(const v1::SampleSpec& sample, Faults* faults) {
@@ -212,6 +228,7 @@ void CheckTrain(const v1::TrainSpec& train, Faults* faults) {
 void CheckAdvantage(const v1::AdvantageSpec& advantage, Faults* faults) {
   faults->Choice("advantage.mode", advantage.mode(), Words(kAdvantageModes));
   faults->Choice("advantage.stat_key", advantage.stat_key(), Words(kStatKeys));
+  faults->Choice("advantage.combine", advantage.combine(), Words(kCombinations));
   faults->Range("advantage.buffer_size", advantage.buffer_size(), 1);
   faults->Range("advantage.min_count", advantage.min_count(), 1);
   if (FindChoice(kAdvantageModes, advantage.mode()) == AdvantageMode::kPerKey &&

@@ -34,6 +34,34 @@ std::string OtherStepsInDiffusers(const v1::SampleSpec& sample, int64_t executed
                       " to them to run as many as the job");
 }
 
+void AddRewardWarnings(const ResolvedJob& job, std::vector<std::string>* warnings) {
+  bool is_any_full_at_first = false;
+  for (size_t i = 0; i < job.rewards().size(); ++i) {
+    const RewardConfig& reward = job.rewards()[i];
+    const std::string name = absl::StrCat("rewards[", i, "].");
+    if (!reward.is_trained() && (reward.normalize || reward.warmup_epochs > 0)) {
+      warnings->push_back(absl::StrCat("`", name, reward.normalize ? "normalize" : "warmup_epochs",
+                                       "` has no effect: the reward is never trained on"));
+    } else if (reward.normalize && job.advantage().combine == Combination::kPerReward) {
+      warnings->push_back(
+          absl::StrCat("`", name, "normalize` has no effect on advantages with ",
+                       "`advantage.combine: per_reward`, which normalises every reward"));
+    }
+    if (reward.warmup_epochs >= job.spec().num_epochs() && reward.warmup_epochs > 0) {
+      warnings->push_back(absl::StrCat("`", name, "warmup_epochs` is ", reward.warmup_epochs,
+                                       ", and the job has ", job.spec().num_epochs(),
+                                       " epochs: the reward never has its whole weight"));
+    }
+    is_any_full_at_first =
+        is_any_full_at_first || (reward.is_trained() && reward.warmup_epochs == 0);
+  }
+  if (!is_any_full_at_first) {
+    warnings->push_back(
+        "every reward warms up, so that nothing is rewarded in the first epoch; leave "
+        "`warmup_epochs` out for the reward that leads");
+  }
+}
+
 }  // namespace
 
 std::vector<std::string> ResolvedJob::Warnings() const {
@@ -89,6 +117,7 @@ std::vector<std::string> ResolvedJob::Warnings() const {
         "`checkpoint.keep: 1` leaves nothing to fall back to where the newest checkpoint is "
         "damaged");
   }
+  AddRewardWarnings(*this, &warnings);
   return warnings;
 }
 

@@ -1,8 +1,10 @@
 #include "common/text/tokenizer.h"
 
 #include <algorithm>
+#include <set>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "common/base/status.h"
 #include "common/text/byte_pair_encoder.h"
 #include "common/text/clip_text.h"
@@ -79,9 +81,39 @@ struct ClipTokenizer::Impl {
 absl::StatusOr<std::unique_ptr<ClipTokenizer>> ClipTokenizer::Load(
     const std::string& tokenizer_dir) {
   IMAGEDDPO_ASSIGN_OR_RETURN(const TokenizerFiles files, ReadTokenizerFiles(tokenizer_dir));
+  return Make(tokenizer_dir, files);
+}
+
+absl::StatusOr<std::unique_ptr<ClipTokenizer>> ClipTokenizer::FromTexts(const std::string& where,
+                                                                        std::string_view vocab,
+                                                                        std::string_view merges,
+                                                                        const Settings& settings) {
+  TokenizerFiles files{.bos_id = settings.bos_id,
+                       .eos_id = settings.eos_id,
+                       .pad_id = settings.pad_id,
+                       .unk_id = settings.eos_id,
+                       .max_length = settings.max_length};
+  IMAGEDDPO_RETURN_IF_ERROR(ReadVocabAndMerges(where, vocab, merges, files));
+  std::set<int64_t> ids;
+  for (const auto& [token, id] : files.vocabulary) ids.insert(id);
+  for (const int64_t id : {settings.bos_id, settings.eos_id, settings.pad_id}) {
+    if (!ids.contains(id)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(where, ": the vocabulary has no token with the id ", id));
+    }
+  }
+  for (const char* content : {"<|startoftext|>", "<|endoftext|>"}) {
+    const auto found = files.vocabulary.find(content);
+    if (found != files.vocabulary.end()) files.special_tokens.push_back({content, found->second});
+  }
+  return Make(where, files);
+}
+
+absl::StatusOr<std::unique_ptr<ClipTokenizer>> ClipTokenizer::Make(const std::string& where,
+                                                                   const TokenizerFiles& files) {
   absl::StatusOr<BytePairEncoder> encoder =
       BytePairEncoder::Create(files.vocabulary, files.merges, files.unk_id);
-  IMAGEDDPO_RETURN_IF_ERROR(Annotate(encoder.status(), tokenizer_dir));
+  IMAGEDDPO_RETURN_IF_ERROR(Annotate(encoder.status(), where));
   return std::unique_ptr<ClipTokenizer>(
       new ClipTokenizer(std::make_unique<Impl>(*std::move(encoder), files)));
 }

@@ -10,6 +10,8 @@
 
 namespace imageddpo {
 
+struct TokenizerFiles;
+
 /// CLIP's byte-level BPE tokenizer, as transformers runs it: NFC, runs of white space to one space,
 /// lower case, a split into contractions, words, single digits and runs of other characters,
 /// byte-level BPE with "</w>" at word ends. Immutable after Load(): threads may share one.
@@ -21,6 +23,21 @@ class ClipTokenizer {
   /// token that is not in the vocabulary), Unimplemented (another tokenizer's settings); each names
   /// the file and the entry.
   static absl::StatusOr<std::unique_ptr<ClipTokenizer>> Load(const std::string& tokenizer_dir);
+
+  /// What a tokenizer's own files do not say.
+  struct Settings {
+    int64_t max_length = 0;  ///< At least 2.
+    int64_t bos_id = 0, eos_id = 0, pad_id = 0;
+  };
+  /// The tokenizer of a vocabulary and its merges: the contents of a vocab.json and a merges.txt.
+  /// `<|startoftext|>` and `<|endoftext|>` in a text are special tokens where the vocabulary has
+  /// them.
+  /// @param where  what they belong to, for messages.
+  /// @return INVALID_ARGUMENT, malformed, or an id that is not in the vocabulary.
+  static absl::StatusOr<std::unique_ptr<ClipTokenizer>> FromTexts(const std::string& where,
+                                                                  std::string_view vocab,
+                                                                  std::string_view merges,
+                                                                  const Settings& settings);
 
   ~ClipTokenizer();
   ClipTokenizer(const ClipTokenizer&) = delete;
@@ -42,6 +59,8 @@ class ClipTokenizer {
  private:
   struct Impl;
   explicit ClipTokenizer(std::unique_ptr<Impl> impl);
+  static absl::StatusOr<std::unique_ptr<ClipTokenizer>> Make(const std::string& where,
+                                                             const TokenizerFiles& files);
   std::unique_ptr<Impl> impl_;
 };
 

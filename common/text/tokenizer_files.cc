@@ -27,13 +27,17 @@ bool Exists(const std::string& path) {
   return std::filesystem::exists(path, ignored);
 }
 
-absl::StatusOr<json> ReadJson(const std::string& path) {
-  IMAGEDDPO_ASSIGN_OR_RETURN(const std::string bytes, ReadFile(path));
+absl::StatusOr<json> ParseJson(std::string_view bytes, const std::string& path) {
   IMAGEDDPO_ASSIGN_OR_RETURN(const std::string_view text, Utf8Of(bytes, path));
   json root = json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (!root.is_object())
     return absl::InvalidArgumentError(absl::StrCat(path, ": not a JSON object"));
   return root;
+}
+
+absl::StatusOr<json> ReadJson(const std::string& path) {
+  IMAGEDDPO_ASSIGN_OR_RETURN(const std::string bytes, ReadFile(path));
+  return ParseJson(bytes, path);
 }
 
 absl::Status ReadVocabulary(const std::string& path, const json& entries, TokenizerFiles& out) {
@@ -52,26 +56,10 @@ absl::Status ReadVocabulary(const std::string& path, const json& entries, Tokeni
   return absl::OkStatus();
 }
 
-absl::Status ReadVocabAndMerges(const std::string& dir, TokenizerFiles& out) {
-  const std::string vocab_path = dir + "/vocab.json";
-  const std::string merges_path = dir + "/merges.txt";
-  IMAGEDDPO_ASSIGN_OR_RETURN(const json vocab, ReadJson(vocab_path));
-  IMAGEDDPO_RETURN_IF_ERROR(ReadVocabulary(vocab_path, vocab, out));
-  IMAGEDDPO_ASSIGN_OR_RETURN(const std::string bytes, ReadFile(merges_path));
-  IMAGEDDPO_ASSIGN_OR_RETURN(const std::string_view merges, Utf8Of(bytes, merges_path));
-  size_t line_number = 0;
-  for (absl::string_view line : absl::StrSplit(std::string(merges), '\n')) {
-    ++line_number;
-    line = absl::StripSuffix(line, "\r");
-    if (line.empty() || absl::StartsWith(line, "#version")) continue;
-    std::vector<std::string> parts = absl::StrSplit(line, ' ');
-    if (parts.size() != 2) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          merges_path, ":", line_number, ": expected two tokens with one space between"));
-    }
-    out.merges.emplace_back(std::move(parts[0]), std::move(parts[1]));
-  }
-  return absl::OkStatus();
+absl::Status ReadVocabAndMergesOf(const std::string& dir, TokenizerFiles& out) {
+  IMAGEDDPO_ASSIGN_OR_RETURN(const std::string vocab, ReadFile(dir + "/vocab.json"));
+  IMAGEDDPO_ASSIGN_OR_RETURN(const std::string merges, ReadFile(dir + "/merges.txt"));
+  return ReadVocabAndMerges(dir, vocab, merges, out);
 }
 
 /// The "model" of a tokenizer.json; its text clean-up is not read, for CLIP's is fixed.
@@ -293,6 +281,28 @@ absl::Status ReadSettings(const std::string& path, const json& config, Tokenizer
 
 }  // namespace
 
+absl::Status ReadVocabAndMerges(const std::string& where, std::string_view vocab,
+                                std::string_view merges, TokenizerFiles& out) {
+  const std::string vocab_path = where + "/vocab.json";
+  const std::string merges_path = where + "/merges.txt";
+  IMAGEDDPO_ASSIGN_OR_RETURN(const json entries, ParseJson(vocab, vocab_path));
+  IMAGEDDPO_RETURN_IF_ERROR(ReadVocabulary(vocab_path, entries, out));
+  IMAGEDDPO_ASSIGN_OR_RETURN(const std::string_view text, Utf8Of(merges, merges_path));
+  size_t line_number = 0;
+  for (absl::string_view line : absl::StrSplit(std::string(text), '\n')) {
+    ++line_number;
+    line = absl::StripSuffix(line, "\r");
+    if (line.empty() || absl::StartsWith(line, "#version")) continue;
+    std::vector<std::string> parts = absl::StrSplit(line, ' ');
+    if (parts.size() != 2) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          merges_path, ":", line_number, ": expected two tokens with one space between"));
+    }
+    out.merges.emplace_back(std::move(parts[0]), std::move(parts[1]));
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<TokenizerFiles> ReadTokenizerFiles(const std::string& tokenizer_dir) {
   TokenizerFiles out;
   const std::string config_path = tokenizer_dir + "/tokenizer_config.json";
@@ -305,7 +315,7 @@ absl::StatusOr<TokenizerFiles> ReadTokenizerFiles(const std::string& tokenizer_d
     IMAGEDDPO_ASSIGN_OR_RETURN(whole, ReadJson(whole_path));
     IMAGEDDPO_RETURN_IF_ERROR(ReadModel(whole_path, whole, out));
   } else {
-    IMAGEDDPO_RETURN_IF_ERROR(ReadVocabAndMerges(tokenizer_dir, out));
+    IMAGEDDPO_RETURN_IF_ERROR(ReadVocabAndMergesOf(tokenizer_dir, out));
   }
   SpecialTokenTable table(tokenizer_dir, std::move(config));
   IMAGEDDPO_RETURN_IF_ERROR(table.Read(whole, out));

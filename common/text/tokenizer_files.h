@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -29,6 +30,11 @@ struct TokenizerFiles {
   int64_t unk_id = 0;
   int64_t max_length = 0;
 };
+
+/// Of `vocab` and `merges`, the contents of a vocab.json and a merges.txt.
+/// @param where  what they belong to, for messages.
+absl::Status ReadVocabAndMerges(const std::string& where, std::string_view vocab,
+                                std::string_view merges, TokenizerFiles& out);
 
 /// Errors as ClipTokenizer::Load.
 absl::StatusOr<TokenizerFiles> ReadTokenizerFiles(const std::string& tokenizer_dir);

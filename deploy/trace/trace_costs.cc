@@ -205,7 +205,7 @@ absl::StatusOr<double> StageTimer::RewardSeconds(const Batch& batch) {
   IMAGEDDPO_ASSIGN_OR_RETURN(const std::unique_ptr<Reward> reward, MakeJobReward(job_, device_));
   const auto size = static_cast<size_t>(batch.size);
   auto grey = std::make_shared<RewardBatch>();
-  grey->generated_BCHW = grey->inputs_BCHW = batch.images_BCHW;
+  grey->generated_BCHW = grey->inputs_BCHW = grey->targets_BCHW = batch.images_BCHW;
   grey->prompts.resize(size);
   grey->examples.resize(size, {.id = "grey", .label = 0});
   absl::Status failed;

@@ -1,7 +1,5 @@
 #include "rollout/reward/classifier_reward.h"
 
-#include <ATen/ops/zeros.h>
-
 #include <algorithm>
 #include <limits>
 #include <utility>
@@ -10,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "common/base/status.h"
+#include "rollout/reward/score_probe.h"
 
 namespace imageddpo {
 namespace {
@@ -104,8 +103,7 @@ RewardOutput ScoreLogits(const RewardBatch& batch, const RewardConfig& config,
     }
     const LogitRow generated_row = generated.Row(i);
     const LogitRow input_row = inputs.Row(i);
-    const double value = Measure(config.measure, generated_row, input_row, *label);
-    output.values_B.emplace_back(std::clamp(value, -config.limit(), config.limit()));  // NaN stays.
+    output.values_B.emplace_back(Measure(config.measure, generated_row, input_row, *label));
     correct_B.push_back(generated_row.IsCorrect(*label) ? 1.0 : 0.0);
     correct_input_B.push_back(input_row.IsCorrect(*label) ? 1.0 : 0.0);
     logit_B.push_back(generated_row.Logit(*label));
@@ -116,10 +114,11 @@ RewardOutput ScoreLogits(const RewardBatch& batch, const RewardConfig& config,
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Reward>> ClassifierReward::Make(const RewardConfig& config,
-                                                               at::Device device) {
+                                                               at::Device device,
+                                                               const RewardHost& host) {
   absl::StatusOr<TorchScriptModule> module = TorchScriptModule::Load(config.model, device);
   if (!module.ok()) return Annotate(module.status(), "rewards.model");
-  return std::unique_ptr<Reward>(new ClassifierReward(*std::move(module), config));
+  return std::unique_ptr<Reward>(new ClassifierReward(*std::move(module), config, host));
 }
 
 std::unique_ptr<PendingReward> ClassifierReward::Start(std::shared_ptr<const RewardBatch> batch) {
@@ -137,12 +136,21 @@ std::unique_ptr<PendingReward> ClassifierReward::Start(std::shared_ptr<const Rew
 }
 
 absl::Status ClassifierReward::CheckDataset(const Dataset& dataset, int width, int height) {
-  const at::Tensor black_BCHW = at::zeros({1, 3, height, width}, at::kFloat);
-  const absl::StatusOr<Logits> logits =
-      ToLogits(module_.Run(black_BCHW), black_BCHW, module_.path());
-  if (!logits.ok()) return Annotate(logits.status(), "rewards.model");
+  int64_t num_classes = 0;
+  const auto score =
+      [&](const std::shared_ptr<const RewardBatch>& batch) -> absl::StatusOr<ProbeScores> {
+    IMAGEDDPO_ASSIGN_OR_RETURN(const at::Tensor output, module_.Run(batch->generated_BCHW));
+    IMAGEDDPO_ASSIGN_OR_RETURN(const Logits logits,
+                               ToLogits(output, batch->generated_BCHW, module_.path()));
+    num_classes = logits.num_classes();
+    ProbeScores scores{.values_NP = output};
+    for (int64_t i = 0; i < num_classes; ++i) scores.names.push_back(absl::StrCat("logit ", i));
+    return scores;
+  };
+  IMAGEDDPO_RETURN_IF_ERROR(Annotate(
+      ProbeScoring(module_.path(), dataset, width, height, score, host_.warn), "rewards.model"));
   for (int64_t i = 0; i < dataset.size(); ++i) {
-    IMAGEDDPO_RETURN_IF_ERROR(LabelOf(dataset.at(i), logits->num_classes()).status());
+    IMAGEDDPO_RETURN_IF_ERROR(LabelOf(dataset.at(i), num_classes).status());
   }
   return absl::OkStatus();
 }

@@ -8,6 +8,7 @@
 
 #include "absl/status/statusor.h"
 #include "rollout/reward/reward.h"
+#include "rollout/reward/reward_host.h"
 #include "rollout/reward/torchscript_module.h"
 
 namespace imageddpo {
@@ -20,19 +21,20 @@ namespace imageddpo {
 /// An item whose label is missing or unknown to the classifier is INVALID_ARGUMENT.
 class ClassifierReward final : public Reward {
  public:
-  static absl::StatusOr<std::unique_ptr<Reward>> Make(const RewardConfig& config,
-                                                      at::Device device);
+  static absl::StatusOr<std::unique_ptr<Reward>> Make(const RewardConfig& config, at::Device device,
+                                                      const RewardHost& host);
 
   std::string name() const override { return "classifier"; }
   std::unique_ptr<PendingReward> Start(std::shared_ptr<const RewardBatch> batch) override;
   absl::Status CheckDataset(const Dataset& dataset, int width, int height) override;
 
  private:
-  ClassifierReward(TorchScriptModule module, const RewardConfig& config)
-      : module_(std::move(module)), config_(config) {}
+  ClassifierReward(TorchScriptModule module, const RewardConfig& config, RewardHost host)
+      : module_(std::move(module)), config_(config), host_(std::move(host)) {}
 
   TorchScriptModule module_;
   RewardConfig config_;
+  RewardHost host_;
 };
 
 }  // namespace imageddpo

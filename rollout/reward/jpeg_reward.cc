@@ -1,6 +1,5 @@
 #include "rollout/reward/jpeg_reward.h"
 
-#include <algorithm>
 #include <limits>
 #include <utility>
 #include <vector>
@@ -28,8 +27,7 @@ absl::StatusOr<RewardOutput> ScoreSizes(const RewardBatch& batch, const RewardCo
       size_bytes = static_cast<double>(jpeg.size());
     }
     bytes_B.push_back(size_bytes);
-    output.values_B.emplace_back(
-        std::clamp(sign * size_bytes / kBytesPerKilobyte, -config.limit(), config.limit()));
+    output.values_B.emplace_back(sign * size_bytes / kBytesPerKilobyte);
   }
   return output;
 }

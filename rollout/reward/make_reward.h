@@ -17,7 +17,8 @@ namespace imageddpo {
 absl::StatusOr<std::unique_ptr<Reward>> MakeReward(const RewardConfig& config, at::Device device,
                                                    const RewardHost& host = {});
 
-/// The weighted sum of a job's `rewards`. Errors as MakeReward().
+/// The weighted sum of a job's `rewards`, with the value and the parts of each. Errors as
+/// MakeReward().
 absl::StatusOr<std::unique_ptr<Reward>> MakeJobReward(const ResolvedJob& job, at::Device device,
                                                       const RewardHost& host = {});
 

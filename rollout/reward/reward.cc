@@ -33,10 +33,24 @@ absl::Status CheckBatch(const RewardBatch& batch) {
       batch.inputs_BCHW.size(0) != generated.size(0) || batch.inputs_BCHW.size(1) != 3) {
     return bad("the input images are not a tensor [B, 3, H, W] of as many images as generated");
   }
+  if (batch.targets_BCHW.defined() && batch.targets_BCHW.sizes() != generated.sizes()) {
+    return bad("the targets are not as many images of the size of the generated ones");
+  }
   const auto num_items = static_cast<size_t>(generated.size(0));
   if (batch.prompts.size() != num_items || batch.examples.size() != num_items) {
     return bad(absl::StrCat(num_items, " images, but ", batch.prompts.size(), " prompts and ",
                             batch.examples.size(), " examples"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckTargets(const Dataset& dataset) {
+  for (int64_t i = 0; i < dataset.size(); ++i) {
+    const Example& example = dataset.at(i);
+    if (!example.target_file_name.empty()) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat("example '", example.id, "' (", example.file_name, ") has no target image; ",
+                     "add \"target_file_name\" to its line in the metadata"));
   }
   return absl::OkStatus();
 }

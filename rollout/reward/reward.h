@@ -22,8 +22,9 @@ namespace imageddpo {
 /// Whoever has seen it in a Start() must not change its tensors any more. Everything has length B
 /// and the same order.
 struct RewardBatch {
-  at::Tensor generated_BCHW;         ///< [B,3,H,W] float32 in [0,1], any device
-  at::Tensor inputs_BCHW;            ///< [B,3,H,W] float32 in [0,1]: what img2img started from
+  at::Tensor generated_BCHW;  ///< [B,3,H,W] float32 in [0,1], any device
+  at::Tensor inputs_BCHW;     ///< [B,3,H,W] float32 in [0,1]: what img2img started from
+  at::Tensor targets_BCHW;    ///< as the inputs: the targets; undefined where none wants them
   std::vector<std::string> prompts;  ///< as used, UTF-8
   std::vector<Example> examples;     ///< id, label and metadata of the input images
 
@@ -32,7 +33,8 @@ struct RewardBatch {
 
 /// The scores of a batch, in the order of its images.
 struct RewardOutput {
-  /// B; for each item its value or why it has none. A NaN or infinite value counts as an error.
+  /// B; for each item its measure or, of a sum, its value; or why it has none. NaN and infinity
+  /// count as errors.
   std::vector<absl::StatusOr<double>> values_B;
   /// name → B numbers: "correct", "logit", "bytes", …; they only appear in metrics. Those of an
   /// item without a value mean nothing.
@@ -52,6 +54,11 @@ class PendingReward {
   virtual absl::StatusOr<RewardOutput> Wait(RewardDeadline deadline) = 0;
 };
 
+/// What a reward looks at beside the generated and the input images, which are always there.
+struct RewardNeeds {
+  bool targets = false;  ///< RewardBatch::targets_BCHW
+};
+
 /// One term of a job's reward. Several batches may be pending at once; each is waited for in the
 /// order of the samples, so that when a reward finishes cannot change any result.
 /// Thread-compatible: calls on one object and its pending batches are serialised by the caller.
@@ -60,6 +67,8 @@ class Reward {
   virtual ~Reward() = default;  ///< Outlives its pending batches.
 
   virtual std::string name() const = 0;  ///< "classifier", "jpeg": [a-z0-9_]+
+
+  virtual RewardNeeds wants() const { return {}; }
 
   /// Starts to score a batch and returns without waiting for other processes or a GPU. Scores are a
   /// deterministic function of the batch alone. Errors are reported by Wait().
@@ -74,6 +83,9 @@ class Reward {
 
 /// INVALID_ARGUMENT when shapes or lengths do not fit each other.
 absl::Status CheckBatch(const RewardBatch& batch);
+
+/// INVALID_ARGUMENT naming the first example without a target.
+absl::Status CheckTargets(const Dataset& dataset);
 
 /// A pending batch that `compute` scores in Wait(), in the caller's thread and whatever the
 /// deadline. For rewards that compute in this process: on the CPU in `compute`; on a GPU Start()

@@ -46,8 +46,8 @@ std::vector<bool> AreFinite(const at::Tensor& images_BCHW) {
 class PendingScores final : public PendingReward {
  public:
   PendingScores(std::vector<std::unique_ptr<RemoteCall>> calls, std::vector<bool> finite_B,
-                double limit, const RewardHost& host)
-      : calls_(std::move(calls)), finite_B_(std::move(finite_B)), limit_(limit), host_(host) {}
+                const RewardHost& host)
+      : calls_(std::move(calls)), finite_B_(std::move(finite_B)), host_(host) {}
 
   absl::StatusOr<RewardOutput> Wait(RewardDeadline deadline) override {
     for (; num_added_ < calls_.size(); ++num_added_) {
@@ -68,7 +68,7 @@ class PendingScores final : public PendingReward {
       } else if (item.has_error()) {
         output_.values_B.emplace_back(absl::FailedPreconditionError(item.error().message()));
       } else {
-        output_.values_B.emplace_back(std::clamp(item.value(), -limit_, limit_));
+        output_.values_B.emplace_back(item.value());
       }
       for (int p = 0; p < item.parts_size() && item.has_value(); ++p) {
         std::vector<double>& numbers_B = output_.parts[answer.part_names(p)];
@@ -81,7 +81,6 @@ class PendingScores final : public PendingReward {
 
   std::vector<std::unique_ptr<RemoteCall>> calls_;
   std::vector<bool> finite_B_;
-  double limit_;
   RewardHost host_;
   RewardOutput output_;
   size_t num_added_ = 0;  // Calls whose answers are in the output.
@@ -99,7 +98,7 @@ absl::StatusOr<std::string> ReadSetting(const std::string& setting, const std::s
 absl::StatusOr<std::unique_ptr<Reward>> ServiceReward::Make(const RewardConfig& config,
                                                             const RewardHost& host) {
   const RewardServiceConfig& service = config.service;
-  RemoteRewardOptions options{.name = config.name.empty() ? "service" : config.name,
+  RemoteRewardOptions options{.name = config.name,
                               .endpoints = service.endpoints,
                               .timeout = Milliseconds(service.timeout_seconds),
                               .max_outage = Milliseconds(service.max_outage_seconds),
@@ -115,7 +114,7 @@ absl::StatusOr<std::unique_ptr<Reward>> ServiceReward::Make(const RewardConfig& 
   }
   const Clock& clock = host.clock != nullptr ? *host.clock : MachineClock();
   auto remote = RemoteReward::Make(std::move(options), clock);
-  return std::unique_ptr<Reward>(new ServiceReward(config, host, std::move(remote)));
+  return std::unique_ptr<Reward>(new ServiceReward(host, std::move(remote)));
 }
 
 absl::StatusOr<RemoteBatch> ServiceReward::Convert(const RewardBatch& batch, int64_t first,
@@ -146,6 +145,10 @@ absl::StatusOr<RemoteBatch> ServiceReward::Convert(const RewardBatch& batch, int
     IMAGEDDPO_RETURN_IF_ERROR(
         convert(batch.inputs_BCHW, &converted.inputs, request.mutable_inputs_png()));
   }
+  if (description_.wants_targets()) {
+    IMAGEDDPO_RETURN_IF_ERROR(
+        convert(batch.targets_BCHW, &converted.targets, request.mutable_targets_png()));
+  }
   for (int64_t i = first; i < first + size; ++i) {
     const Example& example = batch.examples[static_cast<size_t>(i)];
     v1::RewardItem& item = *request.add_items();
@@ -174,8 +177,8 @@ std::unique_ptr<PendingReward> ServiceReward::Start(std::shared_ptr<const Reward
     if (!piece.ok()) return ComputeInWait([error = piece.status()] { return error; });
     calls.push_back(remote_->Start(*std::move(piece)));
   }
-  return std::make_unique<PendingScores>(
-      std::move(calls), AreFinite(batch->generated_BCHW.to(at::kCPU)), config_.limit(), host_);
+  return std::make_unique<PendingScores>(std::move(calls),
+                                         AreFinite(batch->generated_BCHW.to(at::kCPU)), host_);
 }
 
 absl::Status ServiceReward::Connect() {
@@ -194,14 +197,20 @@ absl::Status ServiceReward::Connect() {
 absl::Status ServiceReward::CheckDataset(const Dataset& dataset, int width, int height) {
   IMAGEDDPO_RETURN_IF_ERROR(Connect());
   auto probe = std::make_shared<RewardBatch>();
-  std::vector<at::Tensor> images;
+  if (wants().targets) IMAGEDDPO_RETURN_IF_ERROR(CheckTargets(dataset));
+  std::vector<at::Tensor> images, targets;
   for (int64_t i = 0; i < std::min(kProbeItems, dataset.size()); ++i) {
     IMAGEDDPO_ASSIGN_OR_RETURN(at::Tensor image_CHW, dataset.LoadImage(i, width, height));
     images.push_back(std::move(image_CHW));
+    if (wants().targets) {
+      IMAGEDDPO_ASSIGN_OR_RETURN(at::Tensor target_CHW, dataset.LoadTarget(i, width, height));
+      targets.push_back(std::move(target_CHW));
+    }
     probe->examples.push_back(dataset.at(i));
     probe->prompts.push_back(dataset.at(i).text);
   }
   probe->inputs_BCHW = at::stack(images);
+  if (!targets.empty()) probe->targets_BCHW = at::stack(targets);
   probe->generated_BCHW = probe->inputs_BCHW;
   const RewardDeadline never = RewardDeadline::max();
   IMAGEDDPO_ASSIGN_OR_RETURN(const RewardOutput output, Start(probe)->Wait(never));

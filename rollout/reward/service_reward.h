@@ -27,17 +27,18 @@ class ServiceReward final : public Reward {
                                                       const RewardHost& host);
 
   std::string name() const override { return "service"; }
+  /// As the service's description says; after CheckDataset().
+  RewardNeeds wants() const override { return {.targets = description_.wants_targets()}; }
   std::unique_ptr<PendingReward> Start(std::shared_ptr<const RewardBatch> batch) override;
   absl::Status CheckDataset(const Dataset& dataset, int width, int height) override;
 
  private:
-  ServiceReward(const RewardConfig& config, RewardHost host, std::unique_ptr<RemoteReward> remote)
-      : config_(config), host_(std::move(host)), remote_(std::move(remote)) {}
+  ServiceReward(RewardHost host, std::unique_ptr<RemoteReward> remote)
+      : host_(std::move(host)), remote_(std::move(remote)) {}
 
   absl::Status Connect();
   absl::StatusOr<RemoteBatch> Convert(const RewardBatch& batch, int64_t first, int64_t size) const;
 
-  RewardConfig config_;
   RewardHost host_;
   std::unique_ptr<RemoteReward> remote_;
   v1::DescribeResponse description_;

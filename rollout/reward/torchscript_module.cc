@@ -1,6 +1,7 @@
 #include "rollout/reward/torchscript_module.h"
 
 #include <ATen/core/grad_mode.h>
+#include <caffe2/serialize/inline_container.h>
 #include <torch/csrc/jit/api/module.h>
 #include <torch/csrc/jit/runtime/graph_executor.h>
 #include <torch/csrc/jit/serialization/import.h>
@@ -25,6 +26,33 @@ std::string Reason(const std::exception& error) {
   const auto* torch_error = dynamic_cast<const c10::Error*>(&error);
   const std::string_view text = torch_error ? torch_error->what_without_backtrace() : error.what();
   return Excerpt(text, kMaxReasonBytes);
+}
+
+/// The tensors of what forward() returned; nullopt for anything else.
+std::optional<std::vector<ScriptOutput>> OutputsOf(const c10::IValue& returned) {
+  std::vector<ScriptOutput> outputs;
+  const auto add = [&outputs](std::string name, const c10::IValue& value) {
+    if (!value.isTensor()) return false;
+    outputs.push_back({std::move(name), value.toTensor()});
+    return true;
+  };
+  bool all_tensors = true;
+  if (returned.isTensor()) {
+    all_tensors = add("", returned);
+  } else if (returned.isTuple()) {
+    for (const c10::IValue& value : returned.toTupleRef().elements()) {
+      all_tensors = all_tensors && add("", value);
+    }
+  } else if (returned.isTensorList()) {
+    for (const at::Tensor& value : returned.toTensorVector()) add("", value);
+  } else if (returned.isGenericDict()) {
+    for (const auto& item : returned.toGenericDict()) {
+      all_tensors = all_tensors && item.key().isString() &&
+                    add(ValidText(item.key().toStringRef()), item.value());
+    }
+  }
+  if (!all_tensors || outputs.empty()) return std::nullopt;
+  return outputs;
 }
 
 }  // namespace
@@ -58,18 +86,48 @@ TorchScriptModule& TorchScriptModule::operator=(TorchScriptModule&&) noexcept = 
 
 const std::string& TorchScriptModule::path() const { return state_->path; }
 
-absl::StatusOr<at::Tensor> TorchScriptModule::Run(const at::Tensor& input) {
+absl::StatusOr<std::vector<ScriptOutput>> TorchScriptModule::Run(
+    const std::vector<at::Tensor>& inputs) {
   const at::NoGradGuard no_grad;
   const torch::jit::GraphOptimizerEnabledGuard no_profiling(false);
   try {
-    const c10::IValue output = state_->module.forward({input.to(state_->device)});
-    if (output.isTensor()) return output.toTensor();
-    return absl::InvalidArgumentError(absl::StrCat("'", state_->path, "' returns a ",
-                                                   output.tagKind(), ", it must return a tensor"));
+    std::vector<c10::IValue> arguments;
+    for (const at::Tensor& input : inputs) arguments.emplace_back(input.to(state_->device));
+    const c10::IValue returned = state_->module.forward(std::move(arguments));
+    std::optional<std::vector<ScriptOutput>> outputs = OutputsOf(returned);
+    if (outputs) return *std::move(outputs);
+    return absl::InvalidArgumentError(
+        absl::StrCat("'", state_->path, "' returns a ", returned.tagKind(),
+                     ", it must return a tensor, or a tuple or a Dict[str, Tensor] of tensors"));
   } catch (const std::exception& error) {
+    std::vector<std::string> shapes;
+    for (const at::Tensor& input : inputs) shapes.push_back(absl::StrJoin(input.sizes(), "x"));
     return absl::InvalidArgumentError(
         absl::StrCat("'", state_->path, "' failed on an input of shape ",
-                     absl::StrJoin(input.sizes(), "x"), ": ", Reason(error)));
+                     absl::StrJoin(shapes, ", "), ": ", Reason(error)));
+  }
+}
+
+absl::StatusOr<at::Tensor> TorchScriptModule::Run(const at::Tensor& input) {
+  IMAGEDDPO_ASSIGN_OR_RETURN(std::vector<ScriptOutput> outputs,
+                             Run(std::vector<at::Tensor>{input}));
+  if (outputs.size() == 1 && outputs.front().name.empty()) return outputs.front().value;
+  return absl::InvalidArgumentError(absl::StrCat(
+      "'", state_->path, "' returns a ", outputs.front().name.empty() ? "Tuple" : "Dict", " of ",
+      outputs.size(), " tensors, it must return a tensor"));
+}
+
+absl::StatusOr<std::optional<std::string>> TorchScriptModule::ExtraFile(
+    const std::string& name) const {
+  const std::string record = absl::StrCat("extra/", name);
+  try {
+    caffe2::serialize::PyTorchStreamReader archive(state_->path);
+    if (!archive.hasRecord(record)) return std::nullopt;
+    const auto [data, size] = archive.getRecord(record);
+    return std::string(static_cast<const char*>(data.get()), size);
+  } catch (const std::exception& error) {
+    return absl::InvalidArgumentError(absl::StrCat("'", state_->path, "': cannot read the file ",
+                                                   name, " inside of it: ", Reason(error)));
   }
 }
 

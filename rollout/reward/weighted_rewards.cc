@@ -2,7 +2,6 @@
 
 #include <cmath>
 #include <limits>
-#include <map>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -11,12 +10,13 @@
 namespace imageddpo {
 namespace {
 
+constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+
 /// The sum of terms that are pending.
 class PendingSum final : public PendingReward {
  public:
   struct Term {
-    std::string name;
-    double weight;
+    RewardConfig config;
     std::unique_ptr<PendingReward> pending;
   };
   PendingSum(std::shared_ptr<const RewardBatch> batch, std::vector<Term> terms)
@@ -30,7 +30,7 @@ class PendingSum final : public PendingReward {
       absl::StatusOr<RewardOutput> output = term.pending->Wait(deadline);
       if (output.ok()) output = Checked(*std::move(output));
       if (!output.ok()) {
-        return Annotate(output.status(), absl::StrCat("reward '", term.name, "'"));
+        return Annotate(output.status(), absl::StrCat("reward '", term.config.name, "'"));
       }
       Add(term, *std::move(output));
     }
@@ -49,25 +49,36 @@ class PendingSum final : public PendingReward {
   }
 
   void Add(const Term& term, RewardOutput output) {
-    std::vector<double> values_B;
+    const std::string& name = term.config.name;
+    std::vector<double> values_B, dropped_B;
     for (size_t i = 0; i < output.values_B.size(); ++i) {
       absl::StatusOr<double>& value = output.values_B[i];
-      values_B.push_back(value.ok() ? *value : std::numeric_limits<double>::quiet_NaN());
-      if (value.ok() && !std::isfinite(*value)) {
+      if (value.ok()) *value = term.config.ValueOf(*value);
+      const bool is_dropped = value.ok() && !std::isfinite(*value) && term.config.drops();
+      if (is_dropped) *value = kNan;
+      dropped_B.push_back(is_dropped ? 1.0 : 0.0);
+      values_B.push_back(value.ok() ? *value : kNan);
+      if (value.ok() && !std::isfinite(*value) && !is_dropped) {
         value = absl::OutOfRangeError(absl::StrCat("the value ", *value, " is not finite"));
       }
       absl::StatusOr<double>& sum = sum_.values_B[i];
       if (!sum.ok()) continue;
       if (value.ok()) {
-        *sum += term.weight * *value;
+        // Only what is trained on can drop a sample.
+        if (is_dropped ? term.config.is_trained() : !term.config.held_out) {
+          *sum += term.config.weight * *value;
+        }
       } else {
-        sum = Annotate(value.status(), absl::StrCat("reward '", term.name, "' of image '",
-                                                    batch_->examples[i].id, "'"));
+        sum = Annotate(value.status(),
+                       absl::StrCat("reward '", name, "' of image '", batch_->examples[i].id, "'"));
       }
     }
-    sum_.parts.emplace(absl::StrCat(term.name, ".value"), std::move(values_B));
+    sum_.parts.emplace(absl::StrCat(name, ".value"), std::move(values_B));
+    if (term.config.drops()) {
+      sum_.parts.emplace(absl::StrCat(name, ".dropped"), std::move(dropped_B));
+    }
     for (auto& [part, numbers_B] : output.parts) {
-      sum_.parts.emplace(absl::StrCat(term.name, ".", part), std::move(numbers_B));
+      sum_.parts.emplace(absl::StrCat(name, ".", part), std::move(numbers_B));
     }
   }
 
@@ -79,27 +90,22 @@ class PendingSum final : public PendingReward {
 
 }  // namespace
 
-WeightedRewards::WeightedRewards(std::vector<Term> terms) : terms_(std::move(terms)) {
-  std::map<std::string, int> uses;
-  for (const Term& term : terms_) {
-    const std::string name = term.name.empty() ? term.reward->name() : term.name;
-    const int use = ++uses[name];
-    names_.push_back(use == 1 ? name : absl::StrCat(name, "_", use));
-  }
+RewardNeeds WeightedRewards::wants() const {
+  RewardNeeds needs;
+  for (const Term& term : terms_) needs.targets = needs.targets || term.reward->wants().targets;
+  return needs;
 }
 
 std::unique_ptr<PendingReward> WeightedRewards::Start(std::shared_ptr<const RewardBatch> batch) {
   std::vector<PendingSum::Term> pending;
-  for (size_t i = 0; i < terms_.size(); ++i) {
-    pending.push_back({names_[i], terms_[i].weight, terms_[i].reward->Start(batch)});
-  }
+  for (const Term& term : terms_) pending.push_back({term.config, term.reward->Start(batch)});
   return std::make_unique<PendingSum>(std::move(batch), std::move(pending));
 }
 
 absl::Status WeightedRewards::CheckDataset(const Dataset& dataset, int width, int height) {
-  for (size_t i = 0; i < terms_.size(); ++i) {
-    IMAGEDDPO_RETURN_IF_ERROR(Annotate(terms_[i].reward->CheckDataset(dataset, width, height),
-                                       absl::StrCat("reward '", names_[i], "'")));
+  for (const Term& term : terms_) {
+    IMAGEDDPO_RETURN_IF_ERROR(Annotate(term.reward->CheckDataset(dataset, width, height),
+                                       absl::StrCat("reward '", term.config.name, "'")));
   }
   return absl::OkStatus();
 }

@@ -51,7 +51,8 @@ struct Rollout::Drawn {
   std::vector<Example> examples;
   std::vector<std::string> prompts;
   PromptCache::Encoded encoded;
-  at::Tensor images_BCHW;  ///< [B,3,H,W] in [0,1].
+  at::Tensor images_BCHW;   ///< [B,3,H,W] in [0,1].
+  at::Tensor targets_BCHW;  ///< As the images, where the reward wants them.
   SamplerInputs inputs;
 };
 
@@ -120,7 +121,7 @@ absl::StatusOr<Rollout::Drawn> Rollout::Draw(
     const std::function<StreamKey(StreamPurpose, int64_t)>& key_of) {
   const Dataset& dataset = *source.examples;
   Drawn drawn;
-  std::vector<at::Tensor> images, encode_noise, init_noise;
+  std::vector<at::Tensor> images, targets, encode_noise, init_noise;
   const int64_t latent_side = resolution_ / pipeline_->vae->config().downscale();
   const std::vector<int64_t> shape = {pipeline_->vae->config().latent_channels, latent_side,
                                       latent_side};
@@ -133,12 +134,19 @@ absl::StatusOr<Rollout::Drawn> Rollout::Draw(
                                dataset.LoadImage(examples[i], static_cast<int>(resolution_),
                                                  static_cast<int>(resolution_)));
     images.push_back(std::move(image));
+    if (reward_->wants().targets) {
+      IMAGEDDPO_ASSIGN_OR_RETURN(at::Tensor target,
+                                 dataset.LoadTarget(examples[i], static_cast<int>(resolution_),
+                                                    static_cast<int>(resolution_)));
+      targets.push_back(std::move(target));
+    }
     encode_noise.push_back(KeyedNormal(key_of(StreamPurpose::kEncodeNoise, position), shape));
     init_noise.push_back(KeyedNormal(key_of(StreamPurpose::kInitNoise, position), shape));
     step_keys.push_back(key_of(StreamPurpose::kStepNoise, position));
   }
   drawn.encoded = prompts_->Encode(drawn.prompts);
   drawn.images_BCHW = at::stack(images);
+  if (!targets.empty()) drawn.targets_BCHW = at::stack(targets);
   drawn.inputs = {
       .posterior = source.posteriors->Encode(*pipeline_->vae, examples, drawn.images_BCHW, device_),
       .encode_noise_BCHW = at::stack(encode_noise),
@@ -169,6 +177,7 @@ absl::StatusOr<Rollout::Scores> Rollout::ScoreAll(const Drawn& drawn,
   auto batch = std::make_shared<RewardBatch>();
   batch->generated_BCHW = sampled.images_BCHW;
   batch->inputs_BCHW = drawn.images_BCHW;
+  batch->targets_BCHW = drawn.targets_BCHW;
   batch->prompts = drawn.prompts;
   batch->examples = drawn.examples;
   IMAGEDDPO_ASSIGN_OR_RETURN(RewardOutput output,

@@ -79,7 +79,8 @@ class Rollout {
   /// Samples and scores one micro-batch.
   /// @param keep_pictures  attach PNGs of its first samples' inputs and outputs.
   /// @return the first image's error where a reward has no finite value for one, naming reward,
-  ///         image and remedy; the reward's error where it fails as a whole.
+  ///         image and remedy (with `on_nan: drop`, its reward is NaN instead); the reward's error
+  ///         where it fails as a whole.
   /// @throws what the models throw
   absl::StatusOr<TrajectoryBatch> Sample(int64_t epoch, int64_t micro_batch, int64_t weight_version,
                                          bool keep_pictures);

@@ -115,6 +115,33 @@ INSTANTIATE_TEST_SUITE_P(
                     Case{2, {Split(2, 3)}, {{2, Colocated(2)}}}),
     [](const auto& info) { return absl::StrCat("Staleness", info.param.staleness); });
 
+TEST_F(JobTopologies, RewardsThatTrainersPutTogetherHaveTheSameBitsEverywhere) {
+  const v1::JobSpec rewards = *ParseJobYaml(
+      "rewards:\n"
+      "- {type: jpeg, measure: incompressibility, normalize: true}\n"
+      "- {type: l1, weight: -2, warmup_epochs: 2, on_nan: drop}\n"
+      "- {type: ssim, held_out: true}\n"
+      "- {type: image_stat, measure: saturation, offset: 0.5, scale: 10, clamp: 1}\n"
+      "advantage: {combine: per_reward}\n",
+      "job.yaml");
+  v1::JobSpec whole = Job(0);
+  whole.clear_rewards();
+  whole.MergeFrom(rewards);
+  whole = Judged(whole).spec();
+  const JobOutcome alone = RunOnThreads(whole, Colocated(1));
+  ASSERT_EQ(alone.rows.size(), kEpochs * kRowsPerEpoch);
+  for (const char* part :
+       {"jpeg.value", "l1.value", "l1.dropped", "ssim.value", "image_stat.value"}) {
+    EXPECT_TRUE(nlohmann::json::parse(alone.rows[0])["parts_mean"].contains(part)) << part;
+  }
+  ExpectSame(RunOnThreads(whole, Split(3, 2)), alone, Split(3, 2));
+  const JobOutcome resumed = RunOnThreads(whole, Colocated(2), &alone.checkpoints.at(2));
+  EXPECT_EQ(resumed.rows,
+            std::vector<std::string>(alone.rows.begin() + 2 * kRowsPerEpoch, alone.rows.end()));
+  EXPECT_EQ(resumed.checkpoints.at(kEpochs).SerializeAsString(),
+            alone.checkpoints.at(kEpochs).SerializeAsString());
+}
+
 TEST_F(JobTopologies, RowsTellHowOldTheSamplesWere) {
   const JobOutcome fresh = RunOnThreads(Job(0), Split(1, 1)),
                    stale = RunOnThreads(Job(2), Split(1, 1));

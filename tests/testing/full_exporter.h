@@ -60,6 +60,7 @@ class FullExporter {
       for (const char* stage : {"sample", "reward", "rollout_wait", "wait", "train", "publish"}) {
         (*metrics.mutable_stage_seconds())[stage] = 0.4;
       }
+      (*metrics.mutable_parts_mean())["classifier.value"] = 0.9;
       job.EpochFinished(metrics, 128);
       v1::EvalReport eval;
       eval.set_epoch(epoch_);

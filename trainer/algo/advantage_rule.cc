@@ -2,10 +2,14 @@
 
 #include "trainer/algo/global_advantages.h"
 #include "trainer/algo/keyed_advantages.h"
+#include "trainer/algo/per_reward_advantages.h"
 
 namespace imageddpo {
 
 std::unique_ptr<AdvantageRule> MakeAdvantageRule(const AdvantageSettings& settings) {
+  if (settings.combine == Combination::kPerReward) {
+    return std::make_unique<PerRewardAdvantages>(settings);
+  }
   switch (settings.mode) {
     case AdvantageMode::kGlobal:
       break;

@@ -10,11 +10,20 @@
 
 namespace imageddpo {
 
+/// One trained reward of an epoch.
+struct RewardTerm {
+  std::string name;            ///< RewardConfig::name
+  double weight = 0;           ///< In this epoch.
+  std::vector<double> values;  ///< One for each sample; finite.
+};
+
 /// An epoch's rewards in sample order, with what a rule may group them by.
 struct EpochRewards {
   std::vector<double> rewards;  ///< Finite.
   /// One for each reward; may be empty where the rule does not ask for them.
   std::vector<std::string> image_ids, prompts;
+  /// What the rewards are the weighted sum of; empty where no setting of the job asks for it.
+  std::vector<RewardTerm> terms;
 };
 
 /// Turns rewards into advantages: how much better a sample was than was to be expected. All trainer
@@ -36,7 +45,7 @@ class AdvantageRule {
   virtual absl::Status Restore(const nlohmann::json& /*state*/) { return absl::OkStatus(); }
 };
 
-/// The rule of `advantage.mode`.
+/// The rule of `advantage.mode` and `advantage.combine`.
 std::unique_ptr<AdvantageRule> MakeAdvantageRule(const AdvantageSettings& settings);
 
 }  // namespace imageddpo

@@ -36,20 +36,6 @@ double PopulationStd(const std::vector<double>& values) {
   return std::sqrt(sum / static_cast<double>(values.size()));
 }
 
-EpochRewards RewardsInOrder(const std::vector<TrajectoryBatch>& batches) {
-  EpochRewards epoch;
-  const auto append = [](const auto& from, auto* to) {
-    to->insert(to->end(), from.begin(), from.end());
-  };
-  for (const auto& batch : batches) {
-    const auto* values = batch.rewards_B.const_data_ptr<double>();
-    epoch.rewards.insert(epoch.rewards.end(), values, values + batch.rewards_B.numel());
-    append(batch.image_ids, &epoch.image_ids);
-    append(batch.prompts, &epoch.prompts);
-  }
-  return epoch;
-}
-
 /// [B] float32 of the epoch's advantages.
 at::Tensor AdvantagesOf(const TrajectoryBatch& batch, const std::vector<double>& advantages) {
   const at::Tensor advantages_B = at::zeros({batch.batch_size()}, at::kFloat);
@@ -84,6 +70,7 @@ Trainer::Trainer(const ResolvedJob& job, const Policy& policy, Lora* lora,
     : job_(job),
       plan_(job.plan()),
       lora_(lora),
+      combination_(job),
       advantage_rule_(std::move(advantages)),
       loss_rule_(std::move(loss)),
       exchange_(exchange),
@@ -132,19 +119,18 @@ absl::StatusOr<std::vector<v1::EpochMetrics>> Trainer::TrainEpoch(
       embeddings_.try_emplace(hash, embedding.to(lora_->Parameters().front().device()));
     }
   }
-  const EpochRewards in_order = RewardsInOrder(batches);
-  const std::vector<double>& rewards = in_order.rewards;
-  IMAGEDDPO_ASSIGN_OR_RETURN(const std::vector<double> advantages, Advantages(in_order));
-  const double reward_mean = Mean(rewards), reward_std = PopulationStd(rewards);
-  std::map<std::string, double> parts_mean;
-  for (size_t p = 0; p < batches.front().part_names.size(); ++p) {
-    double sum = 0;
-    for (const auto& batch : batches) {
-      sum += batch.parts_BP.select(1, static_cast<int64_t>(p)).sum().item<double>();
-    }
-    parts_mean[batches.front().part_names[p]] = sum / static_cast<double>(rewards.size());
+  IMAGEDDPO_ASSIGN_OR_RETURN(EpochScores scores,
+                             ScoresOf(job_, epoch, batches, combination_.parts()));
+  if (!combination_.parts().empty()) {
+    combination_.Combine(epoch, std::move(scores.values_TN), &scores.rewards);
   }
-  state_.samples_seen += static_cast<int64_t>(rewards.size());
+  IMAGEDDPO_ASSIGN_OR_RETURN(const std::vector<double> of_kept, Advantages(scores.rewards));
+  const std::vector<double> advantages = scores.ForAll(of_kept);
+  is_kept_ = scores.is_kept;
+  const double reward_mean = Mean(scores.rewards.rewards),
+               reward_std = PopulationStd(scores.rewards.rewards);
+  const std::map<std::string, double> parts_mean = MeansOfParts(batches);
+  state_.samples_seen += static_cast<int64_t>(is_kept_.size());
 
   KeepVersion(epoch);
   IMAGEDDPO_RETURN_IF_ERROR(ComputeProximal(epoch, batches, advantages, between));
@@ -178,7 +164,8 @@ absl::StatusOr<v1::EpochMetrics> Trainer::Update(int64_t epoch, int64_t inner_ep
       schedule_.MicroBatches(epoch, inner_epoch, update_in_epoch);
   const int64_t num_micro = plan_.micro_batches_per_update;
   const int64_t num_steps = batches.front().timesteps_BK.size(1);
-  const double weight = 1.0 / static_cast<double>(num_micro * num_steps);
+  const double kept_share = KeptShare(batches, micro_batches);
+  const double weight = 1.0 / kept_share / static_cast<double>(num_micro * num_steps);
 
   const at::Tensor statistics = at::zeros({num_micro, num_steps, kStatisticsPerStep}, at::kDouble);
   const at::Tensor staleness = at::zeros({num_micro, num_steps, kStalenessPerStep}, at::kDouble);
@@ -234,7 +221,7 @@ absl::StatusOr<v1::EpochMetrics> Trainer::Update(int64_t epoch, int64_t inner_ep
   metrics.set_update(state_.updates++);
   metrics.set_samples_seen(state_.samples_seen);
   const at::Tensor mean = statistics.mean(at::IntArrayRef{0, 1});
-  metrics.set_loss(mean[0].item<double>());
+  metrics.set_loss(mean[0].item<double>() / kept_share);
   metrics.set_approx_kl(mean[1].item<double>());
   metrics.set_clipfrac(mean[2].item<double>());
   metrics.set_grad_norm(skipped ? 0 : grad_norm);
@@ -255,6 +242,17 @@ absl::StatusOr<v1::EpochMetrics> Trainer::Update(int64_t epoch, int64_t inner_ep
     metrics.set_skipped_updates(state_.loss_scaler.skipped());
   }
   return metrics;
+}
+
+double Trainer::KeptShare(const std::vector<TrajectoryBatch>& batches,
+                          const std::vector<int64_t>& micro_batches) const {
+  int64_t kept = 0, all = 0;
+  for (const int64_t m : micro_batches) {
+    const auto first = is_kept_.begin() + batches[m].first_sample;
+    kept += std::count(first, first + batches[m].batch_size(), true);
+    all += batches[m].batch_size();
+  }
+  return kept > 0 ? static_cast<double>(kept) / static_cast<double>(all) : 1.0;
 }
 
 absl::StatusOr<std::vector<StepStatistics>> Trainer::Accumulate(

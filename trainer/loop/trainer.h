@@ -24,6 +24,8 @@
 #include "trainer/algo/advantage_rule.h"
 #include "trainer/algo/loss_rule.h"
 #include "trainer/algo/loss_scaler.h"
+#include "trainer/algo/reward_combination.h"
+#include "trainer/loop/epoch_rewards.h"
 #include "trainer/loop/replay_update.h"
 #include "trainer/loop/shard_exchange.h"
 #include "trainer/loop/single_pass_update.h"
@@ -98,6 +100,10 @@ class Trainer {
   /// Fills proximal_. Called before the first update of an epoch of stale samples.
   absl::Status ComputeProximal(int64_t epoch, const std::vector<TrajectoryBatch>& batches,
                                const std::vector<double>& advantages, const Between& between);
+  /// Share of an update's samples that are kept. The others have the advantage 0, so they add
+  /// nothing to the loss but to its number of samples; 1 where none is kept.
+  double KeptShare(const std::vector<TrajectoryBatch>& batches,
+                   const std::vector<int64_t>& micro_batches) const;
   void KeepVersion(int64_t version);
   /// Passes the scale of the next update to the code that runs backward passes.
   void UseLossScale();
@@ -115,6 +121,7 @@ class Trainer {
   const ResolvedJob job_;
   const JobPlan plan_;
   Lora* lora_;
+  RewardCombination combination_;
   std::unique_ptr<AdvantageRule> advantage_rule_;
   std::unique_ptr<LossRule> loss_rule_;
   ShardExchange* exchange_;
@@ -125,6 +132,7 @@ class Trainer {
   ReplayUpdate replay_;
   SinglePassUpdate single_pass_;  ///< Instead of replay_ where plan_.single_pass.
   TrainerState state_;
+  std::vector<bool> is_kept_;                  ///< By sample, of the epoch under way.
   std::map<int64_t, at::Tensor> proximal_;     ///< [B,K] by micro-batch, of the epoch under way.
   std::map<uint64_t, at::Tensor> embeddings_;  ///< [L,D] by hash, on the LoRA's device.
 };

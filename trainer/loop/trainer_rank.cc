@@ -3,6 +3,7 @@
 #include <absl/strings/str_cat.h>
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <utility>
@@ -27,6 +28,21 @@ std::string EvalRow(const v1::EvalBatch& batch, int i) {
   }
   return row.dump() + '\n';
 }
+
+/// The mean of numbers, those left out that are NaN.
+class MeanOfNumbers {
+ public:
+  void Add(double number) {
+    if (std::isnan(number)) return;
+    sum_ += number;
+    ++count_;
+  }
+  double Mean() const { return sum_ / static_cast<double>(count_); }
+
+ private:
+  double sum_ = 0;
+  int64_t count_ = 0;
+};
 
 }  // namespace
 
@@ -102,8 +118,8 @@ absl::Status TrainerRank::CollectEvaluation(int64_t version) {
   const int64_t batch_size = context_->start.spec().eval().batch_size();
   v1::WorkerMessage message;
   auto* report = message.mutable_eval();
-  double reward_sum = 0;
-  std::map<std::string, double> part_sums;
+  MeanOfNumbers reward;
+  std::map<std::string, MeanOfNumbers> parts;
   int64_t num_images = 1;  // The first batch tells.
   for (int64_t first = 0, batch = 0; first < num_images; first += batch_size, ++batch) {
     const int from = rollout_ranks_[batch % static_cast<int64_t>(rollout_ranks_.size())];
@@ -121,9 +137,9 @@ absl::Status TrainerRank::CollectEvaluation(int64_t version) {
     }
     for (int i = 0; i < result.rewards_size(); ++i) {
       report->mutable_rows()->append(EvalRow(result, i));
-      reward_sum += result.rewards(i);
+      reward.Add(result.rewards(i));
       for (int p = 0; p < result.part_names_size(); ++p) {
-        part_sums[result.part_names(p)] += result.parts(i * result.part_names_size() + p);
+        parts[result.part_names(p)].Add(result.parts(i * result.part_names_size() + p));
       }
     }
     for (auto& picture : *result.mutable_pictures()) {
@@ -135,10 +151,8 @@ absl::Status TrainerRank::CollectEvaluation(int64_t version) {
   report->set_job_id(context_->start.job_id());
   report->set_epoch(version);
   report->set_num_images(num_images);
-  report->set_reward_mean(reward_sum / static_cast<double>(num_images));
-  for (const auto& [name, sum] : part_sums) {
-    (*report->mutable_parts_mean())[name] = sum / static_cast<double>(num_images);
-  }
+  report->set_reward_mean(reward.Mean());
+  for (const auto& [name, part] : parts) (*report->mutable_parts_mean())[name] = part.Mean();
   report->set_seconds(context_->clock.NowSeconds() - start);
   context_->report(std::move(message));
   return absl::OkStatus();

@@ -12,9 +12,10 @@ namespace {
 
 constexpr char kVersionPrefix[] = "lora.";  // Of older versions in optimizer.safetensors.
 
-// The rules' states in state.json, where they have one.
+// The states of the rules and of the rewards in state.json, where they have one.
 constexpr char kStatistics[] = "statistics";
 constexpr char kLoss[] = "loss";
+constexpr char kRewards[] = "rewards";
 
 }  // namespace
 
@@ -58,6 +59,7 @@ nlohmann::ordered_json Trainer::StateJson() const {
   };
   add(kStatistics, advantage_rule_->State());
   add(kLoss, loss_rule_->State());
+  add(kRewards, combination_.State());
   if (state_.loss_scaler.enabled()) state["loss_scaling"] = state_.loss_scaler.ToJson();
   return state;
 }
@@ -77,6 +79,8 @@ absl::Status Trainer::Restore(const std::map<std::string, at::Tensor>& optimizer
         advantage_rule_->Restore(state.value(kStatistics, nlohmann::json())), "state.json"));
     IMAGEDDPO_RETURN_IF_ERROR(
         Annotate(loss_rule_->Restore(state.value(kLoss, nlohmann::json())), "state.json"));
+    IMAGEDDPO_RETURN_IF_ERROR(
+        Annotate(combination_.Restore(state.value(kRewards, nlohmann::json())), "state.json"));
     state_.epochs_trained = state.at("epochs_trained");
     std::map<std::string, at::Tensor> moments = optimizer;
     IMAGEDDPO_RETURN_IF_ERROR(RestoreVersions(&moments));

@@ -44,7 +44,7 @@ struct TrajectoryBatch {
   at::Tensor latents;
   at::Tensor timesteps_BK;  ///< int64
   at::Tensor log_probs_BK;  ///< float32, under weight_version; 0 at deterministic steps.
-  at::Tensor rewards_B;     ///< float64: the weighted sum.
+  at::Tensor rewards_B;     ///< float64: the weighted sum; NaN of a sample that is left out.
   std::vector<std::string> part_names;  ///< [P]
   at::Tensor parts_BP;                  ///< float64
 

@@ -45,10 +45,11 @@ grpc::ByteBuffer Serialized(const google::protobuf::Message& message) {
 }
 
 grpc::ByteBuffer WithPixels(const v1::ScoreRequest& request, const SharedBytes& generated,
-                            const SharedBytes& inputs) {
+                            const SharedBytes& inputs, const SharedBytes& targets) {
   std::vector<grpc::Slice> slices = {grpc::Slice(request.SerializeAsString())};
   AddBytesField(v1::ScoreRequest::kGeneratedFieldNumber, generated, &slices);
   AddBytesField(v1::ScoreRequest::kInputsFieldNumber, inputs, &slices);
+  AddBytesField(v1::ScoreRequest::kTargetsFieldNumber, targets, &slices);
   return {slices.data(), slices.size()};
 }
 

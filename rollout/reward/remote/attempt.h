@@ -50,9 +50,9 @@ class Attempt {
   size_t replica_;
 };
 
-/// A message followed by raw bytes of two of its fields, which are not copied.
+/// A message followed by raw bytes of three of its fields, which are not copied.
 grpc::ByteBuffer WithPixels(const v1::ScoreRequest& request, const SharedBytes& generated,
-                            const SharedBytes& inputs);
+                            const SharedBytes& inputs, const SharedBytes& targets);
 grpc::ByteBuffer Serialized(const google::protobuf::Message& message);
 
 }  // namespace imageddpo

@@ -150,7 +150,7 @@ class Call final : public RemoteCall {
       : shared_(std::move(shared)),
         patience_(shared_),
         request_(std::move(batch.request)),
-        bytes_(WithPixels(request_, batch.generated, batch.inputs)) {
+        bytes_(WithPixels(request_, batch.generated, batch.inputs, batch.targets)) {
     if (bytes_.Length() < kMostBytes) Try();
   }
 

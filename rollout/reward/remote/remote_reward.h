@@ -42,6 +42,7 @@ struct RemoteBatch {
   v1::ScoreRequest request;  ///< All but RGB pixels; api_version is filled in.
   SharedBytes generated;     ///< As ScoreRequest.generated; unused for PNG.
   SharedBytes inputs;        ///< As ScoreRequest.inputs; unused for PNG.
+  SharedBytes targets;       ///< As ScoreRequest.targets; unused for PNG.
 };
 
 /// Called several times a second while something is waited for. @param waiting_for  what is away,

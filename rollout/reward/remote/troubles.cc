@@ -155,9 +155,6 @@ Trouble JudgeDescription(const v1::DescribeResponse& description) {
                          " of the reward API, this service version ", kRewardApiVersion,
                          "; install a package of this service's version")};
   }
-  if (description.wants_targets()) {
-    return {TroubleKind::kRefused, "it wants target images, which this job's data does not have"};
-  }
   if (!v1::PixelEncoding_IsValid(description.pixels()) || description.max_batch() < 0) {
     return {TroubleKind::kRefused,
             absl::StrCat("it wants pixels as encoding ", static_cast<int>(description.pixels()),

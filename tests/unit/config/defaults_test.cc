@@ -29,6 +29,7 @@ const std::set<std::string>& WithoutDefault() {
                                               "rewards.type",
                                               "rewards.model",
                                               "rewards.measure",
+                                              "rewards.reference",
                                               "topology.rollout",
                                               "topology.trainer",
                                               "topology.colocated",

@@ -48,7 +48,8 @@ std::map<std::string, std::string> Rows(const std::string& section) {
 
 // "sample.num_steps" of a job with every default to "50", as it stands in a job file.
 std::map<std::string, std::string> Defaults() {
-  v1::JobSpec job = *ParseJobYaml("rewards: [{type: jpeg}, {type: service}]", "defaults");
+  v1::JobSpec job =
+      *ParseJobYaml("rewards: [{type: service}, {type: l1}, {type: jpeg}]", "defaults");
   FillDefaults(&job);
   std::map<std::string, std::string> defaults;
   std::string section;
@@ -103,7 +104,7 @@ TEST(SettingsPage, HasTheDefaults) {
   EXPECT_GT(defaults.size(), 40U);
   // These follow from other settings; the page says how.
   const std::set<std::string> derived = {"device.device_batch_size", "eval.batch_size",
-                                         "rewards.clamp"};
+                                         "rewards.clamp", "rewards.name"};
   for (const auto& [path, text] : rows) {
     if (derived.contains(path)) continue;
     if (text == "required" || text == "–") {

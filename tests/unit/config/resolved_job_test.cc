@@ -36,6 +36,8 @@ TEST(ResolvedJob, HoldsEveryDecisionInItsType) {
   EXPECT_EQ(job.rewards()[0].type, RewardType::kJpeg);
   EXPECT_EQ(job.rewards()[0].measure, RewardMeasure::kIncompressibility);
   EXPECT_EQ(job.rewards()[0].jpeg_quality, 95);
+  EXPECT_EQ(job.rewards()[0].name, "jpeg");
+  EXPECT_EQ(job.rewards()[0].ValueOf(-3.25), -3.25);
   EXPECT_EQ(job.executed_steps(), 9) << "int(10 · (1 - 0.8)) is 1";
   EXPECT_TRUE(job.uses_prompt());
   EXPECT_EQ(job.spec().train().update(), "replay") << "auto is resolved";

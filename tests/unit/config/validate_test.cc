@@ -81,8 +81,9 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"eval.batch_size=0", "`eval.batch_size` is 0"},
         Case{"rewards=[]", "`rewards` is empty"},
         Case{"rewards.0.type=jpg",
-             "`rewards[0].type` is `jpg`; it must be one of classifier, jpeg, service; did you "
-             "mean"},
+             "`rewards[0].type` is `jpg`; it must be one of classifier, jpeg, service, l1, l2, "
+             "psnr, "
+             "ssim, image_stat, torchscript; did you mean `jpeg`?"},
         Case{"rewards=[{type: classifier, measure: logit_change}]",
              "`rewards[0].model` is not given"},
         Case{"rewards=[{type: classifier, model: m, measure: logits}]",
@@ -113,7 +114,22 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"rewards.0.on_error=retry", "`rewards[0].on_error` is `retry`; it must be fail"},
         Case{"rewards.0.timeout_seconds=3", "is a setting of `type: service` alone"},
         Case{"rewards.0.name=Two Words", "`rewards[0].name` is `Two Words`"},
-        Case{"rewards.0.weight=0", "every `rewards` weight is 0"},
+        Case{"rewards.0.weight=0", "each of `rewards` has `weight: 0` or is held out"},
+        Case{"rewards.0.held_out=true", "each of `rewards` has `weight: 0` or is held out"},
+        Case{"rewards.0.offset=.inf", "`rewards[0].offset` is inf"},
+        Case{"rewards.0.scale=0", "`rewards[0].scale` is 0; it must be a finite number other than"},
+        Case{"rewards.0.warmup_epochs=-1", "`rewards[0].warmup_epochs` is -1"},
+        Case{"rewards.0.reference=input", "`rewards[0].reference` is no setting of `type: jpeg`"},
+        Case{"rewards=[{type: l1, reference: inputs}]",
+             "`rewards[0].reference` is `inputs`; it must be one of input, target"},
+        Case{"rewards=[{type: ssim, measure: l1}]", "`rewards[0].measure` is no setting of"},
+        Case{"rewards=[{type: torchscript}]", "`rewards[0].model` is not given"},
+        Case{"rewards=[{type: image_stat, measure: entropy}]",
+             "`rewards[0].measure` is `entropy`; it must be one of brightness, contrast"},
+        Case{"rewards.0.on_nan=skip",
+             "`rewards[0].on_nan` is `skip`; it must be one of fail, drop"},
+        Case{"rewards.0.max_dropped=1", "`rewards[0].max_dropped` is 1; it must be from 0 to"},
+        Case{"advantage.combine=product", "`advantage.combine` is `product`"},
         Case{"sample.num_steps=0", "`sample.num_steps` is 0"},
         Case{"sample.noise_strength=0",
              "`sample.noise_strength` is 0; it must be above 0 and at most 1"},
@@ -247,6 +263,23 @@ TEST(JobWarnings, TellWhereDiffusersRunsAnotherNumberOfSteps) {
       EXPECT_LE(named, 1);
     }
   }
+}
+
+TEST(JobWarnings, TellWhatRewardsDoNot) {
+  const auto of = [](const std::string& rewards) {
+    return Warnings({"rewards=[{type: l1}, " + rewards + "]"});
+  };
+  EXPECT_THAT(of("{type: l2, normalize: true, warmup_epochs: 5}"), IsEmpty());
+  EXPECT_THAT(of("{type: l2, normalize: true, held_out: true}"),
+              ElementsAre(HasSubstr("`rewards[1].normalize` has no effect")));
+  EXPECT_THAT(of("{type: l2, warmup_epochs: 3, weight: 0}"),
+              ElementsAre(HasSubstr("`rewards[1].warmup_epochs` has no effect")));
+  EXPECT_THAT(of("{type: l2, warmup_epochs: 100}"),
+              ElementsAre(HasSubstr("never has its whole weight")));
+  EXPECT_THAT(Warnings({"rewards=[{type: l1, warmup_epochs: 2}]"}),
+              ElementsAre(HasSubstr("nothing is rewarded in the first epoch")));
+  EXPECT_THAT(Warnings({"rewards=[{type: l1, normalize: true}]", "advantage.combine=per_reward"}),
+              ElementsAre(HasSubstr("which normalises every reward")));
 }
 
 TEST(JobWarnings, TellWhatHasNoEffect) {

@@ -148,7 +148,7 @@ TEST(ImageTest, JpegSizesArePils) {
       const auto expected_bytes = sizes.const_data_ptr<int64_t>()[i++];
       const absl::StatusOr<std::string> jpeg = EncodeJpeg(image, quality);
       ASSERT_TRUE(jpeg.ok());
-      EXPECT_NEAR(static_cast<double>(jpeg->size()), static_cast<double>(expected_bytes), 4)
+      EXPECT_EQ(static_cast<int64_t>(jpeg->size()), expected_bytes)
           << name << " at quality " << quality;
     }
   }

@@ -135,6 +135,18 @@ TEST(JobMetrics, ShowAnEpoch) {
   EXPECT_THAT(text, HasSubstr("topology=\"rollout 1, trainer 1\"} 1"));
 }
 
+TEST(JobMetrics, ShowEveryPartOfTheRewards) {
+  prometheus::Registry registry;
+  JobMetrics metrics(registry, "job-000001", "deblur");
+  v1::EpochMetrics values = Metrics(0);
+  (*values.mutable_parts_mean())["ssim.value"] = 0.25;
+  (*values.mutable_parts_mean())["l1.dropped"] = 0.5;
+  metrics.EpochFinished(values, 128);
+  for (const char* line : {"part=\"ssim.value\"} 0.25", "part=\"l1.dropped\"} 0.5"}) {
+    EXPECT_THAT(Text(registry), HasSubstr(line));
+  }
+}
+
 TEST(JobMetrics, ShowTheLossScaleWhereThereIsOne) {
   prometheus::Registry registry;
   JobMetrics metrics(registry, "job-000001", "deblur");

@@ -116,25 +116,6 @@ TEST(ClassifierRewardTest, CorrectIsTopOne) {
   EXPECT_EQ(std::count(correct.begin(), correct.end(), 1.0) % 6 != 0, true);
 }
 
-TEST(ClassifierRewardTest, ClampsWhereAskedTo) {
-  const auto batch = StoredBatch();
-  batch->generated_BCHW = batch->generated_BCHW.mul(1e4);
-  for (const RewardMeasure measure : {RewardMeasure::kLogitChange, RewardMeasure::kMarginChange,
-                                      RewardMeasure::kLogitMaxMargin}) {
-    const auto largest = [&](double clamp) {
-      RewardConfig config = ConfigOf("tiny.pt", measure);
-      config.clamp = clamp;
-      double largest = 0;
-      for (const double value : ValuesOf(*ScoreWith(config, batch))) {
-        largest = std::max(largest, std::abs(value));
-      }
-      return largest;
-    };
-    EXPECT_EQ(largest(2.5), 2.5);
-    EXPECT_GT(largest(0.0), 100.0);
-  }
-}
-
 TEST(ClassifierRewardTest, EveryCallGivesTheSameBits) {
   const auto batch = StoredBatch();
   const RewardConfig config = ConfigOf("tiny.pt", RewardMeasure::kLogitChange);

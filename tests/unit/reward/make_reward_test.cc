@@ -1,8 +1,10 @@
 #include "rollout/reward/make_reward.h"
 
+#include <ATen/ops/full.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <string>
 #include <vector>
 
@@ -58,6 +60,38 @@ TEST(MakeJobReward, TakesTheSettings) {
   EXPECT_LT(output->parts.at("jpeg_2.bytes")[0], output->parts.at("jpeg.bytes")[0]);
   EXPECT_EQ(output->parts.at("jpeg_2.value")[0], -0.5);
   EXPECT_EQ(output->values_B[0].value(), output->parts.at("jpeg.value")[0] - 1.5);
+}
+
+TEST(MakeJobReward, LimitsEveryMeasureWhereAskedTo) {
+  const auto batch = BlackImages(1);
+  batch->generated_BCHW = at::full({1, 3, 4, 4}, 1e4);
+  batch->examples[0].label = 0;
+  for (const std::string measure : {"logit_change", "margin_change", "logit_max_margin"}) {
+    const auto value_of = [&](const std::string& clamp) {
+      const auto reward = MakeJobReward(
+          JobOf("[{type: classifier, model: tests/data/classifiers/tiny.pt, measure: " + measure +
+                ", clamp: " + clamp + "}]"),
+          at::kCPU);
+      return std::abs(ValuesOf(*Score(reward->get(), batch))[0]);
+    };
+    EXPECT_EQ(value_of("2.5"), 2.5);
+    EXPECT_GT(value_of("0"), 100.0);
+  }
+}
+
+TEST(MakeJobReward, NumbersRewardsOfOneType) {
+  const auto reward = MakeJobReward(
+      JobOf("[{type: l1, offset: 1}, {type: l2, held_out: true}, {type: l1, scale: 3, weight: 2}]"),
+      at::kCPU);
+  ASSERT_TRUE(reward.ok()) << reward.status();
+  const auto batch = BlackImages(1);
+  batch->generated_BCHW = at::full({1, 3, 4, 4}, 0.5);
+  const auto output = Score(reward->get(), batch);
+  ASSERT_TRUE(output.ok()) << output.status();
+  EXPECT_EQ(output->parts.at("l1.value")[0], -0.5);
+  EXPECT_EQ(output->parts.at("l2.value")[0], 0.25);
+  EXPECT_EQ(output->parts.at("l1_2.value")[0], 1.5);
+  EXPECT_EQ(output->values_B[0].value(), 2.5);
 }
 
 TEST(MakeJobReward, NamesAFileThatIsNotThere) {

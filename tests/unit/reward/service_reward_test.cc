@@ -39,7 +39,10 @@ class ServiceRewardTest : public ::testing::Test {
  protected:
   ServiceRewardTest() {
     EXPECT_TRUE(WritePng(dir_ / "a.png", {4, 4, std::vector<uint8_t>(48, 100)}).ok());
-    dir_.Write("metadata.jsonl", "{\"file_name\": \"a.png\", \"label\": 3, \"artist\": \"me\"}\n");
+    EXPECT_TRUE(WritePng(dir_ / "b.png", {4, 4, std::vector<uint8_t>(48, 9)}).ok());
+    dir_.Write("metadata.jsonl",
+               "{\"file_name\": \"a.png\", \"target_file_name\": \"b.png\", \"label\": 3, "
+               "\"artist\": \"me\"}\n");
   }
 
   /// Connected to the service.
@@ -87,14 +90,25 @@ TEST(PixelBytes, FloatsAreSentFromTheTensor) {
   EXPECT_EQ(bytes.bytes.size(), 48U);
 }
 
-TEST_F(ServiceRewardTest, ScoresInOrderAndClamps) {
+TEST_F(ServiceRewardTest, ScoresInOrder) {
   const FakeRewardService service;
-  RewardConfig config = ConfigOf(service);
-  config.clamp = 200;
-  const auto output = Score(Connected(config).get(), Greys({1.0F, 0.0F, 0.2F}));
+  const auto output = Score(Connected(ConfigOf(service)).get(), Greys({1.0F, 0.0F, 0.2F}));
   ASSERT_TRUE(output.ok()) << output.status();
-  EXPECT_THAT(ValuesOf(*output), ElementsAre(200, 0, 51));
+  EXPECT_THAT(ValuesOf(*output), ElementsAre(255, 0, 51));
   EXPECT_THAT(output->parts.at("twice"), ElementsAre(510, 0, 102));
+}
+
+TEST_F(ServiceRewardTest, DataWithoutTheTargetsThatAreWantedIsRefused) {
+  FakeRewardService::Behaviour behaviour{.description = FakeRewardService::Describes()};
+  behaviour.description.set_wants_targets(true);
+  const FakeRewardService service(behaviour);
+  EXPECT_TRUE(Connected(ConfigOf(service))->wants().targets);
+  dir_.Write("metadata.jsonl", "{\"file_name\": \"a.png\"}\n");
+  auto reward = ServiceReward::Make(ConfigOf(service), {});
+  ASSERT_TRUE(reward.ok()) << reward.status();
+  const absl::Status status = (*reward)->CheckDataset(*Dataset::Open(dir_.path()), 4, 4);
+  EXPECT_THAT(std::string(status.message()),
+              testing::AllOf(HasSubstr("'a.png'"), HasSubstr("no target image")));
 }
 
 TEST_F(ServiceRewardTest, SendsWhatIsWanted) {
@@ -110,6 +124,7 @@ TEST_F(ServiceRewardTest, SendsWhatIsWanted) {
     const FakeRewardService service(behaviour);
     Connected(ConfigOf(service));  // Scores the probe.
     behaviour.description.set_wants_inputs(true);
+    behaviour.description.set_wants_targets(true);
     behaviour.description.set_wants_labels(true);
     behaviour.description.set_wants_metadata(true);
   }
@@ -119,10 +134,12 @@ TEST_F(ServiceRewardTest, SendsWhatIsWanted) {
   }
   ASSERT_EQ(requests.size(), 2U);
   EXPECT_EQ(requests[0].inputs(), "");
+  EXPECT_EQ(requests[0].targets(), "");
   EXPECT_FALSE(requests[0].items(0).has_label());
   EXPECT_EQ(requests[0].items(0).metadata_json(), "");
   EXPECT_EQ(requests[1].inputs(), std::string(48, 100));
   EXPECT_EQ(requests[1].generated(), std::string(48, 100));
+  EXPECT_EQ(requests[1].targets(), std::string(48, 9));
   EXPECT_EQ(requests[1].items(0).label(), 3);
   EXPECT_EQ(requests[1].items(0).id(), "a.png");
   EXPECT_EQ(requests[1].items(0).metadata_json(), "{\"artist\":\"me\"}");

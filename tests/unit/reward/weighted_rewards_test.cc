@@ -62,11 +62,19 @@ struct Spec {
   double weight = 1.0;
 };
 
+RewardConfig ConfigOf(const std::string& name, double weight = 1.0) {
+  RewardConfig config;
+  config.name = name;
+  config.weight = weight;
+  return config;
+}
+
 WeightedRewards Rewards(const std::vector<Spec>& specs) {
   std::vector<WeightedRewards::Term> terms;
   terms.reserve(specs.size());
   for (const Spec& spec : specs) {
-    terms.push_back({std::make_unique<FixedReward>(spec.name, spec.values), spec.weight});
+    terms.push_back(
+        {std::make_unique<FixedReward>(spec.name, spec.values), ConfigOf(spec.name, spec.weight)});
   }
   return WeightedRewards(std::move(terms));
 }
@@ -82,8 +90,7 @@ TEST(WeightedRewardsTest, SumsWithWeights) {
 }
 
 TEST(WeightedRewardsTest, KeepsThePartsUnderEachRewardsName) {
-  WeightedRewards rewards = Rewards({{"a", {1, 2}, 0.5}, {"b", {3, 4}}, {"a", {5, 6}}});
-  EXPECT_THAT(rewards.names(), ElementsAre("a", "b", "a_2"));
+  WeightedRewards rewards = Rewards({{"a", {1, 2}, 0.5}, {"b", {3, 4}}, {"a_2", {5, 6}}});
   const auto output = Score(&rewards, BlackImages(2));
   ASSERT_TRUE(output.ok());
   EXPECT_EQ(output->parts.size(), 6);
@@ -91,6 +98,59 @@ TEST(WeightedRewardsTest, KeepsThePartsUnderEachRewardsName) {
   EXPECT_THAT(output->parts.at("a.half"), ElementsAre(0.5, 1));
   EXPECT_THAT(output->parts.at("b.value"), ElementsAre(3, 4));
   EXPECT_THAT(output->parts.at("a_2.half"), ElementsAre(2.5, 3));
+}
+
+TEST(WeightedRewardsTest, ValuesAreShiftedScaledAndThenLimited) {
+  RewardConfig config = ConfigOf("a", 10);
+  config.offset = 30;
+  config.scale = 0.5;
+  config.clamp = 2;
+  std::vector<WeightedRewards::Term> terms;
+  terms.push_back(
+      {std::make_unique<FixedReward>("a", std::vector<double>{31, 20, 90, kNan}), config});
+  const auto output = ScoreWith(WeightedRewards(std::move(terms)), 4);
+  ASSERT_TRUE(output.ok()) << output.status();
+  EXPECT_EQ(output->values_B[0].value(), 5);
+  EXPECT_EQ(output->values_B[1].value(), -20);
+  EXPECT_EQ(output->values_B[2].value(), 20);
+  EXPECT_FALSE(output->values_B[3].ok());
+  EXPECT_THAT(std::vector<double>(output->parts.at("a.value").begin(),
+                                  output->parts.at("a.value").begin() + 3),
+              ElementsAre(0.5, -2, 2));
+  EXPECT_THAT(output->parts.at("a.half"), testing::Contains(15.5));  // Parts are as measured.
+}
+
+TEST(WeightedRewardsTest, WhatIsHeldOutIsReportedOnly) {
+  RewardConfig held_out = ConfigOf("b", 100);
+  held_out.held_out = true;
+  std::vector<WeightedRewards::Term> terms;
+  terms.push_back({std::make_unique<FixedReward>("a", std::vector<double>{1, 2}), ConfigOf("a")});
+  terms.push_back({std::make_unique<FixedReward>("b", std::vector<double>{3, 4}), held_out});
+  const auto output = ScoreWith(WeightedRewards(std::move(terms)), 2);
+  ASSERT_TRUE(output.ok()) << output.status();
+  EXPECT_THAT(ValuesOf(*output), ElementsAre(1, 2));
+  EXPECT_THAT(output->parts.at("b.value"), ElementsAre(3, 4));
+}
+
+TEST(WeightedRewardsTest, DropsWhatIsNotFiniteWhereAskedTo) {
+  const auto make = [](const std::string& name, const std::vector<double>& values, bool held_out) {
+    RewardConfig config = ConfigOf(name, 2);
+    config.on_nan = OnNan::kDrop;
+    config.held_out = held_out;
+    return WeightedRewards::Term{std::make_unique<FixedReward>(name, values), config};
+  };
+  std::vector<WeightedRewards::Term> terms;
+  terms.push_back(make("a", {1, kNan, 3, kInfinity}, false));
+  terms.push_back(make("b", {kNan, 5, 6, 7}, true));
+  const auto output = ScoreWith(WeightedRewards(std::move(terms)), 4);
+  ASSERT_TRUE(output.ok()) << output.status();
+  EXPECT_EQ(output->values_B[0].value(), 2);
+  EXPECT_TRUE(std::isnan(output->values_B[1].value()));
+  EXPECT_EQ(output->values_B[2].value(), 6);
+  EXPECT_TRUE(std::isnan(output->values_B[3].value()));
+  EXPECT_THAT(output->parts.at("a.dropped"), ElementsAre(0, 1, 0, 1));
+  EXPECT_THAT(output->parts.at("b.dropped"), ElementsAre(1, 0, 0, 0));
+  EXPECT_TRUE(std::isnan(output->parts.at("a.value")[3]));
 }
 
 TEST(WeightedRewardsTest, AValueThatIsNotFiniteIsTheItemsError) {
@@ -139,6 +199,8 @@ TEST(WeightedRewardsTest, ChecksWhatItIsGiven) {
   EXPECT_TRUE(is_refused([](RewardBatch& in) { in.generated_BCHW = at::Tensor(); }));
   EXPECT_TRUE(is_refused([](RewardBatch& in) { in.generated_BCHW = at::zeros({2, 1, 4, 4}); }));
   EXPECT_TRUE(is_refused([](RewardBatch& in) { in.inputs_BCHW = at::zeros({1, 3, 4, 4}); }));
+  EXPECT_TRUE(is_refused([](RewardBatch& in) { in.targets_BCHW = at::zeros({1, 3, 4, 4}); }));
+  EXPECT_FALSE(is_refused([](RewardBatch& in) { in.targets_BCHW = at::zeros({2, 3, 4, 4}); }));
 }
 
 TEST(WeightedRewardsTest, ChecksTheDatasetWithEveryReward) {
@@ -160,8 +222,9 @@ constexpr std::chrono::seconds kLong{60};
 /// The sum of a reward that scores on threads and one that computes in Wait().
 WeightedRewards AsyncAnd(const Spec& fixed, AsyncReward::Function function) {
   std::vector<WeightedRewards::Term> terms;
-  terms.push_back({std::make_unique<AsyncReward>("async", std::move(function))});
-  terms.push_back({std::make_unique<FixedReward>(fixed.name, fixed.values), fixed.weight});
+  terms.push_back({std::make_unique<AsyncReward>("async", std::move(function)), ConfigOf("async")});
+  terms.push_back({std::make_unique<FixedReward>(fixed.name, fixed.values),
+                   ConfigOf(fixed.name, fixed.weight)});
   return WeightedRewards(std::move(terms));
 }
 

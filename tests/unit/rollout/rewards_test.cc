@@ -21,7 +21,9 @@ class RolloutRewardsTest : public RolloutFixture {
  protected:
   std::unique_ptr<Reward> Async(AsyncReward::Function function) {
     std::vector<WeightedRewards::Term> terms;
-    terms.push_back({std::make_unique<AsyncReward>("jpeg", std::move(function))});
+    RewardConfig config;
+    config.name = "jpeg";
+    terms.push_back({std::make_unique<AsyncReward>("jpeg", std::move(function)), config});
     return std::make_unique<WeightedRewards>(std::move(terms));
   }
 };
@@ -43,6 +45,44 @@ TEST_F(RolloutRewardsTest, AnotherImplementationGivesTheSameBits) {
   EXPECT_TRUE(batch->parts_BP.equal(expected->parts_BP));
   EXPECT_EQ(batch->part_names, expected->part_names);
   EXPECT_TRUE(rollout->Evaluate(0, 0).ok());
+}
+
+TEST_F(RolloutRewardsTest, TargetsAreThoseThatTheMetadataNames) {
+  const auto value_of = [this](const std::string& reference, int shift) {
+    std::string lines;
+    for (int i = 0; i < 6; ++i) {
+      lines += "{\"file_name\": \"" + std::to_string(i) + ".png\", \"target_file_name\": \"" +
+               std::to_string((i + shift) % 6) + ".png\"}\n";
+    }
+    dir_.Write("data/metadata.jsonl", lines);
+    v1::RewardSpec reward;
+    reward.set_type("l1");
+    reward.set_reference(reference);
+    job_.mutable_rewards()->Clear();
+    *job_.add_rewards() = reward;
+    job_.clear_eval();
+    Pipeline pipeline = LoadModel();
+    const auto batch = Make(&pipeline)->Sample(0, 0, 0, false);
+    EXPECT_TRUE(batch.ok()) << batch.status();
+    return batch->rewards_B;
+  };
+  const at::Tensor to_input_B = value_of("input", 0);
+  EXPECT_TRUE(value_of("target", 0).equal(to_input_B)) << "every image is its own target";
+  EXPECT_FALSE(value_of("target", 1).equal(to_input_B));
+}
+
+TEST_F(RolloutRewardsTest, DataWithoutTargetsIsRefusedAtTheStart) {
+  job_.mutable_rewards(0)->set_type("psnr");
+  job_.mutable_rewards(0)->clear_measure();
+  job_.mutable_rewards(0)->clear_jpeg_quality();
+  job_.mutable_rewards(0)->set_reference("target");
+  Pipeline pipeline = LoadModel();
+  const absl::Status status =
+      Rollout::Create(Judged(job_), &pipeline, *MakeJobReward(Judged(job_), at::kCPU), at::kCPU, {})
+          .status();
+  EXPECT_TRUE(absl::IsInvalidArgument(status)) << status;
+  EXPECT_THAT(std::string(status.message()),
+              AllOf(HasSubstr("reward 'psnr'"), HasSubstr("'0.png'"), HasSubstr("no target")));
 }
 
 TEST_F(RolloutRewardsTest, AnItemsErrorEndsTheJobNamingImageRewardAndRemedy) {

@@ -130,6 +130,44 @@ TEST(ClipTokenizer, TokensBeyondTheVocabularyAreFound) {
   EXPECT_EQ(ids[2], 3514);
 }
 
+/// The stored tokenizer without its folder.
+absl::StatusOr<std::unique_ptr<ClipTokenizer>> FromTexts(const std::string& vocab,
+                                                         const std::string& merges,
+                                                         const ClipTokenizer::Settings& settings) {
+  return ClipTokenizer::FromTexts("'a.pt': tokenizer", vocab, merges, settings);
+}
+
+TEST(ClipTokenizer, OfAVocabularyAndItsMergesIsThatOfTheFolder) {
+  const auto folder = ClipTokenizer::Load(kFolder);
+  ASSERT_TRUE(folder.ok()) << folder.status();
+  const std::string vocab = Text(std::string(kFolder) + "vocab.json");
+  const std::string merges = Text(std::string(kFolder) + "merges.txt");
+  const auto same = FromTexts(
+      vocab, merges,
+      {.max_length = (*folder)->max_length(), .bos_id = kBos, .eos_id = kEos, .pad_id = kEos});
+  ASSERT_TRUE(same.ok()) << same.status();
+  for (const char* text : {"", "a photo of a cat", "Two cats, 3 dogs & a \xc3\xa9lan!",
+                           "x <|endoftext|> y<|startoftext|>", "\xff\xfe"}) {
+    EXPECT_EQ((*same)->Encode(text), (*folder)->Encode(text)) << text;
+  }
+  const auto other =
+      FromTexts(vocab, merges, {.max_length = 5, .bos_id = kEos, .eos_id = kBos, .pad_id = 0});
+  ASSERT_TRUE(other.ok()) << other.status();
+  EXPECT_EQ((*other)->Encode(""), (std::vector<int64_t>{kEos, kBos, 0, 0, 0}));
+  EXPECT_EQ((*other)->Encode("a photo of a cat on a mat").size(), 5U);
+}
+
+TEST(ClipTokenizer, OfTextsIsRefusedByName) {
+  const ClipTokenizer::Settings settings{.max_length = 5, .bos_id = 0, .eos_id = 1, .pad_id = 1};
+  const auto error_of = [&](const std::string& vocab, const std::string& merges) {
+    return std::string(FromTexts(vocab, merges, settings).status().message());
+  };
+  EXPECT_NE(error_of("[]", "").find("'a.pt': tokenizer/vocab.json"), std::string::npos);
+  EXPECT_NE(error_of("{\"a\": 0, \"b\": 1}", "a b c\n").find("merges.txt:1"), std::string::npos);
+  EXPECT_NE(error_of("{\"a\": 0, \"b\": 1}", "a b\n").find("\"ab\""), std::string::npos);
+  EXPECT_NE(error_of("{\"a\": 0}", "").find("no token with the id 1"), std::string::npos);
+}
+
 TEST(ClipTokenizer, RefusesByName) {
   ASSERT_TRUE(Folder().Load().ok());
   for (const char* name : {"vocab.json", "merges.txt", "tokenizer_config.json"}) {

@@ -12,7 +12,7 @@ import steps  # noqa: E402
 
 steps.take("A new reward type", {
     "common/config/reward_types.h": {
-        "enum class RewardType { kClassifier, kJpeg": ", kBrightness"},
+        "  kJpeg,\n": "  kBrightness,\n"},
     "common/config/reward_types.cc": {
         "     .has_jpeg_quality = true},\n": '    {.type = RewardType::kBrightness, .name = "brightness"},\n'},
     "rollout/reward/make_reward.cc": {

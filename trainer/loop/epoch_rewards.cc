@@ -1,0 +1,120 @@
+#include "trainer/loop/epoch_rewards.h"
+
+#include <ATen/ops/isnan.h>
+#include <ATen/ops/masked_select.h>
+#include <ATen/ops/sum.h>
+#include <absl/strings/str_cat.h>
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "common/base/status.h"
+
+namespace imageddpo {
+namespace {
+
+/// A part of all samples, in order.
+absl::StatusOr<std::vector<double>> PartOf(const std::vector<TrajectoryBatch>& batches,
+                                           const std::string& part) {
+  std::vector<double> values;
+  for (const TrajectoryBatch& batch : batches) {
+    const auto found = std::find(batch.part_names.begin(), batch.part_names.end(), part);
+    if (found == batch.part_names.end()) {
+      return absl::InternalError(absl::StrCat("micro-batch ", batch.micro_batch, " of epoch ",
+                                              batch.epoch, " has no part ", part));
+    }
+    const at::Tensor values_B =
+        batch.parts_BP.select(1, found - batch.part_names.begin()).contiguous();
+    const auto* begin = values_B.const_data_ptr<double>();
+    values.insert(values.end(), begin, begin + values_B.numel());
+  }
+  return values;
+}
+
+absl::Status CheckDropped(const RewardConfig& reward, int64_t epoch,
+                          const std::vector<TrajectoryBatch>& batches) {
+  IMAGEDDPO_ASSIGN_OR_RETURN(const std::vector<double> dropped,
+                             PartOf(batches, absl::StrCat(reward.name, ".dropped")));
+  const auto count = std::count(dropped.begin(), dropped.end(), 1.0);
+  if (static_cast<double>(count) <= reward.max_dropped * static_cast<double>(dropped.size())) {
+    return absl::OkStatus();
+  }
+  return absl::OutOfRangeError(absl::StrCat(
+      "reward '", reward.name, "' has no finite value for ", count, " of the ", dropped.size(),
+      " samples of epoch ", epoch, ", more than its `max_dropped` (", reward.max_dropped,
+      ") allows; correct the reward, or lower `train.learning_rate` if training has made the "
+      "generated images unusable"));
+}
+
+template <typename T>
+std::vector<T> Selected(const std::vector<T>& all, const std::vector<bool>& is_kept) {
+  std::vector<T> kept;
+  for (size_t i = 0; i < all.size(); ++i) {
+    if (is_kept[i]) kept.push_back(all[i]);
+  }
+  return kept;
+}
+
+}  // namespace
+
+std::vector<double> EpochScores::ForAll(const std::vector<double>& of_kept) const {
+  std::vector<double> all;
+  size_t next = 0;
+  for (const bool kept : is_kept) all.push_back(kept ? of_kept.at(next++) : 0.0);
+  return all;
+}
+
+absl::StatusOr<EpochScores> ScoresOf(const ResolvedJob& job, int64_t epoch,
+                                     const std::vector<TrajectoryBatch>& batches,
+                                     const std::vector<std::string>& parts) {
+  EpochScores scores;
+  EpochRewards& all = scores.rewards;
+  for (const TrajectoryBatch& batch : batches) {
+    const auto* values = batch.rewards_B.const_data_ptr<double>();
+    all.rewards.insert(all.rewards.end(), values, values + batch.rewards_B.numel());
+    all.image_ids.insert(all.image_ids.end(), batch.image_ids.begin(), batch.image_ids.end());
+    all.prompts.insert(all.prompts.end(), batch.prompts.begin(), batch.prompts.end());
+  }
+  for (const std::string& part : parts) {
+    IMAGEDDPO_ASSIGN_OR_RETURN(std::vector<double> values, PartOf(batches, part));
+    scores.values_TN.push_back(std::move(values));
+  }
+  bool may_drop = false;
+  for (const RewardConfig& reward : job.rewards()) {
+    if (!reward.drops() || !reward.is_trained()) continue;
+    may_drop = true;
+    IMAGEDDPO_RETURN_IF_ERROR(CheckDropped(reward, epoch, batches));
+  }
+  scores.is_kept.assign(all.rewards.size(), true);
+  if (!may_drop) return scores;
+  for (size_t i = 0; i < all.rewards.size(); ++i) scores.is_kept[i] = !std::isnan(all.rewards[i]);
+  if (std::find(scores.is_kept.begin(), scores.is_kept.end(), true) == scores.is_kept.end()) {
+    return absl::OutOfRangeError(
+        absl::StrCat("no sample of epoch ", epoch, " has a finite value of every reward"));
+  }
+  all.rewards = Selected(all.rewards, scores.is_kept);
+  all.image_ids = Selected(all.image_ids, scores.is_kept);
+  all.prompts = Selected(all.prompts, scores.is_kept);
+  for (std::vector<double>& values : scores.values_TN) values = Selected(values, scores.is_kept);
+  return scores;
+}
+
+std::map<std::string, double> MeansOfParts(const std::vector<TrajectoryBatch>& batches) {
+  std::map<std::string, double> means;
+  for (size_t p = 0; p < batches.front().part_names.size(); ++p) {
+    double sum = 0;
+    int64_t count = 0;
+    for (const TrajectoryBatch& batch : batches) {
+      at::Tensor numbers = batch.parts_BP.select(1, static_cast<int64_t>(p));
+      const at::Tensor is_nan = numbers.isnan();
+      if (is_nan.any().item<bool>()) numbers = numbers.masked_select(is_nan.logical_not());
+      sum += numbers.sum().item<double>();
+      count += numbers.numel();
+    }
+    means[batches.front().part_names[p]] = sum / static_cast<double>(count);
+  }
+  return means;
+}
+
+}  // namespace imageddpo

@@ -1,0 +1,37 @@
+#pragma once
+
+#include <absl/status/statusor.h>
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "common/config/resolved_job.h"
+#include "common/trajectory/record/trajectory.h"
+#include "trainer/algo/advantage_rule.h"
+
+namespace imageddpo {
+
+/// What the records of an epoch say of its rewards.
+struct EpochScores {
+  /// By sample: false where a reward without a value has left the sample out (`on_nan: drop`).
+  std::vector<bool> is_kept;
+  EpochRewards rewards;                        ///< Of the samples that are kept, without `terms`.
+  std::vector<std::vector<double>> values_TN;  ///< The parts that were asked for, of the same.
+
+  /// Numbers of the samples that are kept, for all samples: 0 for those that are not.
+  std::vector<double> ForAll(const std::vector<double>& of_kept) const;
+};
+
+/// @param batches  all micro-batches of the epoch, in order.
+/// @param parts    RewardCombination::parts().
+/// @return OUT_OF_RANGE where a reward left out more samples than its `max_dropped`, or all are
+///         left out; INTERNAL where a record has not the parts.
+absl::StatusOr<EpochScores> ScoresOf(const ResolvedJob& job, int64_t epoch,
+                                     const std::vector<TrajectoryBatch>& batches,
+                                     const std::vector<std::string>& parts);
+
+/// Mean of each part over the samples that have a number there; NaN where none has.
+std::map<std::string, double> MeansOfParts(const std::vector<TrajectoryBatch>& batches);
+
+}  // namespace imageddpo
