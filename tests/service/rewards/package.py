@@ -17,7 +17,7 @@ def main():
         copy = pathlib.Path(folder) / "copy"
         copy.mkdir()
         subprocess.run(["cp", "-r", "--parents", "deploy/python", "proto", copy], check=True, cwd=rewards_harness.harness.ROOT)
-        subprocess.run([rewards_harness.python(), "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--no-build-isolation",
+        subprocess.run([rewards_harness.python(), "-m", "pip", "install", "--quiet", "--root-user-action=ignore", "--no-index", "--no-deps", "--no-build-isolation",
                         "--target", pathlib.Path(folder) / "site", copy / "deploy/python"], check=True)
         shown = subprocess.run([rewards_harness.python(), "-c", "import imageddpo_client; print(imageddpo_client.__file__)"],
                                env=rewards_harness.environment(pathlib.Path(folder) / "site"), check=True,
