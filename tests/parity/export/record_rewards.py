@@ -1,0 +1,78 @@
+"""Records reward files with what their Python originals return, for exported_rewards_test.cc.
+
+    python tests/parity/export/record_rewards.py tests/data/parity/rewards
+
+Each folder has reward.pt, as deploy/rewards/export writes it, and reference.safetensors: for each case c the inputs
+"c.<name>" (images as whole levels of 255) and the values "c.value.<output>" of the package (transformers, open_clip,
+or the module itself). prompts.txt, where there are prompts, has the texts of the first case's tokens, one a line.
+Needs: torch, transformers, open_clip_torch, safetensors, Pillow.
+"""
+import argparse
+import pathlib
+import shutil
+import tempfile
+import warnings
+
+import torch
+from safetensors.torch import save_file
+
+import small_models  # First: it puts deploy/rewards/export on the path.
+import aesthetic
+import clip_labels
+import clip_similarity
+import clip_source
+import reward_file
+import user_module
+import weights
+
+CASES = ((40, 32), (48, 56))  # Heights and widths.
+COUNT = 2
+FIRST_SEED = 102  # Chooses the prompts, too: the third one and those after it.
+CLASSES = ("ankle boot", "bag", "coat", "dress")
+
+
+def rewards(scratch):
+    """name → reward"""
+    transformers = clip_source.from_transformers(small_models.write_transformers(scratch / "transformers", 1))
+    gelu = clip_source.from_transformers(small_models.write_transformers(scratch / "gelu", 2, quick_gelu=False))
+    open_clip = clip_source.from_open_clip(f"local-dir:{small_models.write_open_clip(scratch / 'open_clip', 3)}", None)
+    head = small_models.write_head(scratch / "head.pth", 4)
+    texts = clip_labels.class_texts(CLASSES, ["a photo of a {label}", "an image of {label}"])
+    return {
+        "similarity": clip_similarity.make(transformers, transformers.logit_scale),
+        "labels": clip_labels.make(open_clip, texts, "logit_max_margin"),
+        "aesthetic": aesthetic.make(gelu, weights.read(head), head),
+        "module": user_module.make_module(small_models.likeness(), ("generated", "target", "label"), ("likeness", "apart"), "apart")}
+
+
+def record(reward, folder):
+    folder.mkdir(parents=True)
+    reward_file.write(reward, folder / "reward.pt")
+    stored = {}
+    for case, (height, width) in enumerate(CASES):
+        inputs = reward_file.example_inputs(reward, FIRST_SEED + case, COUNT, height, width)
+        for name, tensor in inputs.items():
+            stored[f"{case}.{name}"] = (tensor * 255).round().to(torch.uint8) if name in reward_file.IMAGES else tensor
+        for name, column in zip(reward.outputs or ["value"], reward.original(inputs), strict=True):
+            stored[f"{case}.value.{name}"] = column.float().contiguous()
+    save_file({name: tensor.contiguous() for name, tensor in stored.items()}, str(folder / "reference.safetensors"))
+    if "prompt_tokens" in reward.inputs:
+        prompts = [reward_file.PROMPTS[(FIRST_SEED + i) % len(reward_file.PROMPTS)] for i in range(COUNT)]
+        (folder / "prompts.txt").write_text("".join(f"{prompt}\n" for prompt in prompts), encoding="utf-8")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("out", type=pathlib.Path)
+    options = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    torch.set_grad_enabled(False)
+    if options.out.exists():
+        shutil.rmtree(options.out)
+    with tempfile.TemporaryDirectory() as scratch:
+        for name, reward in rewards(pathlib.Path(scratch)).items():
+            record(reward, options.out / name)
+
+
+if __name__ == "__main__":
+    main()
