@@ -46,6 +46,16 @@ enum class StatKey { kImage, kPrompt, kPair };
 inline constexpr Choice<StatKey> kStatKeys[] = {
     {StatKey::kImage, "image"}, {StatKey::kPrompt, "prompt"}, {StatKey::kPair, "pair"}};
 
+/// data.layout
+enum class DataLayout { kAuto, kFlat };
+inline constexpr Choice<DataLayout> kDataLayouts[] = {{DataLayout::kAuto, "auto"},
+                                                      {DataLayout::kFlat, "flat"}};
+
+/// data.on_error: what becomes of images that cannot be read.
+enum class OnDataError { kFail, kSkip };
+inline constexpr Choice<OnDataError> kOnDataErrors[] = {{OnDataError::kFail, "fail"},
+                                                        {OnDataError::kSkip, "skip"}};
+
 /// The value that a word means; nullopt where the table does not have it.
 template <typename Enum, size_t N>
 std::optional<Enum> FindChoice(const Choice<Enum> (&choices)[N], std::string_view word) {

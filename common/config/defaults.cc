@@ -106,6 +106,10 @@ void FillDefaults(v1::JobSpec* job) {
   IMAGEDDPO_DEFAULT(data, prompt, "");
   IMAGEDDPO_DEFAULT(data, negative_prompt, "");
   IMAGEDDPO_DEFAULT(data, resolution, 0);
+  IMAGEDDPO_DEFAULT(data, on_error, "fail");
+  IMAGEDDPO_DEFAULT(data, text_column, "text");
+  IMAGEDDPO_DEFAULT(data, allow_change, false);
+  IMAGEDDPO_DEFAULT(data, layout, "auto");
 
   for (v1::RewardSpec& reward : *job->mutable_rewards()) FillReward(&reward);
   FillSample(job->mutable_sample());

@@ -46,6 +46,8 @@ absl::StatusOr<ResolvedJob> ResolvedJob::Make(v1::JobSpec submitted) {
                     .stat_key = *FindChoice(kStatKeys, advantage.stat_key()),
                     .buffer_size = advantage.buffer_size(),
                     .min_count = advantage.min_count()};
+  job.data_ = {.on_error = *FindChoice(kOnDataErrors, job.spec_.data().on_error()),
+               .layout = *FindChoice(kDataLayouts, job.spec_.data().layout())};
   for (const v1::RewardSpec& reward : job.spec_.rewards()) job.rewards_.push_back(Resolve(reward));
   const v1::SampleSpec& sample = job.spec_.sample();
   job.executed_steps_ =
@@ -54,6 +56,10 @@ absl::StatusOr<ResolvedJob> ResolvedJob::Make(v1::JobSpec submitted) {
 }
 
 absl::StatusOr<ResolvedJob> ResolvedJob::Reopen(v1::JobSpec stored) {
+  if (!stored.data().has_layout()) {
+    // Of the time when only the folder's own PNG and JPEG files were read.
+    stored.mutable_data()->set_layout(WordOf(kDataLayouts, DataLayout::kFlat));
+  }
   IMAGEDDPO_ASSIGN_OR_RETURN(ResolvedJob job, Make(std::move(stored)));
   if (job.submitted_.train().gradient_shards() != 0) return job;
   const int64_t shards = std::min(kShardsWhereNoneWereStored, job.plan_.micro_batches_per_update);

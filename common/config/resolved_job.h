@@ -22,6 +22,12 @@ struct AdvantageSettings {
   int64_t min_count = 16;              ///< With fewer, the epoch's statistics are used; at least 1.
 };
 
+/// How a job's `data` is read, judged.
+struct DataSettings {
+  OnDataError on_error = OnDataError::kFail;
+  DataLayout layout = DataLayout::kAuto;
+};
+
 /// A job whose settings were all judged, once: defaults filled in, ranges and choices checked,
 /// words turned into enums, `auto` resolved where the settings alone decide, batches divided.
 /// Client, service, workers and tools read it and check nothing again. What only the service can
@@ -56,6 +62,7 @@ class ResolvedJob {
   OptimizerKind optimizer() const { return optimizer_; }
   ReduceKind reduce() const { return reduce_; }
   const AdvantageSettings& advantage() const { return advantage_; }
+  const DataSettings& data() const { return data_; }
   const std::vector<RewardConfig>& rewards() const { return rewards_; }
   /// K: the denoising steps that are run for sample.num_steps and sample.noise_strength.
   int64_t executed_steps() const { return executed_steps_; }
@@ -80,6 +87,7 @@ class ResolvedJob {
   OptimizerKind optimizer_ = OptimizerKind::kAdamW;
   ReduceKind reduce_ = ReduceKind::kExact;
   AdvantageSettings advantage_;
+  DataSettings data_;
   std::vector<RewardConfig> rewards_;
   int64_t executed_steps_ = 0;
 };

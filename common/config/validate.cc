@@ -93,8 +93,12 @@ void CheckModel(const v1::JobSpec& job, Faults* faults) {
 }
 
 void CheckData(const v1::JobSpec& job, Faults* faults) {
-  faults->Required("data.path", job.data().path(), "a folder of PNG or JPEG images");
+  faults->Required("data.path", job.data().path(), "a folder of images");
   faults->Range("data.resolution", job.data().resolution(), 0, 8192);
+  faults->Choice("data.on_error", job.data().on_error(), Words(kOnDataErrors));
+  faults->Choice("data.layout", job.data().layout(), Words(kDataLayouts));
+  faults->Required("data.text_column", job.data().text_column(),
+                   "the key of the prompts in metadata.jsonl; leave it out for `text`");
   const v1::EvalSpec& eval = job.eval();
   if (eval.has_path())
     faults->Required("eval.path", eval.path(), "a folder; leave it out for none");

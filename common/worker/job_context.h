@@ -36,6 +36,9 @@ struct JobContext {
   const StopToken& stop;  ///< Poll it between micro-batches.
   std::function<void(v1::WorkerMessage)>
       report;  ///< To the controller; thread-safe, does not block.
+
+  /// Logs a warning and has it shown with the job.
+  void Warn(const std::string& message) const;
 };
 
 /// Runs one job on one rank from start to end. Blocks. Called on a thread of its own, on which the

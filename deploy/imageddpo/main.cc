@@ -17,8 +17,9 @@ namespace {
 constexpr char kFooter[] =
     "\nThe service is looked for at --address, else where --service-file says, else at\n"
     "$IMAGEDDPO_ADDRESS, else at 127.0.0.1:50051.\n"
-    "\nExit codes: 0 done; 1 a watched job failed or was cancelled; 2 wrong arguments or job "
-    "file;\n"
+    "\nExit codes: 0 done; 1 a watched job failed or was cancelled, or check-data found images "
+    "that\n"
+    "cannot be read; 2 wrong arguments or job file;\n"
     "3 no such job; 4 no service answers; 130 interrupted. See docs/errors.md.\n"
     "\nExample: imageddpo submit deploy/jobs/sd15-compressibility.yaml --watch";
 
@@ -48,6 +49,7 @@ int Main(int argc, char** argv) {
   AddValidateCommand(app, program);
   AddImportTrlCommand(app, program);
   AddPlanCommand(app, program);
+  AddCheckDataCommand(app, program);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -113,9 +113,15 @@ struct Rank {
 absl::Status SetUpRollout(JobContext& context, int index, Rank* rank) {
   IMAGEDDPO_ASSIGN_OR_RETURN(std::unique_ptr<Reward> reward,
                              MakeJobReward(rank->job, context.device));
+  DataStart data{.is_stopped = [&context] { return context.stop.requested(); }};
+  if (context.start.has_resume_from()) {
+    IMAGEDDPO_ASSIGN_OR_RETURN(nlohmann::json state, ParseState(context.start));
+    data.before = std::move(state["data"]);
+  }
   IMAGEDDPO_ASSIGN_OR_RETURN(
-      rank->rollout, Rollout::Create(rank->job, &rank->pipeline, std::move(reward), context.device,
-                                     {index, context.start.gang().rollout_size()}));
+      rank->rollout,
+      Rollout::Create(rank->job, &rank->pipeline, std::move(reward), context.device,
+                      {index, context.start.gang().rollout_size()}, kRewardTimeout, data));
   if (rank->job.plan().single_pass) {
     rank->rollout->CollectGradients(&rank->lora, &rank->gradients);
   }
@@ -224,6 +230,8 @@ absl::Status RunJob(JobContext& context) {
   IMAGEDDPO_ASSIGN_OR_RETURN(const ResolvedJob job, ResolvedJob::Reopen(context.start.spec()));
   Rank rank{.job = job};
   IMAGEDDPO_RETURN_IF_ERROR(SetUp(context, &rank));
+  if (rank.rollout_rank) rank.rollout_rank->ReportData();
+  if (rank.trainer_rank) IMAGEDDPO_RETURN_IF_ERROR(rank.trainer_rank->TakeDataReports());
   const VersionSchedule versions(job.spec());
   const int64_t first_epoch =
       context.start.has_resume_from() ? context.start.resume_from().epoch() : 0;

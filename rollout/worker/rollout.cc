@@ -9,7 +9,6 @@
 #include <chrono>
 #include <functional>
 #include <map>
-#include <numeric>
 #include <optional>
 #include <set>
 #include <string>
@@ -17,7 +16,6 @@
 #include <vector>
 
 #include "common/base/status.h"
-#include "common/base/text.h"
 #include "common/diffusion/keyed_noise.h"
 #include "common/diffusion/log_prob_gradients.h"
 #include "common/io/image_tensor.h"
@@ -27,7 +25,6 @@ namespace imageddpo {
 namespace {
 
 constexpr int64_t kPicturesPerMicroBatch = 8;
-constexpr size_t kPosteriorCacheBytes = size_t{1} << 29;  // 4,096 images of 512x512.
 
 double SecondsSince(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -51,7 +48,7 @@ absl::StatusOr<std::string> EncodePicture(const at::Tensor& image_CHW) {
 
 /// Inputs of one batch, ready for the sampler.
 struct Rollout::Drawn {
-  std::vector<const Example*> examples;
+  std::vector<Example> examples;
   std::vector<std::string> prompts;
   PromptCache::Encoded encoded;
   at::Tensor images_BCHW;  ///< [B,3,H,W] in [0,1].
@@ -80,7 +77,8 @@ absl::StatusOr<std::unique_ptr<Rollout>> Rollout::Create(const ResolvedJob& job,
                                                          std::unique_ptr<Reward> reward,
                                                          at::Device device,
                                                          const RolloutShare& share,
-                                                         std::chrono::milliseconds reward_timeout) {
+                                                         std::chrono::milliseconds reward_timeout,
+                                                         const DataStart& data_start) {
   const v1::SampleSpec& sample = job.spec().sample();
   IMAGEDDPO_ASSIGN_OR_RETURN(
       const Schedule schedule,
@@ -88,12 +86,13 @@ absl::StatusOr<std::unique_ptr<Rollout>> Rollout::Create(const ResolvedJob& job,
   IMAGEDDPO_RETURN_IF_ERROR(pipeline->step_rule->CheckEta(schedule, sample.eta()));
   std::unique_ptr<Rollout> rollout(
       new Rollout(job, pipeline, std::move(reward), schedule, device, reward_timeout));
-  IMAGEDDPO_RETURN_IF_ERROR(rollout->OpenData());
-  IMAGEDDPO_RETURN_IF_ERROR(rollout->OpenEvaluation(share));
+  IMAGEDDPO_RETURN_IF_ERROR(rollout->OpenData(share, data_start));
+  IMAGEDDPO_RETURN_IF_ERROR(rollout->OpenEvaluation(share, data_start));
+  IMAGEDDPO_RETURN_IF_ERROR(rollout->CheckClassNames());
   std::set<std::string> prompts;
   for (const Images* images : {&rollout->data_, &rollout->eval_data_}) {
     for (const int64_t i : images->to_come) {
-      prompts.insert(rollout->PromptOf(images->examples->at(i)));
+      prompts.insert(rollout->PromptOf(images->examples->examples().text(i)));
     }
   }
   rollout->prompts_ = std::make_unique<PromptCache>(*pipeline, job.spec().data().negative_prompt(),
@@ -101,43 +100,8 @@ absl::StatusOr<std::unique_ptr<Rollout>> Rollout::Create(const ResolvedJob& job,
   return rollout;
 }
 
-const std::string& Rollout::PromptOf(const Example& example) const {
-  return example.text.empty() ? job_.spec().data().prompt() : example.text;
-}
-
-absl::Status Rollout::OpenEvaluation(const RolloutShare& share) {
-  if (job_.spec().eval().path().empty()) return absl::OkStatus();
-  IMAGEDDPO_ASSIGN_OR_RETURN(eval_data_.examples, OpenDataset(PathOf(job_.spec().eval().path())));
-  const int64_t batch_size = job_.spec().eval().batch_size();
-  for (int64_t i = 0; i < num_eval_images(); ++i) {
-    if (i / batch_size % share.num_ranks == share.index) eval_data_.to_come.push_back(i);
-  }
-  eval_data_.posteriors =
-      std::make_unique<PosteriorCache>(eval_data_.to_come.size(), kPosteriorCacheBytes);
-  return absl::OkStatus();
-}
-
-absl::StatusOr<std::unique_ptr<Dataset>> Rollout::OpenDataset(const std::string& path) const {
-  IMAGEDDPO_ASSIGN_OR_RETURN(Dataset dataset, Dataset::Open(path));
-  const int side = static_cast<int>(resolution_);
-  IMAGEDDPO_RETURN_IF_ERROR(reward_->CheckDataset(dataset, side, side));
-  return std::make_unique<Dataset>(std::move(dataset));
-}
-
-absl::Status Rollout::OpenData() {
-  resolution_ = job_.spec().data().resolution();
-  const int64_t downscale = pipeline_->vae->config().downscale();
-  if (resolution_ == 0) resolution_ = pipeline_->default_resolution();
-  if (resolution_ % downscale != 0) {
-    return absl::InvalidArgumentError(absl::StrCat("data.resolution is ", resolution_,
-                                                   "; this model needs a multiple of ", downscale));
-  }
-  IMAGEDDPO_ASSIGN_OR_RETURN(data_.examples, OpenDataset(PathOf(job_.spec().data().path())));
-  data_.to_come.resize(static_cast<size_t>(data_.examples->size()));
-  std::iota(data_.to_come.begin(), data_.to_come.end(), 0);
-  data_.posteriors = std::make_unique<PosteriorCache>(data_.to_come.size(), kPosteriorCacheBytes);
-  order_ = std::make_unique<ExampleOrder>(job_.spec().seed(), data_.examples->size());
-  return absl::OkStatus();
+std::string Rollout::PromptOf(std::string_view text) const {
+  return text.empty() ? job_.spec().data().prompt() : std::string(text);
 }
 
 absl::StatusOr<Rollout::Drawn> Rollout::Draw(
@@ -152,9 +116,8 @@ absl::StatusOr<Rollout::Drawn> Rollout::Draw(
   std::vector<StreamKey> step_keys;
   for (size_t i = 0; i < examples.size(); ++i) {
     const auto position = static_cast<int64_t>(i);
-    const Example& example = dataset.at(examples[i]);
-    drawn.examples.push_back(&example);
-    drawn.prompts.push_back(PromptOf(example));
+    drawn.examples.push_back(dataset.at(examples[i]));
+    drawn.prompts.push_back(PromptOf(drawn.examples.back().text));
     IMAGEDDPO_ASSIGN_OR_RETURN(at::Tensor image,
                                dataset.LoadImage(examples[i], static_cast<int>(resolution_),
                                                  static_cast<int>(resolution_)));
@@ -196,7 +159,7 @@ absl::StatusOr<Rollout::Scores> Rollout::ScoreAll(const Drawn& drawn,
   batch->generated_BCHW = sampled.images_BCHW;
   batch->inputs_BCHW = drawn.images_BCHW;
   batch->prompts = drawn.prompts;
-  for (const Example* example : drawn.examples) batch->examples.push_back(*example);
+  batch->examples = drawn.examples;
   IMAGEDDPO_ASSIGN_OR_RETURN(RewardOutput output,
                              Score(reward_.get(), std::move(batch), reward_timeout_));
   Scores scores{.parts = std::move(output.parts)};
@@ -249,7 +212,7 @@ absl::StatusOr<TrajectoryBatch> Rollout::Sample(int64_t epoch, int64_t micro_bat
   batch.first_sample = first;
   batch.weight_version = weight_version;
   batch.prompts = drawn.prompts;
-  for (const Example* example : drawn.examples) batch.image_ids.push_back(example->id);
+  for (const Example& example : drawn.examples) batch.image_ids.push_back(example.id);
   batch.keys = drawn.encoded.keys;
   batch.new_embeddings = drawn.encoded.embeddings_LD;
   batch.latents = sampled.latents_BKCHW.contiguous();
@@ -307,7 +270,7 @@ absl::StatusOr<v1::EvalBatch> Rollout::Evaluate(int64_t batch, int64_t weight_ve
   result.set_num_images(num_eval_images());
   for (const auto& [name, values_B] : scored.parts) result.add_part_names(name);
   for (int64_t i = 0; i < last - first; ++i) {
-    result.add_image_ids(drawn.examples[i]->id);
+    result.add_image_ids(drawn.examples[i].id);
     result.add_rewards(scored.values_B[i]);
     for (const auto& [name, values_B] : scored.parts) result.add_parts(values_B[i]);
     if (first + i >= job_.spec().eval().num_pictures()) continue;

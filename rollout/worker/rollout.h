@@ -6,7 +6,9 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "common/config/resolved_job.h"
@@ -19,6 +21,8 @@
 #include "imageddpo/v1/control.pb.h"
 #include "imageddpo/v1/trajectory.pb.h"
 #include "rollout/data/dataset.h"
+#include "rollout/data/listing/check.h"
+#include "rollout/data/listing/open_set.h"
 #include "rollout/data/order.h"
 #include "rollout/reward/reward.h"
 #include "rollout/sampler/sampler.h"
@@ -33,6 +37,13 @@ struct RolloutShare {
   int num_ranks = 1;
 };
 
+/// What a rollout rank has to know about its job's data besides the settings.
+struct DataStart {
+  /// `data` of the state.json of the checkpoint from which the job goes on; null: there is none.
+  nlohmann::json before;
+  std::function<bool()> is_stopped;  ///< Asked by any thread; may be empty.
+};
+
 /// One rollout rank: images and prompts in, scored trajectories out, under the LoRA that is bound
 /// to the pipeline's UNet at the time of the call. What a sample is depends on (job seed, epoch,
 /// sample index) alone, never on the rank that makes it. Thread-compatible.
@@ -43,10 +54,22 @@ class Rollout {
   ///                  freed as soon as the encodings of all texts and images are kept.
   /// @param reward  scores every sample: MakeJobReward() of the job.
   /// @param reward_timeout  for the scores of one micro-batch.
-  /// @return INVALID_ARGUMENT or NOT_FOUND naming file, line, example or setting.
+  /// @return INVALID_ARGUMENT or NOT_FOUND naming files, line, example or setting: all bad images
+  /// at
+  ///         once (OpenSet()), and what has changed since the checkpoint.
   static absl::StatusOr<std::unique_ptr<Rollout>> Create(
       const ResolvedJob& job, Pipeline* pipeline, std::unique_ptr<Reward> reward, at::Device device,
-      const RolloutShare& share, std::chrono::milliseconds reward_timeout = kRewardTimeout);
+      const RolloutShare& share, std::chrono::milliseconds reward_timeout = kRewardTimeout,
+      const DataStart& data_start = {});
+
+  /// What data.path was found to hold; without the job's id.
+  const v1::DataReport& data_report() const { return data_report_; }
+  /// What was found beside the images and not used, and the like. For people.
+  const std::vector<std::string>& data_warnings() const { return data_warnings_; }
+  /// Images are decoded in the background until each was read once: INVALID_ARGUMENT as soon as
+  /// some are found that cannot be. They are not looked for with data.on_error skip, which has
+  /// decoded all before.
+  absl::Status DataStatus() const;
 
   /// From now on Sample() also collects the gradient of each sample's log-probabilities, for the
   /// single pass, and leaves it in `gradients`. What is sampled stays the same.
@@ -74,17 +97,22 @@ class Rollout {
     std::unique_ptr<Dataset> examples;  ///< Null: the job has none.
     std::vector<int64_t> to_come;       ///< What this rank may be asked for.
     std::unique_ptr<PosteriorCache> posteriors;
+    std::unique_ptr<BackgroundDecode> decoding;  ///< Null: nothing is decoded in advance.
   };
   struct Drawn;   ///< A batch of inputs.
   struct Scores;  ///< Values and parts of a batch.
   Rollout(const ResolvedJob& job, Pipeline* pipeline, std::unique_ptr<Reward> reward,
           const Schedule& schedule, at::Device device, std::chrono::milliseconds reward_timeout);
-  absl::Status OpenData();
-  absl::Status OpenEvaluation(const RolloutShare& share);
-  absl::StatusOr<std::unique_ptr<Dataset>> OpenDataset(const std::string& path) const;
+  absl::Status OpenData(const RolloutShare& share, const DataStart& data_start);
+  absl::Status OpenEvaluation(const RolloutShare& share, const DataStart& data_start);
+  /// Opens the images of `setting` and starts to decode this rank's share of them.
+  absl::StatusOr<OpenedSet> OpenImages(const std::string& setting, const std::string& path,
+                                       const RolloutShare& share, const DataStart& data_start,
+                                       Images* images);
+  absl::Status CheckClassNames() const;
   absl::StatusOr<Drawn> Draw(const Images& source, const std::vector<int64_t>& examples,
                              const std::function<StreamKey(StreamPurpose, int64_t)>& key_of);
-  const std::string& PromptOf(const Example& example) const;
+  std::string PromptOf(std::string_view text) const;
   void ReleaseEncoders();  ///< Those that are needed no more.
   absl::StatusOr<Scores> ScoreAll(const Drawn& drawn, const SampledTrajectories& sampled);
 
@@ -97,6 +125,8 @@ class Rollout {
   int64_t resolution_ = 0;
   Images data_;
   Images eval_data_;
+  v1::DataReport data_report_;
+  std::vector<std::string> data_warnings_;
   std::unique_ptr<ExampleOrder> order_;
   std::unique_ptr<Reward> reward_;
   std::chrono::milliseconds reward_timeout_;

@@ -47,6 +47,14 @@ RolloutRank::RolloutRank(JobContext* context, const JobPlan& plan, int index, Ro
   for (const int trainer : trainers) senders_.emplace_back(&context->gang, trainer, in_flight);
 }
 
+void RolloutRank::ReportData() {
+  v1::DataReport report = rollout_->data_report();
+  report.set_job_id(context_->start.job_id());
+  context_->gang.SendBytes(report.SerializeAsString(), leader_, kDataTag);
+  if (!reports_progress()) return;
+  for (const std::string& warning : rollout_->data_warnings()) context_->Warn(warning);
+}
+
 absl::Status RolloutRank::TakeWeights(int64_t version) {
   const double start = context_->clock.NowSeconds();
   IMAGEDDPO_RETURN_IF_ERROR(weights_.Receive(version, lora_, denoiser_, kPhaseTimeout));
@@ -68,6 +76,7 @@ absl::Status RolloutRank::EvaluateShare(int64_t version) {
   const int64_t num_batches = rollout_->num_eval_batches();
   for (int64_t batch = index_; batch < num_batches; batch += num_rollout_) {
     if (context_->stop.requested()) return Cancelled();
+    IMAGEDDPO_RETURN_IF_ERROR(rollout_->DataStatus());
     IMAGEDDPO_ASSIGN_OR_RETURN(v1::EvalBatch result, rollout_->Evaluate(batch, version));
     result.set_job_id(context_->start.job_id());
     context_->gang.SendBytes(result.SerializeAsString(), leader_, kEvalTag);
@@ -84,6 +93,7 @@ absl::Status RolloutRank::SampleShare(int64_t epoch, int64_t version, bool keep_
   for (int64_t m = 0; m < plan_.micro_batches_per_epoch; ++m) {
     if (schedule_.SamplerOf(m, num_rollout_) != index_) continue;
     if (context_->stop.requested()) return Cancelled();
+    IMAGEDDPO_RETURN_IF_ERROR(rollout_->DataStatus());
     IMAGEDDPO_ASSIGN_OR_RETURN(TrajectoryBatch batch,
                                rollout_->Sample(epoch, m, version, keep_pictures && m == 0));
     batch.job_id = context_->start.job_id();

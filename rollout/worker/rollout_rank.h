@@ -27,6 +27,10 @@ class RolloutRank {
   RolloutRank(JobContext* context, const JobPlan& plan, int index, Rollout* rollout,
               Denoiser* denoiser, Lora* lora);
 
+  /// Tells the leader what data.path holds, and those who watch the job, from the first rollout
+  /// rank, what was found beside the images. Once, first.
+  void ReportData();
+
   /// Receives LoRA `version` from the leader, binds it and sends the receipt. Waits until the
   /// trainers have come to that version. Where sampling runs ahead, this rank forwards the next
   /// version to others while it samples.

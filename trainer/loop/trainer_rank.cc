@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "common/base/status.h"
+#include "common/config/choices.h"
 #include "common/io/safetensors.h"
 #include "common/metrics/epoch_metrics.h"
 #include "common/trajectory/record/tags.h"
@@ -43,6 +44,30 @@ TrainerRank::TrainerRank(JobContext* context, const JobPlan& plan, int index, Tr
       publisher_(&context->gang, rollout_ranks_),
       inbox_(&context->gang, rollout_ranks_),
       next_expected_(trainer->state().epochs_trained) {}
+
+absl::Status TrainerRank::TakeDataReports() {
+  if (!is_leader()) return absl::OkStatus();
+  for (const int from : rollout_ranks_) {
+    v1::DataReport report;
+    if (!report.ParseFromString(context_->gang.RecvBytes(from, kDataTag, kPhaseTimeout))) {
+      return absl::InternalError(
+          absl::StrCat("gang rank ", from, " sent a report on its data that cannot be read"));
+    }
+    if (from == rollout_ranks_.front()) {
+      data_ = std::move(report);
+    } else if (report.sha256() != data_.sha256()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("the rollout ranks do not have the same images in `data.path`: one has ",
+                       data_.num_images(), ", another ", report.num_images(),
+                       "; it must be one folder, or equal copies, on all hosts"));
+    }
+  }
+  v1::WorkerMessage message;
+  *message.mutable_data() = data_;
+  message.mutable_data()->clear_state();
+  context_->report(std::move(message));
+  return absl::OkStatus();
+}
 
 void TrainerRank::PublishWeights(int64_t version) {
   epoch_start_ = context_->clock.NowSeconds();
@@ -146,7 +171,7 @@ absl::Status TrainerRank::TrainEpoch(int64_t epoch) {
                              inbox_.TakeEpoch(kPhaseTimeout, stopped));
   wait_seconds_ = context_->clock.NowSeconds() - start;
   ReportTraining(epoch);
-  IMAGEDDPO_ASSIGN_OR_RETURN(const std::vector<v1::EpochMetrics> rows,
+  IMAGEDDPO_ASSIGN_OR_RETURN(std::vector<v1::EpochMetrics> rows,
                              trainer_->TrainEpoch(epoch, batches, [&]() -> absl::Status {
                                if (stopped())
                                  return absl::CancelledError("the job was asked to stop");
@@ -154,6 +179,11 @@ absl::Status TrainerRank::TrainEpoch(int64_t epoch) {
                                return inbox_.Poll();
                              }));
   train_seconds_ = context_->clock.NowSeconds() - start - wait_seconds_;
+  if (context_->start.spec().data().on_error() == WordOf(kOnDataErrors, OnDataError::kSkip)) {
+    for (v1::EpochMetrics& row : rows) {
+      row.set_images_skipped(data_.num_listed() - data_.num_images());
+    }
+  }
   if (is_leader()) ReportEpoch(epoch, batches, rows);
   return absl::OkStatus();
 }
@@ -211,12 +241,12 @@ void TrainerRank::ReportEpoch(int64_t epoch, const std::vector<TrajectoryBatch>&
   const double clip_range = context_->start.spec().train().clip_range();
   if (ratio_error > kRatioErrorShare * clip_range && !ratio_warned_) {
     ratio_warned_ = true;
-    Warn(absl::StrCat("ratio_first_step_max_error is ", ratio_error,
-                      ", more than a tenth of "
-                      "train.clip_range (",
-                      clip_range,
-                      "): the replay does not repeat the rollout "
-                      "and samples are clipped before they have taught anything"));
+    context_->Warn(absl::StrCat("ratio_first_step_max_error is ", ratio_error,
+                                ", more than a tenth of "
+                                "train.clip_range (",
+                                clip_range,
+                                "): the replay does not repeat the rollout "
+                                "and samples are clipped before they have taught anything"));
   }
 }
 
@@ -230,17 +260,11 @@ absl::Status TrainerRank::SendCheckpoint() {
                              SerializeSafetensors(lora_->ToTensors(), lora_->Metadata()));
   IMAGEDDPO_ASSIGN_OR_RETURN(*checkpoint->mutable_optimizer(),
                              SerializeSafetensors(trainer_->OptimizerTensors()));
-  checkpoint->set_state(trainer_->StateJson().dump(1) + '\n');
+  nlohmann::ordered_json state = trainer_->StateJson();
+  if (!data_.state().empty()) state["data"] = nlohmann::ordered_json::parse(data_.state());
+  checkpoint->set_state(state.dump(1) + '\n');
   context_->report(std::move(message));
   return absl::OkStatus();
-}
-
-void TrainerRank::Warn(const std::string& message) {
-  context_->logger->warn("{}", message);
-  v1::WorkerMessage warning;
-  warning.mutable_warning()->set_job_id(context_->start.job_id());
-  warning.mutable_warning()->set_message(message);
-  context_->report(std::move(warning));
 }
 
 }  // namespace imageddpo

@@ -31,6 +31,9 @@ class TrainerRank {
 
   bool is_leader() const { return index_ == 0; }
 
+  /// Leader: takes in what each rollout rank found in data.path and tells the controller. The set
+  /// goes into checkpoints. INVALID_ARGUMENT where two ranks have different ones. Once, first.
+  absl::Status TakeDataReports();
   /// Leader: starts to send a copy of that version to all rollout ranks, where they need it.
   /// Others: nothing, as the two below.
   void PublishWeights(int64_t version);
@@ -54,7 +57,6 @@ class TrainerRank {
   void ReportTraining(int64_t epoch);
   void ReportEpoch(int64_t epoch, const std::vector<TrajectoryBatch>& batches,
                    const std::vector<v1::EpochMetrics>& rows);
-  void Warn(const std::string& message);
 
   JobContext* context_;
   JobPlan plan_;
@@ -68,6 +70,7 @@ class TrainerRank {
   int64_t next_expected_;                ///< The first epoch that the inbox does not expect yet.
   std::deque<int64_t> to_be_evaluated_;  ///< Versions that are bound everywhere.
   bool ratio_warned_ = false;
+  v1::DataReport data_;  ///< Of the first rollout rank; the leader's alone.
   /// Seconds on context_->clock of the epoch under way.
   double epoch_start_ = 0, publish_seconds_ = 0, wait_seconds_ = 0, train_seconds_ = 0;
 };

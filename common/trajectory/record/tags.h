@@ -10,6 +10,7 @@ enum GangTag : int {
   kReceiptTag = 3,     ///< Rollout to leader: WeightReceipt.
   kEvalTag = 4,        ///< Rollout to leader: EvalBatch.
   kGradientTag = 5,    ///< Between trainers: slices of gradient shards, gathered sums.
+  kDataTag = 6,        ///< Rollout to leader: DataReport.
 };
 
 }  // namespace imageddpo

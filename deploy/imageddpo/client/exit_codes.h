@@ -7,7 +7,8 @@ namespace imageddpo {
 /// What `imageddpo` ends with; documented in docs/errors.md.
 enum class ExitCode : int {
   kOk = 0,
-  kJobFailed = 1,    ///< The watched job failed or was cancelled; or the service failed a request.
+  kJobFailed = 1,    ///< The watched job failed or was cancelled; the service failed a request; or
+                     ///< check-data found images that cannot be read.
   kUsage = 2,        ///< Wrong arguments, an unreadable file, an invalid job; nothing was changed.
   kNotFound = 3,     ///< No such job.
   kUnreachable = 4,  ///< No service answers.

@@ -28,6 +28,7 @@ void AddGetCommand(CLI::App& app, Program& program);
 void AddWatchCommand(CLI::App& app, Program& program);
 void AddValidateCommand(CLI::App& app, Program& program);
 void AddImportTrlCommand(CLI::App& app, Program& program);
+void AddCheckDataCommand(CLI::App& app, Program& program);
 void AddPlanCommand(CLI::App& app, Program& program);
 
 /// Adds the verbs that take a job's id and nothing else, as `cancel`; a line each.

@@ -1,11 +1,9 @@
-#include <filesystem>
 #include <iostream>
 #include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "common/base/status.h"
 #include "common/base/text.h"
@@ -15,6 +13,7 @@
 #include "deploy/imageddpo/client/job_file.h"
 #include "deploy/imageddpo/commands/commands.h"
 #include "deploy/imageddpo/text/plan_text.h"
+#include "rollout/data/listing/listing.h"
 
 namespace imageddpo {
 namespace {
@@ -53,17 +52,13 @@ absl::StatusOr<Costs> ReadCosts(const std::vector<std::string>& files) {
   return costs.size() == 1 ? costs.front() : MeanCosts(costs.front(), costs.back());
 }
 
-/// PNG and JPEG images below a folder; 0 where it is not on this machine.
-int64_t CountImages(const std::string& folder) {
-  std::error_code error;
-  int64_t count = 0;
-  std::filesystem::directory_iterator entries(folder, error);
-  if (error) return 0;
-  for (const auto& entry : entries) {
-    const std::string extension = absl::AsciiStrToLower(entry.path().extension().string());
-    count += extension == ".png" || extension == ".jpg" || extension == ".jpeg" ? 1 : 0;
-  }
-  return count;
+/// The images of a job's data; 0 where they are not on this machine.
+int64_t CountImages(const v1::DataSpec& data) {
+  ListingOptions options;
+  options.text_column = data.text_column();
+  options.layout = FindChoice(kDataLayouts, data.layout()).value_or(DataLayout::kAuto);
+  const absl::StatusOr<Listing> listing = ListExamples(PathOf(data.path()), options);
+  return listing.ok() ? listing->examples.size() : 0;
 }
 
 absl::StatusOr<PlanInputs> ReadInputs(const PlanOptions& options, const v1::JobSpec& job) {
@@ -85,7 +80,7 @@ absl::StatusOr<PlanInputs> ReadInputs(const PlanOptions& options, const v1::JobS
     return absl::InvalidArgumentError(absl::StrCat("`model.path`: ", model.status().message()));
   }
   inputs.model = *std::move(model);
-  inputs.num_images = CountImages(PathOf(job.data().path()));
+  inputs.num_images = CountImages(job.data());
   inputs.memory_bytes = options.memory_gigabytes * 1e9;
   return inputs;
 }

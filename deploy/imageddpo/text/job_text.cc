@@ -73,6 +73,14 @@ std::string EpochText(const v1::Job& job) {
   return absl::StrCat(job.progress().epoch(), "/", epochs);
 }
 
+// "1980 of 2000 images, 20 skipped"; empty as long as nobody has looked.
+std::string DataText(const v1::JobProgress& progress) {
+  const int64_t used = progress.data_images(), listed = progress.data_images_listed();
+  if (listed == 0) return "";
+  if (used == listed) return absl::StrCat(used, " images");
+  return absl::StrCat(used, " of ", listed, " images, ", listed - used, " skipped");
+}
+
 std::string RewardText(const v1::Job& job) {
   return job.progress().has_newest_epoch()
              ? FormatNumber(job.progress().newest_epoch().reward_mean(), 3)
@@ -114,6 +122,7 @@ std::string JobDetails(const v1::Job& job) {
   add("epochs", EpochText(job) + (progress.stage().empty() || job.state() != v1::RUNNING
                                       ? ""
                                       : absl::StrCat(", ", progress.stage())));
+  add("data", DataText(progress));
   add("samples", absl::StrCat(progress.samples_seen()));
   if (progress.has_newest_epoch()) {
     const v1::EpochMetrics& newest = progress.newest_epoch();

@@ -94,6 +94,12 @@ TEST(JobDetails, SaysWhatIsKnown) {
   EXPECT_THAT(JobDetails(job), HasSubstr("epochs       12/80, sampling\n"));
   EXPECT_THAT(JobDetails(job), HasSubstr("reward       1.534 ± 0.812\n"));
   EXPECT_THAT(JobDetails(job), Not(HasSubstr("resumed")));
+  EXPECT_THAT(JobDetails(job), Not(HasSubstr("data  ")));
+  job.mutable_progress()->set_data_images(1980);
+  job.mutable_progress()->set_data_images_listed(2000);
+  EXPECT_THAT(JobDetails(job), HasSubstr("data         1980 of 2000 images, 20 skipped\n"));
+  job.mutable_progress()->set_data_images_listed(1980);
+  EXPECT_THAT(JobDetails(job), HasSubstr("data         1980 images\n"));
   EXPECT_THAT(JobDetails(job), Not(HasSubstr("ended")));
   job.set_state(v1::FAILED);
   job.set_state_reason("rank 2: killed by signal 9");

@@ -82,5 +82,28 @@ TEST(ResolvedJob, AnOlderStoredJobKeepsItsShards) {
   EXPECT_EQ(ResolvedJob::Reopen(stored)->plan().gradient_shards, 24);
 }
 
+/// A job that was stored before images were looked for in sub-folders.
+TEST(ResolvedJob, AnOlderStoredJobKeepsItsImages) {
+  v1::JobSpec stored = ResolvedJob::Make(Spec())->spec();
+  EXPECT_EQ(ResolvedJob::Reopen(stored)->data().layout, DataLayout::kAuto);
+  stored.mutable_data()->clear_layout();
+  EXPECT_EQ(ResolvedJob::Reopen(stored)->data().layout, DataLayout::kFlat);
+}
+
+TEST(ResolvedJob, DataIsJudged) {
+  EXPECT_EQ(ResolvedJob::Make(Spec())->data().on_error, OnDataError::kFail);
+  v1::JobSpec spec = Spec();
+  spec.mutable_data()->set_on_error("skip");
+  EXPECT_EQ(ResolvedJob::Make(spec)->data().on_error, OnDataError::kSkip);
+  spec.mutable_data()->set_on_error("skipp");
+  spec.mutable_data()->set_layout("deep");
+  spec.mutable_data()->set_text_column("");
+  const std::string message(ResolvedJob::Make(spec).status().message());
+  EXPECT_THAT(message, HasSubstr("`data.on_error` is `skipp`"));
+  EXPECT_THAT(message, HasSubstr("did you mean `skip`?"));
+  EXPECT_THAT(message, HasSubstr("`data.layout` is `deep`; it must be one of auto, flat"));
+  EXPECT_THAT(message, HasSubstr("`data.text_column`"));
+}
+
 }  // namespace
 }  // namespace imageddpo

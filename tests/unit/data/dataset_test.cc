@@ -76,7 +76,7 @@ TEST_F(DatasetTest, WithoutMetadataTakesTheImagesOfTheFolder) {
   ASSERT_TRUE(dataset.ok()) << dataset.status();
   std::vector<std::string> ids;
   for (int64_t i = 0; i < dataset->size(); ++i) ids.push_back(dataset->at(i).id);
-  EXPECT_EQ(ids, (std::vector<std::string>{"a.png", "b.jpeg", "c.PNG", "d.JPG"}));
+  EXPECT_EQ(ids, (std::vector<std::string>{"a.png", "b.jpeg", "c.PNG", "d.JPG", "sub/e.png"}));
   EXPECT_EQ(dataset->at(0).file_name, dir_ / "a.png");
   EXPECT_EQ(dataset->at(0).text, "");
 }
@@ -137,6 +137,25 @@ TEST_F(DatasetTest, AnUnreadableImageNamesFileAndExample) {
   EXPECT_TRUE(absl::IsInvalidArgument(status));
   EXPECT_THAT(std::string(status.message()),
               AllOf(HasSubstr("'seven'"), HasSubstr(dir_ / "a.png")));
+}
+
+TEST_F(DatasetTest, LoadsTheTargetOfAnExample) {
+  WriteImage("a.png", 4, 4);
+  WriteImage("clean/a.png", 30, 20);
+  dir_.Write("metadata.jsonl",
+             "{\"file_name\": \"a.png\", \"target_file_name\": \"clean/a.png\"}\n"
+             "{\"file_name\": \"clean/a.png\"}");
+  const auto dataset = Dataset::Open(dir_.path());
+  ASSERT_TRUE(dataset.ok()) << dataset.status();
+  const at::Tensor expected_CHW = ImageToTensor(ResizeAndCentreCrop(Gradient(30, 20), 8, 8));
+  for (int pass = 0; pass < 2; ++pass) {  // The second comes from memory.
+    EXPECT_TRUE(at::equal(dataset->LoadTarget(0, 8, 8).value(), expected_CHW));
+    EXPECT_FALSE(at::equal(dataset->LoadImage(0, 8, 8).value(), expected_CHW));
+  }
+  const absl::Status status = dataset->LoadTarget(1, 8, 8).status();
+  EXPECT_TRUE(absl::IsFailedPrecondition(status));
+  EXPECT_THAT(std::string(status.message()),
+              AllOf(HasSubstr("'clean/a.png'"), HasSubstr("target_file_name")));
 }
 
 TEST_F(DatasetTest, KeepsDecodedImagesWithinTheBudget) {

@@ -110,6 +110,13 @@ void ActiveJob::OnProgress(const v1::Progress& report) {
   ShowProgress();
 }
 
+void ActiveJob::OnData(const v1::DataReport& report) {
+  v1::JobProgress& progress = *record_.job.mutable_progress();
+  progress.set_data_images(report.num_images());
+  progress.set_data_images_listed(report.num_listed());
+  dependencies_.table.Save(record_);
+}
+
 void ActiveJob::OnEpoch(const v1::EpochReport& report) {
   Running();
   const v1::EpochMetrics& metrics = report.metrics();

@@ -45,6 +45,7 @@ class ActiveJob {
   absl::StatusOr<v1::StartJob> Prepare();
 
   void OnProgress(const v1::Progress& report);
+  void OnData(const v1::DataReport& report);
   void OnEpoch(const v1::EpochReport& report);
   void OnEval(const v1::EvalReport& report);
   void OnCheckpoint(const v1::Checkpoint& checkpoint);

@@ -9,18 +9,21 @@
 #include <utility>
 #include <vector>
 
-#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "common/base/status.h"
 #include "common/base/text.h"
 #include "common/config/job_paths.h"
 #include "common/io/file.h"
+#include "common/io/image_names.h"
 
 namespace imageddpo {
 namespace {
 
 namespace fs = std::filesystem;
+
+constexpr int kMostEntries = 10'000;  // Looked at before a folder counts as one with images.
 
 bool IsFolder(const fs::path& path) {
   std::error_code error;
@@ -42,21 +45,28 @@ absl::Status CheckModelFolder(const std::string& path) {
                    "Stable Diffusion checkpoint in diffusers' layout"));
 }
 
-absl::Status CheckImageFolder(const std::string& path) {
+/// Whether there is anything to read; which images there are, the workers find out.
+absl::Status CheckImages(const std::string& path) {
+  if (IsFile(path) && absl::EndsWithIgnoreCase(path, ".npy")) return absl::OkStatus();
   if (!IsFolder(path)) return absl::InvalidArgumentError(absl::StrCat("'", path, "' is no folder"));
   std::error_code error;
-  for (const fs::directory_entry& entry : fs::directory_iterator(path, error)) {
-    const std::string extension = absl::AsciiStrToLower(entry.path().extension().string());
-    if (entry.path().filename() == "metadata.jsonl" || extension == ".png" || extension == ".jpg" ||
-        extension == ".jpeg") {
+  int entries_left = kMostEntries;
+  for (fs::recursive_directory_iterator entry(path, error), end; !error && entry != end;
+       entry.increment(error)) {
+    const std::string name = entry->path().filename().string();
+    if (name == "metadata.jsonl" || name == "metadata.csv" || HasImageExtension(name) ||
+        --entries_left == 0) {
       return absl::OkStatus();
     }
+    const bool is_link = entry->is_symlink(error);
+    if (is_link && IsFolder(entry->path())) return absl::OkStatus();
   }
   if (error)
     return absl::ErrnoToStatus(error.value(), absl::StrCat("cannot read the folder '", path, "'"));
   return absl::InvalidArgumentError(absl::StrCat(
       "the folder '", path,
-      "' has no metadata.jsonl and no .png, .jpg or .jpeg; give a folder with images"));
+      "' has no metadata.jsonl or metadata.csv and no image (.png, .jpg, .webp, …), nor have its "
+      "sub-folders; give a folder with images, or a .npy of pictures"));
 }
 
 absl::Status CheckFile(const std::string& path) {
@@ -82,8 +92,8 @@ absl::StatusOr<ResolvedJob> AdmitJob(const v1::JobSpec& submitted, const Cluster
   std::vector<std::string> faults;
   Check("model.path", job.model().path(), CheckModelFolder, &faults);
   Check("lora.init_from", job.lora().init_from(), CheckFile, &faults);
-  Check("data.path", job.data().path(), CheckImageFolder, &faults);
-  Check("eval.path", job.eval().path(), CheckImageFolder, &faults);
+  Check("data.path", job.data().path(), CheckImages, &faults);
+  Check("eval.path", job.eval().path(), CheckImages, &faults);
   for (int i = 0; i < job.rewards_size(); ++i) {
     Check(absl::StrCat("rewards[", i, "].model"), job.rewards(i).model(), CheckFile, &faults);
   }

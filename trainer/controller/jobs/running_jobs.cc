@@ -25,6 +25,8 @@ const std::string& JobIdOf(const v1::WorkerMessage& message) {
       return message.checkpoint().job_id();
     case M::kEnded:
       return message.ended().job_id();
+    case M::kData:
+      return message.data().job_id();
     default:
       return message.warning().job_id();
   }
@@ -116,6 +118,9 @@ void RunningJobs::OnReport(int world_rank, const v1::WorkerMessage& message) {
       break;
     case M::kCheckpoint:
       job->OnCheckpoint(message.checkpoint());
+      break;
+    case M::kData:
+      job->OnData(message.data());
       break;
     case M::kWarning:
       table_.AddWarning(job->record(), message.warning().message());

@@ -84,6 +84,20 @@ TEST_F(AdmissionTest, EachFileMustBeWhatItIsUsedAs) {
   EXPECT_TRUE(Admit().ok());
 }
 
+TEST_F(AdmissionTest, ImagesMayLieInSubFoldersOrInAnArray) {
+  dir_.Write("classes/dog/deep/1.webp", "");
+  dir_.Write("captions/metadata.csv", "");
+  dir_.Write("arrays/fog.npy", "");
+  for (const char* path : {"classes", "captions", "arrays/fog.npy"}) {
+    job_.mutable_data()->set_path(path);
+    EXPECT_TRUE(Admit().ok()) << Admit();
+  }
+  for (const char* path : {"arrays", "classes/dog/deep/1.webp"}) {
+    job_.mutable_data()->set_path(path);
+    EXPECT_TRUE(absl::IsInvalidArgument(Admit())) << path;
+  }
+}
+
 TEST_F(AdmissionTest, AllFaultsAtOnce) {
   job_.mutable_model()->set_path("images");
   job_.mutable_data()->set_path("model");

@@ -285,6 +285,17 @@ TEST_F(SupervisorTest, AMessageThatCannotBeReadCostsItsJobAlone) {
   EXPECT_EQ(Stored(other).state(), v1::RUNNING);
 }
 
+TEST_F(SupervisorTest, AJobSaysHowManyOfItsImagesItUses) {
+  const std::string id = Submit(SpecOf(1)).id();
+  v1::WorkerMessage message;
+  message.mutable_data()->set_job_id(id);
+  message.mutable_data()->set_num_images(1980);
+  message.mutable_data()->set_num_listed(2000);
+  supervisor_->OnMessage(1, message);
+  EXPECT_EQ(Stored(id).progress().data_images(), 1980);
+  EXPECT_EQ(Stored(id).progress().data_images_listed(), 2000);
+}
+
 TEST_F(SupervisorTest, WarningsComeOnce) {
   const std::string id = Submit(SpecOf(1)).id();
   v1::WorkerMessage message;

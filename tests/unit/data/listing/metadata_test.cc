@@ -1,4 +1,4 @@
-#include "rollout/data/metadata.h"
+#include "rollout/data/listing/metadata.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -21,10 +21,24 @@ class MetadataTest : public ::testing::Test {
     for (const char* name : {"a.png", "b.png", "sub/c.png"}) dir_.Write(name, "x");
   }
 
-  absl::StatusOr<std::vector<Example>> Parse(const std::string& text) const {
-    return ParseMetadata(text, "folder/metadata.jsonl", dir_.path(), {dir_.path()});
+  absl::StatusOr<std::vector<Example>> Parse(const std::string& text,
+                                             const std::vector<std::string>& more_roots = {}) {
+    std::vector<std::string> roots = more_roots;
+    roots.push_back(dir_.path());
+    PathResolver resolver(roots);
+    listing_ = Listing{.path = dir_.path(), .examples = ExampleTable(dir_.path())};
+    MetadataReader reader("text", &resolver, &listing_);
+    absl::Status status =
+        reader.ReadJsonLines(text, {.path = "folder/metadata.jsonl", .dir = dir_.path()});
+    status.Update(reader.Finish());
+    if (!status.ok()) return status;
+    std::vector<Example> examples;
+    for (int64_t i = 0; i < listing_.examples.size(); ++i) {
+      examples.push_back(listing_.examples.at(i));
+    }
+    return examples;
   }
-  std::string ErrorOf(const std::string& text) const {
+  std::string ErrorOf(const std::string& text) {
     const auto examples = Parse(text);
     if (examples.ok()) return "no error";
     EXPECT_TRUE(absl::IsInvalidArgument(examples.status()));
@@ -32,6 +46,7 @@ class MetadataTest : public ::testing::Test {
   }
 
   TempDir dir_;
+  Listing listing_;
 };
 
 TEST_F(MetadataTest, ReadsEveryKey) {
@@ -126,15 +141,91 @@ TEST_F(MetadataTest, ErrorsNameFileAndLine) {
   EXPECT_THAT(error_of_line_2("{}"),
               AllOf(HasSubstr(place), HasSubstr("\"file_name\" is missing")));
   EXPECT_THAT(error_of_line_2(R"({"file_name": 3})"), HasSubstr("must be a string"));
-  EXPECT_THAT(error_of_line_2(R"({"file_name": "none.png"})"),
-              AllOf(HasSubstr(place), HasSubstr(dir_ / "none.png"), HasSubstr("No such file")));
+  EXPECT_THAT(error_of_line_2(R"({"file_name": "b.png", "text": "\ud83d"})"),
+              AllOf(HasSubstr(place), HasSubstr("surrogate")));
   EXPECT_THAT(error_of_line_2(R"({"file_name": "sub"})"), HasSubstr("is not a file"));
   EXPECT_THAT(error_of_line_2(R"({"file_name": "b.png", "text": ["x"]})"),
               AllOf(HasSubstr(place), HasSubstr("\"text\" is [\"x\"]")));
 }
 
+TEST_F(MetadataTest, FilesThatAreNotThereAreTold) {
+  const auto examples = Parse(R"({"file_name": "none.png"})"
+                              "\n"
+                              R"({"file_name": "a.png"})"
+                              "\n"
+                              R"({"file_name": "b.png", "target_file_name": "gone.png"})");
+  ASSERT_TRUE(examples.ok()) << examples.status();
+  ASSERT_EQ(examples->size(), 1);
+  EXPECT_EQ((*examples)[0].id, "a.png");
+  ASSERT_EQ(listing_.missing.size(), 2);
+  EXPECT_THAT(listing_.missing[0], AllOf(HasSubstr("folder/metadata.jsonl:1: "),
+                                         HasSubstr(dir_ / "none.png"), HasSubstr("No such file")));
+  EXPECT_THAT(listing_.missing[1], AllOf(HasSubstr("jsonl:3: "), HasSubstr("target_file_name")));
+}
+
+TEST_F(MetadataTest, EscapesOfJsonAreCharacters) {
+  const auto examples = Parse(R"({"file_name": "a.png", "text": "\ud83d\ude00 \u00e9\n"})");
+  ASSERT_TRUE(examples.ok()) << examples.status();
+  EXPECT_EQ((*examples)[0].text, "\xf0\x9f\x98\x80 \xc3\xa9\n");
+}
+
+TEST_F(MetadataTest, OtherFilesAreResolved) {
+  const auto examples = Parse(
+      R"({"file_name": "a.png", "target_file_name": "sub/c.png", "mask_file_name": "b.png", "n": 1})");
+  ASSERT_TRUE(examples.ok()) << examples.status();
+  EXPECT_EQ((*examples)[0].target_file_name, dir_ / "sub/c.png");
+  EXPECT_EQ((*examples)[0].metadata,
+            (nlohmann::json{{"mask_file_name", dir_ / "b.png"}, {"n", 1}}));
+  EXPECT_THAT(ErrorOf(R"({"file_name": "a.png", "target_file_name": "../x.png"})"),
+              AllOf(HasSubstr("jsonl:1: \"target_file_name\": "), HasSubstr("allowed")));
+}
+
+TEST_F(MetadataTest, WholeNumbersAreLabelsHoweverTheyAreWritten) {
+  const auto examples = Parse(R"({"file_name": "a.png", "label": 3.0})"
+                              "\n"
+                              R"({"file_name": "b.png", "label": "7"})"
+                              "\n"
+                              R"({"file_name": "sub/c.png", "label": "4.0"})");
+  ASSERT_TRUE(examples.ok()) << examples.status();
+  EXPECT_EQ((*examples)[0].label, 3);
+  EXPECT_EQ((*examples)[1].label, 7);
+  EXPECT_EQ((*examples)[2].label, 4);
+  for (const char* label : {"3.5", "\"3.5\"", "1e300", "-0.1"}) {
+    EXPECT_THAT(ErrorOf(std::string("\n{\"file_name\": \"a.png\", \"label\": ") + label + "}"),
+                HasSubstr("folder/metadata.jsonl:2: \"label\" is"))
+        << label;
+  }
+}
+
+TEST_F(MetadataTest, NamesOfClassesAreIndicesIntoTheSortedNames) {
+  const auto examples = Parse(R"({"file_name": "a.png", "label": "dog"})"
+                              "\n"
+                              R"({"file_name": "b.png", "label": "cat"})"
+                              "\n"
+                              R"({"file_name": "sub/c.png", "label": "dog"})");
+  ASSERT_TRUE(examples.ok()) << examples.status();
+  EXPECT_EQ((*examples)[0].label, 1);
+  EXPECT_EQ((*examples)[1].label, 0);
+  EXPECT_EQ((*examples)[2].label, 1);
+  EXPECT_EQ((*examples)[1].metadata, (nlohmann::json{{"class", "cat"}}));
+  EXPECT_EQ(listing_.examples.class_names(), (std::vector<std::string>{"cat", "dog"}));
+  EXPECT_THAT(ErrorOf("{\"file_name\": \"a.png\", \"label\": \"dog\"}\n"
+                      "{\"file_name\": \"b.png\", \"label\": 2}"),
+              AllOf(HasSubstr("jsonl:2: "), HasSubstr("in folder/metadata.jsonl:1 it is a name")));
+}
+
+TEST_F(MetadataTest, PromptsInAnotherColumnAreAWarning) {
+  ASSERT_TRUE(Parse(R"({"file_name": "a.png", "caption": "a cat"})").ok());
+  ASSERT_EQ(listing_.warnings.size(), 1);
+  EXPECT_THAT(listing_.warnings[0], HasSubstr("set `data.text_column: caption`"));
+  ASSERT_TRUE(Parse(R"({"file_name": "a.png", "caption": "a cat", "text": "a dog"})").ok());
+  EXPECT_TRUE(listing_.warnings.empty());
+  ASSERT_TRUE(Parse(R"({"file_name": "a.png", "caption": "x", "prompt": "y"})").ok());
+  EXPECT_TRUE(listing_.warnings.empty());  // Which of the two is anybody's guess.
+}
+
 TEST_F(MetadataTest, RefusesBadLabelsAndIds) {
-  for (const char* label : {"\"7\"", "7.0", "true", "18446744073709551615", "[7]"}) {
+  for (const char* label : {"true", "18446744073709551615", "[7]", "\" \""}) {
     EXPECT_THAT(ErrorOf(std::string(R"({"file_name": "a.png", "label": )") + label + "}"),
                 AllOf(HasSubstr(":1: \"label\""), HasSubstr("must be an integer")))
         << label;
@@ -166,7 +257,7 @@ TEST_F(MetadataTest, RefusesFilesOutsideTheFolder) {
         << name;
   }
   const std::string line = R"({"file_name": "link.png"})";
-  const auto examples = ParseMetadata(line, "m", dir_.path(), {dir_.path(), outside.path()});
+  const auto examples = Parse(line, {outside.path()});
   ASSERT_TRUE(examples.ok()) << examples.status();
   EXPECT_EQ((*examples)[0].file_name, outside / "secret.png");
 }

@@ -1,0 +1,44 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "common/config/choices.h"
+#include "rollout/data/listing/example.h"
+
+namespace imageddpo {
+
+struct ListingOptions {
+  /// Where files may lie once links are resolved. Empty: only in the set's own folder.
+  std::vector<std::string> allowed_roots;
+  std::string text_column = "text";  ///< Key or column that prompts are read from.
+  DataLayout layout = DataLayout::kAuto;
+};
+
+/// What a set of images has, before any image is opened.
+struct Listing {
+  std::string path;  ///< Of the set, links resolved.
+  ExampleTable examples;
+  /// A line for each example whose file is not there; they are not in `examples`.
+  std::vector<std::string> missing;
+  /// What was found beside images and not used, and choices that may not be meant. For people.
+  std::vector<std::string> warnings;
+};
+
+/// Lists a set of images, without opening any.
+///
+/// layout auto: a folder with its sub-folders, but for names that begin with a dot. With a
+/// metadata.jsonl or metadata.csv in any of them: the images that these name, relative to the
+/// folder of the file. Without: every image, sorted by path; the text beside it in NAME.txt is its
+/// prompt; labels are those of class folders, of an ImageNet-C layout or of COD10K's file names.
+/// Or a .npy file with 8-bit pictures [N,H,W,3], with labels.npy beside it (CIFAR-10-C).
+/// layout flat: the metadata.jsonl of the folder, or the .png, .jpg and .jpeg of the folder itself.
+/// docs/formats.md describes all of it.
+///
+/// Ids are paths relative to the set as ValidText(), unless a metadata file has others.
+/// @return NOT_FOUND: no such set. INVALID_ARGUMENT: it is empty, has a bad line (named as
+///         file:line), or could be meant in several ways (one folder per split).
+absl::StatusOr<Listing> ListExamples(const std::string& path, const ListingOptions& options = {});
+
+}  // namespace imageddpo

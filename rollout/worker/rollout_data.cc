@@ -1,0 +1,108 @@
+// The images of a rollout rank: how it opens them, and whether they can be read.
+
+#include <absl/strings/str_cat.h>
+
+#include <algorithm>
+#include <numeric>
+#include <utility>
+
+#include "common/base/status.h"
+#include "common/base/text.h"
+#include "rollout/worker/rollout.h"
+
+namespace imageddpo {
+namespace {
+
+constexpr int kLeastScanThreads = 4;  // Heads of files: the time goes into waiting for the disk.
+constexpr size_t kPosteriorCacheBytes = size_t{1} << 29;  // 4,096 images of 512x512.
+
+}  // namespace
+
+absl::StatusOr<OpenedSet> Rollout::OpenImages(const std::string& setting, const std::string& path,
+                                              const RolloutShare& share,
+                                              const DataStart& data_start, Images* images) {
+  const v1::DataSpec& data = job_.spec().data();
+  const auto threads = static_cast<int>(job_.spec().device().num_threads());
+  const bool skips = job_.data().on_error == OnDataError::kSkip;
+  OpenOptions options{.listing = {.text_column = data.text_column(), .layout = job_.data().layout},
+                      .on_error = job_.data().on_error,
+                      .check = {.num_threads = std::max(threads, skips ? 1 : kLeastScanThreads),
+                                .is_stopped = data_start.is_stopped},
+                      .before = data_start.before,
+                      .allow_change = data.allow_change()};
+  absl::StatusOr<OpenedSet> set = OpenSet(PathOf(path), options);
+  if (!set.ok()) return Annotate(set.status(), absl::StrCat("`", setting, "`"));
+  for (const std::string& warning : set->listing.warnings) {
+    data_warnings_.push_back(absl::StrCat("`", setting, "`: ", warning));
+  }
+  images->examples = std::make_unique<Dataset>(std::move(set->listing));
+  const Dataset& dataset = *images->examples;
+  const int side = static_cast<int>(resolution_);
+  IMAGEDDPO_RETURN_IF_ERROR(reward_->CheckDataset(dataset, side, side));
+  if (skips) return set;
+  std::vector<int64_t> mine;
+  for (int64_t i = share.index; i < dataset.size(); i += share.num_ranks) mine.push_back(i);
+  images->decoding = std::make_unique<BackgroundDecode>(&dataset.examples(), std::move(mine));
+  return set;
+}
+
+absl::Status Rollout::DataStatus() const {
+  for (const Images* images : {&data_, &eval_data_}) {
+    if (images->decoding) IMAGEDDPO_RETURN_IF_ERROR(images->decoding->status());
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Rollout::OpenEvaluation(const RolloutShare& share, const DataStart& data_start) {
+  const std::string& path = job_.spec().eval().path();
+  if (path.empty()) return absl::OkStatus();
+  const DataStart start{.is_stopped = data_start.is_stopped};
+  IMAGEDDPO_RETURN_IF_ERROR(OpenImages("eval.path", path, share, start, &eval_data_).status());
+  const int64_t batch_size = job_.spec().eval().batch_size();
+  for (int64_t i = 0; i < num_eval_images(); ++i) {
+    if (i / batch_size % share.num_ranks == share.index) eval_data_.to_come.push_back(i);
+  }
+  eval_data_.posteriors =
+      std::make_unique<PosteriorCache>(eval_data_.to_come.size(), kPosteriorCacheBytes);
+  return absl::OkStatus();
+}
+
+/// Labels that were given to names of classes mean the same in both sets.
+absl::Status Rollout::CheckClassNames() const {
+  if (!eval_data_.examples) return absl::OkStatus();
+  const std::vector<std::string>& trained = data_.examples->examples().class_names();
+  const std::vector<std::string>& held_out = eval_data_.examples->examples().class_names();
+  for (size_t label = 0; label < held_out.size(); ++label) {
+    const auto same = std::find(trained.begin(), trained.end(), held_out[label]);
+    const auto found = static_cast<size_t>(same - trained.begin());
+    if (same == trained.end() || held_out[label].empty() || found == label) continue;
+    return absl::InvalidArgumentError(absl::StrCat(
+        "the class '", held_out[label], "' has the label ", label, " in `eval.path` and ", found,
+        " in `data.path`, because labels count the sorted names of each set; give both the same "
+        "classes, or labels that are numbers in a metadata.jsonl"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Rollout::OpenData(const RolloutShare& share, const DataStart& data_start) {
+  resolution_ = job_.spec().data().resolution();
+  const int64_t downscale = pipeline_->vae->config().downscale();
+  if (resolution_ == 0) resolution_ = pipeline_->default_resolution();
+  if (resolution_ % downscale != 0) {
+    return absl::InvalidArgumentError(absl::StrCat("data.resolution is ", resolution_,
+                                                   "; this model needs a multiple of ", downscale));
+  }
+  IMAGEDDPO_ASSIGN_OR_RETURN(const OpenedSet set, OpenImages("data.path", job_.spec().data().path(),
+                                                             share, data_start, &data_));
+  data_report_.set_num_images(data_.examples->size());
+  data_report_.set_num_listed(set.num_listed);
+  data_report_.set_sha256(set.fingerprint.sha256);
+  if (share.index == 0) data_report_.set_state(set.ToJson().dump());
+  data_.to_come.resize(static_cast<size_t>(data_.examples->size()));
+  std::iota(data_.to_come.begin(), data_.to_come.end(), 0);
+  data_.posteriors = std::make_unique<PosteriorCache>(data_.to_come.size(), kPosteriorCacheBytes);
+  order_ = std::make_unique<ExampleOrder>(job_.spec().seed(), data_.examples->size());
+  return absl::OkStatus();
+}
+
+}  // namespace imageddpo

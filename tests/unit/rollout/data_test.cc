@@ -1,0 +1,114 @@
+// The images of a rollout rank: which it uses, what it says of them, when it looks at their pixels.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <memory>
+#include <string>
+#include <thread>
+
+#include "tests/unit/rollout/rollout_fixture.h"
+
+namespace imageddpo {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::Contains;
+using ::testing::HasSubstr;
+
+class RolloutDataTest : public RolloutFixture {
+ protected:
+  absl::StatusOr<std::unique_ptr<Rollout>> Open(const DataStart& start = {},
+                                                RolloutShare share = {}) {
+    return Rollout::Create(Judged(job_), &pipeline_, *MakeJobReward(Judged(job_), at::kCPU),
+                           at::kCPU, share, kRewardTimeout, start);
+  }
+  std::string Error(const DataStart& start = {}) {
+    return std::string(Open(start).status().message());
+  }
+  /// A PNG with a good head and nothing behind it.
+  void Cut(const std::string& name) { dir_.Write(name, dir_.Read(name).substr(0, 60)); }
+
+  Pipeline pipeline_ = LoadModel();
+};
+
+TEST_F(RolloutDataTest, BadHeadsAreNamedBeforeAnythingIsSampled) {
+  dir_.Write("data/1.png", "text");
+  dir_.Write("data/4.png", "");
+  EXPECT_THAT(Error(), AllOf(HasSubstr("`data.path`: 2 of 6 images"), HasSubstr("data/1.png"),
+                             HasSubstr("data/4.png"), HasSubstr("data.on_error: skip")));
+}
+
+TEST_F(RolloutDataTest, SkipSamplesFromTheOthers) {
+  dir_.Write("data/1.png", "text");
+  Cut("data/4.png");
+  Cut("held-out/8.png");
+  job_.mutable_data()->set_on_error("skip");
+  const auto rollout = Open();
+  ASSERT_TRUE(rollout.ok()) << rollout.status();
+  const v1::DataReport& report = (*rollout)->data_report();
+  EXPECT_EQ(report.num_images(), 4);
+  EXPECT_EQ(report.num_listed(), 6);
+  const auto state = nlohmann::json::parse(report.state());
+  EXPECT_EQ(state["skipped"], (nlohmann::json{"1.png", "4.png"}));
+  EXPECT_EQ(state["ids"], (nlohmann::json{"0.png", "2.png", "3.png", "5.png"}));
+  EXPECT_EQ((*rollout)->num_eval_images(), 3);
+  EXPECT_THAT((*rollout)->data_warnings(),
+              Contains(AllOf(HasSubstr("`data.path`: 2 of 6 images"), HasSubstr("skipped"))));
+  EXPECT_THAT((*rollout)->data_warnings(), Contains(HasSubstr("`eval.path`: 1 of 4 images")));
+  for (int64_t m = 0; m < 2; ++m) {
+    const auto batch = (*rollout)->Sample(0, m, 0, false);
+    ASSERT_TRUE(batch.ok()) << batch.status();
+    for (const std::string& id : batch->image_ids) {
+      EXPECT_TRUE(id != "1.png" && id != "4.png") << id;
+    }
+  }
+  // Another rank has the same set; the leader needs its text only once.
+  const auto other = Open({}, {.index = 1, .num_ranks = 2});
+  ASSERT_TRUE(other.ok()) << other.status();
+  EXPECT_EQ((*other)->data_report().sha256(), report.sha256());
+  EXPECT_EQ((*other)->data_report().state(), "");
+}
+
+TEST_F(RolloutDataTest, TheBackgroundFindsABadImageThatIsNotDrawn) {
+  Cut("data/4.png");
+  const auto rollout = Open();
+  ASSERT_TRUE(rollout.ok()) << rollout.status();
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::minutes(1);
+  while ((*rollout)->DataStatus().ok() && std::chrono::steady_clock::now() < deadline) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  EXPECT_THAT(std::string((*rollout)->DataStatus().message()),
+              AllOf(HasSubstr("1 of 6 images"), HasSubstr("data/4.png")));
+}
+
+TEST_F(RolloutDataTest, AJobGoesOnWithTheImagesOfItsCheckpoint) {
+  const DataStart start{.before = nlohmann::json::parse((*Open())->data_report().state())};
+  EXPECT_EQ(Error(start), "");
+  dir_.Write("data/new.png", dir_.Read("data/0.png"));
+  EXPECT_THAT(Error(start),
+              AllOf(HasSubstr("`data.path`: "), HasSubstr("1 image was added (new.png)")));
+  EXPECT_EQ(Error(), "");  // A checkpoint of a version that kept nothing of the images.
+  job_.mutable_data()->set_allow_change(true);
+  const auto rollout = Open(start);
+  ASSERT_TRUE(rollout.ok()) << rollout.status();
+  EXPECT_EQ((*rollout)->data_report().num_images(), 7);
+  EXPECT_THAT((*rollout)->data_warnings(), Contains(HasSubstr("1 image was added (new.png)")));
+}
+
+TEST_F(RolloutDataTest, OneClassHasOneLabel) {
+  const std::string png = dir_.Read("data/0.png");
+  for (const char* name : {"classes/ant/1.png", "classes/bee/1.png", "classes/cat/1.png",
+                           "other/bee/1.png", "other/cat/1.png"}) {
+    dir_.Write(name, png);
+  }
+  job_.mutable_data()->set_path(dir_ / "classes");
+  job_.mutable_eval()->set_path(dir_ / "other");
+  EXPECT_THAT(Error(), AllOf(HasSubstr("the class 'bee' has the label 0 in `eval.path` and 1 in "
+                                       "`data.path`")));
+  dir_.Write("other/ant/1.png", png);
+  EXPECT_EQ(Error(), "");
+}
+
+}  // namespace
+}  // namespace imageddpo
