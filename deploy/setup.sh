@@ -20,12 +20,12 @@ readonly wheels="${IMAGEDDPO_WHEELS:-$root/deploy/wheels.txt}"
 readonly build_packages=(build-essential cmake ninja-build ccache pkg-config git unzip python3 python3-pip
   ca-certificates curl libgrpc++-dev protobuf-compiler protobuf-compiler-grpc libprotobuf-dev
   prometheus-cpp-dev libcivetweb-dev libspdlog-dev libcli11-dev libyaml-cpp-dev nlohmann-json3-dev
-  libsqlite3-dev libjpeg-dev libpng-dev zlib1g-dev libutf8proc-dev libssl-dev libjemalloc-dev
-  libgtest-dev libgmock-dev libbenchmark-dev sqlite3 prometheus dataset-fashion-mnist
-  python3-grpcio python3-protobuf python3-numpy python3-pil python3-setuptools)
+  libsqlite3-dev libjpeg-dev libpng-dev libwebp-dev libtiff-dev libgif-dev liblcms2-dev zlib1g-dev
+  libutf8proc-dev libssl-dev libjemalloc-dev libgtest-dev libgmock-dev libbenchmark-dev sqlite3 prometheus
+  dataset-fashion-mnist python3-grpcio python3-protobuf python3-numpy python3-pil python3-setuptools)
 readonly ci_packages=(clang-format clang-tidy libopenmpi-dev openmpi-bin)
 readonly runtime_packages=(ca-certificates openssh-client procps zlib1g libsqlite3-0 libjemalloc2
-  libprometheus-cpp-core1.0 libprometheus-cpp-pull1.0)
+  libgif7 liblcms2-2 libtiff6 libwebp7 libwebpdemux2 libprometheus-cpp-core1.0 libprometheus-cpp-pull1.0)
 # The packages whose names carry a version, by the system's code name.
 declare -rA versioned_runtime_packages=(
   [bookworm]="libgrpc++1.51 libprotobuf32 libspdlog1.10 libyaml-cpp0.7 libjpeg62-turbo libpng16-16 libutf8proc2 libssl3"
@@ -34,7 +34,7 @@ declare -rA versioned_runtime_packages=(
 # Where there are no Debian packages: what has to be there, as commands and as pkg-config names them.
 readonly build_commands=(c++ cmake ninja pkg-config git unzip python3 curl protoc grpc_cpp_plugin)
 readonly build_modules=(grpc++ protobuf prometheus-cpp-core prometheus-cpp-pull spdlog CLI11 yaml-cpp nlohmann_json
-  sqlite3 libjpeg libpng zlib libutf8proc openssl jemalloc gtest gmock benchmark)
+  sqlite3 libjpeg libpng libwebp libwebpdemux libtiff-4 lcms2 zlib libutf8proc openssl jemalloc gtest gmock benchmark)
 
 die() {
   echo "setup: $*" >&2

@@ -13,8 +13,6 @@
 namespace imageddpo {
 namespace {
 
-constexpr std::string_view kPngSignature = "\x89PNG\r\n\x1a\n";
-constexpr std::string_view kJpegSignature = "\xff\xd8\xff";
 constexpr uint8_t kWhite = 255;
 
 /// Copies all of `source` into `target` with its top left corner at (left, top); it must fit.
@@ -29,16 +27,6 @@ void Paste(const Image& source, size_t left, size_t top, Image& target) {
 
 }  // namespace
 
-absl::Status CheckImageSize(int64_t width, int64_t height, const std::string& name_for_errors) {
-  if (width < 1 || height < 1) return BadImage(name_for_errors, "it has no pixels");
-  if (width > kMaxImageSide || height > kMaxImageSide || width * height > kMaxImagePixels) {
-    return BadImage(name_for_errors,
-                    absl::StrCat("its size ", width, "x", height, " is over the limit of ",
-                                 kMaxImagePixels, " pixels and ", kMaxImageSide, " a side"));
-  }
-  return absl::OkStatus();
-}
-
 absl::Status CheckImage(const Image& image) {
   if (image.width < 1 || image.height < 1 ||
       image.rgb.size() !=
@@ -50,20 +38,10 @@ absl::Status CheckImage(const Image& image) {
 }
 
 absl::StatusOr<Image> DecodeImage(std::string_view bytes, std::string_view name_for_errors) {
-  const std::string name(name_for_errors);
-  if (bytes.size() > kMaxImageFileBytes) {
-    return BadImage(name, absl::StrCat("the file is larger than ", kMaxImageFileBytes, " bytes"));
-  }
-  DecodedImage decoded;
-  if (bytes.starts_with(kPngSignature)) {
-    IMAGEDDPO_ASSIGN_OR_RETURN(decoded, DecodePng(bytes, name));
-  } else if (bytes.starts_with(kJpegSignature)) {
-    IMAGEDDPO_ASSIGN_OR_RETURN(decoded, DecodeJpeg(bytes, name));
-  } else {
-    return BadImage(name,
-                    bytes.empty() ? "the file is empty" : "it is neither a PNG nor a JPEG file");
-  }
-  return ApplyOrientation(std::move(decoded.image), decoded.orientation);
+  IMAGEDDPO_ASSIGN_OR_RETURN(RawPicture picture,
+                             DecodePicture(bytes, std::string(name_for_errors)));
+  return ApplyOrientation({picture.width, picture.height, std::move(picture.samples)},
+                          picture.orientation);
 }
 
 absl::StatusOr<Image> ReadImage(const std::string& path) {

@@ -8,6 +8,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "common/io/codec/raw_picture.h"
 
 namespace imageddpo {
 
@@ -18,15 +19,14 @@ struct Image {
   std::vector<uint8_t> rgb;
 };
 
-/// Larger files and images are refused before any memory is taken for them.
-inline constexpr size_t kMaxImageFileBytes = size_t{256} << 20;
-inline constexpr int kMaxImageSide = 32768;
-inline constexpr int64_t kMaxImagePixels = int64_t{1} << 27;
-
-/// PNG or JPEG, told apart by content, not by name. What PIL's convert("RGB") gives after
-/// exif_transpose: grey and palette expanded, alpha dropped (not blended), of 16-bit samples the
-/// high byte, gamma and colour profiles ignored, EXIF orientation applied. INVALID_ARGUMENT, naming
-/// the file, for any other format, CMYK, corrupt or truncated data and sizes over the limits.
+/// PNG, JPEG, WebP, BMP, TIFF or GIF, told apart by content, not by name; of animations and
+/// documents the first picture. What PIL's convert("RGB") gives after exif_transpose, with an ICC
+/// profile converted to sRGB: grey and palette expanded, CMYK by ink, alpha dropped (not blended),
+/// gamma ignored, the orientation of EXIF or else of XMP applied. Of 16-bit samples the high byte,
+/// where PIL clips those of grey pictures. Files over kMaxImageFileBytes and pictures over
+/// kMaxImageSide or kMaxImagePixels are refused before memory is taken for them. INVALID_ARGUMENT,
+/// naming the file, its real format and what is wrong, for any other format and for corrupt or
+/// truncated data.
 absl::StatusOr<Image> ReadImage(const std::string& path);
 absl::StatusOr<Image> DecodeImage(std::string_view bytes, std::string_view name_for_errors);
 

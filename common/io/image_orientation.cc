@@ -1,56 +1,8 @@
-#include <cstdint>
-#include <string_view>
-#include <utility>
+#include <cstddef>
 
 #include "common/io/image_codecs.h"
 
 namespace imageddpo {
-namespace {
-
-constexpr uint16_t kOrientationTag = 0x0112;
-constexpr uint16_t kShortType = 3;
-constexpr size_t kEntryBytes = 12;
-
-/// Bounds-checked reads of a TIFF block in its own byte order; 0 beyond the end.
-class TiffReader {
- public:
-  TiffReader(std::string_view bytes, bool little_endian)
-      : bytes_(bytes), little_endian_(little_endian) {}
-
-  uint32_t Read(size_t offset, size_t size) const {
-    if (offset > bytes_.size() || size > bytes_.size() - offset) return 0;
-    uint32_t value = 0;
-    for (size_t i = 0; i < size; ++i) {
-      const size_t at = offset + (little_endian_ ? size - 1 - i : i);
-      value = value << 8 | static_cast<uint8_t>(bytes_[at]);
-    }
-    return value;
-  }
-
- private:
-  std::string_view bytes_;
-  bool little_endian_;
-};
-
-}  // namespace
-
-int ExifOrientation(std::string_view tiff) {
-  if (tiff.size() < 8) return 1;
-  const std::string_view byte_order = tiff.substr(0, 2);
-  if (byte_order != "II" && byte_order != "MM") return 1;
-  const TiffReader reader(tiff, byte_order == "II");
-  const size_t directory = reader.Read(4, 4);
-  const size_t num_entries = reader.Read(directory, 2);
-  for (size_t i = 0; i < num_entries; ++i) {
-    const size_t entry = directory + 2 + i * kEntryBytes;
-    if (reader.Read(entry, 2) != kOrientationTag || reader.Read(entry + 2, 2) != kShortType)
-      continue;
-    const uint32_t value = reader.Read(entry + 8, 2);
-    return value >= 1 && value <= 8 ? static_cast<int>(value) : 1;
-  }
-  return 1;
-}
-
 Image ApplyOrientation(Image image, int orientation) {
   if (orientation <= 1 || orientation > 8) return image;
   // Orientations 5 to 8 exchange rows and columns; of what is stored, the seen image's

@@ -17,8 +17,6 @@
 namespace imageddpo {
 namespace {
 
-constexpr png_alloc_size_t kMaxChunkBytes = png_alloc_size_t{16} << 20;
-
 struct ErrorText {
   char text[160] = "";
 };
@@ -30,72 +28,6 @@ struct ErrorText {
 }
 
 void OnWarning(png_structp, png_const_charp) {}  // Odd but readable chunks.
-
-class Reader {
- public:
-  explicit Reader(std::string_view bytes) : rest_(bytes) {
-    png_ = png_create_read_struct(PNG_LIBPNG_VER_STRING, &error_, OnError, OnWarning);
-    if (png_ == nullptr) throw std::bad_alloc();
-    info_ = png_create_info_struct(png_);
-    if (info_ == nullptr) {
-      png_destroy_read_struct(&png_, nullptr, nullptr);
-      throw std::bad_alloc();
-    }
-  }
-  ~Reader() { png_destroy_read_struct(&png_, &info_, nullptr); }
-  Reader(const Reader&) = delete;
-  Reader& operator=(const Reader&) = delete;
-
-  const char* error() const { return error_.text; }
-  png_uint_32 width() const { return png_get_image_width(png_, info_); }
-  png_uint_32 height() const { return png_get_image_height(png_, info_); }
-
-  bool ReadInfo() {
-    if (setjmp(png_jmpbuf(png_)) != 0) return false;
-    png_set_read_fn(png_, this, &Reader::OnRead);
-    png_set_user_limits(png_, kMaxImageSide, kMaxImageSide);
-    png_set_chunk_malloc_max(png_, kMaxChunkBytes);
-    png_read_info(png_, info_);
-    return true;
-  }
-
-  /// @param rows  one pointer per row, to width() * 3 bytes each
-  bool ReadRows(png_bytepp rows) {
-    if (setjmp(png_jmpbuf(png_)) != 0) return false;
-    png_set_expand(
-        png_);  // Palette to RGB, grey of 1, 2, 4 bits to 8, transparent colour to alpha.
-    png_set_strip_16(png_);  // The high byte.
-    png_set_strip_alpha(png_);
-    png_set_gray_to_rgb(png_);
-    png_set_interlace_handling(png_);
-    png_read_update_info(png_, info_);
-    if (png_get_rowbytes(png_, info_) != size_t{3} * width())
-      png_error(png_, "unexpected row size");
-    png_read_image(png_, rows);
-    png_read_end(png_, info_);
-    return true;
-  }
-
-  std::string_view Exif() const {
-    png_bytep exif = nullptr;
-    png_uint_32 size = 0;
-    if (png_get_eXIf_1(png_, info_, &size, &exif) == 0 || exif == nullptr) return {};
-    return {reinterpret_cast<const char*>(exif), size};
-  }
-
- private:
-  static void OnRead(png_structp png, png_bytep target, size_t size) {
-    auto* reader = static_cast<Reader*>(png_get_io_ptr(png));
-    if (size > reader->rest_.size()) png_error(png, "the file is truncated");
-    std::memcpy(target, reader->rest_.data(), size);
-    reader->rest_.remove_prefix(size);
-  }
-
-  std::string_view rest_;
-  ErrorText error_;
-  png_structp png_ = nullptr;
-  png_infop info_ = nullptr;
-};
 
 class Writer {
  public:
@@ -156,20 +88,6 @@ std::vector<png_bytep> RowPointers(const Image& image) {
 }
 
 }  // namespace
-
-absl::StatusOr<DecodedImage> DecodePng(std::string_view bytes, const std::string& name_for_errors) {
-  Reader reader(bytes);
-  if (!reader.ReadInfo()) return BadImage(name_for_errors, reader.error());
-  IMAGEDDPO_RETURN_IF_ERROR(CheckImageSize(reader.width(), reader.height(), name_for_errors));
-  DecodedImage decoded;
-  decoded.image.width = static_cast<int>(reader.width());
-  decoded.image.height = static_cast<int>(reader.height());
-  decoded.image.rgb.resize(size_t{3} * reader.width() * reader.height());
-  std::vector<png_bytep> rows = RowPointers(decoded.image);
-  if (!reader.ReadRows(rows.data())) return BadImage(name_for_errors, reader.error());
-  decoded.orientation = ExifOrientation(reader.Exif());
-  return decoded;
-}
 
 absl::StatusOr<std::string> EncodePng(const Image& image) {
   IMAGEDDPO_RETURN_IF_ERROR(CheckImage(image));

@@ -15,8 +15,7 @@
 #include "common/base/status.h"
 #include "common/base/text.h"
 #include "common/io/codec/format.h"
-#include "common/io/image.h"
-#include "common/io/image_codecs.h"
+#include "common/io/codec/raw_picture.h"
 
 namespace imageddpo {
 namespace {
@@ -223,14 +222,12 @@ absl::StatusOr<ImageHeader> ProbeImage(const std::string& path) {
   Reader file(fd);
   const size_t head_bytes = std::min(static_cast<size_t>(info.st_size), kFormatHeadBytes);
   IMAGEDDPO_ASSIGN_OR_RETURN(const ImageFormat format, FormatOf(file.Bytes(0, head_bytes), path));
-  const std::string name(FormatName(format));
   const Found size = SizeOf(format, file);
-  if (!size || !file.ok()) {
-    return BadImage(path,
-                    absl::StrCat("it is a ", name, " file that ends before its size is told"));
-  }
-  IMAGEDDPO_RETURN_IF_ERROR(CheckImageSize(size->width, size->height, path));
-  return ImageHeader{name, static_cast<int>(size->width), static_cast<int>(size->height)};
+  if (!size || !file.ok()) return BadImage(path, format, "it ends before its size is told");
+  const absl::Status fits = CheckImageSize(size->width, size->height);
+  if (!fits.ok()) return BadImage(path, format, std::string(fits.message()));
+  return ImageHeader{FormatName(format), static_cast<int>(size->width),
+                     static_cast<int>(size->height)};
 }
 
 }  // namespace imageddpo

@@ -113,6 +113,12 @@ def first_step_seconds(runs):
                    loading_seconds=[result["start_seconds"] for result in runs["first_step"]])
 
 
+def open_seconds(runs):
+    """The second time; memory with all that went before it."""
+    return summary([result["open_seconds"] for result in runs["open_100k"]],
+                   resident_bytes=[result["resident_bytes"] for result in runs["open_100k"]])
+
+
 @dataclasses.dataclass
 class Key:
     what: str
@@ -152,6 +158,7 @@ KEYS = {
                        ("original_sd15_g1_fp32", "sd15_g1_fp32", "original_sd15_g1_bf16", "sd15_g1_bf16"), peak_memory, 0.7, at_most=True),
     "first_step_seconds": Key("seconds from an accepted submit to the first update of 32 samples", ("first_step",),
                               first_step_seconds, 1.5, at_most=True),
+    "open_100k": Key("seconds to open a folder of 100,000 images, after the first time", ("open_100k",), open_seconds, 10, at_most=True),
 }
 
 

@@ -199,6 +199,18 @@ class Stream:
         return json.loads(output.read_text())
 
 
+@dataclasses.dataclass
+class OpenImages:
+    """A rollout rank's look at its images before it samples: list them and read the head of each."""
+    images: int
+
+    def measure(self):
+        with tempfile.TemporaryDirectory(prefix="imageddpo-bench-") as directory:
+            done = subprocess.run([harness.BIN.parent / "tests/open_bench", directory, str(self.images)], check=True,
+                                  stdout=subprocess.PIPE, text=True, timeout=LONGEST_RUN_S)
+        return json.loads(done.stdout)
+
+
 SD15 = "out/bench/models/sd15"
 TINY = "deploy/demo/tiny-sd"
 TINY_DATA = "data.path=out/bench/data/thousand/blurred"
@@ -217,6 +229,7 @@ RUNS = {
     "unet_tiny": OurUnet(TINY, 32, "tiny.yaml"),
     "step_sd15": OurStep(SD15, 2, 32, "sd15_g1_fp32.yaml"),
     "stream": Stream(),
+    "open_100k": OpenImages(100_000),
     "original_sd15_g1_fp32": Original("sd15_g1_fp32.yaml", short_warm_up=True),
     "original_sd15_g1_bf16": Original("sd15_g1_bf16.yaml", short_warm_up=True),
     "original_sd15_g7_fp32": Original("sd15_g7_fp32.yaml", short_warm_up=True),

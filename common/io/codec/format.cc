@@ -134,6 +134,11 @@ absl::Status BadImage(const std::string& name, const std::string& why) {
       absl::StrCat("cannot read image '", ValidText(name), "': ", ValidMessage(why)));
 }
 
+absl::Status BadImage(const std::string& name, ImageFormat format, const std::string& why) {
+  return absl::InvalidArgumentError(absl::StrCat("cannot read image '", ValidText(name), "', a ",
+                                                 FormatName(format), " file: ", ValidMessage(why)));
+}
+
 const char* FormatName(ImageFormat format) {
   switch (format) {
     case ImageFormat::kPng:

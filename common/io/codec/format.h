@@ -24,5 +24,7 @@ absl::StatusOr<ImageFormat> FormatOf(std::string_view head, const std::string& n
 
 /// INVALID_ARGUMENT naming the file, "cannot read image 'x': why".
 absl::Status BadImage(const std::string& name, const std::string& why);
+/// The same of a file that starts as one of this format: "cannot read image 'x', a PNG file: why".
+absl::Status BadImage(const std::string& name, ImageFormat format, const std::string& why);
 
 }  // namespace imageddpo

@@ -65,8 +65,7 @@ INSTANTIATE_TEST_SUITE_P(Jpeg, PilImageTest,
 TEST(ImageTest, ErrorsNameTheFileAndTheReason) {
   EXPECT_TRUE(absl::IsNotFound(ReadImage("no/such.png").status()));
   EXPECT_THAT(ErrorOf(""), AllOf(HasSubstr("'some/image'"), HasSubstr("empty")));
-  EXPECT_THAT(ErrorOf("GIF89a"), HasSubstr("neither a PNG nor a JPEG"));
-  EXPECT_THAT(ErrorOf(ReadBytes("cmyk.jpg")), AllOf(HasSubstr("'some/image'"), HasSubstr("CMYK")));
+  EXPECT_THAT(ErrorOf("GIF89a"), AllOf(HasSubstr("a GIF file"), HasSubstr("truncated")));
 }
 
 TEST(ImageTest, EveryTruncationIsAnError) {
