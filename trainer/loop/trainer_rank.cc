@@ -65,7 +65,7 @@ absl::Status TrainerRank::TakeDataReports() {
   if (!is_leader()) return absl::OkStatus();
   for (const int from : rollout_ranks_) {
     v1::DataReport report;
-    if (!report.ParseFromString(context_->gang.RecvBytes(from, kDataTag, kPhaseTimeout))) {
+    if (!report.ParseFromString(context_->gang.RecvBytes(from, kDataTag, timeouts_.phase))) {
       return absl::InternalError(
           absl::StrCat("gang rank ", from, " sent a report on its data that cannot be read"));
     }
