@@ -4,9 +4,11 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "common/base/picture_size.h"
 #include "common/config/choices.h"
 #include "common/config/job_plan.h"
 #include "common/config/reward_types.h"
@@ -22,10 +24,20 @@ struct AdvantageSettings {
   int64_t min_count = 16;              ///< With fewer, the epoch's statistics are used; at least 1.
 };
 
+/// A job's `data.corrupt`, judged.
+struct CorruptSettings {
+  CorruptKind kind = CorruptKind::kGaussianNoise;
+  int severity = 1;  ///< 1 to 5.
+  uint64_t seed = 0;
+};
+
 /// How a job's `data` is read, judged.
 struct DataSettings {
   OnDataError on_error = OnDataError::kFail;
   DataLayout layout = DataLayout::kAuto;
+  PictureSize size;  ///< Not given: the model's own.
+  ResizeKind resize = ResizeKind::kCrop;
+  std::optional<CorruptSettings> corrupt;
 };
 
 /// A job whose settings were all judged, once: defaults filled in, ranges and choices checked,
