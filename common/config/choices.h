@@ -70,6 +70,44 @@ inline constexpr Choice<Combination> kCombinations[] = {{Combination::kSum, "sum
 enum class OnNan { kFail, kDrop };
 inline constexpr Choice<OnNan> kOnNan[] = {{OnNan::kFail, "fail"}, {OnNan::kDrop, "drop"}};
 
+/// data.resize: how an image of another shape gets the size of the samples.
+enum class ResizeKind { kCrop, kPad, kStretch };
+inline constexpr Choice<ResizeKind> kResizes[] = {
+    {ResizeKind::kCrop, "crop"}, {ResizeKind::kPad, "pad"}, {ResizeKind::kStretch, "stretch"}};
+
+/// data.corrupt.kind: ImageNet-C's, but for frost, which needs its photographs.
+enum class CorruptKind {
+  kGaussianNoise,
+  kShotNoise,
+  kImpulseNoise,
+  kDefocusBlur,
+  kGlassBlur,
+  kMotionBlur,
+  kZoomBlur,
+  kSnow,
+  kFog,
+  kBrightness,
+  kContrast,
+  kElasticTransform,
+  kPixelate,
+  kJpegCompression
+};
+inline constexpr Choice<CorruptKind> kCorruptKinds[] = {
+    {CorruptKind::kGaussianNoise, "gaussian_noise"},
+    {CorruptKind::kShotNoise, "shot_noise"},
+    {CorruptKind::kImpulseNoise, "impulse_noise"},
+    {CorruptKind::kDefocusBlur, "defocus_blur"},
+    {CorruptKind::kGlassBlur, "glass_blur"},
+    {CorruptKind::kMotionBlur, "motion_blur"},
+    {CorruptKind::kZoomBlur, "zoom_blur"},
+    {CorruptKind::kSnow, "snow"},
+    {CorruptKind::kFog, "fog"},
+    {CorruptKind::kBrightness, "brightness"},
+    {CorruptKind::kContrast, "contrast"},
+    {CorruptKind::kElasticTransform, "elastic_transform"},
+    {CorruptKind::kPixelate, "pixelate"},
+    {CorruptKind::kJpegCompression, "jpeg_compression"}};
+
 /// The value that a word means; nullopt where the table does not have it.
 template <typename Enum, size_t N>
 std::optional<Enum> FindChoice(const Choice<Enum> (&choices)[N], std::string_view word) {

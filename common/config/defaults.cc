@@ -123,6 +123,11 @@ void FillDefaults(v1::JobSpec* job) {
   IMAGEDDPO_DEFAULT(data, text_column, "text");
   IMAGEDDPO_DEFAULT(data, allow_change, false);
   IMAGEDDPO_DEFAULT(data, layout, "auto");
+  IMAGEDDPO_DEFAULT(data, resize, "crop");
+  if (data->has_corrupt()) {
+    IMAGEDDPO_DEFAULT(data->mutable_corrupt(), severity, 1);
+    IMAGEDDPO_DEFAULT(data->mutable_corrupt(), seed, 0);
+  }
 
   for (v1::RewardSpec& reward : *job->mutable_rewards()) FillReward(&reward);
   FillSample(job->mutable_sample());

@@ -93,21 +93,24 @@ absl::Status ApplyJobSetting(std::string_view assignment, v1::JobSpec* job) {
   }
 
   YamlFaults faults("");
-  json item;
+  json object = json::object();
   if (field->cpp_type() == FieldDescriptor::CPPTYPE_STRING && !field->is_repeated()) {
-    item = parts.second;  // As the shell gave it: text needs no second pair of quotes.
+    object[names.back()] =
+        parts.second;  // As the shell gave it: text needs no second pair of quotes.
   } else {
     try {
-      item = YamlValueToJson(YAML::Load(parts.second), *field, path, &faults);
+      PutYamlValue(YAML::Load(parts.second), *field, path, &object, &faults);
     } catch (const YAML::Exception& error) {
       return absl::InvalidArgumentError(absl::StrCat("`", path, "`: ", error.msg));
     }
   }
   IMAGEDDPO_RETURN_IF_ERROR(faults.ToStatus());
   section->GetReflection()->ClearField(section, field);
+  if (IsResolution(*field)) {  // The other way to say the same.
+    changed.mutable_data()->clear_width();
+    changed.mutable_data()->clear_height();
+  }
   const std::unique_ptr<Message> update(section->New());
-  json object = json::object();
-  if (!item.is_null()) object[names.back()] = std::move(item);
   IMAGEDDPO_RETURN_IF_ERROR(ReadJsonSettings(object, absl::StrCat("`", path, "`"), update.get()));
   section->MergeFrom(*update);
   *job = std::move(changed);

@@ -16,6 +16,21 @@ namespace {
 /// At most so many gradient shards had a job that was stored before their number was.
 constexpr int64_t kShardsWhereNoneWereStored = 8;
 
+// After ValidateJob(), as the next.
+DataSettings Resolve(const v1::DataSpec& spec) {
+  DataSettings data{.on_error = *FindChoice(kOnDataErrors, spec.on_error()),
+                    .layout = *FindChoice(kDataLayouts, spec.layout()),
+                    .size = {spec.resolution(), spec.resolution()},
+                    .resize = *FindChoice(kResizes, spec.resize())};
+  if (spec.has_width()) data.size = {spec.width(), spec.height()};
+  if (spec.has_corrupt()) {
+    data.corrupt = {.kind = *FindChoice(kCorruptKinds, spec.corrupt().kind()),
+                    .severity = static_cast<int>(spec.corrupt().severity()),
+                    .seed = spec.corrupt().seed()};
+  }
+  return data;
+}
+
 // After ValidateJob(): type and measure are in the table.
 // @param names  of the rewards before; gets this one's.
 RewardConfig Resolve(const v1::RewardSpec& spec, std::set<std::string>* names) {
@@ -66,8 +81,7 @@ absl::StatusOr<ResolvedJob> ResolvedJob::Make(v1::JobSpec submitted) {
                     .buffer_size = advantage.buffer_size(),
                     .min_count = advantage.min_count(),
                     .combine = *FindChoice(kCombinations, advantage.combine())};
-  job.data_ = {.on_error = *FindChoice(kOnDataErrors, job.spec_.data().on_error()),
-               .layout = *FindChoice(kDataLayouts, job.spec_.data().layout())};
+  job.data_ = Resolve(job.spec_.data());
   std::set<std::string> names;
   for (const v1::RewardSpec& reward : job.spec_.rewards()) {
     job.rewards_.push_back(Resolve(reward, &names));

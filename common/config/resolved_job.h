@@ -4,9 +4,11 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "common/base/picture_size.h"
 #include "common/config/choices.h"
 #include "common/config/job_plan.h"
 #include "common/config/reward_types.h"
@@ -23,10 +25,20 @@ struct AdvantageSettings {
   Combination combine = Combination::kSum;
 };
 
+/// A job's `data.corrupt`, judged.
+struct CorruptSettings {
+  CorruptKind kind = CorruptKind::kGaussianNoise;
+  int severity = 1;  ///< 1 to 5.
+  uint64_t seed = 0;
+};
+
 /// How a job's `data` is read, judged.
 struct DataSettings {
   OnDataError on_error = OnDataError::kFail;
   DataLayout layout = DataLayout::kAuto;
+  PictureSize size;  ///< Not given: the model's own.
+  ResizeKind resize = ResizeKind::kCrop;
+  std::optional<CorruptSettings> corrupt;
 };
 
 /// A job whose settings were all judged, once: defaults filled in, ranges and choices checked,

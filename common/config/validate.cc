@@ -18,6 +18,7 @@ namespace imageddpo {
 namespace {
 
 constexpr int64_t kMaxCount = 1'000'000;
+constexpr int64_t kMaxSide = 8192;
 constexpr size_t kMaxShownBytes = 200;
 constexpr int64_t kMaxStaleness = 16;  // Epochs of records and versions of the LoRA are kept.
 
@@ -100,9 +101,35 @@ void CheckModel(const v1::JobSpec& job, Faults* faults) {
   }
 }
 
+void CheckSize(const v1::DataSpec& data, Faults* faults) {
+  faults->Range("data.resolution", data.resolution(), 0, kMaxSide);
+  if (!data.has_width() && !data.has_height()) return;
+  faults->Range("data.width", data.width(), 1, kMaxSide);
+  faults->Range("data.height", data.height(), 1, kMaxSide);
+  if (data.resolution() != 0) {
+    faults->Add(
+        "`data.resolution` is a number while `data.width` and `data.height` are given; "
+        "use the one or the other two");
+  }
+}
+
+void CheckCorrupt(const v1::CorruptSpec& corrupt, Faults* faults) {
+  if (corrupt.kind() == "frost") {
+    faults->Add("data.corrupt.kind", "`frost`",
+                "another: frost lays ImageNet-C's own photographs over an image, which do not come "
+                "with this program; corrupt the images beforehand, and name the clean ones as "
+                "`target_file_name`");
+    return;
+  }
+  faults->Choice("data.corrupt.kind", corrupt.kind(), Words(kCorruptKinds));
+  faults->Range("data.corrupt.severity", corrupt.severity(), 1, 5);
+}
+
 void CheckData(const v1::JobSpec& job, Faults* faults) {
   faults->Required("data.path", job.data().path(), "a folder of images");
-  faults->Range("data.resolution", job.data().resolution(), 0, 8192);
+  CheckSize(job.data(), faults);
+  faults->Choice("data.resize", job.data().resize(), Words(kResizes));
+  if (job.data().has_corrupt()) CheckCorrupt(job.data().corrupt(), faults);
   faults->Choice("data.on_error", job.data().on_error(), Words(kOnDataErrors));
   faults->Choice("data.layout", job.data().layout(), Words(kDataLayouts));
   faults->Required("data.text_column", job.data().text_column(),

@@ -25,6 +25,29 @@ void Paste(const Image& source, size_t left, size_t top, Image& target) {
   }
 }
 
+/// Lengths and offsets are rounded to the nearest, halves to even, as PIL's.
+Image ResizeAndPad(const Image& image, int width, int height) {
+  if (!CheckImage(image).ok() || width < 1 || height < 1) {
+    throw std::invalid_argument("ResizeAndPad: empty image or size");
+  }
+  const double ratio = static_cast<double>(image.width) / image.height;
+  const double target_ratio = static_cast<double>(width) / height;
+  int scaled_width = width, scaled_height = height;
+  if (ratio > target_ratio) {
+    const double rows = static_cast<double>(image.height) / image.width * width;
+    scaled_height = std::max(1, static_cast<int>(std::nearbyint(rows)));
+  } else if (ratio < target_ratio) {
+    scaled_width = std::max(1, static_cast<int>(std::nearbyint(ratio * height)));
+  }
+  const Image scaled = Resize(image, scaled_width, scaled_height);
+  if (scaled_width == width && scaled_height == height) return scaled;
+  Image padded{width, height, {}};
+  padded.rgb.resize(static_cast<size_t>(width) * static_cast<size_t>(height) * 3);
+  Paste(scaled, static_cast<size_t>(std::nearbyint((width - scaled_width) * 0.5)),
+        static_cast<size_t>(std::nearbyint((height - scaled_height) * 0.5)), padded);
+  return padded;
+}
+
 }  // namespace
 
 absl::Status CheckImage(const Image& image) {
@@ -72,6 +95,18 @@ Image ResizeAndCentreCrop(const Image& image, int width, int height, ResizeFilte
     cropped.rgb.insert(cropped.rgb.end(), begin, begin + static_cast<ptrdiff_t>(width) * 3);
   }
   return cropped;
+}
+
+Image ResizeTo(const Image& image, int width, int height, ResizeMode mode) {
+  switch (mode) {
+    case ResizeMode::kCrop:
+      return ResizeAndCentreCrop(image, width, height);
+    case ResizeMode::kStretch:
+      return Resize(image, width, height);
+    case ResizeMode::kPad:
+      return ResizeAndPad(image, width, height);
+  }
+  throw std::invalid_argument("ResizeTo: unknown mode");
 }
 
 Image Tile(const std::vector<std::vector<Image>>& rows, int gap) {

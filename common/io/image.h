@@ -41,7 +41,7 @@ absl::StatusOr<std::string> EncodeJpeg(const Image& image, int quality);
 /// Resampling kernels, all antialiased (stretched by the scale when shrinking), in the arithmetic
 /// of PIL's Image.resize: separable, 22-bit fixed point, first across, rounded to 8 bits, then
 /// down. (Pillow 13 goes down first where that is cheaper, which changes the rounding in between.)
-enum class ResizeFilter { kBilinear, kBicubic, kLanczos };
+enum class ResizeFilter { kBox, kBilinear, kBicubic, kLanczos };
 
 /// @throws std::invalid_argument  empty image or a size < 1 (a caller bug).
 Image Resize(const Image& image, int width, int height,
@@ -51,6 +51,16 @@ Image Resize(const Image& image, int width, int height,
 /// out.
 Image ResizeAndCentreCrop(const Image& image, int width, int height,
                           ResizeFilter filter = ResizeFilter::kBicubic);
+
+/// How a picture of another shape gets a size; bicubic.
+enum class ResizeMode {
+  kCrop,    ///< ResizeAndCentreCrop().
+  kPad,     ///< Scaled until it fits in; black on both sides of it, as PIL's ImageOps.pad.
+  kStretch  ///< Resize().
+};
+
+/// @throws std::invalid_argument  empty image or a size < 1 (a caller bug).
+Image ResizeTo(const Image& image, int width, int height, ResizeMode mode);
 
 /// One picture of a grid of pictures, `gap` pixels of white between them. A column is as wide, a
 /// row as high, as its largest picture; smaller ones stand at the cell's top left. Rows may have

@@ -22,6 +22,8 @@ struct Kernel {
   double (*weight)(double);
 };
 
+double Box(double x) { return x > -0.5 && x <= 0.5 ? 1.0 : 0.0; }
+
 double Triangle(double x) {
   x = std::abs(x);
   return x < 1.0 ? 1.0 - x : 0.0;
@@ -46,6 +48,8 @@ double Lanczos3(double x) { return -3.0 <= x && x < 3.0 ? Sinc(x) * Sinc(x / 3) 
 
 Kernel KernelOf(ResizeFilter filter) {
   switch (filter) {
+    case ResizeFilter::kBox:
+      return {0.5, Box};
     case ResizeFilter::kBilinear:
       return {1.0, Triangle};
     case ResizeFilter::kBicubic:

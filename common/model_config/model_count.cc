@@ -70,26 +70,24 @@ void CountVaeMid(LayerCounter* net, const VaeConfig& config, int64_t n) {
   net->Resnet(channels, channels, 0, n);
 }
 
-int64_t Square(int64_t side) { return side * side; }
-
 }  // namespace
 
-PassCount CountUnet(const UnetConfig& config, int64_t side, int64_t tokens,
+PassCount CountUnet(const UnetConfig& config, PictureSize latent, int64_t tokens,
                     const AdapterTargets& targets) {
   LayerCounter net(&targets);
   const std::vector<UnetLevelConfig>& levels = config.levels;
   const int64_t outer = levels.front().channels, time = config.time_embedding_dim;
   net.Linear("time_embedding.linear_1", outer, time, 1, {.embedded = true});
   net.Linear("time_embedding.linear_2", time, time, 1);
-  net.Conv(config.in_channels, outer, 3, Square(side));
+  net.Conv(config.in_channels, outer, 3, latent.area());
 
-  std::vector<int64_t> sides = {side};  // Of each level; odd ones are halved upwards.
+  std::vector<PictureSize> sizes = {latent};  // Of each level; odd ones are halved upwards.
   std::vector<int64_t> skips = {outer};
-  net.Keep(outer, Square(side));
+  net.Keep(outer, latent.area());
   int64_t channels = outer;
   for (size_t i = 0; i < levels.size(); ++i) {
     const UnetLevelConfig& level = levels[i];
-    const int64_t n = Square(sides.back());
+    const int64_t n = sizes.back().area();
     for (int64_t layer = 0; layer < level.layers; ++layer) {
       net.BeginPart(channels, n);
       net.Resnet(channels, level.channels, time, n);
@@ -102,13 +100,13 @@ PassCount CountUnet(const UnetConfig& config, int64_t side, int64_t tokens,
       net.Keep(channels, n);
     }
     if (i + 1 == levels.size()) break;
-    sides.push_back((sides.back() + 1) / 2);
-    net.Conv(channels, channels, 3, Square(sides.back()));
+    sizes.push_back({(sizes.back().width + 1) / 2, (sizes.back().height + 1) / 2});
+    net.Conv(channels, channels, 3, sizes.back().area());
     skips.push_back(channels);
-    net.Keep(channels, Square(sides.back()));
+    net.Keep(channels, sizes.back().area());
   }
   if (config.mid_block) {
-    const int64_t n = Square(sides.back());
+    const int64_t n = sizes.back().area();
     TransformerShape shape = ShapeOf(levels.back(), tokens);
     shape.only_cross = false;
     net.BeginPart(channels, n);
@@ -123,7 +121,7 @@ PassCount CountUnet(const UnetConfig& config, int64_t side, int64_t tokens,
     const size_t j = levels.size() - 1 - i;
     const UnetLevelConfig& level = levels[j];
     for (int64_t layer = 0; layer <= level.layers; ++layer) {
-      const int64_t n = Square(sides[j]);
+      const int64_t n = sizes[j].area();
       net.BeginPart(channels, n);                 // The skip is another layer's input.
       net.Pointwise(channels + skips.back(), n);  // The two, side by side.
       net.Resnet(channels + skips.back(), level.channels, time, n);
@@ -132,57 +130,59 @@ PassCount CountUnet(const UnetConfig& config, int64_t side, int64_t tokens,
       if (config.up_attention[i]) {
         CountTransformer(&net, ShapeOf(level, tokens), level.up_transformer_layers[layer], n);
       }
-      if (layer == level.layers && j > 0) net.Conv(channels, channels, 3, Square(sides[j - 1]));
+      if (layer == level.layers && j > 0) net.Conv(channels, channels, 3, sizes[j - 1].area());
       net.EndPart();
     }
   }
-  net.Norm(outer, Square(side));
-  net.Pointwise(outer, Square(side));
-  net.Conv(outer, config.out_channels, 3, Square(side));
+  net.Norm(outer, latent.area());
+  net.Pointwise(outer, latent.area());
+  net.Conv(outer, config.out_channels, 3, latent.area());
   return net.count();
 }
 
-PassCount CountVaeEncoder(const VaeConfig& config, int64_t image_side) {
+PassCount CountVaeEncoder(const VaeConfig& config, PictureSize image) {
   LayerCounter net;
-  int64_t side = image_side, channels = config.block_out_channels.front();
-  net.Conv(config.in_channels, channels, 3, Square(side));
+  PictureSize size = image;
+  int64_t channels = config.block_out_channels.front();
+  net.Conv(config.in_channels, channels, 3, size.area());
   for (size_t i = 0; i < config.block_out_channels.size(); ++i) {
     for (int64_t layer = 0; layer < config.layers_per_block; ++layer) {
-      net.Resnet(channels, config.block_out_channels[i], 0, Square(side));
+      net.Resnet(channels, config.block_out_channels[i], 0, size.area());
       channels = config.block_out_channels[i];
     }
     if (i + 1 == config.block_out_channels.size()) break;
-    side /= 2;
-    net.Conv(channels, channels, 3, Square(side));
+    size = size.DividedBy(2);
+    net.Conv(channels, channels, 3, size.area());
   }
-  CountVaeMid(&net, config, Square(side));
-  net.Norm(channels, Square(side));
-  net.Pointwise(channels, Square(side));
+  CountVaeMid(&net, config, size.area());
+  net.Norm(channels, size.area());
+  net.Pointwise(channels, size.area());
   const int64_t moments = 2 * config.latent_channels;
-  net.Conv(channels, moments, 3, Square(side));
-  if (config.use_quant_conv) net.Conv(moments, moments, 1, Square(side));
+  net.Conv(channels, moments, 3, size.area());
+  if (config.use_quant_conv) net.Conv(moments, moments, 1, size.area());
   return net.count();
 }
 
-PassCount CountVaeDecoder(const VaeConfig& config, int64_t image_side) {
+PassCount CountVaeDecoder(const VaeConfig& config, PictureSize image) {
   LayerCounter net;
   const int64_t latent = config.latent_channels;
-  int64_t side = image_side / config.downscale(), channels = config.block_out_channels.back();
-  if (config.use_post_quant_conv) net.Conv(latent, latent, 1, Square(side));
-  net.Conv(latent, channels, 3, Square(side));
-  CountVaeMid(&net, config, Square(side));
+  PictureSize size = image.DividedBy(config.downscale());
+  int64_t channels = config.block_out_channels.back();
+  if (config.use_post_quant_conv) net.Conv(latent, latent, 1, size.area());
+  net.Conv(latent, channels, 3, size.area());
+  CountVaeMid(&net, config, size.area());
   for (size_t i = config.block_out_channels.size(); i-- > 0;) {
     for (int64_t layer = 0; layer <= config.layers_per_block; ++layer) {
-      net.Resnet(channels, config.block_out_channels[i], 0, Square(side));
+      net.Resnet(channels, config.block_out_channels[i], 0, size.area());
       channels = config.block_out_channels[i];
     }
     if (i == 0) break;
-    side *= 2;
-    net.Conv(channels, channels, 3, Square(side));
+    size = {size.width * 2, size.height * 2};
+    net.Conv(channels, channels, 3, size.area());
   }
-  net.Norm(channels, Square(side));
-  net.Pointwise(channels, Square(side));
-  net.Conv(channels, config.out_channels, 3, Square(side));
+  net.Norm(channels, size.area());
+  net.Pointwise(channels, size.area());
+  net.Conv(channels, config.out_channels, 3, size.area());
   return net.count();
 }
 
@@ -204,26 +204,28 @@ PassCount CountTextEncoder(const TextEncoderConfig& config, int64_t tokens) {
   return net.count();
 }
 
-absl::StatusOr<ModelCount> CountModel(const std::string& dir, int64_t resolution,
+absl::StatusOr<ModelCount> CountModel(const std::string& dir, PictureSize image,
                                       const AdapterTargets& targets) {
   IMAGEDDPO_ASSIGN_OR_RETURN(const UnetConfig unet, UnetConfig::Load(dir + "/unet/config.json"));
   IMAGEDDPO_ASSIGN_OR_RETURN(const VaeConfig vae, VaeConfig::Load(dir + "/vae/config.json"));
   IMAGEDDPO_ASSIGN_OR_RETURN(const TextEncoderConfig text,
                              TextEncoderConfig::Load(dir + "/text_encoder/config.json"));
   ModelCount count;
-  count.image_side = resolution == 0 ? unet.sample_size * vae.downscale() : resolution;
-  if (count.image_side < 1 || count.image_side % vae.downscale() != 0) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("images of ", count.image_side, " pixels each way do not fit ", dir,
-                     "; set `data.resolution` to a multiple of ", vae.downscale()));
+  const int64_t own_side = unet.sample_size * vae.downscale();
+  count.image = image.given() ? image : PictureSize{own_side, own_side};
+  if (count.image.width < 1 || count.image.height < 1 ||
+      !count.image.IsMultipleOf(vae.downscale())) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "images of ", count.image.width, "x", count.image.height, " pixels do not fit ", dir,
+        "; set `data.resolution` to a multiple of ", vae.downscale()));
   }
   count.latent_channels = vae.latent_channels;
-  count.latent_side = count.image_side / vae.downscale();
+  count.latent = count.image.DividedBy(vae.downscale());
   count.context_tokens = text.max_position_embeddings;
   count.context_width = text.hidden_size;
-  count.unet = CountUnet(unet, count.latent_side, count.context_tokens, targets);
-  count.encoder = CountVaeEncoder(vae, count.image_side);
-  count.decoder = CountVaeDecoder(vae, count.image_side);
+  count.unet = CountUnet(unet, count.latent, count.context_tokens, targets);
+  count.encoder = CountVaeEncoder(vae, count.image);
+  count.decoder = CountVaeDecoder(vae, count.image);
   count.text = CountTextEncoder(text, count.context_tokens);
   return count;
 }

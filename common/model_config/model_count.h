@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "common/base/picture_size.h"
 #include "common/model_config/text_encoder_config.h"
 #include "common/model_config/unet_config.h"
 #include "common/model_config/vae_config.h"
@@ -35,13 +36,14 @@ struct ModelCount {
   PassCount encoder;  ///< VAE, image to posterior.
   PassCount decoder;  ///< VAE, latents to image.
   PassCount text;     ///< One prompt.
-  int64_t latent_channels = 0, latent_side = 0, image_side = 0;
+  PictureSize image, latent;
+  int64_t latent_channels = 0;
   int64_t context_tokens = 0, context_width = 0;
 
   double latent_values() const {  ///< Of one sample.
-    return static_cast<double>(latent_channels * latent_side * latent_side);
+    return static_cast<double>(latent_channels * latent.area());
   }
-  double image_values() const { return 3.0 * static_cast<double>(image_side * image_side); }
+  double image_values() const { return 3.0 * static_cast<double>(image.area()); }
 };
 
 /// Which linear layers of the UNet have adapters.
@@ -51,18 +53,18 @@ struct AdapterTargets {
   std::vector<std::string> modules = {"to_q", "to_k", "to_v", "to_out.0"};
 };
 
-/// @param side    latent pixels each way.
+/// @param latent  size of the latents.
 /// @param tokens  length of the text context.
-PassCount CountUnet(const UnetConfig& config, int64_t side, int64_t tokens,
+PassCount CountUnet(const UnetConfig& config, PictureSize latent, int64_t tokens,
                     const AdapterTargets& targets);
-PassCount CountVaeEncoder(const VaeConfig& config, int64_t image_side);
-PassCount CountVaeDecoder(const VaeConfig& config, int64_t image_side);
+PassCount CountVaeEncoder(const VaeConfig& config, PictureSize image);
+PassCount CountVaeDecoder(const VaeConfig& config, PictureSize image);
 PassCount CountTextEncoder(const TextEncoderConfig& config, int64_t tokens);
 
 /// Reads the configurations of a model folder in diffusers' layout; no weights.
-/// @param resolution  pixels each way; 0: the model's own.
+/// @param image  size of the images; not given: the model's own.
 /// @return NOT_FOUND or INVALID_ARGUMENT naming the file, the field or the setting.
-absl::StatusOr<ModelCount> CountModel(const std::string& dir, int64_t resolution,
+absl::StatusOr<ModelCount> CountModel(const std::string& dir, PictureSize image,
                                       const AdapterTargets& targets);
 
 }  // namespace imageddpo

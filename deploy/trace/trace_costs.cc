@@ -128,19 +128,22 @@ class StageTimer {
 
 Batch StageTimer::MakeBatch(int64_t size) const {
   const auto on_device = at::TensorOptions().dtype(at::kFloat).device(device_);
-  const int64_t c = count_.latent_channels, side = count_.latent_side;
+  const int64_t c = count_.latent_channels;
+  const auto [width, height] = count_.latent;
   const auto num_steps = static_cast<int64_t>(schedule_.timesteps.size());
   Batch batch{.size = size};
-  batch.latents_BCHW = at::randn({size, c, side, side}, on_device);
-  batch.images_BCHW = at::full({size, 3, count_.image_side, count_.image_side}, 0.5, at::kFloat);
+  batch.latents_BCHW = at::randn({size, c, height, width}, on_device);
+  batch.images_BCHW = at::full({size, 3, count_.image.height, count_.image.width}, 0.5, at::kFloat);
   Conditioning& conditioning = batch.inputs.conditioning;
   conditioning.negative_embeds_BLD =
       at::randn({size, count_.context_tokens, count_.context_width}, on_device);
   conditioning.prompt_embeds_BLD = conditioning.negative_embeds_BLD + 1.0;
   conditioning.same_tokens_B.assign(static_cast<size_t>(size), false);
-  batch.inputs.step_noise = [noise_KBCHW = at::randn({num_steps, size, c, side, side}, on_device)](
-                                int64_t k) { return noise_KBCHW.select(0, k); };
-  batch.replay.latents_BKCHW = at::randn({size, num_steps + 1, c, side, side}, at::kFloat);
+  batch.inputs.step_noise =
+      [noise_KBCHW = at::randn({num_steps, size, c, height, width}, on_device)](int64_t k) {
+        return noise_KBCHW.select(0, k);
+      };
+  batch.replay.latents_BKCHW = at::randn({size, num_steps + 1, c, height, width}, at::kFloat);
   batch.replay.timesteps_BK = at::zeros({size, num_steps}, at::kLong);
   for (int64_t k = 0; k < num_steps; ++k) {
     batch.replay.timesteps_BK.select(1, k).fill_(schedule_.timesteps[static_cast<size_t>(k)]);
@@ -153,8 +156,8 @@ Batch StageTimer::MakeBatch(int64_t size) const {
 
 /// All noise of a micro-batch, drawn as a rollout does, and its images from 8 bits.
 double StageTimer::DrawSeconds(const Batch& batch) const {
-  const std::vector<int64_t> latent = {count_.latent_channels, count_.latent_side,
-                                       count_.latent_side};
+  const std::vector<int64_t> latent = {count_.latent_channels, count_.latent.height,
+                                       count_.latent.width};
   const int64_t draws = job_.executed_steps() + 2;
   const Image image = TensorToImage(batch.images_BCHW[0]);
   return Time([&] {
@@ -329,8 +332,8 @@ absl::Status TraceCosts(const TraceCostsOptions& options) {
   const AdapterTargets targets{
       .rank = job.lora().rank(),
       .modules = {job.lora().target_modules().begin(), job.lora().target_modules().end()}};
-  IMAGEDDPO_ASSIGN_OR_RETURN(const ModelCount count, CountModel(PathOf(job.model().path()),
-                                                                job.data().resolution(), targets));
+  IMAGEDDPO_ASSIGN_OR_RETURN(const ModelCount count,
+                             CountModel(PathOf(job.model().path()), resolved.data().size, targets));
   at::set_num_threads(static_cast<int>(job.device().num_threads()));
   const at::Device device = at::globalContext().hasCUDA() ? at::Device(at::kCUDA, 0) : at::kCPU;
   if (resolved.precision() == Precision::kFp16 && device.is_cpu()) {

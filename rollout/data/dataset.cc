@@ -9,6 +9,7 @@
 #include "common/base/status.h"
 #include "common/io/image.h"
 #include "common/io/image_tensor.h"
+#include "rollout/data/corrupt/corrupt.h"
 #include "rollout/data/listing/check.h"
 
 namespace imageddpo {
@@ -45,11 +46,15 @@ absl::StatusOr<Dataset> Dataset::Open(const std::string& path, const DatasetOpti
     const int64_t listed = listing.examples.size() + static_cast<int64_t>(listing.missing.size());
     return absl::InvalidArgumentError(BadImagesText(listing.path, listed, listing.missing));
   }
-  return Dataset(std::move(listing), options.cache_bytes);
+  return Dataset(std::move(listing), options.form, options.cache_bytes);
 }
 
-Dataset::Dataset(Listing listing, size_t cache_bytes)
-    : listing_(std::move(listing)), cache_(std::make_unique<Cache>(cache_bytes)) {}
+Dataset::Dataset(Listing listing, const ImageForm& form, size_t cache_bytes)
+    : listing_(std::move(listing)), form_(form), cache_(std::make_unique<Cache>(cache_bytes)) {}
+
+bool Dataset::HasTarget(int64_t i) const {
+  return form_.corrupt.has_value() || !at(i).target_file_name.empty();
+}
 
 Dataset::~Dataset() = default;
 Dataset::Dataset(Dataset&&) noexcept = default;
@@ -70,18 +75,22 @@ absl::StatusOr<at::Tensor> Dataset::Load(const Key& key) const {
     return absl::InvalidArgumentError(
         absl::StrCat("cannot load an image of ", width, "x", height, " pixels"));
   }
-  if (is_target && example.target_file_name.empty()) {
+  const bool named_target = is_target && !example.target_file_name.empty();
+  if (is_target && !HasTarget(i)) {
     return absl::FailedPreconditionError(
         absl::StrCat("example '", example.id,
                      "' has no target; name one as \"target_file_name\" in its line of "
-                     "metadata.jsonl"));
+                     "metadata.jsonl, or let `data.corrupt` make the inputs of clean images"));
   }
   if (const Image* kept = cache_->Find(key); kept != nullptr) return ImageToTensor(*kept);
 
   absl::StatusOr<Image> image =
-      is_target ? ReadImage(example.target_file_name) : ReadExampleImage(listing_.examples, i);
+      named_target ? ReadImage(example.target_file_name) : ReadExampleImage(listing_.examples, i);
   if (!image.ok()) return Annotate(image.status(), absl::StrCat("example '", example.id, "'"));
-  Image sized = ResizeAndCentreCrop(*image, width, height);
+  Image sized = ResizeTo(*image, width, height, form_.resize);
+  if (form_.corrupt && !is_target) {
+    IMAGEDDPO_ASSIGN_OR_RETURN(sized, Corrupt(sized, *form_.corrupt, example.id));
+  }
   at::Tensor tensor_CHW = ImageToTensor(sized);
   cache_->Offer(key, std::move(sized));
   return tensor_CHW;

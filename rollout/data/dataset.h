@@ -5,21 +5,31 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <tuple>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "common/config/resolved_job.h"
+#include "common/io/image.h"
 #include "rollout/data/listing/example.h"
 #include "rollout/data/listing/listing.h"
 
 namespace imageddpo {
+
+/// What becomes of an image's pixels between its file and the tensor.
+struct ImageForm {
+  ResizeMode resize = ResizeMode::kCrop;
+  std::optional<CorruptSettings> corrupt;  ///< After resizing; the clean image is then the target.
+};
 
 struct DatasetOptions : ListingOptions {
   /// Up to this many bytes of decoded and resized images are cached; the rest is read from disk
   /// each time. Nothing is evicted: the order is a new permutation in each pass, so evicting the
   /// oldest would nearly always evict an image before its next use.
   size_t cache_bytes = size_t{1} << 27;
+  ImageForm form;
 };
 
 /// A set of images (ListExamples() says which there are), loaded one by one. Every method is safe
@@ -30,7 +40,8 @@ class Dataset {
   /// missing. Images are decoded only by LoadImage().
   static absl::StatusOr<Dataset> Open(const std::string& path, const DatasetOptions& options = {});
   /// A set that was listed, and checked, before. @param listing  with at least one example.
-  explicit Dataset(Listing listing, size_t cache_bytes = DatasetOptions().cache_bytes);
+  explicit Dataset(Listing listing, const ImageForm& form = {},
+                   size_t cache_bytes = DatasetOptions().cache_bytes);
 
   ~Dataset();
   Dataset(Dataset&&) noexcept;
@@ -42,11 +53,13 @@ class Dataset {
   const std::vector<std::string>& warnings() const { return listing_.warnings; }
   const std::string& path() const { return listing_.path; }
 
-  /// [3, height, width] float32 in [0, 1] on the CPU, a tensor of the caller's own; scaled and
-  /// centre-cropped (bicubic) where the file's size differs. The error names the file and the
-  /// example.
+  /// [3, height, width] float32 in [0, 1] on the CPU, a tensor of the caller's own; brought to that
+  /// size, then corrupted, as the set's ImageForm says. The error names the file and the example.
   absl::StatusOr<at::Tensor> LoadImage(int64_t i, int width, int height) const;
-  /// The same of the image that it should become; FAILED_PRECONDITION where it has none.
+  /// Whether there is an image that it should become: one that its metadata names or, where images
+  /// are corrupted, the clean one.
+  bool HasTarget(int64_t i) const;
+  /// That image, resized, never corrupted; FAILED_PRECONDITION where there is none.
   absl::StatusOr<at::Tensor> LoadTarget(int64_t i, int width, int height) const;
 
  private:
@@ -55,6 +68,7 @@ class Dataset {
   absl::StatusOr<at::Tensor> Load(const Key& key) const;
 
   Listing listing_;
+  ImageForm form_;
   std::unique_ptr<Cache> cache_;
 };
 

@@ -122,22 +122,22 @@ absl::StatusOr<Rollout::Drawn> Rollout::Draw(
   const Dataset& dataset = *source.examples;
   Drawn drawn;
   std::vector<at::Tensor> images, targets, encode_noise, init_noise;
-  const int64_t latent_side = resolution_ / pipeline_->vae->config().downscale();
-  const std::vector<int64_t> shape = {pipeline_->vae->config().latent_channels, latent_side,
-                                      latent_side};
+  const PictureSize latent = size_.DividedBy(pipeline_->vae->config().downscale());
+  const std::vector<int64_t> shape = {pipeline_->vae->config().latent_channels, latent.height,
+                                      latent.width};
   std::vector<StreamKey> step_keys;
   for (size_t i = 0; i < examples.size(); ++i) {
     const auto position = static_cast<int64_t>(i);
     drawn.examples.push_back(dataset.at(examples[i]));
     drawn.prompts.push_back(PromptOf(drawn.examples.back().text));
     IMAGEDDPO_ASSIGN_OR_RETURN(at::Tensor image,
-                               dataset.LoadImage(examples[i], static_cast<int>(resolution_),
-                                                 static_cast<int>(resolution_)));
+                               dataset.LoadImage(examples[i], static_cast<int>(size_.width),
+                                                 static_cast<int>(size_.height)));
     images.push_back(std::move(image));
     if (reward_->wants().targets) {
       IMAGEDDPO_ASSIGN_OR_RETURN(at::Tensor target,
-                                 dataset.LoadTarget(examples[i], static_cast<int>(resolution_),
-                                                    static_cast<int>(resolution_)));
+                                 dataset.LoadTarget(examples[i], static_cast<int>(size_.width),
+                                                    static_cast<int>(size_.height)));
       targets.push_back(std::move(target));
     }
     encode_noise.push_back(KeyedNormal(key_of(StreamPurpose::kEncodeNoise, position), shape));

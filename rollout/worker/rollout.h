@@ -126,7 +126,7 @@ class Rollout {
   at::Device device_;
   Policy policy_;
   Schedule schedule_;
-  int64_t resolution_ = 0;
+  PictureSize size_;  ///< Of images.
   Images data_;
   Images eval_data_;
   v1::DataReport data_report_;

@@ -16,6 +16,22 @@ namespace {
 constexpr int kLeastScanThreads = 4;  // Heads of files: the time goes into waiting for the disk.
 constexpr size_t kPosteriorCacheBytes = size_t{1} << 29;  // 4,096 images of 512x512.
 
+ResizeMode ModeOf(ResizeKind kind) {
+  switch (kind) {
+    case ResizeKind::kCrop:
+      return ResizeMode::kCrop;
+    case ResizeKind::kPad:
+      return ResizeMode::kPad;
+    case ResizeKind::kStretch:
+      return ResizeMode::kStretch;
+  }
+  return ResizeMode::kCrop;
+}
+
+ImageForm FormOf(const DataSettings& data) {
+  return {.resize = ModeOf(data.resize), .corrupt = data.corrupt};
+}
+
 }  // namespace
 
 absl::StatusOr<OpenedSet> Rollout::OpenImages(const std::string& setting, const std::string& path,
@@ -35,10 +51,10 @@ absl::StatusOr<OpenedSet> Rollout::OpenImages(const std::string& setting, const 
   for (const std::string& warning : set->listing.warnings) {
     data_warnings_.push_back(absl::StrCat("`", setting, "`: ", warning));
   }
-  images->examples = std::make_unique<Dataset>(std::move(set->listing));
+  images->examples = std::make_unique<Dataset>(std::move(set->listing), FormOf(job_.data()));
   const Dataset& dataset = *images->examples;
-  const int side = static_cast<int>(resolution_);
-  IMAGEDDPO_RETURN_IF_ERROR(reward_->CheckDataset(dataset, side, side));
+  IMAGEDDPO_RETURN_IF_ERROR(reward_->CheckDataset(dataset, static_cast<int>(size_.width),
+                                                  static_cast<int>(size_.height)));
   if (skips) return set;
   std::vector<int64_t> mine;
   for (int64_t i = share.index; i < dataset.size(); i += share.num_ranks) mine.push_back(i);
@@ -85,12 +101,14 @@ absl::Status Rollout::CheckClassNames() const {
 }
 
 absl::Status Rollout::OpenData(const RolloutShare& share, const DataStart& data_start) {
-  resolution_ = job_.spec().data().resolution();
+  size_ = job_.data().size;
   const int64_t downscale = pipeline_->vae->config().downscale();
-  if (resolution_ == 0) resolution_ = pipeline_->default_resolution();
-  if (resolution_ % downscale != 0) {
-    return absl::InvalidArgumentError(absl::StrCat("data.resolution is ", resolution_,
-                                                   "; this model needs a multiple of ", downscale));
+  const int64_t own_side = pipeline_->default_resolution();
+  if (!size_.given()) size_ = {own_side, own_side};
+  if (!size_.IsMultipleOf(downscale)) {
+    return absl::InvalidArgumentError(absl::StrCat("data.resolution is ", size_.width, "x",
+                                                   size_.height, "; this model needs multiples of ",
+                                                   downscale));
   }
   IMAGEDDPO_ASSIGN_OR_RETURN(const OpenedSet set, OpenImages("data.path", job_.spec().data().path(),
                                                              share, data_start, &data_));

@@ -74,7 +74,7 @@ class SpeedRun {
         replay_(policy_, lora_.Parameters(), loss_),
         single_pass_(&sample_gradients_, loss_),
         optimizer_(lora_.ParameterNames(), lora_.Parameters(), {}),
-        latent_{count.latent_channels, count.latent_side, count.latent_side} {
+        latent_{count.latent_channels, count.latent.height, count.latent.width} {
     result_.count = count;
     result_.num_steps = static_cast<int64_t>(schedule.timesteps.size());
     const std::vector<int64_t> embeds = {options.batch_size, count.context_tokens,
@@ -292,8 +292,9 @@ absl::Status CheckOptions(const SpeedOptions& options) {
 
 absl::StatusOr<SpeedResult> MeasureSpeed(const SpeedOptions& options) {
   IMAGEDDPO_RETURN_IF_ERROR(CheckOptions(options));
-  IMAGEDDPO_ASSIGN_OR_RETURN(const ModelCount count,
-                             CountModel(options.model, options.resolution, {.rank = kRank}));
+  IMAGEDDPO_ASSIGN_OR_RETURN(
+      const ModelCount count,
+      CountModel(options.model, {options.resolution, options.resolution}, {.rank = kRank}));
   const at::ScalarType dtype = options.precision == "bf16" ? at::kBFloat16 : at::kFloat;
   const double product_flops = MeasureProduct(options.device, dtype);
   ResetPeakMemory(options.device);  // The product's matrices are not part of the job's memory.

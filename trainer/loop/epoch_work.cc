@@ -53,9 +53,8 @@ double EpochWork::Flops(int64_t epoch, const std::vector<TrajectoryBatch>& batch
 
 absl::StatusOr<EpochWork> MakeEpochWork(const ResolvedJob& job, const Lora& lora, int64_t num_steps,
                                         int num_ranks, at::Device device) {
-  IMAGEDDPO_ASSIGN_OR_RETURN(const ModelCount count,
-                             CountModel(PathOf(job.spec().model().path()),
-                                        job.spec().data().resolution(), TargetsOf(lora)));
+  IMAGEDDPO_ASSIGN_OR_RETURN(const ModelCount count, CountModel(PathOf(job.spec().model().path()),
+                                                                job.data().size, TargetsOf(lora)));
   return EpochWork{.forward = count.unet.flops + count.unet.lora_flops,
                    .backward = count.unet.backward_flops,
                    .decode = count.decoder.flops,

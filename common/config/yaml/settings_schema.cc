@@ -80,7 +80,13 @@ bool MayBeAuto(const FieldDescriptor& field) {
          field.number() == v1::DeviceSpec::kDeviceBatchSizeFieldNumber;
 }
 
+bool IsResolution(const FieldDescriptor& field) {
+  return field.containing_type() == v1::DataSpec::descriptor() &&
+         field.number() == v1::DataSpec::kResolutionFieldNumber;
+}
+
 std::string ExpectedValue(const FieldDescriptor& field) {
+  if (IsResolution(field)) return "a whole number or two of them, as `[768, 512]`";
   if (MayBeAuto(field)) return "a whole number or `auto`";
   const auto one = [&]() -> std::string {
     switch (field.cpp_type()) {

@@ -30,6 +30,9 @@ std::string UnknownSetting(const google::protobuf::Descriptor& section, const st
 /// out.
 bool MayBeAuto(const google::protobuf::FieldDescriptor& field);
 
+/// Whether this is data.resolution, which takes a list of two as well.
+bool IsResolution(const google::protobuf::FieldDescriptor& field);
+
 /// What a value of the field looks like, for messages: "a whole number", "text", "a list of text".
 std::string ExpectedValue(const google::protobuf::FieldDescriptor& field);
 

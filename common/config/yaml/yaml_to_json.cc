@@ -104,6 +104,26 @@ json YamlValueToJson(const YAML::Node& node, const FieldDescriptor& field, const
   return list;
 }
 
+void PutYamlValue(const YAML::Node& node, const FieldDescriptor& field, const std::string& path,
+                  json* object, YamlFaults* faults) {
+  if (!IsResolution(field) || !node.IsSequence()) {
+    json value = YamlValueToJson(node, field, path, faults);
+    if (!value.is_null()) (*object)[field.name()] = std::move(value);
+    return;
+  }
+  const std::optional<int64_t> width = node.size() == 2 ? YamlInt64(node[0]) : std::nullopt;
+  const std::optional<int64_t> height = node.size() == 2 ? YamlInt64(node[1]) : std::nullopt;
+  if (!width || !height) {
+    faults->Add(
+        absl::StrCat(faults->Where(path, node),
+                     " must be a whole number or two of them, as `[768, 512]` for width and "
+                     "height"));
+    return;
+  }
+  (*object)["width"] = *width;
+  (*object)["height"] = *height;
+}
+
 json YamlSectionToJson(const YAML::Node& node, const Descriptor& section, const std::string& prefix,
                        YamlFaults* faults) {
   json object = json::object();
@@ -125,8 +145,7 @@ json YamlSectionToJson(const YAML::Node& node, const Descriptor& section, const 
       faults->Add(absl::StrCat(faults->Where(path, entry.first), " is given twice"));
       continue;
     }
-    json value = YamlValueToJson(entry.second, *field, path, faults);
-    if (!value.is_null()) object[key] = std::move(value);
+    PutYamlValue(entry.second, *field, path, &object, faults);
   }
   return object;
 }

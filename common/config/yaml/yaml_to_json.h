@@ -33,6 +33,11 @@ nlohmann::json YamlSectionToJson(const YAML::Node& node,
                                  const google::protobuf::Descriptor& section,
                                  const std::string& prefix, YamlFaults* faults);
 
+/// Puts the value of one field into `object`, under its name; `data.resolution: [W, H]` under width
+/// and height.
+void PutYamlValue(const YAML::Node& node, const google::protobuf::FieldDescriptor& field,
+                  const std::string& path, nlohmann::json* object, YamlFaults* faults);
+
 /// The value of one field; null where it is faulty or where a section is left empty.
 nlohmann::json YamlValueToJson(const YAML::Node& node,
                                const google::protobuf::FieldDescriptor& field,

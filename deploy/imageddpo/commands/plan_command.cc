@@ -61,7 +61,8 @@ int64_t CountImages(const v1::DataSpec& data) {
   return listing.ok() ? listing->examples.size() : 0;
 }
 
-absl::StatusOr<PlanInputs> ReadInputs(const PlanOptions& options, const v1::JobSpec& job) {
+absl::StatusOr<PlanInputs> ReadInputs(const PlanOptions& options, const ResolvedJob& resolved) {
+  const v1::JobSpec& job = resolved.spec();
   PlanInputs inputs;
   IMAGEDDPO_ASSIGN_OR_RETURN(inputs.costs, ReadCosts(options.costs));
   inputs.costs = FasterCosts(inputs.costs, options.faster);
@@ -75,7 +76,7 @@ absl::StatusOr<PlanInputs> ReadInputs(const PlanOptions& options, const v1::JobS
       .rank = job.lora().rank(),
       .modules = {job.lora().target_modules().begin(), job.lora().target_modules().end()}};
   absl::StatusOr<ModelCount> model =
-      CountModel(PathOf(job.model().path()), job.data().resolution(), targets);
+      CountModel(PathOf(job.model().path()), resolved.data().size, targets);
   if (!model.ok()) {
     return absl::InvalidArgumentError(absl::StrCat("`model.path`: ", model.status().message()));
   }
@@ -125,7 +126,7 @@ absl::StatusOr<std::string> Scaling(const PlanOptions& options, const ResolvedJo
 ExitCode Plan(const PlanOptions& options) {
   const absl::StatusOr<ResolvedJob> job = LoadJobFile(options.file, options.settings);
   if (!job.ok()) return Report(job.status());
-  const absl::StatusOr<PlanInputs> inputs = ReadInputs(options, job->spec());
+  const absl::StatusOr<PlanInputs> inputs = ReadInputs(options, *job);
   if (!inputs.ok()) return Report(inputs.status());
   const absl::StatusOr<std::vector<Prediction>> predictions =
       PredictAll(*job, options.ranks, *inputs);

@@ -114,6 +114,26 @@ TEST(ParseJobYaml, AnAutomaticMicroBatchIsOneThatIsNotGiven) {
             "`device.num_threads` (job.yaml:1) must be a whole number, not `auto`");
 }
 
+TEST(ParseJobYaml, AResolutionIsANumberOrWidthAndHeight) {
+  EXPECT_EQ(Parsed("data: {resolution: 512}").data().resolution(), 512);
+  v1::JobSpec job = Parsed("data: {resolution: [768, 512]}");
+  EXPECT_FALSE(job.data().has_resolution());
+  EXPECT_EQ(job.data().width(), 768);
+  EXPECT_EQ(job.data().height(), 512);
+  EXPECT_EQ(Parsed(JobToYaml(job)).SerializeAsString(), job.SerializeAsString());
+  ASSERT_TRUE(ApplyJobSetting("data.resolution=256", &job).ok());
+  EXPECT_EQ(job.data().resolution(), 256);
+  EXPECT_FALSE(job.data().has_width() || job.data().has_height());
+  ASSERT_TRUE(ApplyJobSetting("data.resolution=[64, 96]", &job).ok());
+  EXPECT_FALSE(job.data().has_resolution());
+  EXPECT_EQ(job.data().height(), 96);
+  for (const char* wrong : {"[768]", "[1, 2, 3]", "[a, b]", "[]"}) {
+    EXPECT_THAT(Refusal(std::string("data: {resolution: ") + wrong + "}"),
+                HasSubstr("`data.resolution` (job.yaml:1) must be a whole number or two of them"));
+  }
+  EXPECT_THAT(Refusal("data: {resolution: large}"), HasSubstr("as `[768, 512]`, not `large`"));
+}
+
 TEST(ParseJobYaml, NamesAnUnknownKeyItsLineAndTheClosestOne) {
   EXPECT_EQ(Refusal("name: a\nsample:\n  batch_size: 4\n  num_step: 10\n"),
             "unknown setting `sample.num_step` (job.yaml:4); did you mean `num_steps`?");

@@ -43,6 +43,25 @@ TEST(ResolvedJob, HoldsEveryDecisionInItsType) {
   EXPECT_EQ(job.spec().train().update(), "replay") << "auto is resolved";
 }
 
+TEST(ResolvedJob, SizeResizingAndCorruption) {
+  const auto data_of = [](const std::string& setting) {
+    v1::JobSpec spec = Spec();
+    EXPECT_TRUE(ApplyJobSetting(setting, &spec).ok());
+    return ResolvedJob::Make(spec)->data();
+  };
+  EXPECT_FALSE(data_of("seed=1").size.given()) << "the model's own";
+  EXPECT_EQ(data_of("seed=1").resize, ResizeKind::kCrop);
+  EXPECT_FALSE(data_of("seed=1").corrupt.has_value());
+  EXPECT_EQ(data_of("data.resolution=64").size, (PictureSize{64, 64}));
+  EXPECT_EQ(data_of("data.resolution=[96, 64]").size, (PictureSize{96, 64}));
+  EXPECT_EQ(data_of("data.resize=pad").resize, ResizeKind::kPad);
+  const auto corrupt = data_of("data.corrupt={kind: fog, severity: 4}").corrupt;
+  ASSERT_TRUE(corrupt.has_value());
+  EXPECT_EQ(corrupt->kind, CorruptKind::kFog);
+  EXPECT_EQ(corrupt->severity, 4);
+  EXPECT_EQ(corrupt->seed, 0U);
+}
+
 TEST(ResolvedJob, AnOpenMicroBatchIsClosedWithWhatFollowsFromIt) {
   const ResolvedJob open = *ResolvedJob::Make(Spec("train: {batch_size: 24}\n"));
   EXPECT_TRUE(open.micro_batch_is_open());

@@ -15,6 +15,7 @@
 #include "common/base/text.h"
 #include "common/io/image.h"
 #include "common/io/image_tensor.h"
+#include "rollout/data/corrupt/corrupt.h"
 #include "tests/testing/temp_dir.h"
 
 namespace imageddpo {
@@ -126,6 +127,35 @@ TEST_F(DatasetTest, ScalesAndCropsOtherSizes) {
   EXPECT_TRUE(at::equal(*image_CHW, ImageToTensor(ResizeAndCentreCrop(Gradient(30, 20), 8, 8))));
   EXPECT_EQ(dataset->LoadImage(0, 16, 12)->sizes(), (at::IntArrayRef{3, 12, 16}));
   EXPECT_TRUE(absl::IsInvalidArgument(dataset->LoadImage(0, 0, 8).status()));
+}
+
+TEST_F(DatasetTest, PadsOrStretchesWhereTheJobAsksForIt) {
+  WriteImage("a.png", 30, 20);
+  for (const ResizeMode mode : {ResizeMode::kCrop, ResizeMode::kPad, ResizeMode::kStretch}) {
+    DatasetOptions options;
+    options.form.resize = mode;
+    const auto dataset = Dataset::Open(dir_.path(), options);
+    EXPECT_TRUE(at::equal(dataset->LoadImage(0, 16, 12).value(),
+                          ImageToTensor(ResizeTo(Gradient(30, 20), 16, 12, mode))));
+  }
+}
+
+TEST_F(DatasetTest, ACorruptedImagesTargetIsTheCleanOne) {
+  WriteImage("a.png", 40, 32);
+  WriteImage("b.png", 32, 32);
+  DatasetOptions options;
+  options.form.corrupt = {.kind = CorruptKind::kGaussianNoise, .severity = 3, .seed = 4};
+  const auto dataset = Dataset::Open(dir_.path(), options);
+  ASSERT_TRUE(dataset.ok()) << dataset.status();
+  const Image clean = ResizeAndCentreCrop(Gradient(40, 32), 32, 32);
+  const at::Tensor corrupted_CHW =
+      ImageToTensor(Corrupt(clean, *options.form.corrupt, "a.png").value());
+  for (int pass = 0; pass < 2; ++pass) {  // The second comes from memory.
+    EXPECT_TRUE(at::equal(dataset->LoadImage(0, 32, 32).value(), corrupted_CHW));
+    EXPECT_TRUE(at::equal(dataset->LoadTarget(0, 32, 32).value(), ImageToTensor(clean)));
+  }
+  EXPECT_FALSE(at::equal(dataset->LoadImage(1, 32, 32).value(), corrupted_CHW));
+  EXPECT_TRUE(dataset->HasTarget(1));
 }
 
 TEST_F(DatasetTest, AnUnreadableImageNamesFileAndExample) {

@@ -60,6 +60,29 @@ TEST(ImageResizeTest, CropKeepsTheAspectRatio) {
   }
 }
 
+TEST(ImageResizeTest, PadsWithBlackOnBothSides) {
+  const Image source = ExpectedImage("resize.source");  // 37×23
+  const Image padded = ResizeTo(source, 20, 17, ResizeMode::kPad);
+  const Image scaled = Resize(source, 20, 12);  // 20 · 23/37 = 12.4
+  ASSERT_EQ(padded.rgb.size(), size_t{20} * 17 * 3);
+  constexpr size_t kTop = size_t{2} * 20 * 3;  // (17 − 12) / 2 = 2.5, to the even.
+  for (size_t i = 0; i < padded.rgb.size(); ++i) {
+    const bool inside = i >= kTop && i < kTop + scaled.rgb.size();
+    ASSERT_EQ(padded.rgb[i], inside ? scaled.rgb[i - kTop] : 0) << i;
+  }
+  EXPECT_EQ(ResizeTo(source, 37, 23, ResizeMode::kPad).rgb, source.rgb);
+  const Image line{1, 100, std::vector<uint8_t>(300, 7)};
+  EXPECT_EQ(ResizeTo(line, 8, 4, ResizeMode::kPad).rgb.size(), size_t{8} * 4 * 3);
+}
+
+TEST(ImageResizeTest, StretchesWithoutRegardToTheShape) {
+  const Image source = ExpectedImage("resize.source");
+  EXPECT_EQ(ResizeTo(source, 20, 60, ResizeMode::kStretch).rgb,
+            ExpectedImage("resize.BICUBIC.20x60").rgb);
+  EXPECT_EQ(ResizeTo(source, 20, 60, ResizeMode::kCrop).rgb,
+            ResizeAndCentreCrop(source, 20, 60).rgb);
+}
+
 TEST(ImageResizeTest, AnyShapeGivesTheSizeAskedFor) {
   for (const auto& [width, height] : kSizes) {
     for (const auto& [from_width, from_height] : kSizes) {

@@ -69,12 +69,12 @@ TEST(LayerCounter, PartsThatAreComputedAgain) {
 }
 
 TEST(ModelCount, StableDiffusion15HasTheParametersThatItIsKnownFor) {
-  const PassCount unet = CountUnet(Sd15Unet(), 64, 77, {});
+  const PassCount unet = CountUnet(Sd15Unet(), {64, 64}, 77, {});
   EXPECT_DOUBLE_EQ(unet.parameters, 859'520'964);
   EXPECT_DOUBLE_EQ(unet.lora_parameters, 797'184);
   EXPECT_NEAR(unet.flops, 0.80e12, 0.02e12);
-  const double vae =
-      CountVaeEncoder(Sd15Vae(), 512).parameters + CountVaeDecoder(Sd15Vae(), 512).parameters;
+  const double vae = CountVaeEncoder(Sd15Vae(), {512, 512}).parameters +
+                     CountVaeDecoder(Sd15Vae(), {512, 512}).parameters;
   EXPECT_DOUBLE_EQ(vae, 83'653'863);
   TextEncoderConfig text;
   text.hidden_size = 768;
@@ -87,24 +87,24 @@ TEST(ModelCount, StableDiffusion15HasTheParametersThatItIsKnownFor) {
 // tensors with the mathematical attention (forward; forward and backward; VAE decoding).
 TEST(ModelCount, OperationsAreThoseThatTorchCounts) {
   constexpr double kForward = 180106444800.0, kForwardAndBackward = 362013299712.0;
-  const PassCount unet = CountUnet(Sd15Unet(), 32, 77, {.rank = 4});
+  const PassCount unet = CountUnet(Sd15Unet(), {32, 32}, 77, {.rank = 4});
   EXPECT_DOUBLE_EQ(unet.flops, kForward);
   EXPECT_GT(unet.lora_flops, 0);
   EXPECT_NEAR(unet.flops + unet.lora_flops + unet.backward_flops, kForwardAndBackward,
               0.01 * kForwardAndBackward);
-  EXPECT_DOUBLE_EQ(CountVaeDecoder(Sd15Vae(), 256).flops, 622187282432.0);
+  EXPECT_DOUBLE_EQ(CountVaeDecoder(Sd15Vae(), {256, 256}).flops, 622187282432.0);
 }
 
 TEST(ModelCount, WithoutAdaptersNothingIsBackward) {
-  const PassCount unet = CountUnet(Sd15Unet(), 32, 77, {.rank = 0});
+  const PassCount unet = CountUnet(Sd15Unet(), {32, 32}, 77, {.rank = 0});
   EXPECT_EQ(unet.backward_flops, 0);
   EXPECT_EQ(unet.lora_flops, 0);
   EXPECT_EQ(unet.lora_parameters, 0);
 }
 
 TEST(ModelCount, WorkGrowsWithTheImageAndTheLora) {
-  const PassCount at32 = CountUnet(Sd15Unet(), 32, 77, {.rank = 4});
-  const PassCount at64 = CountUnet(Sd15Unet(), 64, 77, {.rank = 16});
+  const PassCount at32 = CountUnet(Sd15Unet(), {32, 32}, 77, {.rank = 4});
+  const PassCount at64 = CountUnet(Sd15Unet(), {64, 64}, 77, {.rank = 16});
   EXPECT_GT(at64.flops, 4 * at32.flops);  // Attention grows faster than the pixels.
   EXPECT_GT(at64.saved_values, 3.5 * at32.saved_values);
   EXPECT_LT(at64.live_values, at64.saved_values);
@@ -131,7 +131,7 @@ double ValuesIn(const std::string& path) {
 }
 
 TEST(ModelCount, TheDemosModelHasTheValuesOfItsFiles) {
-  const auto count = CountModel(kTiny, 0, {});
+  const auto count = CountModel(kTiny, {}, {});
   ASSERT_TRUE(count.ok()) << count.status();
   const std::string dir = kTiny;
   EXPECT_DOUBLE_EQ(count->unet.parameters,
@@ -140,7 +140,7 @@ TEST(ModelCount, TheDemosModelHasTheValuesOfItsFiles) {
                    ValuesIn(dir + "/vae/diffusion_pytorch_model.safetensors"));
   EXPECT_DOUBLE_EQ(count->text.parameters, ValuesIn(dir + "/text_encoder/model.safetensors"));
   EXPECT_DOUBLE_EQ(count->unet.lora_parameters, 11'008);
-  EXPECT_EQ(count->image_side, 32);
+  EXPECT_EQ(count->image, (PictureSize{32, 32}));
   EXPECT_DOUBLE_EQ(count->latent_values(), 4 * 8 * 8);
 }
 
@@ -156,14 +156,14 @@ TEST(ModelCount, UnusualModelsHaveTheValuesOfTheirFilesToo) {
     for (const std::string& file : *files) {
       if (file.ends_with(".safetensors")) values += ValuesIn(dir + "/unet/" + file);
     }
-    EXPECT_DOUBLE_EQ(CountUnet(*unet, 8, 77, {}).parameters, values) << dir;
+    EXPECT_DOUBLE_EQ(CountUnet(*unet, {8, 8}, 77, {}).parameters, values) << dir;
   }
 }
 
 TEST(ModelCount, NamesTheMissingFileAndTheWrongResolution) {
-  EXPECT_THAT(CountModel("no/model", 0, {}).status().message(),
+  EXPECT_THAT(CountModel("no/model", {}, {}).status().message(),
               HasSubstr("no/model/unet/config.json"));
-  EXPECT_THAT(CountModel(kTiny, 30, {}).status().message(),
+  EXPECT_THAT(CountModel(kTiny, {32, 30}, {}).status().message(),
               HasSubstr("`data.resolution` to a multiple of 4"));
 }
 

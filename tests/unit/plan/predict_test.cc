@@ -39,8 +39,8 @@ PlanInputs Inputs() {
   inputs.model.text = {.flops = 10, .parameters = 1e5};
   inputs.model.unet.lora_parameters = 1000;
   inputs.model.latent_channels = 1;
-  inputs.model.latent_side = 2;
-  inputs.model.image_side = 1;
+  inputs.model.latent = {2, 2};
+  inputs.model.image = {1, 1};
   inputs.costs.sample_step = CostCurve({{100, 1}});
   inputs.costs.gradient_step = CostCurve({{100, 1.5}});
   inputs.costs.replay_step = CostCurve({{100, 3}});

@@ -52,6 +52,7 @@ constexpr Room kRooms[] = {
     {"common/trajectory/publish", "common/trajectory", 7, 1},
     {"common/plan", "common/plan", 7, 0},
     {"common/worker", "common/worker", 8, 0},
+    {"rollout/data/corrupt", "rollout", 9, 0},
     {"rollout/data/listing", "rollout", 9, 0},
     {"rollout/data", "rollout", 9, 1},
     {"rollout/sampler", "rollout", 9, 1},

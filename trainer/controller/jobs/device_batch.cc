@@ -95,7 +95,7 @@ absl::Status TooLarge(const ResolvedJob& job, const Predictor& predictor, double
 absl::StatusOr<ModelCount> CountJobModel(const ResolvedJob& job) {
   const v1::JobSpec& spec = job.spec();
   const auto& modules = spec.lora().target_modules();
-  return CountModel(PathOf(spec.model().path()), spec.data().resolution(),
+  return CountModel(PathOf(spec.model().path()), job.data().size,
                     {.rank = spec.lora().rank(), .modules = {modules.begin(), modules.end()}});
 }
 

@@ -33,8 +33,8 @@ ModelCount Model() {
                 .recomputed_values = 0.025e9,
                 .live_values = 1e5};
   model.latent_channels = 1;
-  model.latent_side = 2;
-  model.image_side = 1;
+  model.latent = {2, 2};
+  model.image = {1, 1};
   return model;
 }
 
