@@ -60,6 +60,7 @@ struct Rollout::Drawn {
 struct Rollout::Scores {
   std::vector<double> values_B;
   std::map<std::string, std::vector<double>> parts;
+  double wait_seconds = 0;  ///< That nothing else was done.
 };
 
 Rollout::Rollout(const ResolvedJob& job, Pipeline* pipeline, std::unique_ptr<Reward> reward,
@@ -172,7 +173,7 @@ void Rollout::ReleaseEncoders() {
   if (all_encoded) pipeline_->vae->ReleaseEncoder();
 }
 
-absl::StatusOr<Rollout::Scores> Rollout::ScoreAll(const Drawn& drawn,
+WhenScored<Rollout::Scores> Rollout::StartScoring(const Drawn& drawn,
                                                   const SampledTrajectories& sampled) {
   auto batch = std::make_shared<RewardBatch>();
   batch->generated_BCHW = sampled.images_BCHW;
@@ -180,14 +181,17 @@ absl::StatusOr<Rollout::Scores> Rollout::ScoreAll(const Drawn& drawn,
   batch->targets_BCHW = drawn.targets_BCHW;
   batch->prompts = drawn.prompts;
   batch->examples = drawn.examples;
-  IMAGEDDPO_ASSIGN_OR_RETURN(RewardOutput output,
-                             Score(reward_.get(), std::move(batch), reward_timeout_));
-  Scores scores{.parts = std::move(output.parts)};
-  for (const absl::StatusOr<double>& value : output.values_B) {
-    if (!value.ok()) return WithRemedy(value.status());
-    scores.values_B.push_back(*value);
-  }
-  return scores;
+  return [pending = reward_->Start(std::move(batch)),
+          timeout = reward_timeout_]() mutable -> absl::StatusOr<Scores> {
+    const auto start = std::chrono::steady_clock::now();
+    IMAGEDDPO_ASSIGN_OR_RETURN(RewardOutput output, pending->Wait(start + timeout));
+    Scores scores{.parts = std::move(output.parts), .wait_seconds = SecondsSince(start)};
+    for (const absl::StatusOr<double>& value : output.values_B) {
+      if (!value.ok()) return WithRemedy(value.status());
+      scores.values_B.push_back(*value);
+    }
+    return scores;
+  };
 }
 
 void Rollout::CollectGradients(const Lora* lora, SampleGradients* gradients) {
@@ -195,8 +199,9 @@ void Rollout::CollectGradients(const Lora* lora, SampleGradients* gradients) {
   gradients_ = gradients;
 }
 
-absl::StatusOr<TrajectoryBatch> Rollout::Sample(int64_t epoch, int64_t micro_batch,
-                                                int64_t weight_version, bool keep_pictures) {
+absl::StatusOr<WhenScored<TrajectoryBatch>> Rollout::Sample(int64_t epoch, int64_t micro_batch,
+                                                            int64_t weight_version,
+                                                            bool keep_pictures) {
   const auto start = std::chrono::steady_clock::now();
   const int64_t first = plan_.FirstSample(micro_batch);
   std::vector<int64_t> examples;
@@ -223,10 +228,7 @@ absl::StatusOr<TrajectoryBatch> Rollout::Sample(int64_t epoch, int64_t micro_bat
   TrajectoryBatch batch;
   batch.sample_seconds = SecondsSince(start);
 
-  const auto scoring = std::chrono::steady_clock::now();
-  IMAGEDDPO_ASSIGN_OR_RETURN(const Scores scored, ScoreAll(drawn, sampled));
-  batch.reward_seconds = SecondsSince(scoring);
-
+  WhenScored<Scores> scores = StartScoring(drawn, sampled);
   batch.epoch = epoch;
   batch.micro_batch = micro_batch;
   batch.first_sample = first;
@@ -238,22 +240,28 @@ absl::StatusOr<TrajectoryBatch> Rollout::Sample(int64_t epoch, int64_t micro_bat
   batch.latents = sampled.latents_BKCHW.contiguous();
   batch.timesteps_BK = sampled.timesteps_BK.contiguous();
   batch.log_probs_BK = sampled.log_probs_BK.contiguous();
-  batch.rewards_B = at::tensor(scored.values_B, at::kDouble);
-  std::vector<at::Tensor> parts;
-  for (const auto& [name, values_B] : scored.parts) {
-    batch.part_names.push_back(name);
-    parts.push_back(at::tensor(values_B, at::kDouble));
-  }
-  batch.parts_BP = at::stack(parts, 1).contiguous();
-  if (!keep_pictures) return batch;
-  for (int64_t i = 0; i < std::min(kPicturesPerMicroBatch, batch.batch_size()); ++i) {
+  const int64_t num_pictures =
+      keep_pictures ? std::min(kPicturesPerMicroBatch, batch.batch_size()) : 0;
+  for (int64_t i = 0; i < num_pictures; ++i) {
     for (const auto& [suffix, images] :
          {std::pair("input", drawn.images_BCHW), std::pair("output", sampled.images_BCHW)}) {
       IMAGEDDPO_ASSIGN_OR_RETURN(std::string png, EncodePicture(images[i]));
       batch.pictures.push_back({absl::StrCat(first + i, "-", suffix, ".png"), std::move(png)});
     }
   }
-  return batch;
+  return [batch = std::move(batch),
+          scores = std::move(scores)]() mutable -> absl::StatusOr<TrajectoryBatch> {
+    IMAGEDDPO_ASSIGN_OR_RETURN(const Scores scored, std::move(scores)());
+    batch.reward_seconds = scored.wait_seconds;
+    batch.rewards_B = at::tensor(scored.values_B, at::kDouble);
+    std::vector<at::Tensor> parts;
+    for (const auto& [name, values_B] : scored.parts) {
+      batch.part_names.push_back(name);
+      parts.push_back(at::tensor(values_B, at::kDouble));
+    }
+    batch.parts_BP = at::stack(parts, 1).contiguous();
+    return std::move(batch);
+  };
 }
 
 int64_t Rollout::num_eval_images() const {
@@ -267,7 +275,7 @@ int64_t Rollout::num_eval_batches() const {
          job_.spec().eval().batch_size();
 }
 
-absl::StatusOr<v1::EvalBatch> Rollout::Evaluate(int64_t batch, int64_t weight_version) {
+absl::StatusOr<WhenScored<v1::EvalBatch>> Rollout::Evaluate(int64_t batch, int64_t weight_version) {
   const int64_t first = batch * job_.spec().eval().batch_size();
   const int64_t last = std::min(first + job_.spec().eval().batch_size(), num_eval_images());
   std::vector<int64_t> examples;
@@ -283,16 +291,13 @@ absl::StatusOr<v1::EvalBatch> Rollout::Evaluate(int64_t batch, int64_t weight_ve
   const absl::Cleanup unfold = [this] { pipeline_->denoiser->UnfoldLora(); };
   const SampledTrajectories sampled =
       SampleTrajectories(policy_, *pipeline_->vae, schedule_, drawn.inputs, device_);
-  IMAGEDDPO_ASSIGN_OR_RETURN(const Scores scored, ScoreAll(drawn, sampled));
+  WhenScored<Scores> scores = StartScoring(drawn, sampled);
   v1::EvalBatch result;
   result.set_weight_version(weight_version);
   result.set_first_image(first);
   result.set_num_images(num_eval_images());
-  for (const auto& [name, values_B] : scored.parts) result.add_part_names(name);
   for (int64_t i = 0; i < last - first; ++i) {
     result.add_image_ids(drawn.examples[i].id);
-    result.add_rewards(scored.values_B[i]);
-    for (const auto& [name, values_B] : scored.parts) result.add_parts(values_B[i]);
     if (first + i >= job_.spec().eval().num_pictures()) continue;
     for (const auto& [suffix, images] :
          {std::pair("input", drawn.images_BCHW), std::pair("output", sampled.images_BCHW)}) {
@@ -302,7 +307,16 @@ absl::StatusOr<v1::EvalBatch> Rollout::Evaluate(int64_t batch, int64_t weight_ve
       picture->set_data(std::move(png));
     }
   }
-  return result;
+  return [result = std::move(result),
+          scores = std::move(scores)]() mutable -> absl::StatusOr<v1::EvalBatch> {
+    IMAGEDDPO_ASSIGN_OR_RETURN(const Scores scored, std::move(scores)());
+    for (const auto& [name, values_B] : scored.parts) result.add_part_names(name);
+    for (size_t i = 0; i < scored.values_B.size(); ++i) {
+      result.add_rewards(scored.values_B[i]);
+      for (const auto& [name, values_B] : scored.parts) result.add_parts(values_B[i]);
+    }
+    return std::move(result);
+  };
 }
 
 }  // namespace imageddpo

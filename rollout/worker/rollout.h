@@ -1,5 +1,6 @@
 #pragma once
 
+#include <absl/functional/any_invocable.h>
 #include <absl/status/statusor.h>
 
 #include <chrono>
@@ -36,6 +37,11 @@ struct RolloutShare {
   int index = 0;
   int num_ranks = 1;
 };
+
+/// A result that lacks only its scores. Called once, it waits for them; destroyed, it gives them
+/// up. Not to be called or kept beyond the life of the Rollout that returned it.
+template <typename Result>
+using WhenScored = absl::AnyInvocable<absl::StatusOr<Result>() &&>;
 
 /// What a rollout rank has to know about its job's data besides the settings.
 struct DataStart {
@@ -76,14 +82,15 @@ class Rollout {
   /// @param lora  bound to the pipeline's UNet; both outlive this.
   void CollectGradients(const Lora* lora, SampleGradients* gradients);
 
-  /// Samples and scores one micro-batch.
+  /// Samples one micro-batch and starts to score it, so that the next can be sampled meanwhile.
+  /// Results are to be called in the order of the calls.
   /// @param keep_pictures  attach PNGs of its first samples' inputs and outputs.
-  /// @return the first image's error where a reward has no finite value for one, naming reward,
-  ///         image and remedy (with `on_nan: drop`, its reward is NaN instead); the reward's error
-  ///         where it fails as a whole.
+  /// @return what ends with the first image's error where a reward has no finite value for one,
+  ///         naming reward, image and remedy (with `on_nan: drop`, its reward is NaN instead), and
+  ///         with the reward's error where it fails as a whole.
   /// @throws what the models throw
-  absl::StatusOr<TrajectoryBatch> Sample(int64_t epoch, int64_t micro_batch, int64_t weight_version,
-                                         bool keep_pictures);
+  absl::StatusOr<WhenScored<TrajectoryBatch>> Sample(int64_t epoch, int64_t micro_batch,
+                                                     int64_t weight_version, bool keep_pictures);
 
   /// On the prompts of the whole data sets, other ranks' samples included.
   std::vector<std::string> PromptWarnings() const;
@@ -92,8 +99,8 @@ class Rollout {
   int64_t num_eval_batches() const;
 
   /// Img2img of one batch of held-out images under noise that is a function of eval.seed and the
-  /// image's index alone.
-  absl::StatusOr<v1::EvalBatch> Evaluate(int64_t batch, int64_t weight_version);
+  /// image's index alone. The rest as Sample().
+  absl::StatusOr<WhenScored<v1::EvalBatch>> Evaluate(int64_t batch, int64_t weight_version);
 
  private:
   /// A data set with what is kept of its images.
@@ -118,7 +125,7 @@ class Rollout {
                              const std::function<StreamKey(StreamPurpose, int64_t)>& key_of);
   std::string PromptOf(std::string_view text) const;
   void ReleaseEncoders();  ///< Those that are needed no more.
-  absl::StatusOr<Scores> ScoreAll(const Drawn& drawn, const SampledTrajectories& sampled);
+  WhenScored<Scores> StartScoring(const Drawn& drawn, const SampledTrajectories& sampled);
 
   ResolvedJob job_;
   JobPlan plan_;

@@ -1,6 +1,8 @@
 #include "rollout/worker/rollout_rank.h"
 
 #include <algorithm>
+#include <deque>
+#include <functional>
 #include <string>
 #include <utility>
 
@@ -11,6 +13,37 @@ namespace imageddpo {
 namespace {
 
 constexpr size_t kRecordsInFlight = 4;
+/// Enough for a reward that takes as long as sampling does; each keeps its latents and images.
+constexpr size_t kBatchesInScoring = 2;
+
+/// Batches that are being scored, at most kBatchesInScoring, while the next ones are sampled. Each
+/// is passed on in its turn once it is scored.
+template <typename Result>
+class ScoringLine {
+ public:
+  explicit ScoringLine(std::function<void(Result)> pass_on) : pass_on_(std::move(pass_on)) {}
+
+  absl::Status Add(WhenScored<Result> batch) {
+    line_.push_back(std::move(batch));
+    return line_.size() > kBatchesInScoring ? PassOnFirst() : absl::OkStatus();
+  }
+  absl::Status Finish() {
+    while (!line_.empty()) IMAGEDDPO_RETURN_IF_ERROR(PassOnFirst());
+    return absl::OkStatus();
+  }
+
+ private:
+  absl::Status PassOnFirst() {
+    WhenScored<Result> first = std::move(line_.front());
+    line_.pop_front();
+    IMAGEDDPO_ASSIGN_OR_RETURN(Result result, std::move(first)());
+    pass_on_(std::move(result));
+    return absl::OkStatus();
+  }
+
+  std::function<void(Result)> pass_on_;
+  std::deque<WhenScored<Result>> line_;
+};
 
 absl::Status Cancelled() { return absl::CancelledError("the job was asked to stop"); }
 
@@ -73,43 +106,51 @@ bool RolloutRank::IsAnyPublishedAfter(int64_t version) const {
 }
 
 absl::Status RolloutRank::EvaluateShare(int64_t version) {
+  ScoringLine<v1::EvalBatch> scoring([this](v1::EvalBatch result) {
+    result.set_job_id(context_->start.job_id());
+    context_->gang.SendBytes(result.SerializeAsString(), leader_, kEvalTag);
+  });
   const int64_t num_batches = rollout_->num_eval_batches();
   for (int64_t batch = index_; batch < num_batches; batch += num_rollout_) {
     if (context_->stop.requested()) return Cancelled();
     IMAGEDDPO_RETURN_IF_ERROR(rollout_->DataStatus());
-    IMAGEDDPO_ASSIGN_OR_RETURN(v1::EvalBatch result, rollout_->Evaluate(batch, version));
-    result.set_job_id(context_->start.job_id());
-    context_->gang.SendBytes(result.SerializeAsString(), leader_, kEvalTag);
+    IMAGEDDPO_ASSIGN_OR_RETURN(WhenScored<v1::EvalBatch> sampled,
+                               rollout_->Evaluate(batch, version));
+    IMAGEDDPO_RETURN_IF_ERROR(scoring.Add(std::move(sampled)));
     const int64_t batch_size = context_->start.spec().eval().batch_size();
     ReportProgress("evaluating", version, (batch + 1) * batch_size, rollout_->num_eval_images());
   }
-  return absl::OkStatus();
+  return scoring.Finish();
 }
 
 absl::Status RolloutRank::SampleShare(int64_t epoch, int64_t version, bool keep_pictures) {
   const auto needed = schedule_.LatentsNeeded(epoch);
   ReportProgress("sampling", epoch, 0, plan_.samples_per_epoch);
   int64_t done = 0;
-  for (int64_t m = 0; m < plan_.micro_batches_per_epoch; ++m) {
-    if (schedule_.SamplerOf(m, num_rollout_) != index_) continue;
-    if (context_->stop.requested()) return Cancelled();
-    IMAGEDDPO_RETURN_IF_ERROR(rollout_->DataStatus());
-    IMAGEDDPO_ASSIGN_OR_RETURN(TrajectoryBatch batch,
-                               rollout_->Sample(epoch, m, version, keep_pictures && m == 0));
+  ScoringLine<TrajectoryBatch> scoring([&](TrajectoryBatch batch) {
     batch.job_id = context_->start.job_id();
     batch.wait_seconds = std::exchange(wait_seconds_, 0);
     const double start = context_->clock.NowSeconds();
     for (size_t trainer = 0; trainer < senders_.size(); ++trainer) {
       const bool is_leader = trainer == 0;
-      senders_[trainer].Send(batch, {.latents = needed[trainer][m], .pictures = is_leader},
+      senders_[trainer].Send(batch,
+                             {.latents = needed[trainer][batch.micro_batch], .pictures = is_leader},
                              timeouts_.phase);
     }
     wait_seconds_ += context_->clock.NowSeconds() - start;
+  });
+  for (int64_t m = 0; m < plan_.micro_batches_per_epoch; ++m) {
+    if (schedule_.SamplerOf(m, num_rollout_) != index_) continue;
+    if (context_->stop.requested()) return Cancelled();
+    IMAGEDDPO_RETURN_IF_ERROR(rollout_->DataStatus());
+    IMAGEDDPO_ASSIGN_OR_RETURN(WhenScored<TrajectoryBatch> sampled,
+                               rollout_->Sample(epoch, m, version, keep_pictures && m == 0));
+    IMAGEDDPO_RETURN_IF_ERROR(scoring.Add(std::move(sampled)));
     // Assumes that the other rollout ranks have made as much progress as this one.
     done += plan_.device_batch_size * num_rollout_;
     ReportProgress("sampling", epoch, done, plan_.samples_per_epoch);
   }
-  return absl::OkStatus();
+  return scoring.Finish();
 }
 
 void RolloutRank::Flush() {

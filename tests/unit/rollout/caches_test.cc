@@ -83,10 +83,10 @@ TEST_F(RolloutCachesTest, WhatWasKeptGivesTheSameSamples) {
   const std::unique_ptr<Rollout> rollout = Make(&pipeline);
   for (int64_t epoch = 0; epoch < 2; ++epoch) {
     for (int64_t m = 0; m < 2; ++m) {
-      const auto kept = rollout->Sample(epoch, m, epoch, false);
+      const auto kept = Scored(rollout->Sample(epoch, m, epoch, false));
       ASSERT_TRUE(kept.ok()) << kept.status();
       Pipeline other = LoadModel();
-      const auto fresh = Make(&other)->Sample(epoch, m, epoch, false);
+      const auto fresh = Scored(Make(&other)->Sample(epoch, m, epoch, false));
       ASSERT_TRUE(fresh.ok()) << fresh.status();
       EXPECT_TRUE(kept->latents.equal(fresh->latents));
       EXPECT_TRUE(kept->rewards_B.equal(fresh->rewards_B));
@@ -97,18 +97,18 @@ TEST_F(RolloutCachesTest, WhatWasKeptGivesTheSameSamples) {
 TEST_F(RolloutCachesTest, EncodersAreFreedOnceAllIsKept) {
   Pipeline pipeline = LoadModel();
   const std::unique_ptr<Rollout> rollout = Make(&pipeline, {.index = 1, .num_ranks = 2});
-  ASSERT_TRUE(rollout->Sample(0, 0, 0, false).ok());
-  EXPECT_EQ(pipeline.text_encoder, nullptr);          // One prompt, and the negative one.
-  ASSERT_TRUE(rollout->Sample(0, 1, 0, false).ok());  // Now all 6, but no held-out one.
+  ASSERT_TRUE(Scored(rollout->Sample(0, 0, 0, false)).ok());
+  EXPECT_EQ(pipeline.text_encoder, nullptr);                  // One prompt, and the negative one.
+  ASSERT_TRUE(Scored(rollout->Sample(0, 1, 0, false)).ok());  // Now all 6, but no held-out one.
   const at::Tensor image = at::zeros({1, 3, 32, 32});
   EXPECT_NO_THROW(pipeline.vae->Encode(image));
-  const auto before = rollout->Evaluate(1, 0);  // The second batch is this rank's share.
+  const auto before = Scored(rollout->Evaluate(1, 0));  // The second batch is this rank's share.
   ASSERT_TRUE(before.ok()) << before.status();
   EXPECT_THROW(pipeline.vae->Encode(image), std::logic_error);
-  const auto after = rollout->Evaluate(1, 0);
+  const auto after = Scored(rollout->Evaluate(1, 0));
   ASSERT_TRUE(after.ok()) << after.status();
   EXPECT_EQ(after->SerializeAsString(), before->SerializeAsString());
-  ASSERT_TRUE(rollout->Sample(1, 0, 1, false).ok());
+  ASSERT_TRUE(Scored(rollout->Sample(1, 0, 1, false)).ok());
 }
 
 }  // namespace

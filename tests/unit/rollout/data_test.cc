@@ -57,7 +57,7 @@ TEST_F(RolloutDataTest, SkipSamplesFromTheOthers) {
               Contains(AllOf(HasSubstr("`data.path`: 2 of 6 images"), HasSubstr("skipped"))));
   EXPECT_THAT((*rollout)->data_warnings(), Contains(HasSubstr("`eval.path`: 1 of 4 images")));
   for (int64_t m = 0; m < 2; ++m) {
-    const auto batch = (*rollout)->Sample(0, m, 0, false);
+    const auto batch = Scored((*rollout)->Sample(0, m, 0, false));
     ASSERT_TRUE(batch.ok()) << batch.status();
     for (const std::string& id : batch->image_ids) {
       EXPECT_TRUE(id != "1.png" && id != "4.png") << id;

@@ -2,7 +2,10 @@
 // reward, and errors that end the job with a message for its author.
 #include <gmock/gmock.h>
 
+#include <atomic>
 #include <string>
+#include <thread>
+#include <utility>
 #include <vector>
 
 #include "absl/synchronization/notification.h"
@@ -35,16 +38,44 @@ absl::StatusOr<RewardOutput> ScoreJpeg(const RewardBatch& batch) {
 
 TEST_F(RolloutRewardsTest, AnotherImplementationGivesTheSameBits) {
   Pipeline pipeline = LoadModel();
-  const auto expected = Make(&pipeline)->Sample(0, 1, 0, false);
+  const auto expected = Scored(Make(&pipeline)->Sample(0, 1, 0, false));
   Pipeline other = LoadModel();
   const std::unique_ptr<Rollout> rollout = Make(&other, Async(ScoreJpeg));
-  const auto batch = rollout->Sample(0, 1, 0, false);
+  const auto batch = Scored(rollout->Sample(0, 1, 0, false));
   ASSERT_TRUE(expected.ok() && batch.ok()) << batch.status();
   EXPECT_TRUE(batch->latents.equal(expected->latents));
   EXPECT_TRUE(batch->rewards_B.equal(expected->rewards_B));
   EXPECT_TRUE(batch->parts_BP.equal(expected->parts_BP));
   EXPECT_EQ(batch->part_names, expected->part_names);
-  EXPECT_TRUE(rollout->Evaluate(0, 0).ok());
+  EXPECT_TRUE(Scored(rollout->Evaluate(0, 0)).ok());
+}
+
+// Nothing is scored before both micro-batches are sampled, and the second is scored first.
+TEST_F(RolloutRewardsTest, TheNextMicroBatchIsSampledWhileOneIsScored) {
+  Pipeline pipeline = LoadModel();
+  absl::Notification both_sampled, second_scored;
+  std::atomic<int> calls = 0;
+  const std::unique_ptr<Rollout> rollout = Make(&pipeline, Async([&](const RewardBatch& batch) {
+    const bool is_first = calls++ == 0;
+    (is_first ? second_scored : both_sampled).WaitForNotification();
+    auto output = ScoreJpeg(batch);
+    if (!is_first) second_scored.Notify();
+    return output;
+  }));
+  auto first = rollout->Sample(0, 0, 0, false);
+  while (calls == 0) std::this_thread::yield();
+  auto second = rollout->Sample(0, 1, 0, false);
+  both_sampled.Notify();
+  Pipeline other = LoadModel();
+  const std::unique_ptr<Rollout> in_turn = Make(&other);
+  for (auto* sampled : {&first, &second}) {
+    const auto batch = Scored(std::move(*sampled));
+    ASSERT_TRUE(batch.ok()) << batch.status();
+    const auto expected = Scored(in_turn->Sample(0, batch->micro_batch, 0, false));
+    EXPECT_TRUE(batch->latents.equal(expected->latents));
+    EXPECT_TRUE(batch->rewards_B.equal(expected->rewards_B));
+    EXPECT_EQ(batch->image_ids, expected->image_ids);
+  }
 }
 
 TEST_F(RolloutRewardsTest, TargetsAreThoseThatTheMetadataNames) {
@@ -62,7 +93,7 @@ TEST_F(RolloutRewardsTest, TargetsAreThoseThatTheMetadataNames) {
     *job_.add_rewards() = reward;
     job_.clear_eval();
     Pipeline pipeline = LoadModel();
-    const auto batch = Make(&pipeline)->Sample(0, 0, 0, false);
+    const auto batch = Scored(Make(&pipeline)->Sample(0, 0, 0, false));
     EXPECT_TRUE(batch.ok()) << batch.status();
     return batch->rewards_B;
   };
@@ -94,7 +125,7 @@ TEST_F(RolloutRewardsTest, AnItemsErrorEndsTheJobNamingImageRewardAndRemedy) {
     image = batch.examples[2].id;
     return output;
   }));
-  const absl::Status status = rollout->Sample(0, 0, 0, false).status();
+  const absl::Status status = Scored(rollout->Sample(0, 0, 0, false)).status();
   EXPECT_TRUE(absl::IsInvalidArgument(status)) << status;
   EXPECT_THAT(std::string(status.message()),
               AllOf(HasSubstr("reward 'jpeg' of image '" + image + "': cannot read grey images"),
@@ -109,7 +140,7 @@ TEST_F(RolloutRewardsTest, ATimeoutIsAnErrorThatNamesTheReward) {
     return ScoreJpeg(batch);
   }),
                                                 {}, std::chrono::milliseconds(10));
-  const absl::Status status = rollout->Sample(0, 0, 0, false).status();
+  const absl::Status status = Scored(rollout->Sample(0, 0, 0, false)).status();
   may_finish.Notify();
   EXPECT_TRUE(absl::IsDeadlineExceeded(status)) << status;
   EXPECT_THAT(std::string(status.message()), HasSubstr("reward 'jpeg'"));

@@ -26,6 +26,13 @@ inline Pipeline LoadModel() {
   return *std::move(pipeline);
 }
 
+/// The result with its scores.
+template <typename Result>
+absl::StatusOr<Result> Scored(absl::StatusOr<WhenScored<Result>> sampled) {
+  if (!sampled.ok()) return sampled.status();
+  return (*std::move(sampled))();
+}
+
 /// A job with a data set of 6 images, and 4 held-out ones.
 class RolloutFixture : public testing::Test {
  protected:
