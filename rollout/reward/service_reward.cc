@@ -21,6 +21,7 @@ namespace imageddpo {
 namespace {
 
 constexpr int64_t kProbeItems = 2;
+constexpr size_t kMaxShownBytes = 200;
 constexpr double kNone = std::numeric_limits<double>::quiet_NaN();  // Of an item without a value.
 
 std::chrono::milliseconds Milliseconds(double seconds) {
@@ -162,9 +163,11 @@ absl::StatusOr<RemoteBatch> ServiceReward::Convert(const RewardBatch& batch, int
 }
 
 std::unique_ptr<PendingReward> ServiceReward::Start(std::shared_ptr<const RewardBatch> batch) {
-  if (!is_connected_) {
-    return ComputeInWait(
-        [] { return absl::InternalError("a reward service is used before CheckDataset()"); });
+  if (!is_connected_) {  // Without CheckDataset(), as where a reward is only timed.
+    return ComputeInWait([this, batch = std::move(batch)]() -> absl::StatusOr<RewardOutput> {
+      IMAGEDDPO_RETURN_IF_ERROR(Connect());
+      return Start(batch)->Wait(RewardDeadline::max());
+    });
   }
   const int64_t most = description_.max_batch() > 0 ? description_.max_batch() : batch->size();
   std::vector<std::unique_ptr<RemoteCall>> calls;
@@ -178,17 +181,21 @@ std::unique_ptr<PendingReward> ServiceReward::Start(std::shared_ptr<const Reward
                                          AreFinite(batch->generated_BCHW.to(at::kCPU)), host_);
 }
 
-absl::Status ServiceReward::CheckDataset(const Dataset& dataset, int width, int height) {
-  if (!is_connected_) {
-    IMAGEDDPO_ASSIGN_OR_RETURN(description_, remote_->Connect(host_.watch));
-    is_connected_ = true;
-    if (description_.nondeterministic()) {
-      host_.warn(absl::StrCat(
-          "the reward service '", Excerpt(description_.name(), 200),
-          "' says that it may score the same images differently at another time; then the same "
-          "job does not give the same result twice"));
-    }
+absl::Status ServiceReward::Connect() {
+  if (is_connected_) return absl::OkStatus();
+  IMAGEDDPO_ASSIGN_OR_RETURN(description_, remote_->Connect(host_.watch));
+  is_connected_ = true;
+  if (description_.nondeterministic()) {
+    host_.warn(absl::StrCat(
+        "the reward service '", Excerpt(description_.name(), kMaxShownBytes),
+        "' says that it may score the same images differently at another time; then the same job "
+        "does not give the same result twice"));
   }
+  return absl::OkStatus();
+}
+
+absl::Status ServiceReward::CheckDataset(const Dataset& dataset, int width, int height) {
+  IMAGEDDPO_RETURN_IF_ERROR(Connect());
   auto probe = std::make_shared<RewardBatch>();
   if (wants().targets) IMAGEDDPO_RETURN_IF_ERROR(CheckTargets(dataset));
   std::vector<at::Tensor> images, targets;

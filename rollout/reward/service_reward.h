@@ -36,6 +36,7 @@ class ServiceReward final : public Reward {
   ServiceReward(RewardHost host, std::unique_ptr<RemoteReward> remote)
       : host_(std::move(host)), remote_(std::move(remote)) {}
 
+  absl::Status Connect();
   absl::StatusOr<RemoteBatch> Convert(const RewardBatch& batch, int64_t first, int64_t size) const;
 
   RewardHost host_;

@@ -62,6 +62,9 @@ std::string ProgressLine::ForTerminal(size_t width) const {
   }
   std::string line = absl::StrCat(Truncate(Printable(job_name_), 24), " ▕",
                                   ProgressBar(epochs > 0 ? done / epochs : 0, kBarWidth), "▏");
+  if (const std::string& what = progress_.waiting_for(); !what.empty()) {
+    return Truncate(absl::StrCat(line, "  waits for ", OneLine(what)), width);
+  }
   // What matters most comes first; what no longer fits is left out.
   std::vector<std::string> parts = Stage();
   if (!rewards_.empty()) {

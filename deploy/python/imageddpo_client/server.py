@@ -1,6 +1,7 @@
 """A reward function as a reward service (proto/imageddpo/v1/reward.proto)."""
 from __future__ import annotations
 
+import contextlib
 import hmac
 import os
 import signal
@@ -89,6 +90,9 @@ class RewardServer:
         """Takes no new calls, lets those under way end within grace_seconds, and returns."""
         self._serving = False
         self._server.stop(self.grace_seconds).wait()
+        if self.address.startswith("unix:"):
+            with contextlib.suppress(OSError):
+                os.unlink(self.address[len("unix:"):])
 
     def __enter__(self) -> "RewardServer":
         return self.start()

@@ -62,7 +62,8 @@ class Patience {
   explicit Patience(std::shared_ptr<Shared> shared) : shared_(std::move(shared)) {}
 
   /// Takes in that a try has failed. @return OK: try again after Pause(); else the final error.
-  absl::Status Failed(const Trouble& trouble, size_t replica) {
+  /// @param num_asked  replicas that were asked in this try. The wait is told once all were.
+  absl::Status Failed(const Trouble& trouble, size_t replica, size_t num_asked = 1) {
     const RemoteRewardOptions& options = shared_->options;
     if (trouble.kind == TroubleKind::kRefused) return Final(replica, trouble.what);
     shared_->replicas->SetAway(replica, trouble.kind == TroubleKind::kAway);
@@ -70,17 +71,23 @@ class Patience {
       const auto now = steady_clock::now();
       if (!away_since_) {
         away_since_ = now;
+        wall_time_ = shared_->clock.WallTime();
+      }
+      num_away_ += num_asked;
+      if (num_away_ >= shared_->replicas->size() && waiting_for_.empty()) {
         waiting_for_ =
             absl::StrCat("reward service '", options.name, "' (", shared_->AllAddresses(),
-                         ") since ", shared_->clock.WallTime(), ": ", trouble.what);
+                         ") since ", wall_time_, ": ", trouble.what);
       }
       if (now - *away_since_ < options.max_outage) return absl::OkStatus();
       return absl::FailedPreconditionError(
           absl::StrCat("the job has waited ",
                        std::chrono::duration_cast<std::chrono::seconds>(now - *away_since_).count(),
-                       " s (`max_outage_seconds`) for ", waiting_for_,
+                       " s (`max_outage_seconds`) for reward service '", options.name, "' (",
+                       shared_->AllAddresses(), ") since ", wall_time_, ": ", trouble.what,
                        "; start the service and submit the job again, or raise the setting"));
     }
+    num_away_ = 0;
     away_since_.reset();
     waiting_for_.clear();
     if (num_faults_++ < options.max_retries) return absl::OkStatus();
@@ -106,6 +113,8 @@ class Patience {
  private:
   std::shared_ptr<Shared> shared_;
   std::optional<steady_clock::time_point> away_since_;
+  std::string wall_time_;  // Of away_since_.
+  size_t num_away_ = 0;    // Replicas that were away in a row.
   std::string waiting_for_;
   int num_faults_ = 0;
   milliseconds pause_ = kFirstPause;
@@ -263,7 +272,7 @@ class Remote final : public RemoteReward {
         IMAGEDDPO_RETURN_IF_ERROR(watch(""));
         return *std::move(found);
       }
-      IMAGEDDPO_RETURN_IF_ERROR(patience.Failed(failure, 0));
+      IMAGEDDPO_RETURN_IF_ERROR(patience.Failed(failure, 0, shared_->replicas->size()));
       IMAGEDDPO_RETURN_IF_ERROR(SleepUntil(steady_clock::now() + patience.Pause(),
                                            steady_clock::time_point::max(), patience.waiting_for(),
                                            watch));

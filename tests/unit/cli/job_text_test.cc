@@ -94,6 +94,9 @@ TEST(JobDetails, SaysWhatIsKnown) {
   EXPECT_THAT(JobDetails(job), HasSubstr("epochs       12/80, sampling\n"));
   EXPECT_THAT(JobDetails(job), HasSubstr("reward       1.534 ± 0.812\n"));
   EXPECT_THAT(JobDetails(job), Not(HasSubstr("resumed")));
+  EXPECT_THAT(JobDetails(job), Not(HasSubstr("waits for")));
+  job.mutable_progress()->set_waiting_for("reward service 'taste'");
+  EXPECT_THAT(JobDetails(job), HasSubstr("waits for    reward service 'taste'\n"));
   EXPECT_THAT(JobDetails(job), Not(HasSubstr("ended")));
   job.set_state(v1::FAILED);
   job.set_state_reason("rank 2: killed by signal 9");

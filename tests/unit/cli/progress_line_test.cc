@@ -90,6 +90,22 @@ TEST(ProgressLine, ShowsTheStateWhileTheJobDoesNotRun) {
   EXPECT_EQ(line.state_reason(), "rank 2 died");
 }
 
+TEST(ProgressLine, ShowsWhatTheJobWaitsFor) {
+  ProgressLine line(Deblur());
+  line.Add(State(v1::RUNNING));
+  v1::JobEvent progress = Progress();
+  progress.mutable_progress()->set_waiting_for(
+      "reward service 'taste' (127.0.0.1:50061) since 2026-01-31T08:15:30Z: connection refused");
+  line.Add(progress);
+  EXPECT_THAT(line.ForTerminal(80), HasSubstr("waits for reward service 'taste'"));
+  EXPECT_LE(DisplayWidth(line.ForTerminal(80)), 80U);
+  EXPECT_EQ(line.ForLog(progress),
+            "epoch 12/80  waits for reward service 'taste' (127.0.0.1:50061) since "
+            "2026-01-31T08:15:30Z: connection refused");
+  line.Add(Progress());
+  EXPECT_THAT(line.ForTerminal(80), Not(HasSubstr("waits")));
+}
+
 TEST(ProgressLine, EpochsAfterAResumeReplaceThoseBefore) {
   ProgressLine line(Deblur());
   for (int epoch = 0; epoch < 5; ++epoch) line.Add(Epoch(epoch, epoch));

@@ -236,7 +236,8 @@ TEST_F(ClusterConfigTest, FoldersWhoseNamesAreNotUtf8) {
 }
 
 TEST_F(ClusterConfigTest, AllPathsOfAJobAreResolvedOrNone) {
-  for (const char* name : {"m", "d", "e", "l", "c"}) fs::create_directories(folder_ / name);
+  for (const char* name : {"m", "d", "e", "l", "c", "ca", "token"})
+    fs::create_directories(folder_ / name);
   ClusterConfig config;
   config.base_dir = folder_.string();
   ASSERT_TRUE(ResolveClusterConfig(&config).ok());
@@ -247,6 +248,8 @@ TEST_F(ClusterConfigTest, AllPathsOfAJobAreResolvedOrNone) {
   job.mutable_lora()->set_init_from("l");
   job.add_rewards()->set_type("jpeg");
   job.add_rewards()->set_model("c");
+  job.mutable_rewards(0)->set_tls_ca_file("ca");
+  job.mutable_rewards(0)->set_token_file("token");
   v1::JobSpec broken = job;
   broken.mutable_data()->set_path("/etc");
   broken.mutable_rewards(1)->set_model("nope");
@@ -257,6 +260,8 @@ TEST_F(ClusterConfigTest, AllPathsOfAJobAreResolvedOrNone) {
   EXPECT_EQ(job.lora().init_from(), (folder_ / "l").string());
   EXPECT_EQ(job.rewards(1).model(), (folder_ / "c").string());
   EXPECT_FALSE(job.rewards(0).has_model());
+  EXPECT_EQ(job.rewards(0).tls_ca_file(), (folder_ / "ca").string());
+  EXPECT_EQ(job.rewards(0).token_file(), (folder_ / "token").string());
 
   const absl::Status status = ResolveJobPaths(config, &broken);
   EXPECT_EQ(status.code(), absl::StatusCode::kPermissionDenied);

@@ -104,7 +104,7 @@ TEST(SettingsPage, HasTheDefaults) {
   EXPECT_GT(defaults.size(), 40U);
   // These follow from other settings; the page says how.
   const std::set<std::string> derived = {"device.device_batch_size", "eval.batch_size",
-                                         "rewards.clamp", "rewards.name"};
+                                         "rewards.clamp"};
   for (const auto& [path, text] : rows) {
     if (derived.contains(path)) continue;
     if (text == "required" || text == "–") {
@@ -122,9 +122,10 @@ TEST(SettingsPage, HasEverySettingOfTheService) {
   const std::map<std::string, std::string> rows =
       Rows(page.substr(begin, page.find("## The client") - begin));
   for (const char* setting :
-       {"data_dir", "base_dir", "allowed_roots", "log_level", "grpc.address", "grpc.port",
-        "http.address", "http.port", "pool.min_ranks", "pool.heartbeat_timeout_seconds",
-        "pool.lease_seconds", "pool.max_restarts", "pool.stop_timeout_seconds"}) {
+       {"data_dir", "base_dir", "allowed_roots", "reward_endpoints", "log_level", "grpc.address",
+        "grpc.port", "http.address", "http.port", "pool.min_ranks",
+        "pool.heartbeat_timeout_seconds", "pool.lease_seconds", "pool.max_restarts",
+        "pool.stop_timeout_seconds"}) {
     EXPECT_TRUE(rows.contains(setting)) << setting;
   }
 }
