@@ -1,8 +1,5 @@
 #include "trainer/loop/epoch_rewards.h"
 
-#include <ATen/ops/isnan.h>
-#include <ATen/ops/masked_select.h>
-#include <ATen/ops/sum.h>
 #include <absl/strings/str_cat.h>
 
 #include <algorithm>

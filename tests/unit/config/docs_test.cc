@@ -104,7 +104,7 @@ TEST(SettingsPage, HasTheDefaults) {
   EXPECT_GT(defaults.size(), 40U);
   // These follow from other settings; the page says how.
   const std::set<std::string> derived = {"device.device_batch_size", "eval.batch_size",
-                                         "rewards.clamp", "rewards.name"};
+                                         "rewards.clamp"};
   for (const auto& [path, text] : rows) {
     if (derived.contains(path)) continue;
     if (text == "required" || text == "–") {
