@@ -39,6 +39,46 @@ TEST_F(RolloutDataTest, BadHeadsAreNamedBeforeAnythingIsSampled) {
                              HasSubstr("data/4.png"), HasSubstr("data.on_error: skip")));
 }
 
+TEST_F(RolloutDataTest, ImagesMayBeWiderThanHigh) {
+  job_.mutable_data()->set_width(48);
+  job_.mutable_data()->set_height(32);
+  job_.mutable_data()->set_resize("pad");
+  const auto rollout = Open();
+  ASSERT_TRUE(rollout.ok()) << rollout.status();
+  const auto batch = (*rollout)->Sample(0, 0, 0, true);
+  ASSERT_TRUE(batch.ok()) << batch.status();
+  EXPECT_EQ(batch->latents.size(-2), 8);
+  EXPECT_EQ(batch->latents.size(-1), 12);
+  const absl::StatusOr<Image> picture = DecodeImage(batch->pictures.at(0).png, "input");
+  ASSERT_TRUE(picture.ok()) << picture.status();
+  EXPECT_EQ(picture->width, 48);
+  EXPECT_EQ(picture->height, 32);
+  EXPECT_EQ(picture->rgb[0], 0) << "black beside the square image";
+  EXPECT_TRUE((*rollout)->Evaluate(0, 0).ok());
+
+  job_.mutable_data()->set_width(46);
+  EXPECT_THAT(Error(), AllOf(HasSubstr("46x32"), HasSubstr("multiples of 4")));
+}
+
+TEST_F(RolloutDataTest, ACorruptedInputIsTheSameInEveryEpoch) {
+  job_.mutable_data()->mutable_corrupt()->set_kind("gaussian_noise");
+  const auto rollout = Open();
+  ASSERT_TRUE(rollout.ok()) << rollout.status();
+  std::map<std::string, std::string> inputs;  // Picture of each image.
+  for (int64_t m = 0; m < 4; ++m) {
+    const auto batch = (*rollout)->Sample(m / 2, m % 2, 0, true);
+    ASSERT_TRUE(batch.ok()) << batch.status();
+    for (size_t i = 0; i < batch->image_ids.size(); ++i) {
+      const std::string& png = batch->pictures.at(2 * i).png;
+      const auto [seen, fresh] = inputs.emplace(batch->image_ids[i], png);
+      EXPECT_TRUE(fresh || seen->second == png) << batch->image_ids[i];
+      EXPECT_NE(DecodeImage(png, "input")->rgb,
+                ReadImage(dir_ / ("data/" + batch->image_ids[i]))->rgb);
+    }
+  }
+  EXPECT_EQ(inputs.size(), 6U);
+}
+
 TEST_F(RolloutDataTest, SkipSamplesFromTheOthers) {
   dir_.Write("data/1.png", "text");
   Cut("data/4.png");
