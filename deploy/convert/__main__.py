@@ -21,7 +21,8 @@ def main(arguments=None):
     parser.add_argument("--prediction-type", choices=("epsilon", "v_prediction"), help="what the model predicts; needed for Stable Diffusion 2.x")
     parser.add_argument("--tokenizer", metavar="FOLDER", help="a CLIP tokenizer's folder, instead of open_clip's files")
     parser.add_argument("--ema", action="store_true", help="take the UNet's running averages (model_ema.…) instead of its weights")
-    parser.add_argument("--dtype", choices=("keep", "float32", "float16"), default="keep", help="type of the written weights (default %(default)s: the file's)")
+    parser.add_argument("--dtype", choices=("keep", "float32", "float16"), default="keep",
+                        help="type of the written weights (default %(default)s: the file's)")
     options = parser.parse_args(arguments)
     source, out = pathlib.Path(options.source), pathlib.Path(options.out)
     if out.exists():

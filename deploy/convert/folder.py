@@ -52,7 +52,6 @@ def renamed(part, tensors):
 
 def _check(part, folder):
     """Loads the part as its package does, strictly; a config that does not fit is seen here and not by the service."""
-    import torch
     if part == "text_encoder":
         from transformers import CLIPTextModel as Model
     elif part == "unet":
@@ -68,8 +67,8 @@ def _check(part, folder):
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         names = sorted(str(name) for name in report.get(kind, ()) if not str(name).endswith("position_ids"))
         if names:
-            raise SystemExit(f"{part}: {len(names)} {kind.replace('_keys', '')} tensors, such as {names[0]}; its weights and its config.json do not belong together")
-    del torch
+            raise SystemExit(f"{part}: {len(names)} {kind.replace('_keys', '')} tensors, such as {names[0]}; "
+                             "its weights and its config.json do not belong together")
 
 
 def convert(options, source, out):

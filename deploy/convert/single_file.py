@@ -60,7 +60,8 @@ def _prepare_config(options, tensors, path, folder):
         tokenizer, pad = source / "tokenizer", None
     else:
         if width not in families.FAMILIES or tensors[f"{families.UNET_PREFIX}input_blocks.0.0.weight"].shape[0] != 320:
-            raise SystemExit(f"{path} has neither the size of Stable Diffusion 1.x nor of 2.x; give --config with the folder of a model of the same size")
+            raise SystemExit(f"{path} has neither the size of Stable Diffusion 1.x nor of 2.x; give --config with the folder of a model "
+                             "of the same size")
         family = families.write_configs(folder, width, _prediction_type(options, width, path))
         print(f"{path}: {family['name']}")
         tokenizer, pad = None, family["pad"]

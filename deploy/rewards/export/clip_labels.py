@@ -24,6 +24,7 @@ class Labels(nn.Module):
     logit_max_margin  the margin of the generated image
     correct, correct_input   1 where the largest logit is the label's; the first of equal ones counts
     logit             the label's, generated
+    All are NaN, which the service takes as an error of that image alone, where the label is none of the classes.
     """
 
     def __init__(self, source, texts_CE: torch.Tensor):
@@ -39,13 +40,17 @@ class Labels(nn.Module):
 
     def forward(self, generated: torch.Tensor, input: torch.Tensor, label: torch.Tensor):  # pylint: disable=redefined-builtin
         after, before = self.logits(generated), self.logits(input)
-        index_N1 = label.unsqueeze(1)
+        known = (label >= 0) & (label < after.size(1))
+        index_N1 = label.clamp(0, after.size(1) - 1).unsqueeze(1)  # An index outside would end a GPU's process.
         of_label_NC = torch.zeros_like(after).scatter(1, index_N1, 1.0) > 0
         logit, logit_before = after.gather(1, index_N1).squeeze(1), before.gather(1, index_N1).squeeze(1)
         margin, margin_before = self.margin(after, of_label_NC, logit), self.margin(before, of_label_NC, logit_before)
         correct = (after.argmax(dim=1) == label).to(torch.float32)
         correct_input = (before.argmax(dim=1) == label).to(torch.float32)
-        return logit - logit_before, margin - margin_before, margin, correct, correct_input, logit
+        nothing = torch.full_like(logit, float("nan"))
+        return (torch.where(known, logit - logit_before, nothing), torch.where(known, margin - margin_before, nothing),
+                torch.where(known, margin, nothing), torch.where(known, correct, nothing), torch.where(known, correct_input, nothing),
+                torch.where(known, logit, nothing))
 
 
 def read_classes(path):
@@ -109,7 +114,8 @@ def add(commands):
     clip_source.add_arguments(parser)
     parser.add_argument("--classes", metavar="FILE", required=True, help="class names, one a line, in the order of the labels")
     parser.add_argument("--template", metavar="TEXT", action="append", help="text of a class (default: a photo of a {label}); several are averaged")
-    parser.add_argument("--measure", choices=MEASURES, default="logit_change", help="which value is the reward (default %(default)s); all are in the metrics")
+    parser.add_argument("--measure", choices=MEASURES, default="logit_change",
+                        help="which value is the reward (default %(default)s); all are in the metrics")
 
     def run(options):
         texts = class_texts(read_classes(options.classes), options.template or ["a photo of a {label}"])

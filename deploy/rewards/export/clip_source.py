@@ -81,7 +81,8 @@ def _explained(package, what):
     except SystemExit:
         raise
     except Exception as error:
-        raise SystemExit(f"{package} cannot read {what}: {str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__}") from error
+        said = str(error).strip().splitlines() or [type(error).__name__]
+        raise SystemExit(f"{package} cannot read {what}: {said[0]}") from error
 
 
 # transformers
@@ -146,7 +147,7 @@ def from_transformers(folder, tokenizer_folder=None):
         raise SystemExit(f"{folder}/config.json does not exist; --transformers takes a local folder, nothing is downloaded")
     with _explained("transformers", folder):
         from transformers import CLIPImageProcessor, CLIPModel
-        model, report = CLIPModel.from_pretrained(folder, local_files_only=True, output_loading_info=True, dtype=torch.float32)
+        model, report = CLIPModel.from_pretrained(folder, local_files_only=True, output_loading_info=True)
         has_processor = (folder / "preprocessor_config.json").exists() or (folder / "processor_config.json").exists()
         side = model.config.vision_config.image_size
         processor = CLIPImageProcessor.from_pretrained(folder, local_files_only=True) if has_processor else CLIPImageProcessor(
@@ -154,7 +155,7 @@ def from_transformers(folder, tokenizer_folder=None):
     missing = [name for name in report["missing_keys"] if not name.endswith("position_ids")]
     if missing:
         raise SystemExit(f"{folder}: the weights have no {missing[0]} (of {len(missing)} missing); is it a whole CLIP model?")
-    model.eval().requires_grad_(False)
+    model.float().eval().requires_grad_(False)
     text, vision, embedding = model.config.text_config, model.config.vision_config, model.config.projection_dim
     words = tokenizer_files.read_folder(tokenizer_folder or folder, text.max_position_embeddings)
     if max(words.vocabulary.values()) >= text.vocab_size:
@@ -248,7 +249,8 @@ def from_open_clip_model(model, theirs, config, transform):
     visual, text = model.visual, getattr(model, "text", model)
     pool = getattr(text, "pool_type", None) or getattr(text, "text_pool_type", None)
     if type(visual).__name__ != "VisionTransformer" or visual.attn_pool is not None or visual.pool_type != "tok" or visual.final_ln_after_pool:
-        _refuse("image tower", f"{type(visual).__name__} with another pooling" if type(visual).__name__ == "VisionTransformer" else type(visual).__name__)
+        other = " with another pooling" if type(visual).__name__ == "VisionTransformer" else ""
+        _refuse("image tower", f"{type(visual).__name__}{other}")
     if not hasattr(text, "token_embedding") or pool not in ("argmax", "eos") or getattr(text, "cls_emb", None) is not None:
         _refuse("text tower", type(text).__name__)
     words = tokenizer_files.from_open_clip(theirs)

@@ -82,7 +82,8 @@ def _torchvision(options):
     resize = preprocess.Preprocess(options.resize or transform.resize_size[0], options.crop or transform.crop_size[0], transform.mean,
                                    transform.std, interpolation)
     own = options.resize or options.crop
-    return network.eval().requires_grad_(False), resize, None if own else lambda pictures: torch.stack([transform(picture) for picture in pictures])
+    pixels = None if own else lambda pictures: torch.stack([transform(picture) for picture in pictures])
+    return network.eval().requires_grad_(False), resize, pixels
 
 
 def add_classifier(commands):
@@ -127,7 +128,8 @@ def make_module(module, inputs, outputs=(), value=None, tokenizer=None, tokenize
 def add_module(commands):
     parser = commands.add_parser("module", help="any nn.Module, by a function that returns it")
     parser.add_argument("--factory", metavar="FILE.py:FUNCTION", required=True, help="returns the module, with its weights")
-    parser.add_argument("--inputs", nargs="+", metavar="NAME", default=["generated"], help=f"forward's arguments in order, of {', '.join(reward_file.INPUTS)}")
+    parser.add_argument("--inputs", nargs="+", metavar="NAME", default=["generated"],
+                        help=f"forward's arguments in order, of {', '.join(reward_file.INPUTS)}")
     parser.add_argument("--outputs", nargs="+", metavar="NAME", default=[], help="names of the values in the tuple that forward returns")
     parser.add_argument("--value", metavar="NAME", help="the output that is the reward (default: the first)")
     parser.add_argument("--tokenizer", metavar="FOLDER", help="for prompt_tokens: a CLIP tokenizer's folder")

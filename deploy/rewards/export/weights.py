@@ -15,7 +15,8 @@ def read(path):
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise SystemExit(f"{path} is not a file of tensors: {str(error).strip().splitlines()[0]}") from None
+        said = (str(error).strip().splitlines() or [""])[0]
+        raise SystemExit(f"{path} is not a file of tensors: {said if ' ' in said else type(error).__name__}") from None
     content = content.get("state_dict", content) if isinstance(content, dict) else content
     if not isinstance(content, dict) or not all(isinstance(value, torch.Tensor) for value in content.values()):
         raise SystemExit(f"{path} holds something else than named tensors (a state_dict)")
@@ -27,8 +28,8 @@ def load_into(module, state, path):
     names = set(module.state_dict())
     missing, unknown = sorted(names - set(state)), sorted(set(state) - names)
     if missing or unknown:
-        raise SystemExit(f"{path} does not fit {type(module).__name__}: " +
-                         (f"it has no {missing[0]} ({len(missing)} are missing)" if missing else f"{unknown[0]} has no place ({len(unknown)} have none)"))
+        what = f"it has no {missing[0]} ({len(missing)} are missing)" if missing else f"{unknown[0]} has no place ({len(unknown)} have none)"
+        raise SystemExit(f"{path} does not fit {type(module).__name__}: {what}")
     for name, value in module.state_dict().items():
         if value.shape != state[name].shape:
             raise SystemExit(f"{path}: {name} has shape {list(state[name].shape)}, {type(module).__name__} takes {list(value.shape)}")

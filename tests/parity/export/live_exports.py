@@ -25,6 +25,7 @@ import small_models  # noqa: E402  # It puts deploy/rewards/export on the path.
 import reward_file  # noqa: E402
 
 BOUND = 1e-4
+MEAN, STD = (torch.tensor(values).view(1, 3, 1, 1) for values in ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)))
 CLASSES = ("ankle boot", "bag", "coat", "dress")
 
 FACTORIES = '''
@@ -75,8 +76,7 @@ def close(what, found, expected, bound=BOUND):
 
 
 def check_prompts(scratch, clip, open_clip):
-    from transformers import CLIPModel, CLIPProcessor, CLIPTokenizer
-    del CLIPProcessor
+    from transformers import CLIPModel, CLIPTokenizer
     export("clip-similarity", "--transformers", clip, "--out", scratch / "cosine.pt")
     export("pickscore", "--transformers", clip, "--out", scratch / "pickscore.pt")
     export("clip-similarity", "--open-clip", f"local-dir:{open_clip}", "--logit-scale", "--out", scratch / "open_clip.pt")
@@ -88,8 +88,7 @@ def check_prompts(scratch, clip, open_clip):
     images = reward_file.images(1, 3, small_models.SIDE, small_models.SIDE)  # The network's own size: no resizing on either side.
     texts = ["", "a photo of a bag", "word " * 100]
     tokens = tokenizer(texts, padding="max_length", truncation=True, max_length=77, return_tensors="pt")
-    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)))
-    whole = model(pixel_values=(images - mean) / std, input_ids=tokens.input_ids, attention_mask=tokens.attention_mask)
+    whole = model(pixel_values=(images - MEAN) / STD, input_ids=tokens.input_ids, attention_mask=tokens.attention_mask)
     close("PickScore: transformers' logits", module(images, tokens.input_ids), whole.logits_per_image.diagonal())
     cosine = load(scratch / "cosine.pt")[0](images, tokens.input_ids)
     close("cosine", cosine * model.logit_scale.exp(), whole.logits_per_image.diagonal())
@@ -112,11 +111,10 @@ def check_application(scratch, clip, backbone):
 
     model, tokenizer = CLIPModel.from_pretrained(clip).eval(), CLIPTokenizer.from_pretrained(clip)
     words = tokenizer([f"An image of {name}" for name in CLASSES], padding=True, return_tensors="pt")
-    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)))
 
     def logits(images):
         side = small_models.SIDE
-        pixels = (functional.interpolate(images, size=(side, side), mode="bicubic", align_corners=False) - mean) / std
+        pixels = (functional.interpolate(images, size=(side, side), mode="bicubic", align_corners=False) - MEAN) / STD
         return model(pixel_values=pixels, **words).logits_per_image
 
     rows, after, before = torch.arange(4), logits(generated), logits(original)
@@ -134,6 +132,8 @@ def check_application(scratch, clip, backbone):
     close("logit_max_margin", values["logit_max_margin"], after[rows, labels] - others)
     assert torch.equal(values["correct"], (after.argmax(dim=1) == labels).float()), "correct"
     assert torch.equal(values["correct_input"], (before.argmax(dim=1) == labels).float()), "correct_input"
+    strange = labels_file(generated, original, torch.tensor([0, 4, -1, 2]))
+    assert all(value.isnan().tolist() == [False, True, True, False] for value in strange), strange
     zero = load(scratch / "lpips.pt")[0](generated, generated)
     assert torch.equal(zero, torch.zeros(4)), "LPIPS of equal images"
 
@@ -152,9 +152,8 @@ def check_hps(scratch, open_clip):
     model = package.create_model("small-hps", pretrained=str(scratch / "hps.pt.bin")).eval()
     tokens = package.get_tokenizer("small-hps")(["a photo of a bag", "two dogs"])
     wide = reward_file.images(9, 2, 32, 64)
-    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)))
     square = functional.pad(functional.interpolate(wide, size=(16, 32), mode="bicubic", antialias=True), (0, 0, 8, 8))
-    expected = (model.encode_image((square - mean) / std, normalize=True) * model.encode_text(tokens, normalize=True)).sum(dim=1)
+    expected = (model.encode_image((square - MEAN) / STD, normalize=True) * model.encode_text(tokens, normalize=True)).sum(dim=1)
     close("HPS v2 on a wide picture", module(wide, tokens), expected)
 
 
@@ -162,8 +161,7 @@ def check_aesthetic(scratch, clip):
     from transformers import CLIPModel
     model = CLIPModel.from_pretrained(clip).eval()
     images = reward_file.images(2, 3, small_models.SIDE, small_models.SIDE)
-    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)))
-    features = model.visual_projection(model.vision_model(pixel_values=(images - mean) / std).pooler_output)
+    features = model.visual_projection(model.vision_model(pixel_values=(images - MEAN) / STD).pooler_output)
     for relu in (False, True):
         head = small_models.write_head(scratch / "head.pth", 11, relu)
         export("aesthetic", "--transformers", clip, "--head", head, "--out", scratch / "aesthetic.pt")

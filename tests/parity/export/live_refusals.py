@@ -76,6 +76,20 @@ class OnTheCpu(Score):
         return (self.conv(generated) * weight.view(1, 4, 1, 1)).mean(dim=[1, 2, 3])
 
 
+class NoBuffer(Score):
+    def __init__(self):
+        super().__init__()
+        self.by_channel = torch.ones(4)
+
+    def forward(self, generated):
+        return (self.conv(generated) * self.by_channel.view(1, 4, 1, 1)).mean(dim=[1, 2, 3])
+
+
+class WrittenOut(Score):
+    def forward(self, generated):
+        return self.conv(generated).mean(dim=[1, 2, 3]) + torch.zeros(1, device="cpu")
+
+
 class OneSize(Score):
     """Traced, so that its branch is the one that the first size took."""
 
@@ -116,7 +130,9 @@ def check_modules():
     refused("logits as a value", "has shape [5, 4]", module(Logits))
     refused("an infinite value", "not finite", module(Infinite))
     refused("another type", "float64", module(Half))
-    refused("a constant on the CPU", "stays on the CPU", module(OnTheCpu))
+    refused("a constant of a trace", "a constant tensor of shape [4]", module(OnTheCpu))
+    refused("a tensor that is no buffer", "the tensor by_channel", module(NoBuffer))
+    refused("a device written out", 'the device "cpu"', module(WrittenOut))
     refused("a branch on the size", "differs from its Python original", module(OneSize))
     refused("names for one value", "2 outputs are named", module(Score, outputs=("a", "b")))
     refused("an unknown input", "'image' is no input", lambda out: reward_file.write(user_module.make_module(Score(), ("image",)), out))
