@@ -1,6 +1,7 @@
 #include "common/base/process.h"
 
 #include <signal.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <array>
@@ -62,6 +63,11 @@ absl::Status KillProcess(const ProcessId& process) {
     return absl::ErrnoToStatus(errno, absl::StrCat("cannot kill process ", process.pid));
   }
   return absl::OkStatus();
+}
+
+void LowerThreadPriority() {
+  constexpr int kLowest = 19;
+  static_cast<void>(::setpriority(PRIO_PROCESS, static_cast<id_t>(::gettid()), kLowest));
 }
 
 }  // namespace imageddpo

@@ -21,4 +21,8 @@ ProcessId ThisProcess();
 /// PERMISSION_DENIED where the kernel refuses.
 absl::Status KillProcess(const ProcessId& process);
 
+/// From now on the calling thread, as Linux has it alone, gets only what processor time is left.
+/// Without the right to do so it runs on as the others do.
+void LowerThreadPriority();
+
 }  // namespace imageddpo

@@ -1,6 +1,7 @@
 #include "rollout/data/dataset.h"
 
 #include <map>
+#include <optional>
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
@@ -26,6 +27,26 @@ class Dataset::Cache {
     return found == images_.end() ? nullptr : &found->second;
   }
 
+  bool Has(const Key& key) const {
+    const absl::MutexLock lock(&mutex_);
+    return images_.contains(key) || ahead_.contains(key);
+  }
+
+  /// The image that was put aside; it is no longer here.
+  std::optional<Image> Take(const Key& key) {
+    const absl::MutexLock lock(&mutex_);
+    const auto found = ahead_.find(key);
+    if (found == ahead_.end()) return std::nullopt;
+    Image image = std::move(found->second);
+    ahead_.erase(found);
+    return image;
+  }
+
+  void PutAside(const Key& key, Image image) {
+    const absl::MutexLock lock(&mutex_);
+    ahead_.insert_or_assign(key, std::move(image));
+  }
+
   void Offer(const Key& key, Image image) {
     const absl::MutexLock lock(&mutex_);
     if (image.rgb.size() > budget_bytes_ - used_bytes_) return;
@@ -38,6 +59,7 @@ class Dataset::Cache {
   mutable absl::Mutex mutex_;
   size_t used_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
   std::map<Key, Image> images_ ABSL_GUARDED_BY(mutex_);
+  std::map<Key, Image> ahead_ ABSL_GUARDED_BY(mutex_);  ///< Loaded, not used yet; not counted.
 };
 
 absl::StatusOr<Dataset> Dataset::Open(const std::string& path, const DatasetOptions& options) {
@@ -68,7 +90,28 @@ absl::StatusOr<at::Tensor> Dataset::LoadTarget(int64_t i, int width, int height)
   return Load({i, true, width, height});
 }
 
+void Dataset::LoadAhead(int64_t i, int width, int height, bool with_target) const {
+  for (const bool is_target : {false, true}) {
+    if (is_target && !with_target) continue;
+    const Key key{i, is_target, width, height};
+    if (cache_->Has(key)) continue;
+    absl::StatusOr<Image> image = Read(key);
+    if (image.ok()) cache_->PutAside(key, *std::move(image));
+  }
+}
+
 absl::StatusOr<at::Tensor> Dataset::Load(const Key& key) const {
+  if (const Image* kept = cache_->Find(key); kept != nullptr) return ImageToTensor(*kept);
+  std::optional<Image> image = cache_->Take(key);
+  if (!image) {
+    IMAGEDDPO_ASSIGN_OR_RETURN(image, Read(key));
+  }
+  at::Tensor tensor_CHW = ImageToTensor(*image);
+  cache_->Offer(key, *std::move(image));
+  return tensor_CHW;
+}
+
+absl::StatusOr<Image> Dataset::Read(const Key& key) const {
   const auto [i, is_target, width, height] = key;
   const Example example = at(i);
   if (width < 1 || height < 1) {
@@ -82,8 +125,6 @@ absl::StatusOr<at::Tensor> Dataset::Load(const Key& key) const {
                      "' has no target; name one as \"target_file_name\" in its line of "
                      "metadata.jsonl, or let `data.corrupt` make the inputs of clean images"));
   }
-  if (const Image* kept = cache_->Find(key); kept != nullptr) return ImageToTensor(*kept);
-
   absl::StatusOr<Image> image =
       named_target ? ReadImage(example.target_file_name) : ReadExampleImage(listing_.examples, i);
   if (!image.ok()) return Annotate(image.status(), absl::StrCat("example '", example.id, "'"));
@@ -91,9 +132,7 @@ absl::StatusOr<at::Tensor> Dataset::Load(const Key& key) const {
   if (form_.corrupt && !is_target) {
     IMAGEDDPO_ASSIGN_OR_RETURN(sized, Corrupt(sized, *form_.corrupt, example.id));
   }
-  at::Tensor tensor_CHW = ImageToTensor(sized);
-  cache_->Offer(key, std::move(sized));
-  return tensor_CHW;
+  return sized;
 }
 
 }  // namespace imageddpo

@@ -62,10 +62,15 @@ class Dataset {
   /// That image, resized, never corrupted; FAILED_PRECONDITION where there is none.
   absl::StatusOr<at::Tensor> LoadTarget(int64_t i, int width, int height) const;
 
+  /// Decodes and resizes an image now, and keeps the pixels, besides the cache, for the next
+  /// LoadImage() of it; with_target: LoadTarget() too. Errors are left to those.
+  void LoadAhead(int64_t i, int width, int height, bool with_target) const;
+
  private:
   class Cache;
   using Key = std::tuple<int64_t, bool, int, int>;  ///< Example, whether its target, size.
   absl::StatusOr<at::Tensor> Load(const Key& key) const;
+  absl::StatusOr<Image> Read(const Key& key) const;  ///< From its file.
 
   Listing listing_;
   ImageForm form_;

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <chrono>
 #include <functional>
+#include <future>
 #include <map>
 #include <optional>
 #include <set>
@@ -15,6 +16,7 @@
 #include <utility>
 #include <vector>
 
+#include "common/base/process.h"
 #include "common/base/status.h"
 #include "common/diffusion/keyed_noise.h"
 #include "common/diffusion/log_prob_gradients.h"
@@ -201,20 +203,19 @@ void Rollout::CollectGradients(const Lora* lora, SampleGradients* gradients) {
 
 absl::StatusOr<WhenScored<TrajectoryBatch>> Rollout::Sample(int64_t epoch, int64_t micro_batch,
                                                             int64_t weight_version,
-                                                            bool keep_pictures) {
+                                                            bool keep_pictures, int64_t next) {
   const auto start = std::chrono::steady_clock::now();
   const int64_t first = plan_.FirstSample(micro_batch);
-  std::vector<int64_t> examples;
-  for (int64_t i = 0; i < plan_.device_batch_size; ++i) {
-    examples.push_back((*order_)(epoch * plan_.samples_per_epoch + first + i));
-  }
-  IMAGEDDPO_ASSIGN_OR_RETURN(const Drawn drawn,
-                             Draw(data_, examples, [&](StreamPurpose purpose, int64_t i) {
-                               return StreamKey{.seed = job_.spec().seed(),
-                                                .purpose = purpose,
-                                                .epoch = static_cast<uint64_t>(epoch),
-                                                .sample = static_cast<uint64_t>(first + i)};
-                             }));
+  if (loading_.valid()) loading_.get();
+  IMAGEDDPO_ASSIGN_OR_RETURN(
+      const Drawn drawn,
+      Draw(data_, ExamplesOf(epoch, micro_batch), [&](StreamPurpose purpose, int64_t i) {
+        return StreamKey{.seed = job_.spec().seed(),
+                         .purpose = purpose,
+                         .epoch = static_cast<uint64_t>(epoch),
+                         .sample = static_cast<uint64_t>(first + i)};
+      }));
+  if (next >= 0) StartLoading(ExamplesOf(epoch, next));
   std::optional<LogProbGradients> gradients;
   if (gradients_ != nullptr) {
     gradients.emplace(pipeline_->denoiser.get(), *lora_, plan_.device_batch_size,
@@ -262,6 +263,24 @@ absl::StatusOr<WhenScored<TrajectoryBatch>> Rollout::Sample(int64_t epoch, int64
     batch.parts_BP = at::stack(parts, 1).contiguous();
     return std::move(batch);
   };
+}
+
+std::vector<int64_t> Rollout::ExamplesOf(int64_t epoch, int64_t micro_batch) {
+  const int64_t first = epoch * plan_.samples_per_epoch + plan_.FirstSample(micro_batch);
+  std::vector<int64_t> examples;
+  for (int64_t i = 0; i < plan_.device_batch_size; ++i) examples.push_back((*order_)(first + i));
+  return examples;
+}
+
+void Rollout::StartLoading(std::vector<int64_t> examples) {
+  loading_ = std::async(std::launch::async,
+                        [this, examples = std::move(examples), targets = reward_->wants().targets] {
+                          LowerThreadPriority();
+                          for (const int64_t i : examples) {
+                            data_.examples->LoadAhead(i, static_cast<int>(size_.width),
+                                                      static_cast<int>(size_.height), targets);
+                          }
+                        });
 }
 
 int64_t Rollout::num_eval_images() const {

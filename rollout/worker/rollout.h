@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <future>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -85,12 +86,15 @@ class Rollout {
   /// Samples one micro-batch and starts to score it, so that the next can be sampled meanwhile.
   /// Results are to be called in the order of the calls.
   /// @param keep_pictures  attach PNGs of its first samples' inputs and outputs.
+  /// @param next  the micro-batch of the epoch that is to be sampled next; its images are loaded
+  ///              meanwhile. -1: not known.
   /// @return what ends with the first image's error where a reward has no finite value for one,
   ///         naming reward, image and remedy (with `on_nan: drop`, its reward is NaN instead), and
   ///         with the reward's error where it fails as a whole.
   /// @throws what the models throw
   absl::StatusOr<WhenScored<TrajectoryBatch>> Sample(int64_t epoch, int64_t micro_batch,
-                                                     int64_t weight_version, bool keep_pictures);
+                                                     int64_t weight_version, bool keep_pictures,
+                                                     int64_t next = -1);
 
   /// On the prompts of the whole data sets, other ranks' samples included.
   std::vector<std::string> PromptWarnings() const;
@@ -123,6 +127,8 @@ class Rollout {
   absl::Status CheckClassNames() const;
   absl::StatusOr<Drawn> Draw(const Images& source, const std::vector<int64_t>& examples,
                              const std::function<StreamKey(StreamPurpose, int64_t)>& key_of);
+  std::vector<int64_t> ExamplesOf(int64_t epoch, int64_t micro_batch);
+  void StartLoading(std::vector<int64_t> examples);  ///< Of data_, on another thread.
   std::string PromptOf(std::string_view text) const;
   void ReleaseEncoders();  ///< Those that are needed no more.
   WhenScored<Scores> StartScoring(const Drawn& drawn, const SampledTrajectories& sampled);
@@ -144,6 +150,7 @@ class Rollout {
   std::unique_ptr<PromptCache> prompts_;
   const Lora* lora_ = nullptr;  ///< This and the next: of CollectGradients(), else null.
   SampleGradients* gradients_ = nullptr;
+  std::future<void> loading_;  ///< Of StartLoading(). Last: its thread uses what is above.
 };
 
 }  // namespace imageddpo

@@ -139,12 +139,16 @@ absl::Status RolloutRank::SampleShare(int64_t epoch, int64_t version, bool keep_
     }
     wait_seconds_ += context_->clock.NowSeconds() - start;
   });
+  std::vector<int64_t> share;
   for (int64_t m = 0; m < plan_.micro_batches_per_epoch; ++m) {
-    if (schedule_.SamplerOf(m, num_rollout_) != index_) continue;
+    if (schedule_.SamplerOf(m, num_rollout_) == index_) share.push_back(m);
+  }
+  for (size_t i = 0; i < share.size(); ++i) {
+    const int64_t m = share[i], next = i + 1 < share.size() ? share[i + 1] : -1;
     if (context_->stop.requested()) return Cancelled();
     IMAGEDDPO_RETURN_IF_ERROR(rollout_->DataStatus());
     IMAGEDDPO_ASSIGN_OR_RETURN(WhenScored<TrajectoryBatch> sampled,
-                               rollout_->Sample(epoch, m, version, keep_pictures && m == 0));
+                               rollout_->Sample(epoch, m, version, keep_pictures && m == 0, next));
     IMAGEDDPO_RETURN_IF_ERROR(scoring.Add(std::move(sampled)));
     // Assumes that the other rollout ranks have made as much progress as this one.
     done += plan_.device_batch_size * num_rollout_;

@@ -1,6 +1,5 @@
 #include "rollout/data/listing/check.h"
 
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -8,6 +7,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/base/process.h"
 #include "common/base/status.h"
 #include "common/base/text.h"
 #include "common/io/image_probe.h"
@@ -140,9 +140,7 @@ BackgroundDecode::~BackgroundDecode() {
 }
 
 void BackgroundDecode::Run(const std::vector<int64_t>& share) {
-  constexpr int kLowestPriority = 19;
-  // Of this thread alone, as Linux has it. Without the right to do so it runs as the others do.
-  static_cast<void>(::setpriority(PRIO_PROCESS, static_cast<id_t>(::gettid()), kLowestPriority));
+  LowerThreadPriority();
   for (const int64_t i : share) {
     if (stop_) return;
     absl::Status status = ReadExampleImage(*examples_, i).status();

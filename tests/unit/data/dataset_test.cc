@@ -203,6 +203,26 @@ TEST_F(DatasetTest, KeepsDecodedImagesWithinTheBudget) {
   EXPECT_TRUE(absl::IsNotFound(dataset->LoadImage(0, 5, 4).status()));  // Another size.
 }
 
+TEST_F(DatasetTest, WhatIsLoadedAheadIsKeptForItsNextUse) {
+  WriteImage("a.png", 4, 4);
+  WriteImage("b.png", 4, 4);
+  dir_.Write("metadata.jsonl", "{\"file_name\": \"a.png\", \"target_file_name\": \"b.png\"}\n");
+  DatasetOptions options;
+  options.cache_bytes = 0;
+  const auto dataset = Dataset::Open(dir_.path(), options);
+  ASSERT_TRUE(dataset.ok()) << dataset.status();
+  const at::Tensor a_CHW = dataset->LoadImage(0, 4, 4).value();
+  dataset->LoadAhead(0, 4, 4, /*with_target=*/true);
+  std::filesystem::remove(dir_ / "a.png");
+  std::filesystem::remove(dir_ / "b.png");
+  dataset->LoadAhead(0, 4, 4, /*with_target=*/true);  // Is there already.
+  EXPECT_TRUE(at::equal(dataset->LoadImage(0, 4, 4).value(), a_CHW));
+  EXPECT_TRUE(dataset->LoadTarget(0, 4, 4).ok());
+  EXPECT_TRUE(absl::IsNotFound(dataset->LoadImage(0, 4, 4).status()));
+  dataset->LoadAhead(0, 4, 4, /*with_target=*/true);  // An error of the next LoadImage().
+  EXPECT_TRUE(absl::IsNotFound(dataset->LoadImage(0, 4, 4).status()));
+}
+
 TEST_F(DatasetTest, LoadsFromSeveralThreads) {
   for (int i = 0; i < 8; ++i) WriteImage(std::to_string(i) + ".png", 20 + i, 20);
   const auto dataset = Dataset::Open(dir_.path());
