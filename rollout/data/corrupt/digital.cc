@@ -2,6 +2,7 @@
 #include <array>
 #include <cmath>
 #include <string>
+#include <vector>
 
 #include "common/base/status.h"
 #include "rollout/data/corrupt/kinds.h"
@@ -33,6 +34,19 @@ double Between(const Pixels& pixels, double x, double y, int channel) {
   return upper * (1 - weight_y) + lower * weight_y;
 }
 
+/// Where each place of an axis comes from when it is enlarged without interpolation; added up step
+/// by step, as PIL does, since the rounding decides between two places.
+std::vector<int> NearestPlaces(int size, int enlarged) {
+  const double step = static_cast<double>(size) / enlarged;
+  double from = step * 0.5;
+  std::vector<int> places(static_cast<size_t>(enlarged));
+  for (int& place : places) {
+    place = std::min(static_cast<int>(from), size - 1);
+    from += step;
+  }
+  return places;
+}
+
 }  // namespace
 
 Image ElasticTransform(const Image& image, int severity, CorruptRandom& random) {
@@ -58,13 +72,12 @@ Image Pixelate(const Image& image, int severity) {
   const int width = std::max(1, static_cast<int>(image.width * share));
   const int height = std::max(1, static_cast<int>(image.height * share));
   const Image small = Resize(image, width, height, ResizeFilter::kBox);
+  const std::vector<int> columns = NearestPlaces(width, image.width);
   Image large{image.width, image.height, {}};
   large.rgb.reserve(image.rgb.size());
-  for (int y = 0; y < image.height; ++y) {
-    const int from_y = static_cast<int>((y + 0.5) * height / image.height);
-    for (int x = 0; x < image.width; ++x) {
-      const int from_x = static_cast<int>((x + 0.5) * width / image.width);
-      const auto from = small.rgb.begin() + 3 * (static_cast<ptrdiff_t>(from_y) * width + from_x);
+  for (const int y : NearestPlaces(height, image.height)) {
+    for (const int x : columns) {
+      const auto from = small.rgb.begin() + 3 * (static_cast<ptrdiff_t>(y) * width + x);
       large.rgb.insert(large.rgb.end(), from, from + 3);
     }
   }

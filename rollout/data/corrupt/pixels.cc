@@ -46,8 +46,10 @@ struct ZoomedAxis {
         enlarged(static_cast<int>(std::nearbyint(part * zoom))) {}
   /// Where an enlarged position comes from, from the part's start.
   double From(int position) const {
-    return enlarged > 1 ? position * static_cast<double>(part - 1) / (enlarged - 1) : 0.0;
+    return enlarged > 1 ? position * (static_cast<double>(part - 1) / (enlarged - 1)) : 0.0;
   }
+  /// Whether rounding has put a place behind the part's last one, which scipy takes for black.
+  bool IsBeyond(double from) const { return from > part - 1; }
   int part, start, enlarged;
 };
 
@@ -105,6 +107,7 @@ Pixels ClippedZoom(const Pixels& pixels, double zoom) {
       const int x0 = static_cast<int>(from_x);
       const int x1 = std::min(x0 + 1, across.part - 1);
       const double weight_x = from_x - x0;
+      if (across.IsBeyond(from_x) || down.IsBeyond(from_y)) continue;
       for (int c = 0; c < pixels.channels; ++c) {
         const auto value = [&](int px, int py) {
           return pixels.at(across.start + px, down.start + py, c);

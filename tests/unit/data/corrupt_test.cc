@@ -63,7 +63,7 @@ TEST(CorruptTest, KindsWithoutRandomNumbersAreThePackagesWithinOneLevel) {
 }
 
 double LargestDifference(const Pixels& pixels, const at::Tensor& expected_HWC) {
-  const auto* expected = expected_HWC.const_data_ptr<double>();
+  const auto* expected = expected_HWC.const_data_ptr<float>();
   double largest = 0;
   for (size_t i = 0; i < pixels.values.size(); ++i) {
     largest = std::max(largest, std::abs(pixels.values[i] - expected[i]));
@@ -75,10 +75,10 @@ TEST(CorruptTest, ZoomAndMotionAreThePackages) {
   const Pixels image = Pixels::Of(RecordedImage("image.0"));
   for (const std::string zoom : {"1.05", "1.25", "2.5", "4.5"}) {
     EXPECT_LT(LargestDifference(ClippedZoom(image, std::stod(zoom)), Recorded("zoomed." + zoom)),
-              1e-9)
+              1e-7)
         << zoom;
   }
-  // The package adds up in 32-bit floats where its input is not.
+  // Recorded in 32-bit floats, in which the package adds up the steps of a motion.
   for (const std::string angle : {"-120", "-31", "0", "44.5"}) {
     EXPECT_LT(
         LargestDifference(MotionBlur(image, 10, 3, std::stod(angle)), Recorded("moved." + angle)),
@@ -87,10 +87,10 @@ TEST(CorruptTest, ZoomAndMotionAreThePackages) {
   }
 }
 
-/// Means over 64 draws each; 5 standard errors of their difference are passed by chance once in a
-/// million. The last levels of rounding are in 0.05.
+/// Means over 16 draws of the package and 64 of ours: 6 standard errors of their difference, since
+/// the deviation is an estimate too.
 TEST(CorruptTest, KindsWithRandomNumbersChangeAnImageAsMuchAsThePackages) {
-  constexpr int kDraws = 64;
+  constexpr int kDraws = 64, kPackagesDraws = 16;
   const Image image = RecordedImage("image.1");
   for (const std::string kind : {"gaussian_noise", "shot_noise", "impulse_noise", "glass_blur",
                                  "motion_blur", "snow", "fog", "elastic_transform"}) {
@@ -104,7 +104,7 @@ TEST(CorruptTest, KindsWithRandomNumbersChangeAnImageAsMuchAsThePackages) {
         ASSERT_TRUE(corrupted.ok()) << corrupted.status();
         sum += MeanDifference(*corrupted, image);
       }
-      EXPECT_NEAR(sum / kDraws, row[0], 5 * row[1] * std::sqrt(2.0 / kDraws) + 0.05)
+      EXPECT_NEAR(sum / kDraws, row[0], 6 * row[1] * std::sqrt(1.0 / kDraws + 1.0 / kPackagesDraws))
           << kind << " " << severity;
     }
   }
