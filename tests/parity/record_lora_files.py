@@ -52,7 +52,7 @@ class Recorder:
         with torch.no_grad():
             noise = unet(self.inputs["latents"], self.inputs["timesteps"], self.inputs["context"]).sample
             image = self.vae.decode((self.inputs["latents"] - noise) / self.vae.config.scaling_factor).sample
-        return {"noise": noise, "image": image}
+        return {"noise": noise.contiguous(), "image": image.contiguous()}
 
     def folder(self, name):
         folder = self.directory / name
