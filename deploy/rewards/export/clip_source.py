@@ -236,10 +236,11 @@ def from_open_clip(name, weights):
                          + (f" ({weights} does not exist)" if weights else ""))
     with _explained("open_clip_torch", weights or name):
         import open_clip
+        from open_clip.transform import PreprocessCfg, image_transform_v2
         model = open_clip.create_model(name, pretrained=None if local else str(weights), require_pretrained=True)
         theirs = open_clip.get_tokenizer(name)
         config = model.visual.preprocess_cfg
-        transform = open_clip.image_transform_v2(open_clip.transform.PreprocessCfg(**config), is_train=False)
+        transform = image_transform_v2(PreprocessCfg(**config), is_train=False)
     model.float().eval().requires_grad_(False)
     return from_open_clip_model(model, theirs, config, transform)
 

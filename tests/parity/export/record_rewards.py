@@ -2,7 +2,7 @@
 
     python tests/parity/export/record_rewards.py tests/data/parity/rewards
 
-Each folder has reward.pt, as deploy/rewards/export writes it, and reference.safetensors: for each case c the inputs
+Each folder has reward.pt, as deploy/rewards/export writes it but for debugging records, and reference.safetensors: for each case c the inputs
 "c.<name>" (images as whole levels of 255) and the values "c.value.<output>" of the package (transformers, open_clip,
 or the module itself). prompts.txt, where there are prompts, has the texts of the first case's tokens, one a line.
 Needs: torch, transformers, open_clip_torch, safetensors, Pillow.
@@ -12,6 +12,7 @@ import pathlib
 import shutil
 import tempfile
 import warnings
+import zipfile
 
 import torch
 from safetensors.torch import save_file
@@ -45,9 +46,19 @@ def rewards(scratch):
         "module": user_module.make_module(small_models.likeness(), ("generated", "target", "label"), ("likeness", "apart"), "apart")}
 
 
+def strip(path):
+    """Leaves out the compiler's notes on source lines, half of so small a file."""
+    with zipfile.ZipFile(path) as archive:
+        content = [(info, archive.read(info)) for info in archive.infolist() if not info.filename.endswith(".debug_pkl")]
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for info, data in content:
+            archive.writestr(zipfile.ZipInfo(info.filename), data)
+
+
 def record(reward, folder):
     folder.mkdir(parents=True)
     reward_file.write(reward, folder / "reward.pt")
+    strip(folder / "reward.pt")
     stored = {}
     for case, (height, width) in enumerate(CASES):
         inputs = reward_file.example_inputs(reward, FIRST_SEED + case, COUNT, height, width)
