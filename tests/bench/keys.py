@@ -119,6 +119,16 @@ def open_seconds(runs):
                    resident_bytes=[result["resident_bytes"] for result in runs["open_100k"]])
 
 
+def reward_overlap(runs):
+    rounds = runs["reward_overlap"]
+    return summary([result["slow_epoch_seconds"] / result["free_epoch_seconds"] for result in rounds],
+                   reward_seconds=[result["reward_seconds"] for result in rounds])
+
+
+def reward_rpc(runs):
+    return summary([result["call_milliseconds"] for result in runs["reward_call"]])
+
+
 @dataclasses.dataclass
 class Key:
     what: str
@@ -158,6 +168,10 @@ KEYS = {
                        ("original_sd15_g1_fp32", "sd15_g1_fp32", "original_sd15_g1_bf16", "sd15_g1_bf16"), peak_memory, 0.7, at_most=True),
     "first_step_seconds": Key("seconds from an accepted submit to the first update of 32 samples", ("first_step",),
                               first_step_seconds, 1.5, at_most=True),
+    "reward_overlap": Key("epoch with a reward that takes 30% of sampling / with one that takes no time", ("reward_overlap",),
+                          reward_overlap, 1.05, at_most=True),
+    "reward_rpc": Key("milliseconds that a reward service of this host adds to a batch of 8 images of 512 pixels", ("reward_call",),
+                      reward_rpc, 3, at_most=True),
     "open_100k": Key("seconds to open a folder of 100,000 images, after the first time", ("open_100k",), open_seconds, 10, at_most=True),
 }
 

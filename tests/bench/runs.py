@@ -211,6 +211,41 @@ class OpenImages:
         return json.loads(done.stdout)
 
 
+REWARD_BENCH = "tests/reward_bench"
+
+
+@dataclasses.dataclass
+class RewardCall:
+    """A batch of 8 images of 512 pixels, scored by a service of this host that takes no time to score it."""
+
+    def measure(self):
+        done = subprocess.run([harness.BIN.parent / REWARD_BENCH, "call"], check=True, stdout=subprocess.PIPE, text=True,
+                              timeout=LONGEST_RUN_S)
+        return json.loads(done.stdout)
+
+
+@dataclasses.dataclass
+class RewardOverlap:
+    """The same job with a reward service that answers at once, and with one that takes a share of the time that a batch is
+    sampled in."""
+    job: str
+    share: float
+
+    def measure(self):
+        free = self._run(0)
+        batch = free["job"]["device"]["device_batch_size"]
+        batches = free["job"]["sample"]["batch_size"] * free["job"]["sample"]["num_batches_per_epoch"] / batch
+        seconds = self.share * statistics.median(row["sample_seconds"] for row in free["epochs"]) / batches
+        slow = self._run(seconds)
+        return {"free_epoch_seconds": epoch_seconds(free), "slow_epoch_seconds": epoch_seconds(slow), "reward_seconds": seconds}
+
+    def _run(self, seconds):
+        with subprocess.Popen([harness.BIN.parent / REWARD_BENCH, "serve", str(seconds)], stdin=subprocess.PIPE,
+                              stdout=subprocess.PIPE, text=True) as service:
+            rewards = [{"type": "service", "endpoints": [service.stdout.readline().strip()]}]
+            return Ours(self.job, 1, (f"rewards={json.dumps(rewards)}", "topology={colocated: 1}"), 2).measure()
+
+
 SD15 = "out/bench/models/sd15"
 TINY = "deploy/demo/tiny-sd"
 TINY_DATA = "data.path=out/bench/data/thousand/blurred"
@@ -230,6 +265,8 @@ RUNS = {
     "step_sd15": OurStep(SD15, 2, 32, "sd15_g1_fp32.yaml"),
     "stream": Stream(),
     "open_100k": OpenImages(100_000),
+    "reward_call": RewardCall(),
+    "reward_overlap": RewardOverlap("overlap.yaml", 0.3),
     "original_sd15_g1_fp32": Original("sd15_g1_fp32.yaml", short_warm_up=True),
     "original_sd15_g1_bf16": Original("sd15_g1_bf16.yaml", short_warm_up=True),
     "original_sd15_g7_fp32": Original("sd15_g7_fp32.yaml", short_warm_up=True),
