@@ -89,7 +89,7 @@ void FillDevice(v1::JobSpec* job) {
   }
 }
 
-// After device.
+// After sample and device.
 void FillEval(v1::JobSpec* job) {
   v1::EvalSpec* eval = job->mutable_eval();
   IMAGEDDPO_DEFAULT(eval, every_epochs, 0);
@@ -97,6 +97,11 @@ void FillEval(v1::JobSpec* job) {
   IMAGEDDPO_DEFAULT(eval, max_images, 0);
   IMAGEDDPO_DEFAULT(eval, batch_size, job->device().device_batch_size());
   IMAGEDDPO_DEFAULT(eval, num_pictures, 8);
+  IMAGEDDPO_DEFAULT(eval, num_steps, job->sample().num_steps());
+  IMAGEDDPO_DEFAULT(eval, noise_strength, job->sample().noise_strength());
+  IMAGEDDPO_DEFAULT(eval, guidance_scale, job->sample().guidance_scale());
+  IMAGEDDPO_DEFAULT(eval, eta, job->sample().eta());
+  IMAGEDDPO_DEFAULT(eval, num_seeds, 1);
 }
 
 }  // namespace

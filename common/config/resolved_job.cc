@@ -92,6 +92,15 @@ absl::StatusOr<ResolvedJob> ResolvedJob::Make(v1::JobSpec submitted) {
   return job;
 }
 
+v1::SampleSpec ResolvedJob::eval_sample() const {
+  v1::SampleSpec sample = spec_.sample();
+  sample.set_num_steps(spec_.eval().num_steps());
+  sample.set_noise_strength(spec_.eval().noise_strength());
+  sample.set_guidance_scale(spec_.eval().guidance_scale());
+  sample.set_eta(spec_.eval().eta());
+  return sample;
+}
+
 absl::StatusOr<ResolvedJob> ResolvedJob::Reopen(v1::JobSpec stored) {
   if (!stored.data().has_layout()) {
     // Of the time when only the folder's own PNG and JPEG files were read.

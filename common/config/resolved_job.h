@@ -80,6 +80,8 @@ class ResolvedJob {
   const std::vector<RewardConfig>& rewards() const { return rewards_; }
   /// K: the denoising steps that are run for sample.num_steps and sample.noise_strength.
   int64_t executed_steps() const { return executed_steps_; }
+  /// How the held-out images of `eval` are sampled: `sample` with what `eval` has of its own.
+  v1::SampleSpec eval_sample() const;
   /// With guidance, the model is also called with the prompt; without, with the negative one alone.
   bool uses_prompt() const { return spec_.sample().guidance_scale() > 1; }
 

@@ -125,6 +125,17 @@ void CheckCorrupt(const v1::CorruptSpec& corrupt, Faults* faults) {
   faults->Range("data.corrupt.severity", corrupt.severity(), 1, 5);
 }
 
+/// What SampleSpec and EvalSpec have in common.
+template <typename Spec>
+void CheckSteps(const std::string& prefix, const Spec& spec, Faults* faults) {
+  faults->Range(prefix + "num_steps", spec.num_steps(), 1, 10'000);
+  const double strength = spec.noise_strength();
+  faults->Real(prefix + "noise_strength", strength, strength > 0 && strength <= 1,
+               "above 0 and at most 1: the share of the schedule that is run");
+  faults->Real(prefix + "guidance_scale", spec.guidance_scale(), spec.guidance_scale() >= 0,
+               "0 or above");
+}
+
 void CheckData(const v1::JobSpec& job, Faults* faults) {
   faults->Required("data.path", job.data().path(), "a folder of images");
   CheckSize(job.data(), faults);
@@ -141,6 +152,9 @@ void CheckData(const v1::JobSpec& job, Faults* faults) {
   faults->Range("eval.max_images", eval.max_images(), 0, 100 * kMaxCount);
   faults->Range("eval.batch_size", eval.batch_size(), 1, 65536);
   faults->Range("eval.num_pictures", eval.num_pictures(), 0, 10'000);
+  CheckSteps("eval.", eval, faults);
+  faults->Real("eval.eta", eval.eta(), eval.eta() >= 0, "0 or above");
+  faults->Range("eval.num_seeds", eval.num_seeds(), 1, 1000);
 }
 
 template <typename Info>
@@ -217,12 +231,7 @@ void CheckRewards(const v1::JobSpec& job, Faults* faults) {
 }
 
 void CheckSample(const v1::SampleSpec& sample, Faults* faults) {
-  faults->Range("sample.num_steps", sample.num_steps(), 1, 10'000);
-  const double strength = sample.noise_strength();
-  faults->Real("sample.noise_strength", strength, strength > 0 && strength <= 1,
-               "above 0 and at most 1: the share of the schedule that is run");
-  faults->Real("sample.guidance_scale", sample.guidance_scale(), sample.guidance_scale() >= 0,
-               "0 or above");
+  CheckSteps("sample.", sample, faults);
   const double rescale = sample.guidance_rescale();
   faults->Real("sample.guidance_rescale", rescale, rescale >= 0 && rescale <= 1, "from 0 to 1");
   faults->Real("sample.eta", sample.eta(), sample.eta() > 0,

@@ -68,7 +68,8 @@ std::vector<std::string> ResolvedJob::Warnings() const {
   const v1::JobSpec& job = spec_;
   std::vector<std::string> warnings;
   const double guidance = job.sample().guidance_scale();
-  if (!uses_prompt() && !job.data().prompt().empty()) {
+  const bool eval_uses_prompt = !job.eval().path().empty() && job.eval().guidance_scale() > 1;
+  if (!uses_prompt() && !eval_uses_prompt && !job.data().prompt().empty()) {
     warnings.push_back(absl::StrCat(
         "`data.prompt` is not used: with `sample.guidance_scale` ", guidance,
         " the model sees the negative prompt alone; set it above 1 to use the prompt"));

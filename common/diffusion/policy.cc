@@ -4,8 +4,7 @@
 
 namespace imageddpo {
 
-PolicyOptions MakePolicyOptions(const ResolvedJob& job, const Schedule& schedule) {
-  const v1::SampleSpec& sample = job.spec().sample();
+PolicyOptions MakePolicyOptions(const v1::SampleSpec& sample, const Schedule& schedule) {
   return {.num_steps = sample.num_steps(),
           .guidance = {.scale = sample.guidance_scale(), .rescale = sample.guidance_rescale()},
           .eta = sample.eta(),

@@ -34,8 +34,8 @@ struct PolicyOptions {
   int64_t first_timestep = -1;
 };
 
-/// The options of a job's policy. @param schedule  of the job's steps and noise strength.
-PolicyOptions MakePolicyOptions(const ResolvedJob& job, const Schedule& schedule);
+/// The options of a job's policy. @param schedule  of these steps and noise strength.
+PolicyOptions MakePolicyOptions(const v1::SampleSpec& sample, const Schedule& schedule);
 
 /// The policy that is trained: a denoiser, a step rule, and the settings of both. Rollout and
 /// update call the same two functions, so that a replayed step repeats the rollout's arithmetic

@@ -28,6 +28,8 @@ JobMetrics::JobMetrics(prometheus::Registry& registry, const std::string& job_id
       num_epochs_(registry, metric::kJobNumEpochs, JobLabels(job_id, job_name)),
       eval_reward_(registry, metric::kJobEvalRewardMean, JobLabels(job_id, job_name)),
       eval_part_(registry, metric::kJobEvalPartMean, JobLabels(job_id, job_name), "part"),
+      eval_reward_stderr_(registry, metric::kJobEvalRewardStderr, JobLabels(job_id, job_name)),
+      eval_part_stderr_(registry, metric::kJobEvalPartStderr, JobLabels(job_id, job_name), "part"),
       eval_epoch_(registry, metric::kJobEvalEpoch, JobLabels(job_id, job_name)),
       checkpoint_bytes_(registry, metric::kJobCheckpointBytes, JobLabels(job_id, job_name)),
       checkpoint_epoch_(registry, metric::kJobCheckpointEpoch, JobLabels(job_id, job_name)),
@@ -76,6 +78,8 @@ void JobMetrics::Evaluated(const v1::EvalReport& report) {
   eval_reward_.At().Set(report.reward_mean());
   eval_epoch_.At().Set(static_cast<double>(report.epoch()));
   for (const auto& [part, mean] : report.parts_mean()) eval_part_.At(part).Set(mean);
+  eval_reward_stderr_.At().Set(report.reward_stderr());
+  for (const auto& [part, error] : report.parts_stderr()) eval_part_stderr_.At(part).Set(error);
 }
 
 void JobMetrics::CheckpointWritten(int64_t epoch, int64_t size_bytes) {

@@ -49,8 +49,8 @@ class JobMetrics {
     std::unique_ptr<GaugeSeries> series;
   };
 
-  GaugeSeries info_, epoch_, num_epochs_, eval_reward_, eval_part_, eval_epoch_, checkpoint_bytes_,
-      checkpoint_epoch_, waiting_;
+  GaugeSeries info_, epoch_, num_epochs_, eval_reward_, eval_part_, eval_reward_stderr_,
+      eval_part_stderr_, eval_epoch_, checkpoint_bytes_, checkpoint_epoch_, waiting_;
   CounterSeries samples_total_, epochs_total_, stage_seconds_, checkpoints_total_, resumes_total_,
       warnings_total_;
   std::vector<EpochSeries> epoch_series_;

@@ -43,6 +43,10 @@ inline constexpr Info kJobEvalRewardMean{"imageddpo_job_eval_reward_mean", Kind:
 inline constexpr Info kJobEvalPartMean{
     "imageddpo_job_eval_part_mean", Kind::kGauge, "job_id,job_name,part",
     "Mean of one part of the reward over the newest evaluation."};
+inline constexpr Info kJobEvalRewardStderr{"imageddpo_job_eval_reward_stderr", Kind::kGauge,
+                                           "job_id,job_name", "Standard error of that mean."};
+inline constexpr Info kJobEvalPartStderr{"imageddpo_job_eval_part_stderr", Kind::kGauge,
+                                         "job_id,job_name,part", "Standard error of that mean."};
 inline constexpr Info kJobEvalEpoch{"imageddpo_job_eval_epoch", Kind::kGauge, "job_id,job_name",
                                     "Epochs trained when the newest evaluation was made."};
 inline constexpr Info kJobCheckpointsTotal{"imageddpo_job_checkpoints_total", Kind::kCounter,
@@ -101,6 +105,8 @@ inline constexpr std::array kAll = {
     &kJobStageSecondsTotal,
     &kJobEvalRewardMean,
     &kJobEvalPartMean,
+    &kJobEvalRewardStderr,
+    &kJobEvalPartStderr,
     &kJobEvalEpoch,
     &kJobCheckpointsTotal,
     &kJobCheckpointBytes,

@@ -159,7 +159,7 @@ absl::Status SetUpTrainer(JobContext& context, int index, Rank* rank) {
       const Schedule schedule,
       rank->pipeline.step_rule->MakeSchedule(sample.num_steps(), sample.noise_strength()));
   rank->policy = std::make_unique<Policy>(*rank->pipeline.denoiser, *rank->pipeline.step_rule,
-                                          MakePolicyOptions(job, schedule));
+                                          MakePolicyOptions(job.spec().sample(), schedule));
   rank->trainer =
       std::make_unique<Trainer>(job, *rank->policy, &rank->lora, MakeAdvantageRule(job.advantage()),
                                 MakeLossRule(job), rank->exchange.get(), &rank->gradients);

@@ -66,14 +66,11 @@ struct Rollout::Scores {
 };
 
 Rollout::Rollout(const ResolvedJob& job, Pipeline* pipeline, std::unique_ptr<Reward> reward,
-                 const Schedule& schedule, at::Device device,
-                 std::chrono::milliseconds reward_timeout)
+                 at::Device device, std::chrono::milliseconds reward_timeout)
     : job_(job),
       plan_(job.plan()),
       pipeline_(pipeline),
       device_(device),
-      policy_(*pipeline->denoiser, *pipeline->step_rule, MakePolicyOptions(job, schedule)),
-      schedule_(schedule),
       reward_(std::move(reward)),
       reward_timeout_(reward_timeout) {}
 
@@ -83,31 +80,41 @@ absl::StatusOr<std::unique_ptr<Rollout>> Rollout::Create(const ResolvedJob& job,
                                                          const RolloutShare& share,
                                                          std::chrono::milliseconds reward_timeout,
                                                          const DataStart& data_start) {
-  const v1::SampleSpec& sample = job.spec().sample();
-  IMAGEDDPO_ASSIGN_OR_RETURN(
-      const Schedule schedule,
-      pipeline->step_rule->MakeSchedule(sample.num_steps(), sample.noise_strength()));
-  IMAGEDDPO_RETURN_IF_ERROR(pipeline->step_rule->CheckEta(schedule, sample.eta()));
   std::unique_ptr<Rollout> rollout(
-      new Rollout(job, pipeline, std::move(reward), schedule, device, reward_timeout));
+      new Rollout(job, pipeline, std::move(reward), device, reward_timeout));
   IMAGEDDPO_RETURN_IF_ERROR(rollout->OpenData(share, data_start));
   IMAGEDDPO_RETURN_IF_ERROR(rollout->OpenEvaluation(share, data_start));
   IMAGEDDPO_RETURN_IF_ERROR(rollout->CheckClassNames());
-  std::set<std::string> prompts;
-  for (const Images* images : {&rollout->data_, &rollout->eval_data_}) {
-    for (const int64_t i : images->to_come) {
-      prompts.insert(rollout->PromptOf(images->examples->examples().text(i)));
-    }
+  const v1::SampleSpec& sample = job.spec().sample();
+  IMAGEDDPO_RETURN_IF_ERROR(rollout->SetPolicy(sample, &rollout->data_));
+  IMAGEDDPO_RETURN_IF_ERROR(pipeline->step_rule->CheckEta(rollout->data_.schedule, sample.eta()));
+  if (rollout->eval_data_.examples != nullptr) {
+    IMAGEDDPO_RETURN_IF_ERROR(rollout->SetPolicy(job.eval_sample(), &rollout->eval_data_));
   }
-  rollout->prompts_ = std::make_unique<PromptCache>(*pipeline, job.spec().data().negative_prompt(),
-                                                    std::move(prompts), job.uses_prompt(), device);
   return rollout;
+}
+
+absl::Status Rollout::SetPolicy(const v1::SampleSpec& sample, Images* images) {
+  const StepRule& rule = *pipeline_->step_rule;
+  IMAGEDDPO_ASSIGN_OR_RETURN(images->schedule,
+                             rule.MakeSchedule(sample.num_steps(), sample.noise_strength()));
+  IMAGEDDPO_RETURN_IF_ERROR(rule.CheckRunnable(images->schedule, sample.eta()));
+  const PolicyOptions options = MakePolicyOptions(sample, images->schedule);
+  images->policy.emplace(*pipeline_->denoiser, rule, options);
+  images->uses_prompt = options.guidance.scale > 1;
+  std::set<std::string> prompts;
+  for (const int64_t i : images->to_come) {
+    prompts.insert(PromptOf(images->examples->examples().text(i)));
+  }
+  images->prompts = std::make_unique<PromptCache>(*pipeline_, job_.spec().data().negative_prompt(),
+                                                  std::move(prompts), images->uses_prompt, device_);
+  return absl::OkStatus();
 }
 
 std::vector<std::string> Rollout::PromptWarnings() const {
   std::set<std::string> prompts = {job_.spec().data().negative_prompt()};
   for (const Images* images : {&data_, &eval_data_}) {
-    if (!job_.uses_prompt() || images->examples == nullptr) continue;
+    if (!images->uses_prompt || images->examples == nullptr) continue;
     for (int64_t i = 0; i < images->examples->size(); ++i) {
       prompts.insert(PromptOf(images->examples->examples().text(i)));
     }
@@ -147,7 +154,7 @@ absl::StatusOr<Rollout::Drawn> Rollout::Draw(
     init_noise.push_back(KeyedNormal(key_of(StreamPurpose::kInitNoise, position), shape));
     step_keys.push_back(key_of(StreamPurpose::kStepNoise, position));
   }
-  drawn.encoded = prompts_->Encode(drawn.prompts);
+  drawn.encoded = source.prompts->Encode(drawn.prompts);
   drawn.images_BCHW = at::stack(images);
   if (!targets.empty()) drawn.targets_BCHW = at::stack(targets);
   drawn.inputs = {
@@ -169,10 +176,15 @@ absl::StatusOr<Rollout::Drawn> Rollout::Draw(
 }
 
 void Rollout::ReleaseEncoders() {
-  if (prompts_->complete()) pipeline_->text_encoder.reset();
-  const bool all_encoded =
-      data_.posteriors->complete() && (!eval_data_.posteriors || eval_data_.posteriors->complete());
-  if (all_encoded) pipeline_->vae->ReleaseEncoder();
+  const auto all = [this](const auto& is_complete) {
+    return is_complete(data_) && (eval_data_.examples == nullptr || is_complete(eval_data_));
+  };
+  if (all([](const Images& images) { return images.prompts->complete(); })) {
+    pipeline_->text_encoder.reset();
+  }
+  if (all([](const Images& images) { return images.posteriors->complete(); })) {
+    pipeline_->vae->ReleaseEncoder();
+  }
 }
 
 WhenScored<Rollout::Scores> Rollout::StartScoring(const Drawn& drawn,
@@ -219,11 +231,11 @@ absl::StatusOr<WhenScored<TrajectoryBatch>> Rollout::Sample(int64_t epoch, int64
   std::optional<LogProbGradients> gradients;
   if (gradients_ != nullptr) {
     gradients.emplace(pipeline_->denoiser.get(), *lora_, plan_.device_batch_size,
-                      drawn.inputs.conditioning, policy_.options().guidance,
+                      drawn.inputs.conditioning, data_.policy->options().guidance,
                       gradients_->loss_scale());
   }
   const SampledTrajectories sampled =
-      SampleTrajectories(policy_, *pipeline_->vae, schedule_, drawn.inputs, device_,
+      SampleTrajectories(*data_.policy, *pipeline_->vae, data_.schedule, drawn.inputs, device_,
                          gradients ? &*gradients : nullptr);
   if (gradients) gradients_->Put(micro_batch, gradients->Take());
   TrajectoryBatch batch;
@@ -289,35 +301,42 @@ int64_t Rollout::num_eval_images() const {
   return most > 0 ? std::min(most, eval_data_.examples->size()) : eval_data_.examples->size();
 }
 
+int64_t Rollout::num_eval_samples() const {
+  return num_eval_images() * job_.spec().eval().num_seeds();
+}
+
 int64_t Rollout::num_eval_batches() const {
-  return (num_eval_images() + job_.spec().eval().batch_size() - 1) /
+  return (num_eval_samples() + job_.spec().eval().batch_size() - 1) /
          job_.spec().eval().batch_size();
 }
 
 absl::StatusOr<WhenScored<v1::EvalBatch>> Rollout::Evaluate(int64_t batch, int64_t weight_version) {
   const int64_t first = batch * job_.spec().eval().batch_size();
-  const int64_t last = std::min(first + job_.spec().eval().batch_size(), num_eval_images());
+  const int64_t last = std::min(first + job_.spec().eval().batch_size(), num_eval_samples());
+  const int64_t num_images = num_eval_images();
   std::vector<int64_t> examples;
-  for (int64_t i = first; i < last; ++i) examples.push_back(i);
+  for (int64_t i = first; i < last; ++i) examples.push_back(i % num_images);
   IMAGEDDPO_ASSIGN_OR_RETURN(const Drawn drawn,
                              Draw(eval_data_, examples, [&](StreamPurpose purpose, int64_t i) {
-                               return StreamKey{.seed = job_.spec().eval().seed(),
+                               const auto sample = static_cast<uint64_t>(first + i);
+                               const auto images = static_cast<uint64_t>(num_images);
+                               return StreamKey{.seed = job_.spec().eval().seed() + sample / images,
                                                 .purpose = StreamPurpose::kEvalNoise,
                                                 .epoch = static_cast<uint64_t>(purpose),
-                                                .sample = static_cast<uint64_t>(first + i)};
+                                                .sample = sample % images};
                              }));
   pipeline_->denoiser->FoldLora();
   const absl::Cleanup unfold = [this] { pipeline_->denoiser->UnfoldLora(); };
-  const SampledTrajectories sampled =
-      SampleTrajectories(policy_, *pipeline_->vae, schedule_, drawn.inputs, device_);
+  const SampledTrajectories sampled = SampleTrajectories(
+      *eval_data_.policy, *pipeline_->vae, eval_data_.schedule, drawn.inputs, device_);
   WhenScored<Scores> scores = StartScoring(drawn, sampled);
   v1::EvalBatch result;
   result.set_weight_version(weight_version);
-  result.set_first_image(first);
-  result.set_num_images(num_eval_images());
+  result.set_first_sample(first);
+  result.set_num_images(num_images);
   for (int64_t i = 0; i < last - first; ++i) {
     result.add_image_ids(drawn.examples[i].id);
-    if (first + i >= job_.spec().eval().num_pictures()) continue;
+    if (first + i >= std::min(num_images, job_.spec().eval().num_pictures())) continue;
     for (const auto& [suffix, images] :
          {std::pair("input", drawn.images_BCHW), std::pair("output", sampled.images_BCHW)}) {
       IMAGEDDPO_ASSIGN_OR_RETURN(std::string png, EncodePicture(images[i]));

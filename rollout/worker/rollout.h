@@ -9,6 +9,8 @@
 #include <future>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -99,25 +101,33 @@ class Rollout {
   /// On the prompts of the whole data sets, other ranks' samples included.
   std::vector<std::string> PromptWarnings() const;
 
-  int64_t num_eval_images() const;  ///< 0: the job has no held-out data.
+  int64_t num_eval_images() const;   ///< 0: the job has no held-out data.
+  int64_t num_eval_samples() const;  ///< Of all seeds.
   int64_t num_eval_batches() const;
 
-  /// Img2img of one batch of held-out images under noise that is a function of eval.seed and the
-  /// image's index alone. The rest as Sample().
+  /// Img2img of one batch of held-out images, as `eval` says. The samples of an evaluation are
+  /// counted seed by seed: sample i is of image i mod num_eval_images(), and its noise a function
+  /// of eval.seed + i / num_eval_images() and of the image's index alone. The rest as Sample().
   absl::StatusOr<WhenScored<v1::EvalBatch>> Evaluate(int64_t batch, int64_t weight_version);
 
  private:
-  /// A data set with what is kept of its images.
+  /// A data set with what is kept of its images, and how they are sampled.
   struct Images {
     std::unique_ptr<Dataset> examples;  ///< Null: the job has none.
-    std::vector<int64_t> to_come;       ///< What this rank may be asked for.
+    std::set<int64_t> to_come;          ///< What this rank may be asked for.
     std::unique_ptr<PosteriorCache> posteriors;
+    std::unique_ptr<PromptCache> prompts;
+    std::optional<Policy> policy;
+    Schedule schedule;
+    bool uses_prompt = false;                    ///< Not only the negative one.
     std::unique_ptr<BackgroundDecode> decoding;  ///< Null: nothing is decoded in advance.
   };
   struct Drawn;   ///< A batch of inputs.
   struct Scores;  ///< Values and parts of a batch.
   Rollout(const ResolvedJob& job, Pipeline* pipeline, std::unique_ptr<Reward> reward,
-          const Schedule& schedule, at::Device device, std::chrono::milliseconds reward_timeout);
+          at::Device device, std::chrono::milliseconds reward_timeout);
+  /// Once the images are there.
+  absl::Status SetPolicy(const v1::SampleSpec& sample, Images* images);
   absl::Status OpenData(const RolloutShare& share, const DataStart& data_start);
   absl::Status OpenEvaluation(const RolloutShare& share, const DataStart& data_start);
   /// Opens the images of `setting` and starts to decode this rank's share of them.
@@ -137,8 +147,6 @@ class Rollout {
   JobPlan plan_;
   Pipeline* pipeline_;
   at::Device device_;
-  Policy policy_;
-  Schedule schedule_;
   PictureSize size_;  ///< Of images.
   Images data_;
   Images eval_data_;
@@ -147,7 +155,6 @@ class Rollout {
   std::unique_ptr<ExampleOrder> order_;
   std::unique_ptr<Reward> reward_;
   std::chrono::milliseconds reward_timeout_;
-  std::unique_ptr<PromptCache> prompts_;
   const Lora* lora_ = nullptr;  ///< This and the next: of CollectGradients(), else null.
   SampleGradients* gradients_ = nullptr;
   std::future<void> loading_;  ///< Of StartLoading(). Last: its thread uses what is above.

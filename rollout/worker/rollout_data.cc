@@ -3,7 +3,6 @@
 #include <absl/strings/str_cat.h>
 
 #include <algorithm>
-#include <numeric>
 #include <utility>
 
 #include "common/base/status.h"
@@ -75,8 +74,9 @@ absl::Status Rollout::OpenEvaluation(const RolloutShare& share, const DataStart&
   const DataStart start{.is_stopped = data_start.is_stopped};
   IMAGEDDPO_RETURN_IF_ERROR(OpenImages("eval.path", path, share, start, &eval_data_).status());
   const int64_t batch_size = job_.spec().eval().batch_size();
-  for (int64_t i = 0; i < num_eval_images(); ++i) {
-    if (i / batch_size % share.num_ranks == share.index) eval_data_.to_come.push_back(i);
+  for (int64_t i = 0; i < num_eval_samples(); ++i) {
+    if (i / batch_size % share.num_ranks != share.index) continue;
+    eval_data_.to_come.insert(i % num_eval_images());
   }
   eval_data_.posteriors =
       std::make_unique<PosteriorCache>(eval_data_.to_come.size(), kPosteriorCacheBytes);
@@ -116,8 +116,7 @@ absl::Status Rollout::OpenData(const RolloutShare& share, const DataStart& data_
   data_report_.set_num_listed(set.num_listed);
   data_report_.set_sha256(set.fingerprint.sha256);
   if (share.index == 0) data_report_.set_state(set.ToJson().dump());
-  data_.to_come.resize(static_cast<size_t>(data_.examples->size()));
-  std::iota(data_.to_come.begin(), data_.to_come.end(), 0);
+  for (int64_t i = 0; i < data_.examples->size(); ++i) data_.to_come.insert(i);
   data_.posteriors = std::make_unique<PosteriorCache>(data_.to_come.size(), kPosteriorCacheBytes);
   order_ = std::make_unique<ExampleOrder>(job_.spec().seed(), data_.examples->size());
   return absl::OkStatus();

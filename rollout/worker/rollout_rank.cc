@@ -118,7 +118,7 @@ absl::Status RolloutRank::EvaluateShare(int64_t version) {
                                rollout_->Evaluate(batch, version));
     IMAGEDDPO_RETURN_IF_ERROR(scoring.Add(std::move(sampled)));
     const int64_t batch_size = context_->start.spec().eval().batch_size();
-    ReportProgress("evaluating", version, (batch + 1) * batch_size, rollout_->num_eval_images());
+    ReportProgress("evaluating", version, (batch + 1) * batch_size, rollout_->num_eval_samples());
   }
   return scoring.Finish();
 }

@@ -3,9 +3,9 @@
 #include <absl/strings/str_cat.h>
 
 #include <algorithm>
-#include <cmath>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <utility>
 
 #include "common/base/status.h"
@@ -14,35 +14,13 @@
 #include "common/metrics/epoch_metrics.h"
 #include "common/trajectory/record/tags.h"
 #include "imageddpo/v1/trajectory.pb.h"
+#include "trainer/loop/eval_summary.h"
 
 namespace imageddpo {
 namespace {
 
 /// A warning is due when the replay's error exceeds this share of the clip range.
 constexpr double kRatioErrorShare = 0.1;
-
-std::string EvalRow(const v1::EvalBatch& batch, int i) {
-  nlohmann::ordered_json row = {{"id", batch.image_ids(i)}, {"reward", batch.rewards(i)}};
-  for (int p = 0; p < batch.part_names_size(); ++p) {
-    row[batch.part_names(p)] = batch.parts(i * batch.part_names_size() + p);
-  }
-  return row.dump() + '\n';
-}
-
-/// The mean of numbers, those left out that are NaN.
-class MeanOfNumbers {
- public:
-  void Add(double number) {
-    if (std::isnan(number)) return;
-    sum_ += number;
-    ++count_;
-  }
-  double Mean() const { return sum_ / static_cast<double>(count_); }
-
- private:
-  double sum_ = 0;
-  int64_t count_ = 0;
-};
 
 }  // namespace
 
@@ -115,33 +93,30 @@ absl::Status TrainerRank::CollectEvaluations() {
 
 absl::Status TrainerRank::CollectEvaluation(int64_t version) {
   const double start = context_->clock.NowSeconds();
-  const int64_t batch_size = context_->start.spec().eval().batch_size();
+  const v1::EvalSpec& eval = context_->start.spec().eval();
   v1::WorkerMessage message;
   auto* report = message.mutable_eval();
-  MeanOfNumbers reward;
-  std::map<std::string, MeanOfNumbers> parts;
-  int64_t num_images = 1;  // The first batch tells.
-  for (int64_t first = 0, batch = 0; first < num_images; first += batch_size, ++batch) {
+  std::optional<EvalSummary> summary;
+  int64_t num_samples = 1;  // The first batch tells.
+  for (int64_t first = 0, batch = 0; first < num_samples; first += eval.batch_size(), ++batch) {
     const int from = rollout_ranks_[batch % static_cast<int64_t>(rollout_ranks_.size())];
     v1::EvalBatch result;
     if (!result.ParseFromString(context_->gang.RecvBytes(from, kEvalTag, timeouts_.phase)) ||
-        (num_images = result.num_images()) < 1 || result.first_image() != first ||
+        result.num_images() < 1 || result.first_sample() != first ||
         result.weight_version() != version ||
-        result.rewards_size() != std::min(batch_size, num_images - first) ||
+        (num_samples = result.num_images() * eval.num_seeds()) <= first ||
+        result.rewards_size() != std::min(eval.batch_size(), num_samples - first) ||
         result.image_ids_size() != result.rewards_size() ||
         result.parts_size() != result.rewards_size() * result.part_names_size()) {
       return absl::InternalError(
-          absl::StrCat("gang rank ", from, " sent another evaluation batch (", result.first_image(),
-                       ", version ", result.weight_version(), ") than the expected one (", first,
-                       ", version ", version, ")"));
+          absl::StrCat("gang rank ", from, " sent another evaluation batch (",
+                       result.first_sample(), ", version ", result.weight_version(),
+                       ") than the expected one (", first, ", version ", version, ")"));
     }
-    for (int i = 0; i < result.rewards_size(); ++i) {
-      report->mutable_rows()->append(EvalRow(result, i));
-      reward.Add(result.rewards(i));
-      for (int p = 0; p < result.part_names_size(); ++p) {
-        parts[result.part_names(p)].Add(result.parts(i * result.part_names_size() + p));
-      }
-    }
+    if (!summary) summary.emplace(result.num_images());
+    summary->Add(result);
+    report->mutable_rows()->append(
+        EvalSummary::Rows(result, result.num_images(), eval.num_seeds()));
     for (auto& picture : *result.mutable_pictures()) {
       auto* kept = report->add_pictures();
       kept->set_name(picture.name());
@@ -150,9 +125,7 @@ absl::Status TrainerRank::CollectEvaluation(int64_t version) {
   }
   report->set_job_id(context_->start.job_id());
   report->set_epoch(version);
-  report->set_num_images(num_images);
-  report->set_reward_mean(reward.Mean());
-  for (const auto& [name, part] : parts) (*report->mutable_parts_mean())[name] = part.Mean();
+  summary->Report(report);
   report->set_seconds(context_->clock.NowSeconds() - start);
   context_->report(std::move(message));
   return absl::OkStatus();

@@ -136,7 +136,8 @@ std::string ProgressLine::ForLog(const v1::JobEvent& event) const {
     case v1::JobEvent::kEval:
       return absl::StrCat("evaluation after ", event.eval().epoch(), " epochs, ",
                           event.eval().num_images(), " images: reward ",
-                          FormatNumber(event.eval().reward_mean()),
+                          FormatNumber(event.eval().reward_mean()), " ± ",
+                          FormatNumber(event.eval().reward_stderr()), " (standard error)",
                           Parts(event.eval().parts_mean()));
     case v1::JobEvent::kCheckpoint:
       return absl::StrCat("checkpoint of epoch ", event.checkpoint().epoch(), ": ",

@@ -130,11 +130,12 @@ TEST(ProgressLine, LogHasALinePerEvent) {
   eval.mutable_eval()->set_epoch(10);
   eval.mutable_eval()->set_num_images(2000);
   eval.mutable_eval()->set_reward_mean(1.25);
+  eval.mutable_eval()->set_reward_stderr(0.02);
   (*eval.mutable_eval()->mutable_parts_mean())["classifier.value"] = 1.25;
   (*eval.mutable_eval()->mutable_parts_mean())["classifier.correct"] = 0.55;
   EXPECT_EQ(line.ForLog(eval),
-            "evaluation after 10 epochs, 2000 images: reward 1.25  classifier.correct 0.55"
-            "  classifier.value 1.25");
+            "evaluation after 10 epochs, 2000 images: reward 1.25 ± 0.02 (standard error)"
+            "  classifier.correct 0.55  classifier.value 1.25");
   v1::JobEvent checkpoint;
   checkpoint.mutable_checkpoint()->set_epoch(10);
   checkpoint.mutable_checkpoint()->set_path("/d/epoch-000010");

@@ -103,8 +103,9 @@ TEST(SettingsPage, HasTheDefaults) {
   const std::map<std::string, std::string> defaults = Defaults();
   EXPECT_GT(defaults.size(), 40U);
   // These follow from other settings; the page says how.
-  const std::set<std::string> derived = {"device.device_batch_size", "eval.batch_size",
-                                         "rewards.clamp"};
+  const std::set<std::string> derived = {
+      "device.device_batch_size", "eval.batch_size", "eval.num_steps", "eval.noise_strength",
+      "eval.guidance_scale",      "eval.eta",        "rewards.clamp"};
   for (const auto& [path, text] : rows) {
     if (derived.contains(path)) continue;
     if (text == "required" || text == "–") {

@@ -75,7 +75,8 @@ Policy SmallModel::MakePolicy(const v1::JobSpec& job) const {
   const v1::SampleSpec& sample = job.sample();
   const Schedule schedule =
       Must(pipeline.step_rule->MakeSchedule(sample.num_steps(), sample.noise_strength()));
-  return {*pipeline.denoiser, *pipeline.step_rule, MakePolicyOptions(Judged(job), schedule)};
+  return {*pipeline.denoiser, *pipeline.step_rule,
+          MakePolicyOptions(Judged(job).spec().sample(), schedule)};
 }
 
 std::vector<TrajectoryBatch> SampleEpoch(const SmallModel& model, const v1::JobSpec& job,

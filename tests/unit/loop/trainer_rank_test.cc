@@ -259,7 +259,7 @@ TEST(TrainerRank, CollectsTheEvaluationsOfVersionsThatAreBoundEverywhere) {
   const auto batch = [](int64_t first, const std::vector<double>& rewards, int64_t version) {
     v1::EvalBatch eval;
     eval.set_weight_version(version);
-    eval.set_first_image(first);
+    eval.set_first_sample(first);
     eval.set_num_images(3);
     eval.add_part_names("jpeg");
     for (const double reward : rewards) {

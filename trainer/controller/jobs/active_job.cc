@@ -182,6 +182,8 @@ void ActiveJob::OnEval(const v1::EvalReport& report) {
   eval.set_num_images(report.num_images());
   eval.set_reward_mean(report.reward_mean());
   *eval.mutable_parts_mean() = report.parts_mean();
+  eval.set_reward_stderr(report.reward_stderr());
+  *eval.mutable_parts_stderr() = report.parts_stderr();
   dependencies_.table.AddEvent(record_, std::move(event));
 }
 
