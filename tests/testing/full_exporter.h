@@ -52,6 +52,7 @@ class FullExporter {
       metrics.set_images_per_second(51.2);
       metrics.set_loss_scale(65536);
       metrics.set_skipped_updates(2);
+      metrics.set_images_skipped(20);
       metrics.set_sample_age(1);
       metrics.set_behaviour_ratio_mean(1.001);
       metrics.set_behaviour_ratio_std(0.004);
