@@ -22,19 +22,14 @@ v1::JobSpec Filled(const std::string& text) {
 
 // Settings without a default: the author has to choose them, or they are empty unless given.
 const std::set<std::string>& WithoutDefault() {
-  static const std::set<std::string> paths = {"model.path",
-                                              "data.path",
-                                              "eval.path",
-                                              "lora.init_from",
-                                              "rewards.type",
-                                              "rewards.model",
-                                              "rewards.measure",
-                                              "topology.rollout",
-                                              "topology.trainer",
-                                              "topology.colocated",
-                                              "topology.min_rollout",
-                                              "topology.min_trainer",
-                                              "topology.min_colocated"};
+  static const std::set<std::string> paths = {"model.path",           "data.path",
+                                              "data.width",           "data.height",
+                                              "data.corrupt.kind",    "eval.path",
+                                              "lora.init_from",       "rewards.type",
+                                              "rewards.model",        "rewards.measure",
+                                              "topology.rollout",     "topology.trainer",
+                                              "topology.colocated",   "topology.min_rollout",
+                                              "topology.min_trainer", "topology.min_colocated"};
   return paths;
 }
 
@@ -59,7 +54,10 @@ void ExpectAllPresent(const Message& section, const std::string& prefix) {
 }
 
 TEST(FillDefaults, FillsEverySettingOfTheSchema) {
-  ExpectAllPresent(Filled("rewards: [{type: jpeg, measure: compressibility}]"), "");
+  ExpectAllPresent(Filled("rewards: [{type: jpeg, measure: compressibility}]\n"
+                          "data: {corrupt: {kind: fog}}"),
+                   "");
+  EXPECT_FALSE(Filled("rewards: [{type: jpeg}]").data().has_corrupt());
 }
 
 TEST(FillDefaults, KeepsWhatIsGiven) {
