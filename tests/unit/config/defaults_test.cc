@@ -43,7 +43,10 @@ const std::set<std::string>& WithoutDefault() {
                                               "topology.colocated",
                                               "topology.min_rollout",
                                               "topology.min_trainer",
-                                              "topology.min_colocated"};
+                                              "topology.min_colocated",
+                                              "data.width",
+                                              "data.height",
+                                              "data.corrupt.kind"};
   return paths;
 }
 
@@ -68,7 +71,10 @@ void ExpectAllPresent(const Message& section, const std::string& prefix) {
 }
 
 TEST(FillDefaults, FillsEverySettingOfTheSchema) {
-  ExpectAllPresent(Filled("rewards: [{type: jpeg, measure: compressibility}]"), "");
+  ExpectAllPresent(Filled("rewards: [{type: jpeg, measure: compressibility}]\n"
+                          "data: {corrupt: {kind: fog}}"),
+                   "");
+  EXPECT_FALSE(Filled("rewards: [{type: jpeg}]").data().has_corrupt());
 }
 
 TEST(FillDefaults, KeepsWhatIsGiven) {

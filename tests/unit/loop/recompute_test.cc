@@ -175,7 +175,7 @@ TEST(RecomputeMemory, PeakOfAStepFalls) {
   EXPECT_LT(recomputed.peak, 0.6 * static_cast<double>(kept.peak));
 
   // What the planner, and so the automatic micro-batch, takes it to be.
-  const PassCount count = CountUnet(config, kSide, kTokens, {});
+  const PassCount count = CountUnet(config, {kSide, kSide}, kTokens, {});
   const double row_bytes = sizeof(float) * SmallPolicy::kBatch;
   std::printf("    predicted %.1f, recomputed %.1f\n", 1e-6 * row_bytes * count.saved_values,
               1e-6 * row_bytes * count.recomputed_values);
