@@ -55,22 +55,21 @@ grpc::ByteBuffer WithPixels(const v1::ScoreRequest& request, const SharedBytes& 
 
 Attempt::Attempt(std::shared_ptr<Replicas> replicas, size_t replica, const std::string& method,
                  const grpc::ByteBuffer& request, std::chrono::milliseconds timeout)
-    : call_(std::make_shared<Call>()), replica_(replica) {
-  call_->replicas = std::move(replicas);
+    : replicas_(std::move(replicas)), call_(std::make_unique<CallState>()), replica_(replica) {
   call_->request = request;
   call_->context.set_deadline(std::chrono::system_clock::now() + timeout);
-  const std::string& token = call_->replicas->token();
+  const std::string& token = replicas_->token();
   if (!token.empty()) call_->context.AddMetadata("authorization", "Bearer " + token);
-  call_->replicas->stub(replica).UnaryCall(&call_->context, method, grpc::StubOptions(),
-                                           &call_->request, &call_->answer,
-                                           [call = call_](const grpc::Status& status) {
-                                             call->status = status;
-                                             call->ended.Notify();
-                                           });
+  replicas_->stub(replica).UnaryCall(&call_->context, method, grpc::StubOptions(), &call_->request,
+                                     &call_->answer,
+                                     [call = call_.get()](const grpc::Status& status) {
+                                       call->status = status;
+                                       call->ended.Notify();  // The last use of it here.
+                                     });
 }
 
 Attempt::~Attempt() {
-  if (!call_->ended.HasBeenNotified()) call_->context.TryCancel();
+  if (!call_->ended.HasBeenNotified()) replicas_->Abandon(std::move(call_));
 }
 
 absl::Status Attempt::Await(steady_clock::time_point deadline, const std::string& waiting_for,

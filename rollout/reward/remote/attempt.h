@@ -1,6 +1,5 @@
 #pragma once
 
-#include <grpcpp/client_context.h>
 #include <grpcpp/support/byte_buffer.h>
 #include <grpcpp/support/status.h>
 
@@ -9,7 +8,6 @@
 #include <string>
 
 #include "absl/status/statusor.h"
-#include "absl/synchronization/notification.h"
 #include "rollout/reward/remote/remote_reward.h"
 #include "rollout/reward/remote/replicas.h"
 
@@ -37,16 +35,8 @@ class Attempt {
   std::string AnswerBytes() const;
 
  private:
-  /// Kept by gRPC's callback, which may come after the attempt has gone.
-  struct Call {
-    std::shared_ptr<Replicas> replicas;
-    grpc::ClientContext context;
-    grpc::ByteBuffer request;
-    grpc::ByteBuffer answer;
-    grpc::Status status;
-    absl::Notification ended;
-  };
-  std::shared_ptr<Call> call_;
+  std::shared_ptr<Replicas> replicas_;
+  std::unique_ptr<CallState> call_;
   size_t replica_;
 };
 

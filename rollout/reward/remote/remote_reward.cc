@@ -1,5 +1,7 @@
 #include "rollout/reward/remote/remote_reward.h"
 
+#include <grpcpp/support/slice.h>
+
 #include <algorithm>
 #include <cmath>
 #include <optional>
@@ -100,12 +102,16 @@ class Patience {
     return absl::FailedPreconditionError(absl::StrCat(shared_->Named(replica), ": ", what));
   }
 
-  /// How long to wait before the next try: longer each time, and never quite the same.
+  /// How long to wait before the next try: longer each time, never quite the same, and no longer
+  /// than the rest of the longest outage.
   milliseconds Pause() {
     const milliseconds pause = std::exchange(pause_, std::min(2 * pause_, kLongestPause));
     const double factor =
         std::uniform_real_distribution<double>(1 - kJitter, 1 + kJitter)(shared_->jitter);
-    return milliseconds(std::llround(static_cast<double>(pause.count()) * factor));
+    const milliseconds varied(std::llround(static_cast<double>(pause.count()) * factor));
+    if (!away_since_) return varied;
+    const auto left = *away_since_ + shared_->options.max_outage - steady_clock::now();
+    return std::clamp(std::chrono::duration_cast<milliseconds>(left), milliseconds(1), varied);
   }
 
   const std::string& waiting_for() const { return waiting_for_; }
@@ -135,7 +141,9 @@ absl::Status SleepUntil(steady_clock::time_point when, steady_clock::time_point 
 /// watch's.
 absl::StatusOr<bool> IsHealthy(const Shared& shared, size_t replica, const std::string& waiting_for,
                                const WaitWatch& watch) {
-  Attempt attempt(shared.replicas, replica, kHealthCheck, grpc::ByteBuffer(), kHealthTimeout);
+  const grpc::Slice no_service_name;  // HealthCheckRequest{}: of the server as a whole.
+  Attempt attempt(shared.replicas, replica, kHealthCheck, grpc::ByteBuffer(&no_service_name, 1),
+                  kHealthTimeout);
   const absl::Status ended =
       attempt.Await(steady_clock::now() + 2 * kHealthTimeout, waiting_for, watch);
   if (absl::IsDeadlineExceeded(ended)) return false;

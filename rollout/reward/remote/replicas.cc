@@ -4,6 +4,7 @@
 #include <grpcpp/security/credentials.h>
 
 #include <algorithm>
+#include <utility>
 
 namespace imageddpo {
 namespace {
@@ -37,6 +38,21 @@ Replicas::Replicas(const RemoteRewardOptions& options) : token_(options.token) {
     replicas_.push_back({endpoint.ToString(), std::make_unique<grpc::GenericStub>(
                                                   MakeChannel(endpoint, options.tls_ca_pem))});
   }
+}
+
+Replicas::~Replicas() {
+  for (std::unique_ptr<CallState>& call : abandoned_) {
+    if (!call->ended.HasBeenNotified()) static_cast<void>(call.release());
+  }
+}
+
+void Replicas::Abandon(std::unique_ptr<CallState> call) {
+  abandoned_.erase(
+      std::remove_if(abandoned_.begin(), abandoned_.end(),
+                     [](const auto& earlier) { return earlier->ended.HasBeenNotified(); }),
+      abandoned_.end());
+  call->context.TryCancel();
+  abandoned_.push_back(std::move(call));
 }
 
 void Replicas::SetAway(size_t i, bool away) {

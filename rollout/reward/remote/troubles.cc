@@ -117,7 +117,7 @@ Trouble JudgeAnswer(const v1::ScoreResponse& answer, int num_items, const std::s
   }
   if (!part_names.empty() && HasValue(answer) && names != part_names) {
     return {TroubleKind::kFault,
-            absl::StrCat("its parts are ", absl::StrJoin(names, ", "), " and were ",
+            absl::StrCat("its parts are ", absl::StrJoin(names, ", "), ", and were ",
                          absl::StrJoin(part_names, ", "), "; they have to stay the same")};
   }
   for (const v1::ItemScore& item : answer.items()) {

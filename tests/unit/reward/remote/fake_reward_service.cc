@@ -22,7 +22,10 @@ class FakeRewardService::Server final : public v1::RewardService::Service {
     builder.RegisterService(this);
     server_ = builder.BuildAndStart();
   }
-  ~Server() override { server_->Shutdown(std::chrono::system_clock::now()); }
+  ~Server() override {
+    server_->Shutdown(std::chrono::system_clock::now());
+    server_->Wait();
+  }
 
   grpc::Status Describe(grpc::ServerContext* context, const v1::DescribeRequest*,
                         v1::DescribeResponse* response) override {

@@ -190,7 +190,7 @@ TEST(RemoteReward, PartsStayTheSame) {
   ASSERT_TRUE(reward->Connect(kNoWatch).ok());
   const auto never = steady_clock::time_point::max();
   ASSERT_TRUE(reward->Start(BatchOf("a"))->Wait(never, kNoWatch).ok());
-  EXPECT_THAT(reward->Start(BatchOf("a"))->Wait(never, kNoWatch).status().message(),
+  EXPECT_THAT(std::string(reward->Start(BatchOf("a"))->Wait(never, kNoWatch).status().message()),
               HasSubstr("its parts are thrice, and were twice"));
 }
 
@@ -199,7 +199,7 @@ TEST(RemoteReward, NamesTheLimitOfTheServersMessages) {
   behaviour.max_request_bytes = 100;
   const FakeRewardService service(behaviour);
   const auto answer = ScoreWith(OptionsOf({service.address()}), std::string(200, 'a'));
-  EXPECT_THAT(answer.status().message(),
+  EXPECT_THAT(std::string(answer.status().message()),
               AllOf(HasSubstr("maximum message size"), HasSubstr("max_batch")));
 }
 
