@@ -194,6 +194,7 @@ TEST_F(CombinationTest, SamplesThatAreLeftOutTeachNothing) {
 TEST_F(CombinationTest, TooManySamplesLeftOutEndTheJob) {
   DroppingJob dropping(TwoEpochs(TwoRewards())[0]);
   dropping.job.mutable_rewards(1)->set_max_dropped(0.19);
+  dropping.job.mutable_train()->set_update("replay");
   for (const Outcome& outcome : Train(2, dropping.job, dropping.epochs)) {
     EXPECT_EQ(outcome.status.code(), absl::StatusCode::kOutOfRange);
     EXPECT_THAT(std::string(outcome.status.message()),
