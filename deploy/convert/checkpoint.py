@@ -52,33 +52,24 @@ def placeholder(module, name):
 
 
 class TensorUnpickler(pickle.Unpickler):
-    """Finds nothing but tensors' parts; `foreign` collects the names of the rest."""
-
-    foreign = ()
+    """Finds nothing but tensors' parts; `foreign`, a list of the subclass, collects the names of the rest."""
 
     def find_class(self, module, name):
         found = _lookup(module, name)
         if found is None:
-            type(self).foreign += (f"{module}.{name}",)
+            self.foreign.append(f"{module}.{name}")
             found = placeholder(module, name)
         return found
 
 
 def pickle_module():
     """A module for torch.load(pickle_module=…), and a function that tells which foreign names it has met."""
-    unpickler = type("Unpickler", (TensorUnpickler,), {"foreign": ()})
+    unpickler = type("Unpickler", (TensorUnpickler,), {"foreign": []})  # torch.load makes a subclass, which shares the list.
     module = types.ModuleType("tensors_only")
     module.Unpickler = unpickler
     module.load = lambda file, **options: unpickler(file, **options).load()
     module.UnpicklingError = pickle.UnpicklingError
-
-    def foreign():
-        names = set()
-        for kind in [unpickler, *unpickler.__subclasses__()]:  # torch.load makes a subclass.
-            names.update(kind.foreign)
-        return sorted(names)
-
-    return module, foreign
+    return module, lambda: sorted(set(unpickler.foreign))
 
 
 def tensors_of(content, path):

@@ -72,7 +72,10 @@ def check(tensors, path):
     for prefix, part in ((VAE_PREFIX, "VAE"), ("cond_stage_model.", "text encoder")):
         if not any(name.startswith(prefix) for name in tensors):
             raise SystemExit(f"{path} has no {part} ({prefix}…); use the full checkpoint, not a pruned UNet")
-    return tensors[f"{UNET_PREFIX}input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"].shape[1]
+    cross = f"{UNET_PREFIX}input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
+    if cross not in tensors:
+        raise SystemExit(f"{path} has no {cross}: its UNet has another structure than Stable Diffusion 1.x and 2.x")
+    return tensors[cross].shape[1]
 
 
 def original_prediction_type(path):

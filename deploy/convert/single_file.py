@@ -6,6 +6,7 @@ import tempfile
 
 import checkpoint
 import families
+import folder
 
 
 def with_ema(tensors, path):
@@ -23,10 +24,10 @@ def with_ema(tensors, path):
     return result
 
 
-def _check_config(folder):
+def _check_config(source):
     for name in ("model_index.json", "unet/config.json", "vae/config.json", "text_encoder/config.json", "scheduler/scheduler_config.json"):
-        if not (folder / name).is_file():
-            raise SystemExit(f"{folder} has no {name}; --config takes a model's folder in diffusers' layout (its weights are not needed)")
+        if not (source / name).is_file():
+            raise SystemExit(f"{source} has no {name}; --config takes a model's folder in diffusers' layout (its weights are not needed)")
 
 
 def _prediction_type(options, width, path):
@@ -40,29 +41,29 @@ def _prediction_type(options, width, path):
     return "epsilon"
 
 
-def _prepare_config(options, tensors, path, folder):
-    """Fills `folder` with what from_single_file takes as `config`."""
+def _prepare_config(options, tensors, path, into):
+    """Fills `into` with what from_single_file takes as `config`."""
     width = families.check(tensors, path)
     if options.config:
         source = pathlib.Path(options.config)
         _check_config(source)
         for name in ("unet", "vae", "text_encoder", "scheduler"):
-            (folder / name).mkdir()
+            (into / name).mkdir()
             for file in (source / name).glob("*.json"):
                 if not file.name.endswith(".index.json"):
-                    shutil.copy(file, folder / name)
+                    shutil.copy(file, into / name)
         index = json.loads((source / "model_index.json").read_text(encoding="utf-8"))
         index.update(safety_checker=[None, None], feature_extractor=[None, None], image_encoder=[None, None], requires_safety_checker=False)
-        (folder / "model_index.json").write_text(json.dumps(index))
+        (into / "model_index.json").write_text(json.dumps(index))
         if options.prediction_type or options.original_config:
-            scheduler = folder / "scheduler/scheduler_config.json"
+            scheduler = into / "scheduler/scheduler_config.json"
             scheduler.write_text(json.dumps({**json.loads(scheduler.read_text()), "prediction_type": _prediction_type(options, width, path)}))
         tokenizer, pad = source / "tokenizer", None
     else:
         if width not in families.FAMILIES or tensors[f"{families.UNET_PREFIX}input_blocks.0.0.weight"].shape[0] != 320:
             raise SystemExit(f"{path} has neither the size of Stable Diffusion 1.x nor of 2.x; give --config with the folder of a model "
                              "of the same size")
-        family = families.write_configs(folder, width, _prediction_type(options, width, path))
+        family = families.write_configs(into, width, _prediction_type(options, width, path))
         print(f"{path}: {family['name']}")
         tokenizer, pad = None, family["pad"]
     if options.tokenizer:
@@ -70,10 +71,10 @@ def _prepare_config(options, tensors, path, folder):
     if tokenizer:
         if not ((tokenizer / "vocab.json").exists() and (tokenizer / "merges.txt").exists()) and not (tokenizer / "tokenizer.json").exists():
             raise SystemExit(f"{tokenizer} has no vocab.json with merges.txt, and no tokenizer.json")
-        shutil.copytree(tokenizer, folder / "tokenizer")
+        shutil.copytree(tokenizer, into / "tokenizer")
     else:
-        (folder / "tokenizer").mkdir()
-        families.write_tokenizer(folder / "tokenizer", pad)
+        (into / "tokenizer").mkdir()
+        families.write_tokenizer(into / "tokenizer", pad)
 
 
 def _count(pipeline, tensors, path):
@@ -108,6 +109,9 @@ def convert(options, path, out):
                 str(safe), config=str(config), local_files_only=True, torch_dtype=dtype, safety_checker=None, feature_extractor=None)
             _count(pipeline, tensors, path)
             pipeline.save_pretrained(str(scratch / "model"), safe_serialization=True)
+            # transformers from 5.6 on saves this one without the prefix text_model, which every reader of such folders expects.
+            text = scratch / "model/text_encoder" / f"{folder.PARTS['text_encoder']}.safetensors"
+            checkpoint.write(folder.renamed("text_encoder", checkpoint.read(text)), text)
         except SystemExit:
             raise
         except Exception as error:

@@ -70,7 +70,8 @@ class ExportedReward : public testing::TestWithParam<std::string> {
 
   std::vector<at::Tensor> Forward(const std::vector<at::Tensor>& inputs) {
     const at::NoGradGuard no_grad;
-    const c10::IValue returned = module_.forward({inputs.begin(), inputs.end()});
+    const c10::IValue returned =
+        module_.forward(std::vector<c10::IValue>(inputs.begin(), inputs.end()));
     if (returned.isTensor()) return {returned.toTensor()};
     std::vector<at::Tensor> values;
     for (const c10::IValue& value : returned.toTupleRef().elements()) {

@@ -209,22 +209,25 @@ def check_lpips(scratch, backbones):
         print(f"    LPIPS, {net}, its own heads{'':21} {worst:.1e}")
 
 
-def main():
+def write_backbone(path, name):
+    """Random weights of a network's convolutions under torchvision's names, without the classifier, which LPIPS does not use."""
     import torchvision
+    with torch.device("meta"):
+        shapes = torchvision.models.get_model(name, weights=None).features.state_dict()
+    torch.manual_seed(23)
+    torch.save({f"features.{key}": torch.randn(value.shape) * (2 / value[0].numel())**0.5 if value.dim() > 1 else 0.1 * torch.randn(value.shape)
+                for key, value in shapes.items()}, path)
+    return path
+
+
+def main():
     torch.set_grad_enabled(False)
     with tempfile.TemporaryDirectory() as folder:
         scratch = pathlib.Path(folder)
         clip = small_models.write_transformers(scratch / "clip", 21)
         open_clip = small_models.write_open_clip(scratch / "open_clip", 22)
-        backbones = {}
-        for net, name in (("alex", "alexnet"), ("squeeze", "squeezenet1_1")):
-            torch.manual_seed(23)
-            backbones[net] = scratch / f"{name}.pth"
-            torch.save(torchvision.models.get_model(name, weights=None).state_dict(), backbones[net])
-        torch.manual_seed(24)  # VGG's classifier is half a gigabyte that LPIPS does not use.
-        features = torchvision.models.vgg16(weights=None, num_classes=2).features
-        backbones["vgg"] = scratch / "vgg16.pth"
-        torch.save({f"features.{key}": value for key, value in features.state_dict().items()}, backbones["vgg"])
+        backbones = {net: write_backbone(scratch / f"{name}.pth", name)
+                     for net, name in (("alex", "alexnet"), ("squeeze", "squeezenet1_1"), ("vgg", "vgg16"))}
         factories = scratch / "factories.py"
         factories.write_text(FACTORIES.format(tests=str(pathlib.Path(__file__).parent)))
         check_prompts(scratch, clip, open_clip)

@@ -1,6 +1,6 @@
 """Records reward files with what their Python originals return, for exported_rewards_test.cc.
 
-    python tests/parity/export/record_rewards.py tests/data/parity/rewards
+    python tests/parity/export/record_rewards.py tests/data/parity/rewards [NAME…]
 
 Each folder has reward.pt, as deploy/rewards/export writes it but for debugging records, and reference.safetensors: for each case c the inputs
 "c.<name>" (images as whole levels of 255) and the values "c.value.<output>" of the package (transformers, open_clip,
@@ -26,24 +26,33 @@ import reward_file
 import user_module
 import weights
 
-CASES = ((40, 32), (48, 56))  # Heights and widths.
+CASES = ((20, 24), (44, 36))  # Heights and widths.
 COUNT = 2
 FIRST_SEED = 102  # Chooses the prompts, too: the third one and those after it.
 CLASSES = ("ankle boot", "bag", "coat", "dress")
 
 
-def rewards(scratch):
-    """name → reward"""
-    transformers = clip_source.from_transformers(small_models.write_transformers(scratch / "transformers", 1))
-    gelu = clip_source.from_transformers(small_models.write_transformers(scratch / "gelu", 2, quick_gelu=False))
-    open_clip = clip_source.from_open_clip(f"local-dir:{small_models.write_open_clip(scratch / 'open_clip', 3)}", None)
+def similarity(scratch):
+    source = clip_source.from_transformers(small_models.write_transformers(scratch / "similarity", 1, width=8))
+    return clip_similarity.make(source, source.logit_scale)
+
+
+def labels(scratch):
+    source = clip_source.from_open_clip(f"local-dir:{small_models.write_open_clip(scratch / 'labels', 3)}", None)
+    return clip_labels.make(source, clip_labels.class_texts(CLASSES, ["a photo of a {label}", "an image of {label}"]), "logit_max_margin")
+
+
+def aesthetic_head(scratch):
+    source = clip_source.from_transformers(small_models.write_transformers(scratch / "aesthetic", 2, quick_gelu=False))
     head = small_models.write_head(scratch / "head.pth", 4)
-    texts = clip_labels.class_texts(CLASSES, ["a photo of a {label}", "an image of {label}"])
-    return {
-        "similarity": clip_similarity.make(transformers, transformers.logit_scale),
-        "labels": clip_labels.make(open_clip, texts, "logit_max_margin"),
-        "aesthetic": aesthetic.make(gelu, weights.read(head), head),
-        "module": user_module.make_module(small_models.likeness(), ("generated", "target", "label"), ("likeness", "apart"), "apart")}
+    return aesthetic.make(source, weights.read(head), head)
+
+
+def module(_):
+    return user_module.make_module(small_models.likeness(), ("generated", "target", "label"), ("likeness", "apart"), "apart")
+
+
+REWARDS = {"similarity": similarity, "labels": labels, "aesthetic": aesthetic_head, "module": module}
 
 
 def strip(path):
@@ -52,7 +61,7 @@ def strip(path):
         content = [(info, archive.read(info)) for info in archive.infolist() if not info.filename.endswith(".debug_pkl")]
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         for info, data in content:
-            archive.writestr(zipfile.ZipInfo(info.filename), data)
+            archive.writestr(zipfile.ZipInfo(info.filename), data, info.compress_type)
 
 
 def record(reward, folder):
@@ -75,14 +84,14 @@ def record(reward, folder):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=pathlib.Path)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(REWARDS)}; all where none is given")
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
     torch.set_grad_enabled(False)
-    if options.out.exists():
-        shutil.rmtree(options.out)
     with tempfile.TemporaryDirectory() as scratch:
-        for name, reward in rewards(pathlib.Path(scratch)).items():
-            record(reward, options.out / name)
+        for name in options.names or REWARDS:
+            shutil.rmtree(options.out / name, ignore_errors=True)
+            record(REWARDS[name](pathlib.Path(scratch)), options.out / name)
 
 
 if __name__ == "__main__":

@@ -163,6 +163,8 @@ class Families(Folder):
         self.refused("lora.init_from", families.check, {"lora_unet_a.lora_up.weight": None}, "x")
         self.refused("lora.init_from", families.check, {"unet.a.lora_A.weight": None}, "x")
         self.refused("is no Stable Diffusion checkpoint", families.check, {"weight": None}, "x")
+        other = {name: value for name, value in self.tensors().items() if name != self.CROSS}
+        self.refused("another structure", families.check, other, "x")
         pruned = {name: value for name, value in self.tensors().items() if not name.startswith("first_stage_model")}
         self.refused("has no VAE", families.check, pruned, "x")
 
