@@ -46,11 +46,12 @@ absl::Status CheckBatch(const RewardBatch& batch) {
 
 absl::Status CheckTargets(const Dataset& dataset) {
   for (int64_t i = 0; i < dataset.size(); ++i) {
-    const Example& example = dataset.at(i);
-    if (!example.target_file_name.empty()) continue;
+    if (dataset.HasTarget(i)) continue;
+    const Example example = dataset.at(i);
     return absl::InvalidArgumentError(
         absl::StrCat("example '", example.id, "' (", example.file_name, ") has no target image; ",
-                     "add \"target_file_name\" to its line in the metadata"));
+                     "add \"target_file_name\" to its line in the metadata, or let `data.corrupt` "
+                     "make the inputs of clean images"));
   }
   return absl::OkStatus();
 }

@@ -148,6 +148,16 @@ TEST_F(DatasetOfDistances, NamesTheFirstExampleWithoutATarget) {
   EXPECT_EQ(ErrorOf(MakeOrDie(RewardType::kL2, RewardReference::kInput).get(), "", 32), "");
 }
 
+TEST_F(DatasetOfDistances, CorruptedImagesHaveTheCleanOnesAsTargets) {
+  dir_.Write("a.png", *EncodePng({1, 1, {1, 2, 3}}));
+  DatasetOptions options;
+  options.form.corrupt = {.kind = CorruptKind::kContrast, .severity = 1, .seed = 0};
+  const auto dataset = Dataset::Open(dir_.path(), options);
+  ASSERT_TRUE(dataset.ok()) << dataset.status();
+  const auto reward = MakeOrDie(RewardType::kL2, RewardReference::kTarget);
+  EXPECT_TRUE(reward->CheckDataset(*dataset, 32, 32).ok());
+}
+
 TEST_F(DatasetOfDistances, SmallImagesAreRefused) {
   const auto ssim = MakeOrDie(RewardType::kSsim, RewardReference::kInput);
   EXPECT_THAT(ErrorOf(ssim.get(), "", 10), AllOf(HasSubstr("11x11"), HasSubstr("data.resolution")));
