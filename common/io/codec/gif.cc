@@ -24,7 +24,8 @@ int OnRead(GifFileType* gif, GifByteType* target, int size) {
 }
 
 absl::Status Corrupt(int code) {
-  if (code == D_GIF_ERR_READ_FAILED || code == D_GIF_ERR_EOF_TOO_SOON) {
+  if (code == D_GIF_ERR_READ_FAILED || code == D_GIF_ERR_EOF_TOO_SOON ||
+      code == D_GIF_ERR_NO_SCRN_DSCR) {
     return absl::InvalidArgumentError("the file is truncated");
   }
   const char* text = GifErrorString(code);
