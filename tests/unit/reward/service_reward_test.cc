@@ -68,7 +68,7 @@ std::shared_ptr<RewardBatch> Greys(const std::vector<float>& levels) {
 
 TEST(PixelBytes, RoundsAsPicturesAreRounded) {
   const at::Tensor image_BCHW =
-      (at::arange(3 * 100 * 100, at::kFloat) / 29000.0 - 0.01).reshape({1, 3, 100, 100});
+      at::arange(3 * 100 * 100, at::kFloat).div(29000.0).sub(0.01).reshape({1, 3, 100, 100});
   image_BCHW[0][0][0][0] = std::numeric_limits<float>::quiet_NaN();
   image_BCHW[0][0][0][1] = 0.5F / 255.0F;
   image_BCHW[0][0][0][2] = 1.5F / 255.0F;

@@ -18,7 +18,7 @@ class FakeRewardService {
   struct Behaviour {
     v1::DescribeResponse description;
     Score score = FirstByte;
-    std::string token;           ///< Wanted; empty: none.
+    std::string token = "";      ///< Wanted; empty: none.
     int max_request_bytes = -1;  ///< As a gRPC server has it; -1: no limit.
     int port = 0;                ///< 0: a free one.
   };
