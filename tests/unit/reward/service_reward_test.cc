@@ -1,5 +1,6 @@
 #include "rollout/reward/service_reward.h"
 
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/full.h>
 #include <gmock/gmock.h>
