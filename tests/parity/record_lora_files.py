@@ -142,7 +142,7 @@ def record_kohya(recorder):
 def record_peft(recorder):
     for name, config in {
         "peft-folder": {},
-        "peft-rank-stabilised": dict(use_rslora=True, target_modules=TRANSFORMER),
+        "peft-rank-stabilised": dict(use_rslora=True, lora_alpha=2, target_modules=TRANSFORMER),
         "peft-patterns": dict(rank_pattern={"attn1.to_q": 2, r".*attn2\.to_(k|v)": 3}, alpha_pattern={"to_k": 5, "^mid_block.*": 12, r"attn\d\.to_q": 7}),
     }.items():
         folder = recorder.folder(name)
@@ -155,13 +155,13 @@ def record_diffusers(recorder):
     def adapted(seed):
         torch.manual_seed(seed)
         unet = recorder.unet()
-        unet.add_adapter(LoraConfig(r=4, lora_alpha=16, target_modules=TRANSFORMER, init_lora_weights=False))
+        unet.add_adapter(LoraConfig(r=4, lora_alpha=8, target_modules=TRANSFORMER, init_lora_weights=False))
         return unet
 
     folder = recorder.folder("diffusers-save-adapter")
     adapted(6).save_lora_adapter(folder, weight_name="adapter.safetensors")
     unet = recorder.unet()
-    unet.load_lora_adapter(str(folder / "adapter.safetensors"), prefix=None)
+    unet.load_lora_adapter(str(folder), weight_name="adapter.safetensors", prefix=None)  # A path to the file would lose the header.
     recorder.finish(folder, unet, "adapter.safetensors")
 
     folder = recorder.folder("diffusers-attention-processors")  # As before diffusers 0.21.
