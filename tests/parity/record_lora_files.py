@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]
 # What kohya's scripts train in the UNet: all linear layers of the transformers, and their 1×1 convolutions.
 TRANSFORMER = ATTENTION + ["ff.net.0.proj", "ff.net.2", "proj_in", "proj_out"]
-RESNETS = ["time_emb_proj", "conv_shortcut", "time_embedding.linear_1", "time_embedding.linear_2"]
+RESNETS = ["time_emb_proj", "conv_shortcut"]
 # What the sites that share these files show of their headers.
 CIVITAI = {
     "ss_network_module": "networks.lora", "ss_network_dim": "4", "ss_network_alpha": "2.0", "ss_base_model_version": "sd_v1", "ss_epoch": "10",
@@ -135,14 +135,14 @@ def record_kohya(recorder):
         state.update({f"unet.{path}.lora_A.weight": down, f"unet.{path}.lora_B.weight": up})
     case("kohya-by-diffusers", {key: value.contiguous() for key, value in convert_state_dict_to_kohya(state).items()})
     layers = recorder.unet().config.layers_per_block
-    model = adapter(recorder.unet(), 4, lora_alpha=2, target_modules=TRANSFORMER + RESNETS[:2])
+    model = adapter(recorder.unet(), 4, lora_alpha=2, target_modules=TRANSFORMER + RESNETS)
     case("kohya-original-names", kohya(model, lambda path: original_name(path, layers)))
 
 
 def record_peft(recorder):
     for name, config in {
         "peft-folder": {},
-        "peft-rank-stabilised": dict(use_rslora=True, target_modules=TRANSFORMER),
+        "peft-rank-stabilised": dict(use_rslora=True, lora_alpha=2, target_modules=TRANSFORMER),
         "peft-patterns": dict(rank_pattern={"attn1.to_q": 2, r".*attn2\.to_(k|v)": 3}, alpha_pattern={"to_k": 5, "^mid_block.*": 12, r"attn\d\.to_q": 7}),
     }.items():
         folder = recorder.folder(name)
@@ -155,13 +155,13 @@ def record_diffusers(recorder):
     def adapted(seed):
         torch.manual_seed(seed)
         unet = recorder.unet()
-        unet.add_adapter(LoraConfig(r=4, lora_alpha=16, target_modules=TRANSFORMER, init_lora_weights=False))
+        unet.add_adapter(LoraConfig(r=4, lora_alpha=8, target_modules=TRANSFORMER, init_lora_weights=False))
         return unet
 
     folder = recorder.folder("diffusers-save-adapter")
     adapted(6).save_lora_adapter(folder, weight_name="adapter.safetensors")
     unet = recorder.unet()
-    unet.load_lora_adapter(str(folder / "adapter.safetensors"), prefix=None)
+    unet.load_lora_adapter(str(folder), weight_name="adapter.safetensors", prefix=None)  # A path to the file would lose the header.
     recorder.finish(folder, unet, "adapter.safetensors")
 
     folder = recorder.folder("diffusers-attention-processors")  # As before diffusers 0.21.

@@ -236,7 +236,7 @@ TEST_F(ModelConfigTest, Vae) {
   EXPECT_DOUBLE_EQ(vae->scaling_factor, 0.18215);
   for (const Change& change : std::vector<Change>{
            {"_class_name", "AutoencoderTiny", "AutoencoderKL"},
-           {"shift_factor", 0.1, "null"},
+           {"shift_factor", 0.1, "supported: 0"},
            {"latents_mean", {0.1}, "null"},
            {"scaling_factor", 0, "not be 0"},
            {"down_block_types", {"AttnDownEncoderBlock2D", "DownEncoderBlock2D"}, ""},
