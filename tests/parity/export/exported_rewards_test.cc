@@ -101,7 +101,7 @@ TEST_P(ExportedReward, ReturnsWhatItsPythonOriginalDoes) {
       const at::Tensor expected = Get(case_name + ".value." + outputs[i]);
       ASSERT_EQ(values[i].scalar_type(), at::kFloat);
       ASSERT_EQ(values[i].sizes(), expected.sizes());
-      const double error = (values[i] - expected).abs().max().item().toDouble();
+      const double error = values[i].sub(expected).abs().max().item().toDouble();
       const double size = std::max(1.0, expected.abs().max().item().toDouble());
       std::printf("    %-18s max error %.1e of %.3g\n", outputs[i].c_str(), error, size);
       EXPECT_LE(error, kTolerance * size) << "case " << case_name << ", " << outputs[i];
