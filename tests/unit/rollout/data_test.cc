@@ -45,7 +45,7 @@ TEST_F(RolloutDataTest, ImagesMayBeWiderThanHigh) {
   job_.mutable_data()->set_resize("pad");
   const auto rollout = Open();
   ASSERT_TRUE(rollout.ok()) << rollout.status();
-  const auto batch = (*rollout)->Sample(0, 0, 0, true);
+  const auto batch = Scored((*rollout)->Sample(0, 0, 0, true));
   ASSERT_TRUE(batch.ok()) << batch.status();
   EXPECT_EQ(batch->latents.size(-2), 8);
   EXPECT_EQ(batch->latents.size(-1), 12);
@@ -54,7 +54,7 @@ TEST_F(RolloutDataTest, ImagesMayBeWiderThanHigh) {
   EXPECT_EQ(picture->width, 48);
   EXPECT_EQ(picture->height, 32);
   EXPECT_EQ(picture->rgb[0], 0) << "black beside the square image";
-  EXPECT_TRUE((*rollout)->Evaluate(0, 0).ok());
+  EXPECT_TRUE(Scored((*rollout)->Evaluate(0, 0)).ok());
 
   job_.mutable_data()->set_width(46);
   EXPECT_THAT(Error(), AllOf(HasSubstr("46x32"), HasSubstr("multiples of 4")));
@@ -66,7 +66,7 @@ TEST_F(RolloutDataTest, ACorruptedInputIsTheSameInEveryEpoch) {
   ASSERT_TRUE(rollout.ok()) << rollout.status();
   std::map<std::string, std::string> inputs;  // Picture of each image.
   for (int64_t m = 0; m < 4; ++m) {
-    const auto batch = (*rollout)->Sample(m / 2, m % 2, 0, true);
+    const auto batch = Scored((*rollout)->Sample(m / 2, m % 2, 0, true));
     ASSERT_TRUE(batch.ok()) << batch.status();
     for (size_t i = 0; i < batch->image_ids.size(); ++i) {
       const std::string& png = batch->pictures.at(2 * i).png;
