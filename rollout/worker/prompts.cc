@@ -28,15 +28,12 @@ std::vector<std::string> WarnOfCutPrompts(const ClipTokenizer& tokenizer,
 }
 
 PromptCache::PromptCache(const Pipeline& pipeline, std::string negative_prompt,
-                         std::set<std::string> to_come, bool use_prompts, at::Device device,
-                         size_t budget_bytes)
+                         std::set<std::string> to_come, at::Device device, size_t budget_bytes)
     : pipeline_(pipeline),
       negative_prompt_(std::move(negative_prompt)),
       to_come_(std::move(to_come)),
-      use_prompts_(use_prompts),
       device_(device),
       budget_bytes_(budget_bytes) {
-  if (!use_prompts_) to_come_.clear();
   to_come_.insert(negative_prompt_);
 }
 
@@ -61,24 +58,25 @@ PromptCache::Entry PromptCache::Lookup(const std::string& prompt, bool encode) {
   return entry;
 }
 
-PromptCache::Encoded PromptCache::Encode(const std::vector<std::string>& prompts) {
+PromptCache::Encoded PromptCache::Encode(const std::vector<std::string>& prompts,
+                                         bool use_prompts) {
   const Entry negative = Lookup(negative_prompt_, true);
   Encoded encoded;
   encoded.keys.negative_hash = negative.hash;
   encoded.embeddings_LD[negative.hash] = negative.embedding_LD.to(at::kCPU);
   std::vector<at::Tensor> prompt_embeds;
   for (const auto& prompt : prompts) {
-    const Entry entry = Lookup(prompt, use_prompts_);
+    const Entry entry = Lookup(prompt, use_prompts);
     encoded.keys.prompt_hashes.push_back(entry.hash);
     encoded.keys.same_tokens.push_back(entry.hash == negative.hash);
-    if (!use_prompts_) continue;
+    if (!use_prompts) continue;
     prompt_embeds.push_back(entry.embedding_LD);
     encoded.embeddings_LD.try_emplace(entry.hash, entry.embedding_LD.to(at::kCPU));
   }
   const auto batch = static_cast<int64_t>(prompts.size());
   encoded.conditioning.negative_embeds_BLD =
       negative.embedding_LD.unsqueeze(0).expand({batch, -1, -1}).contiguous();
-  if (use_prompts_) encoded.conditioning.prompt_embeds_BLD = at::stack(prompt_embeds);
+  if (use_prompts) encoded.conditioning.prompt_embeds_BLD = at::stack(prompt_embeds);
   encoded.conditioning.same_tokens_B = encoded.keys.same_tokens;
   return encoded;
 }

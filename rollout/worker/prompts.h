@@ -23,18 +23,18 @@ std::vector<std::string> WarnOfCutPrompts(const ClipTokenizer& tokenizer,
 /// its bits do not depend on other prompts of a batch. Thread-compatible.
 class PromptCache {
  public:
-  /// @param to_come       all prompts that Encode() will ever be called with.
-  /// @param use_prompts   false at guidance scale <= 1: only the negative prompt is ever encoded.
+  /// @param to_come       all prompts that Encode() will ever encode, the negative one aside.
   /// @param budget_bytes  size of the cache; the rest is encoded each time.
   PromptCache(const Pipeline& pipeline, std::string negative_prompt, std::set<std::string> to_come,
-              bool use_prompts, at::Device device, size_t budget_bytes = size_t{1} << 30);
+              at::Device device, size_t budget_bytes = size_t{1} << 30);
 
   struct Encoded {
     PromptKeys keys;
     Conditioning conditioning;
     std::map<uint64_t, at::Tensor> embeddings_LD;  ///< All that the keys name, on the CPU.
   };
-  Encoded Encode(const std::vector<std::string>& prompts);
+  /// @param use_prompts  false at guidance scale <= 1: only the negative prompt is encoded.
+  Encoded Encode(const std::vector<std::string>& prompts, bool use_prompts = true);
 
   /// Whether all prompts are cached, so that the text encoder is not needed any more.
   bool complete() const { return to_come_.empty(); }
@@ -49,7 +49,6 @@ class PromptCache {
   const Pipeline& pipeline_;
   std::string negative_prompt_;
   std::set<std::string> to_come_;  ///< Still to be encoded and kept.
-  bool use_prompts_;
   at::Device device_;
   size_t budget_bytes_;
   size_t used_bytes_ = 0;

@@ -91,6 +91,8 @@ absl::StatusOr<std::unique_ptr<Rollout>> Rollout::Create(const ResolvedJob& job,
   if (rollout->eval_data_.examples != nullptr) {
     IMAGEDDPO_RETURN_IF_ERROR(rollout->SetPolicy(job.eval_sample(), &rollout->eval_data_));
   }
+  rollout->prompts_ = std::make_unique<PromptCache>(*pipeline, job.spec().data().negative_prompt(),
+                                                    rollout->PromptsToCome(), device);
   return rollout;
 }
 
@@ -102,13 +104,18 @@ absl::Status Rollout::SetPolicy(const v1::SampleSpec& sample, Images* images) {
   const PolicyOptions options = MakePolicyOptions(sample, images->schedule);
   images->policy.emplace(*pipeline_->denoiser, rule, options);
   images->uses_prompt = options.guidance.scale > 1;
-  std::set<std::string> prompts;
-  for (const int64_t i : images->to_come) {
-    prompts.insert(PromptOf(images->examples->examples().text(i)));
-  }
-  images->prompts = std::make_unique<PromptCache>(*pipeline_, job_.spec().data().negative_prompt(),
-                                                  std::move(prompts), images->uses_prompt, device_);
   return absl::OkStatus();
+}
+
+std::set<std::string> Rollout::PromptsToCome() const {
+  std::set<std::string> prompts;
+  for (const Images* images : {&data_, &eval_data_}) {
+    if (!images->uses_prompt) continue;
+    for (const int64_t i : images->to_come) {
+      prompts.insert(PromptOf(images->examples->examples().text(i)));
+    }
+  }
+  return prompts;
 }
 
 std::vector<std::string> Rollout::PromptWarnings() const {
@@ -154,7 +161,7 @@ absl::StatusOr<Rollout::Drawn> Rollout::Draw(
     init_noise.push_back(KeyedNormal(key_of(StreamPurpose::kInitNoise, position), shape));
     step_keys.push_back(key_of(StreamPurpose::kStepNoise, position));
   }
-  drawn.encoded = source.prompts->Encode(drawn.prompts);
+  drawn.encoded = prompts_->Encode(drawn.prompts, source.uses_prompt);
   drawn.images_BCHW = at::stack(images);
   if (!targets.empty()) drawn.targets_BCHW = at::stack(targets);
   drawn.inputs = {
@@ -176,15 +183,10 @@ absl::StatusOr<Rollout::Drawn> Rollout::Draw(
 }
 
 void Rollout::ReleaseEncoders() {
-  const auto all = [this](const auto& is_complete) {
-    return is_complete(data_) && (eval_data_.examples == nullptr || is_complete(eval_data_));
-  };
-  if (all([](const Images& images) { return images.prompts->complete(); })) {
-    pipeline_->text_encoder.reset();
-  }
-  if (all([](const Images& images) { return images.posteriors->complete(); })) {
-    pipeline_->vae->ReleaseEncoder();
-  }
+  if (prompts_->complete()) pipeline_->text_encoder.reset();
+  const bool all_encoded =
+      data_.posteriors->complete() && (!eval_data_.posteriors || eval_data_.posteriors->complete());
+  if (all_encoded) pipeline_->vae->ReleaseEncoder();
 }
 
 WhenScored<Rollout::Scores> Rollout::StartScoring(const Drawn& drawn,

@@ -116,7 +116,6 @@ class Rollout {
     std::unique_ptr<Dataset> examples;  ///< Null: the job has none.
     std::set<int64_t> to_come;          ///< What this rank may be asked for.
     std::unique_ptr<PosteriorCache> posteriors;
-    std::unique_ptr<PromptCache> prompts;
     std::optional<Policy> policy;
     Schedule schedule;
     bool uses_prompt = false;                    ///< Not only the negative one.
@@ -126,8 +125,8 @@ class Rollout {
   struct Scores;  ///< Values and parts of a batch.
   Rollout(const ResolvedJob& job, Pipeline* pipeline, std::unique_ptr<Reward> reward,
           at::Device device, std::chrono::milliseconds reward_timeout);
-  /// Once the images are there.
   absl::Status SetPolicy(const v1::SampleSpec& sample, Images* images);
+  std::set<std::string> PromptsToCome() const;
   absl::Status OpenData(const RolloutShare& share, const DataStart& data_start);
   absl::Status OpenEvaluation(const RolloutShare& share, const DataStart& data_start);
   /// Opens the images of `setting` and starts to decode this rank's share of them.
@@ -155,6 +154,7 @@ class Rollout {
   std::unique_ptr<ExampleOrder> order_;
   std::unique_ptr<Reward> reward_;
   std::chrono::milliseconds reward_timeout_;
+  std::unique_ptr<PromptCache> prompts_;
   const Lora* lora_ = nullptr;  ///< This and the next: of CollectGradients(), else null.
   SampleGradients* gradients_ = nullptr;
   std::future<void> loading_;  ///< Of StartLoading(). Last: its thread uses what is above.

@@ -66,6 +66,8 @@ class FullExporter {
       v1::EvalReport eval;
       eval.set_epoch(epoch_);
       eval.set_reward_mean(1.1);
+      eval.set_reward_stderr(0.1);
+      (*eval.mutable_parts_stderr())["classifier.correct"] = 0.02;
       (*eval.mutable_parts_mean())["classifier.correct"] = 0.5;
       job.Evaluated(eval);
       job.CheckpointWritten(epoch_, 123456);

@@ -152,7 +152,8 @@ TEST(ParseJobYaml, FindsASettingThatStandsInAnotherSection) {
   EXPECT_THAT(
       Refusal("batch_size: 4"),
       HasSubstr("did you mean `eval.batch_size` or `sample.batch_size` or `train.batch_size`?"));
-  EXPECT_THAT(Refusal("train: {num_steps: 4}"), HasSubstr("did you mean `sample.num_steps`?"));
+  EXPECT_THAT(Refusal("train: {num_steps: 4}"),
+              HasSubstr("did you mean `eval.num_steps` or `sample.num_steps`?"));
   EXPECT_THAT(Refusal("model: {zzzzzzzz: 1}"), HasSubstr("`model` has: path, precision"));
 }
 

@@ -104,7 +104,6 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"rewards.0.clamp=-1", "`rewards[0].clamp` is -1"},
         Case{"rewards.0.weight=0", "each of `rewards` has `weight: 0` or is held out"},
         Case{"rewards.0.held_out=true", "each of `rewards` has `weight: 0` or is held out"},
-        Case{"rewards.0.offset=.inf", "`rewards[0].offset` is inf"},
         Case{"rewards.0.scale=0", "`rewards[0].scale` is 0; it must be a finite number other than"},
         Case{"rewards.0.warmup_epochs=-1", "`rewards[0].warmup_epochs` is -1"},
         Case{"rewards.0.reference=input", "`rewards[0].reference` is no setting of `type: jpeg`"},

@@ -244,13 +244,14 @@ TEST(LoraFile, WhatIsNotTrainedIsRefusedOnceOrSkippedWithAWarning) {
   EXPECT_THAT(refusal, AllOf(HasSubstr("6 keys of the text encoder"),
                              HasSubstr("6 keys of convolutions larger than 1×1"),
                              HasSubstr("`lora.unsupported_modules: skip`")));
-  EXPECT_EQ(refusal.find("lora_te1"), std::string::npos) << "not each key: " << refusal;
+  EXPECT_EQ(refusal.find("lora_te_"), std::string::npos) << "not each key: " << refusal;
 
   std::vector<std::string> warnings;
   const LoraReading skip = {.unsupported = UnsupportedModules::kSkip, .warnings = &warnings};
   ExpectSame(Must(Lora::FromTensors(tensors, {}, "f", Linears(), skip)), lora);
-  EXPECT_THAT(warnings, ElementsAre(AllOf(HasSubstr("f: left out 6 keys of the text encoder"),
-                                          HasSubstr("6 keys of convolutions"))));
+  EXPECT_THAT(warnings,
+              ElementsAre(AllOf(HasSubstr("f: left out"), HasSubstr("6 keys of the text encoder"),
+                                HasSubstr("6 keys of convolutions"))));
   TensorMap text_alone;
   for (const auto& [key, tensor] : tensors) {
     if (key.starts_with("lora_te")) text_alone[key] = tensor;

@@ -92,8 +92,8 @@ class TorchScriptRewardTest : public ::testing::Test {
 };
 
 TEST_F(TorchScriptRewardTest, WithoutAContractItTakesTheImages) {
-  for (const std::string columns : {"", ".unsqueeze(1)", ".to(torch.bfloat16)",
-                                    ".to(torch.half).unsqueeze(1)", ".to(torch.double)"}) {
+  for (const std::string columns : {"", ".unsqueeze(1)", ".to(15)",
+                                    ".to(5).unsqueeze(1)", ".to(7)"}) {
     const auto output =
         ScoreWith("def forward(self, x):\n  return x.mean([1, 2, 3])" + columns + "\n");
     ASSERT_TRUE(output.ok()) << output.status();
@@ -106,7 +106,7 @@ TEST_F(TorchScriptRewardTest, GivesWhatTheContractAsksForInItsOrder) {
   const auto output = ScoreWith(
       "def forward(self, label, target, x, generated):\n"
       "  means = [t.mean([1, 2, 3]) for t in [target, x, generated]]\n"
-      "  return label.to(torch.float) * 1000 + means[0] * 100 + means[1] * 10 + means[2]\n",
+      "  return label.to(6) * 1000 + means[0] * 100 + means[1] * 10 + means[2]\n",
       R"({"format": 1, "inputs": ["label", "target", "input", "generated"]})");
   ASSERT_TRUE(output.ok()) << output.status();
   EXPECT_THAT(ValuesOf(*output), ElementsAre(3101.5, 5008.0));
@@ -130,8 +130,8 @@ TEST_F(TorchScriptRewardTest, TokensAreThoseOfTheTokenizerInside) {
   constexpr char kChecksum[] =
       "def forward(self, tokens):\n"
       "  weights = torch.arange(tokens.size(1)) + 1\n"
-      "  return ((tokens * weights).sum(1).to(torch.double), tokens[:, 0].to(torch.float),\n"
-      "          tokens[:, -1].to(torch.float))\n";
+      "  return ((tokens * weights).sum(1).to(7), tokens[:, 0].to(6),\n"
+      "          tokens[:, -1].to(6))\n";
   std::map<std::string, std::string> files = {
       {kVocabularyFile, *ReadFile(kTokenizer + "/vocab.json")},
       {kMergesFile, *ReadFile(kTokenizer + "/merges.txt")}};
@@ -183,7 +183,7 @@ TEST_F(TorchScriptRewardTest, RefusesOtherOutputs) {
   };
   EXPECT_THAT(ErrorOf(returning("(m, m)")), AllOf(HasSubstr("2 tensors"), HasSubstr("expected 1")));
   EXPECT_THAT(ErrorOf(returning("x")), HasSubstr("[2, 3, 4, 4]"));
-  EXPECT_THAT(ErrorOf(returning("m.to(torch.long)")), HasSubstr("Long"));
+  EXPECT_THAT(ErrorOf(returning("m.to(4)")), HasSubstr("Long"));
   EXPECT_THAT(ErrorOf(returning("m[:1]")), HasSubstr("[1]"));
   EXPECT_THAT(ErrorOf(returning("3")), HasSubstr("Int"));
   const std::string two = R"({"format": 1, "inputs": ["generated"], "outputs": ["a", "b"]})";

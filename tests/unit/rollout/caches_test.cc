@@ -54,13 +54,13 @@ TEST(PromptCache, PromptsThatAreCutAreCountedInOneWarning) {
 TEST(PromptCache, KnowsWhenNoTextEncoderIsNeeded) {
   Pipeline pipeline = LoadModel();
   const std::set<std::string> prompts = {"a shoe", "a shirt"};
-  PromptCache unused(pipeline, "", prompts, /*use_prompts=*/false, at::kCPU);
+  PromptCache unused(pipeline, "", {}, at::kCPU);
   EXPECT_FALSE(unused.complete());
-  unused.Encode({"a shoe"});
+  unused.Encode({"a shoe"}, /*use_prompts=*/false);
   EXPECT_TRUE(unused.complete());
 
-  PromptCache small(pipeline, "", prompts, /*use_prompts=*/true, at::kCPU, /*budget_bytes=*/64);
-  PromptCache cache(pipeline, "", prompts, /*use_prompts=*/true, at::kCPU);
+  PromptCache small(pipeline, "", prompts, at::kCPU, /*budget_bytes=*/64);
+  PromptCache cache(pipeline, "", prompts, at::kCPU);
   const auto first = cache.Encode({"a shoe"});
   EXPECT_FALSE(cache.complete());
   const auto both = cache.Encode({"a shirt", "a shoe"});
