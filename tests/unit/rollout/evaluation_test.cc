@@ -23,18 +23,19 @@ TEST_F(EvaluationTest, EvaluationHasStepsGuidanceAndEtaOfItsOwn) {
     return batch->SerializeAsString();
   };
   const std::string as_training = evaluate();
-  v1::EvalSpec& eval = *job_.mutable_eval();
-  v1::SampleSpec& sample = *job_.mutable_sample();
   const v1::JobSpec before = job_;
-  for (const auto& change : std::vector<std::function<void()>>{
-           [&] { eval.set_num_steps(8); }, [&] { eval.set_noise_strength(0.8); },
-           [&] { eval.set_guidance_scale(1); }, [&] { eval.set_eta(0); },
-           [&] { eval.set_seed(eval.seed() + 1); }}) {
+  for (const auto& change : std::vector<std::function<void(v1::EvalSpec*)>>{
+           [](v1::EvalSpec* eval) { eval->set_num_steps(8); },
+           [](v1::EvalSpec* eval) { eval->set_noise_strength(0.8); },
+           [](v1::EvalSpec* eval) { eval->set_guidance_scale(1); },
+           [](v1::EvalSpec* eval) { eval->set_eta(0); },
+           [](v1::EvalSpec* eval) { eval->set_seed(eval->seed() + 1); }}) {
     job_ = before;
-    change();
+    change(job_.mutable_eval());
     EXPECT_NE(evaluate(), as_training);
   }
   job_ = before;
+  v1::SampleSpec& sample = *job_.mutable_sample();
   sample.set_num_steps(6);
   sample.set_noise_strength(0.9);
   sample.set_guidance_scale(1);
