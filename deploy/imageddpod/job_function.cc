@@ -136,9 +136,9 @@ absl::Status SetUpRollout(JobContext& context, int index, Rank* rank) {
     data.before = std::move(state["data"]);
   }
   IMAGEDDPO_ASSIGN_OR_RETURN(
-      rank->rollout,
-      Rollout::Create(rank->job, &rank->pipeline, std::move(reward), context.device,
-                      {index, context.start.gang().rollout_size()}, RewardTimeout(rank->job), data));
+      rank->rollout, Rollout::Create(rank->job, &rank->pipeline, std::move(reward), context.device,
+                                     {index, context.start.gang().rollout_size()},
+                                     RewardTimeout(rank->job), data));
   if (rank->job.plan().single_pass) {
     rank->rollout->CollectGradients(&rank->lora, &rank->gradients);
   }

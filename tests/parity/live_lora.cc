@@ -26,11 +26,10 @@ namespace {
 
 absl::StatusOr<Lora> MakeLora(const Unet& unet, const std::vector<std::string>& args) {
   if (args.size() == 4) return Lora::Load(args[3], unet.linears());
-  const LoraConfig config = {
-      .rank = std::stoll(args[3]),
-      .alpha = std::stod(args[4]),
-      .target_modules = {"to_q", "to_k", "to_v", "to_out.0", "proj_in", "proj_out", "ff.net.2",
-                         "conv_shortcut"}};
+  const LoraConfig config = {.rank = std::stoll(args[3]),
+                             .alpha = std::stod(args[4]),
+                             .target_modules = {"to_q", "to_k", "to_v", "to_out.0", "proj_in",
+                                                "proj_out", "ff.net.2", "conv_shortcut"}};
   uint64_t index = 0;
   const auto normal = [&](const std::string&, at::IntArrayRef shape) {
     return KeyedNormal({.seed = 5, .purpose = StreamPurpose::kLoraInit, .sample = index++}, shape);

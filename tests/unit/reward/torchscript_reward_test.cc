@@ -92,8 +92,8 @@ class TorchScriptRewardTest : public ::testing::Test {
 };
 
 TEST_F(TorchScriptRewardTest, WithoutAContractItTakesTheImages) {
-  for (const std::string columns : {"", ".unsqueeze(1)", ".to(15)",
-                                    ".to(5).unsqueeze(1)", ".to(7)"}) {
+  for (const std::string columns :
+       {"", ".unsqueeze(1)", ".to(15)", ".to(5).unsqueeze(1)", ".to(7)"}) {
     const auto output =
         ScoreWith("def forward(self, x):\n  return x.mean([1, 2, 3])" + columns + "\n");
     ASSERT_TRUE(output.ok()) << output.status();
