@@ -12,6 +12,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/base/status.h"
+#include "common/io/codec/jpeg_errors.h"
 #include "common/io/image_codecs.h"
 
 // libjpeg reports errors by longjmp. The functions that call setjmp hold only objects that were
@@ -19,21 +20,9 @@
 namespace imageddpo {
 namespace {
 
-struct ErrorManager {
-  jpeg_error_mgr base;  // First, so that libjpeg's pointer to it is a pointer to the whole.
-  std::jmp_buf jump;
-  char text[JMSG_LENGTH_MAX];
-};
-
-[[noreturn]] void OnError(j_common_ptr info) {
-  auto* manager = reinterpret_cast<ErrorManager*>(info->err);
-  manager->base.format_message(info, manager->text);
-  std::longjmp(manager->jump, 1);
-}
-
-jpeg_error_mgr* SetUp(ErrorManager& manager) {
+jpeg_error_mgr* SetUp(JpegErrorManager& manager) {
   jpeg_error_mgr* base = jpeg_std_error(&manager.base);
-  base->error_exit = OnError;
+  base->error_exit = OnJpegError;
   return base;
 }
 
@@ -71,7 +60,7 @@ class Writer {
   }
 
  private:
-  ErrorManager error_{};
+  JpegErrorManager error_{};
   jpeg_compress_struct info_{};
   unsigned char* bytes_ = nullptr;  // malloc'ed by libjpeg.
   unsigned long size_ = 0;          // NOLINT(google-runtime-int): libjpeg's type.

@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/base/status.h"
+#include "common/io/codec/png_errors.h"
 #include "common/io/file.h"
 #include "common/io/image_codecs.h"
 
@@ -17,22 +18,10 @@
 namespace imageddpo {
 namespace {
 
-struct ErrorText {
-  char text[160] = "";
-};
-
-[[noreturn]] void OnError(png_structp png, png_const_charp message) {
-  auto* error = static_cast<ErrorText*>(png_get_error_ptr(png));
-  std::strncpy(error->text, message, sizeof(error->text) - 1);
-  png_longjmp(png, 1);
-}
-
-void OnWarning(png_structp, png_const_charp) {}  // Odd but readable chunks.
-
 class Writer {
  public:
   Writer() {
-    png_ = png_create_write_struct(PNG_LIBPNG_VER_STRING, &error_, OnError, OnWarning);
+    png_ = png_create_write_struct(PNG_LIBPNG_VER_STRING, &error_, OnPngError, OnPngWarning);
     if (png_ == nullptr) throw std::bad_alloc();
     info_ = png_create_info_struct(png_);
     if (info_ == nullptr) {
@@ -73,7 +62,7 @@ class Writer {
   }
 
   std::string bytes_;
-  ErrorText error_;
+  PngErrorText error_;
   png_structp png_ = nullptr;
   png_infop info_ = nullptr;
 };

@@ -12,6 +12,7 @@
 // clang-format on
 
 #include "common/base/status.h"
+#include "common/io/codec/jpeg_errors.h"
 #include "common/io/codec/orientation.h"
 #include "common/io/codec/raw_picture.h"
 
@@ -30,18 +31,6 @@ constexpr std::string_view kXmpHeader("http://ns.adobe.com/xap/1.0/\0", 29);
 constexpr std::string_view kIccHeader("ICC_PROFILE\0", 12);
 constexpr size_t kIccPartHeader = 14;  // With the part's number and how many there are.
 
-struct ErrorManager {
-  jpeg_error_mgr base;  // First, so that libjpeg's pointer to it is a pointer to the whole.
-  std::jmp_buf jump;
-  char text[JMSG_LENGTH_MAX];
-};
-
-[[noreturn]] void OnError(j_common_ptr info) {
-  auto* manager = reinterpret_cast<ErrorManager*>(info->err);
-  manager->base.format_message(info, manager->text);
-  std::longjmp(manager->jump, 1);
-}
-
 /// libjpeg fills what it cannot read with grey and only warns; for training data that is an error.
 void OnMessage(j_common_ptr info, int level) {
   if (level >= 0) return;  // A trace.
@@ -50,7 +39,7 @@ void OnMessage(j_common_ptr info, int level) {
     case JWRN_HIT_MARKER:
     case JWRN_HUFF_BAD_CODE:
     case JWRN_MUST_RESYNC:
-      OnError(info);
+      OnJpegError(info);
     default:
       ++info->err->num_warnings;
   }
@@ -58,7 +47,7 @@ void OnMessage(j_common_ptr info, int level) {
 
 void OnProgress(j_common_ptr info) {
   if (reinterpret_cast<j_decompress_ptr>(info)->input_scan_number <= kMaxScans) return;
-  auto* manager = reinterpret_cast<ErrorManager*>(info->err);
+  auto* manager = reinterpret_cast<JpegErrorManager*>(info->err);
   std::strncpy(manager->text, "too many progressive scans", JMSG_LENGTH_MAX - 1);
   std::longjmp(manager->jump, 1);
 }
@@ -67,7 +56,7 @@ class Reader {
  public:
   explicit Reader(std::string_view bytes) : bytes_(bytes) {
     info_.err = jpeg_std_error(&error_.base);
-    error_.base.error_exit = OnError;
+    error_.base.error_exit = OnJpegError;
     error_.base.emit_message = OnMessage;
   }
   ~Reader() { jpeg_destroy_decompress(&info_); }
@@ -122,7 +111,7 @@ class Reader {
 
  private:
   std::string_view bytes_;
-  ErrorManager error_{};
+  JpegErrorManager error_{};
   jpeg_progress_mgr progress_{};
   jpeg_decompress_struct info_{};
 };

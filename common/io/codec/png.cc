@@ -9,6 +9,7 @@
 #include "common/base/status.h"
 #include "common/io/codec/orientation.h"
 #include "common/io/codec/png_chunks.h"
+#include "common/io/codec/png_errors.h"
 #include "common/io/codec/raw_picture.h"
 
 // libpng reports errors by longjmp. The functions that call setjmp hold only objects that were made
@@ -18,22 +19,10 @@ namespace {
 
 constexpr png_alloc_size_t kMaxChunkBytes = png_alloc_size_t{16} << 20;
 
-struct ErrorText {
-  char text[160] = "";
-};
-
-[[noreturn]] void OnError(png_structp png, png_const_charp message) {
-  auto* error = static_cast<ErrorText*>(png_get_error_ptr(png));
-  std::strncpy(error->text, message, sizeof(error->text) - 1);
-  png_longjmp(png, 1);
-}
-
-void OnWarning(png_structp, png_const_charp) {}  // Odd but readable chunks.
-
 class Reader {
  public:
   explicit Reader(std::string_view bytes) : rest_(bytes) {
-    png_ = png_create_read_struct(PNG_LIBPNG_VER_STRING, &error_, OnError, OnWarning);
+    png_ = png_create_read_struct(PNG_LIBPNG_VER_STRING, &error_, OnPngError, OnPngWarning);
     if (png_ == nullptr) throw std::bad_alloc();
     info_ = png_create_info_struct(png_);
     if (info_ == nullptr) {
@@ -90,7 +79,7 @@ class Reader {
   }
 
   std::string_view rest_;
-  ErrorText error_;
+  PngErrorText error_;
   png_structp png_ = nullptr;
   png_infop info_ = nullptr;
 };
