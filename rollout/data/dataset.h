@@ -50,7 +50,6 @@ class Dataset {
   int64_t size() const { return listing_.examples.size(); }           ///< > 0
   Example at(int64_t i) const { return listing_.examples.at(i); }     ///< @throws std::out_of_range
   const ExampleTable& examples() const { return listing_.examples; }  ///< Stays where it is.
-  const std::vector<std::string>& warnings() const { return listing_.warnings; }
   const std::string& path() const { return listing_.path; }
 
   /// [3, height, width] float32 in [0, 1] on the CPU, a tensor of the caller's own; brought to that

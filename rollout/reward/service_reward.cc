@@ -33,10 +33,11 @@ const Clock& MachineClock() {
   return clock;
 }
 
-/// For each image whether all of its values are finite. @param images_BCHW  on the CPU.
+/// For each image whether all of its values are finite. Summed where the images are, so that a
+/// GPU's pixels are fetched once, by Convert().
 std::vector<bool> AreFinite(const at::Tensor& images_BCHW) {
   // A sum is finite if all of its terms are, since pixels are far from overflow.
-  const at::Tensor sums_B = images_BCHW.flatten(1).sum(1);
+  const at::Tensor sums_B = images_BCHW.flatten(1).sum(1).to(at::kCPU);
   std::vector<bool> finite_B;
   for (int64_t i = 0; i < sums_B.size(0); ++i) {
     finite_B.push_back(std::isfinite(sums_B[i].item<double>()));
@@ -179,8 +180,7 @@ std::unique_ptr<PendingReward> ServiceReward::Start(std::shared_ptr<const Reward
     if (!piece.ok()) return ComputeInWait([error = piece.status()] { return error; });
     calls.push_back(remote_->Start(*std::move(piece)));
   }
-  return std::make_unique<PendingScores>(std::move(calls),
-                                         AreFinite(batch->generated_BCHW.to(at::kCPU)), host_);
+  return std::make_unique<PendingScores>(std::move(calls), AreFinite(batch->generated_BCHW), host_);
 }
 
 absl::Status ServiceReward::Connect() {

@@ -24,13 +24,7 @@ RewardHost MakeRewardHost(JobContext* context) {
     context->report(std::move(message));
     return absl::OkStatus();
   };
-  host.warn = [context](const std::string& warning) {
-    context->logger->warn("{}", warning);
-    v1::WorkerMessage message;
-    message.mutable_warning()->set_job_id(context->start.job_id());
-    message.mutable_warning()->set_message(warning);
-    context->report(std::move(message));
-  };
+  host.warn = [context](const std::string& warning) { context->Warn(warning); };
   return host;
 }
 
