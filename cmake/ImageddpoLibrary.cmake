@@ -42,10 +42,12 @@ function(imageddpo_library)
   endif()
   set_property(GLOBAL APPEND PROPERTY imageddpo_libraries ${arg_NAME}) # tests/unit/structure reads them.
   target_link_libraries(${arg_NAME} PUBLIC imageddpo_flags ${arg_DEPS})
+  imageddpo_precompile(${arg_NAME})
 endfunction()
 
 function(imageddpo_executable name)
   target_link_libraries(${name} PRIVATE imageddpo_flags ${arg_DEPS})
+  imageddpo_precompile(${name} ${ARGN})
 endfunction()
 
 function(imageddpo_program)
@@ -81,7 +83,7 @@ function(imageddpo_test)
   if(NOT arg_MAIN)
     list(APPEND arg_DEPS GTest::gtest_main)
   endif()
-  imageddpo_executable(${arg_NAME})
+  imageddpo_executable(${arg_NAME} TEST)
   if(DEFINED arg_RANKS)
     imageddpo_register_test(${arg_NAME} ${arg_LABEL} ${arg_TIMEOUT} 2
       ${IMAGEDDPO_MPIRUN} ${IMAGEDDPO_MPIRUN_FLAGS} -n ${arg_RANKS} $<TARGET_FILE:${arg_NAME}>)

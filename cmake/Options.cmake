@@ -24,9 +24,12 @@ set(CMAKE_CXX_FLAGS_RELWITHDEBINFO "-O2 -g -DNDEBUG")
 find_program(CCACHE_PROGRAM ccache)
 if(CCACHE_PROGRAM AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
   # Paths relative to the tree, so that build, build-cuda and build-mpi3, and another clone, share what
-  # is equal in all of them.
+  # is equal in all of them. Which headers a file includes, it takes from the compiler (CCACHE_DEPEND):
+  # with nothing in the cache, a run of the preprocessor for each file is saved. Precompiled headers
+  # need the sloppiness (ccache's manual, "Precompiled headers").
   set(CMAKE_CXX_COMPILER_LAUNCHER
-    ${CMAKE_COMMAND} -E env CCACHE_BASEDIR=${PROJECT_SOURCE_DIR} ${CCACHE_PROGRAM})
+    ${CMAKE_COMMAND} -E env CCACHE_BASEDIR=${PROJECT_SOURCE_DIR} CCACHE_DEPEND=1
+    CCACHE_SLOPPINESS=pch_defines,time_macros,include_file_mtime,include_file_ctime ${CCACHE_PROGRAM})
 endif()
 
 set(THREADS_PREFER_PTHREAD_FLAG ON)
@@ -35,7 +38,7 @@ find_package(Threads REQUIRED)
 # Flags of our own code; generated code is compiled without warnings.
 add_library(imageddpo_flags INTERFACE)
 # (GCC 12 warns of designated initializers that leave a member at its default; that is their point.)
-target_compile_options(imageddpo_flags INTERFACE -Wall -Wextra -Wno-missing-field-initializers)
+target_compile_options(imageddpo_flags INTERFACE -Wall -Wextra -Wno-missing-field-initializers -pthread)
 target_include_directories(imageddpo_flags INTERFACE ${PROJECT_SOURCE_DIR})
 target_link_libraries(imageddpo_flags INTERFACE Threads::Threads)
 if(IMAGEDDPO_SANITIZE)

@@ -1,0 +1,82 @@
+# Headers that are read once instead of in every file. A file that uses tensors spends three quarters of its compile
+# time in libtorch's headers; precompiled, they are a file that the compiler maps into memory.
+#
+#   imageddpo_precompile(<target> [TEST])
+#     Gives the precompiled headers to those sources of the target that include libtorch, directly or through other
+#     headers of the tree, and to no other. TEST: those of tests, which also have GoogleTest and all operators.
+#
+# A source still includes what it uses: clang-tidy (.ci/lint) compiles each without the precompiled headers. The flags
+# of imageddpo_flags have to be the same wherever they are used, so a source with other flags (optimization, OpenMP) is
+# set to SKIP_PRECOMPILE_HEADERS beside those flags.
+
+file(CONFIGURE OUTPUT ${PROJECT_BINARY_DIR}/precompiled.cc CONTENT "")
+
+function(imageddpo_precompiled_headers name deps)
+  cmake_parse_arguments(arg "" "" "HEADERS" ${ARGN})
+  add_library(${name} OBJECT EXCLUDE_FROM_ALL ${PROJECT_BINARY_DIR}/precompiled.cc)
+  target_link_libraries(${name} PRIVATE imageddpo_flags deps::torch ${deps})
+  target_precompile_headers(${name} PRIVATE ${arg_HEADERS})
+  target_compile_options(${name} PRIVATE -fpch-preprocess)
+endfunction()
+
+# Most operators' headers are small beside what all of them include.
+imageddpo_precompiled_headers(imageddpo_torch_headers "" HEADERS
+  <ATen/core/Tensor.h> <ATen/core/grad_mode.h> <ATen/TensorOperators.h> <ATen/ops/cat.h> <ATen/ops/empty.h>
+  <ATen/ops/full.h> <ATen/ops/stack.h> <ATen/ops/tensor.h> <ATen/ops/zeros.h>
+  <algorithm> <functional> <map> <memory> <optional> <string> <vector>)
+imageddpo_precompiled_headers(imageddpo_torch_test_headers deps::gtest HEADERS
+  <ATen/ATen.h> <ATen/core/grad_mode.h> <gmock/gmock.h> <gtest/gtest.h>)
+
+# Whether a file of the tree includes libtorch, directly or through others. The answers are kept while CMake runs.
+function(imageddpo_includes_torch file out)
+  get_property(known GLOBAL PROPERTY "imageddpo_includes_torch ${file}" SET)
+  if(NOT known)
+    set(found OFF)
+    set_property(GLOBAL PROPERTY "imageddpo_includes_torch ${file}" OFF)
+    file(STRINGS ${file} lines REGEX "^#include ")
+    foreach(line IN LISTS lines)
+      if(line MATCHES "<(ATen|c10|torch)/")
+        set(found ON)
+      elseif(line MATCHES "\"(.+)\"")
+        set(header ${PROJECT_SOURCE_DIR}/${CMAKE_MATCH_1})
+        if(EXISTS ${header})
+          imageddpo_includes_torch(${header} found)
+        endif()
+      endif()
+      if(found)
+        break()
+      endif()
+    endforeach()
+    set_property(GLOBAL PROPERTY "imageddpo_includes_torch ${file}" ${found})
+  endif()
+  get_property(answer GLOBAL PROPERTY "imageddpo_includes_torch ${file}")
+  set(${out} ${answer} PARENT_SCOPE)
+endfunction()
+
+function(imageddpo_precompile target)
+  cmake_parse_arguments(arg "TEST" "" "" ${ARGN})
+  get_target_property(sources ${target} SOURCES)
+  set(any OFF)
+  set(others "")
+  foreach(source IN LISTS sources)
+    get_filename_component(file ${source} ABSOLUTE)
+    set(found OFF)
+    if(EXISTS ${file})
+      imageddpo_includes_torch(${file} found)
+    endif()
+    if(found)
+      set(any ON)
+    else()
+      list(APPEND others ${source})
+    endif()
+  endforeach()
+  if(any)
+    set_source_files_properties(${others} PROPERTIES SKIP_PRECOMPILE_HEADERS ON)
+    if(arg_TEST)
+      target_precompile_headers(${target} REUSE_FROM imageddpo_torch_test_headers)
+    else()
+      target_precompile_headers(${target} REUSE_FROM imageddpo_torch_headers)
+    endif()
+    target_compile_options(${target} PRIVATE -fpch-preprocess)
+  endif()
+endfunction()
