@@ -4,7 +4,7 @@
 
 #include "absl/status/status.h"
 #include "trainer/controller/jobs/job_table.h"
-#include "trainer/controller/pool/job_queue.h"
+#include "trainer/controller/pool/scheduler.h"
 
 namespace imageddpo {
 

@@ -17,8 +17,8 @@
 #include "trainer/controller/jobs/job_table.h"
 #include "trainer/controller/jobs/recovery.h"
 #include "trainer/controller/jobs/running_jobs.h"
-#include "trainer/controller/pool/job_queue.h"
 #include "trainer/controller/pool/pool_health.h"
+#include "trainer/controller/pool/scheduler.h"
 
 namespace imageddpo {
 

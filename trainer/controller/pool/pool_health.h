@@ -10,7 +10,7 @@
 #include "common/base/clock.h"
 #include "common/metrics/service_metrics.h"
 #include "imageddpo/v1/control.pb.h"
-#include "trainer/controller/pool/job_queue.h"
+#include "trainer/controller/pool/scheduler.h"
 
 namespace imageddpo {
 
