@@ -15,7 +15,7 @@ namespace imageddpo {
 /// Errors name the file and the tensor or the option. UNIMPLEMENTED: a choice that is not built.
 /// Compute throws what it throws in the service (std::invalid_argument, c10::Error).
 
-/// What both halves of the policy are run with.
+/// Settings of the policy, for rollout and update alike.
 struct TracePolicyOptions {
   int64_t num_steps = 10;  ///< Of the full schedule.
   double guidance_scale = 1.0;
