@@ -27,9 +27,9 @@ struct ClusterConfig {
     /// With fewer live workers than this the service drains and exits with 75, even if jobs run. 0:
     /// as many as were started.
     int64_t min_ranks = 1;
-    double heartbeat_timeout_seconds = 10;  ///< A worker silent for so long counts as dead.
-    double lease_seconds = 10;  ///< A worker that hears nothing from rank 0 for so long exits 75.
-    /// A worker that has not ended its job so long after it was told to is killed. Longer than a
+    double heartbeat_timeout_seconds = 10;  ///< A worker silent this long counts as dead.
+    double lease_seconds = 10;  ///< A worker that hears nothing from rank 0 for this long exits 75.
+    /// A worker that has not ended its job this long after it was told to is killed. Longer than a
     /// micro-batch takes.
     double stop_timeout_seconds = 60;
     int64_t max_restarts = 3;  ///< Of a job, without a finished epoch in between; after them it is

@@ -23,7 +23,7 @@ namespace imageddpo {
 ///   trainer sends every other trainer that trainer's slice; it adds the V shards of its own slice,
 ///   and all gather the summed slices. It receives
 ///       (V - own shards) · ⌈P/T⌉ + (T - 1) · ⌈P/T⌉ floats,
-///   at most (⌈V/T⌉ + 1) · P but for rounding, and at its peak it holds its own shards, the others'
+///   at most (⌈V/T⌉ + 1) · P except for rounding; at its peak it holds its own shards, the others'
 ///   of its slice and the slice's sum: less than (2⌈V/T⌉ + 1) · P floats, and no less than 2P.
 /// - kFast adds a trainer's own shards and leaves the rest to the transport's all-reduce. It
 ///   receives about 2P floats and holds 2P. The order of the additions, and so the last bits,
