@@ -16,12 +16,12 @@ struct Address {
   int port = 0;                ///< 0: a server takes a free one.
   std::string unix_path = "";  ///< Not empty: this Unix socket, and host and port have no meaning.
 
-  /// From settings that give the two apart. Checks nothing.
+  /// From settings that give host and port separately. Checks nothing.
   /// @param host  name or number, IPv6 with or without brackets; or `unix:PATH`, for which `port`
   /// has no meaning.
   static Address Of(std::string_view host, int port);
   /// From HOST:PORT, [IPV6]:PORT or unix:PATH, as a client gets it.
-  /// @return INVALID_ARGUMENT, naming nothing: a fault of form, or a port that is not from 1 to
+  /// @return INVALID_ARGUMENT, without a name: the text is malformed, or its port is not from 1 to
   /// 65535. See CheckUnixPath() too.
   static absl::StatusOr<Address> Parse(std::string_view text);
 
@@ -37,8 +37,9 @@ struct Address {
 /// in which a server makes the socket before it takes its name.
 inline constexpr size_t kMaxUnixPathBytes = 98;
 
-/// @return INVALID_ARGUMENT, as "has …" or "is …", for a path that cannot be that of a socket: too
-/// long, or with a character that has a meaning in gRPC's addresses (`%`, `?`, `#`, white space).
+/// @return INVALID_ARGUMENT, with a message that follows a name ("has …", "is …"), for a path that
+/// cannot be that of a socket: too long, or with a character that has a meaning in gRPC's addresses
+/// (`%`, `?`, `#`, white space).
 absl::Status CheckUnixPath(const std::string& path);
 
 /// Decides who may call. Implementations are thread-safe and quick.
@@ -53,9 +54,9 @@ class TokenCheck {
 /// The token in the value of an `authorization` header; empty: there is none.
 std::string_view BearerToken(std::string_view authorization);
 
-/// How a server is reached and who may call it. There are no credentials yet: bytes travel as they
-/// are, so servers accept local addresses only. TLS's files become a field here; ApiServer and
-/// Client turn it into gRPC's credentials, each in one function.
+/// How a server is reached and who may call it. There is no TLS yet: bytes travel unencrypted, so
+/// servers accept local addresses only. TLS's files will be a field here, which ApiServer and
+/// Client turn into gRPC's credentials, each in one function.
 struct Endpoint {
   Address address;
   std::shared_ptr<const TokenCheck> token_check = nullptr;  ///< Null: everyone who reaches it.

@@ -21,8 +21,8 @@ ProcessId ThisProcess();
 /// PERMISSION_DENIED where the kernel refuses.
 absl::Status KillProcess(const ProcessId& process);
 
-/// From now on the calling thread, as Linux has it alone, gets only what processor time is left.
-/// Without the right to do so it runs on as the others do.
+/// From now on the calling thread gets only processor time that no other thread wants (Linux sets
+/// this for a thread alone). Where that is not permitted, its priority stays as it is.
 void LowerThreadPriority();
 
 }  // namespace imageddpo

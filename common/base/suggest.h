@@ -14,8 +14,8 @@ namespace imageddpo {
 std::size_t EditDistance(absl::string_view from, absl::string_view to);
 
 /// The candidate closest to a misspelt word, for "did you mean"; the first of several equally
-/// close. Case and '-' against '_' count for nothing. Nothing when even the closest differs in more
-/// than a third of the word's characters (at least one is allowed).
+/// close. Differences in case, or between '-' and '_', are ignored. Nothing if even the closest
+/// differs in more than a third of the word's characters (at least one is allowed).
 std::optional<std::string> ClosestMatch(absl::string_view word,
                                         const std::vector<std::string>& candidates);
 

@@ -17,11 +17,11 @@ namespace imageddpo {
 /// was valid without `\xHH` reads as before.
 std::string ValidText(std::string_view text);
 
-/// The text whose ValidText() this is. What is nobody's ValidText() stays as it is.
+/// The inverse of ValidText(). A text that ValidText() never returns stays as it is.
 std::string BytesOf(std::string_view valid_text);
 
-/// The path that a setting or a file_name means, relative where `text` is: that of BytesOf(), so
-/// that what ValidText() shows can be named, unless there is a file only at the text itself.
+/// The path that a setting or a file_name means: BytesOf(text), so that a name can be given as
+/// ValidText() shows it, or `text` itself if a file exists only there. Relative if `text` is.
 /// @param dir  where a relative path starts; empty: the working directory.
 std::string PathOf(const std::string& text, const std::string& dir = "");
 
@@ -29,8 +29,9 @@ std::string PathOf(const std::string& text, const std::string& dir = "");
 /// belongs to no valid character as `\xHH`, everything else as it is.
 std::string ValidMessage(std::string_view text);
 
-/// ValidMessage() for a terminal or a log's line: control characters, separators of lines and what
-/// turns the direction of writing as `\xHH` too, a newline unless it is kept.
+/// ValidMessage() for a terminal or a log's line: control characters, line separators and
+/// characters that change the direction of writing are escaped as `\xHH` too, and so are newlines
+/// unless they are kept.
 std::string Printable(std::string_view text, bool keep_newlines = false);
 
 /// JSON with the characters above U+007E that Printable() would escape as `\uHHHH`, which JSON and

@@ -55,12 +55,12 @@ class Work {
   /// @throws CommError  the peer failed, `timeout` passed or the communicator was aborted.
   virtual void Wait(std::chrono::milliseconds timeout) = 0;
 
-  /// Whether Wait() would return or throw at once. Makes progress; does not block.
+  /// Whether Wait() would return or throw at once. Advances the transfer; does not block.
   virtual bool Done() = 0;
 };
 
-/// The ranks that take part in a collective: distinct, ascending, among them the caller's. Two
-/// ranks call the collectives of one tag that they share in the same order; collectives of
+/// The ranks that take part in a collective: distinct, ascending, among them the caller's. Any two
+/// ranks must call the collectives that they share under a tag in the same order; collectives of
 /// different tags may be called in any order.
 struct RankGroup {
   std::vector<int> ranks;
@@ -106,9 +106,9 @@ class Communicator {
   virtual std::unique_ptr<Work> AllGather(const at::Tensor& output, const at::Tensor& input,
                                           const RankGroup& group) = 0;
 
-  /// Copies the content of rank `root`, one of `group`, into `tensor` on every rank of it, in
-  /// place. A rank may forward what it has received when its own work is waited for, or when it
-  /// calls the communicator for anything else.
+  /// Copies the tensor of rank `root`, one of `group`, into `tensor` on every rank of the group. A
+  /// rank may forward what it has received when its own work is waited for, or when it calls the
+  /// communicator for anything else.
   virtual std::unique_ptr<Work> Broadcast(const at::Tensor& tensor, int root,
                                           const RankGroup& group) = 0;
 

@@ -16,7 +16,7 @@ class ControllerChannel {
  public:
   virtual ~ControllerChannel() = default;
 
-  /// World ranks of the workers (0 alone when the service is one process).
+  /// World ranks of the workers (only 0 if the service is one process).
   virtual std::vector<int> worker_ranks() const = 0;
 
   /// Queues a message. A message to a rank that has died is dropped.

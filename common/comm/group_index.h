@@ -14,7 +14,7 @@
 
 namespace imageddpo {
 
-/// What the transports check of a collective's arguments, in the same words.
+/// Checks of a collective's arguments that all transports share, with the same messages.
 
 /// The index of `rank` in the group. @throws std::invalid_argument  the group is not distinct
 /// ranks of the gang in ascending order, or `rank` is not among them.

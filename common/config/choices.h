@@ -8,7 +8,7 @@
 namespace imageddpo {
 
 /// One value of a setting that takes a choice, with the word for it in job files. The tables below
-/// (and of rewards, reward_types.h) are the only place where these words stand.
+/// (and those in reward_types.h) are the only place where these words stand.
 template <typename Enum>
 struct Choice {
   Enum value;
@@ -75,7 +75,7 @@ enum class ResizeKind { kCrop, kPad, kStretch };
 inline constexpr Choice<ResizeKind> kResizes[] = {
     {ResizeKind::kCrop, "crop"}, {ResizeKind::kPad, "pad"}, {ResizeKind::kStretch, "stretch"}};
 
-/// data.corrupt.kind: ImageNet-C's, but for frost, which needs its photographs.
+/// data.corrupt.kind: those of ImageNet-C except frost, which needs photographs.
 enum class CorruptKind {
   kGaussianNoise,
   kShotNoise,

@@ -3,7 +3,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/config/choices.h"
-#include "common/config/judge.h"
+#include "common/config/resolve_steps.h"
 
 namespace imageddpo {
 namespace {

@@ -15,7 +15,7 @@ struct ClusterConfig {
   std::vector<std::string>
       allowed_roots;  ///< Jobs may name paths below these; empty: base_dir alone.
   struct {
-    /// Of this host, others are refused until TLS and tokens are configured; or `unix:PATH`.
+    /// An address of this host (others are refused: there is no TLS yet), or `unix:PATH`.
     std::string address = "127.0.0.1";
     int64_t port = 50051;  ///< 0: a free port, written to <data_dir>/service.json.
   } grpc;
@@ -24,14 +24,16 @@ struct ClusterConfig {
     int64_t port = 9464;  ///< 0: a free port.
   } http;
   struct {
-    /// Fewer live workers than this: drain and exit 75, whatever runs. 0: all that were started.
+    /// With fewer live workers than this the service drains and exits with 75, even if jobs run. 0:
+    /// as many as were started.
     int64_t min_ranks = 1;
-    double heartbeat_timeout_seconds = 10;  ///< A worker silent for so long counts as dead.
-    double lease_seconds = 10;  ///< A worker that hears nothing from rank 0 for so long exits 75.
-    /// A worker that has not ended its job so long after it was told to is killed. Longer than a
+    double heartbeat_timeout_seconds = 10;  ///< A worker silent this long counts as dead.
+    double lease_seconds = 10;  ///< A worker that hears nothing from rank 0 for this long exits 75.
+    /// A worker that has not ended its job this long after it was told to is killed. Longer than a
     /// micro-batch takes.
     double stop_timeout_seconds = 60;
-    int64_t max_restarts = 3;  ///< Of a job without a finished epoch in between; then FAILED.
+    int64_t max_restarts = 3;  ///< Of a job, without a finished epoch in between; after them it is
+                               ///< FAILED.
   } pool;
   /// Reward services that jobs may name, see IsEndpointAllowed(); empty: those of this host alone.
   std::vector<std::string> reward_endpoints;

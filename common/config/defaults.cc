@@ -1,6 +1,6 @@
 #include <string>
 
-#include "common/config/judge.h"
+#include "common/config/resolve_steps.h"
 #include "common/config/reward_types.h"
 
 // Every default of a job, once. Where DDPOConfig (TRL 0.21) has the setting, the value is its

@@ -11,10 +11,10 @@ namespace imageddpo {
 
 /// A DDPOConfig (TRL) as a job.
 struct TrlImport {
-  /// Everything that DDPOConfig decides, its own defaults included; without what it does not know:
-  /// model, data and rewards.
+  /// Everything that DDPOConfig decides, its own defaults included. Model, data and rewards are not
+  /// set: it does not know them.
   v1::JobSpec job;
-  /// What has no twin here or means something else, for a person to read.
+  /// Settings without a counterpart here, or with another meaning. For people.
   std::vector<std::string> notes;
 
   /// A job file: the notes as comments, the job, and lines to fill in for what DDPOConfig does not

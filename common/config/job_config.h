@@ -17,7 +17,7 @@ absl::StatusOr<v1::JobSpec> ParseJobYaml(std::string_view text, const std::strin
 
 /// Sets one setting, as `submit --set` does: "sample.num_steps=20", "rewards.0.weight=0.5",
 /// "lora.target_modules=[to_q, to_v]", "topology=auto". Replaces what was there. The value is
-/// YAML, but for a text setting the plain text.
+/// YAML, but the plain text for a text setting.
 /// @return INVALID_ARGUMENT as ParseJobYaml(); then the job is unchanged.
 absl::Status ApplyJobSetting(std::string_view assignment, v1::JobSpec* job);
 

@@ -13,14 +13,14 @@ namespace imageddpo {
 /// result, with every symbolic link followed, lies below one of allowed_roots.
 /// @param config   after ResolveClusterConfig().
 /// @param setting  for messages: "data.path".
-/// @param path     PathOf() it is meant.
-/// @return the path as ValidText(), to be opened by PathOf();
+/// @param path     as the job names it; PathOf() of it is opened.
+/// @return the path as ValidText(); open PathOf() of it.
 /// INVALID_ARGUMENT where it does not exist, naming setting and absolute path;
 /// PERMISSION_DENIED where it lies outside the roots, naming them.
 absl::StatusOr<std::string> ResolveJobPath(const ClusterConfig& config, const std::string& setting,
                                            const std::string& path);
 
-/// Does so for every path of a job (model.path, lora.init_from, data.path, eval.path,
+/// ResolveJobPath() for every path of a job (model.path, lora.init_from, data.path, eval.path,
 /// model, tls_ca_file and token_file of rewards[i]); those that are not given stay so. All faults
 /// at once, one per line; on an error the job is unchanged.
 absl::Status ResolveJobPaths(const ClusterConfig& config, v1::JobSpec* job);

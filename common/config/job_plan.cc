@@ -5,7 +5,7 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
-#include "common/config/judge.h"
+#include "common/config/resolve_steps.h"
 
 namespace imageddpo {
 namespace {

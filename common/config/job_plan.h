@@ -24,7 +24,7 @@ struct JobPlan {
   std::pair<int64_t, int64_t> ShardRange(int64_t shard) const;
   /// The shard of position p among an update's micro-batches.
   int64_t ShardOf(int64_t position) const;
-  /// The trainer (index among so many) that owns a gradient shard; contiguous blocks of shards.
+  /// The trainer (index) that owns a gradient shard; contiguous blocks of shards.
   int OwnerOfShard(int64_t shard, int num_trainers) const;
   /// The largest number of an update's samples that any of `num_trainers` trainers gets.
   int64_t MostSamplesOfATrainer(int64_t num_trainers) const;

@@ -8,7 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/base/status.h"
 #include "common/base/text.h"
-#include "common/config/judge.h"
+#include "common/config/resolve_steps.h"
 
 namespace imageddpo {
 namespace {

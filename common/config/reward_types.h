@@ -81,7 +81,7 @@ struct RewardConfig {
   double scale = 1.0;   ///< finite, not 0
   double clamp = 0;     ///< values are limited to ±clamp; 0: no limit
   bool normalize = false;     ///< values are divided by their running spread
-  int64_t warmup_epochs = 0;  ///< the weight grows from 0 in so many epochs
+  int64_t warmup_epochs = 0;  ///< the weight grows from 0 over this many epochs
   OnNan on_nan = OnNan::kFail;
   double max_dropped = 0.1;  ///< of kDrop: largest share of an epoch's samples; 0 to below 1
   bool held_out = false;     ///< reported, and no part of the sum

@@ -11,7 +11,7 @@
 #include "common/base/suggest.h"
 #include "common/base/text.h"
 #include "common/config/choices.h"
-#include "common/config/judge.h"
+#include "common/config/resolve_steps.h"
 #include "common/config/reward_types.h"
 
 namespace imageddpo {

@@ -44,7 +44,7 @@ struct DdimConfig {
 /// Reads `scheduler_dir`/scheduler_config.json. Files of the other discrete schedulers that Stable
 /// Diffusion folders ship with (PNDM, DDPM, Euler, LMS, Heun, DPM-Solver, UniPC …) describe the
 /// same noise schedule and are read as DDIM: shared fields are taken, absent ones have DDIM's
-/// defaults, but for steps_offset and clip_sample, which become 1 and false as in diffusers' Stable
+/// defaults, except steps_offset and clip_sample, which become 1 and false as in diffusers' Stable
 /// Diffusion pipelines.
 /// @param warnings  gets, one line each: which of those two the file leaves out; that it clips, or
 ///                  has another offset; which fields of another solver say nothing here.

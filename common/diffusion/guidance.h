@@ -11,11 +11,12 @@ namespace imageddpo {
 struct Guidance {
   double scale = 1.0;    ///< At most 1: the negative embedding alone, in one pass. Above 1:
                          ///< classifier-free guidance.
-  double rescale = 0.0;  ///< Pulls the guided output's deviation back to the prompt branch's; 0 is
-                         ///< off, in [0, 1].
+  double rescale = 0.0;  ///< Pulls the guided output's standard deviation back to the prompt
+                         ///< branch's; 0 is off, in [0, 1].
 };
 
-/// A denoiser under the text of EmbedRows: (latents_RCHW, timesteps_R) to its output_RCHW.
+/// The denoiser, already given the text embeddings of EmbedRows(): (latents_RCHW, timesteps_R) to
+/// its output_RCHW.
 using RowPredictor =
     std::function<at::Tensor(const at::Tensor& latents_RCHW, const at::Tensor& timesteps_R)>;
 
@@ -32,13 +33,12 @@ at::Tensor EmbedRows(const at::Tensor& prompt_embeds_BLD, const at::Tensor& nega
 ///
 /// scale <= 1: one pass with the negative embeddings only; prompts are unused.
 /// scale > 1:  negative + scale·(prompt - negative) (Ho and Salimans, arXiv:2207.12598), then the
-/// rescale of Lin et al.
-///             (arXiv:2305.08891, section 3.4); the branches go through the denoiser as one batch:
-///             all negative, then all prompt. A sample whose prompt and negative prompt have equal
-///             tokens takes one pass (its two branches would be equal); it follows the others in
-///             the same batch.
+///             rescale of Lin et al. (arXiv:2305.08891, section 3.4). The branches go through the
+///             denoiser as one batch: all negative, then all prompt. A sample whose prompt and
+///             negative prompt have equal tokens takes one pass (its two branches would be equal);
+///             it follows the others in the same batch.
 /// The output of a sample depends, in its last bits, on the batch it is computed in: use the same
-/// micro-batches in both.
+/// micro-batches in rollout and update.
 /// @param latents_BCHW        float32.
 /// @param timesteps_B         int64.
 /// @param same_tokens_B       B entries; unused when scale <= 1.

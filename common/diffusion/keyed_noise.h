@@ -10,11 +10,11 @@ namespace imageddpo {
 
 /// What a random stream is used for. The numbers enter every draw: never renumber or reuse one.
 enum class StreamPurpose : uint32_t {
-  kDatasetOrder = 1,  ///< Which images an epoch takes, and in which order.
+  kDatasetOrder = 1,  ///< The order of the images in one pass; `epoch` is the pass.
   kEncodeNoise = 2,   ///< The VAE posterior's sample.
   kInitNoise = 3,     ///< The noise that is added to the encoded image.
   kStepNoise = 4,     ///< The noise of one DDIM step.
-  kShuffle = 5,       ///< The order of samples within an inner epoch.
+  kShuffle = 5,       ///< The order of micro-batches within an inner epoch.
   kLoraInit = 6,      ///< Initial LoRA weights; `sample` numbers the tensor.
   kEvalNoise =
       7,  ///< All noise of the evaluation on held-out images; `epoch` tells its uses apart.
@@ -23,7 +23,7 @@ enum class StreamPurpose : uint32_t {
 /// Identifies one random stream. Equal keys give the same numbers on every rank, in every process
 /// and at any time. So ranks, threads and order of arrival must never be part of a key.
 struct StreamKey {
-  uint64_t seed = 0;  ///< The job's seed.
+  uint64_t seed = 0;  ///< The job's seed; for kEvalNoise, eval.seed plus the seed's index.
   StreamPurpose purpose = StreamPurpose::kDatasetOrder;
   uint64_t epoch = 0;
   uint64_t sample = 0;

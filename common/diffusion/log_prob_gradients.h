@@ -12,9 +12,9 @@
 namespace imageddpo {
 
 /// The gradient of each sample's summed log-probability with respect to the LoRA, collected step by
-/// step: ∇ Σ_t log p_t, apart for the samples of one micro-batch, so that they can be weighted by
-/// advantages that are known later. While one lives, steps of its denoiser with grad mode on are
-/// for it: other gradients of the LoRA are not recorded. Thread-compatible.
+/// step: ∇ Σ_t log p_t, separately for each sample of one micro-batch, so that they can be weighted
+/// by advantages that are known later. While an instance exists, backward passes through its
+/// denoiser feed only it: the LoRA gets no gradients of its own. Thread-compatible.
 ///
 /// Shapes: B samples, R rows of the denoiser's batch (B, or up to 2B with guidance), P parameters.
 class LogProbGradients {

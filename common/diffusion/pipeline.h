@@ -15,8 +15,8 @@
 
 namespace imageddpo {
 
-/// Which parts of a checkpoint a rank needs. A trainer rank replays latents: it needs the denoiser
-/// alone.
+/// Which parts of a checkpoint a rank needs. A trainer rank replays latents: it needs only the
+/// denoiser and the step rule.
 struct PipelineParts {
   bool vae = true;
   bool text = true;  ///< Text encoder and tokenizer.
@@ -31,12 +31,13 @@ struct Pipeline {
   std::unique_ptr<StepRule> step_rule;  ///< DDIM.
   int64_t sample_size = 0;              ///< Latent pixels each way that the denoiser was made for.
 
-  /// Pixels of the images it was made for: sample_size × the VAE's factor.
+  /// The side, in pixels, of the images that the model was trained for: sample_size × the VAE's
+  /// factor. Needs the VAE.
   int64_t default_resolution() const { return sample_size * vae->config().downscale(); }
 
   /// Reads `dir`/{unet,scheduler[,vae,text_encoder,tokenizer]} and checks that the parts fit each
   /// other (latent channels, width of the text embedding, vocabulary, tokens).
-  /// @param warnings  gets what the config files say that was read otherwise; may be null.
+  /// @param warnings  gets remarks on config values that were read as something else; may be null.
   /// @return NOT_FOUND naming the folder that is missing; INVALID_ARGUMENT naming file and field.
   static absl::StatusOr<Pipeline> Load(const std::string& dir, const ModelOptions& options,
                                        const PipelineParts& parts = {},

@@ -21,7 +21,7 @@ struct Conditioning {
 
 /// A Conditioning as the steps of one micro-batch need it, under the LoRA's values of that moment.
 struct StepConditioning {
-  ProjectedText text;  ///< Cut: its Backward() belongs after the last step with gradients.
+  ProjectedText text;  ///< Detached by Cut(); call Backward() after the last step with gradients.
   std::vector<bool> same_tokens_B;
 };
 
@@ -53,7 +53,7 @@ class Policy {
   Policy(const Denoiser& denoiser, const StepRule& step_rule, const PolicyOptions& options)
       : denoiser_(denoiser), step_rule_(step_rule), options_(options) {}
 
-  /// Once for each micro-batch; recorded where grad mode is on.
+  /// Call it once for each micro-batch; builds a graph if grad mode is on.
   /// @throws std::invalid_argument  batch sizes that differ.
   StepConditioning Prepare(const Conditioning& conditioning) const;
 

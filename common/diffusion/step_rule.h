@@ -47,20 +47,21 @@ class StepRule {
   /// Whether the schedule can be run with this eta, the scale of a step's noise. INVALID_ARGUMENT
   /// naming the step where it cannot.
   virtual absl::Status CheckRunnable(const Schedule& schedule, double eta) const = 0;
-  /// The same with the demand for a stochastic step, without which there is nothing to learn from.
+  /// CheckRunnable(), and at least one step must be stochastic: without one there is nothing to
+  /// learn from.
   virtual absl::Status CheckEta(const Schedule& schedule, double eta) const = 0;
 
-  /// Input latents with noise up to a timestep.
+  /// Adds noise to x0 up to the given timesteps.
   /// @param x0_BCHW, noise_BCHW  float32, same shape and device.
   /// @param timesteps_B          int64.
   virtual at::Tensor AddNoise(const at::Tensor& x0_BCHW, const at::Tensor& noise_BCHW,
                               const at::Tensor& timesteps_B) const = 0;
 
   /// One step from `timesteps_B` to the timestep before it. Exactly one of `noise_BCHW` (sampling)
-  /// and `prev_sample_BCHW` (replay of a recorded step) is defined. Sampling and replay of what it
-  /// gave have bit-equal log-probs. Deterministic steps are judged per sample: log-prob 0 without
-  /// gradient, noise unused. Gradients flow from log_prob_B into model_output_BCHW; the recorded
-  /// sample is a constant.
+  /// and `prev_sample_BCHW` (replay of a recorded step) is defined. Sampling a step and replaying
+  /// its result give bit-equal log-probs. Whether a step is deterministic is decided per sample:
+  /// then its log-prob is 0 without gradient, and its noise is unused. Gradients flow from
+  /// log_prob_B into model_output_BCHW; the recorded sample is a constant.
   /// @param model_output_BCHW  float32 (other floating types are widened), the (guided) prediction.
   /// @param timesteps_B        int64, each in [0, num_train_timesteps).
   /// @param sample_BCHW        float32, the latents that the prediction was made from.

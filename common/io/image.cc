@@ -8,7 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/base/status.h"
 #include "common/io/file.h"
-#include "common/io/image_codecs.h"
+#include "common/io/image_internal.h"
 
 namespace imageddpo {
 namespace {

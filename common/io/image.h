@@ -22,11 +22,11 @@ struct Image {
 /// PNG, JPEG, WebP, BMP, TIFF or GIF, told apart by content, not by name; of animations and
 /// documents the first picture. What PIL's convert("RGB") gives after exif_transpose, with an ICC
 /// profile converted to sRGB: grey and palette expanded, CMYK by ink, alpha dropped (not blended),
-/// gamma ignored, the orientation of EXIF or else of XMP applied. Of 16-bit samples the high byte,
-/// where PIL clips those of grey pictures. Files over kMaxImageFileBytes and pictures over
-/// kMaxImageSide or kMaxImagePixels are refused before memory is taken for them. INVALID_ARGUMENT,
-/// naming the file, its real format and what is wrong, for any other format and for corrupt or
-/// truncated data.
+/// gamma ignored, the orientation of EXIF or else of XMP applied. 16-bit samples are reduced to
+/// their high byte (PIL clips those of grey pictures instead). Files over kMaxImageFileBytes and
+/// pictures over kMaxImageSide or kMaxImagePixels are refused before memory is taken for them.
+/// INVALID_ARGUMENT, naming the file, its real format and what is wrong, for any other format and
+/// for corrupt or truncated data.
 absl::StatusOr<Image> ReadImage(const std::string& path);
 absl::StatusOr<Image> DecodeImage(std::string_view bytes, std::string_view name_for_errors);
 
@@ -47,8 +47,8 @@ enum class ResizeFilter { kBox, kBilinear, kBicubic, kLanczos };
 Image Resize(const Image& image, int width, int height,
              ResizeFilter filter = ResizeFilter::kBicubic);
 
-/// Scales, keeping the aspect ratio, until the image covers width × height, then cuts the middle
-/// out.
+/// Scales, keeping the aspect ratio, until the image covers width × height, then crops it to the
+/// middle.
 Image ResizeAndCentreCrop(const Image& image, int width, int height,
                           ResizeFilter filter = ResizeFilter::kBicubic);
 

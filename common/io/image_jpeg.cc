@@ -13,7 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/base/status.h"
 #include "common/io/codec/jpeg_errors.h"
-#include "common/io/image_codecs.h"
+#include "common/io/image_internal.h"
 
 // libjpeg reports errors by longjmp. The functions that call setjmp hold only objects that were
 // made before it and are destroyed after it, so no destructor is jumped over.

@@ -1,6 +1,6 @@
 #include <cstddef>
 
-#include "common/io/image_codecs.h"
+#include "common/io/image_internal.h"
 
 namespace imageddpo {
 Image ApplyOrientation(Image image, int orientation) {

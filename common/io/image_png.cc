@@ -11,7 +11,7 @@
 #include "common/base/status.h"
 #include "common/io/codec/png_errors.h"
 #include "common/io/file.h"
-#include "common/io/image_codecs.h"
+#include "common/io/image_internal.h"
 
 // libpng reports errors by longjmp. The functions that call setjmp hold only objects that were made
 // before it and are destroyed after it, so no destructor is jumped over.

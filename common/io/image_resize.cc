@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "common/io/image.h"
-#include "common/io/image_codecs.h"
+#include "common/io/image_internal.h"
 
 // Separable convolution whose kernel is stretched by the scale when shrinking. The numeric
 // conventions (support, centre, normalisation, 22-bit fixed point, rounding) are those of PIL's

@@ -12,8 +12,8 @@ enum class VectorKind { kBaseline, kAvx2, kAvx512 };
 /// as it does for libtorch's kernels.
 VectorKind WidestVectors();
 
-/// Whether libtorch can use AMX units for bfloat16 matrix products, which are several times as fast
-/// as the vector units in any precision. False where ONEDNN_MAX_CPU_ISA disables them.
+/// Whether libtorch can use AMX units for bfloat16 matrix products. AMX is several times as fast as
+/// the vector units in any precision. False where ONEDNN_MAX_CPU_ISA disables them.
 bool HasMatrixUnits();
 
 }  // namespace imageddpo

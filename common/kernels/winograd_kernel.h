@@ -14,9 +14,9 @@ namespace imageddpo {
 // images: side² matrix products. Transformed values are float32; images and filters may be bfloat16
 // (`Scalar`: float or c10::BFloat16). The same bits at every call on one kind of processor.
 
-/// Some rows of tiles of a batch of images [B, C, height, width]: from the rows of all images in
-/// turn, those from row_begin to row_end. Their tiles, row by row, are what transformed values are
-/// indexed by last, up to padded_tiles(); those behind the last tile hold nothing.
+/// Consecutive rows of tiles of a batch of images [B, C, height, width]: rows [row_begin, row_end),
+/// counted over all images. The last index of transformed values is the tile, row by row, up to
+/// padded_tiles(); values behind the last tile are unused.
 struct WinogradTiles {
   int64_t tile;  ///< 2 or 4.
   int64_t height, width;
@@ -29,27 +29,28 @@ struct WinogradTiles {
   int64_t padded_tiles() const { return (tiles() + 15) / 16 * 16; }
 };
 
-/// The filters of one channel that goes out.
-/// @param filters_I33     that channel's; those of one channel that comes in lie `filter_stride`
-///                        values before the next one's.
-/// @param rotated         turned by half a turn, as the gradient wants them.
+/// Transforms the filters of one output channel.
+/// @param filters_I33     that channel's; the filters of consecutive input channels are
+///                        `filter_stride` values apart.
+/// @param rotated         rotated by 180°, as the gradient needs them.
 /// @param to              transformed, [side², in_channels] with `to_stride` values from one of the
 ///                        side² to the next; in_channels a multiple of 16.
 template <class Scalar>
 void TransformFilters(int64_t tile, int64_t in_channels, const Scalar* filters_I33,
                       int64_t filter_stride, bool rotated, float* to, int64_t to_stride);
 
-/// The patches of one channel.
-/// @param plane_HW      that channel in the first image, `image_stride` values before the next's.
+/// Transforms the patches of one input channel.
+/// @param plane_HW      that channel in the first image; consecutive images are `image_stride`
+///                      values apart.
 /// @param to            transformed, [side², padded_tiles] with a stride as above.
-/// @param scratch       memory to work in, grown where it is too small; one for each thread.
+/// @param scratch       scratch memory, grown if too small; one per thread.
 template <class Scalar>
 void TransformPatches(const WinogradTiles& tiles, const Scalar* plane_HW, int64_t image_stride,
                       float* to, int64_t to_stride, std::vector<float>* scratch);
 
-/// One channel of the output, from its transformed values.
+/// Computes one output channel from its transformed values.
 /// @param from     [side², padded_tiles] with a stride as above.
-/// @param plane_HW that channel in the first image; where the tiles are is written.
+/// @param plane_HW that channel in the first image; only the area that the tiles cover is written.
 template <class Scalar>
 void TransformImages(const WinogradTiles& tiles, const float* from, int64_t from_stride, float bias,
                      Scalar* plane_HW, int64_t image_stride);

@@ -64,7 +64,7 @@ struct WinogradTransform<4> {
   }
 };
 
-/// The transforms as values.
+/// The transforms as function objects.
 template <int kTile>
 struct FilterTransform {
   template <int kFrom, int kTo>

@@ -53,8 +53,7 @@ class Denoiser {
   /// before. The tensors are shared: values written into them in place count from the next
   /// Forward() on.
   /// @return the number of modules bound, or INVALID_ARGUMENT naming the modules without a layer,
-  /// in
-  ///         which case nothing has changed.
+  ///         in which case nothing has changed.
   absl::StatusOr<int> BindLora(const Lora& lora);
   void UnbindLora();  ///< Back to the base model.
 
@@ -81,7 +80,7 @@ class Denoiser {
   Denoiser(std::vector<NamedLinear> linears, const ModelOptions& options);
 
   const ModelOptions& options() const { return options_; }
-  /// Whether a backward pass through a forward pass of now reaches a LoRA.
+  /// Whether a backward pass through a forward pass made now reaches a LoRA.
   bool NeedsGraph() const;
 
  private:

@@ -71,7 +71,7 @@ class Lora {
   /// @return NOT_FOUND without the file; INVALID_ARGUMENT naming the file and each kind of fault
   ///         once, with one example and how often: keys of other adapters (DoRA, LoHa, …), of
   ///         layers that the UNet does not have, without a partner, of a wrong shape; a
-  ///         configuration that says more; and what `reading` refuses.
+  ///         configuration of more than a low-rank product; and what `reading` refuses.
   static absl::StatusOr<Lora> Load(const std::string& path, const std::vector<LinearInfo>& linears,
                                    const LoraReading& reading = {});
   /// The same from memory. `metadata` is the file header's; `source` names the tensors in errors.

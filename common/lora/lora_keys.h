@@ -18,8 +18,8 @@ struct LoraKey {
   /// may stand for each other.
   std::string module;
   LoraPart part = LoraPart::kDown;
-  /// Not empty: no part of a LoRA of the UNet. What the key is of instead, for "<n> keys are of
-  /// <this>".
+  /// Not empty: the key is no part of a LoRA of the UNet. It says what the key belongs to instead,
+  /// for messages as "<n> keys are of <this>".
   std::string_view foreign;
   bool is_text_encoder = false;
 };

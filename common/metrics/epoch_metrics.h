@@ -36,11 +36,11 @@ absl::Span<const EpochMetric> EpochMetricTable();
 /// are not set. @param updates  at least one; all of one epoch, in their order.
 v1::EpochMetrics OfUpdates(const std::vector<v1::EpochMetrics>& updates);
 
-/// A row of metrics.jsonl: the numbers of an update, in the table's order, without those that are
-/// not there. The same bytes for the same numbers.
+/// A row of metrics.jsonl: the numbers of an update that are set, in the table's order. The same
+/// bytes for the same numbers.
 nlohmann::ordered_json RowOf(const v1::EpochMetrics& update);
 
-/// Calls `use(label, value)` for each value of a field that is there: once, with an empty label, or
+/// Calls `use(label, value)` for each value of a field that is set: once, with an empty label, or
 /// for each entry of a map, with its key.
 void ForEachValue(const v1::EpochMetrics& metrics, const EpochMetric& metric,
                   const std::function<void(const std::string&, double)>& use);

@@ -14,7 +14,7 @@ namespace imageddpo {
 /// What /healthz answers.
 struct Health {
   bool ok = true;
-  std::string reason;  ///< Why it is not ok, or a word on what is; for a person.
+  std::string reason;  ///< Why it is not ok, or a remark; for people.
 };
 
 /// A small HTTP server: GET /metrics (Prometheus text format 0.0.4), GET /healthz (JSON; 200 when

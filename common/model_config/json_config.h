@@ -21,8 +21,8 @@ namespace imageddpo {
 ///
 /// Getters never fail on the spot. They note what is wrong and return the fallback; Finish()
 /// reports it. A fallback is the value the model's own library documents for an absent field. A
-/// null stands for it too, with a warning, except that of a boolean, which Python takes for false:
-/// where true is the default, it is refused.
+/// null counts as absent too, with a warning. Only for a boolean, where Python takes null for
+/// false, it is refused if the default is true.
 class JsonConfig {
  public:
   /// @param class_key     "_class_name" or "model_type": the field that says what the file
@@ -53,8 +53,8 @@ class JsonConfig {
   /// The field's value, counted as read; nullptr where absent.
   const nlohmann::json* Find(const std::string& key);
 
-  /// Notes a problem where one of the fields is null: to its library it is not the default, or the
-  /// default is not what files of this kind leave out.
+  /// Notes a problem where one of the fields is null: for fields of which the library does not take
+  /// null for the default, or whose default is not Stable Diffusion's.
   void RefuseNull(std::initializer_list<std::string_view> keys);
 
   /// Fields of features that are not built: accepted where absent, null or equal to `neutral`.

@@ -20,7 +20,7 @@ struct TextEncoderConfig {
   Activation hidden_act = Activation::kQuickGelu;
   double layer_norm_eps = 1e-5;
 
-  /// @param warnings  gets what was read otherwise than it stands there; may be null.
+  /// @param warnings  gets remarks on values that were read as something else; may be null.
   /// @return INVALID_ARGUMENT naming the file, the field, its value and what is supported.
   static absl::StatusOr<TextEncoderConfig> Load(const std::string& config_json,
                                                 std::vector<std::string>* warnings = nullptr);

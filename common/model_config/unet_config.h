@@ -44,7 +44,7 @@ struct UnetConfig {
   int64_t mid_transformer_layers = 1;
   bool mid_block = true;  ///< UNetMidBlock2DCrossAttn; false where mid_block_type is null.
 
-  /// @param warnings  gets what was read otherwise than it stands there; may be null.
+  /// @param warnings  gets remarks on values that were read as something else; may be null.
   /// @return INVALID_ARGUMENT naming the file, the field, its value and what is supported.
   static absl::StatusOr<UnetConfig> Load(const std::string& config_json,
                                          std::vector<std::string>* warnings = nullptr);

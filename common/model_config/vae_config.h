@@ -27,7 +27,7 @@ struct VaeConfig {
   /// Pixels per latent pixel, each way.
   int64_t downscale() const { return int64_t{1} << (block_out_channels.size() - 1); }
 
-  /// @param warnings  gets what was read otherwise than it stands there; may be null.
+  /// @param warnings  gets remarks on values that were read as something else; may be null.
   /// @return INVALID_ARGUMENT naming the file, the field, its value and what is supported.
   static absl::StatusOr<VaeConfig> Load(const std::string& config_json,
                                         std::vector<std::string>* warnings = nullptr);

@@ -8,7 +8,7 @@
 
 namespace imageddpo {
 
-/// One measurement of a stage: so much work took so many seconds.
+/// One measurement of a stage: this much work took this many seconds.
 struct CostPoint {
   double work = 0;
   double seconds = 0;

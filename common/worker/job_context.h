@@ -37,7 +37,8 @@ struct JobContext {
   std::function<void(v1::WorkerMessage)>
       report;  ///< To the controller; thread-safe, does not block.
 
-  /// Logs a warning and has it shown with the job; the controller keeps one of equal ones.
+  /// Logs a warning and shows it with the job; the controller keeps only one of several equal
+  /// warnings.
   void Warn(const std::string& message) const;
 };
 

@@ -22,7 +22,7 @@
 #include "common/base/process.h"
 #include "common/base/status.h"
 #include "common/comm/meeting.h"
-#include "common/worker/run_job.h"
+#include "common/worker/run_catching.h"
 
 namespace imageddpo {
 namespace {

@@ -27,7 +27,7 @@ namespace imageddpo {
 /// count.
 ///
 /// A job that ends with anything but OK aborts its gang, so that the other members do not wait for
-/// this rank. Exceptions of the job function become the status in JobEnded (see run_job.h).
+/// this rank. Exceptions of the job function become the status in JobEnded (see run_catching.h).
 class Worker {
  public:
   struct Options {

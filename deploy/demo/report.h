@@ -15,9 +15,9 @@ struct Summary {
   std::string topology;
   double reward_first = 0;  ///< Mean reward of epoch 0.
   double reward_last = 0;   ///< Mean over the last 10 epochs.
-  /// Shares of the held-out images in which the classifier sees what they show.
+  /// Shares of the held-out images that the classifier recognises.
   double clean = 0, corrupted = 0, base = 0, trained = 0;
-  int64_t fixed = 0;   ///< Seen after the training but not before it, under the same noise.
+  int64_t fixed = 0;   ///< Recognised after the training but not before it, under the same noise.
   int64_t broken = 0;  ///< The other way round.
   double seconds = 0;  ///< From the job's start to its end.
   double images_per_second = 0;  ///< Median over the epochs.

@@ -23,7 +23,7 @@ struct RankOutcome {
 
 /// Rank 0: serves until `stop_requested` or until all ranks have to be started again.
 /// @param on_restart  Called for kExitRestart as soon as all is stored: closing the servers takes a
-/// while, which a process of which a thread crashes does not have.
+/// while, for which a process with a crashed thread has no time.
 RankOutcome RunControllerRank(const ClusterConfig& cluster, ControllerChannel& channel,
                               const std::string& device_kind,
                               const std::shared_ptr<spdlog::logger>& logger,

@@ -15,7 +15,7 @@ namespace imageddpo {
 /// Errors name the file and the tensor or the option. UNIMPLEMENTED: a choice that is not built.
 /// Compute throws what it throws in the service (std::invalid_argument, c10::Error).
 
-/// What both halves of the policy are run with.
+/// Settings of the policy, for rollout and update alike.
 struct TracePolicyOptions {
   int64_t num_steps = 10;  ///< Of the full schedule.
   double guidance_scale = 1.0;
@@ -75,7 +75,7 @@ struct TraceCostsOptions {
   std::string output;  ///< JSON, see Costs in common/plan/costs.h.
   /// Samples of a batch to measure at; empty: 1 and the job's micro-batch.
   std::vector<int64_t> batch_sizes;
-  double min_seconds = 0.2;  ///< Each stage is repeated for so long, three times at least.
+  double min_seconds = 0.2;  ///< Each stage is repeated for this long, three times at least.
   int64_t most_steps = 4;    ///< Of a trajectory, in the stages that run steps.
   // Of the network, for what crosses between ranks; 0: an assumption (LinkCosts).
   double link_latency_us = 0;

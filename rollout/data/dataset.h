@@ -55,10 +55,10 @@ class Dataset {
   /// [3, height, width] float32 in [0, 1] on the CPU, a tensor of the caller's own; brought to that
   /// size, then corrupted, as the set's ImageForm says. The error names the file and the example.
   absl::StatusOr<at::Tensor> LoadImage(int64_t i, int width, int height) const;
-  /// Whether there is an image that it should become: one that its metadata names or, where images
-  /// are corrupted, the clean one.
+  /// Whether image i has a target, the image that it should become: one that its metadata names or,
+  /// where images are corrupted, the clean one.
   bool HasTarget(int64_t i) const;
-  /// That image, resized, never corrupted; FAILED_PRECONDITION where there is none.
+  /// The target, resized, never corrupted; FAILED_PRECONDITION where there is none.
   absl::StatusOr<at::Tensor> LoadTarget(int64_t i, int width, int height) const;
 
   /// Decodes and resizes an image now, and keeps the pixels, besides the cache, for the next

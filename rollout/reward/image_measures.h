@@ -18,7 +18,7 @@ double L2Distance(const at::Tensor& a_CHW, const at::Tensor& b_CHW);
 /// for equal pictures, whose ratio is infinite.
 double Psnr(const at::Tensor& a_CHW, const at::Tensor& b_CHW);
 
-/// Each side must have so many pixels for Ssim().
+/// Each side must have this many pixels for Ssim().
 inline constexpr int kSsimWindow = 11;
 
 /// Structural similarity (Wang, Bovik, Sheikh and Simoncelli, IEEE TIP 13(4), 2004), −1 to 1; 1 for
@@ -42,7 +42,7 @@ double Brightness(const at::Tensor& image_CHW);
 /// Standard deviation of Y over the picture's pixels (of the population): 0 to 0.5.
 double Contrast(const at::Tensor& image_CHW);
 
-/// Each side must have so many pixels for EdgeEnergy().
+/// Each side must have this many pixels for EdgeEnergy().
 inline constexpr int kSobelWindow = 3;
 
 /// Mean of Gx² + Gy² over the pixels that have eight neighbours, where Gx and Gy are Y's

@@ -25,9 +25,9 @@ using ProbeFunction =
 /// Tries a model on a few made-up pictures of width × height before a job trusts it: the score of
 /// a picture must depend on the picture alone, not on chance and not on the pictures beside it.
 /// That finds models that were exported in training mode (dropout and batch normalisation at work)
-/// or traced for one size of batch. What comes from rounding passes: calls with other numbers of
-/// images may differ by a percent of the column's largest value (5 in 16-bit types), the same call
-/// twice by a hundredth of that; where it does differ, the job is warned.
+/// or traced for one size of batch. Differences as small as rounding makes are accepted: calls with
+/// other numbers of images may differ by a percent of the column's largest value (5 in 16-bit
+/// types), the same call twice by a hundredth of that; where it does differ, the job is warned.
 /// @param path     of the model, for messages.
 /// @param dataset  whose first examples (labels, texts) go with the pictures.
 /// @param score    called with one picture and with several.

@@ -10,8 +10,8 @@
 
 namespace imageddpo {
 
-/// Name of the file inside a TorchScript archive that says what the module takes and returns, and
-/// of those that its tokenizer is made of.
+/// Names of files inside a TorchScript archive: the one that says what the module takes and
+/// returns, and those that its tokenizer is made from.
 inline constexpr char kContractFile[] = "imageddpo.json";
 inline constexpr char kVocabularyFile[] = "tokenizer/vocab.json";
 inline constexpr char kMergesFile[] = "tokenizer/merges.txt";

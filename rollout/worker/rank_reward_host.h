@@ -5,8 +5,9 @@
 
 namespace imageddpo {
 
-/// What the rewards of a rank's job have of it: a wait ends (CANCELLED) when the job is asked to
-/// stop; what is waited for, and warnings, go to the controller, which shows them with the job.
+/// The services that this rank offers its job's rewards: a wait ends (CANCELLED) when the job is
+/// asked to stop; what is waited for, and warnings, go to the controller, which shows them with the
+/// job.
 /// @param context  outlives every copy of the host.
 RewardHost MakeRewardHost(JobContext* context);
 

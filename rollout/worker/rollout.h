@@ -41,8 +41,8 @@ struct RolloutShare {
   int num_ranks = 1;
 };
 
-/// A result that lacks only its scores. Called once, it waits for them; destroyed, it gives them
-/// up. Not to be called or kept beyond the life of the Rollout that returned it.
+/// A result that lacks only its scores. Calling it, once, waits for them; destroying it abandons
+/// the scoring. It must not outlive the Rollout that returned it.
 template <typename Result>
 using WhenScored = absl::AnyInvocable<absl::StatusOr<Result>() &&>;
 
@@ -64,8 +64,7 @@ class Rollout {
   /// @param reward  scores every sample: MakeJobReward() of the job.
   /// @param reward_timeout  for the scores of one micro-batch.
   /// @return INVALID_ARGUMENT or NOT_FOUND naming files, line, example or setting: all bad images
-  /// at
-  ///         once (OpenSet()), and what has changed since the checkpoint.
+  /// at once (OpenSet()), and what has changed since the checkpoint.
   static absl::StatusOr<std::unique_ptr<Rollout>> Create(
       const ResolvedJob& job, Pipeline* pipeline, std::unique_ptr<Reward> reward, at::Device device,
       const RolloutShare& share, std::chrono::milliseconds reward_timeout = kRewardTimeout,
@@ -90,9 +89,9 @@ class Rollout {
   /// @param keep_pictures  attach PNGs of its first samples' inputs and outputs.
   /// @param next  the micro-batch of the epoch that is to be sampled next; its images are loaded
   ///              meanwhile. -1: not known.
-  /// @return what ends with the first image's error where a reward has no finite value for one,
-  ///         naming reward, image and remedy (with `on_nan: drop`, its reward is NaN instead), and
-  ///         with the reward's error where it fails as a whole.
+  /// @return a WhenScored that fails with the first image's error if a reward has no finite value
+  ///         for an image, naming reward, image and remedy (with `on_nan: drop`, its reward is NaN
+  ///         instead), or with the reward's error if that fails as a whole.
   /// @throws what the models throw
   absl::StatusOr<WhenScored<TrajectoryBatch>> Sample(int64_t epoch, int64_t micro_batch,
                                                      int64_t weight_version, bool keep_pictures,

@@ -24,7 +24,7 @@ namespace imageddpo {
 /// throw CommError.
 class RolloutRank {
  public:
-  /// @param index  of this rank among the gang's rollout ranks. @param lora  sampled with.
+  /// @param index  of this rank among the gang's rollout ranks. @param lora  used for sampling.
   RolloutRank(JobContext* context, const JobPlan& plan, int index, Rollout* rollout,
               Denoiser* denoiser, Lora* lora);
 
@@ -41,7 +41,7 @@ class RolloutRank {
   absl::Status EvaluateShare(int64_t version);
 
   /// Samples, scores and sends this rank's micro-batches; latents only to trainers that replay
-  /// them. Waits for a trainer that is a few records behind, on ranks that do not train.
+  /// them. On ranks that do not train, waits for a trainer that has 4 unreceived records.
   absl::Status SampleShare(int64_t epoch, int64_t version, bool keep_pictures);
 
   /// Returns once everything sent has been taken in: the last call.
@@ -65,7 +65,8 @@ class RolloutRank {
   GangTimeouts timeouts_;
   WeightReceiver weights_;
   std::vector<TrajectorySender> senders_;  ///< One per trainer.
-  double wait_seconds_ = 0;                ///< Since the last record, for weights and credits.
+  double wait_seconds_ = 0;                ///< Since the last record, waiting for weights and
+                                           ///< trainers.
 };
 
 }  // namespace imageddpo

@@ -25,7 +25,7 @@ struct SpeedOptions {
   double noise_strength = 0.4;
   int64_t batch_size = 4;         ///< Samples of a micro-batch.
   int64_t samples_per_epoch = 8;  ///< Whole micro-batches.
-  double seconds = 10;            ///< Epochs are measured for so long, min_epochs at least.
+  double seconds = 10;            ///< Epochs are measured for this long, min_epochs at least.
   int64_t min_epochs = 2;
 };
 

@@ -14,8 +14,7 @@ namespace imageddpo {
 /// Works like the real disk until step number `fail_at` (0-based; every call that could change the
 /// disk is a step, each Append, Sync and Close of a file too). What then happens:
 ///   kDiskFull  that one step, when it is a write, writes half and fails with ENOSPC; any other
-///   step
-///              fails with EIO; later steps work again, so that the caller can clean up
+///              step fails with EIO; later steps work again, so that the caller can clean up
 ///   kCrash     that step and all later ones do nothing and fail, as if the process had ended there
 class FaultyFileSystem final : public FileSystem {
  public:

@@ -7,7 +7,7 @@
 namespace imageddpo {
 
 /// `advantage.mode: global`. Advantages over all rewards of an epoch: (r - mean)/(std + 1e-8), with
-/// the population's std (ddof 0). Equal rewards give exactly 0. Without a state.
+/// the population's std (ddof 0). Equal rewards give exactly 0. Has no state.
 class GlobalAdvantages final : public AdvantageRule {
  public:
   std::vector<double> Advantages(const EpochRewards& epoch) override;

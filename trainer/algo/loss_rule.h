@@ -42,22 +42,23 @@ struct LossResult {
   at::Tensor behaviour_ratio_B;
 };
 
-/// A loss of fresh samples under the very policy that drew them, where every ratio is 1: what a
-/// single pass needs, which has the gradients of log-probabilities and no replay.
+/// The loss of fresh samples under the policy that drew them, where every ratio is 1. For the
+/// single pass, which has gradients of log-probabilities and no replay.
 struct OnPolicyLoss {
   double loss = 0;  ///< Mean over the B samples.
   /// For each sample, the derivative of its own loss (before the mean) by its log-probability.
   std::vector<double> derivative_B;
 };
 
-/// Means over an update's samples and steps, the same on every trainer rank.
+/// Means over an update's samples and steps, the same on every trainer rank; that of the loss is
+/// over the kept samples alone (`on_nan: drop`).
 struct UpdateMeans {
   double loss = 0, approx_kl = 0, clipfrac = 0;
 };
 
 /// The loss that an update descends. Each trainer rank computes it for the micro-batches that it
-/// owns, so the functions of it must depend on their arguments, the rule's settings and its state
-/// alone; the state changes in EndUpdate() only, which gets the same means on every rank.
+/// owns, so its functions may depend only on their arguments, the rule's settings and its state;
+/// the state changes in EndUpdate() only, which gets the same means on every rank.
 /// Thread-compatible.
 class LossRule {
  public:

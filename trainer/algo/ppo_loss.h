@@ -36,8 +36,8 @@ struct PpoOptions {
 ///   bound  = A > 0 ? min(ratio, high) : max(ratio, low)
 ///   loss   = mean over B of weight · max(-A·ratio, -A·bound)
 ///
-/// Where proximal and recorded log-probabilities are equal, the two have the same bits. Without a
-/// state.
+/// Where proximal and recorded log-probabilities are equal, the fresh and the stale loss have the
+/// same bits. Has no state.
 class PpoLoss final : public LossRule {
  public:
   explicit PpoLoss(const PpoOptions& options = {}) : options_(options) {}
@@ -48,7 +48,7 @@ class PpoLoss final : public LossRule {
  private:
   LossResult FreshLoss(const LossInputs& inputs) const;
   LossResult StaleLoss(const LossInputs& inputs) const;
-  /// All of a result but its loss.
+  /// Everything in a result except the loss.
   LossResult Statistics(const at::Tensor& difference_B, const at::Tensor& ratio_B) const;
   at::Tensor Clamped(const at::Tensor& advantages_B) const;
 

@@ -11,9 +11,10 @@
 
 namespace imageddpo {
 
-/// What an epoch is trained on where that is more than the sum that the rollout has made: rewards
-/// that are normalised or warm up, or advantages of each reward. For the T trained rewards of a
-/// job (neither held out nor of weight 0), in their order, with the values v of N samples:
+/// The rewards that an epoch is trained on, where the weighted sum that the rollout computed is not
+/// enough: rewards are normalised or warm up, or each has advantages of its own. For the T trained
+/// rewards of a job (neither held out nor of weight 0), in their order, with the values v of N
+/// samples:
 ///
 ///   spread  = sqrt( Σ over the epochs so far of Σ (v − the epoch's mean)² / number of values so
 ///             far ), the epoch under way included; 1 where it is below 1e-8, and without
@@ -21,8 +22,8 @@ namespace imageddpo {
 ///   weight  = `weight` · min(1, epoch / `warmup_epochs`); the epochs count from 0
 ///   reward  = Σ over the rewards of weight · v / spread
 ///
-/// The spread is that within epochs, so that a mean that moves while the policy learns does not
-/// enter it. All trainer ranks call Combine() with the same epochs in the same order, so the state
+/// The spread is measured within epochs, so it is unaffected by a mean that moves while the policy
+/// learns. All trainer ranks call Combine() with the same epochs in the same order, so the state
 /// is the same on each. Thread-compatible.
 class RewardCombination {
  public:

@@ -17,16 +17,16 @@ struct EpochScores {
   /// By sample: false where a reward without a value has left the sample out (`on_nan: drop`).
   std::vector<bool> is_kept;
   EpochRewards rewards;                        ///< Of the samples that are kept, without `terms`.
-  std::vector<std::vector<double>> values_TN;  ///< The parts that were asked for, of the same.
+  std::vector<std::vector<double>> values_TN;  ///< By part asked for (T) and kept sample (N).
 
-  /// Numbers of the samples that are kept, for all samples: 0 for those that are not.
+  /// Expands values of the kept samples to all samples, with 0 for the dropped ones.
   std::vector<double> ForAll(const std::vector<double>& of_kept) const;
 };
 
 /// @param batches  all micro-batches of the epoch, in order.
 /// @param parts    RewardCombination::parts().
 /// @return OUT_OF_RANGE where a reward left out more samples than its `max_dropped`, or all are
-///         left out; INTERNAL where a record has not the parts.
+///         left out; INTERNAL where a record lacks a part.
 absl::StatusOr<EpochScores> ScoresOf(const ResolvedJob& job, int64_t epoch,
                                      const std::vector<TrajectoryBatch>& batches,
                                      const std::vector<std::string>& parts);

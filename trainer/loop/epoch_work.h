@@ -12,8 +12,8 @@
 
 namespace imageddpo {
 
-/// The floating-point operations that an epoch needs, and the peak speed with which MFU compares
-/// them. Sampling, decoding and the job's update are counted; encoding (done once per image) and
+/// The floating-point operations that an epoch needs, and the peak speed, the denominator of MFU.
+/// Sampling, decoding and the job's update are counted; encoding (done once per image) and
 /// rewards are not.
 struct EpochWork {
   double forward = 0;     ///< One row, one step, through the UNet and its LoRA.

@@ -16,11 +16,11 @@ class EvalSummary {
   /// @param num_images  N, at least 1.
   explicit EvalSummary(int64_t num_images);
 
-  /// @param batch  well-formed; its samples come behind those that were added before.
+  /// @param batch  well-formed; its samples follow those that were added before.
   void Add(const v1::EvalBatch& batch);
 
-  /// The rows of eval/epoch-NNNNNN.jsonl, one for each sample. `seed` counts from 0 and is left out
-  /// where there is one.
+  /// The rows of eval/epoch-NNNNNN.jsonl, one for each sample. `seed` counts from 0 and is omitted
+  /// if there is only one seed.
   /// @param num_seeds  S.
   static std::string Rows(const v1::EvalBatch& batch, int64_t num_images, int64_t num_seeds);
 
@@ -30,7 +30,7 @@ class EvalSummary {
   void Report(v1::EvalReport* report) const;
 
  private:
-  /// A number of every sample.
+  /// One value per sample, accumulated.
   struct Series {
     double sum = 0;
     int64_t count = 0;

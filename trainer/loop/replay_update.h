@@ -39,7 +39,8 @@ struct StepStatistics {
   double clipfrac = 0;
   double ratio_max_error = 0;  ///< max over B of |ratio - 1|.
   /// Means over B of d and of d², with d = ratio - 1, so that standard deviations can be computed
-  /// without cancellation. Ratios proximal/behaviour and current/proximal.
+  /// without cancellation. `behaviour`: of the ratio proximal/recorded; `proximal`: of
+  /// current/proximal.
   double behaviour_mean = 0, behaviour_square = 0, proximal_mean = 0, proximal_square = 0;
 };
 

@@ -19,11 +19,11 @@ namespace imageddpo {
 /// A gradient has P values and is the sum of V shards, each computed by one trainer.
 ///
 /// - kExact adds the shards in their order, so that every number of trainers gets the same bits.
-///   The parameters are cut into T slices, one for each trainer. A trainer sends to every other
-///   that one's slice of each shard it has computed, adds the V shards of its own slice, and all
-///   gather the summed slices. It receives
+///   The parameters are cut into T slices, one for each trainer. For each shard it computed, a
+///   trainer sends every other trainer that trainer's slice; it adds the V shards of its own slice,
+///   and all gather the summed slices. It receives
 ///       (V - own shards) · ⌈P/T⌉ + (T - 1) · ⌈P/T⌉ floats,
-///   at most (⌈V/T⌉ + 1) · P but for rounding, and at its peak it holds its own shards, the others'
+///   at most (⌈V/T⌉ + 1) · P except for rounding; at its peak it holds its own shards, the others'
 ///   of its slice and the slice's sum: less than (2⌈V/T⌉ + 1) · P floats, and no less than 2P.
 /// - kFast adds a trainer's own shards and leaves the rest to the transport's all-reduce. It
 ///   receives about 2P floats and holds 2P. The order of the additions, and so the last bits,
@@ -50,15 +50,15 @@ class ShardExchange {
   /// The sum [P] of all gradient shards, on the shards' device or the gang's. Calls `compute` for
   /// the shards of this rank, in order, then blocks until all trainers have done so.
   /// @param num_shards      V >= 1. @param num_parameters  P.
-  /// @return what `compute` returned if that is no shard; nothing has been exchanged then.
-  /// @throws CommError  kTimeout: a trainer did not come. kPeerFailed, kAborted: at once.
+  /// @return what `compute` returned if it is an error; nothing has been exchanged then.
+  /// @throws CommError  kTimeout: a trainer did not join in time. kPeerFailed, kAborted: at once.
   ///                    kTransport: P differs between two ranks.
   absl::StatusOr<at::Tensor> SumShards(int64_t num_shards, int64_t num_parameters,
                                        const Owner& owner_of_shard, const Compute& compute);
 
   /// Sends the rows of a [V, ...] tensor to all trainers, in place. Blocks.
   /// @param rows_V  contiguous, on the CPU, same shape and dtype everywhere.
-  /// @throws CommError  as above; after kTransport the gang goes on.
+  /// @throws CommError  as above; after kTransport the gang stays usable.
   void AllGatherRows(const at::Tensor& rows_V, const Owner& owner_of_row);
 
  private:

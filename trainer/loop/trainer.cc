@@ -7,9 +7,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 
 #include "common/base/status.h"
+#include "trainer/algo/moments.h"
 
 namespace imageddpo {
 namespace {
@@ -23,17 +23,6 @@ AdamWOptions MakeAdamWOptions(const ResolvedJob& job) {
           .weight_decay = train.adam_weight_decay(),
           .moments_8bit = job.optimizer() == OptimizerKind::kAdamW8bit,
           .min_8bit_size = train.min_8bit_size()};
-}
-
-double Mean(const std::vector<double>& values) {
-  return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
-}
-
-double PopulationStd(const std::vector<double>& values) {
-  const double mean = Mean(values);
-  double sum = 0;
-  for (const double value : values) sum += (value - mean) * (value - mean);
-  return std::sqrt(sum / static_cast<double>(values.size()));
 }
 
 /// [B] float32 of the epoch's advantages.
@@ -127,8 +116,7 @@ absl::StatusOr<std::vector<v1::EpochMetrics>> Trainer::TrainEpoch(
   IMAGEDDPO_ASSIGN_OR_RETURN(const std::vector<double> of_kept, Advantages(scores.rewards));
   const std::vector<double> advantages = scores.ForAll(of_kept);
   is_kept_ = scores.is_kept;
-  const double reward_mean = Mean(scores.rewards.rewards),
-               reward_std = PopulationStd(scores.rewards.rewards);
+  const Moments reward = MomentsOf(scores.rewards.rewards);
   const std::map<std::string, double> parts_mean = MeansOfParts(batches);
   state_.samples_seen += static_cast<int64_t>(is_kept_.size());
 
@@ -139,8 +127,8 @@ absl::StatusOr<std::vector<v1::EpochMetrics>> Trainer::TrainEpoch(
     for (int64_t update = 0; update < plan_.updates_per_inner_epoch; ++update) {
       IMAGEDDPO_ASSIGN_OR_RETURN(v1::EpochMetrics row,
                                  Update(epoch, inner, update, batches, advantages, between));
-      row.set_reward_mean(reward_mean);
-      row.set_reward_std(reward_std);
+      row.set_reward_mean(reward.mean);
+      row.set_reward_std(reward.std);
       row.mutable_parts_mean()->insert(parts_mean.begin(), parts_mean.end());
       if (rows.empty()) {
         state_.ratio_first_step_max_error =

@@ -32,8 +32,8 @@
 
 namespace imageddpo {
 
-/// The state of a trainer that outlives an epoch, besides the LoRA, the optimizer and that of the
-/// two rules.
+/// The state of a trainer that outlives an epoch, besides the LoRA, the optimizer, the two rules
+/// and the reward combination.
 struct TrainerState {
   int64_t epochs_trained = 0;
   int64_t updates = 0;
@@ -97,11 +97,12 @@ class Trainer {
                                           const std::vector<TrajectoryBatch>& batches,
                                           const std::vector<double>& advantages,
                                           const Between& between);
-  /// Fills proximal_. Called before the first update of an epoch of stale samples.
+  /// Called before an epoch's first update: fills proximal_ if the samples are stale, else clears
+  /// it.
   absl::Status ComputeProximal(int64_t epoch, const std::vector<TrajectoryBatch>& batches,
                                const std::vector<double>& advantages, const Between& between);
-  /// Share of an update's samples that are kept. The others have the advantage 0, so they add
-  /// nothing to the loss but to its number of samples; 1 where none is kept.
+  /// Share of an update's samples that are kept. The others have the advantage 0: they contribute 0
+  /// to the loss but are still counted in a micro-batch's mean. 1 where none is kept.
   double KeptShare(const std::vector<TrajectoryBatch>& batches,
                    const std::vector<int64_t>& micro_batches) const;
   void KeepVersion(int64_t version);

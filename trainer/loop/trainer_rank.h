@@ -36,9 +36,9 @@ class TrainerRank {
   /// goes into checkpoints. INVALID_ARGUMENT where two ranks have different ones. Once, first.
   absl::Status TakeDataReports();
   /// Leader: starts to send a copy of that version to all rollout ranks, where they need it.
-  /// Others: nothing, as the two below.
+  /// Does nothing on other trainers; so do the next two.
   void PublishWeights(int64_t version);
-  /// Leader: waits for the receipts of all versions up to and with this one.
+  /// Leader: waits for the receipts of all versions up to and including this one.
   absl::Status CheckReceipts(int64_t up_to);
   /// Leader: collects and reports the evaluations of the versions whose receipts it has checked.
   absl::Status CollectEvaluations();
@@ -54,7 +54,7 @@ class TrainerRank {
   absl::Status CollectEvaluation(int64_t version);
   /// Lets the inbox take in the records up to those of `epoch`.
   void ExpectUpTo(int64_t epoch);
-  /// A leader's word that an update is under way; for those who watch the job.
+  /// Leader: reports that an update is under way, for those who watch the job.
   void ReportTraining(int64_t epoch);
   void ReportEpoch(int64_t epoch, const std::vector<TrajectoryBatch>& batches,
                    const std::vector<v1::EpochMetrics>& rows);

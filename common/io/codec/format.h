@@ -13,7 +13,7 @@ enum class ImageFormat { kPng, kJpeg, kWebp, kBmp, kTiff, kGif };
 
 const char* FormatName(ImageFormat format);  ///< "PNG", "JPEG", "WebP", "BMP", "TIFF", "GIF".
 
-/// So many bytes from a file's beginning tell its format.
+/// This many bytes from a file's beginning tell its format.
 inline constexpr size_t kFormatHeadBytes = 512;
 
 /// What a file is, from its beginning; never from its name.

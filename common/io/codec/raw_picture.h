@@ -44,10 +44,11 @@ absl::StatusOr<RawPicture> DecodeBmp(std::string_view bytes);
 absl::StatusOr<RawPicture> DecodeTiff(std::string_view bytes);  ///< The first page.
 absl::StatusOr<RawPicture> DecodeGif(std::string_view bytes);   ///< The first frame.
 
-/// The picture whose format its bytes tell, in RGB: grey repeated, CMYK by ink (R = (255 − C) ·
-/// (255 − K) / 255, as PIL), and, where it has an ICC profile of its own kind of colour, by that
-/// profile to sRGB with the perceptual intent, as PIL's ImageCms.profileToProfile. A profile that
-/// is broken or of another kind of colour is ignored, as viewers do.
+/// Decodes a picture of any of the formats, told by its bytes, to RGB: grey repeated, CMYK by ink
+/// (R = (255 − C) · (255 − K) / 255, as PIL), and, where it has an ICC profile for its colour space
+/// (grey, RGB or CMYK), by that profile to sRGB with the perceptual intent, as PIL's
+/// ImageCms.profileToProfile. A profile that is broken or for another colour space is ignored, as
+/// viewers do.
 /// @return INVALID_ARGUMENT naming the file, its format and what is wrong.
 absl::StatusOr<RawPicture> DecodePicture(std::string_view bytes,
                                          const std::string& name_for_errors);

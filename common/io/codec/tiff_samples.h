@@ -22,7 +22,8 @@ struct TiffLayout {
 
   int channels() const;  ///< Of the picture.
   uint16_t colour_samples() const;
-  /// Those that are read: the colours and, where it has to be divided out, alpha.
+  /// How many of a pixel's samples are read: the colours and, where it has to be divided out,
+  /// alpha.
   uint16_t used_samples() const {
     return static_cast<uint16_t>(colour_samples() + (associated_alpha ? 1 : 0));
   }

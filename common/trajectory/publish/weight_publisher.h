@@ -20,14 +20,15 @@ namespace imageddpo {
 /// Publication sends a LoRA version from the leader to the rollout ranks:
 ///
 ///   announcement  leader to each rank: version, modules, parameters, hash. Small.
-///   values        [P], by Communicator::Broadcast, which forwards them from rank to rank in a tree
-///                 or as NCCL does it: the leader sends ⌈log2(ranks + 1)⌉ times, whatever the
-///                 number of ranks, and a rollout rank receives 4P bytes once.
+///   values        [P], by Communicator::Broadcast. Over messages it forwards them in a tree, in
+///                 which the leader sends ⌈log2(ranks + 1)⌉ times; over NCCL, as NCCL chooses. A
+///                 rollout rank receives 4P bytes once.
 ///   receipt       each rank to the leader: the version, the number of modules it has bound,
 ///                 and the hash of the LoRA that it will sample with.
 ///
-/// A LoRA that was not applied therefore stops the job. Receipts come directly, so that a missing
-/// one names its rank. A leader that also samples sends to itself apart from the broadcast.
+/// A LoRA that was not applied therefore stops the job. Each rank sends its receipt directly to the
+/// leader, so a missing one identifies the rank. A leader that also samples sends the values to
+/// itself point to point, besides the broadcast.
 
 /// The leader's side. Thread-compatible.
 class WeightPublisher {
@@ -35,7 +36,7 @@ class WeightPublisher {
   WeightPublisher(Communicator* gang, const std::vector<int>& rollout_ranks);
 
   /// Starts to send a copy of `lora` as `version` to every rollout rank and returns at once, so the
-  /// LoRA may be changed immediately. Versions must ascend.
+  /// LoRA may be changed immediately. Each call must have a larger version than the one before.
   /// @throws CommError
   void Announce(const Lora& lora, int64_t version);
 

@@ -27,7 +27,8 @@ struct NamedPicture {
 /// everything that the update needs to replay them.
 ///
 /// Shapes: B samples of the micro-batch, K executed steps, C h w latent channels, height, width, P
-/// reward parts, L tokens, D embedding width. All tensors are contiguous and on the CPU.
+/// reward parts, L tokens, D embedding width. All tensors are contiguous. They are on the CPU,
+/// except that received latents and embeddings are on the gang's device.
 struct TrajectoryBatch {
   std::string job_id;
   int64_t epoch = 0;
@@ -54,7 +55,8 @@ struct TrajectoryBatch {
   std::vector<NamedPicture> pictures;
   double sample_seconds = 0;
   double reward_seconds = 0;
-  double wait_seconds = 0;  ///< Of the rollout rank since its last record, for weights and credits.
+  double wait_seconds = 0;  ///< Since the rank's last record, spent waiting for weights and for
+                            ///< trainers to receive records.
 
   int64_t batch_size() const { return static_cast<int64_t>(image_ids.size()); }
 };

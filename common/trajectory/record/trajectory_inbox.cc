@@ -11,7 +11,7 @@
 namespace imageddpo {
 namespace {
 
-constexpr int64_t kMaxHeadBytes = int64_t{1} << 30;  // Pictures are in it.
+constexpr int64_t kMaxHeaderBytes = int64_t{1} << 30;  // Pictures are in it.
 
 }  // namespace
 
@@ -35,9 +35,9 @@ void TrajectoryInbox::Expect(const std::vector<ExpectedRecord>& records) {
 
 void TrajectoryInbox::Receive(Source& source, int64_t size, bool is_length) {
   source.is_length = is_length;
-  source.head = at::empty(
+  source.header = at::empty(
       {size}, at::TensorOptions().dtype(is_length ? at::kLong : at::kByte).device(gang_->device()));
-  source.work = gang_->Recv(source.head, source.rank, kTrajectoryTag);
+  source.work = gang_->Recv(source.header, source.rank, kTrajectoryTag);
 }
 
 at::Tensor TrajectoryInbox::LatentsBuffer(at::IntArrayRef sizes) {
@@ -50,13 +50,13 @@ at::Tensor TrajectoryInbox::LatentsBuffer(at::IntArrayRef sizes) {
   return buffers_.back();
 }
 
-absl::Status TrajectoryInbox::TakeHead(Source& source) {
+absl::Status TrajectoryInbox::TakeHeader(Source& source) {
   Slot& slot = *source.expected.front();
-  const at::Tensor head = source.head.cpu();
+  const at::Tensor bytes = source.header.cpu();
   v1::TrajectoryHeader header;
-  if (!header.ParseFromArray(head.const_data_ptr(), static_cast<int>(head.numel()))) {
+  if (!header.ParseFromArray(bytes.const_data_ptr(), static_cast<int>(bytes.numel()))) {
     return absl::InternalError(
-        absl::StrCat("trajectory from gang rank ", source.rank, ": the head cannot be read"));
+        absl::StrCat("trajectory from gang rank ", source.rank, ": the header cannot be read"));
   }
   IMAGEDDPO_RETURN_IF_ERROR(CheckHeader(header, source.rank, slot.expected, shape_));
   const auto& shape = header.shape();
@@ -74,7 +74,7 @@ absl::Status TrajectoryInbox::TakeHead(Source& source) {
     slot.batch.new_embeddings[hash] = receive(at::empty(
         {shape[5], shape[6]}, at::TensorOptions().dtype(at::kFloat).device(gang_->device())));
   }
-  slot.has_head = true;
+  slot.has_header = true;
   source.expected.pop_front();
   return absl::OkStatus();
 }
@@ -86,14 +86,14 @@ absl::Status TrajectoryInbox::Advance(Source& source) {
     const std::unique_ptr<Work> done = std::move(source.work);
     done->Wait(std::chrono::milliseconds(0));  // Throws if it failed.
     if (!source.is_length) {
-      IMAGEDDPO_RETURN_IF_ERROR(TakeHead(source));
+      IMAGEDDPO_RETURN_IF_ERROR(TakeHeader(source));
       continue;
     }
-    const auto length = source.head.item<int64_t>();
-    if (length < 1 || length > kMaxHeadBytes) {
+    const auto length = source.header.item<int64_t>();
+    if (length < 1 || length > kMaxHeaderBytes) {
       return absl::InternalError(absl::StrCat("trajectory from gang rank ", source.rank,
-                                              ": its head has ", length, " bytes, expected 1 to ",
-                                              kMaxHeadBytes));
+                                              ": its header has ", length, " bytes, expected 1 to ",
+                                              kMaxHeaderBytes));
     }
     Receive(source, length, false);
   }
@@ -113,7 +113,7 @@ absl::StatusOr<std::vector<TrajectoryBatch>> TrajectoryInbox::TakeEpoch(
     Slot& slot = *epochs_.front()[m];
     if (stopped()) return absl::CancelledError("the job was asked to stop");
     IMAGEDDPO_RETURN_IF_ERROR(Poll());
-    while (!slot.has_head) {
+    while (!slot.has_header) {
       sources_.at(slot.expected.sampler).work->Wait(timeout);
       IMAGEDDPO_RETURN_IF_ERROR(Poll());
     }

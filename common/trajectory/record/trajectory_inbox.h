@@ -48,20 +48,20 @@ class TrajectoryInbox {
  private:
   struct Slot {
     ExpectedRecord expected;
-    bool has_head = false;
+    bool has_header = false;
     TrajectoryBatch batch;
     std::vector<std::unique_ptr<Work>> works;  ///< Of latents and embeddings.
   };
   struct Source {
     int rank = 0;
-    std::deque<std::shared_ptr<Slot>> expected;  ///< Records whose head has not arrived yet.
-    at::Tensor head;  ///< Being received: the head's length [1], then the head itself.
+    std::deque<std::shared_ptr<Slot>> expected;  ///< Records whose header has not arrived yet.
+    at::Tensor header;  ///< Being received: the header's length [1], then the header itself.
     std::unique_ptr<Work> work;
     bool is_length = true;
   };
 
   absl::Status Advance(Source& source);
-  absl::Status TakeHead(Source& source);
+  absl::Status TakeHeader(Source& source);
   void Receive(Source& source, int64_t size, bool is_length);
   /// Memory for latents: reuses that of a record that nobody holds any more, else allocates.
   at::Tensor LatentsBuffer(at::IntArrayRef sizes);

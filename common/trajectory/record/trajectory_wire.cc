@@ -104,9 +104,9 @@ void TrajectorySender::Send(const TrajectoryBatch& batch, const Parts& parts,
   const auto send = [&](const at::Tensor& tensor) {
     record.push_back(gang_->Send(tensor.to(gang_->device()), to_rank_, kTrajectoryTag));
   };
-  const at::Tensor head = Bytes(MakeHeader(batch, parts, new_embeddings));
-  send(at::scalar_tensor(head.numel(), at::kLong).view({1}));
-  send(head);
+  const at::Tensor header = Bytes(MakeHeader(batch, parts, new_embeddings));
+  send(at::scalar_tensor(header.numel(), at::kLong).view({1}));
+  send(header);
   if (parts.latents) send(batch.latents);
   for (const uint64_t hash : new_embeddings) send(batch.new_embeddings.at(hash));
   in_flight_.push_back(std::move(record));

@@ -26,8 +26,8 @@ inline constexpr uint32_t kTrajectoryWireVersion = 2;
 /// A record is a sequence of tensors with one tag, in an order that tells the receiver each one's
 /// size before it arrives:
 ///
-///   1. the head's length in bytes: int64 [1]
-///   2. the head: a serialised TrajectoryHeader, uint8, with everything small
+///   1. the header's length in bytes: int64 [1]
+///   2. the header: a serialised TrajectoryHeader, uint8, with everything small
 ///   3. if has_latents: latents, float32 [B,K+1,C,h,w]
 ///   4. the new embeddings, [L,D] each
 ///
@@ -74,13 +74,13 @@ struct ExpectedRecord {
   bool with_latents = true;
 };
 
-/// Checks the head of a received record. Nothing in a head may be used before it was checked.
+/// Checks the header of a received record. Nothing in a header may be used before it was checked.
 /// @param shape  B, K, C, h, w of the record before; empty for the first record.
 /// @return INTERNAL naming the field, the rank and both values if it is not the expected one.
 absl::Status CheckHeader(const v1::TrajectoryHeader& header, int from_rank,
                          const ExpectedRecord& expected, const std::vector<int64_t>& shape);
 
-/// The part of a record that its head holds; the receiver adds latents and embeddings.
+/// The part of a record that its header holds; the receiver adds latents and embeddings.
 TrajectoryBatch FromHeader(const v1::TrajectoryHeader& header);
 
 }  // namespace imageddpo

@@ -8,9 +8,10 @@
 namespace imageddpo {
 
 /// Which micro-batches form which update, and which trainer computes their gradients. A function of
-/// seed, epoch and number of trainers alone, so rollout ranks know in advance where to send
-/// latents. The shuffle permutes whole micro-batches: their composition stays that of the rollout,
-/// so that a replay has the same bits. Immutable.
+/// the job's plan, seed and number of inner epochs, of the epoch and of the number of trainers
+/// alone, so rollout ranks know in advance where to send latents. The shuffle permutes whole
+/// micro-batches: their composition stays that of the rollout, so that a replay has the same bits.
+/// Immutable.
 class UpdateSchedule {
  public:
   UpdateSchedule(const JobPlan& plan, uint64_t seed, int64_t num_inner_epochs, int num_trainers);

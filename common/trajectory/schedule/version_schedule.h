@@ -8,9 +8,9 @@
 namespace imageddpo {
 
 /// Which LoRA version samples which epoch, and what else is due at a version. A function of the
-/// job's settings alone, so every rank knows it and a resume repeats it. Version v is the LoRA
-/// after v trained epochs. With k = sample.max_staleness, epoch e is sampled with version max(0, e
-/// - k); k = 0 is lock-step: sample, train, publish in turn. Immutable.
+/// job's settings alone, so every rank computes the same, also after a resume. Version v is the
+/// LoRA after v trained epochs. With k = sample.max_staleness, epoch e is sampled with version
+/// max(0, e - k); k = 0 is lock-step: sample, train, publish in turn. Immutable.
 class VersionSchedule {
  public:
   /// @param job  defaults filled in.

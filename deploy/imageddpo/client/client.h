@@ -13,7 +13,7 @@
 
 namespace imageddpo {
 
-/// The API as functions. Each call has a deadline, but for WatchJob(). Errors carry the API's code
+/// The API as functions. Each call has a deadline, except WatchJob(). Errors carry the API's code
 /// and a message for a person; UNAVAILABLE says which address does not answer and how to start a
 /// service; CANCELLED: the user interrupted the call. Not thread-safe.
 class Client {

@@ -10,7 +10,7 @@
 namespace imageddpo {
 
 struct WatchOptions {
-  /// So long a service that went away is waited for, since it last answered.
+  /// How long to wait for a service that went away, since it last answered.
   double wait_seconds = 600;
 };
 

@@ -7,7 +7,7 @@
 
 namespace imageddpo {
 
-/// Protobuf's JSON mapping with the schema's own names and every scalar present, but for one thing:
+/// Protobuf's JSON mapping with the schema's own names and all scalars present, with one exception:
 /// 64-bit integers are numbers, not text, so that jq and friends can compare them. protobuf reads
 /// it.
 std::string JobToJson(const v1::Job& job);

@@ -23,8 +23,8 @@ class ProgressLine {
   /// "deblur ████▌    12/80  sampling 64/128  reward 1.53 ▁▂▃▅▆  38.1 images/s  3m12s left".
   std::string ForTerminal(size_t width) const;
 
-  /// The event, already taken in, as a line of a log; empty where there is nothing to say. There is
-  /// more progress than a log wants: "epoch 12/80  sampling 64/128".
+  /// The event, already taken in, as a line of a log; empty where there is nothing to say. Progress
+  /// reads "epoch 12/80  sampling 64/128"; the caller decides how much of it a log gets.
   std::string ForLog(const v1::JobEvent& event) const;
 
   v1::JobState state() const { return state_; }

@@ -29,7 +29,7 @@ struct Pixels {
 /// Clamped to 0 to 1, times 255, cut to whole numbers, as imagecorruptions converts to uint8.
 Image ToImage(const Pixels& pixels);
 
-/// How an axis goes on beyond its ends.
+/// Which values continue an axis beyond its ends.
 enum class Border {
   kNearest,     ///< a a | a b c | c c
   kReflect,     ///< b a | a b c | c b

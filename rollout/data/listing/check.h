@@ -32,13 +32,14 @@ struct CheckOptions {
   std::function<bool()> is_stopped;  ///< Asked often, by any thread; may be empty.
 };
 
-/// What the heads of all files say.
+/// What the headers of all files say.
 struct HeaderScan {
   std::vector<BadExample> bad;        ///< Ascending.
   std::vector<uint64_t> sizes_bytes;  ///< Of each example's file; 0 where it is not there.
 };
 
-/// Reads the head of every file, on several threads: about 20 µs a file that the kernel has cached.
+/// Reads the header of every file, on several threads: about 20 µs a file that the kernel has
+/// cached.
 /// @return CANCELLED: it was stopped. The error of the disk where it is no fault of a file.
 absl::StatusOr<HeaderScan> ScanHeaders(const ExampleTable& examples, const CheckOptions& options);
 

@@ -9,7 +9,7 @@
 
 namespace imageddpo {
 
-/// The files of a folder and, where asked for, of its sub-folders, but for names that begin with a
+/// The files of a folder and, where asked for, of its sub-folders, except names that begin with a
 /// dot. Sorted by the bytes of their names.
 struct FolderFiles {
   std::string folder;              ///< Absolute, resolved.

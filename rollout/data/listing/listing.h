@@ -28,7 +28,7 @@ struct Listing {
 
 /// Lists a set of images, without opening any.
 ///
-/// layout auto: a folder with its sub-folders, but for names that begin with a dot. With a
+/// layout auto: a folder with its sub-folders, except names that begin with a dot. With a
 /// metadata.jsonl or metadata.csv in any of them: the images that these name, relative to the
 /// folder of the file. Without: every image, sorted by path; the text beside it in NAME.txt is its
 /// prompt; labels are those of class folders, of an ImageNet-C layout or of COD10K's file names.

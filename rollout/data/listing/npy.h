@@ -10,7 +10,7 @@
 
 namespace imageddpo {
 
-/// The head of a NumPy array file: format versions 1 to 3, C order.
+/// The header of a NumPy array file: format versions 1 to 3, C order.
 struct NpyHeader {
   std::string dtype;           ///< As NumPy writes it: "|u1", "<i8".
   std::vector<int64_t> shape;  ///< Every number is at least 0.

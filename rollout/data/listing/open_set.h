@@ -34,10 +34,10 @@ struct OpenedSet {
   nlohmann::json ToJson() const;
 };
 
-/// Lists a set and checks its images: the heads of all files always, so that what is no image is
+/// Lists a set and checks its images: the headers of all files always, so that what is no image is
 /// found before anything is sampled, and with on_error skip every pixel. Which images are used is a
 /// function of the files and of `before` alone, the same on every rank: the ids that were skipped
-/// before are skipped again, without decoding anything, where the rest is as it was.
+/// before are skipped again, without decoding anything, if the rest has not changed.
 /// @return INVALID_ARGUMENT naming the bad files (on_error fail: all of them; skip: where none is
 ///         left), or what has changed since the checkpoint; CANCELLED; as ListExamples().
 absl::StatusOr<OpenedSet> OpenSet(const std::string& path, const OpenOptions& options);

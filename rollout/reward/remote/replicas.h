@@ -26,7 +26,7 @@ struct CallState {
 };
 
 /// Connections to the replicas of a service, and which of them were away when last asked.
-/// Thread-compatible, but for stub() and token(), which are thread-safe.
+/// Thread-compatible, except stub() and token(), which are thread-safe.
 class Replicas {
  public:
   explicit Replicas(const RemoteRewardOptions& options);

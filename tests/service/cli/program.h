@@ -17,7 +17,7 @@
 
 namespace imageddpo {
 
-/// What a run of build/bin/imageddpo writes on a terminal of so many columns, from start to end.
+/// What a run of build/bin/imageddpo writes on a terminal of this many columns, from start to end.
 inline std::string OnTerminal(const std::vector<std::string>& arguments, unsigned short columns) {
   const std::string program = std::string(std::getenv("IMAGEDDPO_BIN_DIR")) + "/imageddpo";
   winsize size{};

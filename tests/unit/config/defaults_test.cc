@@ -5,7 +5,7 @@
 #include <string>
 
 #include "common/config/job_config.h"
-#include "common/config/judge.h"
+#include "common/config/resolve_steps.h"
 #include "common/config/yaml/settings_schema.h"
 
 namespace imageddpo {

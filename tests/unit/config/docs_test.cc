@@ -14,7 +14,7 @@
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include "common/config/job_config.h"
-#include "common/config/judge.h"
+#include "common/config/resolve_steps.h"
 #include "common/config/resolved_job.h"
 #include "common/config/reward_types.h"
 #include "common/config/yaml/settings_schema.h"

@@ -6,7 +6,7 @@
 #include <string>
 
 #include "common/config/job_config.h"
-#include "common/config/judge.h"
+#include "common/config/resolve_steps.h"
 #include "common/config/resolved_job.h"
 
 namespace imageddpo {

@@ -7,7 +7,7 @@
 #include <cmath>
 #include <string>
 
-#include "common/config/judge.h"
+#include "common/config/resolve_steps.h"
 
 namespace imageddpo {
 namespace {

@@ -3,7 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "common/config/judge.h"
+#include "common/config/resolve_steps.h"
 #include "common/config/topology.h"
 #include "tests/testing/judged.h"
 

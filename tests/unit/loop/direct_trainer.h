@@ -16,7 +16,7 @@ namespace imageddpo {
 /// One for each sample of an epoch, over all of its rewards. @param clip  the largest.
 std::vector<double> DirectAdvantages(const std::vector<TrajectoryBatch>& batches, double clip);
 
-/// What Trainer does, computed directly and in float64 but for the model itself: every sample
+/// What Trainer does, computed directly and in float64 except for the model itself: every sample
 /// alone, the loss of an update as one sum with one backward pass through it, no micro-batches,
 /// shards or ranks. For jobs with global advantages.
 class DirectTrainer {

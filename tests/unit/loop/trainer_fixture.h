@@ -59,7 +59,7 @@ class TrainerTest : public testing::Test {
 
   static SmallModel& model() { return models_->front(); }
 
-  /// Trains epoch after epoch from the start on so many ranks, as threads. A rank has the latents
+  /// Trains epoch after epoch from the start on this many ranks, as threads. A rank has the latents
   /// of those micro-batches alone that it owns; in a single pass, their GradientsOf().
   static std::vector<Outcome> Train(int num_ranks, const v1::JobSpec& job, const Epochs& epochs,
                                     const Trainer::Between& between = absl::OkStatus) {

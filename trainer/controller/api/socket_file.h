@@ -10,7 +10,7 @@ namespace imageddpo {
 
 /// The file of a Unix socket on which a server listens, for the server's user alone (mode 0600). A
 /// server binds the socket inside a new folder that nobody else can enter; Publish() gives it its
-/// mode and moves it to its place. So at no moment others can connect, and a file that a dead
+/// mode and moves it to its place. So others can connect at no moment, and a file that a dead
 /// server has left is replaced in one step.
 class SocketFile {
  public:

@@ -60,7 +60,7 @@ class ActiveJob {
   const std::string& tag() const { return tag_; }
   JobRecord& record() { return record_; }
 
-  /// Notes that the ranks were told to stop, and until when they have to have stopped.
+  /// Notes that the ranks were told to stop, and by when they must have stopped.
   void StopBy(double deadline_s) { stop_deadline_s_ = deadline_s; }
   bool stopping() const { return stop_deadline_s_.has_value(); }
   bool StopOverdue(double now_s) const { return stopping() && now_s >= *stop_deadline_s_; }

@@ -10,7 +10,7 @@
 #include "common/config/resolved_job.h"
 #include "common/config/topology.h"
 #include "common/model_config/model_count.h"
-#include "trainer/controller/pool/job_queue.h"
+#include "trainer/controller/pool/scheduler.h"
 
 namespace imageddpo {
 

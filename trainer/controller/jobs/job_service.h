@@ -11,7 +11,7 @@
 #include "imageddpo/v1/service.pb.h"
 #include "trainer/controller/jobs/job_table.h"
 #include "trainer/controller/jobs/running_jobs.h"
-#include "trainer/controller/pool/job_queue.h"
+#include "trainer/controller/pool/scheduler.h"
 
 namespace imageddpo {
 

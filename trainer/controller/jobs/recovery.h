@@ -4,13 +4,14 @@
 
 #include "absl/status/status.h"
 #include "trainer/controller/jobs/job_table.h"
-#include "trainer/controller/pool/job_queue.h"
+#include "trainer/controller/pool/scheduler.h"
 
 namespace imageddpo {
 
-/// What becomes of a job that lost its ranks against the user's will: it waits for new ones, or has
-/// FAILED once its restarts are used up; also across the end and the start of the service. Changes
-/// records and the queue only; sends nothing. Thread-compatible: used by the controller's thread.
+/// Decides what becomes of a job that lost its ranks without the user asking for it, also when the
+/// service ends and starts again: it waits for new ones, or becomes FAILED once its restarts are
+/// used up. Changes records and the queue only; sends nothing. Thread-compatible: used by the
+/// controller's thread.
 class Recovery {
  public:
   /// @param max_restarts  of one job without a new epoch in between; then it fails.
@@ -26,7 +27,7 @@ class Recovery {
   void Recover(JobRecord& record, const std::string& reason);
 
   /// Puts the job into the queue if it waits for ranks: a RECOVERING one before those that have not
-  /// run yet. A job that this version cannot run has FAILED.
+  /// run yet. A job that this version cannot run becomes FAILED.
   void Requeue(JobRecord& record);
 
   /// The service ends: jobs that hold ranks continue at the next start, which is not charged to

@@ -15,7 +15,7 @@
 #include "trainer/controller/jobs/active_job.h"
 #include "trainer/controller/jobs/job_table.h"
 #include "trainer/controller/jobs/recovery.h"
-#include "trainer/controller/pool/job_queue.h"
+#include "trainer/controller/pool/scheduler.h"
 
 namespace imageddpo {
 

@@ -17,8 +17,8 @@
 #include "trainer/controller/jobs/job_table.h"
 #include "trainer/controller/jobs/recovery.h"
 #include "trainer/controller/jobs/running_jobs.h"
-#include "trainer/controller/pool/job_queue.h"
 #include "trainer/controller/pool/pool_health.h"
+#include "trainer/controller/pool/scheduler.h"
 
 namespace imageddpo {
 
@@ -68,7 +68,8 @@ class Supervisor {
   /// Not empty: all ranks should be restarted; see PoolHealth.
   const std::string& restart_reason() const { return health_.restart_reason(); }
   /// Whether, since the start, a job made progress, ended, or was charged with the death of a rank.
-  /// A series of such restarts ends by itself: when the job ends or has used up its max_restarts.
+  /// Restarts for which this is true cannot repeat for ever: the job ends or uses up its
+  /// max_restarts.
   bool jobs_moved() const { return running_.moved() || recovery_.charged(); }
   const Scheduler& scheduler() const { return scheduler_; }
 

@@ -10,13 +10,14 @@
 #include "common/base/clock.h"
 #include "common/metrics/service_metrics.h"
 #include "imageddpo/v1/control.pb.h"
-#include "trainer/controller/pool/job_queue.h"
+#include "trainer/controller/pool/scheduler.h"
 
 namespace imageddpo {
 
-/// The health of the pool: which workers count as dead, that their processes are gone, and when all
-/// ranks have to be restarted to bring them back. What a death means for a job is decided elsewhere
-/// (RunningJobs, Recovery). No call waits. Thread-compatible: used by the controller's thread.
+/// Watches the pool: decides which workers count as dead, makes sure that their processes are gone,
+/// and decides when all ranks have to be restarted to bring them back. What a death means for a job
+/// is decided elsewhere (RunningJobs, Recovery). No call waits. Thread-compatible: used by the
+/// controller's thread.
 class PoolHealth {
  public:
   struct Options {
@@ -49,8 +50,8 @@ class PoolHealth {
   /// killed, so that it cannot come back. While a restart is pending that waits for
   /// KillPostponed().
   void Lose(int world_rank, const std::string& reason);
-  /// Kills what Lose() has left. Call it when everything is stored: an MPI without fault tolerance
-  /// then ends all processes.
+  /// Kills the processes that Lose() has not killed yet. Call it when everything is stored: an MPI
+  /// without fault tolerance then ends all processes.
   void KillPostponed();
 
   /// Requests a restart if workers are dead and it would disturb no job, and exports the pool's

@@ -239,7 +239,7 @@ TEST(Inbox, BytesThatAreNoHeadAreRefused) {
   inbox.Expect({Expected(0, 0, 0)});
   ranks[0]->Send(at::full({1}, 3, at::kLong), 1, kTrajectoryTag);
   ranks[0]->Send(at::full({3}, 255, at::kByte), 1, kTrajectoryTag);
-  EXPECT_NE(std::string(inbox.Poll().message()).find("head cannot be read"), std::string::npos);
+  EXPECT_NE(std::string(inbox.Poll().message()).find("header cannot be read"), std::string::npos);
 
   TrajectoryInbox other(ranks[0].get(), {1});
   other.Expect({Expected(0, 0, 0)});

@@ -3,7 +3,7 @@
 #include "absl/status/status.h"
 #include "common/io/image.h"
 
-// What image.h is made of; no one else includes this.
+// Helpers that the image_*.cc files share; nothing else includes this.
 namespace imageddpo {
 
 /// The image turned and mirrored so that it is seen as its orientation says.

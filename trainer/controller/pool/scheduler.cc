@@ -1,4 +1,4 @@
-#include "trainer/controller/pool/job_queue.h"
+#include "trainer/controller/pool/scheduler.h"
 
 #include <algorithm>
 #include <utility>

@@ -1,4 +1,4 @@
-#include "common/worker/run_job.h"
+#include "common/worker/run_catching.h"
 
 #include <c10/util/Exception.h>
 
