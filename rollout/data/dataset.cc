@@ -16,7 +16,6 @@
 #include "rollout/data/listing/check.h"
 
 namespace imageddpo {
-
 namespace {
 
 // Files of an example, as bits.
