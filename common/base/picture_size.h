@@ -16,4 +16,11 @@ struct PictureSize {
   bool operator==(const PictureSize&) const = default;
 };
 
+/// How a picture of another shape gets a size; bicubic.
+enum class ResizeMode {
+  kCrop,    ///< Scaled until it covers the size; the middle is cut out.
+  kPad,     ///< Scaled until it fits in; black on both sides of it, as PIL's ImageOps.pad.
+  kStretch  ///< Scaled to the size, whatever its shape.
+};
+
 }  // namespace imageddpo

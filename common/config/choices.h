@@ -5,6 +5,8 @@
 #include <string_view>
 #include <vector>
 
+#include "common/base/picture_size.h"
+
 namespace imageddpo {
 
 /// One value of a setting that takes a choice, with the word for it in job files. The tables below
@@ -70,10 +72,9 @@ inline constexpr Choice<Combination> kCombinations[] = {{Combination::kSum, "sum
 enum class OnNan { kFail, kDrop };
 inline constexpr Choice<OnNan> kOnNan[] = {{OnNan::kFail, "fail"}, {OnNan::kDrop, "drop"}};
 
-/// data.resize: how an image of another shape gets the size of the samples.
-enum class ResizeKind { kCrop, kPad, kStretch };
-inline constexpr Choice<ResizeKind> kResizes[] = {
-    {ResizeKind::kCrop, "crop"}, {ResizeKind::kPad, "pad"}, {ResizeKind::kStretch, "stretch"}};
+/// data.resize
+inline constexpr Choice<ResizeMode> kResizes[] = {
+    {ResizeMode::kCrop, "crop"}, {ResizeMode::kPad, "pad"}, {ResizeMode::kStretch, "stretch"}};
 
 /// data.corrupt.kind: those of ImageNet-C except frost, which needs photographs.
 enum class CorruptKind {

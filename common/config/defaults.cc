@@ -129,6 +129,7 @@ void FillDefaults(v1::JobSpec* job) {
   IMAGEDDPO_DEFAULT(data, allow_change, false);
   IMAGEDDPO_DEFAULT(data, layout, "auto");
   IMAGEDDPO_DEFAULT(data, resize, "crop");
+  IMAGEDDPO_DEFAULT(data, severity, 0);
   if (data->has_corrupt()) {
     IMAGEDDPO_DEFAULT(data->mutable_corrupt(), severity, 1);
     IMAGEDDPO_DEFAULT(data->mutable_corrupt(), seed, 0);

@@ -22,6 +22,7 @@ DataSettings Resolve(const v1::DataSpec& spec) {
                     .layout = *FindChoice(kDataLayouts, spec.layout()),
                     .size = {spec.resolution(), spec.resolution()},
                     .resize = *FindChoice(kResizes, spec.resize())};
+  data.severity = static_cast<int>(spec.severity());
   if (spec.has_width()) data.size = {spec.width(), spec.height()};
   if (spec.has_corrupt()) {
     data.corrupt = {.kind = *FindChoice(kCorruptKinds, spec.corrupt().kind()),

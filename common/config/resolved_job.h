@@ -37,8 +37,9 @@ struct DataSettings {
   OnDataError on_error = OnDataError::kFail;
   DataLayout layout = DataLayout::kAuto;
   PictureSize size;  ///< Not given: the model's own.
-  ResizeKind resize = ResizeKind::kCrop;
+  ResizeMode resize = ResizeMode::kCrop;
   std::optional<CorruptSettings> corrupt;
+  int severity = 0;  ///< Of a .npy with five: the one that is used; 0: all.
 };
 
 /// A job whose settings were all judged, once: defaults filled in, ranges and choices checked,

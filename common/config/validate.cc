@@ -141,6 +141,7 @@ void CheckData(const v1::JobSpec& job, Faults* faults) {
   CheckSize(job.data(), faults);
   faults->Choice("data.resize", job.data().resize(), Words(kResizes));
   if (job.data().has_corrupt()) CheckCorrupt(job.data().corrupt(), faults);
+  faults->Range("data.severity", job.data().severity(), 0, 5);
   faults->Choice("data.on_error", job.data().on_error(), Words(kOnDataErrors));
   faults->Choice("data.layout", job.data().layout(), Words(kDataLayouts));
   faults->Required("data.text_column", job.data().text_column(),

@@ -11,12 +11,14 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/base/text.h"
 
 namespace imageddpo {
 namespace {
 
 absl::Status ErrorOn(const char* verb, const std::string& path, int error_number) {
-  return absl::ErrnoToStatus(error_number, absl::StrCat("cannot ", verb, " '", path, "'"));
+  return absl::ErrnoToStatus(error_number,
+                             absl::StrCat("cannot ", verb, " '", ValidText(path), "'"));
 }
 
 /// A file descriptor that is closed at the end of its scope.
@@ -90,7 +92,7 @@ absl::StatusOr<std::string> PosixFileSystem::Read(const std::string& path) {
   if (::fstat(file.get(), &info) != 0) return ErrorOn("read", path, errno);
   if (!S_ISREG(info.st_mode)) {
     return absl::InvalidArgumentError(
-        absl::StrCat("cannot read '", path, "': it is not a regular file"));
+        absl::StrCat("cannot read '", ValidText(path), "': it is not a regular file"));
   }
   std::string bytes(static_cast<size_t>(info.st_size), '\0');
   size_t size = 0;

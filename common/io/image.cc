@@ -2,7 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
+#include <filesystem>
 #include <stdexcept>
+#include <system_error>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -68,6 +71,9 @@ absl::StatusOr<Image> DecodeImage(std::string_view bytes, std::string_view name_
 }
 
 absl::StatusOr<Image> ReadImage(const std::string& path) {
+  std::error_code unknown;  // Then ReadFile() says what is wrong.
+  const uintmax_t size_bytes = std::filesystem::file_size(path, unknown);
+  if (!unknown && size_bytes > kMaxImageFileBytes) return FileTooLarge(path);
   IMAGEDDPO_ASSIGN_OR_RETURN(const std::string bytes, ReadFile(path));
   return DecodeImage(bytes, path);
 }

@@ -8,6 +8,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "common/base/picture_size.h"
 #include "common/io/codec/raw_picture.h"
 
 namespace imageddpo {
@@ -51,13 +52,6 @@ Image Resize(const Image& image, int width, int height,
 /// middle.
 Image ResizeAndCentreCrop(const Image& image, int width, int height,
                           ResizeFilter filter = ResizeFilter::kBicubic);
-
-/// How a picture of another shape gets a size; bicubic.
-enum class ResizeMode {
-  kCrop,    ///< ResizeAndCentreCrop().
-  kPad,     ///< Scaled until it fits in; black on both sides of it, as PIL's ImageOps.pad.
-  kStretch  ///< Resize().
-};
 
 /// @throws std::invalid_argument  empty image or a size < 1 (a caller bug).
 Image ResizeTo(const Image& image, int width, int height, ResizeMode mode);

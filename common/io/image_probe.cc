@@ -215,9 +215,7 @@ absl::StatusOr<ImageHeader> ProbeImage(const std::string& path) {
   struct stat info;
   if (::fstat(fd, &info) != 0) return OpenError(path);
   if (!S_ISREG(info.st_mode)) return BadImage(path, "it is no regular file");
-  if (info.st_size > static_cast<off_t>(kMaxImageFileBytes)) {
-    return BadImage(path, absl::StrCat("the file is larger than ", kMaxImageFileBytes, " bytes"));
-  }
+  if (info.st_size > static_cast<off_t>(kMaxImageFileBytes)) return FileTooLarge(path);
 
   Reader file(fd);
   const size_t head_bytes = std::min(static_cast<size_t>(info.st_size), kFormatHeadBytes);

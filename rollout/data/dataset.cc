@@ -1,8 +1,10 @@
 #include "rollout/data/dataset.h"
 
+#include <cstdint>
 #include <map>
 #include <optional>
 #include <utility>
+#include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/strings/str_cat.h"
@@ -14,11 +16,19 @@
 #include "rollout/data/listing/check.h"
 
 namespace imageddpo {
+namespace {
 
-/// Images at the size they were asked for, 8 bits a channel.
+// Files of an example, as bits.
+constexpr uint8_t kImageFile = 1;
+constexpr uint8_t kTargetFile = 2;  ///< That its metadata names.
+
+}  // namespace
+
+/// Images at the size they were asked for, 8 bits a channel; and which files could be read.
 class Dataset::Cache {
  public:
-  explicit Cache(size_t budget_bytes) : budget_bytes_(budget_bytes) {}
+  Cache(size_t budget_bytes, size_t num_examples)
+      : budget_bytes_(budget_bytes), files_read_(num_examples) {}
 
   /// The image when it is kept, else null. Stays valid as long as the cache.
   const Image* Find(const Key& key) const {
@@ -54,12 +64,24 @@ class Dataset::Cache {
     if (images_.emplace(key, std::move(image)).second) used_bytes_ += size_bytes;
   }
 
+  void NoteRead(int64_t i, uint8_t file) {
+    const absl::MutexLock lock(&mutex_);
+    files_read_[static_cast<size_t>(i)] |= file;
+  }
+
+  /// Those of NoteRead().
+  uint8_t FilesRead(int64_t i) const {
+    const absl::MutexLock lock(&mutex_);
+    return files_read_[static_cast<size_t>(i)];
+  }
+
  private:
   const size_t budget_bytes_;
   mutable absl::Mutex mutex_;
   size_t used_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
   std::map<Key, Image> images_ ABSL_GUARDED_BY(mutex_);
   std::map<Key, Image> ahead_ ABSL_GUARDED_BY(mutex_);  ///< Loaded, not used yet; not counted.
+  std::vector<uint8_t> files_read_ ABSL_GUARDED_BY(mutex_);
 };
 
 absl::StatusOr<Dataset> Dataset::Open(const std::string& path, const DatasetOptions& options) {
@@ -72,7 +94,9 @@ absl::StatusOr<Dataset> Dataset::Open(const std::string& path, const DatasetOpti
 }
 
 Dataset::Dataset(Listing listing, const ImageForm& form, size_t cache_bytes)
-    : listing_(std::move(listing)), form_(form), cache_(std::make_unique<Cache>(cache_bytes)) {}
+    : listing_(std::move(listing)),
+      form_(form),
+      cache_(std::make_unique<Cache>(cache_bytes, static_cast<size_t>(size()))) {}
 
 bool Dataset::HasTarget(int64_t i) const {
   return form_.corrupt.has_value() || !at(i).target_file_name.empty();
@@ -98,6 +122,12 @@ void Dataset::LoadAhead(int64_t i, int width, int height, bool with_target) cons
     absl::StatusOr<Image> image = Read(key);
     if (image.ok()) cache_->PutAside(key, *std::move(image));
   }
+}
+
+bool Dataset::WasRead(int64_t i) const {
+  const bool has_file = !listing_.examples.target_file_name(i).empty();
+  const uint8_t files = has_file ? kImageFile | kTargetFile : kImageFile;
+  return (cache_->FilesRead(i) & files) == files;
 }
 
 absl::StatusOr<at::Tensor> Dataset::Load(const Key& key) const {
@@ -128,6 +158,7 @@ absl::StatusOr<Image> Dataset::Read(const Key& key) const {
   absl::StatusOr<Image> image =
       named_target ? ReadImage(example.target_file_name) : ReadExampleImage(listing_.examples, i);
   if (!image.ok()) return Annotate(image.status(), absl::StrCat("example '", example.id, "'"));
+  cache_->NoteRead(i, named_target ? kTargetFile : kImageFile);
   Image sized = ResizeTo(*image, width, height, form_.resize);
   if (form_.corrupt && !is_target) {
     IMAGEDDPO_ASSIGN_OR_RETURN(sized, Corrupt(sized, *form_.corrupt, example.id));

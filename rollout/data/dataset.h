@@ -65,6 +65,10 @@ class Dataset {
   /// LoadImage() of it; with_target: LoadTarget() too. Errors are left to those.
   void LoadAhead(int64_t i, int width, int height, bool with_target) const;
 
+  /// Whether the calls above have decoded the image already and, where its metadata names one, its
+  /// target: both can be read.
+  bool WasRead(int64_t i) const;
+
  private:
   class Cache;
   using Key = std::tuple<int64_t, bool, int, int>;  ///< Example, whether its target, size.

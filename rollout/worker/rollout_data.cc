@@ -15,22 +15,6 @@ namespace {
 constexpr int kLeastScanThreads = 4;  // Heads of files: the time goes into waiting for the disk.
 constexpr size_t kPosteriorCacheBytes = size_t{1} << 29;  // 4,096 images of 512x512.
 
-ResizeMode ModeOf(ResizeKind kind) {
-  switch (kind) {
-    case ResizeKind::kCrop:
-      return ResizeMode::kCrop;
-    case ResizeKind::kPad:
-      return ResizeMode::kPad;
-    case ResizeKind::kStretch:
-      return ResizeMode::kStretch;
-  }
-  return ResizeMode::kCrop;
-}
-
-ImageForm FormOf(const DataSettings& data) {
-  return {.resize = ModeOf(data.resize), .corrupt = data.corrupt};
-}
-
 }  // namespace
 
 absl::StatusOr<OpenedSet> Rollout::OpenImages(const std::string& setting, const std::string& path,
@@ -39,7 +23,9 @@ absl::StatusOr<OpenedSet> Rollout::OpenImages(const std::string& setting, const 
   const v1::DataSpec& data = job_.spec().data();
   const auto threads = static_cast<int>(job_.spec().device().num_threads());
   const bool skips = job_.data().on_error == OnDataError::kSkip;
-  OpenOptions options{.listing = {.text_column = data.text_column(), .layout = job_.data().layout},
+  OpenOptions options{.listing = {.text_column = data.text_column(),
+                                  .layout = job_.data().layout,
+                                  .severity = job_.data().severity},
                       .on_error = job_.data().on_error,
                       .check = {.num_threads = std::max(threads, skips ? 1 : kLeastScanThreads),
                                 .is_stopped = data_start.is_stopped},
@@ -50,14 +36,17 @@ absl::StatusOr<OpenedSet> Rollout::OpenImages(const std::string& setting, const 
   for (const std::string& warning : set->listing.warnings) {
     data_warnings_.push_back(absl::StrCat("`", setting, "`: ", warning));
   }
-  images->examples = std::make_unique<Dataset>(std::move(set->listing), FormOf(job_.data()));
+  images->examples = std::make_unique<Dataset>(
+      std::move(set->listing),
+      ImageForm{.resize = job_.data().resize, .corrupt = job_.data().corrupt});
   const Dataset& dataset = *images->examples;
   IMAGEDDPO_RETURN_IF_ERROR(reward_->CheckDataset(dataset, static_cast<int>(size_.width),
                                                   static_cast<int>(size_.height)));
   if (skips) return set;
   std::vector<int64_t> mine;
   for (int64_t i = share.index; i < dataset.size(); i += share.num_ranks) mine.push_back(i);
-  images->decoding = std::make_unique<BackgroundDecode>(&dataset.examples(), std::move(mine));
+  images->decoding = std::make_unique<BackgroundDecode>(
+      &dataset.examples(), std::move(mine), [&dataset](int64_t i) { return dataset.WasRead(i); });
   return set;
 }
 

@@ -22,7 +22,11 @@ KeyedAdvantages::KeyedAdvantages(const AdvantageSettings& settings)
 std::string KeyedAdvantages::KeyOf(const EpochRewards& epoch, size_t sample) const {
   if (stat_key_ == StatKey::kImage) return epoch.image_ids.at(sample);
   if (stat_key_ == StatKey::kPrompt) return epoch.prompts.at(sample);
-  return epoch.image_ids.at(sample) + '\n' + epoch.prompts.at(sample);
+  const std::string &id = epoch.image_ids.at(sample), &prompt = epoch.prompts.at(sample);
+  // An id that has a line end itself, as file names may, begins with its size: no two pairs have
+  // one key.
+  if (id.find('\n') != id.npos) return absl::StrCat("\n", id.size(), "\n", id, prompt);
+  return absl::StrCat(id, "\n", prompt);
 }
 
 std::vector<double> KeyedAdvantages::Advantages(const EpochRewards& epoch) {

@@ -27,6 +27,10 @@ absl::StatusOr<RawPicture> DecodeAs(ImageFormat format, std::string_view bytes) 
 
 }  // namespace
 
+absl::Status FileTooLarge(const std::string& name) {
+  return BadImage(name, absl::StrCat("the file is larger than ", kMaxImageFileBytes, " bytes"));
+}
+
 absl::Status CheckImageSize(int64_t width, int64_t height) {
   if (width < 1 || height < 1) return absl::InvalidArgumentError("it has no pixels");
   if (width > kMaxImageSide || height > kMaxImageSide || width * height > kMaxImagePixels) {
@@ -47,10 +51,7 @@ absl::StatusOr<RawPicture> MakePicture(int64_t width, int64_t height, int channe
 
 absl::StatusOr<RawPicture> DecodePicture(std::string_view bytes,
                                          const std::string& name_for_errors) {
-  if (bytes.size() > kMaxImageFileBytes) {
-    return BadImage(name_for_errors,
-                    absl::StrCat("the file is larger than ", kMaxImageFileBytes, " bytes"));
-  }
+  if (bytes.size() > kMaxImageFileBytes) return FileTooLarge(name_for_errors);
   IMAGEDDPO_ASSIGN_OR_RETURN(const ImageFormat format,
                              FormatOf(bytes.substr(0, kFormatHeadBytes), name_for_errors));
   absl::StatusOr<RawPicture> picture = DecodeAs(format, bytes);

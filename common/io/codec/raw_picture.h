@@ -16,6 +16,9 @@ inline constexpr size_t kMaxImageFileBytes = size_t{256} << 20;
 inline constexpr int kMaxImageSide = 32768;
 inline constexpr int64_t kMaxImagePixels = int64_t{1} << 27;
 
+/// INVALID_ARGUMENT naming a file over kMaxImageFileBytes.
+absl::Status FileTooLarge(const std::string& name);
+
 /// A picture as its file stores it, 8 bits a sample, alpha dropped (not blended).
 struct RawPicture {
   int width = 0;

@@ -31,6 +31,7 @@ struct CheckDataOptions {
   std::string path;
   std::string text_column = "text";
   std::string layout = "auto";
+  int severity = 0;
   std::string resolution;
   int threads = 0;
   std::string output = "text";
@@ -62,6 +63,7 @@ absl::StatusOr<ExitCode> CheckDataIn(const CheckDataOptions& options,
   ListingOptions listing_options;
   listing_options.text_column = options.text_column;
   listing_options.layout = FindChoice(kDataLayouts, options.layout).value_or(DataLayout::kAuto);
+  listing_options.severity = options.severity;
   absl::StatusOr<Listing> listing = ListExamples(PathOf(options.path), listing_options);
   // Not "no such job".
   if (absl::IsNotFound(listing.status())) {
@@ -126,6 +128,8 @@ void AddCheckDataCommand(CLI::App& app, Program& program) {
   command->add_option("--text-column", options->text_column, "As data.text_column");
   command->add_option("--layout", options->layout, "As data.layout")
       ->check(CLI::IsMember(Words(kDataLayouts)));
+  command->add_option("--severity", options->severity, "As data.severity; 0: all of a .npy")
+      ->check(CLI::Range(0, 5));
   command
       ->add_option("--resolution", options->resolution,
                    "Count the images that will be enlarged or cropped for it")

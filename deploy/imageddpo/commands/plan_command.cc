@@ -57,6 +57,7 @@ int64_t CountImages(const v1::DataSpec& data) {
   ListingOptions options;
   options.text_column = data.text_column();
   options.layout = FindChoice(kDataLayouts, data.layout()).value_or(DataLayout::kAuto);
+  options.severity = static_cast<int>(data.severity());
   const absl::StatusOr<Listing> listing = ListExamples(PathOf(data.path()), options);
   return listing.ok() ? listing->examples.size() : 0;
 }

@@ -109,7 +109,7 @@ Image ZoomBlur(const Image& image, int severity) {
   Pixels sum = Pixels::Of(image);
   const Pixels pixels = sum;
   for (int i = 0; i < num_layers; ++i) {
-    const Pixels layer = ClippedZoom(pixels, 1 + i * step);
+    const Pixels layer = TopLeft(ClippedZoom(pixels, 1 + i * step), pixels.width, pixels.height);
     for (size_t k = 0; k < sum.values.size(); ++k) sum.values[k] += layer.values[k];
   }
   for (double& value : sum.values) value /= num_layers + 1;

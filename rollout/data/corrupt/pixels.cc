@@ -96,13 +96,15 @@ Pixels GaussianBlur(const Pixels& pixels, double sigma_x, double sigma_y, double
 
 Pixels ClippedZoom(const Pixels& pixels, double zoom) {
   const ZoomedAxis across(pixels.width, zoom), down(pixels.height, zoom);
-  Pixels result = Pixels::Zeros(pixels.width, pixels.height, pixels.channels);
-  for (int y = 0; y < std::min(pixels.height, down.enlarged); ++y) {
+  // The part is rounded up, so that it becomes no smaller than the whole was.
+  Pixels result = Pixels::Zeros(std::max(pixels.width, across.enlarged),
+                                std::max(pixels.height, down.enlarged), pixels.channels);
+  for (int y = 0; y < down.enlarged; ++y) {
     const double from_y = down.From(y);
     const int y0 = static_cast<int>(from_y);
     const int y1 = std::min(y0 + 1, down.part - 1);
     const double weight_y = from_y - y0;
-    for (int x = 0; x < std::min(pixels.width, across.enlarged); ++x) {
+    for (int x = 0; x < across.enlarged; ++x) {
       const double from_x = across.From(x);
       const int x0 = static_cast<int>(from_x);
       const int x1 = std::min(x0 + 1, across.part - 1);
@@ -119,6 +121,16 @@ Pixels ClippedZoom(const Pixels& pixels, double zoom) {
     }
   }
   return result;
+}
+
+Pixels TopLeft(const Pixels& pixels, int width, int height) {
+  Pixels part = Pixels::Zeros(width, height, pixels.channels);
+  const auto row_values = static_cast<size_t>(width) * static_cast<size_t>(pixels.channels);
+  for (int y = 0; y < height; ++y) {
+    std::copy_n(pixels.values.begin() + static_cast<ptrdiff_t>(pixels.index(0, y)), row_values,
+                part.values.begin() + static_cast<ptrdiff_t>(part.index(0, y)));
+  }
+  return part;
 }
 
 Pixels MotionBlur(const Pixels& pixels, int radius, double sigma, double degrees) {

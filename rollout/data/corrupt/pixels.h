@@ -44,9 +44,13 @@ int Inside(int position, int size, Border border);
 Pixels GaussianBlur(const Pixels& pixels, double sigma_x, double sigma_y, double truncate,
                     Border border);
 
-/// The middle 1/zoom of the pixels, enlarged linearly to at least the old size, of which the top
-/// left part of the old size is kept: imagecorruptions' clipped_zoom.
+/// The middle 1/zoom of the pixels, enlarged linearly to the old size or up to zoom pixels more:
+/// imagecorruptions' clipped_zoom.
 Pixels ClippedZoom(const Pixels& pixels, double zoom);
+
+/// The top left part of that size.
+/// @param width,height  at most those of the pixels.
+Pixels TopLeft(const Pixels& pixels, int width, int height);
 
 /// imagecorruptions' motion blur: half of a Gaussian along a line. Pixels that come from beyond an
 /// edge have the value at it.

@@ -108,7 +108,9 @@ Image Snow(const Image& image, int severity, CorruptRandom& random) {
   for (double& value : layer.values) {
     value = value < flakes.threshold ? 0.0 : std::clamp(value, 0.0, 1.0);
   }
+  // Flakes beyond the right edge of the image move into it: it is cut out afterwards.
   layer = MotionBlur(layer, flakes.radius, flakes.sigma, random.Uniform(-135, -45));
+  layer = TopLeft(layer, image.width, image.height);
   for (double& value : layer.values) value = std::nearbyint(value * 255) / 255;
 
   Pixels pixels = Pixels::Of(image);

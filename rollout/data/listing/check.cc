@@ -121,7 +121,8 @@ std::string BadImagesText(const std::string& path, int64_t num_listed,
   std::string text = absl::StrCat(faults.size(), " of ", num_listed, " images of '",
                                   ValidText(path), "' cannot be read:");
   for (size_t i = 0; i < std::min(kFaultsShown, faults.size()); ++i) {
-    absl::StrAppend(&text, "\n  ", Excerpt(faults[i], kMaxFaultBytes));
+    // A line each, whatever the file's name holds.
+    absl::StrAppend(&text, "\n  ", Excerpt(Printable(faults[i]), kMaxFaultBytes));
   }
   if (faults.size() > kFaultsShown) {
     absl::StrAppend(&text, "\n  and ", faults.size() - kFaultsShown, " more");
@@ -129,8 +130,9 @@ std::string BadImagesText(const std::string& path, int64_t num_listed,
   return text;
 }
 
-BackgroundDecode::BackgroundDecode(const ExampleTable* examples, std::vector<int64_t> share)
-    : examples_(examples) {
+BackgroundDecode::BackgroundDecode(const ExampleTable* examples, std::vector<int64_t> share,
+                                   std::function<bool(int64_t)> was_read)
+    : examples_(examples), was_read_(std::move(was_read)) {
   thread_ = std::thread([this, share = std::move(share)] { Run(share); });
 }
 
@@ -143,6 +145,7 @@ void BackgroundDecode::Run(const std::vector<int64_t>& share) {
   LowerThreadPriority();
   for (const int64_t i : share) {
     if (stop_) return;
+    if (was_read_ && was_read_(i)) continue;
     absl::Status status = ReadExampleImage(*examples_, i).status();
     status.Update(CheckTarget(*examples_, i, /*decode=*/true));
     if (status.ok()) continue;

@@ -60,7 +60,11 @@ std::string BadImagesText(const std::string& path, int64_t num_listed,
 class BackgroundDecode {
  public:
   /// @param examples  outlives this object. @param share  indices into it.
-  BackgroundDecode(const ExampleTable* examples, std::vector<int64_t> share);
+  /// @param was_read  whether an example's image, and its target where it has one, were decoded
+  ///                  elsewhere in the meantime: it is passed over then. Asked on the thread of
+  ///                  this object; may be empty.
+  BackgroundDecode(const ExampleTable* examples, std::vector<int64_t> share,
+                   std::function<bool(int64_t)> was_read = {});
   ~BackgroundDecode();  ///< Stops after the image that is being decoded.
   BackgroundDecode(const BackgroundDecode&) = delete;
   BackgroundDecode& operator=(const BackgroundDecode&) = delete;
@@ -73,6 +77,7 @@ class BackgroundDecode {
   void Run(const std::vector<int64_t>& share);
 
   const ExampleTable* const examples_;
+  const std::function<bool(int64_t)> was_read_;
   std::atomic<bool> stop_{false}, done_{false};
   mutable absl::Mutex mutex_;
   std::vector<std::string> faults_ ABSL_GUARDED_BY(mutex_);

@@ -70,15 +70,19 @@ class Walk {
       Add(prefix + name, *file);
       return absl::OkStatus();
     }
-    if (absl::IsNotFound(file.status())) {
-      files_->dangling.emplace_back(file.status().message());
+    const auto leads_nowhere = [&](const absl::Status& why) {
+      files_->dangling.push_back(absl::StrCat("the link '", ValidText(absl::StrCat(dir, "/", name)),
+                                              "' leads nowhere: ", why.message()));
       return absl::OkStatus();
-    }
+    };
+    if (absl::IsNotFound(file.status())) return leads_nowhere(file.status());
     if (!absl::IsInvalidArgument(file.status())) return file.status();
     if (!recursive_) return absl::OkStatus();  // A link to a folder.
-    IMAGEDDPO_ASSIGN_OR_RETURN(const std::string folder, resolver_->Folder(name, dir));
+    const absl::StatusOr<std::string> folder = resolver_->Folder(name, dir);
+    if (absl::IsInvalidArgument(folder.status())) return leads_nowhere(folder.status());  // A loop.
+    if (!folder.ok()) return folder.status();
     std::error_code error;
-    if (fs::is_directory(folder, error)) Enter(absl::StrCat(prefix, name, "/"), folder);
+    if (fs::is_directory(*folder, error)) Enter(absl::StrCat(prefix, name, "/"), *folder);
     return absl::OkStatus();
   }
 

@@ -211,10 +211,17 @@ absl::StatusOr<Listing> ListExamples(const std::string& path, const ListingOptio
   }
   const std::string folder = absolute.string();
   if (options.layout == DataLayout::kAuto && fs::is_regular_file(absolute, error)) {
-    if (LowerExtension(folder) == ".npy") return ListNpy(folder);
+    if (LowerExtension(folder) == ".npy") return ListNpy(folder, options.severity);
     return absl::InvalidArgumentError(
         absl::StrCat("'", ValidText(folder),
                      "' is a file; give the folder of the images, or a .npy of pictures"));
+  }
+  if (options.severity != 0) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "'", ValidText(folder),
+        "' is not read as a .npy, and `data.severity` chooses a fifth of a .npy as "
+        "CIFAR-10-C has them; of ImageNet-C's folders give the one of the severity as the path, as "
+        "fog/3 (and how strongly `data.corrupt` works is `data.corrupt.severity`)"));
   }
   PathResolver resolver(options.allowed_roots.empty() ? std::vector<std::string>{folder}
                                                       : options.allowed_roots);

@@ -14,6 +14,7 @@ struct ListingOptions {
   std::vector<std::string> allowed_roots;
   std::string text_column = "text";  ///< Key or column that prompts are read from.
   DataLayout layout = DataLayout::kAuto;
+  int severity = 0;  ///< 1 to 5: that fifth of a .npy alone; 0: all of it.
 };
 
 /// What a set of images has, before any image is opened.
@@ -38,7 +39,8 @@ struct Listing {
 ///
 /// Ids are paths relative to the set as ValidText(), unless a metadata file has others.
 /// @return NOT_FOUND: no such set. INVALID_ARGUMENT: it is empty, has a bad line (named as
-///         file:line), or could be meant in several ways (one folder per split).
+///         file:line), could be meant in several ways (one folder per split), or has no severity to
+///         choose (a folder, or a .npy whose number of pictures is not divisible by five).
 absl::StatusOr<Listing> ListExamples(const std::string& path, const ListingOptions& options = {});
 
 }  // namespace imageddpo

@@ -252,7 +252,7 @@ absl::Status MetadataReader::Finish() {
   if (has_text_ || listing_->examples.size() == 0) return absl::OkStatus();
   if (text_column_ != kTextColumn && !columns_.contains(text_column_)) {
     return absl::InvalidArgumentError(absl::StrCat(
-        "`data.text_column` is ", text_column_, ", which no line of ", listing_->path,
+        "`data.text_column` is ", text_column_, ", which no line of ", ValidText(listing_->path),
         "'s metadata has; there are ", Excerpt(absl::StrJoin(columns_, ", "), kMaxExcerptBytes)));
   }
   std::vector<std::string> captions;

@@ -194,11 +194,16 @@ absl::StatusOr<Image> ReadNpyImage(const std::string& path, int64_t row) {
                .rgb = {pixels.begin(), pixels.end()}};
 }
 
-absl::StatusOr<Listing> ListNpy(const std::string& path) {
+absl::StatusOr<Listing> ListNpy(const std::string& path, int severity) {
   IMAGEDDPO_ASSIGN_OR_RETURN(const PositionedFile file, PositionedFile::Open(path));
   IMAGEDDPO_ASSIGN_OR_RETURN(const NpyHeader header, PicturesOf(file, path));
   const int64_t rows = header.shape[0];
   if (rows == 0) return Fault(path, "holds no picture");
+  if (severity != 0 && rows % kSeverities != 0) {
+    return Fault(path, absl::StrCat("holds ", rows,
+                                    " pictures, which are not five severities of "
+                                    "equal number; leave `data.severity` out to use all of them"));
+  }
   const std::filesystem::path whole(path);
   const std::string folder = whole.parent_path().string();
   Listing listing{.path = path, .examples = ExampleTable(folder)};
@@ -218,13 +223,16 @@ absl::StatusOr<Listing> ListNpy(const std::string& path) {
   }
   const std::string corruption = whole.stem().string();
   const bool has_severities = IsCorruptionName(corruption) && rows % kSeverities == 0;
-  for (int64_t row = 0; row < rows; ++row) {
+  const int64_t fifth = rows / kSeverities;
+  const int64_t first = severity == 0 ? 0 : (severity - 1) * fifth;
+  const int64_t last = severity == 0 ? rows : first + fifth;
+  for (int64_t row = first; row < last; ++row) {
     Example example{.id = absl::StrCat(ValidText(whole.filename().string()), "/", row),
                     .file_name = path,
                     .row = row};
     if (!labels.empty()) example.label = labels[static_cast<size_t>(row)];
     if (has_severities) {
-      example.metadata = {{"corruption", corruption}, {"severity", row / (rows / kSeverities) + 1}};
+      example.metadata = {{"corruption", corruption}, {"severity", row / fifth + 1}};
     }
     listing.examples.Add(example);
   }

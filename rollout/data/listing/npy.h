@@ -26,6 +26,9 @@ absl::StatusOr<Image> ReadNpyImage(const std::string& path, int64_t row);
 /// The pictures of an array file, as CIFAR-10-C has them: labels from labels.npy in the same
 /// folder, one for each picture; ids NAME.npy/ROW. Where the file's name is a corruption of
 /// ImageNet-C and N is divisible by five, the fifths are its severities 1 to 5 (metadata).
-absl::StatusOr<Listing> ListNpy(const std::string& path);
+/// @param severity  1 to 5: that fifth alone, under the ids that it has among all; 0: all.
+/// @return INVALID_ARGUMENT naming the file where it holds something else, or where a severity is
+///         asked for and N is not divisible by five.
+absl::StatusOr<Listing> ListNpy(const std::string& path, int severity = 0);
 
 }  // namespace imageddpo

@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/base/status.h"
+#include "common/base/text.h"
 #include "common/io/file.h"
 
 namespace imageddpo {
@@ -38,10 +39,11 @@ absl::StatusOr<std::string> PathResolver::File(const std::string& name, const st
     IMAGEDDPO_ASSIGN_OR_RETURN(path, ResolveUnderRoots(name, dir, roots_));
   }
   if (::stat(path.c_str(), &info) != 0) {
-    return absl::ErrnoToStatus(errno, absl::StrCat("cannot open the image '", path, "'"));
+    return absl::ErrnoToStatus(errno,
+                               absl::StrCat("cannot open the image '", ValidText(path), "'"));
   }
   if (S_ISREG(info.st_mode)) return path;
-  return absl::InvalidArgumentError(absl::StrCat("'", path, "' is not a file"));
+  return absl::InvalidArgumentError(absl::StrCat("'", ValidText(path), "' is not a file"));
 }
 
 }  // namespace imageddpo

@@ -9,6 +9,7 @@ transformers, open_clip_torch, torchvision, lpips, efficientnet-lite-pytorch, ef
 import contextlib
 import io
 import json
+import os
 import pathlib
 import re
 import runpy
@@ -18,6 +19,7 @@ import warnings
 
 warnings.filterwarnings("ignore")
 sys.dont_write_bytecode = True
+os.environ["HF_HUB_OFFLINE"] = "1"
 import torch  # noqa: E402
 from torch.nn import functional  # noqa: E402
 

@@ -69,6 +69,14 @@ TEST(KeyedAdvantages, GroupsByImagePromptOrBoth) {
   EXPECT_EQ(buffers(StatKey::kPair), R"({"a\nx":[1.0],"a\ny":[2.0],"b\ny":[3.0]})");
 }
 
+TEST(KeyedAdvantages, NoTwoPairsHaveOneKey) {
+  KeyedAdvantages rule({.stat_key = StatKey::kPair});
+  rule.Advantages({.rewards = {1, 2, 3, 4},
+                   .image_ids = {"a", "a\nb", "a\nb", "a\nbc"},
+                   .prompts = {"b\nc", "c", "cd", "d"}});
+  EXPECT_EQ(rule.State().at("buffers").size(), 4U);
+}
+
 TEST(KeyedAdvantages, SurvivesAResumeBitForBit) {
   KeyedAdvantages one = ByImage(3, 2), two = ByImage(16, 16);
   EpochRewards epoch{.rewards = {0.1, 1.0 / 3, 1e-300, -7},

@@ -1,5 +1,6 @@
 // `imageddpo check-data`: what it prints, and with which code it ends.
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -7,6 +8,7 @@
 #include "deploy/imageddpo/commands/commands.h"
 #include "gmock/gmock.h"
 #include "nlohmann/json.hpp"
+#include "tests/testing/npy.h"
 #include "tests/testing/temp_dir.h"
 
 namespace imageddpo {
@@ -73,6 +75,29 @@ TEST_F(CheckDataTest, NamesEveryBadFile) {
   EXPECT_EQ(json["images"], 200);
   EXPECT_EQ(json["bad"].size(), 25);
   EXPECT_EQ(json["sizes"], nlohmann::json::parse(R"([{"width": 3, "height": 3, "images": 175}])"));
+}
+
+TEST_F(CheckDataTest, OneSeverityOfAnArray) {
+  dir_.Write("fog.npy", NpyPictures(15));
+  EXPECT_EQ(Run(dir_ / "fog.npy"), ExitCode::kOk);
+  EXPECT_THAT(out_, HasSubstr("images          15\n"));
+  EXPECT_EQ(Run(dir_ / "fog.npy --severity 5"), ExitCode::kOk);
+  EXPECT_THAT(out_, AllOf(HasSubstr("images          3\n"), HasSubstr("formats         3 array")));
+  EXPECT_EQ(Run(dir_.path() + " --severity 5"), ExitCode::kUsage);
+  EXPECT_THAT(err_, HasSubstr("`data.severity`"));
+}
+
+TEST_F(CheckDataTest, NamesOfAnyBytesAreOneLineEach) {
+  for (const char* name : {"caf\xe9.png", "a\nbad: b.png", "-rf.png", "\x1b[2J.png"}) {
+    dir_.Write(name, "text");
+  }
+  EXPECT_EQ(Run(dir_.path()), ExitCode::kJobFailed);
+  EXPECT_EQ(std::count(err_.begin(), err_.end(), '\n'), 4) << err_;
+  for (const char* shown : {"caf\\xE9.png", "a\\x0Abad: b.png", "/-rf.png", "\\x1B[2J.png"}) {
+    EXPECT_THAT(err_, HasSubstr(shown));
+  }
+  EXPECT_EQ(Run(dir_.path() + " -o json"), ExitCode::kJobFailed);
+  EXPECT_EQ(nlohmann::json::parse(out_)["bad"].size(), 4);
 }
 
 TEST_F(CheckDataTest, AFolderThatCannotBeListedIsAWrongArgument) {

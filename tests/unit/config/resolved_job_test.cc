@@ -50,16 +50,18 @@ TEST(ResolvedJob, SizeResizingAndCorruption) {
     return ResolvedJob::Make(spec)->data();
   };
   EXPECT_FALSE(data_of("seed=1").size.given()) << "the model's own";
-  EXPECT_EQ(data_of("seed=1").resize, ResizeKind::kCrop);
+  EXPECT_EQ(data_of("seed=1").resize, ResizeMode::kCrop);
   EXPECT_FALSE(data_of("seed=1").corrupt.has_value());
   EXPECT_EQ(data_of("data.resolution=64").size, (PictureSize{64, 64}));
   EXPECT_EQ(data_of("data.resolution=[96, 64]").size, (PictureSize{96, 64}));
-  EXPECT_EQ(data_of("data.resize=pad").resize, ResizeKind::kPad);
+  EXPECT_EQ(data_of("data.resize=pad").resize, ResizeMode::kPad);
   const auto corrupt = data_of("data.corrupt={kind: fog, severity: 4}").corrupt;
   ASSERT_TRUE(corrupt.has_value());
   EXPECT_EQ(corrupt->kind, CorruptKind::kFog);
   EXPECT_EQ(corrupt->severity, 4);
   EXPECT_EQ(corrupt->seed, 0U);
+  EXPECT_EQ(data_of("seed=1").severity, 0);
+  EXPECT_EQ(data_of("data.severity=4").severity, 4);
 }
 
 TEST(ResolvedJob, AnOpenMicroBatchIsClosedWithWhatFollowsFromIt) {

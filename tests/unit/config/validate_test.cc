@@ -84,6 +84,7 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"data.corrupt={kind: frost}", "frost lays ImageNet-C's own photographs"},
         Case{"data.corrupt={severity: 2}", "`data.corrupt.kind` is not given"},
         Case{"data.corrupt={kind: fog, severity: 6}", "`data.corrupt.severity` is 6"},
+        Case{"data.severity=6", "`data.severity` is 6; it must be a whole number from 0 to 5"},
         Case{"eval.path=", "`eval.path` is not given"},
         Case{"eval.batch_size=0", "`eval.batch_size` is 0"},
         Case{"rewards=[]", "`rewards` is empty"},

@@ -74,8 +74,13 @@ double LargestDifference(const Pixels& pixels, const at::Tensor& expected_HWC) {
 TEST(CorruptTest, ZoomAndMotionAreThePackages) {
   const Pixels image = Pixels::Of(RecordedImage("image.0"));
   for (const std::string zoom : {"1.05", "1.25", "2.5", "4.5"}) {
-    EXPECT_LT(LargestDifference(ClippedZoom(image, std::stod(zoom)), Recorded("zoomed." + zoom)),
-              1e-7)
+    const Pixels zoomed = ClippedZoom(image, std::stod(zoom));
+    EXPECT_GE(zoomed.width, image.width) << zoom;
+    EXPECT_LT(zoomed.width, image.width + std::stod(zoom)) << zoom;
+    EXPECT_GE(zoomed.height, image.height) << zoom;
+    EXPECT_LT(
+        LargestDifference(TopLeft(zoomed, image.width, image.height), Recorded("zoomed." + zoom)),
+        1e-7)
         << zoom;
   }
   // Recorded in 32-bit floats, in which the package adds up the steps of a motion.

@@ -223,6 +223,27 @@ TEST_F(DatasetTest, WhatIsLoadedAheadIsKeptForItsNextUse) {
   EXPECT_TRUE(absl::IsNotFound(dataset->LoadImage(0, 4, 4).status()));
 }
 
+TEST_F(DatasetTest, KnowsWhichFilesCouldBeRead) {
+  WriteImage("a.png", 4, 4);
+  WriteImage("clean.png", 4, 4);
+  dir_.Write("bad.png", "text");
+  dir_.Write("metadata.jsonl",
+             "{\"file_name\": \"a.png\", \"target_file_name\": \"clean.png\"}\n"
+             "{\"file_name\": \"clean.png\"}\n"
+             "{\"file_name\": \"bad.png\"}\n");
+  const auto dataset = Dataset::Open(dir_.path());
+  ASSERT_TRUE(dataset.ok()) << dataset.status();
+  ASSERT_TRUE(dataset->LoadImage(0, 4, 4).ok());
+  EXPECT_FALSE(dataset->WasRead(0)) << "its target was not";
+  ASSERT_TRUE(dataset->LoadTarget(0, 4, 4).ok());
+  EXPECT_TRUE(dataset->WasRead(0));
+  EXPECT_FALSE(dataset->WasRead(1)) << "it was as a target of another, which is not looked up";
+  dataset->LoadAhead(1, 4, 4, /*with_target=*/false);
+  EXPECT_TRUE(dataset->WasRead(1));
+  dataset->LoadAhead(2, 4, 4, /*with_target=*/false);
+  EXPECT_FALSE(dataset->WasRead(2));
+}
+
 TEST_F(DatasetTest, LoadsFromSeveralThreads) {
   for (int i = 0; i < 8; ++i) WriteImage(std::to_string(i) + ".png", 20 + i, 20);
   const auto dataset = Dataset::Open(dir_.path());

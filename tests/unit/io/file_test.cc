@@ -45,6 +45,7 @@ TEST(FileTest, ReadErrorsNameThePath) {
   EXPECT_THAT(Message(missing), HasSubstr(dir / "none"));
   EXPECT_THAT(Message(missing), HasSubstr("No such file"));
   EXPECT_THAT(Message(ReadFile(dir.path()).status()), HasSubstr("not a regular file"));
+  EXPECT_THAT(Message(ReadFile(dir / "caf\xe9\\").status()), HasSubstr("/caf\\xE9\\x5C'"));
 }
 
 TEST(FileTest, ReadingAPipeFailsInsteadOfWaiting) {

@@ -4,7 +4,9 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstdint>
 #include <cstdlib>
+#include <filesystem>
 #include <stdexcept>
 #include <string>
 
@@ -151,6 +153,15 @@ TEST(ImageTest, JpegSizesArePils) {
           << name << " at quality " << quality;
     }
   }
+}
+
+TEST(ImageTest, ALargeFileIsRefusedBeforeItIsRead) {
+  const TempDir dir;
+  const std::string path = dir.Write("large.png", ReadBytes("rgb.png"));
+  std::filesystem::resize_file(path, uintmax_t{1} << 40);  // Of holes: it takes no space.
+  const absl::Status status = ReadImage(path).status();
+  EXPECT_TRUE(absl::IsInvalidArgument(status));
+  EXPECT_THAT(std::string(status.message()), AllOf(HasSubstr(path), HasSubstr("is larger than")));
 }
 
 TEST(ImageTest, EncodersRefuseNonsense) {

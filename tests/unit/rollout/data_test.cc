@@ -7,6 +7,8 @@
 #include <string>
 #include <thread>
 
+#include "rollout/data/corrupt/corrupt.h"
+#include "tests/testing/npy.h"
 #include "tests/unit/rollout/rollout_fixture.h"
 
 namespace imageddpo {
@@ -77,6 +79,39 @@ TEST_F(RolloutDataTest, ACorruptedInputIsTheSameInEveryEpoch) {
     }
   }
   EXPECT_EQ(inputs.size(), 6U);
+}
+
+TEST_F(RolloutDataTest, ASeverityIsChosenOfBothSets) {
+  std::string pixels;
+  for (int i = 0; i < 15; ++i) pixels += std::string(size_t{32} * 32 * 3, static_cast<char>(i));
+  const std::string array = Npy("|u1", "(15, 32, 32, 3)", pixels);
+  job_.mutable_data()->set_path(dir_.Write("fog.npy", array));
+  job_.mutable_eval()->set_path(dir_.Write("snow.npy", array));
+  job_.mutable_data()->set_severity(2);
+  const auto rollout = Open();
+  ASSERT_TRUE(rollout.ok()) << rollout.status();
+  EXPECT_EQ((*rollout)->data_report().num_images(), 3);
+  EXPECT_EQ(nlohmann::json::parse((*rollout)->data_report().state())["ids"],
+            (nlohmann::json{"fog.npy/3", "fog.npy/4", "fog.npy/5"}));
+  EXPECT_EQ((*rollout)->num_eval_images(), 3);
+  const auto batch = Scored((*rollout)->Evaluate(0, 0));
+  ASSERT_TRUE(batch.ok()) << batch.status();
+  EXPECT_EQ(batch->image_ids(0), "snow.npy/3");
+  job_.mutable_eval()->set_path(dir_ / "held-out");
+  EXPECT_THAT(Error(), AllOf(HasSubstr("`eval.path`: "), HasSubstr("`data.severity`")));
+}
+
+TEST_F(RolloutDataTest, TheHeldOutImagesAreCorruptedAsTheOthers) {
+  job_.mutable_data()->mutable_corrupt()->set_kind("brightness");
+  job_.mutable_data()->mutable_corrupt()->set_severity(5);
+  const auto rollout = Open();
+  ASSERT_TRUE(rollout.ok()) << rollout.status();
+  const auto batch = Scored((*rollout)->Evaluate(0, 0));
+  ASSERT_TRUE(batch.ok()) << batch.status();
+  const Image clean = *ReadImage(dir_ / ("held-out/" + batch->image_ids(0)));
+  const CorruptSettings settings{.kind = CorruptKind::kBrightness, .severity = 5, .seed = 0};
+  EXPECT_EQ(DecodeImage(batch->pictures(0).data(), "input")->rgb,
+            Corrupt(clean, settings, batch->image_ids(0))->rgb);
 }
 
 TEST_F(RolloutDataTest, SkipSamplesFromTheOthers) {

@@ -3,8 +3,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <functional>
 #include <string>
 #include <thread>
 
@@ -97,11 +99,21 @@ TEST_F(CheckTest, TheTextNamesTheFirstAndCountsTheOthers) {
                           HasSubstr("and 3 more"), ::testing::Not(HasSubstr("fault 20"))));
 }
 
+TEST_F(CheckTest, AFaultIsOneLineWhateverTheFilesName) {
+  dir_.Write("a\n  b.png", "text");
+  const auto bad = DecodeAll(Examples(), {});
+  ASSERT_TRUE(bad.ok()) << bad.status();
+  ASSERT_EQ(bad->size(), 1);
+  const std::string text = BadImagesText("/data", 41, {std::string((*bad)[0].status.message())});
+  EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 1) << text;
+  EXPECT_THAT(text, HasSubstr("a\\x0A  b.png"));
+}
+
 TEST_F(CheckTest, TheBackgroundFindsWhatHeadsDoNotTell) {
   dir_.Write("40.png", CutOffJpeg());
   const ExampleTable examples = Examples();
-  const auto run = [&](std::vector<int64_t> share) {
-    BackgroundDecode decode(&examples, std::move(share));
+  const auto run = [&](std::vector<int64_t> share, std::function<bool(int64_t)> was_read = {}) {
+    BackgroundDecode decode(&examples, std::move(share), std::move(was_read));
     const auto deadline = std::chrono::steady_clock::now() + std::chrono::minutes(1);
     while (!decode.done() && std::chrono::steady_clock::now() < deadline) {
       std::this_thread::sleep_for(std::chrono::milliseconds(1));
@@ -114,6 +126,9 @@ TEST_F(CheckTest, TheBackgroundFindsWhatHeadsDoNotTell) {
   EXPECT_TRUE(absl::IsInvalidArgument(status));
   EXPECT_THAT(std::string(status.message()),
               AllOf(HasSubstr(dir_ / "40.png"), HasSubstr("1 of 40"), HasSubstr("data.on_error")));
+  // What was decoded elsewhere is not decoded again.
+  EXPECT_TRUE(run({29, 30, 31}, [](int64_t i) { return i == 30; }).ok());
+  EXPECT_FALSE(run({29, 30, 31}, [](int64_t i) { return i == 29; }).ok());
 }
 
 }  // namespace

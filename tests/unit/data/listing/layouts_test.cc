@@ -206,8 +206,11 @@ TEST_F(LayoutsTest, ImageNetC) {
   listing = *ListExamples(dir_ / "fog");
   EXPECT_THAT(Labels(listing), ElementsAre(0, 1, 0, 1));
   EXPECT_EQ(listing.examples.at(2).metadata["severity"], 5);
+  // The folder of one severity is a set with class folders.
   listing = *ListExamples(dir_ / "fog/5");
+  EXPECT_THAT(Ids(listing), ElementsAre("n01/a.JPEG", "n02/b.JPEG"));
   EXPECT_THAT(Labels(listing), ElementsAre(0, 1));
+  EXPECT_EQ(listing.examples.at(1).metadata, (nlohmann::json{{"class", "n02"}}));
   EXPECT_THAT(listing.warnings, IsEmpty());
 }
 
@@ -245,11 +248,14 @@ TEST_F(LayoutsTest, LinksStayInTheFolderAndLoopsEnd) {
   std::filesystem::create_symlink("real", dir_ / "again");
   std::filesystem::create_symlink("real/a.png", dir_ / "c.png");
   std::filesystem::create_symlink("gone.png", dir_ / "d.png");
+  std::filesystem::create_symlink("e.png", dir_ / "e.png");
   const Listing listing = List();
   EXPECT_THAT(Ids(listing), ElementsAre("again/a.png", "b.png", "c.png"));
   EXPECT_EQ(listing.examples.file_name(0), dir_ / "real/a.png");
   EXPECT_EQ(listing.examples.file_name(2), dir_ / "real/a.png");
-  EXPECT_THAT(listing.missing, ElementsAre(HasSubstr("gone.png")));
+  EXPECT_THAT(listing.missing,
+              ElementsAre(AllOf(HasSubstr("'" + (dir_ / "d.png") + "'"), HasSubstr("gone.png")),
+                          AllOf(HasSubstr("'" + (dir_ / "e.png") + "'"), HasSubstr("too many"))));
   EXPECT_THAT(listing.warnings, testing::Contains(HasSubstr("met before")));
   std::filesystem::create_symlink(outside.path(), dir_ / "out");
   EXPECT_THAT(Error(), HasSubstr("allowed"));
@@ -262,6 +268,39 @@ TEST_F(LayoutsTest, ATextColumnIsOneThatIsThere) {
   EXPECT_THAT(Error("", {.text_column = "captoin"}),
               AllOf(HasSubstr("`data.text_column` is captoin"), HasSubstr("caption, file_name")));
   EXPECT_THAT(List().warnings, ElementsAre(HasSubstr("`data.text_column: caption`")));
+}
+
+TEST_F(LayoutsTest, MetadataNamesFilesOfAnyName) {
+  const std::string longest = std::string(251, 'x') + ".png";
+  Touch({"caf\xe9.png", "-rf.png", "a\nb.png", " , ;\"q\".png", longest});
+  dir_.Write("metadata.csv",
+             "file_name,text\ncaf\\xE9.png,1\n-rf.png,2\n\"a\nb.png\",3\n"
+             "\" , ;\"\"q\"\".png\",4\n" +
+                 longest + ",5\n");
+  const auto check = [&] {
+    const Listing listing = List();
+    EXPECT_THAT(Ids(listing),
+                ElementsAre("caf\\xE9.png", "-rf.png", "a\nb.png", " , ;\"q\".png", longest));
+    EXPECT_EQ(listing.examples.file_name(0), dir_ / "caf\xe9.png");
+    EXPECT_EQ(listing.examples.text(2), "3");
+    EXPECT_THAT(listing.missing, IsEmpty());
+    EXPECT_THAT(listing.warnings, IsEmpty());
+  };
+  check();
+  std::string lines;
+  for (const auto& [name, text] : {std::pair<std::string, std::string>{"caf\\xE9.png", "1"},
+                                   {"-rf.png", "2"},
+                                   {"a\nb.png", "3"},
+                                   {" , ;\"q\".png", "4"},
+                                   {longest, "5"}}) {
+    lines += nlohmann::json{{"file_name", name}, {"text", text}}.dump() + "\n";
+  }
+  std::filesystem::remove(dir_ / "metadata.csv");
+  dir_.Write("metadata.jsonl", lines);
+  check();
+  // A file that is not there is named as all others are.
+  dir_.Write("metadata.jsonl", "{\"file_name\": \"th\\\\xE9\\\\x5Cx.png\"}");
+  EXPECT_THAT(List().missing, ElementsAre(HasSubstr("th\\xE9\\x5Cx.png")));
 }
 
 TEST_F(LayoutsTest, NamesMayBeAnyBytes) {

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "rollout/data/listing/check.h"
+#include "tests/testing/npy.h"
 #include "tests/testing/temp_dir.h"
 
 namespace imageddpo {
@@ -15,36 +16,16 @@ using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-/// An array file as numpy.save writes it.
-std::string Npy(const std::string& dtype, const std::string& shape, const std::string& data,
-                const std::string& order = "False") {
-  std::string head =
-      "{'descr': '" + dtype + "', 'fortran_order': " + order + ", 'shape': " + shape + ", }";
-  head.resize((head.size() + 10) / 64 * 64 + 64 - 10 - 1, ' ');
-  head += '\n';
-  std::string file = std::string("\x93NUMPY\x01\x00", 8);
-  file += static_cast<char>(head.size() & 255);
-  file += static_cast<char>(head.size() >> 8);
-  return file + head + data;
-}
-
-/// `count` pictures of 1 row and 2 columns; picture i is filled with i.
-std::string Pictures(int count) {
-  std::string data;
-  for (int i = 0; i < count; ++i) data += std::string(6, static_cast<char>(i));
-  return Npy("|u1", "(" + std::to_string(count) + ", 1, 2, 3)", data);
-}
-
 class NpyTest : public ::testing::Test {
  protected:
-  std::string Error(const std::string& name) {
-    return std::string(ListExamples(dir_ / name).status().message());
+  std::string Error(const std::string& name, const ListingOptions& options = {}) {
+    return std::string(ListExamples(dir_ / name, options).status().message());
   }
   TempDir dir_;
 };
 
 TEST_F(NpyTest, CifarC) {
-  dir_.Write("fog.npy", Pictures(10));
+  dir_.Write("fog.npy", NpyPictures(10));
   std::string labels;
   for (int i = 0; i < 10; ++i)
     labels += std::string(1, static_cast<char>(9 - i)) + std::string(7, '\0');
@@ -66,8 +47,41 @@ TEST_F(NpyTest, CifarC) {
   EXPECT_THAT(image->rgb, ElementsAre(7, 7, 7, 7, 7, 7));
 }
 
+TEST_F(NpyTest, ASeverityIsAFifth) {
+  dir_.Write("fog.npy", NpyPictures(10));
+  dir_.Write("labels.npy", Npy("|u1", "(10,)", "abcdefghij"));
+  for (int severity = 1; severity <= 5; ++severity) {
+    const absl::StatusOr<Listing> listing = ListExamples(dir_ / "fog.npy", {.severity = severity});
+    ASSERT_TRUE(listing.ok()) << listing.status();
+    ASSERT_EQ(listing->examples.size(), 2);
+    const int64_t first = 2 * (severity - 1);
+    for (int64_t i = 0; i < 2; ++i) {
+      const Example example = listing->examples.at(i);
+      EXPECT_EQ(example.id, "fog.npy/" + std::to_string(first + i));
+      EXPECT_EQ(example.row, first + i);
+      EXPECT_EQ(example.label, 'a' + first + i);
+      EXPECT_EQ(example.metadata["severity"], severity);
+      EXPECT_EQ(ReadExampleImage(listing->examples, i)->rgb[0], first + i);
+    }
+  }
+}
+
+TEST_F(NpyTest, OnlyAnArrayOfFiveSeveritiesHasOneToChoose) {
+  dir_.Write("fog.npy", NpyPictures(9));
+  EXPECT_EQ(Error("fog.npy"), "");
+  EXPECT_THAT(Error("fog.npy", {.severity = 2}),
+              AllOf(HasSubstr(dir_ / "fog.npy"), HasSubstr("holds 9 pictures"),
+                    HasSubstr("leave `data.severity` out")));
+  dir_.Write("fog/2/n01/a.JPEG", "x");
+  EXPECT_EQ(Error("fog/2"), "");
+  EXPECT_THAT(Error("fog", {.severity = 2}),
+              AllOf(HasSubstr("'" + (dir_ / "fog") + "' is not read as a .npy"),
+                    HasSubstr("`data.severity`"), HasSubstr("fog/3"),
+                    HasSubstr("`data.corrupt.severity`")));
+}
+
 TEST_F(NpyTest, WithoutLabelsThereIsAWarning) {
-  dir_.Write("mine.npy", Pictures(3));
+  dir_.Write("mine.npy", NpyPictures(3));
   const absl::StatusOr<Listing> listing = ListExamples(dir_ / "mine.npy");
   ASSERT_TRUE(listing.ok()) << listing.status();
   EXPECT_EQ(listing->examples.label(0), std::nullopt);
@@ -88,7 +102,7 @@ TEST_F(NpyTest, RefusesOtherArrays) {
   EXPECT_THAT(Error("a.npy"), HasSubstr("shape that cannot be read"));
   dir_.Write("a.npy", Npy("|u1", "(0, 1, 1, 3)", ""));
   EXPECT_THAT(Error("a.npy"), HasSubstr("holds no picture"));
-  dir_.Write("a.npy", Pictures(2));
+  dir_.Write("a.npy", NpyPictures(2));
   dir_.Write("labels.npy", Npy("|u1", "(3,)", "abc"));
   EXPECT_THAT(Error("a.npy"), HasSubstr("has 3 labels for the 2 pictures"));
   dir_.Write("labels.npy", Npy("<f8", "(2,)", std::string(16, '\0')));
