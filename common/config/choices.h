@@ -70,6 +70,12 @@ inline constexpr Choice<Combination> kCombinations[] = {{Combination::kSum, "sum
 enum class OnNan { kFail, kDrop };
 inline constexpr Choice<OnNan> kOnNan[] = {{OnNan::kFail, "fail"}, {OnNan::kDrop, "drop"}};
 
+/// rewards.on_error: what happens to a sample that a reward cannot score.
+enum class OnRewardError { kRetry, kFail, kDrop };
+inline constexpr Choice<OnRewardError> kOnRewardErrors[] = {{OnRewardError::kRetry, "retry"},
+                                                            {OnRewardError::kFail, "fail"},
+                                                            {OnRewardError::kDrop, "drop"}};
+
 /// data.resize: how an image of another shape gets the size of the samples.
 enum class ResizeKind { kCrop, kPad, kStretch };
 inline constexpr Choice<ResizeKind> kResizes[] = {

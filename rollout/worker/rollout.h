@@ -91,8 +91,8 @@ class Rollout {
   /// @param next  the micro-batch of the epoch that is to be sampled next; its images are loaded
   ///              meanwhile. -1: not known.
   /// @return what ends with the first image's error where a reward has no finite value for one,
-  ///         naming reward, image and remedy (with `on_nan: drop`, its reward is NaN instead), and
-  ///         with the reward's error where it fails as a whole.
+  ///         naming reward, image and remedy (where the reward drops it, its value is NaN instead),
+  ///         and with the reward's error where it fails as a whole.
   /// @throws what the models throw
   absl::StatusOr<WhenScored<TrajectoryBatch>> Sample(int64_t epoch, int64_t micro_batch,
                                                      int64_t weight_version, bool keep_pictures,
@@ -118,15 +118,18 @@ class Rollout {
     std::unique_ptr<PosteriorCache> posteriors;
     std::optional<Policy> policy;
     Schedule schedule;
-    bool uses_prompt = false;                    ///< Not only the negative one.
     std::unique_ptr<BackgroundDecode> decoding;  ///< Null: nothing is decoded in advance.
+
+    /// Not only the negative one. After SetPolicy().
+    bool uses_prompt() const { return policy->options().guidance.scale > 1; }
   };
   struct Drawn;   ///< A batch of inputs.
   struct Scores;  ///< Values and parts of a batch.
   Rollout(const ResolvedJob& job, Pipeline* pipeline, std::unique_ptr<Reward> reward,
           at::Device device, std::chrono::milliseconds reward_timeout);
   absl::Status SetPolicy(const v1::SampleSpec& sample, Images* images);
-  std::set<std::string> PromptsToCome() const;
+  /// The prompts, beside the negative one, that are encoded here or, if asked for, on any rank.
+  std::set<std::string> Prompts(bool of_all_ranks) const;
   absl::Status OpenData(const RolloutShare& share, const DataStart& data_start);
   absl::Status OpenEvaluation(const RolloutShare& share, const DataStart& data_start);
   /// Opens the images of `setting` and starts to decode this rank's share of them.
