@@ -75,6 +75,11 @@ inline constexpr Choice<OnNan> kOnNan[] = {{OnNan::kFail, "fail"}, {OnNan::kDrop
 /// data.resize
 inline constexpr Choice<ResizeMode> kResizes[] = {
     {ResizeMode::kCrop, "crop"}, {ResizeMode::kPad, "pad"}, {ResizeMode::kStretch, "stretch"}};
+/// rewards.on_error: what happens to a sample that a reward cannot score.
+enum class OnRewardError { kRetry, kFail, kDrop };
+inline constexpr Choice<OnRewardError> kOnRewardErrors[] = {{OnRewardError::kRetry, "retry"},
+                                                            {OnRewardError::kFail, "fail"},
+                                                            {OnRewardError::kDrop, "drop"}};
 
 /// data.corrupt.kind: those of ImageNet-C except frost, which needs photographs.
 enum class CorruptKind {

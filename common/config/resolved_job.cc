@@ -51,6 +51,7 @@ RewardConfig Resolve(const v1::RewardSpec& spec, std::set<std::string>* names) {
           .normalize = spec.normalize(),
           .warmup_epochs = spec.warmup_epochs(),
           .on_nan = *FindChoice(kOnNan, spec.on_nan()),
+          .on_error = FindChoice(kOnRewardErrors, spec.on_error()).value_or(OnRewardError::kFail),
           .max_dropped = spec.max_dropped(),
           .held_out = spec.held_out(),
           .jpeg_quality = static_cast<int>(spec.jpeg_quality()),

@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "common/base/text.h"
+#include "common/config/choices.h"
 
 namespace imageddpo {
 namespace {
@@ -89,7 +90,9 @@ RewardServiceConfig ResolveRewardService(const v1::RewardSpec& reward) {
   RewardServiceConfig config{
       .timeout_seconds = reward.timeout_seconds(),
       .max_outage_seconds = reward.max_outage_seconds(),
-      .max_retries = reward.on_error() == "fail" ? 0 : static_cast<int>(reward.max_retries()),
+      .max_retries = FindChoice(kOnRewardErrors, reward.on_error()) == OnRewardError::kFail
+                         ? 0
+                         : static_cast<int>(reward.max_retries()),
       .tls_ca_file = PathOf(reward.tls_ca_file()),
       .token_file = PathOf(reward.token_file())};
   for (const std::string& endpoint : reward.endpoints()) {
@@ -104,20 +107,14 @@ void FillRewardService(v1::RewardSpec* reward) {
   if (!reward->has_max_outage_seconds())
     reward->set_max_outage_seconds(defaults.max_outage_seconds);
   if (!reward->has_max_retries()) reward->set_max_retries(defaults.max_retries);
-  if (!reward->has_on_error()) reward->set_on_error("retry");
+  if (!reward->has_on_error()) {
+    reward->set_on_error(WordOf(kOnRewardErrors, OnRewardError::kRetry));
+  }
 }
 
 std::vector<std::string> RewardServiceFaults(const v1::RewardSpec& reward, bool is_service,
                                              const std::string& prefix) {
   std::vector<std::string> faults;
-  const std::string on_error = reward.on_error();
-  const bool may_retry = is_service && on_error == "retry";
-  if (reward.has_on_error() && on_error != "fail" && !may_retry) {
-    faults.push_back(absl::StrCat(
-        "`", prefix, "on_error` is `", Excerpt(on_error, kMaxShownBytes), "`; it must be ",
-        is_service ? "one of retry, fail" : "fail",
-        on_error == "drop" ? "; this version trains on every sample that it draws" : ""));
-  }
   if (!is_service) {
     for (const auto& [setting, is_given] :
          {std::pair("endpoints", !reward.endpoints().empty()),

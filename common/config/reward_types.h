@@ -60,7 +60,21 @@ struct RewardTypeInfo {
   bool has_model = false;                             ///< `model` is required.
   bool has_jpeg_quality = false;
   bool has_reference = false;
-  bool has_service = false;  ///< Has the settings of reward_service.h.
+  bool has_service = false;      ///< Has the settings of reward_service.h.
+  bool has_item_errors = false;  ///< May fail for single images of a batch.
+
+  /// Whether `on_error` may be this.
+  bool Allows(OnRewardError policy) const {
+    switch (policy) {
+      case OnRewardError::kRetry:
+        return has_service;
+      case OnRewardError::kFail:
+        return true;
+      case OnRewardError::kDrop:
+        return has_item_errors;
+    }
+    return false;
+  }
 };
 
 /// One entry of a job's `rewards`, judged. What a reward measures of an image becomes its value:
@@ -83,7 +97,8 @@ struct RewardConfig {
   bool normalize = false;     ///< values are divided by their running spread
   int64_t warmup_epochs = 0;  ///< the weight grows from 0 over this many epochs
   OnNan on_nan = OnNan::kFail;
-  double max_dropped = 0.1;  ///< of kDrop: largest share of an epoch's samples; 0 to below 1
+  OnRewardError on_error = OnRewardError::kFail;
+  double max_dropped = 0.1;  ///< of either kDrop: largest share of an epoch's samples; 0 to below 1
   bool held_out = false;     ///< reported, and no part of the sum
   int jpeg_quality = 95;     ///< jpeg: 1 to 100
   RewardReference reference = RewardReference::kInput;  ///< l1, l2, psnr and ssim
@@ -95,8 +110,8 @@ struct RewardConfig {
   double ValueOf(double measured) const {
     return std::clamp((measured - offset) * scale, -limit(), limit());
   }
-  /// Whether an image without a finite value is left out instead of ending the job.
-  bool drops() const { return on_nan == OnNan::kDrop; }
+  /// Whether some images without a finite value are left out instead of ending the job.
+  bool drops() const { return on_nan == OnNan::kDrop || on_error == OnRewardError::kDrop; }
   /// Whether what is trained on depends on this reward.
   bool is_trained() const { return !held_out && weight != 0; }
 };

@@ -192,6 +192,13 @@ void CheckReward(const v1::RewardSpec& reward, const std::string& prefix, Faults
     } else if (reward.has_reference()) {
       refuse("reference");
     }
+    if (reward.has_on_error()) {
+      std::vector<std::string> words;
+      for (const auto& choice : kOnRewardErrors) {
+        if (type->Allows(choice.value)) words.emplace_back(choice.word);
+      }
+      faults->Choice(prefix + "on_error", reward.on_error(), words);
+    }
     for (std::string& fault : RewardServiceFaults(reward, type->has_service, prefix)) {
       faults->Add(std::move(fault));
     }

@@ -149,6 +149,7 @@ absl::Status ClassifierReward::CheckDataset(const Dataset& dataset, int width, i
   };
   IMAGEDDPO_RETURN_IF_ERROR(Annotate(
       ProbeScoring(module_.path(), dataset, width, height, score, host_.warn), "rewards.model"));
+  if (config_.on_error == OnRewardError::kDrop) return absl::OkStatus();
   for (int64_t i = 0; i < dataset.size(); ++i) {
     IMAGEDDPO_RETURN_IF_ERROR(LabelOf(dataset.at(i), num_classes).status());
   }

@@ -18,7 +18,8 @@ namespace imageddpo {
 /// Parts: `correct` and `correct_input` (1 where the largest logit is the true class's, for the
 /// generated and the input image; the first of equal ones counts), `logit` (true class's,
 /// generated). The batch is given to the classifier as it comes, so equal batches have equal bits.
-/// An item whose label is missing or unknown to the classifier is INVALID_ARGUMENT.
+/// An item whose label is missing or unknown to the classifier is INVALID_ARGUMENT; CheckDataset()
+/// refuses data with such images, but with `on_error: drop`.
 class ClassifierReward final : public Reward {
  public:
   static absl::StatusOr<std::unique_ptr<Reward>> Make(const RewardConfig& config, at::Device device,

@@ -39,6 +39,8 @@ struct RewardOutput {
   /// name → B numbers: "correct", "logit", "bytes", …; they only appear in metrics. Those of an
   /// item without a value mean nothing.
   std::map<std::string, std::vector<double>> parts;
+  /// Of a sum: by the name of a term that drops items, why the first of those has no value.
+  std::map<std::string, std::string> why_dropped;
 };
 
 using RewardDeadline = std::chrono::steady_clock::time_point;

@@ -33,18 +33,6 @@ const Clock& MachineClock() {
   return clock;
 }
 
-/// For each image whether all of its values are finite. Summed where the images are, so that a
-/// GPU's pixels are fetched once, by Convert().
-std::vector<bool> AreFinite(const at::Tensor& images_BCHW) {
-  // A sum is finite if all of its terms are, since pixels are far from overflow.
-  const at::Tensor sums_B = images_BCHW.flatten(1).sum(1).to(at::kCPU);
-  std::vector<bool> finite_B;
-  for (int64_t i = 0; i < sums_B.size(0); ++i) {
-    finite_B.push_back(std::isfinite(sums_B[i].item<double>()));
-  }
-  return finite_B;
-}
-
 /// A batch under way: calls of at most max_batch items each, in order.
 class PendingScores final : public PendingReward {
  public:
@@ -64,6 +52,7 @@ class PendingScores final : public PendingReward {
 
  private:
   void Add(const v1::ScoreResponse& answer) {
+    for (const std::string& name : answer.part_names()) output_.parts.try_emplace(name);
     for (const v1::ItemScore& item : answer.items()) {
       const size_t i = output_.values_B.size();
       if (!finite_B_[i]) {
@@ -73,7 +62,7 @@ class PendingScores final : public PendingReward {
       } else {
         output_.values_B.emplace_back(item.value());
       }
-      for (int p = 0; p < item.parts_size() && item.has_value(); ++p) {
+      for (int p = 0; p < item.parts_size() && output_.values_B.back().ok(); ++p) {
         std::vector<double>& numbers_B = output_.parts[answer.part_names(p)];
         numbers_B.resize(i, kNone);
         numbers_B.push_back(item.parts(p));
@@ -105,7 +94,8 @@ absl::StatusOr<std::unique_ptr<Reward>> ServiceReward::Make(const RewardConfig& 
                               .endpoints = service.endpoints,
                               .timeout = Milliseconds(service.timeout_seconds),
                               .max_outage = Milliseconds(service.max_outage_seconds),
-                              .max_retries = service.max_retries};
+                              .max_retries = service.max_retries,
+                              .faults_are_items = config.on_error == OnRewardError::kDrop};
   IMAGEDDPO_ASSIGN_OR_RETURN(options.tls_ca_pem, ReadSetting("tls_ca_file", service.tls_ca_file));
   IMAGEDDPO_ASSIGN_OR_RETURN(options.token, ReadSetting("token_file", service.token_file));
   options.token = std::string(absl::StripAsciiWhitespace(options.token));
@@ -117,24 +107,27 @@ absl::StatusOr<std::unique_ptr<Reward>> ServiceReward::Make(const RewardConfig& 
   }
   const Clock& clock = host.clock != nullptr ? *host.clock : MachineClock();
   auto remote = RemoteReward::Make(std::move(options), clock);
-  return std::unique_ptr<Reward>(new ServiceReward(host, std::move(remote)));
+  return std::unique_ptr<Reward>(new ServiceReward(host, config.on_error, std::move(remote)));
 }
 
 absl::StatusOr<RemoteBatch> ServiceReward::Convert(const RewardBatch& batch, int64_t first,
-                                                   int64_t size) const {
+                                                   int64_t size,
+                                                   std::vector<bool>* finite_B) const {
   const bool is_png = description_.pixels() == v1::PNG;
   RemoteBatch converted;
   v1::ScoreRequest& request = converted.request;
   request.set_pixels(description_.pixels());
   request.set_height(static_cast<int32_t>(batch.generated_BCHW.size(2)));
   request.set_width(static_cast<int32_t>(batch.generated_BCHW.size(3)));
-  const auto convert = [&](const at::Tensor& images_BCHW, SharedBytes* pixels,
-                           auto* png_files) -> absl::Status {
-    const at::Tensor piece_BCHW = images_BCHW.narrow(0, first, size);
+  const auto convert = [&](const at::Tensor& images_BCHW, SharedBytes* pixels, auto* png_files,
+                           std::vector<bool>* finite) -> absl::Status {
+    const at::Tensor piece_BCHW =
+        images_BCHW.narrow(0, first, size).to(at::kCPU, at::kFloat).contiguous();
     if (!is_png) {
-      *pixels = PixelBytes(piece_BCHW, description_.pixels());
+      *pixels = PixelBytes(piece_BCHW, description_.pixels(), finite);
       return absl::OkStatus();
     }
+    if (finite != nullptr) AreFinite(piece_BCHW, finite);
     for (int64_t i = 0; i < size; ++i) {
       IMAGEDDPO_ASSIGN_OR_RETURN(std::string png,
                                  EncodePng(TensorToImage(piece_BCHW.select(0, i))));
@@ -142,15 +135,15 @@ absl::StatusOr<RemoteBatch> ServiceReward::Convert(const RewardBatch& batch, int
     }
     return absl::OkStatus();
   };
-  IMAGEDDPO_RETURN_IF_ERROR(
-      convert(batch.generated_BCHW, &converted.generated, request.mutable_generated_png()));
+  IMAGEDDPO_RETURN_IF_ERROR(convert(batch.generated_BCHW, &converted.generated,
+                                    request.mutable_generated_png(), finite_B));
   if (description_.wants_inputs()) {
     IMAGEDDPO_RETURN_IF_ERROR(
-        convert(batch.inputs_BCHW, &converted.inputs, request.mutable_inputs_png()));
+        convert(batch.inputs_BCHW, &converted.inputs, request.mutable_inputs_png(), nullptr));
   }
   if (description_.wants_targets()) {
     IMAGEDDPO_RETURN_IF_ERROR(
-        convert(batch.targets_BCHW, &converted.targets, request.mutable_targets_png()));
+        convert(batch.targets_BCHW, &converted.targets, request.mutable_targets_png(), nullptr));
   }
   for (int64_t i = first; i < first + size; ++i) {
     const Example& example = batch.examples[static_cast<size_t>(i)];
@@ -174,13 +167,14 @@ std::unique_ptr<PendingReward> ServiceReward::Start(std::shared_ptr<const Reward
   }
   const int64_t most = description_.max_batch() > 0 ? description_.max_batch() : batch->size();
   std::vector<std::unique_ptr<RemoteCall>> calls;
+  std::vector<bool> finite_B;
   for (int64_t first = 0; first < batch->size(); first += most) {
     absl::StatusOr<RemoteBatch> piece =
-        Convert(*batch, first, std::min(most, batch->size() - first));
+        Convert(*batch, first, std::min(most, batch->size() - first), &finite_B);
     if (!piece.ok()) return ComputeInWait([error = piece.status()] { return error; });
     calls.push_back(remote_->Start(*std::move(piece)));
   }
-  return std::make_unique<PendingScores>(std::move(calls), AreFinite(batch->generated_BCHW), host_);
+  return std::make_unique<PendingScores>(std::move(calls), std::move(finite_B), host_);
 }
 
 absl::Status ServiceReward::Connect() {
@@ -216,6 +210,12 @@ absl::Status ServiceReward::CheckDataset(const Dataset& dataset, int width, int 
   probe->generated_BCHW = probe->inputs_BCHW;
   const RewardDeadline never = RewardDeadline::max();
   IMAGEDDPO_ASSIGN_OR_RETURN(const RewardOutput output, Start(probe)->Wait(never));
+  // Where single images may fail, one that does not is enough; it also tells the parts' names.
+  const bool one_is_enough =
+      on_error_ == OnRewardError::kDrop &&
+      std::any_of(output.values_B.begin(), output.values_B.end(),
+                  [](const absl::StatusOr<double>& value) { return value.ok(); });
+  if (one_is_enough) return absl::OkStatus();
   for (size_t i = 0; i < output.values_B.size(); ++i) {
     if (output.values_B[i].ok()) continue;
     return Annotate(

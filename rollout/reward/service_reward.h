@@ -3,8 +3,10 @@
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/status/statusor.h"
+#include "common/config/choices.h"
 #include "imageddpo/v1/reward.pb.h"
 #include "rollout/reward/remote/remote_reward.h"
 #include "rollout/reward/reward.h"
@@ -19,7 +21,8 @@ namespace imageddpo {
 /// for the job's `max_outage_seconds`, and tells the host what it waits for.
 /// Parts: the service's. An item that could not be scored has an error that names the endpoint; a
 /// generated image with NaN in it is OUT_OF_RANGE. Errors of a whole batch are FAILED_PRECONDITION,
-/// since another try of the job would end the same way, or the host's.
+/// since another try of the job would end the same way, or the host's; with `on_error: drop` those
+/// that concern this batch alone are errors of its items.
 class ServiceReward final : public Reward {
  public:
   /// Reads the files of `config.service`; does not connect.
@@ -33,13 +36,16 @@ class ServiceReward final : public Reward {
   absl::Status CheckDataset(const Dataset& dataset, int width, int height) override;
 
  private:
-  ServiceReward(RewardHost host, std::unique_ptr<RemoteReward> remote)
-      : host_(std::move(host)), remote_(std::move(remote)) {}
+  ServiceReward(RewardHost host, OnRewardError on_error, std::unique_ptr<RemoteReward> remote)
+      : host_(std::move(host)), on_error_(on_error), remote_(std::move(remote)) {}
 
   absl::Status Connect();
-  absl::StatusOr<RemoteBatch> Convert(const RewardBatch& batch, int64_t first, int64_t size) const;
+  /// @param finite_B  gets, for each generated image, whether all of its values are finite.
+  absl::StatusOr<RemoteBatch> Convert(const RewardBatch& batch, int64_t first, int64_t size,
+                                      std::vector<bool>* finite_B) const;
 
   RewardHost host_;
+  OnRewardError on_error_;
   std::unique_ptr<RemoteReward> remote_;
   v1::DescribeResponse description_;
   bool is_connected_ = false;

@@ -53,24 +53,30 @@ class PendingSum final : public PendingReward {
     std::vector<double> values_B, dropped_B;
     for (size_t i = 0; i < output.values_B.size(); ++i) {
       absl::StatusOr<double>& value = output.values_B[i];
-      if (value.ok()) *value = term.config.ValueOf(*value);
-      const bool is_dropped = value.ok() && !std::isfinite(*value) && term.config.drops();
-      if (is_dropped) *value = kNan;
+      bool drops = term.config.on_error == OnRewardError::kDrop;
+      if (value.ok()) {
+        *value = term.config.ValueOf(*value);
+        if (!std::isfinite(*value)) {
+          value = absl::OutOfRangeError(absl::StrCat("the value ", *value, " is not finite"));
+          drops = term.config.on_nan == OnNan::kDrop;
+        }
+      }
+      const bool is_dropped = drops && !value.ok();
+      const std::string image = absl::StrCat("image '", batch_->examples[i].id, "'");
+      if (is_dropped) {
+        sum_.why_dropped.try_emplace(name, Annotate(value.status(), image).message());
+      }
       dropped_B.push_back(is_dropped ? 1.0 : 0.0);
       values_B.push_back(value.ok() ? *value : kNan);
-      if (value.ok() && !std::isfinite(*value) && !is_dropped) {
-        value = absl::OutOfRangeError(absl::StrCat("the value ", *value, " is not finite"));
-      }
       absl::StatusOr<double>& sum = sum_.values_B[i];
       if (!sum.ok()) continue;
-      if (value.ok()) {
+      if (value.ok() || is_dropped) {
         // Only what is trained on can drop a sample.
         if (is_dropped ? term.config.is_trained() : !term.config.held_out) {
-          *sum += term.config.weight * *value;
+          *sum += term.config.weight * values_B.back();
         }
       } else {
-        sum = Annotate(value.status(),
-                       absl::StrCat("reward '", name, "' of image '", batch_->examples[i].id, "'"));
+        sum = Annotate(value.status(), absl::StrCat("reward '", name, "' of ", image));
       }
     }
     sum_.parts.emplace(absl::StrCat(name, ".value"), std::move(values_B));

@@ -15,11 +15,12 @@ namespace imageddpo {
 /// Values: the sum of weight · value over the terms that are not held out, added in their order;
 /// RewardConfig says how a value comes from what the reward measures. An item that a term, held out
 /// or not, has no finite value for has none: its error has the term's name and the image's id in
-/// its message, and is the first such term's. A NaN or infinite value is OUT_OF_RANGE. With
-/// `on_nan: drop` it is no error: the item's value is NaN, which leaves the sample out; where the
-/// term is held out, the sum stays as it is.
-/// Parts: "<term>.value" (unweighted), "<term>.<part>" and, with `on_nan: drop`, "<term>.dropped":
-/// 1 for an item that the term drops, else 0.
+/// its message, and is the first such term's. A NaN or infinite value is OUT_OF_RANGE. A term with
+/// `on_nan: drop` drops items of such values, one with `on_error: drop` those whose value is an
+/// error of the term: these have no error but NaN as their value, which leaves the sample out;
+/// where the term is held out, the sum stays as it is.
+/// Parts: "<term>.value" (unweighted), "<term>.<part>" and, of a term that may drop items,
+/// "<term>.dropped": 1 for an item that it drops, else 0.
 /// An error of a term, DEADLINE_EXCEEDED included, is the sum's, with the term's name before it.
 class WeightedRewards final : public Reward {
  public:

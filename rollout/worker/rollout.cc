@@ -62,7 +62,8 @@ struct Rollout::Drawn {
 struct Rollout::Scores {
   std::vector<double> values_B;
   std::map<std::string, std::vector<double>> parts;
-  double wait_seconds = 0;  ///< That nothing else was done.
+  std::map<std::string, std::string> why_dropped;  ///< As in RewardOutput.
+  double wait_seconds = 0;                         ///< That nothing else was done.
 };
 
 Rollout::Rollout(const ResolvedJob& job, Pipeline* pipeline, std::unique_ptr<Reward> reward,
@@ -91,8 +92,9 @@ absl::StatusOr<std::unique_ptr<Rollout>> Rollout::Create(const ResolvedJob& job,
   if (rollout->eval_data_.examples != nullptr) {
     IMAGEDDPO_RETURN_IF_ERROR(rollout->SetPolicy(job.eval_sample(), &rollout->eval_data_));
   }
-  rollout->prompts_ = std::make_unique<PromptCache>(*pipeline, job.spec().data().negative_prompt(),
-                                                    rollout->PromptsToCome(), device);
+  rollout->prompts_ =
+      std::make_unique<PromptCache>(*pipeline, job.spec().data().negative_prompt(),
+                                    rollout->Prompts(/*of_all_ranks=*/false), device);
   return rollout;
 }
 
@@ -101,17 +103,16 @@ absl::Status Rollout::SetPolicy(const v1::SampleSpec& sample, Images* images) {
   IMAGEDDPO_ASSIGN_OR_RETURN(images->schedule,
                              rule.MakeSchedule(sample.num_steps(), sample.noise_strength()));
   IMAGEDDPO_RETURN_IF_ERROR(rule.CheckRunnable(images->schedule, sample.eta()));
-  const PolicyOptions options = MakePolicyOptions(sample, images->schedule);
-  images->policy.emplace(*pipeline_->denoiser, rule, options);
-  images->uses_prompt = options.guidance.scale > 1;
+  images->policy.emplace(*pipeline_->denoiser, rule, MakePolicyOptions(sample, images->schedule));
   return absl::OkStatus();
 }
 
-std::set<std::string> Rollout::PromptsToCome() const {
+std::set<std::string> Rollout::Prompts(bool of_all_ranks) const {
   std::set<std::string> prompts;
   for (const Images* images : {&data_, &eval_data_}) {
-    if (!images->uses_prompt) continue;
-    for (const int64_t i : images->to_come) {
+    if (images->examples == nullptr || !images->uses_prompt()) continue;
+    for (int64_t i = 0; i < images->examples->size(); ++i) {
+      if (!of_all_ranks && !images->to_come.contains(i)) continue;
       prompts.insert(PromptOf(images->examples->examples().text(i)));
     }
   }
@@ -119,13 +120,8 @@ std::set<std::string> Rollout::PromptsToCome() const {
 }
 
 std::vector<std::string> Rollout::PromptWarnings() const {
-  std::set<std::string> prompts = {job_.spec().data().negative_prompt()};
-  for (const Images* images : {&data_, &eval_data_}) {
-    if (!images->uses_prompt || images->examples == nullptr) continue;
-    for (int64_t i = 0; i < images->examples->size(); ++i) {
-      prompts.insert(PromptOf(images->examples->examples().text(i)));
-    }
-  }
+  std::set<std::string> prompts = Prompts(/*of_all_ranks=*/true);
+  prompts.insert(job_.spec().data().negative_prompt());
   return WarnOfCutPrompts(*pipeline_->tokenizer, prompts);
 }
 
@@ -161,7 +157,7 @@ absl::StatusOr<Rollout::Drawn> Rollout::Draw(
     init_noise.push_back(KeyedNormal(key_of(StreamPurpose::kInitNoise, position), shape));
     step_keys.push_back(key_of(StreamPurpose::kStepNoise, position));
   }
-  drawn.encoded = prompts_->Encode(drawn.prompts, source.uses_prompt);
+  drawn.encoded = prompts_->Encode(drawn.prompts, source.uses_prompt());
   drawn.images_BCHW = at::stack(images);
   if (!targets.empty()) drawn.targets_BCHW = at::stack(targets);
   drawn.inputs = {
@@ -201,7 +197,9 @@ WhenScored<Rollout::Scores> Rollout::StartScoring(const Drawn& drawn,
           timeout = reward_timeout_]() mutable -> absl::StatusOr<Scores> {
     const auto start = std::chrono::steady_clock::now();
     IMAGEDDPO_ASSIGN_OR_RETURN(RewardOutput output, pending->Wait(start + timeout));
-    Scores scores{.parts = std::move(output.parts), .wait_seconds = SecondsSince(start)};
+    Scores scores{.parts = std::move(output.parts),
+                  .why_dropped = std::move(output.why_dropped),
+                  .wait_seconds = SecondsSince(start)};
     for (const absl::StatusOr<double>& value : output.values_B) {
       if (!value.ok()) return WithRemedy(value.status());
       scores.values_B.push_back(*value);
@@ -268,6 +266,7 @@ absl::StatusOr<WhenScored<TrajectoryBatch>> Rollout::Sample(int64_t epoch, int64
           scores = std::move(scores)]() mutable -> absl::StatusOr<TrajectoryBatch> {
     IMAGEDDPO_ASSIGN_OR_RETURN(const Scores scored, std::move(scores)());
     batch.reward_seconds = scored.wait_seconds;
+    batch.why_dropped = scored.why_dropped;
     batch.rewards_B = at::tensor(scored.values_B, at::kDouble);
     std::vector<at::Tensor> parts;
     for (const auto& [name, values_B] : scored.parts) {

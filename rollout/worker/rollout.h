@@ -90,7 +90,7 @@ class Rollout {
   /// @param next  the micro-batch of the epoch that is to be sampled next; its images are loaded
   ///              meanwhile. -1: not known.
   /// @return a WhenScored that fails with the first image's error if a reward has no finite value
-  ///         for an image, naming reward, image and remedy (with `on_nan: drop`, its reward is NaN
+  ///         for an image, naming reward, image and remedy (if the reward drops it, its value is NaN
   ///         instead), or with the reward's error if that fails as a whole.
   /// @throws what the models throw
   absl::StatusOr<WhenScored<TrajectoryBatch>> Sample(int64_t epoch, int64_t micro_batch,
@@ -117,15 +117,18 @@ class Rollout {
     std::unique_ptr<PosteriorCache> posteriors;
     std::optional<Policy> policy;
     Schedule schedule;
-    bool uses_prompt = false;                    ///< Not only the negative one.
     std::unique_ptr<BackgroundDecode> decoding;  ///< Null: nothing is decoded in advance.
+
+    /// Not only the negative one. After SetPolicy().
+    bool uses_prompt() const { return policy->options().guidance.scale > 1; }
   };
   struct Drawn;   ///< A batch of inputs.
   struct Scores;  ///< Values and parts of a batch.
   Rollout(const ResolvedJob& job, Pipeline* pipeline, std::unique_ptr<Reward> reward,
           at::Device device, std::chrono::milliseconds reward_timeout);
   absl::Status SetPolicy(const v1::SampleSpec& sample, Images* images);
-  std::set<std::string> PromptsToCome() const;
+  /// The prompts, beside the negative one, that are encoded here or, if asked for, on any rank.
+  std::set<std::string> Prompts(bool of_all_ranks) const;
   absl::Status OpenData(const RolloutShare& share, const DataStart& data_start);
   absl::Status OpenEvaluation(const RolloutShare& share, const DataStart& data_start);
   /// Opens the images of `setting` and starts to decode this rank's share of them.

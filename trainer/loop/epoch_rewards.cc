@@ -37,11 +37,19 @@ absl::Status CheckDropped(const RewardConfig& reward, int64_t epoch,
   if (static_cast<double>(count) <= reward.max_dropped * static_cast<double>(dropped.size())) {
     return absl::OkStatus();
   }
+  std::string first;
+  for (const TrajectoryBatch& batch : batches) {
+    const auto why = batch.why_dropped.find(reward.name);
+    if (why == batch.why_dropped.end()) continue;
+    first = absl::StrCat("; the first, ", why->second);
+    break;
+  }
   return absl::OutOfRangeError(absl::StrCat(
       "reward '", reward.name, "' has no finite value for ", count, " of the ", dropped.size(),
       " samples of epoch ", epoch, ", more than its `max_dropped` (", reward.max_dropped,
-      ") allows; correct the reward, or lower `train.learning_rate` if training has made the "
-      "generated images unusable"));
+      ") allows", first,
+      "; correct the reward, or lower `train.learning_rate` if training has made the generated "
+      "images unusable"));
 }
 
 template <typename T>

@@ -14,7 +14,7 @@ namespace imageddpo {
 
 /// What the records of an epoch say of its rewards.
 struct EpochScores {
-  /// By sample: false where a reward without a value has left the sample out (`on_nan: drop`).
+  /// By sample: false where a reward has left the sample out (`on_nan` or `on_error: drop`).
   std::vector<bool> is_kept;
   EpochRewards rewards;                        ///< Of the samples that are kept, without `terms`.
   std::vector<std::vector<double>> values_TN;  ///< By part asked for (T) and kept sample (N).
@@ -25,8 +25,8 @@ struct EpochScores {
 
 /// @param batches  all micro-batches of the epoch, in order.
 /// @param parts    RewardCombination::parts().
-/// @return OUT_OF_RANGE where a reward left out more samples than its `max_dropped`, or all are
-///         left out; INTERNAL where a record lacks a part.
+/// @return OUT_OF_RANGE where a reward left out more samples than its `max_dropped`, with the first
+///         one's reason, or all are left out; INTERNAL where a record lacks a part.
 absl::StatusOr<EpochScores> ScoresOf(const ResolvedJob& job, int64_t epoch,
                                      const std::vector<TrajectoryBatch>& batches,
                                      const std::vector<std::string>& parts);

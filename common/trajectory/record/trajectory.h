@@ -48,6 +48,8 @@ struct TrajectoryBatch {
   at::Tensor rewards_B;     ///< float64: the weighted sum; NaN of a sample that is left out.
   std::vector<std::string> part_names;  ///< [P]
   at::Tensor parts_BP;                  ///< float64
+  /// By reward: why the first of the samples that it has left out has no value; names the image.
+  std::map<std::string, std::string> why_dropped;
 
   /// [L,D] by hash: embeddings that the receiver does not have yet.
   std::map<uint64_t, at::Tensor> new_embeddings;

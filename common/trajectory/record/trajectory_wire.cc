@@ -58,6 +58,7 @@ v1::TrajectoryHeader MakeHeader(const TrajectoryBatch& batch, const TrajectorySe
   PutValues<float>(batch.log_probs_BK, header.mutable_log_probs());
   PutValues<double>(batch.rewards_B, header.mutable_rewards());
   PutValues<double>(batch.parts_BP, header.mutable_parts());
+  header.mutable_why_dropped()->insert(batch.why_dropped.begin(), batch.why_dropped.end());
   if (parts.pictures) {
     for (const auto& picture : batch.pictures) {
       auto* named = header.add_pictures();
@@ -186,6 +187,7 @@ TrajectoryBatch FromHeader(const v1::TrajectoryHeader& header) {
   batch.log_probs_BK = TakeValues<float>(header.log_probs(), {b, k});
   batch.rewards_B = TakeValues<double>(header.rewards(), {b});
   batch.parts_BP = TakeValues<double>(header.parts(), {b, p});
+  batch.why_dropped.insert(header.why_dropped().begin(), header.why_dropped().end());
   for (const auto& picture : header.pictures()) {
     batch.pictures.push_back({picture.name(), picture.data()});
   }

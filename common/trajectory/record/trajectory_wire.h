@@ -18,7 +18,7 @@
 namespace imageddpo {
 
 /// Version of the wire form; both ends must have the same one.
-inline constexpr uint32_t kTrajectoryWireVersion = 2;
+inline constexpr uint32_t kTrajectoryWireVersion = 3;
 
 /// Sends records from one rollout rank to one trainer rank. Remembers which embeddings the trainer
 /// already has. Thread-compatible.

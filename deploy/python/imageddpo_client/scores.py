@@ -16,7 +16,7 @@ IMAGES = ("numpy", "torch", "pil", "uint8")
 
 
 class InvalidInput(Exception):
-    """Raised by a reward, or returned in place of a value: these images can never be scored, so the job ends."""
+    """Raised by a reward, or returned in place of a value: these images can never be scored: the job ends, or goes on without them."""
 
 
 def planes(request: Any, raw: bytes, png: Sequence[bytes]) -> np.ndarray:

@@ -180,7 +180,7 @@ def serve(fn: RewardFunction, address: str = "127.0.0.1:50061", **settings: Any)
     It returns a list, an array or a tensor of N numbers; (values, parts) with parts a dictionary of N numbers by name,
     which become metrics; or a list of dictionaries with "value" and parts. In place of a number, an exception is an
     error of that image alone. An exception that fn raises is an error of the batch, which the job asks for again a few
-    times; InvalidInput ends the job at once.
+    times; InvalidInput is not asked for again. Then the job ends, or with on_error: drop goes on without these images.
 
     Settings:
       name, version   shown to the job; another version of the reward has to have another text as its version

@@ -67,7 +67,7 @@ class Patience {
   /// @param num_asked  replicas that were asked in this try. The wait is told once all were.
   absl::Status Failed(const Trouble& trouble, size_t replica, size_t num_asked = 1) {
     const RemoteRewardOptions& options = shared_->options;
-    if (trouble.kind == TroubleKind::kRefused) return Final(replica, trouble.what);
+    if (IsFinal(trouble.kind)) return Final(replica, trouble.what);
     shared_->replicas->SetAway(replica, trouble.kind == TroubleKind::kAway);
     if (trouble.kind == TroubleKind::kAway) {
       const auto now = steady_clock::now();
@@ -177,15 +177,19 @@ class Call final : public RemoteCall {
       IMAGEDDPO_RETURN_IF_ERROR(attempt_->Await(deadline, patience_.waiting_for(), watch));
       v1::ScoreResponse answer;
       IMAGEDDPO_ASSIGN_OR_RETURN(Trouble trouble, Judge(&answer, watch));
+      const bool faults_are_items = shared_->options.faults_are_items;
       const bool is_answered = trouble.kind == TroubleKind::kNone;
-      if (is_answered) trouble.kind = JudgeItems(&answer);
+      if (is_answered) trouble.kind = JudgeItems(/*one_ends_all=*/!faults_are_items, &answer);
       const absl::Status patience = trouble.kind == TroubleKind::kNone
                                         ? absl::OkStatus()
                                         : patience_.Failed(trouble, attempt_->replica());
-      if (is_answered && (trouble.kind == TroubleKind::kNone || !patience.ok())) {
+      const bool is_final = trouble.kind == TroubleKind::kNone || !patience.ok();
+      if (is_final && (is_answered || (faults_are_items && IsOfBatch(trouble.kind)))) {
         shared_->replicas->SetAway(attempt_->replica(), false);
         IMAGEDDPO_RETURN_IF_ERROR(watch(""));
+        if (!is_answered) return AllFailed(patience);
         NameReplica(&answer);
+        if (!HasValue(answer)) NameParts(&answer);
         return answer;
       }
       IMAGEDDPO_RETURN_IF_ERROR(patience);
@@ -222,6 +226,21 @@ class Call final : public RemoteCall {
           absl::StrCat("the service at ", shared_->replicas->address(attempt_->replica()), ": ",
                        item.error().message()));
     }
+  }
+
+  void NameParts(v1::ScoreResponse* answer) const {
+    answer->mutable_part_names()->Assign(shared_->part_names.begin(), shared_->part_names.end());
+  }
+
+  /// An answer in which each item has this error.
+  v1::ScoreResponse AllFailed(const absl::Status& fault) const {
+    v1::ScoreResponse answer;
+    answer.set_version(shared_->version);
+    for (int i = 0; i < request_.items_size(); ++i) {
+      answer.add_items()->mutable_error()->set_message(std::string(fault.message()));
+    }
+    NameParts(&answer);
+    return answer;
   }
 
   /// No answer in time: away, if it is not healthy either.
@@ -266,7 +285,7 @@ class Remote final : public RemoteReward {
                              shared_->replicas->address(0), "; all replicas must be alike"));
           }
           found = std::move(description);
-        } else if (trouble.kind == TroubleKind::kRefused) {
+        } else if (IsFinal(trouble.kind)) {
           return patience.Final(replica, trouble.what);
         } else {
           shared_->replicas->SetAway(replica, true);

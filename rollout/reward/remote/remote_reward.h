@@ -29,6 +29,9 @@ struct RemoteRewardOptions {
   std::chrono::milliseconds timeout{60'000};        ///< For one answer.
   std::chrono::milliseconds max_outage{3'600'000};  ///< For a service that is away, per batch.
   int max_retries = 3;                              ///< Of a batch that could not be scored.
+  /// A batch that could not be scored is no error of the call but one of each of its items. A
+  /// service that is away, or that refuses all calls, still is the call's.
+  bool faults_are_items = false;
 };
 
 /// Bytes that are sent from where they are, without a copy.
@@ -58,9 +61,10 @@ class RemoteCall {
   /// Blocks until the batch is scored. Calls that fail are repeated here, with growing pauses, on
   /// the next replica first (reward.proto says which errors are).
   /// @return one ItemScore for each item, with a finite value and a number for each part name, or
-  ///         with an error whose message names the endpoint; DEADLINE_EXCEEDED: not yet, call
-  ///         again; what `watch` returned; FAILED_PRECONDITION: it cannot be scored. Messages name
-  ///         reward, endpoint and remedy.
+  ///         with an error whose message names the endpoint; the part names even where no item has
+  ///         a value, if an earlier answer or the description had them; DEADLINE_EXCEEDED: not
+  ///         yet, call again; what `watch` returned; FAILED_PRECONDITION: it cannot be scored.
+  ///         Messages name reward, endpoint and remedy.
   virtual absl::StatusOr<v1::ScoreResponse> Wait(std::chrono::steady_clock::time_point deadline,
                                                  const WaitWatch& watch) = 0;
 };

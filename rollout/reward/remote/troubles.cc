@@ -77,6 +77,8 @@ Trouble JudgeStatus(const grpc::Status& status) {
     case grpc::StatusCode::DATA_LOSS:
     case grpc::StatusCode::OUT_OF_RANGE:
       return {TroubleKind::kFault, shown.empty() ? "it failed without a message" : shown};
+    case grpc::StatusCode::INVALID_ARGUMENT:
+      return {TroubleKind::kUnfit, shown};
     case grpc::StatusCode::UNAUTHENTICATED:
     case grpc::StatusCode::PERMISSION_DENIED:
       return {TroubleKind::kRefused,
@@ -129,8 +131,8 @@ Trouble JudgeAnswer(const v1::ScoreResponse& answer, int num_items, const std::s
   return {};
 }
 
-TroubleKind JudgeItems(v1::ScoreResponse* answer) {
-  TroubleKind worst = TroubleKind::kNone;
+TroubleKind JudgeItems(bool one_ends_all, v1::ScoreResponse* answer) {
+  bool has_fault = false, has_unfit = false;
   for (v1::ItemScore& item : *answer->mutable_items()) {
     if (item.has_error()) {
       item.mutable_error()->set_message(Excerpt(item.error().message(), kMaxShownBytes));
@@ -142,10 +144,10 @@ TroubleKind JudgeItems(v1::ScoreResponse* answer) {
       continue;
     }
     item.clear_value();
-    const bool is_forever = item.error().kind() == v1::RewardError::INVALID_INPUT;
-    worst = std::max(worst, is_forever ? TroubleKind::kRefused : TroubleKind::kFault);
+    (item.error().kind() == v1::RewardError::INVALID_INPUT ? has_unfit : has_fault) = true;
   }
-  return worst;
+  if (has_unfit && (one_ends_all || !has_fault)) return TroubleKind::kUnfit;
+  return has_fault ? TroubleKind::kFault : TroubleKind::kNone;
 }
 
 Trouble JudgeDescription(const v1::DescribeResponse& description) {

@@ -17,8 +17,19 @@ enum class TroubleKind {
   kAway,    ///< Nobody answers, or the service is too busy: waited for.
   kSlow,    ///< No answer in time; away or a fault, as its health says.
   kFault,   ///< The batch could not be scored: asked again a few times.
-  kRefused  ///< The batch can never be scored.
+  kUnfit,   ///< This batch can never be scored; others may.
+  kRefused  ///< No batch can ever be scored.
 };
+
+/// Whether another try is of no use.
+inline bool IsFinal(TroubleKind kind) {
+  return kind == TroubleKind::kUnfit || kind == TroubleKind::kRefused;
+}
+
+/// Whether a trouble says something of the batch alone and not of the service.
+inline bool IsOfBatch(TroubleKind kind) {
+  return kind == TroubleKind::kFault || kind == TroubleKind::kUnfit;
+}
 
 struct Trouble {
   TroubleKind kind = TroubleKind::kNone;
@@ -37,9 +48,10 @@ bool HasValue(const v1::ScoreResponse& answer);
 Trouble JudgeAnswer(const v1::ScoreResponse& answer, int num_items, const std::string& version,
                     const std::vector<std::string>& part_names);
 
-/// Judges its items: kRefused if one of them can never be scored, kFault if one could not be.
-/// Afterwards each item has a finite value or an error with a message.
-TroubleKind JudgeItems(v1::ScoreResponse* answer);
+/// Judges its items: kFault if one of them could not be scored, kUnfit if one never can be. Afterwards
+/// each item has a finite value or an error with a message.
+/// @param one_ends_all  where both hold: kUnfit if true, since the others need no second try then.
+TroubleKind JudgeItems(bool one_ends_all, v1::ScoreResponse* answer);
 
 /// Judges a service's description.
 Trouble JudgeDescription(const v1::DescribeResponse& description);

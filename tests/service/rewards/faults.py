@@ -134,6 +134,23 @@ def returns_nan(bench):
         bench.fails(bench.job(address), "reward 'mean' of image '", "the value nan is not finite", address)
 
 
+def cannot_score_some_images(bench):
+    """Each batch has an image that cannot be scored; then one fails as a whole."""
+    address = bench.address()
+    with bench.reward(address, "items", 3):
+        job = bench.job(address, on_error="drop", max_dropped=0.5)
+        ended = bench.service.wait_end(bench.service.submit(job), 120)
+    assert ended["state"] == "SUCCEEDED" and ended["resume_count"] == 0, ended
+    rows = [json.loads(row) for row in harness.outcome(ended)["metrics"].splitlines()]
+    assert all(row["parts_mean"]["mean.dropped"] == 0.25 and row["grad_norm"] > 0 for row in rows), rows
+    # What is left out is in no mean: those of the images that have a value.
+    assert all(abs(row["reward_mean"] - 10 * row["parts_mean"]["mean.value"]) < 1e-9 for row in rows), rows
+    assert all(row["parts_mean"]["mean.labelled"] == 1 for row in rows), rows
+    with bench.reward(address, "raises_later", 4):
+        bench.fails(bench.job(address, on_error="drop"), "reward 'mean' has no finite value for", "of the 8 samples of epoch 0",
+                    "`max_dropped` (0.1)", "the first, image '", "KeyError: 'artist'", "2 tries", address, epochs=0)
+
+
 def answers_too_few_items(bench):
     address = bench.address()
     with bench.reward(address, "few", 3):

@@ -37,9 +37,13 @@ class FaultyServer(RewardServer):
             os.kill(os.getpid(), signal.SIGSTOP)
         elif fault == "dies":
             os._exit(1)
+        elif fault == "raises_later":
+            self.fn = raises
         response = super().answer(request, context)
         if fault == "nan":
             response.items[0].value = float("nan")
+        elif fault == "items":
+            response.items[0].error.message = "no face"
         elif fault == "few":
             del response.items[-1]
         elif fault == "large":

@@ -70,6 +70,8 @@ TEST(RewardService, FailingAtOnceMeansNoRetries) {
   reward.add_endpoints("127.0.0.1:1");
   FillRewardService(&reward);
   EXPECT_EQ(ResolveRewardService(reward).max_retries, 3);
+  reward.set_on_error("drop");
+  EXPECT_EQ(ResolveRewardService(reward).max_retries, 3);
   reward.set_on_error("fail");
   EXPECT_EQ(ResolveRewardService(reward).max_retries, 0);
 }

@@ -194,12 +194,14 @@ TEST_F(CombinationTest, SamplesThatAreLeftOutTeachNothing) {
 TEST_F(CombinationTest, TooManySamplesLeftOutEndTheJob) {
   DroppingJob dropping(TwoEpochs(TwoRewards())[0]);
   dropping.job.mutable_rewards(1)->set_max_dropped(0.19);
+  dropping.epochs[0][4].why_dropped["l2"] = "image 'late': odd";
+  dropping.epochs[0][1].why_dropped["l2"] = "image 'early': no face";
   dropping.job.mutable_train()->set_update("replay");
   for (const Outcome& outcome : Train(2, dropping.job, dropping.epochs)) {
     EXPECT_EQ(outcome.status.code(), absl::StatusCode::kOutOfRange);
     EXPECT_THAT(std::string(outcome.status.message()),
                 AllOf(HasSubstr("'l2'"), HasSubstr("2 of the 10 samples of epoch 0"),
-                      HasSubstr("`max_dropped` (0.19)")));
+                      HasSubstr("`max_dropped` (0.19)"), HasSubstr("image 'early': no face")));
     EXPECT_EQ(outcome.steps(), 0);
   }
 }

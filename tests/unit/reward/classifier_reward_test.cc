@@ -207,15 +207,16 @@ class CheckDatasetTest : public ::testing::Test {
   CheckDatasetTest() {
     for (const char* name : {"a.png", "b.png"}) dir_.Write(name, *EncodePng({1, 1, {1, 2, 3}}));
   }
-  std::string ErrorOf(const std::string& model, const std::string& second_line_end, int side) {
+  std::string ErrorOf(const std::string& model, const std::string& second_line_end, int side,
+                      OnRewardError on_error = OnRewardError::kFail) {
     dir_.Write("metadata.jsonl",
                "{\"file_name\": \"a.png\", \"label\": 3}\n{\"file_name\": \"b.png\"" +
                    second_line_end + "}");
     const auto dataset = Dataset::Open(dir_.path());
     EXPECT_TRUE(dataset.ok()) << dataset.status();
-    const absl::Status status =
-        MakeOrDie(ConfigOf(model, RewardMeasure::kLogitChange))->CheckDataset(*dataset, side, side);
-    return std::string(status.message());
+    RewardConfig config = ConfigOf(model, RewardMeasure::kLogitChange);
+    config.on_error = on_error;
+    return std::string(MakeOrDie(config)->CheckDataset(*dataset, side, side).message());
   }
   TempDir dir_;
 };
@@ -226,6 +227,11 @@ TEST_F(CheckDatasetTest, NamesTheFirstExampleThatDoesNotFit) {
               AllOf(HasSubstr("'b.png'"), HasSubstr("no label"), HasSubstr("metadata.jsonl")));
   EXPECT_THAT(ErrorOf("tiny.pt", ", \"label\": 4", 32),
               AllOf(HasSubstr("'b.png'"), HasSubstr("4")));
+}
+
+TEST_F(CheckDatasetTest, WhatIsToBeDroppedNeedsNoLabel) {
+  EXPECT_EQ(ErrorOf("tiny.pt", "", 32, OnRewardError::kDrop), "");
+  EXPECT_EQ(ErrorOf("tiny.pt", ", \"label\": 4", 32, OnRewardError::kDrop), "");
 }
 
 TEST_F(CheckDatasetTest, TriesTheJobsImageSize) {

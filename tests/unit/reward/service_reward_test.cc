@@ -84,6 +84,20 @@ TEST(PixelBytes, RoundsAsPicturesAreRounded) {
   }
 }
 
+TEST(PixelBytes, FindsTheImagesWhoseValuesAreNotFinite) {
+  for (const int64_t width : {1, 5, 16, 37}) {
+    const at::Tensor images_BCHW = at::full({4, 3, 9, width}, 0.5F, at::kFloat);
+    images_BCHW[1][2][8][width - 1] = std::numeric_limits<float>::quiet_NaN();
+    images_BCHW[3][0][0][0] = -std::numeric_limits<float>::infinity();
+    images_BCHW[0][0][0][0] = -std::numeric_limits<float>::max();
+    for (const v1::PixelEncoding encoding : {v1::RGB_UINT8, v1::RGB_FLOAT32}) {
+      std::vector<bool> finite_B;
+      PixelBytes(images_BCHW, encoding, &finite_B);
+      EXPECT_THAT(finite_B, ElementsAre(true, false, true, false)) << width << " " << encoding;
+    }
+  }
+}
+
 TEST(PixelBytes, FloatsAreSentFromTheTensor) {
   const at::Tensor image_BCHW = at::full({1, 3, 2, 2}, 0.1F, at::kFloat);
   const SharedBytes bytes = PixelBytes(image_BCHW, v1::RGB_FLOAT32);
@@ -197,6 +211,38 @@ TEST_F(ServiceRewardTest, AnItemsErrorIsItsOwn) {
   EXPECT_TRUE(absl::IsOutOfRange(output->values_B[2].status()));
   ASSERT_EQ(output->parts.at("twice").size(), 3U);
   EXPECT_TRUE(std::isnan(output->parts.at("twice")[1]));
+}
+
+TEST_F(ServiceRewardTest, ItemsThatAreToBeDroppedHaveErrorsAndAllParts) {
+  EXPECT_TRUE(WritePng(dir_ / "c.png", {4, 4, std::vector<uint8_t>(48, 7)}).ok());
+  dir_.Write("metadata.jsonl", "{\"file_name\": \"a.png\"}\n{\"file_name\": \"c.png\"}\n");
+  FakeRewardService::Behaviour behaviour{.description = FakeRewardService::Describes()};
+  behaviour.description.set_max_batch(1);
+  behaviour.score = [](const v1::ScoreRequest& request, v1::ScoreResponse* response) {
+    const auto first = static_cast<unsigned char>(request.generated()[0]);
+    if (first < 50) return absl::InternalError("too dark");
+    return FakeRewardService::FirstByte(request, response);
+  };
+  const FakeRewardService service(behaviour);
+  RewardConfig config = ConfigOf(service);
+  config.service.max_retries = 0;
+  config.on_error = OnRewardError::kDrop;
+  const auto reward = Connected(config);  // In spite of c.png.
+  const auto output = Score(reward.get(), Greys({0.1F, 0.4F, 0.0F}));
+  ASSERT_TRUE(output.ok()) << output.status();
+  EXPECT_THAT(output->values_B[0].status().message(),
+              AllOf(HasSubstr(service.address()), HasSubstr("too dark")));
+  EXPECT_EQ(output->values_B[1].value(), 102);
+  EXPECT_FALSE(output->values_B[2].ok());
+  const auto none = Score(reward.get(), Greys({0.0F, 0.1F}));
+  ASSERT_TRUE(none.ok()) << none.status();
+  ASSERT_EQ(none->parts.at("twice").size(), 2U);
+  EXPECT_TRUE(std::isnan(none->parts.at("twice")[1]));
+
+  dir_.Write("metadata.jsonl", "{\"file_name\": \"c.png\"}\n");
+  const auto refused = ServiceReward::Make(config, {});
+  EXPECT_THAT((*refused)->CheckDataset(*Dataset::Open(dir_.path()), 4, 4).message(),
+              AllOf(HasSubstr("'c.png'"), HasSubstr("too dark")));
 }
 
 TEST_F(ServiceRewardTest, TheProbeFindsARewardThatFails) {

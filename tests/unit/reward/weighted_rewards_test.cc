@@ -150,6 +150,7 @@ TEST(WeightedRewardsTest, DropsWhatIsNotFiniteWhereAskedTo) {
   EXPECT_TRUE(std::isnan(output->values_B[3].value()));
   EXPECT_THAT(output->parts.at("a.dropped"), ElementsAre(0, 1, 0, 1));
   EXPECT_THAT(output->parts.at("b.dropped"), ElementsAre(1, 0, 0, 0));
+  EXPECT_THAT(output->why_dropped.at("a"), AllOf(HasSubstr("'ex1'"), HasSubstr("not finite")));
   EXPECT_TRUE(std::isnan(output->parts.at("a.value")[3]));
 }
 
@@ -268,6 +269,35 @@ TEST(PendingRewards, AnItemsErrorLeavesTheOtherItemsTheirValues) {
             absl::UnimplementedError("reward 'async' of image 'ex1': cannot read grey images"));
   EXPECT_TRUE(std::isnan(output->parts.at("async.value")[1]));
   EXPECT_THAT(output->parts.at("b.value"), ElementsAre(1, 2, 3));
+}
+
+TEST(PendingRewards, DropsItemsWithErrorsWhereAskedTo) {
+  for (const bool held_out : {false, true}) {
+    RewardConfig config = ConfigOf("async", 2);
+    config.on_error = OnRewardError::kDrop;
+    config.held_out = held_out;
+    std::vector<WeightedRewards::Term> terms;
+    terms.push_back({std::make_unique<AsyncReward>("async",
+                                                   [](const RewardBatch&) {
+                                                     RewardOutput output = Values({10, 20, kNan});
+                                                     output.values_B[1] =
+                                                         absl::InternalError("no face");
+                                                     return output;
+                                                   }),
+                     config});
+    terms.push_back(
+        {std::make_unique<FixedReward>("b", std::vector<double>{1, 2, 3}), ConfigOf("b")});
+    WeightedRewards rewards(std::move(terms));
+    const auto output = Score(&rewards, BlackImages(3));
+    ASSERT_TRUE(output.ok()) << output.status();
+    EXPECT_EQ(output->values_B[0].value(), held_out ? 1 : 21);
+    ASSERT_TRUE(output->values_B[1].ok());
+    EXPECT_EQ(std::isnan(output->values_B[1].value()), !held_out);
+    EXPECT_TRUE(absl::IsOutOfRange(output->values_B[2].status()));  // on_nan: fail
+    EXPECT_THAT(output->parts.at("async.dropped"), ElementsAre(0, 1, 0));
+    EXPECT_THAT(output->parts.at("b.value"), ElementsAre(1, 2, 3));
+    EXPECT_EQ(output->why_dropped.at("async"), "image 'ex1': no face");
+  }
 }
 
 TEST(PendingRewards, ATimeoutNamesTheRewardAndLosesNothing) {

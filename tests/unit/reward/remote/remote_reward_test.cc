@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "absl/synchronization/notification.h"
-#include "tests/unit/reward/remote/fake_reward_service.h"
+#include "tests/unit/reward/remote/remote_inputs.h"
 
 namespace imageddpo {
 namespace {
@@ -21,46 +21,10 @@ using std::chrono::steady_clock;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 
-const SystemClock kClock;
-const WaitWatch kNoWatch = [](const std::string&) { return absl::OkStatus(); };
-
-RemoteRewardOptions OptionsOf(const std::vector<std::string>& addresses) {
-  RemoteRewardOptions options{.name = "taste"};
-  for (const std::string& address : addresses)
-    options.endpoints.push_back(*Address::Parse(address));
-  return options;
-}
-
-/// Images of one pixel with these first bytes.
-RemoteBatch BatchOf(const std::string& first_bytes) {
-  RemoteBatch batch;
-  batch.request.set_height(1);
-  batch.request.set_width(1);
-  auto pixels = std::make_shared<std::string>();
-  for (const char byte : first_bytes) {
-    batch.request.add_items()->set_id(std::string("image ") + byte);
-    *pixels += std::string{byte, 0, 0};
-  }
-  batch.generated = {pixels, *pixels};
-  return batch;
-}
-
-absl::StatusOr<v1::ScoreResponse> ScoreWith(const RemoteRewardOptions& options,
-                                            const std::string& first_bytes,
-                                            const WaitWatch& watch = kNoWatch) {
-  const auto reward = RemoteReward::Make(options, kClock);
-  if (const auto connected = reward->Connect(watch); !connected.ok()) return connected.status();
-  return reward->Start(BatchOf(first_bytes))->Wait(steady_clock::time_point::max(), watch);
-}
-
 std::string ErrorOf(const RemoteRewardOptions& options) {
   const auto answer = ScoreWith(options, "ab");
   EXPECT_EQ(answer.status().code(), absl::StatusCode::kFailedPrecondition) << answer.status();
   return std::string(answer.status().message());
-}
-
-FakeRewardService::Behaviour Scoring(FakeRewardService::Score score) {
-  return {.description = FakeRewardService::Describes(), .score = std::move(score)};
 }
 
 TEST(RemoteReward, ReturnsValuesAndPartsInTheOrderOfItems) {

@@ -33,6 +33,7 @@ TrajectoryBatch Record(int64_t epoch, int64_t micro_batch, int64_t version) {
   batch.rewards_B = at::randn({kBatch}, at::kDouble);
   batch.part_names = {"jpeg.value", "jpeg.bytes"};
   batch.parts_BP = at::randn({kBatch, kParts}, at::kDouble);
+  batch.why_dropped = {{"jpeg", "image 'b': no value"}};
   batch.new_embeddings = {{7, at::randn({4, 8})}, {11, at::randn({4, 8})}, {12, at::randn({4, 8})}};
   batch.pictures = {{"0-output.png", std::string(5000, 'p')}};
   batch.sample_seconds = 1.5;
@@ -69,6 +70,7 @@ void ExpectEqual(const TrajectoryBatch& found, const TrajectoryBatch& sent) {
   EXPECT_TRUE(at::equal(found.log_probs_BK, sent.log_probs_BK));
   EXPECT_TRUE(at::equal(found.rewards_B, sent.rewards_B));
   EXPECT_TRUE(at::equal(found.parts_BP, sent.parts_BP));
+  EXPECT_EQ(found.why_dropped, sent.why_dropped);
   EXPECT_EQ(found.sample_seconds, sent.sample_seconds);
   EXPECT_EQ(found.reward_seconds, sent.reward_seconds);
   EXPECT_EQ(found.wait_seconds, sent.wait_seconds);
