@@ -24,6 +24,7 @@ namespace fs = std::filesystem;
 
 constexpr int64_t kMostRanks = 1'000'000;
 constexpr int64_t kMostRestarts = 1'000'000;
+constexpr double kMostDrainSeconds = 86'400;
 
 // What the file says, over the defaults.
 ClusterConfig WithDefaults(const v1::ClusterFile& file) {
@@ -47,6 +48,7 @@ ClusterConfig WithDefaults(const v1::ClusterFile& file) {
   if (pool.has_stop_timeout_seconds())
     config.pool.stop_timeout_seconds = pool.stop_timeout_seconds();
   if (pool.has_max_restarts()) config.pool.max_restarts = pool.max_restarts();
+  if (pool.has_drain_seconds()) config.pool.drain_seconds = pool.drain_seconds();
   return config;
 }
 
@@ -108,6 +110,10 @@ absl::Status ResolveClusterConfig(ClusterConfig* config) {
   check(config->pool.max_restarts >= 0 && config->pool.max_restarts <= kMostRestarts,
         "pool.max_restarts", absl::StrCat(config->pool.max_restarts),
         absl::StrCat("from 0 to ", kMostRestarts));
+  const double drain_s = config->pool.drain_seconds;
+  check(std::isfinite(drain_s) && drain_s >= 0 && drain_s <= kMostDrainSeconds,
+        "pool.drain_seconds", absl::StrCat(drain_s),
+        absl::StrCat("from 0 (a stop waits for no epoch) to ", kMostDrainSeconds));
   if (config->log_level == "warn") config->log_level = "warning";
   const std::set<std::string> levels = {"trace", "debug", "info", "warning", "error", "off"};
   check(levels.contains(config->log_level), "log_level", absl::StrCat("`", config->log_level, "`"),

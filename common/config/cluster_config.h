@@ -32,8 +32,10 @@ struct ClusterConfig {
     /// A worker that has not ended its job this long after it was told to is killed. Longer than a
     /// micro-batch takes.
     double stop_timeout_seconds = 60;
-    int64_t max_restarts = 3;  ///< Of a job, without a finished epoch in between; after them it is
-                               ///< FAILED.
+    int64_t max_restarts = 3;  ///< Of a job without a finished epoch in between; then FAILED.
+    /// How long a stop of the service waits for the epochs under way, so that they are not lost.
+    /// With the time that workers take to end (20 s) it has to fit into what the launcher leaves.
+    double drain_seconds = 30;
   } pool;
   /// Reward services that jobs may name, see IsEndpointAllowed(); empty: those of this host alone.
   std::vector<std::string> reward_endpoints;

@@ -343,6 +343,8 @@ absl::Status ValidateJob(const v1::JobSpec& job, const absl::StatusOr<JobPlan>& 
   faults.Range("num_epochs", job.num_epochs(), 1, 100 * kMaxCount);
   faults.Range("checkpoint.every_epochs", job.checkpoint().every_epochs(), 1);
   faults.Range("checkpoint.keep", job.checkpoint().keep(), 0);
+  faults.Real("checkpoint.every_minutes", job.checkpoint().every_minutes(),
+              job.checkpoint().every_minutes() >= 0, "at least 0");
   faults.Range("device.num_threads", job.device().num_threads(), 0, 1024);
   if (plan.ok()) {
     CheckTopology(job.topology(), *plan, &faults);

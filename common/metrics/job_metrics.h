@@ -73,7 +73,7 @@ class JobMetricsTable {
 
   /// The job's reporter, made on the first call. A job that ended and runs again counts as running.
   std::shared_ptr<JobMetrics> Get(const std::string& job_id, const std::string& job_name);
-  /// The job is in a final state.
+  /// The job is in a final state, or paused.
   void Ended(const std::string& job_id, TimePoint now);
   /// Drops what ended long enough ago and is held by nobody else; call it every few seconds.
   void Sweep(TimePoint now);

@@ -246,7 +246,7 @@ absl::Status RunVersion(const VersionSchedule& versions, int64_t first_epoch, in
     return absl::OkStatus();
   }
   IMAGEDDPO_RETURN_IF_ERROR(trainer->TrainEpoch(version));
-  return versions.CheckpointDue(version + 1) ? trainer->SendCheckpoint() : absl::OkStatus();
+  return trainer->SendCheckpoint();
 }
 
 }  // namespace

@@ -159,7 +159,11 @@ RankOutcome RunRank(DaemonOptions options, MpiRuntime& runtime, const StopFlag& 
     }
   }
   // Without fault tolerance no rank can be spared: when one is silent, the service ends in order.
-  if (!runtime.fault_tolerant()) options.cluster.pool.min_ranks = 0;
+  // A SIGTERM may then come from mpirun, which kills all ranks soon after: nothing is waited for.
+  if (!runtime.fault_tolerant()) {
+    options.cluster.pool.min_ranks = 0;
+    options.cluster.pool.drain_seconds = 0;
+  }
   RankOutcome outcome = runtime.world_size() == 1 ? RunAlone(options, *logger, stop)
                                                   : RunAmongMany(options, runtime, *logger, stop);
   if (outcome.exit_code == 0 && stop.Signal() != 0) outcome.exit_code = stop.ExitCode();

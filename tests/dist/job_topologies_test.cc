@@ -115,6 +115,17 @@ INSTANTIATE_TEST_SUITE_P(
                     Case{2, {Split(2, 3)}, {{2, Colocated(2)}}}),
     [](const auto& info) { return absl::StrCat("Staleness", info.param.staleness); });
 
+TEST_F(JobTopologies, TheStateAfterAnEpochWithoutACheckpointIsThatOfOneWith) {
+  v1::JobSpec rare = Job(1);
+  rare.mutable_checkpoint()->set_every_epochs(100);
+  const JobOutcome with = RunOnThreads(Job(1), Colocated(1));
+  JobOutcome without = RunOnThreads(rare, Split(1, 1));
+  EXPECT_FALSE(with.checkpoints.at(2).spare());
+  EXPECT_TRUE(without.checkpoints.at(2).spare());
+  without.checkpoints.at(2).clear_spare();
+  EXPECT_EQ(without, with);
+}
+
 TEST_F(JobTopologies, RewardsThatTrainersPutTogetherHaveTheSameBitsEverywhere) {
   const v1::JobSpec rewards = *ParseJobYaml(
       "rewards:\n"

@@ -178,10 +178,12 @@ void ScriptedWorkers::ReportEpoch(WorkerChannel& channel, Job& job) {
 
   ++job.epoch;
   const int64_t every = start.spec().checkpoint().every_epochs();
-  if (job.epoch == 1 || job.epoch == start.spec().num_epochs() ||
-      (every > 0 && job.epoch % every == 0)) {
+  const bool is_due = job.epoch == 1 || job.epoch == start.spec().num_epochs() ||
+                      (every > 0 && job.epoch % every == 0);
+  if (is_due || script_.sends_every_state.load()) {
     v1::WorkerMessage checkpoint;
     *checkpoint.mutable_checkpoint() = CheckpointOf(start, job.epoch);
+    checkpoint.mutable_checkpoint()->set_spare(!is_due);
     channel.Send(std::move(checkpoint));
   }
 }

@@ -32,6 +32,9 @@ class ScriptedWorkers {
     std::atomic<bool> says_hello{true};
     std::atomic<bool> heeds_stop{true};      ///< false: stuck, as in a call that never returns.
     std::atomic<bool> fails_to_load{false};  ///< JobEnded with INVALID_ARGUMENT.
+    /// The leader sends its state after every epoch, as the real one does; else only where a
+    /// checkpoint is due, so that a test can look at what a job without it goes back to.
+    std::atomic<bool> sends_every_state{false};
   };
 
   /// @param plane, script  must outlive the workers.

@@ -34,7 +34,8 @@ Controller::Controller(const ClusterConfig& cluster, const Dependencies& depende
               dependencies.clock, dependencies.logger}),
       supervisor_({.health = {.min_ranks = static_cast<int>(cluster.pool.min_ranks)},
                    .running = {.stop_timeout_seconds = cluster.pool.stop_timeout_seconds},
-                   .max_restarts = static_cast<int>(cluster.pool.max_restarts)},
+                   .max_restarts = static_cast<int>(cluster.pool.max_restarts),
+                   .drain_seconds = cluster.pool.drain_seconds},
                   {dependencies.file_system, dependencies.clock, table_, dependencies.hub,
                    dependencies.metrics, dependencies.job_metrics, dependencies.logger,
                    [this](int world_rank, v1::ControllerMessage message) {
@@ -88,7 +89,7 @@ absl::StatusOr<Controller::ExitReason> Controller::Loop(
       supervisor_.Drain(absl::StrCat("the service restarts: ", supervisor_.restart_reason()));
       return supervisor_.jobs_moved() ? ExitReason::kRestartAfterWork : ExitReason::kRestart;
     }
-    if (stop_requested()) {
+    if (stop_requested() && supervisor_.MayStop()) {
       supervisor_.Drain("the service was stopped; the job goes on when it is started again");
       return ExitReason::kStopped;
     }

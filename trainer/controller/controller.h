@@ -64,8 +64,9 @@ class Controller final : public JobApi {
     /// restart as a failure.
     kRestartAfterWork,
   };
-  /// Works until `stop_requested` returns true (it is called several times a second) or a restart
-  /// is needed. When it returns, everything is stored and the workers were told to end.
+  /// Works until `stop_requested` returns true (it is called several times a second) and the epochs
+  /// under way have ended or pool.drain_seconds have passed, or until a restart is needed. When it
+  /// returns, everything is stored and the workers were told to end.
   /// @return an error if the stored jobs cannot be read at the start.
   absl::StatusOr<ExitReason> Run(const std::function<bool()>& stop_requested);
 

@@ -243,6 +243,7 @@ absl::Status TrainerRank::SendCheckpoint() {
   auto* checkpoint = message.mutable_checkpoint();
   checkpoint->set_job_id(context_->start.job_id());
   checkpoint->set_epoch(trainer_->state().epochs_trained);
+  checkpoint->set_spare(!trainer_->versions().CheckpointDue(checkpoint->epoch()));
   IMAGEDDPO_ASSIGN_OR_RETURN(*checkpoint->mutable_lora(),
                              SerializeSafetensors(lora_->ToTensors(), lora_->Metadata()));
   IMAGEDDPO_ASSIGN_OR_RETURN(*checkpoint->mutable_optimizer(),

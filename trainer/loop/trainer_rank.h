@@ -47,7 +47,8 @@ class TrainerRank {
   /// epochs meanwhile where sampling runs ahead; the leader reports.
   absl::Status TrainEpoch(int64_t epoch);
 
-  /// Leader: hands the state after `epochs_trained` epochs to the controller.
+  /// Leader: hands the state after the epochs trained so far to the controller, which writes it
+  /// where the job's settings ask for a checkpoint, and otherwise keeps it until it needs one.
   absl::Status SendCheckpoint();
 
  private:

@@ -35,7 +35,7 @@ class VersionSchedule {
   /// Whether rollout ranks need this version, to sample or to evaluate.
   bool IsPublished(int64_t version) const;
 
-  /// Whether a checkpoint is made after this number of trained epochs.
+  /// Whether the settings ask for a checkpoint after this number of trained epochs.
   bool CheckpointDue(int64_t epochs_trained) const;
 
  private:

@@ -31,11 +31,13 @@ void AddImportTrlCommand(CLI::App& app, Program& program);
 void AddCheckDataCommand(CLI::App& app, Program& program);
 void AddPlanCommand(CLI::App& app, Program& program);
 
-/// Adds the verbs that take a job's id and nothing else, as `cancel`; a line each.
+/// Adds the verbs that take a job's id, as `cancel`; a line each, or a function where one has
+/// options.
 void AddJobVerbs(CLI::App& app, Program& program);
 
 /// Adds `imageddpo NAME ID`, which makes a call and prints the job's state after it.
-void AddJobCommand(
+/// @return the command, for options of its own.
+CLI::App* AddJobCommand(
     CLI::App& app, Program& program, const std::string& name, const std::string& help,
     std::function<absl::StatusOr<v1::Job>(Client& client, const std::string& id)> call);
 

@@ -97,6 +97,18 @@ class Client:
         """Asks a job to stop; it may be CANCELLING for a while."""
         return self._job("CancelJob", messages.message("CancelJobRequest")(id=_id(job)))
 
+    def pause(self, job: JobLike, immediately: bool = False) -> Job:
+        """Frees the job's ranks at the end of the epoch under way, or at once; it is PAUSING until then."""
+        return self._job("PauseJob", messages.message("PauseJobRequest")(id=_id(job), immediately=immediately))
+
+    def resume(self, job: JobLike, epoch: Optional[int] = None) -> Job:
+        """Continues a job that is PAUSED, FAILED or CANCELLED from its newest checkpoint, or from that of `epoch`."""
+        return self._job("ResumeJob", messages.message("ResumeJobRequest")(id=_id(job), epoch=epoch))
+
+    def checkpoint(self, job: JobLike) -> Job:
+        """Has a running job write a checkpoint at the end of the epoch under way; does not wait for it."""
+        return self._job("CheckpointJob", messages.message("CheckpointJobRequest")(id=_id(job)))
+
     def list(self) -> Iterator[Job]:
         """All jobs, the newest first."""
         request = messages.message("ListJobsRequest")()
@@ -123,7 +135,7 @@ class Client:
             call.cancel()
 
     def wait(self, job: JobLike) -> Job:
-        """Blocks until the job has ended."""
+        """Blocks until the job has ended; a PAUSED one has not."""
         for _ in self.watch(job):
             pass
         return self.get(job)

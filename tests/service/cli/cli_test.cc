@@ -266,6 +266,23 @@ TEST_F(CliTest, GetListAndCancel) {
   EXPECT_THAT(program_->err(), HasSubstr("already SUCCEEDED"));
 }
 
+TEST_F(CliTest, PauseResumeAndCheckpoint) {
+  Run({"pause", "job-000001"}, 0);
+  EXPECT_EQ(program_->out(), "job-000001 PAUSING\n");
+  EXPECT_FALSE(service_.paused().immediately());
+  Run({"pause", "--now", "job-000001"}, 0);
+  EXPECT_TRUE(service_.paused().immediately());
+  Run({"resume", "job-000001"}, 0);
+  EXPECT_EQ(program_->out(), "job-000001 QUEUED\n");
+  EXPECT_FALSE(service_.resumed().has_epoch());
+  Run({"resume", "job-000001", "--from-epoch", "3"}, 2);
+  EXPECT_EQ(program_->err(), "imageddpo: there is no checkpoint of epoch 3\n");
+  Run({"resume", "job-000001", "--from-epoch", "-1"}, 2);
+  Run({"checkpoint", "job-000001"}, 0);
+  EXPECT_THAT(program_->out(), HasSubstr("job-000001 "));
+  Run({"checkpoint", "job-000077"}, 3);
+}
+
 TEST_F(CliTest, ListReadsAllPages) {
   for (int i = 2; i <= 8; ++i) {
     v1::Job job = job_;

@@ -79,6 +79,14 @@ class FakeService : public v1::TrainerService::Service {
     absl::MutexLock lock(&mutex_);
     return cancel_count_;
   }
+  v1::PauseJobRequest paused() const {
+    absl::MutexLock lock(&mutex_);
+    return paused_;
+  }
+  v1::ResumeJobRequest resumed() const {
+    absl::MutexLock lock(&mutex_);
+    return resumed_;
+  }
 
  private:
   grpc::Status Find(const std::string& id, v1::Job* job) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
@@ -116,6 +124,30 @@ class FakeService : public v1::TrainerService::Service {
     }
     job->set_state(v1::CANCELLING);
     return status;
+  }
+  grpc::Status PauseJob(grpc::ServerContext*, const v1::PauseJobRequest* request,
+                        v1::Job* job) override {
+    absl::MutexLock lock(&mutex_);
+    paused_ = *request;
+    const grpc::Status status = Find(request->id(), job);
+    job->set_state(v1::PAUSING);
+    return status;
+  }
+  grpc::Status ResumeJob(grpc::ServerContext*, const v1::ResumeJobRequest* request,
+                         v1::Job* job) override {
+    absl::MutexLock lock(&mutex_);
+    resumed_ = *request;
+    const grpc::Status status = Find(request->id(), job);
+    if (request->epoch() == 3) {
+      return {grpc::StatusCode::FAILED_PRECONDITION, "there is no checkpoint of epoch 3"};
+    }
+    job->set_state(v1::QUEUED);
+    return status;
+  }
+  grpc::Status CheckpointJob(grpc::ServerContext*, const v1::CheckpointJobRequest* request,
+                             v1::Job* job) override {
+    absl::MutexLock lock(&mutex_);
+    return Find(request->id(), job);
   }
   grpc::Status ListJobs(grpc::ServerContext*, const v1::ListJobsRequest* request,
                         v1::ListJobsResponse* response) override {
@@ -162,6 +194,8 @@ class FakeService : public v1::TrainerService::Service {
   std::vector<v1::SubmitJobRequest> submitted_ ABSL_GUARDED_BY(mutex_);
   std::vector<int64_t> watched_from_ ABSL_GUARDED_BY(mutex_);
   int cancel_count_ ABSL_GUARDED_BY(mutex_) = 0;
+  v1::PauseJobRequest paused_ ABSL_GUARDED_BY(mutex_);    // The newest.
+  v1::ResumeJobRequest resumed_ ABSL_GUARDED_BY(mutex_);  // The newest.
 };
 
 }  // namespace imageddpo

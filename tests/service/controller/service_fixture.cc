@@ -24,6 +24,7 @@ ServiceTest::ServiceTest(std::vector<int> worker_ranks) : worker_ranks_(std::mov
   cluster_.allowed_roots = {dir_.path()};
   cluster_.grpc.port = 0;
   cluster_.http.port = 0;
+  cluster_.pool.drain_seconds = 0;  // Tests hold jobs in the middle of an epoch.
 }
 
 ServiceTest::~ServiceTest() { Tear(); }

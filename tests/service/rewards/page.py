@@ -25,6 +25,11 @@ assert ended.state == "SUCCEEDED" and ended.is_final and ended.epoch == 6, ended
 assert [each.id for each in client.list()] == [job.id]
 lora = client.download(job, sys.argv[3])
 assert lora.read_bytes() == open(ended.lora_path, "rb").read()
+for verb in (client.pause, client.resume, client.checkpoint):
+    try:
+        raise AssertionError(verb(job))
+    except ServiceError as error:
+        assert error.code == "FAILED_PRECONDITION" and "SUCCEEDED" in str(error), error
 for wrong in (lambda: client.cancel(job), lambda: client.get("job-999999"), lambda: client.submit({"sede": 3})):
     try:
         wrong()

@@ -50,7 +50,7 @@ base_dir: /srv
 allowed_roots: [/srv/models, data]
 grpc: { address: localhost, port: 0 }
 http: { address: "::1", port: 9000 }
-pool: { min_ranks: 2, heartbeat_timeout_seconds: 5.5, lease_seconds: 20, stop_timeout_seconds: 90, max_restarts: 1 }
+pool: { min_ranks: 2, heartbeat_timeout_seconds: 5.5, lease_seconds: 20, stop_timeout_seconds: 90, max_restarts: 1, drain_seconds: 300 }
 log_level: debug
 )"));
   ASSERT_TRUE(config.ok()) << config.status();
@@ -66,6 +66,7 @@ log_level: debug
   EXPECT_EQ(config->pool.lease_seconds, 20);
   EXPECT_EQ(config->pool.stop_timeout_seconds, 90);
   EXPECT_EQ(config->pool.max_restarts, 1);
+  EXPECT_EQ(config->pool.drain_seconds, 300);
   EXPECT_EQ(config->log_level, "debug");
 }
 
@@ -163,6 +164,8 @@ TEST_F(ClusterConfigTest, RefusesWhatCannotWork) {
               HasSubstr("`pool.lease_seconds`"));
   EXPECT_THAT(refusal([](auto* c) { c->pool.max_restarts = -1; }),
               HasSubstr("`pool.max_restarts`"));
+  EXPECT_THAT(refusal([](auto* c) { c->pool.drain_seconds = -1; }),
+              HasSubstr("`pool.drain_seconds` is -1; it must be from 0"));
   EXPECT_THAT(refusal([](auto* c) { c->log_level = "loud"; }), HasSubstr("`log_level` is `loud`"));
 }
 

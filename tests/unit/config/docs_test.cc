@@ -124,7 +124,7 @@ TEST(SettingsPage, HasEverySettingOfTheService) {
       Rows(page.substr(begin, page.find("## The client") - begin));
   for (const char* setting :
        {"data_dir", "base_dir", "allowed_roots", "reward_endpoints", "log_level", "grpc.address",
-        "grpc.port", "http.address", "http.port", "pool.min_ranks",
+        "grpc.port", "http.address", "http.port", "pool.min_ranks", "pool.drain_seconds",
         "pool.heartbeat_timeout_seconds", "pool.lease_seconds", "pool.max_restarts",
         "pool.stop_timeout_seconds"}) {
     EXPECT_TRUE(rows.contains(setting)) << setting;

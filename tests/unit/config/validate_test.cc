@@ -181,6 +181,7 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"num_epochs=0", "`num_epochs` is 0"},
         Case{"checkpoint.every_epochs=0", "`checkpoint.every_epochs` is 0"},
         Case{"checkpoint.keep=-1", "`checkpoint.keep` is -1"},
+        Case{"checkpoint.every_minutes=-0.5", "`checkpoint.every_minutes` is -0.5"},
         Case{"device.num_threads=-1", "`device.num_threads` is -1"},
         Case{"device.device_batch_size=-1", "`device.device_batch_size` is -1"},
         Case{"topology={rollout: 1}", "`topology` has `rollout` alone; it needs `trainer` as well"},

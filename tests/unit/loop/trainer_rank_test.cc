@@ -299,6 +299,7 @@ TEST(TrainerRank, TheCheckpointIsTheStateAfterTheEpoch) {
   ASSERT_TRUE(gang.leader.rank->SendCheckpoint().ok());
   const v1::Checkpoint& checkpoint = gang.leader.reports.back().checkpoint();
   EXPECT_EQ(checkpoint.epoch(), 1);
+  EXPECT_FALSE(checkpoint.spare());  // The first epoch always has one.
   const auto tensors = ParseSafetensors(checkpoint.lora(), "lora");
   ASSERT_TRUE(tensors.ok()) << tensors.status();
   for (const auto& [name, tensor] : gang.leader.model.lora.ToTensors()) {

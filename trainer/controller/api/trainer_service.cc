@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -62,6 +63,28 @@ class TrainerServiceImpl final
                          v1::Job* response) override {
     return Do("CancelJob", *context, response,
               [id = request->id()](JobService& jobs) { return jobs.Cancel(id); });
+  }
+
+  grpc::Status PauseJob(grpc::ServerContext* context, const v1::PauseJobRequest* request,
+                        v1::Job* response) override {
+    return Do("PauseJob", *context, response,
+              [id = request->id(), now = request->immediately()](JobService& jobs) {
+                return jobs.Pause(id, now);
+              });
+  }
+
+  grpc::Status ResumeJob(grpc::ServerContext* context, const v1::ResumeJobRequest* request,
+                         v1::Job* response) override {
+    std::optional<int64_t> epoch;
+    if (request->has_epoch()) epoch = request->epoch();
+    return Do("ResumeJob", *context, response,
+              [id = request->id(), epoch](JobService& jobs) { return jobs.Resume(id, epoch); });
+  }
+
+  grpc::Status CheckpointJob(grpc::ServerContext* context, const v1::CheckpointJobRequest* request,
+                             v1::Job* response) override {
+    return Do("CheckpointJob", *context, response,
+              [id = request->id()](JobService& jobs) { return jobs.Checkpoint(id); });
   }
 
   grpc::ServerWriteReactor<v1::JobEvent>* WatchJob(grpc::CallbackServerContext* context,

@@ -12,6 +12,7 @@ namespace imageddpo {
 namespace {
 
 constexpr size_t kEpochsForEstimate = 10;
+constexpr double kSecondsPerMinute = 60;
 
 }  // namespace
 
@@ -50,7 +51,8 @@ absl::StatusOr<v1::StartJob> ActiveJob::Prepare() {
   job.set_lora_path(found.checkpoint.has_value() ? CheckpointStore::LoraFileIn(found.path) : "");
   dependencies_.metrics->Started(job.topology(), progress.num_epochs());
 
-  const bool resumes = job.state() == v1::RECOVERING;
+  last_write_s_ = dependencies_.clock.NowSeconds();
+  const bool resumes = job.has_start_time();
   std::string reason;
   if (resumes) {
     job.set_resume_count(job.resume_count() + 1);
@@ -189,6 +191,30 @@ void ActiveJob::OnEval(const v1::EvalReport& report) {
 
 void ActiveJob::OnCheckpoint(const v1::Checkpoint& checkpoint) {
   Running();
+  if (IsDue(checkpoint) && Write(checkpoint)) {
+    kept_.reset();
+  } else {
+    kept_ = checkpoint;
+  }
+}
+
+bool ActiveJob::IsDue(const v1::Checkpoint& checkpoint) const {
+  if (!checkpoint.spare() || wants_checkpoint_) return true;
+  const double every_s = kSecondsPerMinute * job_.spec().checkpoint().every_minutes();
+  return every_s > 0 && dependencies_.clock.NowSeconds() - last_write_s_ >= every_s;
+}
+
+bool ActiveJob::AwaitsCheckpoint() const {
+  const v1::JobState state = record_.job.state();
+  return wants_checkpoint_ && !stopping() && waiting_.empty() &&
+         (state == v1::RUNNING || state == v1::PAUSING);
+}
+
+void ActiveJob::WriteKept() {
+  if (kept_.has_value() && Write(*kept_)) kept_.reset();
+}
+
+bool ActiveJob::Write(const v1::Checkpoint& checkpoint) {
   WarnIfError(artifacts_.SyncRows());
   const absl::StatusOr<std::string> path = checkpoints_.Save(checkpoint);
   newest_checkpoint_ = path.status();
@@ -196,8 +222,10 @@ void ActiveJob::OnCheckpoint(const v1::Checkpoint& checkpoint) {
     dependencies_.table.AddWarning(
         record_, absl::StrCat(path.status().message(),
                               "; a death would take the job back to the one before"));
-    return;
+    return false;
   }
+  wants_checkpoint_ = false;
+  last_write_s_ = dependencies_.clock.NowSeconds();
   dependencies_.metrics->CheckpointWritten(
       checkpoint.epoch(),
       static_cast<int64_t>(checkpoint.lora().size() + checkpoint.optimizer().size() +
@@ -213,6 +241,7 @@ void ActiveJob::OnCheckpoint(const v1::Checkpoint& checkpoint) {
     dependencies_.table.Save(record_);
   }
   WarnIfError(checkpoints_.Prune(job_.spec().checkpoint().keep()));
+  return true;
 }
 
 absl::Status ActiveJob::CheckResult() const {

@@ -50,7 +50,21 @@ class ActiveJob {
   void OnWaiting(int world_rank, const v1::Waiting& report);
   void OnEpoch(const v1::EpochReport& report);
   void OnEval(const v1::EvalReport& report);
+  /// The state after an epoch. It is written where the job's settings ask for that or somebody
+  /// wants a checkpoint, and otherwise kept in memory until the next one comes.
   void OnCheckpoint(const v1::Checkpoint& checkpoint);
+
+  /// Has the next state written, whatever the settings say.
+  void WantCheckpoint() { wants_checkpoint_ = true; }
+  /// Whether ranks train an epoch whose state somebody wants, and nothing but time is missing.
+  bool AwaitsCheckpoint() const;
+  /// Writes the state of the last finished epoch, unless it is on disk.
+  void WriteKept();
+
+  /// The job has all that it needs of this gang, which is only being stopped: what it still reports
+  /// would be of an epoch that will run again.
+  void Close() { closed_ = true; }
+  bool closed() const { return closed_; }
 
   /// OK, or why the job's result is not on disk although all its ranks ended well.
   absl::Status CheckResult() const;
@@ -71,6 +85,9 @@ class ActiveJob {
   double SecondsLeft() const;
   void WarnIfError(const absl::Status& status);
   std::string NewTag() const;
+  bool IsDue(const v1::Checkpoint& checkpoint) const;
+  /// @return false: it is not on disk, and the job has a warning.
+  bool Write(const v1::Checkpoint& checkpoint);
 
   Dependencies dependencies_;
   JobRecord& record_;
@@ -82,6 +99,10 @@ class ActiveJob {
   JobArtifacts artifacts_;
   CheckpointStore checkpoints_;
   absl::Status newest_checkpoint_;      // Result of the last attempt to save one.
+  std::optional<v1::Checkpoint> kept_;  // Newer than what is on disk.
+  bool wants_checkpoint_ = false;
+  bool closed_ = false;
+  double last_write_s_ = 0;             // Of a checkpoint, or when the gang was formed.
   double last_report_s_ = 0;            // When the newest epoch was reported.
   std::deque<double> epoch_seconds_;    // Between reports, evaluations included; newest last.
   std::map<int, std::string> waiting_;  // What ranks wait for outside of the service.

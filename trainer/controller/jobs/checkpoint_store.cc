@@ -9,6 +9,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/string_view.h"
 #include "absl/strings/strip.h"
 #include "common/base/status.h"
@@ -163,13 +164,36 @@ absl::Status CheckpointStore::Prune(int64_t keep) {
       ++kept;
     }
   }
-  for (const int64_t epoch : old) {
-    // First renamed in one step, so that a crash does not leave half a checkpoint behind.
-    const std::string hidden = absl::StrCat(directory_, "/.", kPrefix, epoch, ".tmp-pruned");
-    IMAGEDDPO_RETURN_IF_ERROR(file_system_.RemoveAll(hidden));
-    IMAGEDDPO_RETURN_IF_ERROR(file_system_.Rename(PathOf(epoch), hidden));
-    known_complete_.erase(epoch);
-    IMAGEDDPO_RETURN_IF_ERROR(file_system_.RemoveAll(hidden));
+  for (const int64_t epoch : old) IMAGEDDPO_RETURN_IF_ERROR(Remove(epoch));
+  return absl::OkStatus();
+}
+
+absl::Status CheckpointStore::Remove(int64_t epoch) {
+  // First renamed in one step, so that a crash does not leave half a checkpoint behind.
+  const std::string hidden = absl::StrCat(directory_, "/.", kPrefix, epoch, ".tmp-pruned");
+  IMAGEDDPO_RETURN_IF_ERROR(file_system_.RemoveAll(hidden));
+  IMAGEDDPO_RETURN_IF_ERROR(file_system_.Rename(PathOf(epoch), hidden));
+  known_complete_.erase(epoch);
+  return file_system_.RemoveAll(hidden);
+}
+
+absl::Status CheckpointStore::GoBackTo(int64_t epoch) {
+  IMAGEDDPO_ASSIGN_OR_RETURN(const std::vector<int64_t> epochs, Epochs());
+  if (const absl::Status status = Load(epoch).status(); !status.ok()) {
+    std::vector<int64_t> complete;
+    for (const int64_t other : epochs) {
+      if (Load(other).ok()) complete.push_back(other);
+    }
+    const bool exists = std::find(epochs.begin(), epochs.end(), epoch) != epochs.end();
+    return absl::FailedPreconditionError(absl::StrCat(
+        exists ? absl::StrCat("the checkpoint of epoch ", epoch, " is damaged: ", status.message())
+               : absl::StrCat("there is no checkpoint of epoch ", epoch),
+        complete.empty() ? "; there is none at all: leave the epoch out to start anew"
+                         : absl::StrCat("; choose one of those that there are: ",
+                                        absl::StrJoin(complete, ", "))));
+  }
+  for (auto later = epochs.rbegin(); later != epochs.rend() && *later > epoch; ++later) {
+    IMAGEDDPO_RETURN_IF_ERROR(Remove(*later));
   }
   return absl::OkStatus();
 }

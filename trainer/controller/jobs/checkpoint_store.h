@@ -49,6 +49,11 @@ class CheckpointStore {
   /// newest complete one always stays. @param keep  0: keep all.
   absl::Status Prune(int64_t keep);
 
+  /// Makes the checkpoint of `epoch` the newest one: removes all later ones.
+  /// @return FAILED_PRECONDITION, with those that are complete, if there is no complete one of that
+  ///         epoch; nothing is removed then.
+  absl::Status GoBackTo(int64_t epoch);
+
   /// Epochs that have a directory, complete or not, in ascending order.
   absl::StatusOr<std::vector<int64_t>> Epochs() const;
 
@@ -59,6 +64,7 @@ class CheckpointStore {
 
  private:
   absl::StatusOr<v1::Checkpoint> Load(int64_t epoch) const;
+  absl::Status Remove(int64_t epoch);
 
   FileSystem& file_system_;
   const std::string directory_;

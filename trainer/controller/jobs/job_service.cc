@@ -36,9 +36,7 @@ absl::StatusOr<v1::Job> JobService::Submit(NewJob job) {
                                                    earlier->job.id(), "; choose a new one"));
     }
   }
-  if (dependencies_.is_ending()) {
-    return absl::UnavailableError("the service is about to restart; try again in a few seconds");
-  }
+  IMAGEDDPO_RETURN_IF_ERROR(CheckOpen());
   if (!job.job.has_value()) return absl::InternalError("the job to submit was not judged");
   std::vector<std::string> warnings;
   IMAGEDDPO_ASSIGN_OR_RETURN(const ResolvedJob closed, FitToPool(*job.job, job.model, &warnings));
@@ -52,6 +50,11 @@ absl::StatusOr<v1::Job> JobService::Submit(NewJob job) {
   IMAGEDDPO_ASSIGN_OR_RETURN(JobRecord * added, table_.Add(std::move(record), warnings));
   scheduler_.Enqueue(added->number, added->job.id(), closed);
   return added->job;
+}
+
+absl::Status JobService::CheckOpen() const {
+  if (!dependencies_.is_ending()) return absl::OkStatus();
+  return absl::UnavailableError("the service is about to restart; try again in a few seconds");
 }
 
 absl::StatusOr<ResolvedJob> JobService::FitToPool(const ResolvedJob& job,
@@ -82,6 +85,85 @@ absl::StatusOr<v1::Job> JobService::Cancel(const std::string& id) {
   IMAGEDDPO_RETURN_IF_ERROR(table_.Transition(*record, has_ranks ? v1::CANCELLING : v1::CANCELLED,
                                               "cancelled by request"));
   if (has_ranks) running_.Stop(id, "cancelled by request");
+  return record->job;
+}
+
+absl::StatusOr<v1::Job> JobService::Pause(const std::string& id, bool immediately) {
+  IMAGEDDPO_ASSIGN_OR_RETURN(JobRecord * record, Unfinished(id));
+  const v1::JobState state = record->job.state();
+  if (state == v1::PAUSED) return record->job;
+  if (state == v1::CANCELLING) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        id, " is being cancelled and cannot be paused; resume it when it is CANCELLED"));
+  }
+  if (!running_.Contains(id)) {
+    scheduler_.RemoveFromQueue(id);
+    IMAGEDDPO_RETURN_IF_ERROR(table_.Transition(*record, v1::PAUSED, "paused by request"));
+    return record->job;
+  }
+  // A job that starts or recovers has no epoch under way.
+  const bool waits = !immediately && (state == v1::RUNNING || state == v1::PAUSING);
+  if (state != v1::PAUSING) {
+    IMAGEDDPO_RETURN_IF_ERROR(
+        table_.Transition(*record, v1::PAUSING,
+                          waits ? "paused by request as soon as the epoch under way is trained"
+                                : "paused by request"));
+  }
+  if (waits) {
+    running_.WantCheckpoint(id);
+  } else {
+    running_.Stop(id, "paused by request");
+  }
+  return record->job;
+}
+
+absl::StatusOr<v1::Job> JobService::Resume(const std::string& id, std::optional<int64_t> epoch) {
+  IMAGEDDPO_RETURN_IF_ERROR(CheckOpen());
+  IMAGEDDPO_ASSIGN_OR_RETURN(JobRecord * record, table_.FindOrRead(id));
+  const v1::JobState state = record->job.state();
+  if (state == v1::SUCCEEDED) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        id, " has already ended: SUCCEEDED; submit a new job, with `lora.init_from` to train on"));
+  }
+  if (state != v1::PAUSED && state != v1::FAILED && state != v1::CANCELLED) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(id, " is ", StateName(state),
+                     ": only a job that is PAUSED, FAILED or CANCELLED can be resumed; pause it "
+                     "first to have it go back to an earlier checkpoint"));
+  }
+  if (running_.Contains(id)) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(id, " is ", StateName(state),
+                     ", but some of its ranks have not stopped yet; try again in a few seconds"));
+  }
+  const absl::StatusOr<ResolvedJob> job = ResolvedJob::Reopen(record->job.spec());
+  if (!job.ok()) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("this version cannot run ", id, ": ", job.status().message()));
+  }
+  std::string reason = "resumed by request";
+  if (epoch.has_value()) {
+    CheckpointStore checkpoints = running_.CheckpointsOf(id);
+    IMAGEDDPO_RETURN_IF_ERROR(checkpoints.Open());
+    IMAGEDDPO_RETURN_IF_ERROR(Annotate(checkpoints.GoBackTo(*epoch), id));
+    absl::StrAppend(&reason, " from the checkpoint of epoch ", *epoch);
+  }
+  record->restarts_without_epoch = 0;
+  IMAGEDDPO_RETURN_IF_ERROR(table_.Transition(*record, v1::QUEUED, reason));
+  scheduler_.Enqueue(record->number, id, *job);
+  return record->job;
+}
+
+absl::StatusOr<v1::Job> JobService::Checkpoint(const std::string& id) {
+  IMAGEDDPO_ASSIGN_OR_RETURN(JobRecord * record, Unfinished(id));
+  const v1::JobState state = record->job.state();
+  if (state != v1::STARTING && state != v1::RUNNING && state != v1::PAUSING) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(id, " is ", StateName(state),
+                     " and trains no epoch at whose end a checkpoint could be written; ask for one "
+                     "when it is RUNNING"));
+  }
+  running_.WantCheckpoint(id);
   return record->job;
 }
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <optional>
 #include <string>
@@ -42,6 +43,13 @@ class JobService {
   absl::StatusOr<v1::Job> Submit(NewJob job);
   /// See TrainerService.CancelJob.
   absl::StatusOr<v1::Job> Cancel(const std::string& id);
+  /// See TrainerService.PauseJob. Once more on a job that is PAUSING or PAUSED: the same, or
+  /// `immediately` after all.
+  absl::StatusOr<v1::Job> Pause(const std::string& id, bool immediately);
+  /// See TrainerService.ResumeJob. @param epoch  not set: the newest checkpoint.
+  absl::StatusOr<v1::Job> Resume(const std::string& id, std::optional<int64_t> epoch);
+  /// See TrainerService.CheckpointJob.
+  absl::StatusOr<v1::Job> Checkpoint(const std::string& id);
 
  protected:
   /// What most verbs begin with. @return FAILED_PRECONDITION: the job has already ended; NOT_FOUND:
@@ -54,6 +62,8 @@ class JobService {
   RunningJobs& running_;
 
  private:
+  /// UNAVAILABLE: the service takes no job now.
+  absl::Status CheckOpen() const;
   /// Closes what the settings leave to the pool. @param warnings  gets those about memory.
   /// @return FAILED_PRECONDITION: the pool cannot run the job.
   absl::StatusOr<ResolvedJob> FitToPool(const ResolvedJob& job,

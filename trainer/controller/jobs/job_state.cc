@@ -16,10 +16,12 @@ struct Transition {
 
 constexpr auto kTransitions = std::to_array<Transition>({
     {v1::QUEUED, v1::STARTING},
+    {v1::QUEUED, v1::PAUSED},
     {v1::QUEUED, v1::CANCELLED},
     {v1::QUEUED, v1::FAILED},
 
     {v1::STARTING, v1::RUNNING},
+    {v1::STARTING, v1::PAUSING},
     {v1::STARTING, v1::RECOVERING},
     {v1::STARTING, v1::CANCELLING},
     {v1::STARTING, v1::SUCCEEDED},  // It came back from a checkpoint of its last epoch.
@@ -31,22 +33,25 @@ constexpr auto kTransitions = std::to_array<Transition>({
     {v1::RUNNING, v1::SUCCEEDED},
     {v1::RUNNING, v1::FAILED},
 
-    {v1::PAUSING, v1::PAUSED},
-    {v1::PAUSING, v1::RECOVERING},
+    {v1::PAUSING, v1::PAUSED},  // Also when a rank or the service was lost meanwhile.
     {v1::PAUSING, v1::CANCELLING},
-    {v1::PAUSING, v1::SUCCEEDED},
+    {v1::PAUSING, v1::SUCCEEDED},  // The epoch was its last one.
     {v1::PAUSING, v1::FAILED},
 
     {v1::PAUSED, v1::QUEUED},
     {v1::PAUSED, v1::CANCELLED},
-    {v1::PAUSED, v1::FAILED},
 
     {v1::RECOVERING, v1::STARTING},
+    {v1::RECOVERING, v1::PAUSING},  // Some of its ranks still work.
+    {v1::RECOVERING, v1::PAUSED},
     {v1::RECOVERING, v1::CANCELLING},  // Some of its ranks still work.
     {v1::RECOVERING, v1::CANCELLED},
     {v1::RECOVERING, v1::FAILED},
 
     {v1::CANCELLING, v1::CANCELLED},
+
+    {v1::FAILED, v1::QUEUED},  // Resumed by request, as PAUSED.
+    {v1::CANCELLED, v1::QUEUED},
 });
 
 }  // namespace

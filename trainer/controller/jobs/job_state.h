@@ -12,18 +12,21 @@ namespace imageddpo {
 /// The states of a job and their transitions; nothing else defines them:
 ///
 ///   QUEUED ──► STARTING ──► RUNNING ──► SUCCEEDED
-///                │  ▲          │  └───► PAUSING ──► PAUSED ──► QUEUED
+///                │  ▲          │
 ///                ▼  │          ▼
 ///              RECOVERING ◄────┘
 ///
-///   any state that is not final ──► FAILED
-///   cancelled while it holds ranks ──► CANCELLING ──► CANCELLED; otherwise ──► CANCELLED
+///   paused while ranks work for it ──► PAUSING ──► PAUSED; otherwise ──► PAUSED
+///   cancelled while ranks work for it ──► CANCELLING ──► CANCELLED; otherwise ──► CANCELLED
+///   QUEUED, STARTING, RUNNING, PAUSING, RECOVERING ──► FAILED
+///   resumed: PAUSED, FAILED, CANCELLED ──► QUEUED
 ///
 /// Only JobTable changes a job's state.
 /// @return FAILED_PRECONDITION if the transition is not allowed.
 absl::Status CheckTransition(v1::JobState from, v1::JobState to);
 
-/// The states that may follow `from`; empty for final ones (IsFinal).
+/// The states that may follow `from`. A final one (IsFinal) is left by a user's wish alone, and
+/// SUCCEEDED never.
 std::vector<v1::JobState> NextStates(v1::JobState from);
 
 /// Whether ranks work for the job, or did when the process ended: STARTING, RUNNING, PAUSING,

@@ -84,6 +84,14 @@ JobRecord* JobTable::Find(const std::string& id) {
   return nullptr;
 }
 
+absl::StatusOr<JobRecord*> JobTable::FindOrRead(const std::string& id) {
+  if (JobRecord* const record = Find(id); record != nullptr) return record;
+  IMAGEDDPO_ASSIGN_OR_RETURN(JobRecord stored, dependencies_.store.Get(id));
+  std::unique_ptr<JobRecord>& entry = jobs_[stored.number];
+  entry = std::make_unique<JobRecord>(std::move(stored));
+  return entry.get();
+}
+
 std::vector<JobRecord*> JobTable::All() {
   std::vector<JobRecord*> all;
   for (auto& [number, record] : jobs_) all.push_back(record.get());
@@ -100,9 +108,12 @@ absl::Status JobTable::Transition(JobRecord& record, v1::JobState to, const std:
   job.set_state(to);
   job.set_state_reason(reason);
   if (to == v1::STARTING && !job.has_start_time()) *job.mutable_start_time() = Now();
+  const bool rests = IsFinal(to) || to == v1::PAUSED;
+  if (rests) job.mutable_progress()->clear_stage();
   if (IsFinal(to)) {
     *job.mutable_end_time() = Now();
-    job.mutable_progress()->clear_stage();
+  } else {
+    job.clear_end_time();
   }
   if (!HoldsRanks(to)) job.mutable_progress()->clear_waiting_for();
   const auto level = to == v1::FAILED       ? spdlog::level::err
@@ -115,7 +126,7 @@ absl::Status JobTable::Transition(JobRecord& record, v1::JobState to, const std:
   ++count_by_state_[to];
   CountStates();
   if (!HoldsRanks(to)) dependencies_.hub.ClearProgress(job.id());
-  if (IsFinal(to)) {
+  if (rests) {
     dependencies_.job_metrics.Ended(job.id(), SteadyTime(dependencies_.clock.NowSeconds()));
   }
   v1::JobEvent event;

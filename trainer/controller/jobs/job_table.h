@@ -51,6 +51,8 @@ class JobTable {
 
   /// nullptr: there is no unfinished job with this id. The pointer is valid until DropFinished().
   JobRecord* Find(const std::string& id);
+  /// The same for jobs that have ended too, which are read from the store. NOT_FOUND: no such job.
+  absl::StatusOr<JobRecord*> FindOrRead(const std::string& id);
   /// In order of submission.
   std::vector<JobRecord*> All();
 

@@ -18,6 +18,11 @@ absl::Status Recovery::ResumeStored() {
           .Transition(*record, v1::CANCELLED,
                       "the service was restarted while the job was being cancelled")
           .IgnoreError();
+    } else if (state == v1::PAUSING) {
+      table_
+          .Transition(*record, v1::PAUSED,
+                      "paused by request; the service died before the epoch under way was finished")
+          .IgnoreError();
     } else if (HoldsRanks(state)) {
       Recover(*record, "the service died while the job ran");
     }
@@ -59,6 +64,8 @@ void Recovery::Interrupt(const std::string& reason) {
     const v1::JobState state = record->job.state();
     if (state == v1::CANCELLING) {
       table_.Transition(*record, v1::CANCELLED, "cancelled by request").IgnoreError();
+    } else if (state == v1::PAUSING) {
+      table_.Transition(*record, v1::PAUSED, "paused by request").IgnoreError();
     } else if (HoldsRanks(state)) {
       table_.Transition(*record, v1::RECOVERING, reason).IgnoreError();
     }

@@ -19,7 +19,8 @@ class Recovery {
   Recovery(int max_restarts, JobTable& table, Scheduler& queue);
 
   /// Call it once, at start: loads the unfinished jobs and puts them back into the queue. A job
-  /// that held ranks, so that its service has died, is charged with a restart.
+  /// that held ranks, so that its service has died, is charged with a restart; one that was PAUSING
+  /// is PAUSED.
   absl::Status ResumeStored();
 
   /// The job lost its ranks, and is charged with that: RECOVERING, or FAILED once max_restarts is
@@ -31,7 +32,7 @@ class Recovery {
   void Requeue(JobRecord& record);
 
   /// The service ends: jobs that hold ranks continue at the next start, which is not charged to
-  /// them.
+  /// them, or are PAUSED if that was asked for.
   void Interrupt(const std::string& reason);
 
   /// Whether a job was charged with the loss of its ranks since the start.

@@ -1,5 +1,6 @@
 #include "trainer/controller/jobs/running_jobs.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/escaping.h"
@@ -71,7 +72,31 @@ void RunningJobs::Start(const Scheduler::Gang& gang) {
 }
 
 void RunningJobs::Stop(const std::string& job_id, const std::string& reason) {
-  if (ActiveJob* job = Find(job_id); job != nullptr) StopGang(*job, reason);
+  if (ActiveJob* job = Find(job_id); job != nullptr && !job->stopping()) StopGang(*job, reason);
+}
+
+void RunningJobs::WantCheckpoint(const std::string& job_id) {
+  if (ActiveJob* job = Find(job_id); job != nullptr) job->WantCheckpoint();
+}
+
+void RunningJobs::WantCheckpoints() {
+  WriteFinishedEpochs();
+  for (const auto& [job_id, job] : jobs_) job->WantCheckpoint();
+}
+
+bool RunningJobs::AwaitsCheckpoints() const {
+  return std::any_of(jobs_.begin(), jobs_.end(),
+                     [](const auto& entry) { return entry.second->AwaitsCheckpoint(); });
+}
+
+void RunningJobs::WriteFinishedEpochs() {
+  for (const auto& [job_id, job] : jobs_) {
+    if (!IsFinal(job->record().job.state())) job->WriteKept();
+  }
+}
+
+CheckpointStore RunningJobs::CheckpointsOf(const std::string& job_id) const {
+  return {dependencies_.file_system, absl::StrCat(table_.store().JobDir(job_id), "/checkpoints")};
 }
 
 void RunningJobs::StopGang(ActiveJob& job, const std::string& reason) {
@@ -106,7 +131,8 @@ void RunningJobs::OnReport(int world_rank, const v1::WorkerMessage& message) {
     return;
   }
   // A finished job takes no more reports; its other ranks are only being stopped.
-  if (IsFinal(job->record().job.state()) && message.message_case() != M::kEnded) return;
+  const bool is_over = IsFinal(job->record().job.state()) || job->closed();
+  if (is_over && message.message_case() != M::kEnded) return;
   switch (message.message_case()) {
     case M::kProgress:
       job->OnProgress(message.progress());
@@ -120,6 +146,7 @@ void RunningJobs::OnReport(int world_rank, const v1::WorkerMessage& message) {
       break;
     case M::kCheckpoint:
       job->OnCheckpoint(message.checkpoint());
+      PauseAfter(message.checkpoint().epoch(), *job);
       break;
     case M::kData:
       job->OnData(message.data());
@@ -149,6 +176,14 @@ void RunningJobs::OnEnded(int world_rank, const v1::JobEnded& ended, ActiveJob& 
   }
 }
 
+void RunningJobs::PauseAfter(int64_t epoch, ActiveJob& job) {
+  const v1::Job& record = job.record().job;
+  if (record.state() != v1::PAUSING || job.stopping()) return;
+  if (epoch >= record.spec().num_epochs()) return;  // What is left to do is its end.
+  job.Close();
+  StopGang(job, "paused by request");
+}
+
 void RunningJobs::OnRankLost(int world_rank, const std::string& job_id, const std::string& what) {
   ActiveJob* job = Find(job_id);
   if (job == nullptr) return;
@@ -156,8 +191,14 @@ void RunningJobs::OnRankLost(int world_rank, const std::string& job_id, const st
   JobRecord& record = job->record();
   // An error that one of its ranks reported before takes precedence: the job is at fault.
   const bool recover = job->gang().GetOutcome().kind == GangTracker::Outcome::Kind::kRecover;
-  if (recover && HoldsRanks(record.job.state()) && record.job.state() != v1::CANCELLING)
+  const v1::JobState state = record.job.state();
+  if (recover && (state == v1::STARTING || state == v1::RUNNING)) {
+    job->WriteKept();
     dependencies_.recovery.Recover(record, what);
+  } else if (recover && state == v1::PAUSING && !job->stopping()) {
+    table_.AddWarning(record,
+                      absl::StrCat(what, "; the job is paused after its last finished epoch"));
+  }
   if (job->gang().AllGone()) {
     FinishGang(job_id);
   } else if (job->gang().Broken() && !job->stopping()) {
@@ -166,25 +207,30 @@ void RunningJobs::OnRankLost(int world_rank, const std::string& job_id, const st
 }
 
 void RunningJobs::FinishGang(const std::string& job_id) {
-  const auto job = jobs_.find(job_id);
-  JobRecord& record = job->second->record();
+  using Kind = GangTracker::Outcome::Kind;
+  const auto entry = jobs_.find(job_id);
+  ActiveJob& job = *entry->second;
+  JobRecord& record = job.record();
   const v1::JobState state = record.job.state();
-  const GangTracker::Outcome outcome = job->second->gang().GetOutcome();
+  const GangTracker::Outcome outcome = job.gang().GetOutcome();
+  if (!IsFinal(state)) job.WriteKept();
   if (state == v1::CANCELLING) {
     table_.Transition(record, v1::CANCELLED, "cancelled by request").IgnoreError();
   } else if (HoldsRanks(state)) {
-    const absl::Status result = job->second->CheckResult();
-    if (outcome.kind == GangTracker::Outcome::Kind::kRecover) {
-      dependencies_.recovery.Recover(record, outcome.reason);
-    } else if (outcome.kind == GangTracker::Outcome::Kind::kFailed) {
+    const absl::Status result = job.CheckResult();
+    if (outcome.kind == Kind::kFailed) {
       table_.Transition(record, v1::FAILED, outcome.reason).IgnoreError();
+    } else if (state == v1::PAUSING && (outcome.kind == Kind::kRecover || job.closed())) {
+      table_.Transition(record, v1::PAUSED, "paused by request").IgnoreError();
+    } else if (outcome.kind == Kind::kRecover) {
+      dependencies_.recovery.Recover(record, outcome.reason);
     } else if (!result.ok()) {
       table_.Transition(record, v1::FAILED, std::string(result.message())).IgnoreError();
     } else {
       table_.Transition(record, v1::SUCCEEDED, "").IgnoreError();
     }
   }
-  jobs_.erase(job);
+  jobs_.erase(entry);
   dependencies_.scheduler.Release(record.job.id());
   dependencies_.recovery.Requeue(record);
   moved_ = true;

@@ -13,6 +13,7 @@
 #include "common/metrics/job_metrics.h"
 #include "imageddpo/v1/control.pb.h"
 #include "trainer/controller/jobs/active_job.h"
+#include "trainer/controller/jobs/checkpoint_store.h"
 #include "trainer/controller/jobs/job_table.h"
 #include "trainer/controller/jobs/recovery.h"
 #include "trainer/controller/pool/scheduler.h"
@@ -45,8 +46,22 @@ class RunningJobs {
 
   /// Prepares the job's files and sends StartJob to each rank. A job that cannot be started fails.
   void Start(const Scheduler::Gang& gang);
-  /// Tells the ranks that still work for the job to stop. Does nothing if none does.
+  /// Tells the ranks that still work for the job to stop. Does nothing if none does, or they were
+  /// told already.
   void Stop(const std::string& job_id, const std::string& reason);
+
+  /// Has the job write a checkpoint at the end of the epoch under way. A job that is PAUSING is
+  /// then stopped, unless the epoch was its last one. Does nothing if no rank works for it.
+  void WantCheckpoint(const std::string& job_id);
+  /// The same for all jobs, and what they have finished before is written at once.
+  void WantCheckpoints();
+  /// Whether a job is on its way to a checkpoint that it was asked for. Jobs that wait for
+  /// something outside of the service are not.
+  bool AwaitsCheckpoints() const;
+  /// Writes what the jobs have finished, and no later epoch under way.
+  void WriteFinishedEpochs();
+  /// A job's checkpoints on disk. Only for a job that no rank works for.
+  CheckpointStore CheckpointsOf(const std::string& job_id) const;
 
   /// A rank reports on its job. Reports on a job for which the rank does not work are ignored.
   void OnReport(int world_rank, const v1::WorkerMessage& message);
@@ -71,6 +86,8 @@ class RunningJobs {
  private:
   void StopGang(ActiveJob& job, const std::string& reason);
   void OnEnded(int world_rank, const v1::JobEnded& ended, ActiveJob& job);
+  /// The state after `epoch` epochs has come: stops the job if it waits for that to be paused.
+  void PauseAfter(int64_t epoch, ActiveJob& job);
   /// No rank works for the job any more: sets the job's next state and frees its ranks.
   void FinishGang(const std::string& job_id);
   ActiveJob* Find(const std::string& job_id);

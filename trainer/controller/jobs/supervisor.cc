@@ -8,7 +8,9 @@ namespace imageddpo {
 
 Supervisor::Supervisor(const Options& options, const Dependencies& dependencies,
                        const std::vector<int>& worker_ranks)
-    : table_(dependencies.table),
+    : drain_seconds_(options.drain_seconds),
+      clock_(dependencies.clock),
+      table_(dependencies.table),
       logger_(dependencies.logger),
       scheduler_(worker_ranks),
       recovery_(options.max_restarts, table_, scheduler_),
@@ -56,8 +58,22 @@ void Supervisor::Tick() {
   table_.DropFinished([this](const std::string& id) { return running_.Contains(id); });
 }
 
+bool Supervisor::MayStop() {
+  if (!stop_by_s_.has_value()) {
+    stop_by_s_ = clock_.NowSeconds() + drain_seconds_;
+    running_.WantCheckpoints();
+    if (running_.AwaitsCheckpoints() && drain_seconds_ > 0) {
+      logger_->info(
+          "asked to stop: waits up to {} s for the epochs under way; finished ones are on disk",
+          drain_seconds_);
+    }
+  }
+  return !running_.AwaitsCheckpoints() || clock_.NowSeconds() >= *stop_by_s_;
+}
+
 void Supervisor::Drain(const std::string& reason) {
   draining_ = true;
+  running_.WriteFinishedEpochs();
   recovery_.Interrupt(reason);
   if (const absl::Status status = table_.Flush(); !status.ok()) {
     logger_->error("the newest changes of jobs are not stored: {}", std::string(status.message()));

@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -30,7 +31,8 @@ class Supervisor {
   struct Options {
     PoolHealth::Options health;
     RunningJobs::Options running;
-    int max_restarts = 3;  ///< See Recovery.
+    int max_restarts = 3;      ///< See Recovery.
+    double drain_seconds = 0;  ///< See MayStop().
   };
 
   struct Dependencies {
@@ -62,7 +64,14 @@ class Supervisor {
   /// least once a second.
   void Tick();
 
-  /// The service ends: stores every running job as one that continues at the next start.
+  /// The service was asked to stop. The first call writes what every job has finished; from then on
+  /// no job is started. Call it again after each Tick().
+  /// @return whether there is nothing to wait for any more: the epochs that were under way when the
+  ///         service was asked are trained and written, or drain_seconds are over.
+  bool MayStop();
+
+  /// The service ends: writes what every job has finished, and stores the running ones as jobs that
+  /// continue at the next start.
   void Drain(const std::string& reason);
 
   /// Not empty: all ranks should be restarted; see PoolHealth.
@@ -74,8 +83,12 @@ class Supervisor {
   const Scheduler& scheduler() const { return scheduler_; }
 
  private:
-  bool is_ending() const { return draining_ || !restart_reason().empty(); }
+  bool is_ending() const {
+    return draining_ || stop_by_s_.has_value() || !restart_reason().empty();
+  }
 
+  const double drain_seconds_;
+  const Clock& clock_;
   JobTable& table_;
   const std::shared_ptr<spdlog::logger> logger_;
   Scheduler scheduler_;
@@ -83,6 +96,7 @@ class Supervisor {
   RunningJobs running_;
   PoolHealth health_;
   JobService jobs_;
+  std::optional<double> stop_by_s_;  // Set once the service was asked to stop.
   bool draining_ = false;
 };
 

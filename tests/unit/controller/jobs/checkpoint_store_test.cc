@@ -49,6 +49,22 @@ TEST_F(CheckpointStoreTest, NothingIsThereAtFirst) {
   EXPECT_TRUE(store_.Prune(3).ok());
 }
 
+TEST_F(CheckpointStoreTest, GoesBackToAnEarlierOne) {
+  for (const int64_t epoch : {1, 4, 5, 6}) Save(epoch);
+  std::ofstream(dir_ / "checkpoints/epoch-000005/state.json") << "damaged";
+  CheckpointStore store = Reopened();
+  const absl::Status missing = store.GoBackTo(3);
+  EXPECT_TRUE(absl::IsFailedPrecondition(missing));
+  EXPECT_THAT(std::string(missing.message()), HasSubstr("those that there are: 1, 4, 6"));
+  EXPECT_THAT(std::string(store.GoBackTo(5).message()),
+              HasSubstr("the checkpoint of epoch 5 is damaged"));
+  EXPECT_THAT(*store.Epochs(), ElementsAre(1, 4, 5, 6));
+  ASSERT_TRUE(store.GoBackTo(4).ok());
+  EXPECT_THAT(*store.Epochs(), ElementsAre(1, 4));
+  EXPECT_EQ(Newest().path, dir_ / "checkpoints/epoch-000004");
+  EXPECT_TRUE(store.GoBackTo(4).ok());
+}
+
 TEST_F(CheckpointStoreTest, GivesBackWhatWasSaved) {
   Save(0);
   Save(12);

@@ -2,7 +2,12 @@
 
 #include "trainer/controller/jobs/job_service.h"
 
+#include <map>
+#include <optional>
+#include <set>
+
 #include "common/base/status.h"
+#include "common/config/job_states.h"
 #include "gmock/gmock.h"
 #include "tests/testing/judged.h"
 #include "tests/unit/controller/jobs/stored_jobs_fixture.h"
@@ -82,6 +87,106 @@ TEST_F(JobServiceTest, AWaitingJobIsCancelledAtOnce) {
   EXPECT_TRUE(absl::IsFailedPrecondition(again));
   EXPECT_EQ(std::string(again.message()), id + " has already ended: CANCELLED");
   EXPECT_TRUE(absl::IsNotFound(verbs_.Cancel("job-000099").status()));
+}
+
+/// How a job comes to each state, after QUEUED.
+const std::map<v1::JobState, std::vector<v1::JobState>> kWays = {
+    {v1::QUEUED, {}},
+    {v1::STARTING, {v1::STARTING}},
+    {v1::RUNNING, {v1::STARTING, v1::RUNNING}},
+    {v1::PAUSING, {v1::STARTING, v1::RUNNING, v1::PAUSING}},
+    {v1::PAUSED, {v1::PAUSED}},
+    {v1::RECOVERING, {v1::STARTING, v1::RECOVERING}},
+    {v1::CANCELLING, {v1::STARTING, v1::CANCELLING}},
+    {v1::SUCCEEDED, {v1::STARTING, v1::SUCCEEDED}},
+    {v1::FAILED, {v1::FAILED}},
+    {v1::CANCELLED, {v1::CANCELLED}},
+};
+
+TEST_F(JobServiceTest, WhatAStateForbidsIsRefusedAndChangesNothing) {
+  const std::set<v1::JobState> resumed = {v1::PAUSED, v1::FAILED, v1::CANCELLED};
+  const std::set<v1::JobState> trains = {v1::STARTING, v1::RUNNING, v1::PAUSING};
+  const std::set<v1::JobState> not_paused = {v1::CANCELLING, v1::SUCCEEDED, v1::FAILED,
+                                             v1::CANCELLED};
+  const auto expect_refused = [this](const absl::StatusOr<v1::Job>& answer, v1::JobState state,
+                                     const std::string& id) {
+    EXPECT_EQ(answer.status().code(), absl::StatusCode::kFailedPrecondition) << StateName(state);
+    EXPECT_THAT(std::string(answer.status().message()), HasSubstr(id));
+    EXPECT_EQ(Stored(id).state(), state);
+    EXPECT_EQ(States(id).size(), kWays.at(state).size() + 1);
+  };
+  for (const auto& [state, way] : kWays) {
+    JobRecord& record = Add(SpecOf(1));
+    const std::string id = record.job.id();
+    Move(record, way);
+    if (!resumed.contains(state)) expect_refused(verbs_.Resume(id, std::nullopt), state, id);
+    if (!resumed.contains(state)) expect_refused(verbs_.Resume(id, 1), state, id);
+    if (!trains.contains(state)) expect_refused(verbs_.Checkpoint(id), state, id);
+    if (not_paused.contains(state)) expect_refused(verbs_.Pause(id, true), state, id);
+  }
+  for (const auto& answer : {verbs_.Resume("job-000099", std::nullopt),
+                             verbs_.Pause("job-000099", false), verbs_.Checkpoint("job-000099")}) {
+    EXPECT_TRUE(absl::IsNotFound(answer.status())) << answer.status();
+  }
+  EXPECT_THAT(sent_, IsEmpty());
+}
+
+TEST_F(JobServiceTest, AWaitingJobIsPausedAtOnceAndWaitsAgainWhenItIsResumed) {
+  const std::string id = Submitted();
+  EXPECT_EQ(verbs_.Pause(id, false)->state(), v1::PAUSED);
+  EXPECT_EQ(verbs_.Pause(id, true)->state(), v1::PAUSED);  // It is already.
+  EXPECT_THAT(pool_.FormGangs(), IsEmpty());
+  const absl::StatusOr<v1::Job> resumed = verbs_.Resume(id, std::nullopt);
+  ASSERT_TRUE(resumed.ok()) << resumed.status();
+  EXPECT_EQ(resumed->state(), v1::QUEUED);
+  EXPECT_EQ(resumed->state_reason(), "resumed by request");
+  StartAll();
+  EXPECT_EQ(Stored(id).state(), v1::STARTING);
+  EXPECT_EQ(Stored(id).resume_count(), 0);  // It had not run before.
+}
+
+TEST_F(JobServiceTest, AnEndedJobIsResumedAlsoAfterItWasForgotten) {
+  for (const v1::JobState end : {v1::FAILED, v1::CANCELLED}) {
+    JobRecord& record = Add(SpecOf(1));
+    const std::string id = record.job.id();
+    record.restarts_without_epoch = 3;
+    Move(record, {end});
+    EXPECT_TRUE(Stored(id).has_end_time());
+    table_->DropFinished([](const std::string&) { return false; });
+    ASSERT_EQ(table_->Find(id), nullptr);
+    ASSERT_TRUE(verbs_.Resume(id, std::nullopt).ok());
+    EXPECT_EQ(Stored(id).state(), v1::QUEUED);
+    EXPECT_FALSE(Stored(id).has_end_time());
+    EXPECT_EQ(table_->Find(id)->restarts_without_epoch, 0);
+  }
+  EXPECT_THAT(pool_.FormGangs(), SizeIs(2));
+  is_ending_ = true;
+  JobRecord& late = Add(SpecOf(1));
+  Move(late, {v1::PAUSED});
+  EXPECT_TRUE(absl::IsUnavailable(verbs_.Resume(late.job.id(), std::nullopt).status()));
+}
+
+TEST_F(JobServiceTest, ACheckpointThatIsNotThereIsRefusedWithThoseThatAre) {
+  JobRecord& record = Add(SpecOf(1));
+  const std::string id = record.job.id();
+  Move(record, {v1::PAUSED});
+  EXPECT_THAT(std::string(verbs_.Resume(id, 7).status().message()),
+              HasSubstr("there is no checkpoint of epoch 7; there is none at all"));
+  CheckpointStore checkpoints = running_.CheckpointsOf(id);
+  for (const int64_t epoch : {2, 4, 5}) {
+    v1::Checkpoint checkpoint;
+    checkpoint.set_epoch(epoch);
+    ASSERT_TRUE(checkpoints.Save(checkpoint).ok());
+  }
+  const absl::Status refused = verbs_.Resume(id, 3).status();
+  EXPECT_TRUE(absl::IsFailedPrecondition(refused));
+  EXPECT_THAT(std::string(refused.message()),
+              HasSubstr(id + ": there is no checkpoint of epoch 3; choose one of those that there "
+                             "are: 2, 4, 5"));
+  EXPECT_EQ(Stored(id).state(), v1::PAUSED);
+  EXPECT_EQ(verbs_.Resume(id, 2)->state_reason(),
+            "resumed by request from the checkpoint of epoch 2");
+  EXPECT_THAT(*checkpoints.Epochs(), ElementsAre(2));
 }
 
 TEST_F(JobServiceTest, ARunningJobIsToldToStopOnce) {

@@ -20,9 +20,13 @@ std::vector<v1::JobState> AllStates() {
   return states;
 }
 
-TEST(JobState, NothingFollowsAFinalState) {
+TEST(JobState, AFinalStateIsLeftByAResumeAlone) {
   for (const v1::JobState state : AllStates()) {
-    EXPECT_EQ(NextStates(state).empty(), IsFinal(state)) << StateName(state);
+    if (IsFinal(state) && state != v1::SUCCEEDED) {
+      EXPECT_THAT(NextStates(state), UnorderedElementsAre(v1::QUEUED)) << StateName(state);
+    } else {
+      EXPECT_EQ(NextStates(state).empty(), state == v1::SUCCEEDED) << StateName(state);
+    }
   }
   EXPECT_THAT(std::string(CheckTransition(v1::SUCCEEDED, v1::RUNNING).message()),
               HasSubstr("already ended: SUCCEEDED"));
@@ -38,10 +42,23 @@ TEST(JobState, EveryJobCanBeCancelledAndCanReachAnEnd) {
   }
 }
 
+TEST(JobState, EveryJobThatHasNotEndedCanBePausedAndThenResumed) {
+  for (const v1::JobState state : AllStates()) {
+    if (IsFinal(state) || state == v1::CANCELLING || state == v1::PAUSED) continue;
+    // With ranks through PAUSING, without at once.
+    const v1::JobState paused =
+        state == v1::PAUSING || !HoldsRanks(state) ? v1::PAUSED : v1::PAUSING;
+    EXPECT_THAT(NextStates(state), Contains(paused)) << StateName(state);
+  }
+  EXPECT_THAT(NextStates(v1::PAUSED), UnorderedElementsAre(v1::QUEUED, v1::CANCELLED));
+}
+
 TEST(JobState, WhatRunsCanRecoverAndFail) {
   for (const v1::JobState state : AllStates()) {
     if (!HoldsRanks(state) || state == v1::CANCELLING) continue;
-    EXPECT_TRUE(CheckTransition(state, v1::RECOVERING).ok()) << StateName(state);
+    // A job that loses a rank while it is being paused is paused.
+    const v1::JobState after_a_loss = state == v1::PAUSING ? v1::PAUSED : v1::RECOVERING;
+    EXPECT_TRUE(CheckTransition(state, after_a_loss).ok()) << StateName(state);
     EXPECT_TRUE(CheckTransition(state, v1::FAILED).ok()) << StateName(state);
   }
   EXPECT_THAT(NextStates(v1::CANCELLING), UnorderedElementsAre(v1::CANCELLED));

@@ -104,6 +104,23 @@ TEST_F(RecoveryTest, ADeadServiceIsChargedToTheJobsThatHeldRanks) {
   EXPECT_THAT(JobsThatGetRanks(), ElementsAre(id));
 }
 
+TEST_F(RecoveryTest, AJobThatIsBeingPausedIsPausedHoweverTheServiceEnds) {
+  for (const bool dies : {false, true}) {
+    JobRecord& pausing = Add(SpecOf(1));
+    Move(pausing, {v1::STARTING, v1::RUNNING, v1::PAUSING});
+    JobRecord& paused = Add(SpecOf(1));
+    Move(paused, {v1::PAUSED});
+    const std::string id = pausing.job.id(), paused_id = paused.job.id();
+    if (!dies) recovery_->Interrupt("the service was stopped");
+    Restart();
+    EXPECT_EQ(Stored(id).state(), v1::PAUSED);
+    EXPECT_THAT(Stored(id).state_reason(), HasSubstr("paused by request"));
+    EXPECT_EQ(Stored(paused_id).state(), v1::PAUSED);
+    EXPECT_EQ(table_->Find(id)->restarts_without_epoch, 0);
+    EXPECT_THAT(JobsThatGetRanks(), ::testing::IsEmpty());
+  }
+}
+
 TEST_F(RecoveryTest, AStoredJobThatThisVersionCannotRunFailsAndSaysWhy) {
   v1::JobSpec spec = SpecOf(1);
   spec.mutable_train()->set_optimizer("an optimizer that went");

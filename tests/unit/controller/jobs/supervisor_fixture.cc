@@ -17,6 +17,7 @@ void SupervisorTest::Restart(FileSystem* file_system) {
   for (int rank = 1; rank <= kNumWorkers; ++rank) ranks.push_back(rank);
   Supervisor::Options options;
   options.health.min_ranks = 1;
+  options.drain_seconds = drain_seconds_;
   supervisor_ = std::make_unique<Supervisor>(
       options,
       Supervisor::Dependencies{file_system != nullptr ? *file_system : disk_, clock_, *table_,
@@ -64,11 +65,12 @@ void SupervisorTest::Epoch(int rank, const std::string& id, int64_t epoch) {
   supervisor_->OnMessage(rank, message);
 }
 
-void SupervisorTest::Checkpoint(int rank, const std::string& id, int64_t epoch) {
+void SupervisorTest::Checkpoint(int rank, const std::string& id, int64_t epoch, bool spare) {
   v1::WorkerMessage message;
   message.mutable_checkpoint()->set_job_id(id);
   message.mutable_checkpoint()->set_epoch(epoch);
   message.mutable_checkpoint()->set_lora(absl::StrCat("LoRA ", epoch));
+  message.mutable_checkpoint()->set_spare(spare);
   supervisor_->OnMessage(rank, message);
 }
 

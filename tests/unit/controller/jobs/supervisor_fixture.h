@@ -27,7 +27,7 @@ class SupervisorTest : public StoredJobsTest {
 
   void Progress(int rank, const std::string& id, const std::string& stage);
   void Epoch(int rank, const std::string& id, int64_t epoch);
-  void Checkpoint(int rank, const std::string& id, int64_t epoch);
+  void Checkpoint(int rank, const std::string& id, int64_t epoch, bool spare = false);
   void Ended(int rank, const std::string& id, const absl::Status& status = absl::OkStatus());
 
   /// What was sent to the rank since the last call.
@@ -36,6 +36,7 @@ class SupervisorTest : public StoredJobsTest {
   std::vector<int> StartedRanks(const std::string& id);
   std::vector<int> StoppedRanks(const std::string& id);
 
+  double drain_seconds_ = 0;  ///< From the next Restart() on.
   PosixFileSystem disk_;
   std::vector<std::pair<int, v1::ControllerMessage>> sent_;
   std::map<std::string, std::string> tags_;  ///< Of each job's newest gang; what Ended() says.
