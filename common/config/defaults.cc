@@ -144,6 +144,7 @@ void FillDefaults(v1::JobSpec* job) {
   IMAGEDDPO_DEFAULT(job, num_epochs, 100);
   IMAGEDDPO_DEFAULT(job->mutable_checkpoint(), every_epochs, 10);
   IMAGEDDPO_DEFAULT(job->mutable_checkpoint(), keep, 3);
+  IMAGEDDPO_DEFAULT(job->mutable_checkpoint(), best_mode, "max");
   job->mutable_topology();  // Empty: auto.
 }
 
