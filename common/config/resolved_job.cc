@@ -79,8 +79,7 @@ absl::StatusOr<ResolvedJob> ResolvedJob::Make(v1::JobSpec submitted) {
   job.data_ = Resolve(job.spec_.data());
   std::vector<std::string> names = RewardNames(job.spec_);
   for (size_t i = 0; i < names.size(); ++i) {
-    job.rewards_.push_back(
-        Resolve(job.spec_.rewards(static_cast<int>(i)), std::move(names[i])));
+    job.rewards_.push_back(Resolve(job.spec_.rewards(static_cast<int>(i)), std::move(names[i])));
   }
   const v1::CheckpointSpec& checkpoint = job.spec_.checkpoint();
   if (checkpoint.has_best()) {

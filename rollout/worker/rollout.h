@@ -153,7 +153,7 @@ class Rollout {
   Pipeline* pipeline_;
   at::Device device_;
   PictureSize size_;  ///< Of images.
-  Images data_;  ///< Without examples where nothing is trained.
+  Images data_;       ///< Without examples where nothing is trained.
   Images eval_data_;
   v1::DataReport data_report_;
   std::vector<std::string> data_warnings_;

@@ -149,7 +149,8 @@ absl::Status TrainerRank::AddBest(int64_t version, v1::EvalReport* report) const
     const std::optional<std::string> closest = ClosestMatch(best, measures);
     return absl::InvalidArgumentError(absl::StrCat(
         "`checkpoint.best` is `", best, "`, and the evaluation has no such number; it has ",
-        absl::StrJoin(measures, ", "), closest ? absl::StrCat("; did you mean `", *closest, "`?") : ""));
+        absl::StrJoin(measures, ", "),
+        closest ? absl::StrCat("; did you mean `", *closest, "`?") : ""));
   }
   const Lora lora = trainer_->LoraOf(version);
   IMAGEDDPO_ASSIGN_OR_RETURN(*report->mutable_best_lora(),

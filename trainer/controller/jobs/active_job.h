@@ -85,9 +85,10 @@ class ActiveJob {
   std::string tag_;
   JobArtifacts artifacts_;
   CheckpointStore checkpoints_;
-  absl::Status result_;  // Of the last attempt to save a checkpoint; without epochs, the evaluation.
+  absl::Status
+      result_;  // Of the last attempt to save a checkpoint; without epochs, the evaluation.
   std::optional<CheckpointStore::Best> best_;  // With checkpoint.best: what is on disk.
-  double last_report_s_ = 0;            // When the newest epoch was reported.
+  double last_report_s_ = 0;                   // When the newest epoch was reported.
   std::deque<double> epoch_seconds_;    // Between reports, evaluations included; newest last.
   std::map<int, std::string> waiting_;  // What ranks wait for outside of the service.
   std::optional<double> stop_deadline_s_;

@@ -257,9 +257,9 @@ absl::StatusOr<std::optional<CheckpointStore::Best>> CheckpointStore::LoadBest(
     if (!absl::StartsWith(name, kBestPrefix)) continue;
     const absl::StatusOr<Best> best = ReadBest(absl::StrCat(directory_, "/", name));
     if (!best.ok()) {
-      warnings->push_back(absl::StrCat("the LoRA of the best evaluation in ", name,
-                                       " is damaged and was passed over: ",
-                                       best.status().message()));
+      warnings->push_back(
+          absl::StrCat("the LoRA of the best evaluation in ", name,
+                       " is damaged and was passed over: ", best.status().message()));
     } else if (IsBetter(best->value, found, mode)) {
       found = *best;
     }
