@@ -68,6 +68,10 @@ enum class Combination { kSum, kPerReward };
 inline constexpr Choice<Combination> kCombinations[] = {{Combination::kSum, "sum"},
                                                         {Combination::kPerReward, "per_reward"}};
 
+/// checkpoint.best_mode: which number of an evaluation is the best.
+enum class BestMode { kMax, kMin };
+inline constexpr Choice<BestMode> kBestModes[] = {{BestMode::kMax, "max"}, {BestMode::kMin, "min"}};
+
 /// rewards.on_nan: what happens to a sample whose value of a reward is not finite.
 enum class OnNan { kFail, kDrop };
 inline constexpr Choice<OnNan> kOnNan[] = {{OnNan::kFail, "fail"}, {OnNan::kDrop, "drop"}};

@@ -45,7 +45,7 @@ void ChooseUpdate(JobPlan* plan, v1::JobSpec* job) {
         plan->MostSamplesOfATrainer(std::max<int64_t>(1, job->topology().colocated())) *
             job->lora().rank() <=
         kMostSampleRanks;
-    const bool is_single = small && WhyNoSinglePass(*job, *plan).empty();
+    const bool is_single = small && job->num_epochs() > 0 && WhyNoSinglePass(*job, *plan).empty();
     job->mutable_train()->set_update(
         WordOf(kUpdates, is_single ? UpdateKind::kSinglePass : UpdateKind::kReplay));
   }

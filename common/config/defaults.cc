@@ -146,6 +146,7 @@ void FillDefaults(v1::JobSpec* job) {
   IMAGEDDPO_DEFAULT(job->mutable_checkpoint(), every_epochs, 10);
   IMAGEDDPO_DEFAULT(job->mutable_checkpoint(), keep, 3);
   IMAGEDDPO_DEFAULT(job->mutable_checkpoint(), every_minutes, 0.0);
+  IMAGEDDPO_DEFAULT(job->mutable_checkpoint(), best_mode, "max");
   job->mutable_topology();  // Empty: auto.
 }
 

@@ -70,8 +70,11 @@ absl::Status ResolveJobPaths(const ClusterConfig& config, v1::JobSpec* job) {
   if (resolved.lora().has_init_from()) {
     add("lora.init_from", resolved.mutable_lora()->mutable_init_from());
   }
-  if (resolved.has_data()) add("data.path", resolved.mutable_data()->mutable_path());
+  if (resolved.data().has_path()) add("data.path", resolved.mutable_data()->mutable_path());
   if (resolved.eval().has_path()) add("eval.path", resolved.mutable_eval()->mutable_path());
+  for (int i = 0; i < resolved.eval().files_size(); ++i) {
+    add(absl::StrCat("eval.files[", i, "]"), resolved.mutable_eval()->mutable_files(i));
+  }
   for (int i = 0; i < resolved.rewards_size(); ++i) {
     if (resolved.rewards(i).has_model()) {
       add(absl::StrCat("rewards[", i, "].model"), resolved.mutable_rewards(i)->mutable_model());

@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <utility>
 
+#include "imageddpo/v1/job.pb.h"
+
 namespace imageddpo {
 
 /// The arithmetic of a job that follows from its settings alone: who does what is the same whatever
@@ -29,6 +31,11 @@ struct JobPlan {
   /// The largest number of an update's samples that any of `num_trainers` trainers gets.
   int64_t MostSamplesOfATrainer(int64_t num_trainers) const;
 };
+
+/// Whether the job evaluates held-out images.
+inline bool HasHeldOutImages(const v1::JobSpec& job) {
+  return !job.eval().path().empty() || !job.eval().files().empty();
+}
 
 /// The largest micro-batches that `device.device_batch_size: auto` chooses. Larger ones are not
 /// faster, take more memory, and leave fewer micro-batches to distribute among ranks. A GPU needs

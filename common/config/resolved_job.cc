@@ -1,11 +1,9 @@
 #include "common/config/resolved_job.h"
 
 #include <algorithm>
-#include <set>
 #include <string>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
 #include "common/base/status.h"
 #include "common/base/text.h"
 #include "common/config/resolve_steps.h"
@@ -33,13 +31,10 @@ DataSettings Resolve(const v1::DataSpec& spec) {
 }
 
 // After ValidateJob(): type and measure are in the table.
-// @param names  of the rewards before; gets this one's.
-RewardConfig Resolve(const v1::RewardSpec& spec, std::set<std::string>* names) {
+// @param name  as RewardNames() has it.
+RewardConfig Resolve(const v1::RewardSpec& spec, std::string name) {
   const RewardTypeInfo& type = *FindRewardType(spec.type());
   const RewardMeasureInfo* const measure = FindRewardMeasure(type, spec.measure());
-  const std::string asked = spec.name().empty() ? std::string(type.name) : spec.name();
-  std::string name = asked;
-  for (int use = 2; !names->insert(name).second; ++use) name = absl::StrCat(asked, "_", use);
   return {.type = type.type,
           .measure = measure != nullptr ? measure->measure : RewardMeasure::kNone,
           .name = std::move(name),
@@ -84,9 +79,14 @@ absl::StatusOr<ResolvedJob> ResolvedJob::Make(v1::JobSpec submitted) {
                     .min_count = advantage.min_count(),
                     .combine = *FindChoice(kCombinations, advantage.combine())};
   job.data_ = Resolve(job.spec_.data());
-  std::set<std::string> names;
-  for (const v1::RewardSpec& reward : job.spec_.rewards()) {
-    job.rewards_.push_back(Resolve(reward, &names));
+  std::vector<std::string> names = RewardNames(job.spec_);
+  for (size_t i = 0; i < names.size(); ++i) {
+    job.rewards_.push_back(Resolve(job.spec_.rewards(static_cast<int>(i)), std::move(names[i])));
+  }
+  const v1::CheckpointSpec& checkpoint = job.spec_.checkpoint();
+  if (checkpoint.has_best()) {
+    job.best_ = {.measure = checkpoint.best(),
+                 .mode = *FindChoice(kBestModes, checkpoint.best_mode())};
   }
   const v1::SampleSpec& sample = job.spec_.sample();
   job.executed_steps_ =

@@ -32,6 +32,12 @@ struct CorruptSettings {
   uint64_t seed = 0;
 };
 
+/// A job's `checkpoint.best`, judged.
+struct BestSettings {
+  std::string measure;  ///< A number of the evaluations, as "classifier.correct".
+  BestMode mode = BestMode::kMax;
+};
+
 /// How a job's `data` is read, judged.
 struct DataSettings {
   OnDataError on_error = OnDataError::kFail;
@@ -79,6 +85,10 @@ class ResolvedJob {
   const AdvantageSettings& advantage() const { return advantage_; }
   const DataSettings& data() const { return data_; }
   const std::vector<RewardConfig>& rewards() const { return rewards_; }
+  /// Not set: the LoRA of the best evaluation is not kept.
+  const std::optional<BestSettings>& best() const { return best_; }
+  /// Whether the job has epochs; without, it is one evaluation.
+  bool trains() const { return spec_.num_epochs() > 0; }
   /// K: the denoising steps that are run for sample.num_steps and sample.noise_strength.
   int64_t executed_steps() const { return executed_steps_; }
   /// How the held-out images of `eval` are sampled: `sample` with what `eval` has of its own.
@@ -107,6 +117,7 @@ class ResolvedJob {
   AdvantageSettings advantage_;
   DataSettings data_;
   std::vector<RewardConfig> rewards_;
+  std::optional<BestSettings> best_;
   int64_t executed_steps_ = 0;
 };
 

@@ -2,6 +2,10 @@
 
 #include <algorithm>
 #include <iterator>
+#include <set>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
 
 namespace imageddpo {
 namespace {
@@ -25,23 +29,35 @@ constexpr RewardMeasureInfo kImageStatMeasures[] = {
     {RewardMeasure::kColourEntropy, "colour_entropy", 0.0},
 };
 
+constexpr absl::string_view kClassifierParts[] = {"correct", "correct_input", "logit"};
+constexpr absl::string_view kJpegParts[] = {"bytes"};
+
 constexpr RewardTypeInfo kTypes[] = {
     {.type = RewardType::kClassifier,
      .name = "classifier",
      .measures = kClassifierMeasures,
+     .parts = kClassifierParts,
      .has_model = true,
      .has_item_errors = true},
     {.type = RewardType::kJpeg,
      .name = "jpeg",
      .measures = kJpegMeasures,
+     .parts = kJpegParts,
      .has_jpeg_quality = true},
-    {.type = RewardType::kService, .name = "service", .has_service = true, .has_item_errors = true},
+    {.type = RewardType::kService,
+     .name = "service",
+     .has_own_parts = true,
+     .has_service = true,
+     .has_item_errors = true},
     {.type = RewardType::kL1, .name = "l1", .has_reference = true},
     {.type = RewardType::kL2, .name = "l2", .has_reference = true},
     {.type = RewardType::kPsnr, .name = "psnr", .has_reference = true},
     {.type = RewardType::kSsim, .name = "ssim", .has_reference = true},
     {.type = RewardType::kImageStat, .name = "image_stat", .measures = kImageStatMeasures},
-    {.type = RewardType::kTorchScript, .name = "torchscript", .has_model = true},
+    {.type = RewardType::kTorchScript,
+     .name = "torchscript",
+     .has_own_parts = true,
+     .has_model = true},
 };
 
 template <typename Info>
@@ -59,6 +75,36 @@ absl::string_view NameOf(RewardType type) {
   const auto found = std::find_if(std::begin(kTypes), std::end(kTypes),
                                   [type](const RewardTypeInfo& info) { return info.type == type; });
   return found == std::end(kTypes) ? "" : found->name;
+}
+
+std::vector<std::string> RewardNames(const v1::JobSpec& job) {
+  std::vector<std::string> names;
+  std::set<std::string> used;
+  for (const v1::RewardSpec& reward : job.rewards()) {
+    const std::string& asked = reward.name().empty() ? reward.type() : reward.name();
+    std::string name = asked;
+    for (int use = 2; !used.insert(name).second; ++use) name = absl::StrCat(asked, "_", use);
+    names.push_back(std::move(name));
+  }
+  return names;
+}
+
+std::vector<std::string> EvalMeasures(const v1::JobSpec& job) {
+  std::vector<std::string> measures = {"reward"};
+  const std::vector<std::string> names = RewardNames(job);
+  for (size_t i = 0; i < names.size(); ++i) {
+    const v1::RewardSpec& reward = job.rewards(static_cast<int>(i));
+    measures.push_back(absl::StrCat(names[i], ".value"));
+    if (FindChoice(kOnNan, reward.on_nan()) == OnNan::kDrop) {
+      measures.push_back(absl::StrCat(names[i], ".dropped"));
+    }
+    const RewardTypeInfo* const type = FindRewardType(reward.type());
+    if (type == nullptr) continue;
+    for (const absl::string_view part : type->parts) {
+      measures.push_back(absl::StrCat(names[i], ".", part));
+    }
+  }
+  return measures;
 }
 
 const RewardTypeInfo* FindRewardType(absl::string_view name) { return Find(RewardTypes(), name); }

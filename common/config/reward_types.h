@@ -4,11 +4,13 @@
 #include <cstdint>
 #include <limits>
 #include <string>
+#include <vector>
 
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 #include "common/config/choices.h"
 #include "common/config/reward_service.h"
+#include "imageddpo/v1/job.pb.h"
 
 namespace imageddpo {
 
@@ -57,7 +59,9 @@ struct RewardTypeInfo {
   RewardType type;
   absl::string_view name;
   absl::Span<const RewardMeasureInfo> measures = {};  ///< Empty: `measure` must not be given.
-  bool has_model = false;                             ///< `model` is required.
+  absl::Span<const absl::string_view> parts = {};     ///< In metrics, beside the value.
+  bool has_own_parts = false;  ///< Its model or service names its parts: known once it has scored.
+  bool has_model = false;      ///< `model` is required.
   bool has_jpeg_quality = false;
   bool has_reference = false;
   bool has_service = false;      ///< Has the settings of reward_service.h.
@@ -122,6 +126,14 @@ absl::Span<const RewardTypeInfo> RewardTypes();
 
 /// A type's name in job files.
 absl::string_view NameOf(RewardType type);
+
+/// The names of a job's rewards in metrics, in their order: as given, or the type's; then with
+/// "_2".
+std::vector<std::string> RewardNames(const v1::JobSpec& job);
+
+/// The names of an evaluation's numbers, as far as the settings tell: "reward", then the value and
+/// the parts of each reward, as "classifier.correct".
+std::vector<std::string> EvalMeasures(const v1::JobSpec& job);
 
 /// Null for an unknown name.
 const RewardTypeInfo* FindRewardType(absl::string_view name);

@@ -53,7 +53,7 @@ absl::StatusOr<Topology> ResolveTopology(const ResolvedJob& job, int pool_size) 
   } else if (spec.has_rollout() || spec.has_trainer()) {
     topology.rollout = static_cast<int>(spec.rollout());
     topology.trainer = static_cast<int>(spec.trainer());
-  } else if (pool_size == 1) {
+  } else if (pool_size == 1 || !job.trains()) {
     topology.colocated = true;
     topology.rollout = topology.trainer = 1;
   } else {

@@ -10,9 +10,9 @@
 
 namespace imageddpo {
 
-/// How many ranks a job takes. `auto` fits the pool: colocated 1 for one worker; otherwise one
-/// trainer and the rest rollout (at most the epoch's micro-batches). A topology that was asked for
-/// shrinks to a smaller pool if `topology.min_*` allows it.
+/// How many ranks a job takes. `auto` fits the pool: colocated 1 for one worker, and for a job
+/// without epochs; otherwise one trainer and the rest rollout (at most the epoch's micro-batches).
+/// A topology that was asked for shrinks to a smaller pool if `topology.min_*` allows it.
 struct Topology {
   int rollout = 0;
   int trainer = 0;

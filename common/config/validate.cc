@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/types/span.h"
@@ -136,8 +137,36 @@ void CheckSteps(const std::string& prefix, const Spec& spec, Faults* faults) {
                "0 or above");
 }
 
+void CheckEval(const v1::JobSpec& job, Faults* faults) {
+  const v1::EvalSpec& eval = job.eval();
+  if (eval.has_path())
+    faults->Required("eval.path", eval.path(), "a folder; leave it out for none");
+  if (eval.has_path() && !eval.files().empty()) {
+    faults->Add("`eval` has `path` and `files`; use the one or the other");
+  }
+  std::set<std::string> seen;
+  for (const std::string& file : eval.files()) {
+    faults->Required("eval.files", file, "a list of image files");
+    if (!seen.insert(file).second) faults->Add(absl::StrCat("`eval.files` has `", file, "` twice"));
+  }
+  if (job.num_epochs() == 0 && !HasHeldOutImages(job)) {
+    faults->Add(
+        "`num_epochs` is 0, which trains nothing and evaluates once; give `eval.path`, or a "
+        "number from 1");
+  }
+  faults->Range("eval.every_epochs", eval.every_epochs(), 0);
+  faults->Range("eval.max_images", eval.max_images(), 0, 100 * kMaxCount);
+  faults->Range("eval.batch_size", eval.batch_size(), 1, 65536);
+  faults->Range("eval.num_pictures", eval.num_pictures(), 0, 10'000);
+  CheckSteps("eval.", eval, faults);
+  faults->Real("eval.eta", eval.eta(), eval.eta() >= 0, "0 or above");
+  faults->Range("eval.num_seeds", eval.num_seeds(), 1, 1000);
+}
+
 void CheckData(const v1::JobSpec& job, Faults* faults) {
-  faults->Required("data.path", job.data().path(), "a folder of images");
+  if (job.num_epochs() != 0) {
+    faults->Required("data.path", job.data().path(), "a folder of images");
+  }
   CheckSize(job.data(), faults);
   faults->Choice("data.resize", job.data().resize(), Words(kResizes));
   if (job.data().has_corrupt()) CheckCorrupt(job.data().corrupt(), faults);
@@ -146,16 +175,6 @@ void CheckData(const v1::JobSpec& job, Faults* faults) {
   faults->Choice("data.layout", job.data().layout(), Words(kDataLayouts));
   faults->Required("data.text_column", job.data().text_column(),
                    "the key of the prompts in metadata.jsonl; leave it out for `text`");
-  const v1::EvalSpec& eval = job.eval();
-  if (eval.has_path())
-    faults->Required("eval.path", eval.path(), "a folder; leave it out for none");
-  faults->Range("eval.every_epochs", eval.every_epochs(), 0);
-  faults->Range("eval.max_images", eval.max_images(), 0, 100 * kMaxCount);
-  faults->Range("eval.batch_size", eval.batch_size(), 1, 65536);
-  faults->Range("eval.num_pictures", eval.num_pictures(), 0, 10'000);
-  CheckSteps("eval.", eval, faults);
-  faults->Real("eval.eta", eval.eta(), eval.eta() >= 0, "0 or above");
-  faults->Range("eval.num_seeds", eval.num_seeds(), 1, 1000);
 }
 
 template <typename Info>
@@ -219,7 +238,8 @@ void CheckReward(const v1::RewardSpec& reward, const std::string& prefix, Faults
 }
 
 void CheckRewards(const v1::JobSpec& job, Faults* faults) {
-  if (job.rewards().empty()) {
+  const bool trains = job.num_epochs() != 0;
+  if (trains && job.rewards().empty()) {
     faults->Add(
         "`rewards` is empty; it needs at least one reward, as `- {type: jpeg, measure: "
         "compressibility}`");
@@ -230,7 +250,7 @@ void CheckRewards(const v1::JobSpec& job, Faults* faults) {
     CheckReward(job.rewards(i), absl::StrCat("rewards[", i, "]."), faults);
     none_counts = none_counts && (job.rewards(i).weight() == 0 || job.rewards(i).held_out());
   }
-  if (none_counts) {
+  if (trains && none_counts) {
     faults->Add(
         "each of `rewards` has `weight: 0` or is held out, so nothing is rewarded; give one "
         "another "
@@ -267,6 +287,29 @@ void CheckTrain(const v1::TrainSpec& train, Faults* faults) {
   faults->Range("train.min_8bit_size", train.min_8bit_size(), 0, 100 * kMaxCount);
   faults->Choice("train.update", train.update(), Words(kUpdates));
   faults->Choice("train.reduce", train.reduce(), Words(kReduces));
+}
+
+void CheckCheckpoint(const v1::JobSpec& job, Faults* faults) {
+  const v1::CheckpointSpec& checkpoint = job.checkpoint();
+  faults->Range("checkpoint.every_epochs", checkpoint.every_epochs(), 1);
+  faults->Range("checkpoint.keep", checkpoint.keep(), 0);
+  faults->Real("checkpoint.every_minutes", checkpoint.every_minutes(),
+               checkpoint.every_minutes() >= 0, "at least 0");
+  faults->Choice("checkpoint.best_mode", checkpoint.best_mode(), Words(kBestModes));
+  if (!checkpoint.has_best()) return;
+  if (!HasHeldOutImages(job)) {
+    faults->Add(
+        "`checkpoint.best` chooses among evaluations, and the job has none; give `eval.path`, or "
+        "leave it out");
+  }
+  // What a model or a service names, the first evaluation tells.
+  const std::vector<std::string> names = RewardNames(job);
+  for (size_t i = 0; i < names.size(); ++i) {
+    const RewardTypeInfo* const type = FindRewardType(job.rewards(static_cast<int>(i)).type());
+    const bool may_have_it = type != nullptr && type->has_own_parts;
+    if (may_have_it && absl::StartsWith(checkpoint.best(), names[i] + ".")) return;
+  }
+  faults->Choice("checkpoint.best", checkpoint.best(), EvalMeasures(job));
 }
 
 void CheckAdvantage(const v1::AdvantageSpec& advantage, Faults* faults) {
@@ -336,15 +379,13 @@ absl::Status ValidateJob(const v1::JobSpec& job, const absl::StatusOr<JobPlan>& 
   Faults faults;
   CheckModel(job, &faults);
   CheckData(job, &faults);
+  CheckEval(job, &faults);
   CheckRewards(job, &faults);
   CheckSample(job.sample(), &faults);
   CheckTrain(job.train(), &faults);
   CheckAdvantage(job.advantage(), &faults);
-  faults.Range("num_epochs", job.num_epochs(), 1, 100 * kMaxCount);
-  faults.Range("checkpoint.every_epochs", job.checkpoint().every_epochs(), 1);
-  faults.Range("checkpoint.keep", job.checkpoint().keep(), 0);
-  faults.Real("checkpoint.every_minutes", job.checkpoint().every_minutes(),
-              job.checkpoint().every_minutes() >= 0, "at least 0");
+  faults.Range("num_epochs", job.num_epochs(), 0, 100 * kMaxCount);
+  CheckCheckpoint(job, &faults);
   faults.Range("device.num_threads", job.device().num_threads(), 0, 1024);
   if (plan.ok()) {
     CheckTopology(job.topology(), *plan, &faults);

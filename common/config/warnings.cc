@@ -35,6 +35,7 @@ std::string OtherStepsInDiffusers(const v1::SampleSpec& sample, int64_t executed
 }
 
 void AddRewardWarnings(const ResolvedJob& job, std::vector<std::string>* warnings) {
+  if (!job.trains()) return;  // They are about training.
   bool is_any_full_at_first = false;
   for (size_t i = 0; i < job.rewards().size(); ++i) {
     const RewardConfig& reward = job.rewards()[i];
@@ -68,7 +69,7 @@ std::vector<std::string> ResolvedJob::Warnings() const {
   const v1::JobSpec& job = spec_;
   std::vector<std::string> warnings;
   const double guidance = job.sample().guidance_scale();
-  const bool eval_uses_prompt = !job.eval().path().empty() && job.eval().guidance_scale() > 1;
+  const bool eval_uses_prompt = HasHeldOutImages(job) && job.eval().guidance_scale() > 1;
   if (!uses_prompt() && !eval_uses_prompt && !job.data().prompt().empty()) {
     warnings.push_back(absl::StrCat(
         "`data.prompt` is not used: with `sample.guidance_scale` ", guidance,
@@ -82,13 +83,16 @@ std::vector<std::string> ResolvedJob::Warnings() const {
   }
   if (std::string warning = OtherStepsInDiffusers(job.sample(), executed_steps_); !warning.empty())
     warnings.push_back(std::move(warning));
-  if (plan_.samples_per_epoch == 1) {
+  if (!trains() && !job.data().path().empty()) {
+    warnings.push_back("`data.path` is not read: with `num_epochs: 0` nothing is trained");
+  }
+  if (trains() && plan_.samples_per_epoch == 1) {
     warnings.push_back(
         "an epoch has one sample: with nothing to compare it to, its advantage is 0 until its key "
         "has "
         "enough rewards; raise `sample.batch_size` or `sample.num_batches_per_epoch`");
   }
-  if (job.eval().path().empty() && job.eval().every_epochs() > 0) {
+  if (!HasHeldOutImages(job) && job.eval().every_epochs() > 0) {
     warnings.push_back("`eval.every_epochs` has no effect without `eval.path`");
   }
   if (job.train().clip_range() > 0.3) {

@@ -49,6 +49,8 @@ int Main(int argc, char** argv) {
   AddValidateCommand(app, program);
   AddImportTrlCommand(app, program);
   AddPlanCommand(app, program);
+  AddEvalCommand(app, program);
+  AddSampleCommand(app, program);
   AddCheckDataCommand(app, program);
   try {
     app.parse(argc, argv);

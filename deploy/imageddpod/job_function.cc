@@ -172,7 +172,7 @@ absl::Status SetUpTrainer(JobContext& context, int index, Rank* rank) {
     IMAGEDDPO_RETURN_IF_ERROR(rank->trainer->Restore(optimizer, state));
   }
   EpochWork work;
-  if (index == 0) {  // The leader, who reports.
+  if (index == 0 && job.trains()) {  // The leader, who reports on epochs.
     IMAGEDDPO_ASSIGN_OR_RETURN(
         work, MakeEpochWork(job, rank->lora, static_cast<int64_t>(schedule.timesteps.size()),
                             context.start.gang().world_ranks_size(), context.device));

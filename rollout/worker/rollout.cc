@@ -83,7 +83,8 @@ absl::StatusOr<std::unique_ptr<Rollout>> Rollout::Create(const ResolvedJob& job,
                                                          const DataStart& data_start) {
   std::unique_ptr<Rollout> rollout(
       new Rollout(job, pipeline, std::move(reward), device, reward_timeout));
-  IMAGEDDPO_RETURN_IF_ERROR(rollout->OpenData(share, data_start));
+  IMAGEDDPO_RETURN_IF_ERROR(rollout->SetSize());
+  if (job.trains()) IMAGEDDPO_RETURN_IF_ERROR(rollout->OpenData(share, data_start));
   IMAGEDDPO_RETURN_IF_ERROR(rollout->OpenEvaluation(share, data_start));
   IMAGEDDPO_RETURN_IF_ERROR(rollout->CheckClassNames());
   const v1::SampleSpec& sample = job.spec().sample();
@@ -180,9 +181,10 @@ absl::StatusOr<Rollout::Drawn> Rollout::Draw(
 
 void Rollout::ReleaseEncoders() {
   if (prompts_->complete()) pipeline_->text_encoder.reset();
-  const bool all_encoded =
-      data_.posteriors->complete() && (!eval_data_.posteriors || eval_data_.posteriors->complete());
-  if (all_encoded) pipeline_->vae->ReleaseEncoder();
+  const auto is_encoded = [](const Images& images) {
+    return !images.posteriors || images.posteriors->complete();
+  };
+  if (is_encoded(data_) && is_encoded(eval_data_)) pipeline_->vae->ReleaseEncoder();
 }
 
 WhenScored<Rollout::Scores> Rollout::StartScoring(const Drawn& drawn,

@@ -70,7 +70,7 @@ class Rollout {
       const RolloutShare& share, std::chrono::milliseconds reward_timeout = kRewardTimeout,
       const DataStart& data_start = {});
 
-  /// What data.path was found to hold; without the job's id.
+  /// What data.path was found to hold, nothing where it is not read; without the job's id.
   const v1::DataReport& data_report() const { return data_report_; }
   /// What was found beside the images and not used, and the like. For people.
   const std::vector<std::string>& data_warnings() const { return data_warnings_; }
@@ -131,10 +131,16 @@ class Rollout {
   std::set<std::string> Prompts(bool of_all_ranks) const;
   absl::Status OpenData(const RolloutShare& share, const DataStart& data_start);
   absl::Status OpenEvaluation(const RolloutShare& share, const DataStart& data_start);
-  /// Opens the images of `setting` and starts to decode this rank's share of them.
-  absl::StatusOr<OpenedSet> OpenImages(const std::string& setting, const std::string& path,
-                                       const RolloutShare& share, const DataStart& data_start,
-                                       Images* images);
+  /// What is to be opened: a path, or single files.
+  struct Source {
+    std::string setting;  ///< For messages.
+    std::string path;
+    std::vector<std::string> files;
+  };
+  /// Opens the images and starts to decode this rank's share of them.
+  absl::StatusOr<OpenedSet> OpenImages(const Source& source, const RolloutShare& share,
+                                       const DataStart& data_start, Images* images);
+  absl::Status SetSize();
   absl::Status CheckClassNames() const;
   absl::StatusOr<Drawn> Draw(const Images& source, const std::vector<int64_t>& examples,
                              const std::function<StreamKey(StreamPurpose, int64_t)>& key_of);
@@ -149,7 +155,7 @@ class Rollout {
   Pipeline* pipeline_;
   at::Device device_;
   PictureSize size_;  ///< Of images.
-  Images data_;
+  Images data_;       ///< Without examples where nothing is trained.
   Images eval_data_;
   v1::DataReport data_report_;
   std::vector<std::string> data_warnings_;

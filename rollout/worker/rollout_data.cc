@@ -17,13 +17,13 @@ constexpr size_t kPosteriorCacheBytes = size_t{1} << 29;  // 4,096 images of 512
 
 }  // namespace
 
-absl::StatusOr<OpenedSet> Rollout::OpenImages(const std::string& setting, const std::string& path,
-                                              const RolloutShare& share,
+absl::StatusOr<OpenedSet> Rollout::OpenImages(const Source& source, const RolloutShare& share,
                                               const DataStart& data_start, Images* images) {
   const v1::DataSpec& data = job_.spec().data();
   const auto threads = static_cast<int>(job_.spec().device().num_threads());
   const bool skips = job_.data().on_error == OnDataError::kSkip;
   OpenOptions options{.listing = {.text_column = data.text_column(),
+                                  .files = source.files,
                                   .layout = job_.data().layout,
                                   .severity = job_.data().severity},
                       .on_error = job_.data().on_error,
@@ -31,10 +31,10 @@ absl::StatusOr<OpenedSet> Rollout::OpenImages(const std::string& setting, const 
                                 .is_stopped = data_start.is_stopped},
                       .before = data_start.before,
                       .allow_change = data.allow_change()};
-  absl::StatusOr<OpenedSet> set = OpenSet(PathOf(path), options);
-  if (!set.ok()) return Annotate(set.status(), absl::StrCat("`", setting, "`"));
+  absl::StatusOr<OpenedSet> set = OpenSet(PathOf(source.path), options);
+  if (!set.ok()) return Annotate(set.status(), absl::StrCat("`", source.setting, "`"));
   for (const std::string& warning : set->listing.warnings) {
-    data_warnings_.push_back(absl::StrCat("`", setting, "`: ", warning));
+    data_warnings_.push_back(absl::StrCat("`", source.setting, "`: ", warning));
   }
   images->examples = std::make_unique<Dataset>(
       std::move(set->listing),
@@ -58,11 +58,13 @@ absl::Status Rollout::DataStatus() const {
 }
 
 absl::Status Rollout::OpenEvaluation(const RolloutShare& share, const DataStart& data_start) {
-  const std::string& path = job_.spec().eval().path();
-  if (path.empty()) return absl::OkStatus();
+  const v1::EvalSpec& eval = job_.spec().eval();
+  if (!HasHeldOutImages(job_.spec())) return absl::OkStatus();
+  Source source{.setting = eval.files().empty() ? "eval.path" : "eval.files", .path = eval.path()};
+  for (const std::string& file : eval.files()) source.files.push_back(PathOf(file));
   const DataStart start{.is_stopped = data_start.is_stopped};
-  IMAGEDDPO_RETURN_IF_ERROR(OpenImages("eval.path", path, share, start, &eval_data_).status());
-  const int64_t batch_size = job_.spec().eval().batch_size();
+  IMAGEDDPO_RETURN_IF_ERROR(OpenImages(source, share, start, &eval_data_).status());
+  const int64_t batch_size = eval.batch_size();
   for (int64_t i = 0; i < num_eval_samples(); ++i) {
     if (i / batch_size % share.num_ranks != share.index) continue;
     eval_data_.to_come.insert(i % num_eval_images());
@@ -74,7 +76,7 @@ absl::Status Rollout::OpenEvaluation(const RolloutShare& share, const DataStart&
 
 /// Labels that were given to names of classes mean the same in both sets.
 absl::Status Rollout::CheckClassNames() const {
-  if (!eval_data_.examples) return absl::OkStatus();
+  if (!data_.examples || !eval_data_.examples) return absl::OkStatus();
   const std::vector<std::string>& trained = data_.examples->examples().class_names();
   const std::vector<std::string>& held_out = eval_data_.examples->examples().class_names();
   for (size_t label = 0; label < held_out.size(); ++label) {
@@ -89,7 +91,7 @@ absl::Status Rollout::CheckClassNames() const {
   return absl::OkStatus();
 }
 
-absl::Status Rollout::OpenData(const RolloutShare& share, const DataStart& data_start) {
+absl::Status Rollout::SetSize() {
   size_ = job_.data().size;
   const int64_t downscale = pipeline_->vae->config().downscale();
   const int64_t own_side = pipeline_->default_resolution();
@@ -99,8 +101,12 @@ absl::Status Rollout::OpenData(const RolloutShare& share, const DataStart& data_
                                                    size_.height, "; this model needs multiples of ",
                                                    downscale));
   }
-  IMAGEDDPO_ASSIGN_OR_RETURN(const OpenedSet set, OpenImages("data.path", job_.spec().data().path(),
-                                                             share, data_start, &data_));
+  return absl::OkStatus();
+}
+
+absl::Status Rollout::OpenData(const RolloutShare& share, const DataStart& data_start) {
+  const Source source{.setting = "data.path", .path = job_.spec().data().path(), .files = {}};
+  IMAGEDDPO_ASSIGN_OR_RETURN(const OpenedSet set, OpenImages(source, share, data_start, &data_));
   data_report_.set_num_images(data_.examples->size());
   data_report_.set_num_listed(set.num_listed);
   data_report_.set_sha256(set.fingerprint.sha256);

@@ -197,6 +197,10 @@ void ScriptedWorkers::ReportEval(WorkerChannel& channel, const Job& job) {
   report.set_reward_mean(static_cast<double>(job.epoch));
   (*report.mutable_parts_mean())["classifier.correct"] = 0.5;
   report.set_rows("{\"id\": \"a\"}\n{\"id\": \"b\"}\n");
+  if (job.start.spec().checkpoint().has_best()) {
+    report.set_best_value(report.reward_mean());
+    report.set_best_lora(CheckpointOf(job.start, job.epoch).lora());
+  }
   channel.Send(std::move(message));
 }
 

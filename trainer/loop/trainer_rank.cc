@@ -1,6 +1,7 @@
 #include "trainer/loop/trainer_rank.h"
 
 #include <absl/strings/str_cat.h>
+#include <absl/strings/str_join.h>
 
 #include <algorithm>
 #include <map>
@@ -9,6 +10,7 @@
 #include <utility>
 
 #include "common/base/status.h"
+#include "common/base/suggest.h"
 #include "common/config/choices.h"
 #include "common/io/safetensors.h"
 #include "common/metrics/epoch_metrics.h"
@@ -126,8 +128,33 @@ absl::Status TrainerRank::CollectEvaluation(int64_t version) {
   report->set_job_id(context_->start.job_id());
   report->set_epoch(version);
   summary->Report(report);
+  IMAGEDDPO_RETURN_IF_ERROR(AddBest(version, report));
   report->set_seconds(context_->clock.NowSeconds() - start);
   context_->report(std::move(message));
+  return absl::OkStatus();
+}
+
+absl::Status TrainerRank::AddBest(int64_t version, v1::EvalReport* report) const {
+  const std::string& best = context_->start.spec().checkpoint().best();
+  if (best.empty()) return absl::OkStatus();
+  const auto part = report->parts_mean().find(best);
+  if (best == "reward") {
+    report->set_best_value(report->reward_mean());
+  } else if (part != report->parts_mean().end()) {
+    report->set_best_value(part->second);
+  } else {
+    std::vector<std::string> measures = {"reward"};
+    for (const auto& [name, mean] : report->parts_mean()) measures.push_back(name);
+    std::sort(measures.begin(), measures.end());
+    const std::optional<std::string> closest = ClosestMatch(best, measures);
+    return absl::InvalidArgumentError(absl::StrCat(
+        "`checkpoint.best` is `", best, "`, and the evaluation has no such number; it has ",
+        absl::StrJoin(measures, ", "),
+        closest ? absl::StrCat("; did you mean `", *closest, "`?") : ""));
+  }
+  const Lora lora = trainer_->LoraOf(version);
+  IMAGEDDPO_ASSIGN_OR_RETURN(*report->mutable_best_lora(),
+                             SerializeSafetensors(lora.ToTensors(), lora.Metadata()));
   return absl::OkStatus();
 }
 

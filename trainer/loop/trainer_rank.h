@@ -53,6 +53,8 @@ class TrainerRank {
 
  private:
   absl::Status CollectEvaluation(int64_t version);
+  /// With checkpoint.best: its number and the LoRA. INVALID_ARGUMENT: there is no such number.
+  absl::Status AddBest(int64_t version, v1::EvalReport* report) const;
   /// Lets the inbox take in the records up to those of `epoch`.
   void ExpectUpTo(int64_t epoch);
   /// Leader: reports that an update is under way, for those who watch the job.

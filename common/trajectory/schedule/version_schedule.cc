@@ -2,12 +2,14 @@
 
 #include <algorithm>
 
+#include "common/config/job_plan.h"
+
 namespace imageddpo {
 
 VersionSchedule::VersionSchedule(const v1::JobSpec& job)
     : num_epochs_(job.num_epochs()),
       max_staleness_(job.sample().max_staleness()),
-      eval_every_(job.eval().path().empty() ? -1 : job.eval().every_epochs()),
+      eval_every_(HasHeldOutImages(job) ? job.eval().every_epochs() : -1),
       checkpoint_every_(job.checkpoint().every_epochs()) {}
 
 int64_t VersionSchedule::SamplingVersion(int64_t epoch) const {

@@ -89,8 +89,10 @@ class Watcher {
     const absl::StatusOr<v1::Job> job = client_.GetJob(job_id_);
     std::string summary = absl::StrCat(job_id_, " ", StateName(line_.state()));
     if (job.ok()) {
-      absl::StrAppend(&summary, " after ", FormatSpan(job->start_time(), job->end_time()), ", ",
-                      job->progress().epoch(), " epochs");
+      absl::StrAppend(&summary, " after ", FormatSpan(job->start_time(), job->end_time()));
+      if (job->spec().num_epochs() > 0) {
+        absl::StrAppend(&summary, ", ", job->progress().epoch(), " epochs");
+      }
       if (job->resume_count() > 0)
         absl::StrAppend(&summary, ", resumed ", job->resume_count(), "×");
     }
@@ -101,6 +103,10 @@ class Watcher {
     screen_.Line(summary);
     if (job.ok() && !job->lora_path().empty()) {
       screen_.Line(absl::StrCat("LoRA: ", Printable(job->lora_path())));
+    }
+    if (job.ok() && !job->best_lora_path().empty()) {
+      screen_.Line(absl::StrCat("best LoRA, after ", job->best_epoch(),
+                                " epochs: ", Printable(job->best_lora_path())));
     }
     if (line_.state() == v1::SUCCEEDED) return ExitCode::kOk;
     if (!line_.state_reason().empty()) {

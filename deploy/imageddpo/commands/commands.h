@@ -30,6 +30,8 @@ void AddValidateCommand(CLI::App& app, Program& program);
 void AddImportTrlCommand(CLI::App& app, Program& program);
 void AddCheckDataCommand(CLI::App& app, Program& program);
 void AddPlanCommand(CLI::App& app, Program& program);
+void AddEvalCommand(CLI::App& app, Program& program);
+void AddSampleCommand(CLI::App& app, Program& program);
 
 /// Adds the verbs that take a job's id, as `cancel`; a line each, or a function where one has
 /// options.

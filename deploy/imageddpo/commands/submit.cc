@@ -2,17 +2,14 @@
 
 #include <iostream>
 #include <memory>
-#include <random>
 #include <string>
 #include <vector>
 
-#include "absl/strings/match.h"
-#include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
 #include "common/base/clock.h"
 #include "common/base/text.h"
 #include "common/config/job_states.h"
 #include "deploy/imageddpo/client/job_file.h"
+#include "deploy/imageddpo/client/submit_job.h"
 #include "deploy/imageddpo/client/watch_job.h"
 #include "deploy/imageddpo/commands/commands.h"
 #include "deploy/imageddpo/text/format.h"
@@ -31,39 +28,13 @@ struct SubmitOptions {
   WatchOptions watch_options;
 };
 
-std::string RandomRequestId() {
-  std::random_device random;
-  std::string id;
-  for (int i = 0; i < 4; ++i) absl::StrAppend(&id, absl::StrFormat("%08x", random()));
-  return id;
-}
-
 ExitCode Submit(const Program& program, const SubmitOptions& options) {
   const absl::StatusOr<ResolvedJob> checked = LoadJobFile(options.file, options.settings);
   if (!checked.ok()) return Report(checked.status());
-  v1::SubmitJobRequest request;
-  *request.mutable_job() = checked->submitted();
-  request.set_request_id(options.request_id.empty() ? RandomRequestId() : options.request_id);
-
   Client client = program.MakeClient();
-  const absl::StatusOr<v1::Job> job = client.SubmitJob(request);
-  const bool was_lost_underway =
-      absl::IsDeadlineExceeded(job.status()) ||
-      (absl::IsUnavailable(job.status()) && !absl::StrContains(job.status().message(), "refused"));
-  if (was_lost_underway) {
-    return Report(absl::Status(
-        job.status().code(),
-        absl::StrCat(
-            job.status().message(),
-            "\nWhether the job was accepted is not known. To submit it once and only once, "
-            "repeat this with --request-id ",
-            request.request_id())));
-  }
+  const absl::StatusOr<v1::Job> job = SubmitOnce(client, checked->submitted(), options.request_id);
   if (!job.ok()) return Report(job.status());
 
-  for (const std::string& warning : job->warnings()) {
-    std::cerr << "warning: " << Printable(warning) << "\n";
-  }
   if (options.output == "json") {
     std::cout << JobToJson(*job);
   } else if (options.output == "id") {

@@ -67,7 +67,11 @@ ordered_json ToJson(const v1::Job& job) {
   return object;
 }
 
+/// Of a job that trains nothing.
+bool IsEvaluation(const v1::JobSpec& job) { return job.has_num_epochs() && job.num_epochs() == 0; }
+
 std::string EpochText(const v1::Job& job) {
+  if (IsEvaluation(job.spec())) return "-";
   const int64_t epochs =
       job.progress().num_epochs() > 0 ? job.progress().num_epochs() : job.spec().num_epochs();
   return absl::StrCat(job.progress().epoch(), "/", epochs);
@@ -119,12 +123,13 @@ std::string JobDetails(const v1::Job& job) {
   add("state", StateName(job.state()) +
                    (job.state_reason().empty() ? "" : absl::StrCat(": ", job.state_reason())));
   add("topology", job.topology());
-  add("epochs", EpochText(job) + (progress.stage().empty() || job.state() != v1::RUNNING
-                                      ? ""
-                                      : absl::StrCat(", ", progress.stage())));
+  add("epochs", (IsEvaluation(job.spec()) ? "none, an evaluation" : EpochText(job)) +
+                    (progress.stage().empty() || job.state() != v1::RUNNING
+                         ? ""
+                         : absl::StrCat(", ", progress.stage())));
   add("data", DataText(progress));
   add("waits for", progress.waiting_for());
-  add("samples", absl::StrCat(progress.samples_seen()));
+  if (!IsEvaluation(job.spec())) add("samples", absl::StrCat(progress.samples_seen()));
   if (progress.has_newest_epoch()) {
     const v1::EpochMetrics& newest = progress.newest_epoch();
     add("reward", absl::StrCat(FormatNumber(newest.reward_mean()), " ± ",
@@ -146,6 +151,11 @@ std::string JobDetails(const v1::Job& job) {
   }
   add("output", job.output_dir());
   add("LoRA", job.lora_path());
+  if (!job.best_lora_path().empty()) {
+    add("best", absl::StrCat(job.spec().checkpoint().best(), " ", FormatNumber(job.best_value()),
+                             " after ", job.best_epoch(), " epochs"));
+    add("best LoRA", job.best_lora_path());
+  }
   for (const std::string& warning : job.warnings()) add("warning", warning);
   return FormatTable({"id", Printable(job.id())}, rows);
 }

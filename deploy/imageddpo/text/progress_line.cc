@@ -55,13 +55,18 @@ void ProgressLine::Add(const v1::JobEvent& event) {
 std::string ProgressLine::ForTerminal(size_t width) const {
   const auto epochs = static_cast<double>(progress_.num_epochs());
   double done = static_cast<double>(progress_.epoch());
-  if (progress_.epoch_samples() > 0 && progress_.stage() != "evaluating") {
-    // Sampling is less than the whole epoch, so the bar waits a little at each epoch's end.
-    done += std::min(1.0, static_cast<double>(progress_.epoch_samples_done()) /
-                              static_cast<double>(progress_.epoch_samples()));
+  double stage_done = 0;
+  if (progress_.epoch_samples() > 0) {
+    stage_done = std::min(1.0, static_cast<double>(progress_.epoch_samples_done()) /
+                                   static_cast<double>(progress_.epoch_samples()));
   }
-  std::string line = absl::StrCat(Truncate(Printable(job_name_), 24), " ▕",
-                                  ProgressBar(epochs > 0 ? done / epochs : 0, kBarWidth), "▏");
+  // Sampling is less than the whole epoch, so the bar waits a little at each epoch's end.
+  if (progress_.stage() != "evaluating") done += stage_done;
+  // A job without epochs is an evaluation.
+  const bool is_evaluating = progress_.stage() == "evaluating";
+  const double share = epochs > 0 ? done / epochs : is_evaluating ? stage_done : 0;
+  std::string line =
+      absl::StrCat(Truncate(Printable(job_name_), 24), " ▕", ProgressBar(share, kBarWidth), "▏");
   if (const std::string& what = progress_.waiting_for(); !what.empty()) {
     return Truncate(absl::StrCat(line, "  waits for ", OneLine(what)), width);
   }

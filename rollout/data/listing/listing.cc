@@ -18,6 +18,7 @@
 #include "rollout/data/listing/folder_files.h"
 #include "rollout/data/listing/metadata.h"
 #include "rollout/data/listing/npy.h"
+#include "rollout/data/listing/path_resolver.h"
 #include "rollout/data/listing/plain_images.h"
 
 namespace imageddpo {
@@ -200,9 +201,27 @@ class FolderListing {
   std::vector<std::string> images_, metadata_;
 };
 
+Listing ListSingleFiles(const std::vector<std::string>& files) {
+  Listing listing{.path = "single files"};
+  for (const std::string& file : files) {
+    // Links were followed when the job was admitted; one that was put in their place since may not
+    // lead elsewhere.
+    const std::string folder = fs::path(file).parent_path().string();
+    PathResolver resolver(std::vector<std::string>{folder});
+    const absl::StatusOr<std::string> resolved = resolver.File(file, folder);
+    if (resolved.ok()) {
+      listing.examples.Add({.id = ValidText(*resolved), .file_name = *resolved});
+    } else {
+      listing.missing.emplace_back(resolved.status().message());
+    }
+  }
+  return listing;
+}
+
 }  // namespace
 
 absl::StatusOr<Listing> ListExamples(const std::string& path, const ListingOptions& options) {
+  if (!options.files.empty()) return ListSingleFiles(options.files);
   std::error_code error;
   const fs::path absolute = fs::canonical(path, error);
   if (error) {

@@ -13,6 +13,9 @@ struct ListingOptions {
   /// Where files may lie once links are resolved. Empty: only in the set's own folder.
   std::vector<std::string> allowed_roots;
   std::string text_column = "text";  ///< Key or column that prompts are read from.
+  /// Not empty: the set is these images, absolute paths, in this order, instead of what lies at a
+  /// path; the rest is not used.
+  std::vector<std::string> files;
   DataLayout layout = DataLayout::kAuto;
   int severity = 0;  ///< 1 to 5: that fifth of a .npy alone; 0: all of it.
 };
@@ -37,7 +40,8 @@ struct Listing {
 /// layout flat: the metadata.jsonl of the folder, or the .png, .jpg and .jpeg of the folder itself.
 /// docs/formats.md describes all of it.
 ///
-/// Ids are paths relative to the set as ValidText(), unless a metadata file has others.
+/// Ids are paths relative to the set as ValidText(), unless a metadata file has others; of single
+/// files, the absolute paths.
 /// @return NOT_FOUND: no such set. INVALID_ARGUMENT: it is empty, has a bad line (named as
 ///         file:line), could be meant in several ways (one folder per split), or has no severity to
 ///         choose (a folder, or a .npy whose number of pictures is not divisible by five).

@@ -159,11 +159,13 @@ TEST_F(JobFileTest, NamesTheFileInEveryError) {
   EXPECT_EQ(refusal(folder_ + "/none.yaml"), folder_ + "/none.yaml does not exist");
   EXPECT_THAT(refusal(folder_), HasSubstr("is a folder"));
   const std::string file = Write("a.yaml", body_ + "num_epochs: 0\ntrain: {batch_size: 0}\n");
-  EXPECT_EQ(refusal(file),
-            file +
-                " cannot run:\n"
-                "  `num_epochs` is 0; it must be a whole number from 1 to 100000000\n"
-                "  `train.batch_size` is 0; it must be from 1 to 1048576");
+  EXPECT_EQ(
+      refusal(file),
+      file +
+          " cannot run:\n"
+          "  `num_epochs` is 0, which trains nothing and evaluates once; give `eval.path`, or a "
+          "number from 1\n"
+          "  `train.batch_size` is 0; it must be from 1 to 1048576");
   EXPECT_THAT(refusal(Write("b.yaml", "smaple: {}")),
               HasSubstr("b.yaml:1); did you mean `sample`?"));
   EXPECT_THAT(refusal(Write("c.yaml", body_), {"seeed=1"}),

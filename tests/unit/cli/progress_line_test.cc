@@ -67,6 +67,20 @@ TEST(ProgressLine, ShowsWhereTheJobIs) {
             "  3m12s left  38.1 images/s");
 }
 
+TEST(ProgressLine, WithoutEpochsTheBarIsTheEvaluations) {
+  v1::Job job = Deblur();
+  job.mutable_spec()->set_num_epochs(0);
+  ProgressLine line(job);
+  EXPECT_EQ(line.ForTerminal(200), "deblur ▕                    ▏  QUEUED");
+  line.Add(State(v1::RUNNING));
+  v1::JobEvent event;
+  event.mutable_progress()->set_stage("evaluating");
+  event.mutable_progress()->set_epoch_samples_done(4);
+  event.mutable_progress()->set_epoch_samples(8);
+  line.Add(event);
+  EXPECT_EQ(line.ForTerminal(200), "deblur ▕██████████          ▏  evaluating 4/8");
+}
+
 TEST(ProgressLine, NeverExceedsTheTerminal) {
   v1::Job job = Deblur();
   job.mutable_spec()->set_name(std::string(64, 'x'));

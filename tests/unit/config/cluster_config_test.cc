@@ -248,6 +248,7 @@ TEST_F(ClusterConfigTest, AllPathsOfAJobAreResolvedOrNone) {
   job.mutable_model()->set_path("m");
   job.mutable_data()->set_path("d");
   job.mutable_eval()->set_path("e");
+  job.mutable_eval()->add_files("c");
   job.mutable_lora()->set_init_from("l");
   job.add_rewards()->set_type("jpeg");
   job.add_rewards()->set_model("c");
@@ -256,10 +257,12 @@ TEST_F(ClusterConfigTest, AllPathsOfAJobAreResolvedOrNone) {
   v1::JobSpec broken = job;
   broken.mutable_data()->set_path("/etc");
   broken.mutable_rewards(1)->set_model("nope");
+  broken.mutable_eval()->add_files("/etc/passwd");
   ASSERT_TRUE(ResolveJobPaths(config, &job).ok());
   EXPECT_EQ(job.model().path(), (folder_ / "m").string());
   EXPECT_EQ(job.data().path(), (folder_ / "d").string());
   EXPECT_EQ(job.eval().path(), (folder_ / "e").string());
+  EXPECT_EQ(job.eval().files(0), (folder_ / "c").string());
   EXPECT_EQ(job.lora().init_from(), (folder_ / "l").string());
   EXPECT_EQ(job.rewards(1).model(), (folder_ / "c").string());
   EXPECT_FALSE(job.rewards(0).has_model());
@@ -270,6 +273,7 @@ TEST_F(ClusterConfigTest, AllPathsOfAJobAreResolvedOrNone) {
   EXPECT_EQ(status.code(), absl::StatusCode::kPermissionDenied);
   EXPECT_THAT(std::string(status.message()), HasSubstr("`data.path`"));
   EXPECT_THAT(std::string(status.message()), HasSubstr("`rewards[1].model`"));
+  EXPECT_THAT(std::string(status.message()), HasSubstr("`eval.files[1]`"));
   EXPECT_EQ(broken.model().path(), "m");
 }
 

@@ -25,6 +25,8 @@ const std::set<std::string>& WithoutDefault() {
   static const std::set<std::string> paths = {"model.path",
                                               "data.path",
                                               "eval.path",
+                                              "eval.files",
+                                              "checkpoint.best",
                                               "lora.init_from",
                                               "rewards.type",
                                               "rewards.model",

@@ -126,6 +126,10 @@ TEST(ResolveTopology, AutoFitsThePool) {
   EXPECT_EQ(ResolveTopology(job, 100)->ToString(), "rollout 4, trainer 1") << "more would be idle";
   EXPECT_EQ(ResolveTopology(job, 1)->ranks(), 1);
   EXPECT_EQ(ResolveTopology(job, 4)->ranks(), 4);
+  v1::JobSpec evaluation = Job(16, 1, 16, 1, 4);
+  evaluation.set_num_epochs(0);
+  evaluation.mutable_eval()->set_path("e");
+  EXPECT_EQ(ResolveTopology(Judged(evaluation), 4)->ToString(), "colocated 1");
 }
 
 TEST(ResolveTopology, TakesWhatIsAskedForOrSaysThatItDoesNotFit) {

@@ -231,6 +231,52 @@ TEST(ValidateJob, RefusesNumbersThatAreNone) {
   }
 }
 
+TEST(ValidateJob, WithoutEpochsNeitherDataNorRewardsAreNeeded) {
+  v1::JobSpec job = With({"num_epochs=0", "eval.path=e"});
+  EXPECT_THAT(ResolvedJob::Make(job)->Warnings(),
+              ElementsAre(HasSubstr("`data.path` is not read")));
+  job.mutable_data()->clear_path();
+  job.clear_rewards();
+  const absl::StatusOr<ResolvedJob> judged = ResolvedJob::Make(job);
+  ASSERT_TRUE(judged.ok()) << judged.status();
+  EXPECT_FALSE(judged->trains());
+  EXPECT_THAT(judged->Warnings(), IsEmpty());
+  job.mutable_eval()->clear_path();
+  job.mutable_eval()->add_files("a.png");
+  EXPECT_TRUE(ResolvedJob::Make(job).ok());
+  job.set_num_epochs(1);
+  const std::string message(ResolvedJob::Make(job).status().message());
+  EXPECT_THAT(message, AllOf(HasSubstr("`data.path`"), HasSubstr("`rewards`")));
+}
+
+TEST(ValidateJob, WithoutEpochsThereIsSomethingToEvaluate) {
+  EXPECT_THAT(Refusal({"num_epochs=0"}), HasSubstr("evaluates once; give `eval.path`"));
+  EXPECT_THAT(Refusal({"num_epochs=-1"}), HasSubstr("`num_epochs` is -1"));
+  EXPECT_THAT(Refusal({"eval.path=e", "eval.files=[a.png]"}), HasSubstr("`path` and `files`"));
+  EXPECT_THAT(Refusal({"eval.files=[a.png, a.png]"}), HasSubstr("has `a.png` twice"));
+}
+
+TEST(ValidateJob, TheBestIsOfANumberThatEvaluationsHave) {
+  for (const char* best : {"reward", "jpeg.value", "jpeg.bytes"}) {
+    const absl::StatusOr<ResolvedJob> job = ResolvedJob::Make(
+        With({"eval.path=e", absl::StrCat("checkpoint.best=", best), "checkpoint.best_mode=min"}));
+    ASSERT_TRUE(job.ok()) << job.status();
+    EXPECT_EQ(job->best()->measure, best);
+    EXPECT_EQ(job->best()->mode, BestMode::kMin);
+  }
+  EXPECT_FALSE(ResolvedJob::Make(With({"eval.path=e"}))->best().has_value());
+  EXPECT_THAT(Refusal({"eval.path=e", "checkpoint.best=jpeg.byte"}),
+              AllOf(HasSubstr("one of reward, jpeg.value, jpeg.bytes"),
+                    HasSubstr("did you mean `jpeg.bytes`?")));
+  EXPECT_THAT(Refusal({"checkpoint.best=reward"}), HasSubstr("the job has none; give `eval.path`"));
+  EXPECT_THAT(Refusal({"checkpoint.best_mode=least"}), HasSubstr("one of max, min"));
+  // What a model names is known when it has scored.
+  const std::string scorer = "rewards=[{type: torchscript, name: taste, model: m.pt}]";
+  EXPECT_TRUE(Judge({scorer, "eval.path=e", "checkpoint.best=taste.colour"}).ok());
+  EXPECT_THAT(Refusal({scorer, "eval.path=e", "checkpoint.best=tast.colour"}),
+              HasSubstr("`checkpoint.best`"));
+}
+
 TEST(ValidateJob, TellsAllFaultsAtOnce) {
   const std::string message = Refusal({"num_epochs=0", "lora.rank=-1", "train.batch_size=5"});
   EXPECT_THAT(message, HasSubstr("`num_epochs`"));

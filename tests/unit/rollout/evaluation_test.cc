@@ -66,5 +66,54 @@ TEST_F(EvaluationTest, SeedsOfAnEvaluationFollowEachOther) {
   EXPECT_THAT(second->rewards(), testing::Not(testing::ElementsAreArray(first->rewards())));
 }
 
+TEST_F(EvaluationTest, WithoutEpochsTheSamplesAreTheSameAndNothingElseIsRead) {
+  const auto evaluate = [this] {
+    Pipeline pipeline = LoadModel();
+    const std::unique_ptr<Rollout> rollout = Make(&pipeline);
+    EXPECT_EQ(rollout->data_report().num_images(), job_.num_epochs() == 0 ? 0 : 6);
+    const auto batch = Scored(rollout->Evaluate(0, 0));
+    EXPECT_TRUE(batch.ok()) << batch.status();
+    return *batch;
+  };
+  const v1::EvalBatch as_in_training = evaluate();
+  const std::vector<std::string> known = EvalMeasures(job_);
+  EXPECT_EQ(std::vector<std::string>(as_in_training.part_names().begin(),
+                                     as_in_training.part_names().end()),
+            (std::vector<std::string>{"jpeg.bytes", "jpeg.value"}));
+  for (const std::string& part : as_in_training.part_names()) {
+    EXPECT_THAT(known, ::testing::Contains(part)) << "the settings tell what there is";
+  }
+  job_.set_num_epochs(0);
+  job_.mutable_data()->set_path(dir_ / "nothing");
+  EXPECT_EQ(evaluate().SerializeAsString(), as_in_training.SerializeAsString());
+
+  job_.clear_rewards();
+  const absl::StatusOr<ResolvedJob> bare = ResolvedJob::Make(job_);
+  ASSERT_TRUE(bare.ok()) << bare.status();
+  Pipeline pipeline = LoadModel();
+  const auto rollout =
+      Rollout::Create(*bare, &pipeline, *MakeJobReward(*bare, at::kCPU), at::kCPU, {});
+  ASSERT_TRUE(rollout.ok()) << rollout.status();
+  const auto without = Scored((*rollout)->Evaluate(0, 0));
+  ASSERT_TRUE(without.ok()) << without.status();
+  EXPECT_EQ(without->pictures(1).data(), as_in_training.pictures(1).data());
+  EXPECT_EQ(without->rewards(0), 0);
+  EXPECT_EQ(without->parts_size(), 0);
+}
+
+TEST_F(EvaluationTest, SingleFilesAreTakenInTheirOrder) {
+  job_.set_num_epochs(0);
+  job_.mutable_eval()->clear_path();
+  job_.mutable_eval()->add_files(dir_ / "held-out/9.png");
+  job_.mutable_eval()->add_files(dir_ / "data/0.png");
+  Pipeline pipeline = LoadModel();
+  const std::unique_ptr<Rollout> rollout = Make(&pipeline);
+  EXPECT_EQ(rollout->num_eval_images(), 2);
+  const auto batch = Scored(rollout->Evaluate(0, 0));
+  ASSERT_TRUE(batch.ok()) << batch.status();
+  EXPECT_EQ(batch->image_ids(0), dir_ / "held-out/9.png");
+  EXPECT_EQ(batch->image_ids(1), dir_ / "data/0.png");
+}
+
 }  // namespace
 }  // namespace imageddpo

@@ -37,6 +37,12 @@ absl::StatusOr<v1::StartJob> ActiveJob::Prepare() {
     dependencies_.table.AddWarning(record_, warning);
   const int64_t epoch = found.checkpoint.has_value() ? found.checkpoint->epoch() : 0;
   IMAGEDDPO_RETURN_IF_ERROR(artifacts_.CutBackTo(epoch));
+  if (job_.best().has_value()) {
+    std::vector<std::string> warnings;
+    IMAGEDDPO_ASSIGN_OR_RETURN(best_, checkpoints_.LoadBest(job_.best()->mode, &warnings));
+    for (const std::string& warning : warnings) dependencies_.table.AddWarning(record_, warning);
+    ShowBest();
+  }
 
   v1::JobProgress& progress = *job.mutable_progress();
   progress.set_epoch(epoch);
@@ -174,9 +180,12 @@ void ActiveJob::OnEpoch(const v1::EpochReport& report) {
 
 void ActiveJob::OnEval(const v1::EvalReport& report) {
   Running();
-  WarnIfError(artifacts_.WriteEval(report));
+  const absl::Status written = artifacts_.WriteEval(report);
+  WarnIfError(written);
+  if (!job_.trains()) result_ = written;
   dependencies_.metrics->Evaluated(report);
-  if (report.epoch() <= record_.eval_reported) return;
+  if (job_.best().has_value()) KeepBest(report);
+  if (report.epoch() <= record_.eval_reported) return dependencies_.table.Save(record_);
   record_.eval_reported = report.epoch();
   v1::JobEvent event;
   v1::EvalEvent& eval = *event.mutable_eval();
@@ -187,6 +196,22 @@ void ActiveJob::OnEval(const v1::EvalReport& report) {
   eval.set_reward_stderr(report.reward_stderr());
   *eval.mutable_parts_stderr() = report.parts_stderr();
   dependencies_.table.AddEvent(record_, std::move(event));
+}
+
+void ActiveJob::KeepBest(const v1::EvalReport& report) {
+  if (!CheckpointStore::IsBetter(report.best_value(), best_, job_.best()->mode)) return;
+  const CheckpointStore::Best best{.epoch = report.epoch(), .value = report.best_value()};
+  const absl::StatusOr<std::string> file = checkpoints_.SaveBest(best, report.best_lora());
+  if (!file.ok()) return WarnIfError(file.status());
+  best_ = best;
+  ShowBest();
+}
+
+void ActiveJob::ShowBest() {
+  v1::Job& job = record_.job;
+  job.set_best_lora_path(best_.has_value() ? checkpoints_.BestLoraFile(best_->epoch) : "");
+  job.set_best_epoch(best_.has_value() ? best_->epoch : 0);
+  job.set_best_value(best_.has_value() ? best_->value : 0);
 }
 
 void ActiveJob::OnCheckpoint(const v1::Checkpoint& checkpoint) {
@@ -217,7 +242,7 @@ void ActiveJob::WriteKept() {
 bool ActiveJob::Write(const v1::Checkpoint& checkpoint) {
   WarnIfError(artifacts_.SyncRows());
   const absl::StatusOr<std::string> path = checkpoints_.Save(checkpoint);
-  newest_checkpoint_ = path.status();
+  result_ = path.status();
   if (!path.ok()) {
     dependencies_.table.AddWarning(
         record_, absl::StrCat(path.status().message(),
@@ -245,7 +270,7 @@ bool ActiveJob::Write(const v1::Checkpoint& checkpoint) {
 }
 
 absl::Status ActiveJob::CheckResult() const {
-  return Annotate(newest_checkpoint_, "the job ran to its end, but its result is not on disk");
+  return Annotate(result_, "the job ran to its end, but its result is not on disk");
 }
 
 }  // namespace imageddpo

@@ -23,8 +23,9 @@
 namespace imageddpo {
 
 /// A job while a gang works for it: turns the gang's reports into files, checkpoints, events,
-/// metrics and progress. A file that cannot be written becomes a warning on the job; only a last
-/// checkpoint that could not be saved fails it. Thread-compatible: used by the controller's thread.
+/// metrics and progress. A file that cannot be written becomes a warning on the job; only a result
+/// that could not be saved, the last checkpoint or, without epochs, the evaluation, fails it.
+/// Thread-compatible: used by the controller's thread.
 class ActiveJob {
  public:
   struct Dependencies {
@@ -83,6 +84,9 @@ class ActiveJob {
   void Running();
   void ShowProgress();
   double SecondsLeft() const;
+  /// Keeps the LoRA of an evaluation that is the best so far.
+  void KeepBest(const v1::EvalReport& report);
+  void ShowBest();  ///< In the record.
   void WarnIfError(const absl::Status& status);
   std::string NewTag() const;
   bool IsDue(const v1::Checkpoint& checkpoint) const;
@@ -98,12 +102,13 @@ class ActiveJob {
   std::string tag_;
   JobArtifacts artifacts_;
   CheckpointStore checkpoints_;
-  absl::Status newest_checkpoint_;      // Result of the last attempt to save one.
+  absl::Status result_;  // Of the last attempt to save a checkpoint; without epochs, the evaluation.
   std::optional<v1::Checkpoint> kept_;  // Newer than what is on disk.
   bool wants_checkpoint_ = false;
   bool closed_ = false;
   double last_write_s_ = 0;             // Of a checkpoint, or when the gang was formed.
-  double last_report_s_ = 0;            // When the newest epoch was reported.
+  std::optional<CheckpointStore::Best> best_;  // With checkpoint.best: what is on disk.
+  double last_report_s_ = 0;                   // When the newest epoch was reported.
   std::deque<double> epoch_seconds_;    // Between reports, evaluations included; newest last.
   std::map<int, std::string> waiting_;  // What ranks wait for outside of the service.
   std::optional<double> stop_deadline_s_;

@@ -103,6 +103,9 @@ absl::StatusOr<ResolvedJob> AdmitJob(const v1::JobSpec& submitted, const Cluster
   Check("lora.init_from", job.lora().init_from(), CheckLora, &faults);
   Check("data.path", job.data().path(), CheckImages, &faults);
   Check("eval.path", job.eval().path(), CheckImages, &faults);
+  for (int i = 0; i < job.eval().files_size(); ++i) {
+    Check(absl::StrCat("eval.files[", i, "]"), job.eval().files(i), CheckFile, &faults);
+  }
   for (int i = 0; i < job.rewards_size(); ++i) {
     Check(absl::StrCat("rewards[", i, "].model"), job.rewards(i).model(), CheckFile, &faults);
     Check(absl::StrCat("rewards[", i, "].tls_ca_file"), job.rewards(i).tls_ca_file(), CheckFile,

@@ -2,10 +2,13 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <limits>
+#include <nlohmann/json.hpp>
 #include <string_view>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -24,6 +27,8 @@ constexpr char kLoraName[] = "pytorch_lora_weights.safetensors";
 constexpr char kOptimizerName[] = "optimizer.safetensors";
 constexpr char kStateName[] = "state.json";
 constexpr char kPrefix[] = "epoch-";
+constexpr char kBestPrefix[] = "best-epoch-";
+constexpr char kBestName[] = "best.json";
 
 /// The epoch of a directory's name; -1 for other names.
 int64_t EpochOf(absl::string_view name) {
@@ -169,12 +174,8 @@ absl::Status CheckpointStore::Prune(int64_t keep) {
 }
 
 absl::Status CheckpointStore::Remove(int64_t epoch) {
-  // First renamed in one step, so that a crash does not leave half a checkpoint behind.
-  const std::string hidden = absl::StrCat(directory_, "/.", kPrefix, epoch, ".tmp-pruned");
-  IMAGEDDPO_RETURN_IF_ERROR(file_system_.RemoveAll(hidden));
-  IMAGEDDPO_RETURN_IF_ERROR(file_system_.Rename(PathOf(epoch), hidden));
   known_complete_.erase(epoch);
-  return file_system_.RemoveAll(hidden);
+  return RemoveWhole(PathOf(epoch));
 }
 
 absl::Status CheckpointStore::GoBackTo(int64_t epoch) {
@@ -196,6 +197,98 @@ absl::Status CheckpointStore::GoBackTo(int64_t epoch) {
     IMAGEDDPO_RETURN_IF_ERROR(Remove(*later));
   }
   return absl::OkStatus();
+}
+
+absl::Status CheckpointStore::RemoveWhole(const std::string& path) {
+  // First renamed in one step.
+  const std::string hidden =
+      absl::StrCat(directory_, "/.", path.substr(path.rfind('/') + 1), ".tmp-pruned");
+  IMAGEDDPO_RETURN_IF_ERROR(file_system_.RemoveAll(hidden));
+  IMAGEDDPO_RETURN_IF_ERROR(file_system_.Rename(path, hidden));
+  return file_system_.RemoveAll(hidden);
+}
+
+bool CheckpointStore::IsBetter(double value, const std::optional<Best>& best, BestMode mode) {
+  if (!std::isfinite(value)) return false;
+  if (!best.has_value()) return true;
+  return mode == BestMode::kMax ? value > best->value : value < best->value;
+}
+
+std::string CheckpointStore::BestPathOf(int64_t epoch) const {
+  return absl::StrFormat("%s/%s%06d", directory_, kBestPrefix, epoch);
+}
+
+std::string CheckpointStore::BestLoraFile(int64_t epoch) const {
+  return LoraFileIn(BestPathOf(epoch));
+}
+
+absl::StatusOr<std::string> CheckpointStore::SaveBest(const Best& best, std::string_view lora) {
+  const std::string path = BestPathOf(best.epoch);
+  const auto write = [&]() -> absl::Status {
+    IMAGEDDPO_ASSIGN_OR_RETURN(const bool exists, file_system_.Exists(path));
+    IMAGEDDPO_ASSIGN_OR_RETURN(AtomicDirectory directory,
+                               AtomicDirectory::Create(file_system_, path));
+    const nlohmann::ordered_json json = {{"epoch", best.epoch}, {"value", best.value}};
+    const std::string text = json.dump() + "\n";
+    Manifest manifest;
+    manifest.epoch = best.epoch;
+    const std::array<std::pair<const char*, std::string_view>, 2> files = {
+        {{kLoraName, lora}, {kBestName, text}}};
+    for (const auto& [name, bytes] : files) {
+      IMAGEDDPO_RETURN_IF_ERROR(directory.Write(name, bytes));
+      manifest.Add(name, bytes);
+    }
+    IMAGEDDPO_RETURN_IF_ERROR(directory.Write(kManifestName, manifest.ToJson()));
+    return exists ? directory.CommitReplacing() : directory.Commit();
+  };
+  if (const absl::Status status = write(); !status.ok()) {
+    return Annotate(status, absl::StrCat("the LoRA of the best evaluation, after ", best.epoch,
+                                         " epochs, could not be written"));
+  }
+  IMAGEDDPO_ASSIGN_OR_RETURN(const std::vector<std::string> names, file_system_.List(directory_));
+  for (const std::string& name : names) {
+    const std::string other = absl::StrCat(directory_, "/", name);
+    if (absl::StartsWith(name, kBestPrefix) && other != path) {
+      IMAGEDDPO_RETURN_IF_ERROR(RemoveWhole(other));
+    }
+  }
+  return BestLoraFile(best.epoch);
+}
+
+absl::StatusOr<CheckpointStore::Best> CheckpointStore::ReadBest(const std::string& path) const {
+  const auto read = [&](const char* name) {
+    return file_system_.Read(absl::StrCat(path, "/", name));
+  };
+  IMAGEDDPO_ASSIGN_OR_RETURN(const std::string manifest_json, read(kManifestName));
+  IMAGEDDPO_ASSIGN_OR_RETURN(const Manifest manifest, Manifest::FromJson(manifest_json));
+  IMAGEDDPO_ASSIGN_OR_RETURN(const std::string lora, read(kLoraName));
+  IMAGEDDPO_RETURN_IF_ERROR(manifest.Check(kLoraName, lora));
+  IMAGEDDPO_ASSIGN_OR_RETURN(const std::string text, read(kBestName));
+  IMAGEDDPO_RETURN_IF_ERROR(manifest.Check(kBestName, text));
+  const auto json = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (!json.is_object() || !json.contains("value") || !json["value"].is_number() ||
+      path != BestPathOf(manifest.epoch)) {
+    return absl::DataLossError(absl::StrCat(kBestName, " is not of this directory"));
+  }
+  return Best{.epoch = manifest.epoch, .value = json["value"].get<double>()};
+}
+
+absl::StatusOr<std::optional<CheckpointStore::Best>> CheckpointStore::LoadBest(
+    BestMode mode, std::vector<std::string>* warnings) {
+  IMAGEDDPO_ASSIGN_OR_RETURN(const std::vector<std::string> names, file_system_.List(directory_));
+  std::optional<Best> found;
+  for (const std::string& name : names) {  // In the order of their epochs.
+    if (!absl::StartsWith(name, kBestPrefix)) continue;
+    const absl::StatusOr<Best> best = ReadBest(absl::StrCat(directory_, "/", name));
+    if (!best.ok()) {
+      warnings->push_back(
+          absl::StrCat("the LoRA of the best evaluation in ", name,
+                       " is damaged and was passed over: ", best.status().message()));
+    } else if (IsBetter(best->value, found, mode)) {
+      found = *best;
+    }
+  }
+  return found;
 }
 
 }  // namespace imageddpo

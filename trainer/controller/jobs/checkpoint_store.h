@@ -4,10 +4,12 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "common/config/choices.h"
 #include "common/io/file_system.h"
 #include "imageddpo/v1/control.pb.h"
 
@@ -53,6 +55,20 @@ class CheckpointStore {
   /// @return FAILED_PRECONDITION, with those that are complete, if there is no complete one of that
   ///         epoch; nothing is removed then.
   absl::Status GoBackTo(int64_t epoch);
+  /// The LoRA of the best evaluation so far, in `best-epoch-000012` beside the checkpoints, with
+  /// best.json and MANIFEST; written like a checkpoint, and not touched by Prune().
+  struct Best {
+    int64_t epoch = 0;  ///< Epochs trained before the evaluation.
+    double value = 0;   ///< Finite.
+  };
+  /// Whether `value` is better than `best`: one that is not finite never is, an equal one neither.
+  static bool IsBetter(double value, const std::optional<Best>& best, BestMode mode);
+  /// Writes it, then removes the others: a crash between leaves both, of which one is the better.
+  /// @return its LoRA file.
+  absl::StatusOr<std::string> SaveBest(const Best& best, std::string_view lora);
+  /// What SaveBest() has written; the better of two. Damaged ones are passed over, with a warning.
+  absl::StatusOr<std::optional<Best>> LoadBest(BestMode mode, std::vector<std::string>* warnings);
+  std::string BestLoraFile(int64_t epoch) const;
 
   /// Epochs that have a directory, complete or not, in ascending order.
   absl::StatusOr<std::vector<int64_t>> Epochs() const;
@@ -64,7 +80,10 @@ class CheckpointStore {
 
  private:
   absl::StatusOr<v1::Checkpoint> Load(int64_t epoch) const;
-  absl::Status Remove(int64_t epoch);
+  std::string BestPathOf(int64_t epoch) const;
+  absl::StatusOr<Best> ReadBest(const std::string& path) const;
+  /// Removes a directory so that a crash does not leave half of it behind.
+  absl::Status RemoveWhole(const std::string& path);
 
   FileSystem& file_system_;
   const std::string directory_;

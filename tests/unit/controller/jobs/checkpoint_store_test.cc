@@ -1,7 +1,11 @@
 #include "trainer/controller/jobs/checkpoint_store.h"
 
+#include <cmath>
 #include <filesystem>
 #include <fstream>
+#include <optional>
+#include <string>
+#include <vector>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -209,6 +213,54 @@ TEST_F(CheckpointStoreTest, OpenRemovesWhatACrashLeft) {
   EXPECT_FALSE(std::filesystem::exists(dir_ / "checkpoints/.epoch-000002.tmp-77-abc"));
   EXPECT_FALSE(std::filesystem::exists(dir_ / "checkpoints/.epoch-1.tmp-pruned"));
   EXPECT_EQ(Newest().checkpoint->epoch(), 1);
+}
+
+TEST_F(CheckpointStoreTest, TheBestStaysWhateverIsPruned) {
+  std::vector<std::string> warnings;
+  EXPECT_FALSE(store_.LoadBest(BestMode::kMax, &warnings)->has_value());
+  for (const int64_t epoch : {1, 2, 3}) Save(epoch);
+  const auto first = store_.SaveBest({.epoch = 1, .value = 0.1}, "lora of 1");
+  ASSERT_TRUE(first.ok()) << first.status();
+  EXPECT_EQ(*first, dir_ / "checkpoints/best-epoch-000001/pytorch_lora_weights.safetensors");
+  ASSERT_TRUE(store_.SaveBest({.epoch = 2, .value = 0.30000000000000004}, "lora of 2").ok());
+  ASSERT_TRUE(store_.Prune(1).ok());
+  EXPECT_THAT(file_system_.List(dir_ / "checkpoints").value(),
+              ElementsAre("best-epoch-000002", "epoch-000003"));
+  const auto found = Reopened().LoadBest(BestMode::kMax, &warnings);
+  ASSERT_TRUE(found.ok() && found->has_value()) << found.status();
+  EXPECT_EQ((*found)->epoch, 2);
+  EXPECT_EQ((*found)->value, 0.30000000000000004) << "the same bits";
+  EXPECT_EQ(dir_.Read("checkpoints/best-epoch-000002/pytorch_lora_weights.safetensors"),
+            "lora of 2");
+  EXPECT_THAT(warnings, IsEmpty());
+  EXPECT_EQ(Newest().checkpoint->epoch(), 3) << "the best is no checkpoint to go on from";
+}
+
+TEST_F(CheckpointStoreTest, OfTwoThatACrashLeftTheBetterIsTheBest) {
+  ASSERT_TRUE(store_.SaveBest({.epoch = 4, .value = 2}, "lora of 4").ok());
+  std::filesystem::rename(dir_ / "checkpoints/best-epoch-000004", dir_ / "aside");
+  ASSERT_TRUE(store_.SaveBest({.epoch = 2, .value = 1}, "lora of 2").ok());
+  std::filesystem::rename(dir_ / "aside", dir_ / "checkpoints/best-epoch-000004");
+  std::vector<std::string> warnings;
+  EXPECT_EQ((*store_.LoadBest(BestMode::kMax, &warnings))->epoch, 4);
+  EXPECT_EQ((*store_.LoadBest(BestMode::kMin, &warnings))->epoch, 2);
+  EXPECT_THAT(warnings, IsEmpty());
+  dir_.Write("checkpoints/best-epoch-000004/pytorch_lora_weights.safetensors", "other");
+  EXPECT_EQ((*store_.LoadBest(BestMode::kMax, &warnings))->epoch, 2);
+  EXPECT_THAT(warnings, ElementsAre(HasSubstr("best-epoch-000004 is damaged")));
+}
+
+TEST_F(CheckpointStoreTest, OfEqualOnesTheEarlierIsBetterAndNanNeverIs) {
+  const auto is_better = CheckpointStore::IsBetter;
+  const CheckpointStore::Best best{.epoch = 1, .value = 2};
+  EXPECT_TRUE(is_better(3, best, BestMode::kMax));
+  EXPECT_FALSE(is_better(2, best, BestMode::kMax));
+  EXPECT_FALSE(is_better(2, best, BestMode::kMin));
+  EXPECT_TRUE(is_better(1, best, BestMode::kMin));
+  EXPECT_TRUE(is_better(-5, std::nullopt, BestMode::kMax));
+  const double nan = std::nan("");
+  EXPECT_FALSE(is_better(nan, std::nullopt, BestMode::kMin));
+  EXPECT_FALSE(is_better(nan, best, BestMode::kMax));
 }
 
 }  // namespace

@@ -312,5 +312,18 @@ TEST_F(LayoutsTest, NamesMayBeAnyBytes) {
   EXPECT_EQ(listing.examples.at(0).metadata["class"], "caf\\xE9");
 }
 
+TEST_F(LayoutsTest, SingleFilesAreASetInTheirOrder) {
+  Touch({"b/z.png", "a.jpg"});
+  const Listing listing = List({.files = {dir_ / "b/z.png", dir_ / "a.jpg", dir_ / "gone.png"}});
+  EXPECT_THAT(Ids(listing), ElementsAre(dir_ / "b/z.png", dir_ / "a.jpg"));
+  EXPECT_EQ(listing.examples.file_name(1), dir_ / "a.jpg");
+  EXPECT_THAT(listing.missing, ElementsAre(HasSubstr("gone.png")));
+  // A link that was put in the place of a file leads nowhere else.
+  std::filesystem::create_symlink("/etc/passwd", dir_ / "b/link.png");
+  const Listing linked = List({.files = {dir_ / "b/link.png"}});
+  EXPECT_EQ(linked.missing.size(), 1U);
+  EXPECT_EQ(linked.examples.size(), 0);
+}
+
 }  // namespace
 }  // namespace imageddpo
