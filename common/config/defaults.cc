@@ -48,6 +48,8 @@ void FillSample(v1::SampleSpec* sample) {
   IMAGEDDPO_DEFAULT(sample, batch_size, 1);
   IMAGEDDPO_DEFAULT(sample, num_batches_per_epoch, 2);
   IMAGEDDPO_DEFAULT(sample, max_staleness, 0);
+  IMAGEDDPO_DEFAULT(sample, group_size, 1);
+  IMAGEDDPO_DEFAULT(sample, same_init_noise, false);
 }
 
 void FillTrain(v1::TrainSpec* train) {
@@ -76,6 +78,9 @@ void FillAdvantage(v1::AdvantageSpec* advantage) {
   IMAGEDDPO_DEFAULT(advantage, buffer_size, 16);
   IMAGEDDPO_DEFAULT(advantage, min_count, 16);
   IMAGEDDPO_DEFAULT(advantage, combine, "sum");
+  IMAGEDDPO_DEFAULT(advantage, std_of, "group");
+  IMAGEDDPO_DEFAULT(advantage, leave_one_out, false);
+  IMAGEDDPO_DEFAULT(advantage, zero_std, "keep");
 }
 
 // After sample and train.

@@ -80,7 +80,10 @@ absl::StatusOr<ResolvedJob> ResolvedJob::Make(v1::JobSpec submitted) {
                     .stat_key = *FindChoice(kStatKeys, advantage.stat_key()),
                     .buffer_size = advantage.buffer_size(),
                     .min_count = advantage.min_count(),
-                    .combine = *FindChoice(kCombinations, advantage.combine())};
+                    .combine = *FindChoice(kCombinations, advantage.combine()),
+                    .std_of = *FindChoice(kStdsOf, advantage.std_of()),
+                    .leave_one_out = advantage.leave_one_out(),
+                    .zero_std = *FindChoice(kZeroStds, advantage.zero_std())};
   job.data_ = Resolve(job.spec_.data());
   std::set<std::string> names;
   for (const v1::RewardSpec& reward : job.spec_.rewards()) {

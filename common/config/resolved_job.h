@@ -23,6 +23,9 @@ struct AdvantageSettings {
   int64_t buffer_size = 16;            ///< Rewards remembered per key, at least 1.
   int64_t min_count = 16;              ///< With fewer, the epoch's statistics are used; at least 1.
   Combination combine = Combination::kSum;
+  StdOf std_of = StdOf::kGroup;  ///< Of kGroup, as the two below.
+  bool leave_one_out = false;
+  ZeroStd zero_std = ZeroStd::kKeep;
 };
 
 /// A job's `data.corrupt`, judged.

@@ -261,10 +261,13 @@ void CheckTrain(const v1::TrainSpec& train, Faults* faults) {
   faults->Choice("train.reduce", train.reduce(), Words(kReduces));
 }
 
-void CheckAdvantage(const v1::AdvantageSpec& advantage, Faults* faults) {
+void CheckAdvantage(const v1::JobSpec& job, Faults* faults) {
+  const v1::AdvantageSpec& advantage = job.advantage();
   faults->Choice("advantage.mode", advantage.mode(), Words(kAdvantageModes));
   faults->Choice("advantage.stat_key", advantage.stat_key(), Words(kStatKeys));
   faults->Choice("advantage.combine", advantage.combine(), Words(kCombinations));
+  faults->Choice("advantage.std_of", advantage.std_of(), Words(kStdsOf));
+  faults->Choice("advantage.zero_std", advantage.zero_std(), Words(kZeroStds));
   faults->Range("advantage.buffer_size", advantage.buffer_size(), 1);
   faults->Range("advantage.min_count", advantage.min_count(), 1);
   if (FindChoice(kAdvantageModes, advantage.mode()) == AdvantageMode::kPerKey &&
@@ -272,6 +275,17 @@ void CheckAdvantage(const v1::AdvantageSpec& advantage, Faults* faults) {
     faults->Add("advantage.min_count", absl::StrCat(advantage.min_count()),
                 absl::StrCat("at most `advantage.buffer_size` (", advantage.buffer_size(),
                              "), or a key's own statistics are never used"));
+  }
+  if (FindChoice(kAdvantageModes, advantage.mode()) != AdvantageMode::kGroup) return;
+  if (job.sample().group_size() == 1) {
+    faults->Add("sample.group_size", "1",
+                "at least 2 with `advantage.mode: group`, which compares the samples of a group");
+  }
+  if (FindChoice(kCombinations, advantage.combine()) == Combination::kPerReward &&
+      FindChoice(kStdsOf, advantage.std_of()) == StdOf::kNone) {
+    faults->Add("advantage.std_of", "`none`",
+                "group or global with `advantage.combine: per_reward`, which is there to bring "
+                "rewards of different spread to one size");
   }
 }
 
@@ -331,7 +345,7 @@ absl::Status ValidateJob(const v1::JobSpec& job, const absl::StatusOr<JobPlan>& 
   CheckRewards(job, &faults);
   CheckSample(job.sample(), &faults);
   CheckTrain(job.train(), &faults);
-  CheckAdvantage(job.advantage(), &faults);
+  CheckAdvantage(job, &faults);
   faults.Range("num_epochs", job.num_epochs(), 1, 100 * kMaxCount);
   faults.Range("checkpoint.every_epochs", job.checkpoint().every_epochs(), 1);
   faults.Range("checkpoint.keep", job.checkpoint().keep(), 0);

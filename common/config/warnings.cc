@@ -62,6 +62,25 @@ void AddRewardWarnings(const ResolvedJob& job, std::vector<std::string>* warning
   }
 }
 
+/// Settings of `advantage.mode: group` in another mode, and of groups without groups.
+void AddGroupWarnings(const ResolvedJob& job, std::vector<std::string>* warnings) {
+  if (job.spec().sample().same_init_noise() && job.plan().group_size == 1) {
+    warnings->push_back(
+        "`sample.same_init_noise` has no effect without a `sample.group_size` above 1");
+  }
+  const AdvantageSettings& advantage = job.advantage();
+  if (advantage.mode == AdvantageMode::kGroup) return;
+  const AdvantageSettings defaults;
+  for (const auto& [setting, is_set] :
+       {std::pair("std_of", advantage.std_of != defaults.std_of),
+        std::pair("leave_one_out", advantage.leave_one_out != defaults.leave_one_out),
+        std::pair("zero_std", advantage.zero_std != defaults.zero_std)}) {
+    if (!is_set) continue;
+    warnings->push_back(
+        absl::StrCat("`advantage.", setting, "` has no effect without `advantage.mode: group`"));
+  }
+}
+
 }  // namespace
 
 std::vector<std::string> ResolvedJob::Warnings() const {
@@ -119,6 +138,7 @@ std::vector<std::string> ResolvedJob::Warnings() const {
         "damaged");
   }
   AddRewardWarnings(*this, &warnings);
+  AddGroupWarnings(*this, &warnings);
   return warnings;
 }
 

@@ -118,7 +118,8 @@ absl::Status Rollout::OpenData(const RolloutShare& share, const DataStart& data_
   if (share.index == 0) data_report_.set_state(set.ToJson().dump());
   for (int64_t i = 0; i < data_.examples->size(); ++i) data_.to_come.insert(i);
   data_.posteriors = std::make_unique<PosteriorCache>(data_.to_come.size(), kPosteriorCacheBytes);
-  order_ = std::make_unique<ExampleOrder>(job_.spec().seed(), data_.examples->size());
+  order_ =
+      std::make_unique<ExampleOrder>(job_.spec().seed(), data_.examples->size(), plan_.group_size);
   return absl::OkStatus();
 }
 

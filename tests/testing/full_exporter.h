@@ -43,6 +43,7 @@ class FullExporter {
       metrics.set_samples_seen((epoch_ + 1) * 128);
       metrics.set_reward_mean(0.9 + 0.01 * static_cast<double>(epoch_));
       metrics.set_reward_std(0.8);
+      metrics.set_zero_std_ratio(0.25);
       metrics.set_loss(-0.001);
       metrics.set_approx_kl(1e-5);
       metrics.set_clipfrac(0.2);

@@ -14,13 +14,17 @@ namespace imageddpo {
 
 /// What the records of an epoch say of its rewards.
 struct EpochScores {
-  /// By sample: false where a reward without a value has left the sample out (`on_nan: drop`).
+  /// By sample: false where it takes no part in advantages and loss: a reward without a value
+  /// (`on_nan: drop`) or equal rewards of its group (`advantage.zero_std: drop`) have left it out.
   std::vector<bool> is_kept;
-  EpochRewards rewards;                        ///< Of the samples that are kept, without `terms`.
+  EpochRewards rewards;  ///< Of the samples that are kept; ScoresOf() makes no `terms`.
   std::vector<std::vector<double>> values_TN;  ///< The parts that were asked for, of the same.
 
   /// Numbers of the samples that are kept, for all samples: 0 for those that are not.
   std::vector<double> ForAll(const std::vector<double>& of_kept) const;
+  /// Leaves samples out, from all of the above.
+  /// @param stays  for each sample that is kept so far.
+  void Keep(const std::vector<bool>& stays);
 };
 
 /// @param batches  all micro-batches of the epoch, in order.

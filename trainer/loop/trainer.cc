@@ -8,8 +8,10 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <optional>
 
 #include "common/base/status.h"
+#include "trainer/algo/group_advantages.h"
 
 namespace imageddpo {
 namespace {
@@ -124,11 +126,17 @@ absl::StatusOr<std::vector<v1::EpochMetrics>> Trainer::TrainEpoch(
   if (!combination_.parts().empty()) {
     combination_.Combine(epoch, std::move(scores.values_TN), &scores.rewards);
   }
+  const double reward_mean = Mean(scores.rewards.rewards),
+               reward_std = PopulationStd(scores.rewards.rewards);
+  std::optional<double> zero_std_ratio;
+  if (job_.advantage().mode == AdvantageMode::kGroup) {
+    const GroupSpread spread = SpreadOfGroups(scores.rewards, job_.advantage().combine);
+    zero_std_ratio = spread.zero_ratio;
+    if (job_.advantage().zero_std == ZeroStd::kDrop) scores.Keep(spread.has_spread);
+  }
   IMAGEDDPO_ASSIGN_OR_RETURN(const std::vector<double> of_kept, Advantages(scores.rewards));
   const std::vector<double> advantages = scores.ForAll(of_kept);
   is_kept_ = scores.is_kept;
-  const double reward_mean = Mean(scores.rewards.rewards),
-               reward_std = PopulationStd(scores.rewards.rewards);
   const std::map<std::string, double> parts_mean = MeansOfParts(batches);
   state_.samples_seen += static_cast<int64_t>(is_kept_.size());
 
@@ -141,6 +149,7 @@ absl::StatusOr<std::vector<v1::EpochMetrics>> Trainer::TrainEpoch(
                                  Update(epoch, inner, update, batches, advantages, between));
       row.set_reward_mean(reward_mean);
       row.set_reward_std(reward_std);
+      if (zero_std_ratio) row.set_zero_std_ratio(*zero_std_ratio);
       row.mutable_parts_mean()->insert(parts_mean.begin(), parts_mean.end());
       if (rows.empty()) {
         state_.ratio_first_step_max_error =

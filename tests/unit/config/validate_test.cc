@@ -170,6 +170,13 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"train.gradient_shards=99", "`train.gradient_shards` is 99; it must be from 0"},
         Case{"advantage.mode=local",
              "`advantage.mode` is `local`; it must be one of global, per_key"},
+        Case{"advantage.mode=group",
+             "`sample.group_size` is 1; it must be at least 2 with `advantage.mode: group`"},
+        Case{"sample.group_size=3", "must be a multiple of `sample.group_size` 3"},
+        Case{"advantage.std_of=epoch",
+             "`advantage.std_of` is `epoch`; it must be one of group, global, none"},
+        Case{"advantage.zero_std=skip",
+             "`advantage.zero_std` is `skip`; it must be one of keep, drop"},
         Case{"advantage.stat_key=image_id", "`advantage.stat_key`"},
         Case{"advantage.buffer_size=0", "`advantage.buffer_size` is 0"},
         Case{"num_epochs=0", "`num_epochs` is 0"},
@@ -208,6 +215,19 @@ TEST(ValidateJob, ASinglePassNamesWhatKeepsItFromBeingExact) {
   EXPECT_THAT(refusal("topology=auto"), HasSubstr("set `topology: {colocated: C}`"));
   EXPECT_THAT(refusal("topology={rollout: 1, trainer: 1}"),
               HasSubstr("or use `train.update: replay`"));
+}
+
+TEST(ValidateJob, GroupsGoWithEachUpdateAndWithEachReward) {
+  const std::vector<std::string> groups = {"sample.group_size=4",     "advantage.mode=group",
+                                           "advantage.zero_std=drop", "train.batch_size=32",
+                                           "topology={colocated: 1}", "train.update=single_pass"};
+  EXPECT_TRUE(Judge(groups).ok()) << Judge(groups);
+  const std::vector<std::string> unscaled = {"sample.group_size=4", "advantage.mode=group",
+                                             "advantage.std_of=none"};
+  EXPECT_TRUE(Judge(unscaled).ok()) << Judge(unscaled);
+  EXPECT_THAT(Refusal({"sample.group_size=4", "advantage.mode=group", "advantage.std_of=none",
+                       "advantage.combine=per_reward"}),
+              HasSubstr("`advantage.std_of` is `none`; it must be group or global with"));
 }
 
 TEST(ValidateJob, RefusesNumbersThatAreNone) {
@@ -305,6 +325,14 @@ TEST(JobWarnings, TellWhatHasNoEffect) {
       Warnings({"train.reduce=fast", "topology={colocated: 2}", "device.device_batch_size=4"}),
       ElementsAre(HasSubstr("the result depends on the number of trainer ranks")));
   EXPECT_THAT(Warnings({"train.reduce=fast", "topology={rollout: 2, trainer: 1}"}), IsEmpty());
+  EXPECT_THAT(Warnings({"sample.same_init_noise=true"}),
+              ElementsAre(HasSubstr("without a `sample.group_size` above 1")));
+  EXPECT_THAT(Warnings({"advantage.std_of=none", "advantage.zero_std=drop"}),
+              ElementsAre(HasSubstr("`advantage.std_of` has no effect without"),
+                          HasSubstr("`advantage.zero_std` has no effect without")));
+  EXPECT_THAT(Warnings({"sample.group_size=4", "sample.same_init_noise=true",
+                        "advantage.mode=group", "advantage.leave_one_out=true"}),
+              IsEmpty());
   EXPECT_THAT(Warnings({"checkpoint.keep=1"}), ElementsAre(HasSubstr("`checkpoint.keep: 1`")));
   EXPECT_THAT(
       Warnings({"sample.batch_size=1", "sample.num_batches_per_epoch=1", "train.batch_size=1"}),
