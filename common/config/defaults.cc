@@ -57,6 +57,8 @@ void FillTrain(v1::TrainSpec* train) {
   IMAGEDDPO_DEFAULT(train, gradient_accumulation_steps, 1);
   IMAGEDDPO_DEFAULT(train, learning_rate, 3e-4);
   IMAGEDDPO_DEFAULT(train, clip_range, 1e-4);
+  IMAGEDDPO_DEFAULT(train, clip_range_low, 0.0);
+  IMAGEDDPO_DEFAULT(train, clip_range_high, 0.0);
   IMAGEDDPO_DEFAULT(train, num_inner_epochs, 1);
   IMAGEDDPO_DEFAULT(train, adv_clip_max, 5.0);
   IMAGEDDPO_DEFAULT(train, max_grad_norm, 1.0);

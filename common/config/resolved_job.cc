@@ -75,6 +75,9 @@ absl::StatusOr<ResolvedJob> ResolvedJob::Make(v1::JobSpec submitted) {
       *FindChoice(kUnsupportedModules, job.spec_.lora().unsupported_modules());
   job.optimizer_ = *FindChoice(kOptimizers, job.spec_.train().optimizer());
   job.reduce_ = *FindChoice(kReduces, job.spec_.train().reduce());
+  const v1::TrainSpec& train = job.spec_.train();
+  const auto clip = [&train](double side) { return side > 0 ? side : train.clip_range(); };
+  job.clip_range_ = {.low = clip(train.clip_range_low()), .high = clip(train.clip_range_high())};
   const v1::AdvantageSpec& advantage = job.spec_.advantage();
   job.advantage_ = {.mode = *FindChoice(kAdvantageModes, advantage.mode()),
                     .stat_key = *FindChoice(kStatKeys, advantage.stat_key()),

@@ -28,6 +28,11 @@ struct AdvantageSettings {
   ZeroStd zero_std = ZeroStd::kKeep;
 };
 
+/// The ratios that PPO leaves alone: 1 - low to 1 + high.
+struct ClipRange {
+  double low = 1e-4, high = 1e-4;
+};
+
 /// A job's `data.corrupt`, judged.
 struct CorruptSettings {
   CorruptKind kind = CorruptKind::kGaussianNoise;
@@ -79,6 +84,7 @@ class ResolvedJob {
   OptimizerKind optimizer() const { return optimizer_; }
   ReduceKind reduce() const { return reduce_; }
   const AdvantageSettings& advantage() const { return advantage_; }
+  const ClipRange& clip_range() const { return clip_range_; }
   const DataSettings& data() const { return data_; }
   const std::vector<RewardConfig>& rewards() const { return rewards_; }
   /// K: the denoising steps that are run for sample.num_steps and sample.noise_strength.
@@ -97,6 +103,13 @@ class ResolvedJob {
   /// Settings that are valid but questionable, e.g. a prompt that is never used. For people.
   std::vector<std::string> Warnings() const;
 
+  /// What only the images tell: that with `advantage.mode: per_key` no key gets
+  /// `advantage.min_count` rewards within the job. For people.
+  /// @param num_images    of data.path.
+  /// @param most_of_a_key images of the key that has most of them.
+  /// @return empty where a key gets enough, and where Warnings() has said already that none can.
+  std::string WarningOfKeys(int64_t num_images, int64_t most_of_a_key) const;
+
  private:
   ResolvedJob() = default;
 
@@ -107,6 +120,7 @@ class ResolvedJob {
   OptimizerKind optimizer_ = OptimizerKind::kAdamW;
   ReduceKind reduce_ = ReduceKind::kExact;
   AdvantageSettings advantage_;
+  ClipRange clip_range_;
   DataSettings data_;
   std::vector<RewardConfig> rewards_;
   int64_t executed_steps_ = 0;

@@ -243,6 +243,11 @@ void CheckTrain(const v1::TrainSpec& train, Faults* faults) {
   faults->Real("train.learning_rate", train.learning_rate(), train.learning_rate() > 0, "above 0");
   faults->Real("train.clip_range", train.clip_range(),
                train.clip_range() > 0 && train.clip_range() < 1, "above 0 and below 1");
+  faults->Real("train.clip_range_low", train.clip_range_low(),
+               train.clip_range_low() >= 0 && train.clip_range_low() < 1,
+               "from 0 (`train.clip_range`) to below 1");
+  faults->Real("train.clip_range_high", train.clip_range_high(), train.clip_range_high() >= 0,
+               "0 (`train.clip_range`) or above");
   faults->Range("train.num_inner_epochs", train.num_inner_epochs(), 1, 1000);
   faults->Real("train.adv_clip_max", train.adv_clip_max(), train.adv_clip_max() > 0, "above 0");
   faults->Real("train.max_grad_norm", train.max_grad_norm(), train.max_grad_norm() > 0, "above 0");

@@ -143,6 +143,7 @@ class Rollout {
   std::vector<int64_t> ExamplesOf(int64_t epoch, int64_t micro_batch);
   void StartLoading(std::vector<int64_t> examples);  ///< Of data_, on another thread.
   std::string PromptOf(std::string_view text) const;
+  int64_t MostImagesOfAKey() const;  ///< Of data.path, by advantage.stat_key.
   void ReleaseEncoders();  ///< Those that are needed no more.
   WhenScored<Scores> StartScoring(const Drawn& drawn, const SampledTrajectories& sampled);
 

@@ -47,6 +47,8 @@ class FullExporter {
       metrics.set_loss(-0.001);
       metrics.set_approx_kl(1e-5);
       metrics.set_clipfrac(0.2);
+      metrics.set_clip_fraction_high(0.15);
+      metrics.set_clip_fraction_low(0.05);
       metrics.set_grad_norm(0.7);
       metrics.set_epoch_seconds(2.5);
       metrics.set_mfu(0.5);

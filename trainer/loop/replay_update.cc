@@ -74,6 +74,8 @@ std::vector<StepStatistics> ReplayUpdate::Accumulate(const ReplayBatch& batch, d
                         .approx_kl = result.approx_kl.item<double>(),
                         .clipfrac = result.clipfrac.item<double>(),
                         .ratio_max_error = (result.ratio_B - 1).abs().max().item<double>()};
+    if (result.clipped_high.defined()) step.clipped_high = result.clipped_high.item<double>();
+    if (result.clipped_low.defined()) step.clipped_low = result.clipped_low.item<double>();
     const auto deviation = [](const at::Tensor& ratio_B, double* mean, double* square) {
       const at::Tensor d_B = ratio_B.to(at::kDouble) - 1;
       *mean = d_B.mean().item<double>();

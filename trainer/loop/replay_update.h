@@ -37,7 +37,8 @@ struct StepStatistics {
   double loss = 0;  ///< Mean over the B samples.
   double approx_kl = 0;
   double clipfrac = 0;
-  double ratio_max_error = 0;  ///< max over B of |ratio - 1|.
+  double ratio_max_error = 0;                ///< max over B of |ratio - 1|.
+  double clipped_high = 0, clipped_low = 0;  ///< What of clipfrac is above and below.
   /// Means over B of d and of d², with d = ratio - 1, so that standard deviations can be computed
   /// without cancellation. Ratios proximal/behaviour and current/proximal.
   double behaviour_mean = 0, behaviour_square = 0, proximal_mean = 0, proximal_square = 0;

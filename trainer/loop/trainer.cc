@@ -49,7 +49,8 @@ at::Tensor AdvantagesOf(const TrajectoryBatch& batch, const std::vector<double>&
 }
 
 constexpr int64_t kStatisticsPerStep = 4;  // The first fields of StepStatistics,
-constexpr int64_t kStalenessPerStep = 4;   // and the others.
+constexpr int64_t kSidesPerStep = 2;       // those of the clip's sides,
+constexpr int64_t kStalenessPerStep = 4;  // and the others. A mean's bits follow from these widths.
 
 /// @param means  [4] float64: means of StepStatistics' last four fields, in their order.
 void SetStaleness(int64_t sample_age, const at::Tensor& means, v1::EpochMetrics* metrics) {
@@ -177,6 +178,7 @@ absl::StatusOr<v1::EpochMetrics> Trainer::Update(int64_t epoch, int64_t inner_ep
   const double weight = 1.0 / kept_share / static_cast<double>(num_micro * num_steps);
 
   const at::Tensor statistics = at::zeros({num_micro, num_steps, kStatisticsPerStep}, at::kDouble);
+  const at::Tensor sides = at::zeros({num_micro, num_steps, kSidesPerStep}, at::kDouble);
   const at::Tensor staleness = at::zeros({num_micro, num_steps, kStalenessPerStep}, at::kDouble);
   const bool first_update = inner_epoch == 0 && update_in_epoch == 0;
   const int64_t sample_age = epoch - versions_.SamplingVersion(epoch);
@@ -192,6 +194,9 @@ absl::StatusOr<v1::EpochMetrics> Trainer::Update(int64_t epoch, int64_t inner_ep
         row[1] = steps[k].approx_kl;
         row[2] = steps[k].clipfrac;
         row[3] = steps[k].ratio_max_error;
+        auto* of_sides = sides.select(0, p).select(0, k).mutable_data_ptr<double>();
+        of_sides[0] = steps[k].clipped_high;
+        of_sides[1] = steps[k].clipped_low;
         auto* ages = staleness.select(0, p).select(0, k).mutable_data_ptr<double>();
         ages[0] = steps[k].behaviour_mean;
         ages[1] = steps[k].behaviour_square;
@@ -211,6 +216,7 @@ absl::StatusOr<v1::EpochMetrics> Trainer::Update(int64_t epoch, int64_t inner_ep
     return schedule_.OwnerOfShard(plan_.ShardOf(position));
   };
   exchange_->AllGatherRows(statistics, owner_of_position);
+  exchange_->AllGatherRows(sides, owner_of_position);
 
   const double grad_norm =
       ClipAndStep(gradient_P.to(lora_->Parameters().front().device()),
@@ -233,6 +239,9 @@ absl::StatusOr<v1::EpochMetrics> Trainer::Update(int64_t epoch, int64_t inner_ep
   metrics.set_loss(mean[0].item<double>() / kept_share);
   metrics.set_approx_kl(mean[1].item<double>());
   metrics.set_clipfrac(mean[2].item<double>());
+  const at::Tensor mean_of_sides = sides.mean(at::IntArrayRef{0, 1});
+  metrics.set_clip_fraction_high(mean_of_sides[0].item<double>());
+  metrics.set_clip_fraction_low(mean_of_sides[1].item<double>());
   metrics.set_grad_norm(skipped ? 0 : grad_norm);
   if (!skipped) {
     loss_rule_->EndUpdate(

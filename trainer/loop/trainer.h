@@ -74,6 +74,7 @@ class Trainer {
   absl::StatusOr<std::vector<v1::EpochMetrics>> TrainEpoch(
       int64_t epoch, const std::vector<TrajectoryBatch>& batches, const Between& between);
 
+  const ResolvedJob& job() const { return job_; }
   /// Says, among other things, which micro-batches this rank needs with latents.
   const UpdateSchedule& schedule() const { return schedule_; }
   const VersionSchedule& versions() const { return versions_; }

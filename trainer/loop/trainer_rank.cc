@@ -225,7 +225,8 @@ void TrainerRank::ReportEpoch(int64_t epoch, const std::vector<TrajectoryBatch>&
   const double ratio_error = metrics.ratio_first_step_max_error();
   context_->report(std::move(message));
 
-  const double clip_range = context_->start.spec().train().clip_range();
+  const ClipRange& clip = trainer_->job().clip_range();
+  const double clip_range = std::min(clip.low, clip.high);
   if (ratio_error > kRatioErrorShare * clip_range && !ratio_warned_) {
     ratio_warned_ = true;
     context_->Warn(absl::StrCat("ratio_first_step_max_error is ", ratio_error,

@@ -152,6 +152,8 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"train.gradient_accumulation_steps=0", "`train.gradient_accumulation_steps` is 0"},
         Case{"train.learning_rate=0", "`train.learning_rate` is 0; it must be above 0"},
         Case{"train.clip_range=1", "`train.clip_range` is 1"},
+        Case{"train.clip_range_low=1", "`train.clip_range_low` is 1; it must be from 0"},
+        Case{"train.clip_range_high=-1", "`train.clip_range_high` is -1"},
         Case{"train.num_inner_epochs=0", "`train.num_inner_epochs` is 0"},
         Case{"train.adv_clip_max=0", "`train.adv_clip_max` is 0"},
         Case{"train.max_grad_norm=-1", "`train.max_grad_norm` is -1"},
@@ -305,6 +307,30 @@ TEST(JobWarnings, TellWhatRewardsDoNot) {
               ElementsAre(HasSubstr("nothing is rewarded in the first epoch")));
   EXPECT_THAT(Warnings({"rewards=[{type: l1, normalize: true}]", "advantage.combine=per_reward"}),
               ElementsAre(HasSubstr("which normalises every reward")));
+}
+
+TEST(JobWarnings, TellThatNoKeyGetsEnoughRewards) {
+  const auto job = [](int64_t epochs, int64_t min_count, int64_t group_size = 1) {
+    return *ResolvedJob::Make(
+        With({"advantage.mode=per_key", "advantage.buffer_size=100",
+              absl::StrCat("num_epochs=", epochs), absl::StrCat("advantage.min_count=", min_count),
+              absl::StrCat("sample.group_size=", group_size)}));
+  };
+  // 32 samples an epoch: 64 in all.
+  EXPECT_THAT(job(2, 64).Warnings(), IsEmpty());
+  EXPECT_THAT(job(2, 65).Warnings(),
+              ElementsAre(HasSubstr("`advantage.min_count` is 65, and the job has 64 samples")));
+  EXPECT_EQ(job(2, 65).WarningOfKeys(10, 1), "") << "it has been said";
+  // Of 10 images, four are drawn a seventh time.
+  EXPECT_EQ(job(2, 7).WarningOfKeys(10, 1), "");
+  EXPECT_THAT(job(2, 8).WarningOfKeys(10, 1),
+              AllOf(HasSubstr("no key gets more than 7 rewards"), HasSubstr("has 10 images")));
+  EXPECT_EQ(job(2, 14).WarningOfKeys(10, 2), "") << "two images of one prompt";
+  EXPECT_THAT(job(2, 15).WarningOfKeys(10, 2), HasSubstr("more than 14"));
+  // 16 groups: six images have a second one.
+  EXPECT_EQ(job(2, 8, 4).WarningOfKeys(10, 1), "");
+  EXPECT_THAT(job(2, 9, 4).WarningOfKeys(10, 1), HasSubstr("more than 8"));
+  EXPECT_EQ(ResolvedJob::Make(With({"num_epochs=1"}))->WarningOfKeys(1'000, 1), "") << "global";
 }
 
 TEST(JobWarnings, TellWhatHasNoEffect) {

@@ -80,6 +80,7 @@ TEST_P(UpdateTest, HasTheSameBitsOverAnyNumberOfRanksAndIsTheDirectOne) {
     EXPECT_NEAR(row.loss(), rows[i].loss, kBound);
     EXPECT_NEAR(row.approx_kl(), rows[i].approx_kl, kBound * (rows[i].approx_kl + 1e-3));
     EXPECT_NEAR(row.clipfrac(), rows[i].clipfrac, 1e-9);
+    EXPECT_NEAR(row.clip_fraction_high() + row.clip_fraction_low(), row.clipfrac(), 1e-6);
     EXPECT_NEAR(row.grad_norm(), rows[i].grad_norm, kBound * rows[i].grad_norm);
   }
   EXPECT_LT(Difference(alone.Moment("m", model().lora), direct.m()), kBound);
