@@ -36,6 +36,11 @@ inline constexpr Choice<UpdateKind> kUpdates[] = {{UpdateKind::kAuto, "auto"},
                                                   {UpdateKind::kReplay, "replay"},
                                                   {UpdateKind::kSinglePass, "single_pass"}};
 
+/// train.lr_schedule
+enum class LearningRateKind { kConstant, kCosine };
+inline constexpr Choice<LearningRateKind> kLearningRates[] = {
+    {LearningRateKind::kConstant, "constant"}, {LearningRateKind::kCosine, "cosine"}};
+
 /// train.reduce: how trainers add up their gradients.
 enum class ReduceKind { kExact, kFast };
 inline constexpr Choice<ReduceKind> kReduces[] = {{ReduceKind::kExact, "exact"},

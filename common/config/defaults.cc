@@ -56,6 +56,9 @@ void FillTrain(v1::TrainSpec* train) {
   IMAGEDDPO_DEFAULT(train, batch_size, 1);
   IMAGEDDPO_DEFAULT(train, gradient_accumulation_steps, 1);
   IMAGEDDPO_DEFAULT(train, learning_rate, 3e-4);
+  IMAGEDDPO_DEFAULT(train, lr_schedule, "constant");
+  IMAGEDDPO_DEFAULT(train, lr_warmup_updates, 0);
+  IMAGEDDPO_DEFAULT(train, lr_min_ratio, 0.0);
   IMAGEDDPO_DEFAULT(train, clip_range, 1e-4);
   IMAGEDDPO_DEFAULT(train, clip_range_low, 0.0);
   IMAGEDDPO_DEFAULT(train, clip_range_high, 0.0);

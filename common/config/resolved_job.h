@@ -28,6 +28,15 @@ struct AdvantageSettings {
   ZeroStd zero_std = ZeroStd::kKeep;
 };
 
+/// The learning rate over a job's updates, judged.
+struct LearningRateSettings {
+  LearningRateKind kind = LearningRateKind::kConstant;
+  double peak = 3e-4;
+  int64_t warmup_updates = 0;
+  int64_t total_updates = 1;  ///< Of the job, over all epochs.
+  double min_ratio = 0;       ///< Of kCosine: where it ends, in units of `peak`.
+};
+
 /// The ratios that PPO leaves alone: 1 - low to 1 + high.
 struct ClipRange {
   double low = 1e-4, high = 1e-4;
@@ -85,6 +94,7 @@ class ResolvedJob {
   ReduceKind reduce() const { return reduce_; }
   const AdvantageSettings& advantage() const { return advantage_; }
   const ClipRange& clip_range() const { return clip_range_; }
+  const LearningRateSettings& learning_rate() const { return learning_rate_; }
   const DataSettings& data() const { return data_; }
   const std::vector<RewardConfig>& rewards() const { return rewards_; }
   /// K: the denoising steps that are run for sample.num_steps and sample.noise_strength.
@@ -121,6 +131,7 @@ class ResolvedJob {
   ReduceKind reduce_ = ReduceKind::kExact;
   AdvantageSettings advantage_;
   ClipRange clip_range_;
+  LearningRateSettings learning_rate_;
   DataSettings data_;
   std::vector<RewardConfig> rewards_;
   int64_t executed_steps_ = 0;

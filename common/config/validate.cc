@@ -241,6 +241,10 @@ void CheckSample(const v1::SampleSpec& sample, Faults* faults) {
 
 void CheckTrain(const v1::TrainSpec& train, Faults* faults) {
   faults->Real("train.learning_rate", train.learning_rate(), train.learning_rate() > 0, "above 0");
+  faults->Choice("train.lr_schedule", train.lr_schedule(), Words(kLearningRates));
+  faults->Range("train.lr_warmup_updates", train.lr_warmup_updates(), 0, 100 * kMaxCount);
+  faults->Real("train.lr_min_ratio", train.lr_min_ratio(),
+               train.lr_min_ratio() >= 0 && train.lr_min_ratio() <= 1, "from 0 to 1");
   faults->Real("train.clip_range", train.clip_range(),
                train.clip_range() > 0 && train.clip_range() < 1, "above 0 and below 1");
   faults->Real("train.clip_range_low", train.clip_range_low(),

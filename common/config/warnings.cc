@@ -138,6 +138,15 @@ std::vector<std::string> ResolvedJob::Warnings() const {
     warnings.push_back(absl::StrCat("`train.clip_range` ", job.train().clip_range(),
                                     " hardly clips; DDPO uses about 1e-4"));
   }
+  if (learning_rate_.warmup_updates > 0 &&
+      learning_rate_.warmup_updates >= learning_rate_.total_updates) {
+    warnings.push_back(absl::StrCat("`train.lr_warmup_updates` is ", learning_rate_.warmup_updates,
+                                    ", and the job has ", learning_rate_.total_updates,
+                                    " updates: the learning rate rises until its end"));
+  }
+  if (learning_rate_.kind == LearningRateKind::kConstant && learning_rate_.min_ratio > 0) {
+    warnings.push_back("`train.lr_min_ratio` has no effect with `train.lr_schedule: constant`");
+  }
   if (job.sample().max_staleness() > 0 && job.topology().has_colocated()) {
     warnings.push_back(
         "`sample.max_staleness` gains no time with `topology.colocated`: a rank that does both in "

@@ -50,6 +50,7 @@ class FullExporter {
       metrics.set_clip_fraction_high(0.15);
       metrics.set_clip_fraction_low(0.05);
       metrics.set_grad_norm(0.7);
+      metrics.set_learning_rate(3e-4);
       metrics.set_epoch_seconds(2.5);
       metrics.set_mfu(0.5);
       metrics.set_images_per_second(51.2);

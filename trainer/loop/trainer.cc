@@ -12,6 +12,7 @@
 
 #include "common/base/status.h"
 #include "trainer/algo/group_advantages.h"
+#include "trainer/algo/learning_rate.h"
 
 namespace imageddpo {
 namespace {
@@ -218,6 +219,8 @@ absl::StatusOr<v1::EpochMetrics> Trainer::Update(int64_t epoch, int64_t inner_ep
   exchange_->AllGatherRows(statistics, owner_of_position);
   exchange_->AllGatherRows(sides, owner_of_position);
 
+  const double learning_rate = LearningRateOf(state_.updates, job_.learning_rate());
+  optimizer_.set_learning_rate(learning_rate);
   const double grad_norm =
       ClipAndStep(gradient_P.to(lora_->Parameters().front().device()),
                   job_.spec().train().max_grad_norm(), lora_->Parameters(), &optimizer_);
@@ -243,6 +246,7 @@ absl::StatusOr<v1::EpochMetrics> Trainer::Update(int64_t epoch, int64_t inner_ep
   metrics.set_clip_fraction_high(mean_of_sides[0].item<double>());
   metrics.set_clip_fraction_low(mean_of_sides[1].item<double>());
   metrics.set_grad_norm(skipped ? 0 : grad_norm);
+  metrics.set_learning_rate(learning_rate);
   if (!skipped) {
     loss_rule_->EndUpdate(
         {.loss = metrics.loss(), .approx_kl = metrics.approx_kl(), .clipfrac = metrics.clipfrac()});

@@ -151,6 +151,10 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"train.batch_size=0", "`train.batch_size` is 0"},
         Case{"train.gradient_accumulation_steps=0", "`train.gradient_accumulation_steps` is 0"},
         Case{"train.learning_rate=0", "`train.learning_rate` is 0; it must be above 0"},
+        Case{"train.lr_schedule=linear",
+             "`train.lr_schedule` is `linear`; it must be one of constant, cosine"},
+        Case{"train.lr_warmup_updates=-1", "`train.lr_warmup_updates` is -1"},
+        Case{"train.lr_min_ratio=2", "`train.lr_min_ratio` is 2; it must be from 0 to 1"},
         Case{"train.clip_range=1", "`train.clip_range` is 1"},
         Case{"train.clip_range_low=1", "`train.clip_range_low` is 1; it must be from 0"},
         Case{"train.clip_range_high=-1", "`train.clip_range_high` is -1"},
@@ -342,6 +346,13 @@ TEST(JobWarnings, TellWhatHasNoEffect) {
   EXPECT_THAT(Warnings({"eval.every_epochs=5"}),
               ElementsAre(HasSubstr("`eval.every_epochs` has no effect without `eval.path`")));
   EXPECT_THAT(Warnings({"train.clip_range=0.5"}), ElementsAre(HasSubstr("`train.clip_range` 0.5")));
+  // 4 updates an epoch.
+  EXPECT_THAT(Warnings({"train.lr_warmup_updates=399"}), IsEmpty());
+  EXPECT_THAT(Warnings({"train.lr_warmup_updates=400"}),
+              ElementsAre(HasSubstr("the job has 400 updates")));
+  EXPECT_THAT(Warnings({"train.lr_min_ratio=0.1"}),
+              ElementsAre(HasSubstr("`train.lr_min_ratio` has no effect")));
+  EXPECT_THAT(Warnings({"train.lr_min_ratio=0.1", "train.lr_schedule=cosine"}), IsEmpty());
   EXPECT_THAT(Warnings({"sample.max_staleness=1", "topology={colocated: 1}"}),
               ElementsAre(HasSubstr("`sample.max_staleness` gains no time")));
   EXPECT_THAT(Warnings({"sample.max_staleness=1"}), IsEmpty());
