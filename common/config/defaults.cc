@@ -59,6 +59,8 @@ void FillTrain(v1::TrainSpec* train) {
   IMAGEDDPO_DEFAULT(train, lr_schedule, "constant");
   IMAGEDDPO_DEFAULT(train, lr_warmup_updates, 0);
   IMAGEDDPO_DEFAULT(train, lr_min_ratio, 0.0);
+  IMAGEDDPO_DEFAULT(train, ema_decay, 0.0);
+  IMAGEDDPO_DEFAULT(train, ema_warmup_updates, 0);
   IMAGEDDPO_DEFAULT(train, clip_range, 1e-4);
   IMAGEDDPO_DEFAULT(train, clip_range_low, 0.0);
   IMAGEDDPO_DEFAULT(train, clip_range_high, 0.0);
@@ -112,6 +114,7 @@ void FillEval(v1::JobSpec* job) {
   IMAGEDDPO_DEFAULT(eval, guidance_scale, job->sample().guidance_scale());
   IMAGEDDPO_DEFAULT(eval, eta, job->sample().eta());
   IMAGEDDPO_DEFAULT(eval, num_seeds, 1);
+  IMAGEDDPO_DEFAULT(eval, use_ema, false);
 }
 
 }  // namespace

@@ -155,6 +155,14 @@ void CheckData(const v1::JobSpec& job, Faults* faults) {
   CheckSteps("eval.", eval, faults);
   faults->Real("eval.eta", eval.eta(), eval.eta() >= 0, "0 or above");
   faults->Range("eval.num_seeds", eval.num_seeds(), 1, 1000);
+  if (eval.use_ema() && job.train().ema_decay() == 0) {
+    faults->Add("`eval.use_ema` needs an average: set `train.ema_decay`, as 0.99");
+  }
+  if (eval.use_ema() && job.sample().max_staleness() > 0) {
+    faults->Add(
+        "`eval.use_ema` is not possible with `sample.max_staleness` above 0: averages of earlier "
+        "versions are not kept; set one of the two to its default");
+  }
 }
 
 template <typename Info>
@@ -245,6 +253,9 @@ void CheckTrain(const v1::TrainSpec& train, Faults* faults) {
   faults->Range("train.lr_warmup_updates", train.lr_warmup_updates(), 0, 100 * kMaxCount);
   faults->Real("train.lr_min_ratio", train.lr_min_ratio(),
                train.lr_min_ratio() >= 0 && train.lr_min_ratio() <= 1, "from 0 to 1");
+  faults->Real("train.ema_decay", train.ema_decay(),
+               train.ema_decay() >= 0 && train.ema_decay() < 1, "from 0 (no average) to below 1");
+  faults->Range("train.ema_warmup_updates", train.ema_warmup_updates(), 0, 100 * kMaxCount);
   faults->Real("train.clip_range", train.clip_range(),
                train.clip_range() > 0 && train.clip_range() < 1, "above 0 and below 1");
   faults->Real("train.clip_range_low", train.clip_range_low(),

@@ -159,6 +159,16 @@ TEST_F(JobTopologies, GroupsHaveTheSameBitsEverywhere) {
   EXPECT_TRUE(nlohmann::json::parse(alone.rows[0]).contains("zero_std_ratio"));
 }
 
+TEST_F(JobTopologies, TheAverageIsEvaluatedWithTheSameBitsEverywhere) {
+  const std::string train = "train: {ema_decay: 0.99, lr_schedule: cosine, lr_warmup_updates: 3}\n";
+  const JobOutcome average = ExpectSameEverywhere(JobWith(train + "eval: {use_ema: true}\n")),
+                   newest = RunOnThreads(JobWith(train), Colocated(1));
+  EXPECT_EQ(average.rows, newest.rows) << "it changes nothing of the training";
+  EXPECT_EQ(average.evaluations.at(0), newest.evaluations.at(0)) << "it starts from the LoRA";
+  EXPECT_NE(average.evaluations.at(kEpochs), newest.evaluations.at(kEpochs));
+  EXPECT_FALSE(average.checkpoints.at(kEpochs).ema_lora().empty());
+}
+
 TEST_F(JobTopologies, RowsTellHowOldTheSamplesWere) {
   const JobOutcome fresh = RunOnThreads(Job(0), Split(1, 1)),
                    stale = RunOnThreads(Job(2), Split(1, 1));

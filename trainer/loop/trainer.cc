@@ -86,6 +86,10 @@ Trainer::Trainer(const ResolvedJob& job, const Policy& policy, Lora* lora,
       replay_(policy, lora->Parameters(), *loss_rule_),
       single_pass_(gradients, *loss_rule_),
       state_(job.precision() == Precision::kFp16) {
+  const v1::TrainSpec& train = job.spec().train();
+  if (train.ema_decay() > 0) {
+    state_.average.emplace(train.ema_decay(), train.ema_warmup_updates(), lora->Flatten());
+  }
   UseLossScale();
 }
 
@@ -248,6 +252,7 @@ absl::StatusOr<v1::EpochMetrics> Trainer::Update(int64_t epoch, int64_t inner_ep
   metrics.set_grad_norm(skipped ? 0 : grad_norm);
   metrics.set_learning_rate(learning_rate);
   if (!skipped) {
+    if (state_.average) state_.average->Update(lora_->Flatten(), optimizer_.step());
     loss_rule_->EndUpdate(
         {.loss = metrics.loss(), .approx_kl = metrics.approx_kl(), .clipfrac = metrics.clipfrac()});
   }

@@ -9,6 +9,7 @@
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -25,6 +26,7 @@
 #include "trainer/algo/loss_rule.h"
 #include "trainer/algo/loss_scaler.h"
 #include "trainer/algo/reward_combination.h"
+#include "trainer/algo/weight_average.h"
 #include "trainer/loop/epoch_rewards.h"
 #include "trainer/loop/replay_update.h"
 #include "trainer/loop/shard_exchange.h"
@@ -43,6 +45,7 @@ struct TrainerState {
   /// last k, with k = sample.max_staleness; after a resume the newest too.
   std::map<int64_t, at::Tensor> older_versions;
   LossScaler loss_scaler;
+  std::optional<WeightAverage> average;  ///< Where train.ema_decay is above 0.
 
   explicit TrainerState(bool scales_loss) : loss_scaler(scales_loss) {}
 };
@@ -83,6 +86,8 @@ class Trainer {
   /// A copy of the LoRA after `version` epochs: the current one, or one of
   /// TrainerState::older_versions.
   Lora LoraOf(int64_t version) const;
+  /// The moving average of the LoRA as it is now. Only where TrainerState::average is.
+  Lora AverageLora() const;
 
   /// Files of a checkpoint: optimizer.safetensors and state.json (see docs/formats.md).
   std::map<std::string, at::Tensor> OptimizerTensors() const;
@@ -110,6 +115,8 @@ class Trainer {
   void UseLossScale();
   /// Takes the older versions out of a checkpoint's tensors.
   absl::Status RestoreVersions(std::map<std::string, at::Tensor>* tensors);
+  /// Takes the average out of them; without one it starts from the LoRA.
+  absl::Status RestoreAverage(std::map<std::string, at::Tensor>* tensors);
   /// Adds one micro-batch to the gradient of the current update and returns the statistics of each
   /// step.
   absl::StatusOr<std::vector<StepStatistics>> Accumulate(const TrajectoryBatch& batch,

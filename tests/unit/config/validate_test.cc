@@ -155,6 +155,9 @@ INSTANTIATE_TEST_SUITE_P(
              "`train.lr_schedule` is `linear`; it must be one of constant, cosine"},
         Case{"train.lr_warmup_updates=-1", "`train.lr_warmup_updates` is -1"},
         Case{"train.lr_min_ratio=2", "`train.lr_min_ratio` is 2; it must be from 0 to 1"},
+        Case{"train.ema_decay=1", "`train.ema_decay` is 1; it must be from 0 (no average)"},
+        Case{"train.ema_warmup_updates=-1", "`train.ema_warmup_updates` is -1"},
+        Case{"eval.use_ema=true", "`eval.use_ema` needs an average: set `train.ema_decay`"},
         Case{"train.clip_range=1", "`train.clip_range` is 1"},
         Case{"train.clip_range_low=1", "`train.clip_range_low` is 1; it must be from 0"},
         Case{"train.clip_range_high=-1", "`train.clip_range_high` is -1"},
@@ -234,6 +237,13 @@ TEST(ValidateJob, GroupsGoWithEachUpdateAndWithEachReward) {
   EXPECT_THAT(Refusal({"sample.group_size=4", "advantage.mode=group", "advantage.std_of=none",
                        "advantage.combine=per_reward"}),
               HasSubstr("`advantage.std_of` is `none`; it must be group or global with"));
+}
+
+TEST(ValidateJob, TheAverageIsOfTheNewestVersionAlone) {
+  EXPECT_TRUE(Judge({"train.ema_decay=0.9", "eval.use_ema=true"}).ok());
+  EXPECT_TRUE(Judge({"train.ema_decay=0.9", "sample.max_staleness=1"}).ok());
+  EXPECT_THAT(Refusal({"train.ema_decay=0.9", "eval.use_ema=true", "sample.max_staleness=1"}),
+              HasSubstr("`eval.use_ema` is not possible with `sample.max_staleness` above 0"));
 }
 
 TEST(ValidateJob, RefusesNumbersThatAreNone) {
