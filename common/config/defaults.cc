@@ -59,6 +59,7 @@ void FillTrain(v1::TrainSpec* train) {
   IMAGEDDPO_DEFAULT(train, lr_schedule, "constant");
   IMAGEDDPO_DEFAULT(train, lr_warmup_updates, 0);
   IMAGEDDPO_DEFAULT(train, lr_min_ratio, 0.0);
+  IMAGEDDPO_DEFAULT(train, max_grad_zscore, 0.0);
   IMAGEDDPO_DEFAULT(train, ema_decay, 0.0);
   IMAGEDDPO_DEFAULT(train, ema_warmup_updates, 0);
   IMAGEDDPO_DEFAULT(train, clip_range, 1e-4);

@@ -1,15 +1,11 @@
 #include <algorithm>
-#include <cmath>
 #include <set>
 #include <string>
 #include <vector>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "absl/types/span.h"
-#include "common/base/suggest.h"
-#include "common/base/text.h"
 #include "common/config/choices.h"
 #include "common/config/judge.h"
 #include "common/config/reward_types.h"
@@ -17,51 +13,8 @@
 namespace imageddpo {
 namespace {
 
-constexpr int64_t kMaxCount = 1'000'000;
 constexpr int64_t kMaxSide = 8192;
-constexpr size_t kMaxShownBytes = 200;
 constexpr int64_t kMaxStaleness = 16;  // Epochs of records and versions of the LoRA are kept.
-
-/// What is wrong with a job; all of it is told at once.
-class Faults {
- public:
-  void Add(std::string fault) { faults_.push_back(std::move(fault)); }
-  void Add(const std::string& setting, const std::string& value, const std::string& must) {
-    Add(absl::StrCat("`", setting, "` is ", Excerpt(value, kMaxShownBytes), "; it must be ", must));
-  }
-
-  void Range(const std::string& setting, int64_t value, int64_t min, int64_t max = kMaxCount) {
-    if (value >= min && value <= max) return;
-    Add(setting, absl::StrCat(value), absl::StrCat("a whole number from ", min, " to ", max));
-  }
-
-  /// @param is_allowed  false for what is out of range; NaN and infinity never are.
-  void Real(const std::string& setting, double value, bool is_allowed, const std::string& must) {
-    if (std::isfinite(value) && is_allowed) return;
-    Add(setting, absl::StrCat(value), must);
-  }
-
-  void Choice(const std::string& setting, const std::string& value,
-              const std::vector<std::string>& choices) {
-    if (std::find(choices.begin(), choices.end(), value) != choices.end()) return;
-    const auto closest = ClosestMatch(value, choices);
-    Add(setting, value.empty() ? "not given" : absl::StrCat("`", value, "`"),
-        absl::StrCat(choices.size() > 1 ? "one of " : "", absl::StrJoin(choices, ", "),
-                     closest ? absl::StrCat("; did you mean `", *closest, "`?") : ""));
-  }
-
-  void Required(const std::string& setting, const std::string& value, const std::string& what) {
-    if (value.empty()) Add(absl::StrCat("`", setting, "` is not given; it must be ", what));
-  }
-
-  absl::Status ToStatus() const {
-    if (faults_.empty()) return absl::OkStatus();
-    return absl::InvalidArgumentError(absl::StrJoin(faults_, "\n"));
-  }
-
- private:
-  std::vector<std::string> faults_;
-};
 
 bool IsWord(const std::string& text, size_t max_size) {
   if (text.empty() || text.size() > max_size) return false;
@@ -149,7 +102,7 @@ void CheckData(const v1::JobSpec& job, Faults* faults) {
   if (eval.has_path())
     faults->Required("eval.path", eval.path(), "a folder; leave it out for none");
   faults->Range("eval.every_epochs", eval.every_epochs(), 0);
-  faults->Range("eval.max_images", eval.max_images(), 0, 100 * kMaxCount);
+  faults->Range("eval.max_images", eval.max_images(), 0, 100 * Faults::kMaxCount);
   faults->Range("eval.batch_size", eval.batch_size(), 1, 65536);
   faults->Range("eval.num_pictures", eval.num_pictures(), 0, 10'000);
   CheckSteps("eval.", eval, faults);
@@ -215,7 +168,7 @@ void CheckReward(const v1::RewardSpec& reward, const std::string& prefix, Faults
   faults->Choice(prefix + "on_nan", reward.on_nan(), Words(kOnNan));
   faults->Real(prefix + "max_dropped", reward.max_dropped(),
                reward.max_dropped() >= 0 && reward.max_dropped() < 1, "from 0 to below 1");
-  faults->Range(prefix + "warmup_epochs", reward.warmup_epochs(), 0, 100 * kMaxCount);
+  faults->Range(prefix + "warmup_epochs", reward.warmup_epochs(), 0, 100 * Faults::kMaxCount);
 }
 
 void CheckRewards(const v1::JobSpec& job, Faults* faults) {
@@ -245,68 +198,6 @@ void CheckSample(const v1::SampleSpec& sample, Faults* faults) {
   faults->Real("sample.eta", sample.eta(), sample.eta() > 0,
                "above 0: without noise in the steps there is no probability to train; 1 is usual");
   faults->Range("sample.max_staleness", sample.max_staleness(), 0, kMaxStaleness);
-}
-
-void CheckTrain(const v1::TrainSpec& train, Faults* faults) {
-  faults->Real("train.learning_rate", train.learning_rate(), train.learning_rate() > 0, "above 0");
-  faults->Choice("train.lr_schedule", train.lr_schedule(), Words(kLearningRates));
-  faults->Range("train.lr_warmup_updates", train.lr_warmup_updates(), 0, 100 * kMaxCount);
-  faults->Real("train.lr_min_ratio", train.lr_min_ratio(),
-               train.lr_min_ratio() >= 0 && train.lr_min_ratio() <= 1, "from 0 to 1");
-  faults->Real("train.ema_decay", train.ema_decay(),
-               train.ema_decay() >= 0 && train.ema_decay() < 1, "from 0 (no average) to below 1");
-  faults->Range("train.ema_warmup_updates", train.ema_warmup_updates(), 0, 100 * kMaxCount);
-  faults->Real("train.clip_range", train.clip_range(),
-               train.clip_range() > 0 && train.clip_range() < 1, "above 0 and below 1");
-  faults->Real("train.clip_range_low", train.clip_range_low(),
-               train.clip_range_low() >= 0 && train.clip_range_low() < 1,
-               "from 0 (`train.clip_range`) to below 1");
-  faults->Real("train.clip_range_high", train.clip_range_high(), train.clip_range_high() >= 0,
-               "0 (`train.clip_range`) or above");
-  faults->Range("train.num_inner_epochs", train.num_inner_epochs(), 1, 1000);
-  faults->Real("train.adv_clip_max", train.adv_clip_max(), train.adv_clip_max() > 0, "above 0");
-  faults->Real("train.max_grad_norm", train.max_grad_norm(), train.max_grad_norm() > 0, "above 0");
-  for (const auto& [setting, beta] : {std::pair("train.adam_beta1", train.adam_beta1()),
-                                      std::pair("train.adam_beta2", train.adam_beta2())}) {
-    faults->Real(setting, beta, beta >= 0 && beta < 1, "from 0 to below 1");
-  }
-  faults->Real("train.adam_weight_decay", train.adam_weight_decay(), train.adam_weight_decay() >= 0,
-               "0 or above");
-  faults->Real("train.adam_epsilon", train.adam_epsilon(), train.adam_epsilon() > 0, "above 0");
-  faults->Real("train.staleness_weight_cap", train.staleness_weight_cap(),
-               train.staleness_weight_cap() >= 1, "at least 1");
-  faults->Choice("train.optimizer", train.optimizer(), Words(kOptimizers));
-  faults->Range("train.min_8bit_size", train.min_8bit_size(), 0, 100 * kMaxCount);
-  faults->Choice("train.update", train.update(), Words(kUpdates));
-  faults->Choice("train.reduce", train.reduce(), Words(kReduces));
-}
-
-void CheckAdvantage(const v1::JobSpec& job, Faults* faults) {
-  const v1::AdvantageSpec& advantage = job.advantage();
-  faults->Choice("advantage.mode", advantage.mode(), Words(kAdvantageModes));
-  faults->Choice("advantage.stat_key", advantage.stat_key(), Words(kStatKeys));
-  faults->Choice("advantage.combine", advantage.combine(), Words(kCombinations));
-  faults->Choice("advantage.std_of", advantage.std_of(), Words(kStdsOf));
-  faults->Choice("advantage.zero_std", advantage.zero_std(), Words(kZeroStds));
-  faults->Range("advantage.buffer_size", advantage.buffer_size(), 1);
-  faults->Range("advantage.min_count", advantage.min_count(), 1);
-  if (FindChoice(kAdvantageModes, advantage.mode()) == AdvantageMode::kPerKey &&
-      advantage.min_count() > advantage.buffer_size()) {
-    faults->Add("advantage.min_count", absl::StrCat(advantage.min_count()),
-                absl::StrCat("at most `advantage.buffer_size` (", advantage.buffer_size(),
-                             "), or a key's own statistics are never used"));
-  }
-  if (FindChoice(kAdvantageModes, advantage.mode()) != AdvantageMode::kGroup) return;
-  if (job.sample().group_size() == 1) {
-    faults->Add("sample.group_size", "1",
-                "at least 2 with `advantage.mode: group`, which compares the samples of a group");
-  }
-  if (FindChoice(kCombinations, advantage.combine()) == Combination::kPerReward &&
-      FindChoice(kStdsOf, advantage.std_of()) == StdOf::kNone) {
-    faults->Add("advantage.std_of", "`none`",
-                "group or global with `advantage.combine: per_reward`, which is there to bring "
-                "rewards of different spread to one size");
-  }
 }
 
 // Gangs that can never work, whatever the pool; what the pool allows is ResolveTopology()'s.
@@ -366,7 +257,7 @@ absl::Status ValidateJob(const v1::JobSpec& job, const absl::StatusOr<JobPlan>& 
   CheckSample(job.sample(), &faults);
   CheckTrain(job.train(), &faults);
   CheckAdvantage(job, &faults);
-  faults.Range("num_epochs", job.num_epochs(), 1, 100 * kMaxCount);
+  faults.Range("num_epochs", job.num_epochs(), 1, 100 * Faults::kMaxCount);
   faults.Range("checkpoint.every_epochs", job.checkpoint().every_epochs(), 1);
   faults.Range("checkpoint.keep", job.checkpoint().keep(), 0);
   faults.Range("device.num_threads", job.device().num_threads(), 0, 1024);

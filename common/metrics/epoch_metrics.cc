@@ -98,7 +98,7 @@ const EpochMetric kTable[] = {
     {"skipped_updates",
      Aggregate::kLast,
      {"imageddpo_job_skipped_updates", Kind::kGauge, "job_id,job_name",
-      "Updates so far that were skipped because their fp16 gradients overflowed."}},
+      "Updates so far that were skipped: their gradients overflowed (fp16) or were spikes."}},
     {"images_skipped",
      Aggregate::kLast,
      {"imageddpo_job_images_skipped", Kind::kGauge, "job_id,job_name",

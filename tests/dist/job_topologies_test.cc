@@ -160,7 +160,9 @@ TEST_F(JobTopologies, GroupsHaveTheSameBitsEverywhere) {
 }
 
 TEST_F(JobTopologies, TheAverageIsEvaluatedWithTheSameBitsEverywhere) {
-  const std::string train = "train: {ema_decay: 0.99, lr_schedule: cosine, lr_warmup_updates: 3}\n";
+  const std::string train =
+      "train: {ema_decay: 0.99, lr_schedule: cosine, lr_warmup_updates: 3, clip_range_high: 0.01, "
+      "max_grad_zscore: 4}\n";
   const JobOutcome average = ExpectSameEverywhere(JobWith(train + "eval: {use_ema: true}\n")),
                    newest = RunOnThreads(JobWith(train), Colocated(1));
   EXPECT_EQ(average.rows, newest.rows) << "it changes nothing of the training";

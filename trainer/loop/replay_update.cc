@@ -121,10 +121,11 @@ std::vector<at::Tensor> SplitLike(const at::Tensor& flat_P,
 }
 
 double ClipAndStep(const at::Tensor& gradient_P, double max_grad_norm,
-                   const std::vector<at::Tensor>& parameters, AdamW* optimizer) {
+                   const std::vector<at::Tensor>& parameters, AdamW* optimizer,
+                   const std::function<bool(double norm)>& accepts) {
   const std::vector<at::Tensor> gradients = SplitLike(gradient_P, parameters);
   const double norm = ClipGradNorm(gradients, max_grad_norm);
-  if (std::isfinite(norm)) optimizer->Step(gradients);
+  if (std::isfinite(norm) && (accepts == nullptr || accepts(norm))) optimizer->Step(gradients);
   return norm;
 }
 

@@ -3,6 +3,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -87,8 +88,10 @@ std::vector<at::Tensor> SplitLike(const at::Tensor& flat_P,
                                   const std::vector<at::Tensor>& parameters);
 
 /// Clips once over all parameters and takes one optimizer step.
+/// @param accepts  asked for a finite norm before clipping; false: no step. Null: accepts all.
 /// @return the norm before clipping; if it is not finite, nothing was changed (see LossScaler).
 double ClipAndStep(const at::Tensor& gradient_P, double max_grad_norm,
-                   const std::vector<at::Tensor>& parameters, AdamW* optimizer);
+                   const std::vector<at::Tensor>& parameters, AdamW* optimizer,
+                   const std::function<bool(double norm)>& accepts = nullptr);
 
 }  // namespace imageddpo

@@ -85,7 +85,7 @@ Trainer::Trainer(const ResolvedJob& job, const Policy& policy, Lora* lora,
       optimizer_(lora->ParameterNames(), lora->Parameters(), MakeAdamWOptions(job)),
       replay_(policy, lora->Parameters(), *loss_rule_),
       single_pass_(gradients, *loss_rule_),
-      state_(job.precision() == Precision::kFp16) {
+      state_(job.precision() == Precision::kFp16, job.spec().train().max_grad_zscore()) {
   const v1::TrainSpec& train = job.spec().train();
   if (train.ema_decay() > 0) {
     state_.average.emplace(train.ema_decay(), train.ema_warmup_updates(), lora->Flatten());
@@ -225,9 +225,11 @@ absl::StatusOr<v1::EpochMetrics> Trainer::Update(int64_t epoch, int64_t inner_ep
 
   const double learning_rate = LearningRateOf(state_.updates, job_.learning_rate());
   optimizer_.set_learning_rate(learning_rate);
+  bool is_spike = false;
   const double grad_norm =
       ClipAndStep(gradient_P.to(lora_->Parameters().front().device()),
-                  job_.spec().train().max_grad_norm(), lora_->Parameters(), &optimizer_);
+                  job_.spec().train().max_grad_norm(), lora_->Parameters(), &optimizer_,
+                  [&](double norm) { return !(is_spike = !state_.gradient_guard.Judge(norm)); });
   const LossScaler::Verdict verdict = state_.loss_scaler.Judge(std::isfinite(grad_norm));
   if (verdict == LossScaler::Verdict::kStop) {
     return absl::OutOfRangeError(absl::StrCat(
@@ -236,7 +238,8 @@ absl::StatusOr<v1::EpochMetrics> Trainer::Update(int64_t epoch, int64_t inner_ep
         "train.learning_rate or train.clip_range, or go on from an earlier checkpoint"));
   }
   UseLossScale();
-  const bool skipped = verdict == LossScaler::Verdict::kSkip;
+  const bool overflowed = verdict == LossScaler::Verdict::kSkip;
+  const bool skipped = overflowed || is_spike;
   v1::EpochMetrics metrics;
   metrics.set_epoch(epoch);
   metrics.set_inner_epoch(inner_epoch);
@@ -249,7 +252,7 @@ absl::StatusOr<v1::EpochMetrics> Trainer::Update(int64_t epoch, int64_t inner_ep
   const at::Tensor mean_of_sides = sides.mean(at::IntArrayRef{0, 1});
   metrics.set_clip_fraction_high(mean_of_sides[0].item<double>());
   metrics.set_clip_fraction_low(mean_of_sides[1].item<double>());
-  metrics.set_grad_norm(skipped ? 0 : grad_norm);
+  metrics.set_grad_norm(overflowed ? 0 : grad_norm);
   metrics.set_learning_rate(learning_rate);
   if (!skipped) {
     if (state_.average) state_.average->Update(lora_->Flatten(), optimizer_.step());
@@ -265,8 +268,10 @@ absl::StatusOr<v1::EpochMetrics> Trainer::Update(int64_t epoch, int64_t inner_ep
   }
   if (state_.loss_scaler.enabled()) {
     metrics.set_loss_scale(state_.loss_scaler.scale());
+  }
+  if (state_.loss_scaler.enabled() || state_.gradient_guard.enabled()) {
     metrics.set_skipped(skipped);
-    metrics.set_skipped_updates(state_.loss_scaler.skipped());
+    metrics.set_skipped_updates(state_.loss_scaler.skipped() + state_.gradient_guard.skipped());
   }
   return metrics;
 }

@@ -23,6 +23,7 @@
 #include "imageddpo/v1/metrics.pb.h"
 #include "trainer/algo/adamw.h"
 #include "trainer/algo/advantage_rule.h"
+#include "trainer/algo/gradient_guard.h"
 #include "trainer/algo/loss_rule.h"
 #include "trainer/algo/loss_scaler.h"
 #include "trainer/algo/reward_combination.h"
@@ -45,9 +46,11 @@ struct TrainerState {
   /// last k, with k = sample.max_staleness; after a resume the newest too.
   std::map<int64_t, at::Tensor> older_versions;
   LossScaler loss_scaler;
+  GradientGuard gradient_guard;
   std::optional<WeightAverage> average;  ///< Where train.ema_decay is above 0.
 
-  explicit TrainerState(bool scales_loss) : loss_scaler(scales_loss) {}
+  TrainerState(bool scales_loss, double max_grad_zscore)
+      : loss_scaler(scales_loss), gradient_guard(max_grad_zscore) {}
 };
 
 /// One trainer rank: turns an epoch's trajectories into updates of the LoRA. All trainer ranks make
@@ -69,7 +72,7 @@ class Trainer {
   /// Trains on all micro-batches of one epoch, in order of index. Those that this rank does not
   /// replay (see UpdateSchedule) come without latents. Samples of an older version than `epoch` are
   /// trained with the decoupled loss. In fp16, an update whose gradient is not finite is skipped as
-  /// long as a smaller loss scale is possible.
+  /// long as a smaller loss scale is possible; so is one that GradientGuard takes for a spike.
   /// @return one entry per update. INTERNAL: an embedding is missing, or a record was sampled by
   ///         another version than the epoch's; OUT_OF_RANGE: a reward or the gradient is not
   ///         finite, with the remedy.

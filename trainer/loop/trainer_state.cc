@@ -18,6 +18,8 @@ constexpr char kStatistics[] = "statistics";
 constexpr char kLoss[] = "loss";
 constexpr char kRewards[] = "rewards";
 
+constexpr char kGradientGuard[] = "gradient_guard";
+
 }  // namespace
 
 void Trainer::KeepVersion(int64_t version) {
@@ -69,6 +71,7 @@ nlohmann::ordered_json Trainer::StateJson() const {
   add(kLoss, loss_rule_->State());
   add(kRewards, combination_.State());
   if (state_.loss_scaler.enabled()) state["loss_scaling"] = state_.loss_scaler.ToJson();
+  if (state_.gradient_guard.enabled()) state[kGradientGuard] = state_.gradient_guard.ToJson();
   return state;
 }
 
@@ -98,6 +101,9 @@ absl::Status Trainer::Restore(const std::map<std::string, at::Tensor>& optimizer
     state_.samples_seen = state.at("samples_seen");
     state_.ratio_first_step_max_error = state.at("ratio_first_step_max_error");
     if (state_.loss_scaler.enabled()) state_.loss_scaler.Restore(state.at("loss_scaling"));
+    if (state_.gradient_guard.enabled() && state.contains(kGradientGuard)) {
+      state_.gradient_guard.Restore(state.at(kGradientGuard));
+    }
     UseLossScale();
   } catch (const nlohmann::json::exception& error) {
     return absl::InvalidArgumentError(absl::StrCat("state.json: ", error.what()));

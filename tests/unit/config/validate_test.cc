@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/config/job_config.h"
 #include "common/config/resolved_job.h"
+#include "tests/unit/config/good_job.h"
 
 namespace imageddpo {
 namespace {
@@ -16,38 +17,6 @@ using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
-
-v1::JobSpec Good() {
-  v1::JobSpec job = *ParseJobYaml(
-      "name: a\nmodel: {path: m}\ndata: {path: d}\nrewards: [{type: jpeg, measure: "
-      "compressibility}]\n"
-      "sample: {batch_size: 16, guidance_scale: 1}\ntrain: {batch_size: 8}",
-      "job.yaml");
-  return job;
-}
-
-v1::JobSpec With(const std::vector<std::string>& settings) {
-  v1::JobSpec job = Good();
-  for (const std::string& setting : settings) {
-    const absl::Status status = ApplyJobSetting(setting, &job);
-    EXPECT_TRUE(status.ok()) << status;
-  }
-  return job;
-}
-
-absl::Status Judge(const std::vector<std::string>& settings) {
-  return ResolvedJob::Make(With(settings)).status();
-}
-
-std::vector<std::string> Warnings(const std::vector<std::string>& settings) {
-  return ResolvedJob::Make(With(settings))->Warnings();
-}
-
-std::string Refusal(const std::vector<std::string>& settings) {
-  const absl::Status status = Judge(settings);
-  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << settings.front();
-  return std::string(status.message());
-}
 
 TEST(ValidateJob, AcceptsAGoodJob) { EXPECT_TRUE(Judge({}).ok()) << Judge({}); }
 
@@ -155,6 +124,7 @@ INSTANTIATE_TEST_SUITE_P(
              "`train.lr_schedule` is `linear`; it must be one of constant, cosine"},
         Case{"train.lr_warmup_updates=-1", "`train.lr_warmup_updates` is -1"},
         Case{"train.lr_min_ratio=2", "`train.lr_min_ratio` is 2; it must be from 0 to 1"},
+        Case{"train.max_grad_zscore=-1", "`train.max_grad_zscore` is -1; it must be 0"},
         Case{"train.ema_decay=1", "`train.ema_decay` is 1; it must be from 0 (no average)"},
         Case{"train.ema_warmup_updates=-1", "`train.ema_warmup_updates` is -1"},
         Case{"eval.use_ema=true", "`eval.use_ema` needs an average: set `train.ema_decay`"},
@@ -224,26 +194,6 @@ TEST(ValidateJob, ASinglePassNamesWhatKeepsItFromBeingExact) {
   EXPECT_THAT(refusal("topology=auto"), HasSubstr("set `topology: {colocated: C}`"));
   EXPECT_THAT(refusal("topology={rollout: 1, trainer: 1}"),
               HasSubstr("or use `train.update: replay`"));
-}
-
-TEST(ValidateJob, GroupsGoWithEachUpdateAndWithEachReward) {
-  const std::vector<std::string> groups = {"sample.group_size=4",     "advantage.mode=group",
-                                           "advantage.zero_std=drop", "train.batch_size=32",
-                                           "topology={colocated: 1}", "train.update=single_pass"};
-  EXPECT_TRUE(Judge(groups).ok()) << Judge(groups);
-  const std::vector<std::string> unscaled = {"sample.group_size=4", "advantage.mode=group",
-                                             "advantage.std_of=none"};
-  EXPECT_TRUE(Judge(unscaled).ok()) << Judge(unscaled);
-  EXPECT_THAT(Refusal({"sample.group_size=4", "advantage.mode=group", "advantage.std_of=none",
-                       "advantage.combine=per_reward"}),
-              HasSubstr("`advantage.std_of` is `none`; it must be group or global with"));
-}
-
-TEST(ValidateJob, TheAverageIsOfTheNewestVersionAlone) {
-  EXPECT_TRUE(Judge({"train.ema_decay=0.9", "eval.use_ema=true"}).ok());
-  EXPECT_TRUE(Judge({"train.ema_decay=0.9", "sample.max_staleness=1"}).ok());
-  EXPECT_THAT(Refusal({"train.ema_decay=0.9", "eval.use_ema=true", "sample.max_staleness=1"}),
-              HasSubstr("`eval.use_ema` is not possible with `sample.max_staleness` above 0"));
 }
 
 TEST(ValidateJob, RefusesNumbersThatAreNone) {
@@ -321,30 +271,6 @@ TEST(JobWarnings, TellWhatRewardsDoNot) {
               ElementsAre(HasSubstr("nothing is rewarded in the first epoch")));
   EXPECT_THAT(Warnings({"rewards=[{type: l1, normalize: true}]", "advantage.combine=per_reward"}),
               ElementsAre(HasSubstr("which normalises every reward")));
-}
-
-TEST(JobWarnings, TellThatNoKeyGetsEnoughRewards) {
-  const auto job = [](int64_t epochs, int64_t min_count, int64_t group_size = 1) {
-    return *ResolvedJob::Make(
-        With({"advantage.mode=per_key", "advantage.buffer_size=100",
-              absl::StrCat("num_epochs=", epochs), absl::StrCat("advantage.min_count=", min_count),
-              absl::StrCat("sample.group_size=", group_size)}));
-  };
-  // 32 samples an epoch: 64 in all.
-  EXPECT_THAT(job(2, 64).Warnings(), IsEmpty());
-  EXPECT_THAT(job(2, 65).Warnings(),
-              ElementsAre(HasSubstr("`advantage.min_count` is 65, and the job has 64 samples")));
-  EXPECT_EQ(job(2, 65).WarningOfKeys(10, 1), "") << "it has been said";
-  // Of 10 images, four are drawn a seventh time.
-  EXPECT_EQ(job(2, 7).WarningOfKeys(10, 1), "");
-  EXPECT_THAT(job(2, 8).WarningOfKeys(10, 1),
-              AllOf(HasSubstr("no key gets more than 7 rewards"), HasSubstr("has 10 images")));
-  EXPECT_EQ(job(2, 14).WarningOfKeys(10, 2), "") << "two images of one prompt";
-  EXPECT_THAT(job(2, 15).WarningOfKeys(10, 2), HasSubstr("more than 14"));
-  // 16 groups: six images have a second one.
-  EXPECT_EQ(job(2, 8, 4).WarningOfKeys(10, 1), "");
-  EXPECT_THAT(job(2, 9, 4).WarningOfKeys(10, 1), HasSubstr("more than 8"));
-  EXPECT_EQ(ResolvedJob::Make(With({"num_epochs=1"}))->WarningOfKeys(1'000, 1), "") << "global";
 }
 
 TEST(JobWarnings, TellWhatHasNoEffect) {
