@@ -38,15 +38,30 @@ inline constexpr Choice<UpdateKind> kUpdates[] = {{UpdateKind::kAuto, "auto"},
                                                   {UpdateKind::kReplay, "replay"},
                                                   {UpdateKind::kSinglePass, "single_pass"}};
 
+/// train.lr_schedule
+enum class LearningRateKind { kConstant, kCosine };
+inline constexpr Choice<LearningRateKind> kLearningRates[] = {
+    {LearningRateKind::kConstant, "constant"}, {LearningRateKind::kCosine, "cosine"}};
+
 /// train.reduce: how trainers add up their gradients.
 enum class ReduceKind { kExact, kFast };
 inline constexpr Choice<ReduceKind> kReduces[] = {{ReduceKind::kExact, "exact"},
                                                   {ReduceKind::kFast, "fast"}};
 
 /// advantage.mode
-enum class AdvantageMode { kGlobal, kPerKey };
+enum class AdvantageMode { kGlobal, kPerKey, kGroup };
 inline constexpr Choice<AdvantageMode> kAdvantageModes[] = {{AdvantageMode::kGlobal, "global"},
-                                                            {AdvantageMode::kPerKey, "per_key"}};
+                                                            {AdvantageMode::kPerKey, "per_key"},
+                                                            {AdvantageMode::kGroup, "group"}};
+
+/// advantage.std_of: whose standard deviation divides the advantages of a group.
+enum class StdOf { kGroup, kGlobal, kNone };
+inline constexpr Choice<StdOf> kStdsOf[] = {
+    {StdOf::kGroup, "group"}, {StdOf::kGlobal, "global"}, {StdOf::kNone, "none"}};
+
+/// advantage.zero_std: what becomes of the samples of a group whose rewards are all equal.
+enum class ZeroStd { kKeep, kDrop };
+inline constexpr Choice<ZeroStd> kZeroStds[] = {{ZeroStd::kKeep, "keep"}, {ZeroStd::kDrop, "drop"}};
 
 /// advantage.stat_key: what the rewards with common statistics have in common.
 enum class StatKey { kImage, kPrompt, kPair };

@@ -48,13 +48,23 @@ void FillSample(v1::SampleSpec* sample) {
   IMAGEDDPO_DEFAULT(sample, batch_size, 1);
   IMAGEDDPO_DEFAULT(sample, num_batches_per_epoch, 2);
   IMAGEDDPO_DEFAULT(sample, max_staleness, 0);
+  IMAGEDDPO_DEFAULT(sample, group_size, 1);
+  IMAGEDDPO_DEFAULT(sample, same_init_noise, false);
 }
 
 void FillTrain(v1::TrainSpec* train) {
   IMAGEDDPO_DEFAULT(train, batch_size, 1);
   IMAGEDDPO_DEFAULT(train, gradient_accumulation_steps, 1);
   IMAGEDDPO_DEFAULT(train, learning_rate, 3e-4);
+  IMAGEDDPO_DEFAULT(train, lr_schedule, "constant");
+  IMAGEDDPO_DEFAULT(train, lr_warmup_updates, 0);
+  IMAGEDDPO_DEFAULT(train, lr_min_ratio, 0.0);
+  IMAGEDDPO_DEFAULT(train, max_grad_zscore, 0.0);
+  IMAGEDDPO_DEFAULT(train, ema_decay, 0.0);
+  IMAGEDDPO_DEFAULT(train, ema_warmup_updates, 0);
   IMAGEDDPO_DEFAULT(train, clip_range, 1e-4);
+  IMAGEDDPO_DEFAULT(train, clip_range_low, 0.0);
+  IMAGEDDPO_DEFAULT(train, clip_range_high, 0.0);
   IMAGEDDPO_DEFAULT(train, num_inner_epochs, 1);
   IMAGEDDPO_DEFAULT(train, adv_clip_max, 5.0);
   IMAGEDDPO_DEFAULT(train, max_grad_norm, 1.0);
@@ -76,6 +86,9 @@ void FillAdvantage(v1::AdvantageSpec* advantage) {
   IMAGEDDPO_DEFAULT(advantage, buffer_size, 16);
   IMAGEDDPO_DEFAULT(advantage, min_count, 16);
   IMAGEDDPO_DEFAULT(advantage, combine, "sum");
+  IMAGEDDPO_DEFAULT(advantage, std_of, "group");
+  IMAGEDDPO_DEFAULT(advantage, leave_one_out, false);
+  IMAGEDDPO_DEFAULT(advantage, zero_std, "keep");
 }
 
 // After sample and train.
@@ -102,6 +115,7 @@ void FillEval(v1::JobSpec* job) {
   IMAGEDDPO_DEFAULT(eval, guidance_scale, job->sample().guidance_scale());
   IMAGEDDPO_DEFAULT(eval, eta, job->sample().eta());
   IMAGEDDPO_DEFAULT(eval, num_seeds, 1);
+  IMAGEDDPO_DEFAULT(eval, use_ema, false);
 }
 
 }  // namespace

@@ -29,6 +29,10 @@ absl::Status CheckCounts(const v1::JobSpec& job) {
                    job.train().gradient_accumulation_steps())}) {
     if (!status.ok()) return status;
   }
+  if (job.sample().has_group_size()) {
+    const absl::Status status = CheckCount("sample.group_size", job.sample().group_size());
+    if (!status.ok()) return status;
+  }
   const int64_t device_batch = job.device().device_batch_size();
   return device_batch == 0 ? absl::OkStatus()
                            : CheckCount("device.device_batch_size", device_batch);
@@ -65,6 +69,19 @@ absl::Status EpochError(const v1::JobSpec& job, const JobPlan& plan) {
       Product("train.batch_size", job.train().batch_size(), "train.gradient_accumulation_steps",
               accumulation),
       "); ", remedy));
+}
+
+// The epoch is no whole number of groups.
+absl::Status GroupError(const v1::JobSpec& job, const JobPlan& plan) {
+  const int64_t batches = job.sample().num_batches_per_epoch();
+  const int64_t times = plan.group_size / std::gcd(plan.samples_per_epoch, plan.group_size);
+  return absl::InvalidArgumentError(
+      absl::StrCat("the samples of an epoch (",
+                   Product("sample.batch_size", job.sample().batch_size(),
+                           "sample.num_batches_per_epoch", batches),
+                   ") must be a multiple of `sample.group_size` ", plan.group_size, "; set it to ",
+                   LargestDivisorUpTo(plan.samples_per_epoch, plan.group_size),
+                   ", or `sample.num_batches_per_epoch: ", batches * times, "`"));
 }
 
 absl::Status DeviceBatchError(const v1::JobSpec& job, const JobPlan& plan) {
@@ -119,11 +136,13 @@ absl::StatusOr<JobPlan> MakeJobPlan(const v1::JobSpec& job) {
   JobPlan plan;
   plan.samples_per_epoch = job.sample().batch_size() * job.sample().num_batches_per_epoch();
   plan.samples_per_update = job.train().batch_size() * job.train().gradient_accumulation_steps();
+  if (job.sample().has_group_size()) plan.group_size = job.sample().group_size();
   plan.device_batch_size = job.device().device_batch_size();
   if (plan.device_batch_size == 0) {
     plan.device_batch_size = MicroBatchChoices(job, kMostSamplesOnCpu).front();
   }
   if (plan.samples_per_epoch % plan.samples_per_update != 0) return EpochError(job, plan);
+  if (plan.samples_per_epoch % plan.group_size != 0) return GroupError(job, plan);
   if (plan.samples_per_update % plan.device_batch_size != 0) return DeviceBatchError(job, plan);
   plan.micro_batches_per_epoch = plan.samples_per_epoch / plan.device_batch_size;
   plan.micro_batches_per_update = plan.samples_per_update / plan.device_batch_size;

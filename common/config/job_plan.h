@@ -19,8 +19,13 @@ struct JobPlan {
   int64_t updates_per_inner_epoch = 0;
   int64_t gradient_shards = 0;  ///< V: fixed partial sums of an update's gradient.
   bool single_pass = false;     ///< The rollout collects the gradients; else the update replays it.
+  int64_t group_size = 1;  ///< Samples in a row that share an image; divides samples_per_epoch.
 
   int64_t FirstSample(int64_t micro_batch) const { return micro_batch * device_batch_size; }
+
+  /// The group of a sample. A group may lie in several micro-batches and updates: its samples meet
+  /// only where the epoch's rewards become advantages, which every trainer does for all of them.
+  int64_t GroupOf(int64_t sample) const { return sample / group_size; }
 
   /// [begin, end) of the positions among an update's micro-batches that form gradient shard v.
   std::pair<int64_t, int64_t> ShardRange(int64_t shard) const;

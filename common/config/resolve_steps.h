@@ -3,10 +3,17 @@
 #include <absl/status/status.h>
 #include <absl/status/statusor.h>
 
+#include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "common/base/suggest.h"
+#include "common/base/text.h"
 #include "common/config/job_plan.h"
 #include "imageddpo/v1/job.pb.h"
 
@@ -30,6 +37,56 @@ std::string WhyNoSinglePass(const v1::JobSpec& job, const JobPlan& plan);
 /// gradients stay small. Never depends on the pool, so that the same job gives the same bits in any
 /// pool. Sets plan->single_pass.
 void ChooseUpdate(JobPlan* plan, v1::JobSpec* job);
+
+/// What is wrong with a job; all of it is told at once.
+class Faults {
+ public:
+  static constexpr int64_t kMaxCount =
+      1'000'000;  ///< Of what is counted, where nothing else is said.
+
+  void Add(std::string fault) { faults_.push_back(std::move(fault)); }
+  void Add(const std::string& setting, const std::string& value, const std::string& must) {
+    Add(absl::StrCat("`", setting, "` is ", Excerpt(value, kMaxShownBytes), "; it must be ", must));
+  }
+
+  void Range(const std::string& setting, int64_t value, int64_t min, int64_t max = kMaxCount) {
+    if (value >= min && value <= max) return;
+    Add(setting, absl::StrCat(value), absl::StrCat("a whole number from ", min, " to ", max));
+  }
+
+  /// @param is_allowed  false for what is out of range; NaN and infinity never are.
+  void Real(const std::string& setting, double value, bool is_allowed, const std::string& must) {
+    if (std::isfinite(value) && is_allowed) return;
+    Add(setting, absl::StrCat(value), must);
+  }
+
+  void Choice(const std::string& setting, const std::string& value,
+              const std::vector<std::string>& choices) {
+    if (std::find(choices.begin(), choices.end(), value) != choices.end()) return;
+    const auto closest = ClosestMatch(value, choices);
+    Add(setting, value.empty() ? "not given" : absl::StrCat("`", value, "`"),
+        absl::StrCat(choices.size() > 1 ? "one of " : "", absl::StrJoin(choices, ", "),
+                     closest ? absl::StrCat("; did you mean `", *closest, "`?") : ""));
+  }
+
+  void Required(const std::string& setting, const std::string& value, const std::string& what) {
+    if (value.empty()) Add(absl::StrCat("`", setting, "` is not given; it must be ", what));
+  }
+
+  absl::Status ToStatus() const {
+    if (faults_.empty()) return absl::OkStatus();
+    return absl::InvalidArgumentError(absl::StrJoin(faults_, "\n"));
+  }
+
+ private:
+  static constexpr size_t kMaxShownBytes = 200;
+
+  std::vector<std::string> faults_;
+};
+
+/// The parts of ValidateJob() on how the model learns. Defaults are filled in.
+void CheckTrain(const v1::TrainSpec& train, Faults* faults);
+void CheckAdvantage(const v1::JobSpec& job, Faults* faults);
 
 /// Checks a job with defaults filled in, see ResolvedJob::Make().
 /// @param plan  as MakeJobPlan() returned it, with the update chosen.

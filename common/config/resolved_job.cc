@@ -72,12 +72,24 @@ absl::StatusOr<ResolvedJob> ResolvedJob::Make(v1::JobSpec submitted) {
       *FindChoice(kUnsupportedModules, job.spec_.lora().unsupported_modules());
   job.optimizer_ = *FindChoice(kOptimizers, job.spec_.train().optimizer());
   job.reduce_ = *FindChoice(kReduces, job.spec_.train().reduce());
+  const v1::TrainSpec& train = job.spec_.train();
+  const auto clip = [&train](double side) { return side > 0 ? side : train.clip_range(); };
+  job.clip_range_ = {.low = clip(train.clip_range_low()), .high = clip(train.clip_range_high())};
+  job.learning_rate_ = {.kind = *FindChoice(kLearningRates, train.lr_schedule()),
+                        .peak = train.learning_rate(),
+                        .warmup_updates = train.lr_warmup_updates(),
+                        .total_updates = job.spec_.num_epochs() * train.num_inner_epochs() *
+                                         job.plan_.updates_per_inner_epoch,
+                        .min_ratio = train.lr_min_ratio()};
   const v1::AdvantageSpec& advantage = job.spec_.advantage();
   job.advantage_ = {.mode = *FindChoice(kAdvantageModes, advantage.mode()),
                     .stat_key = *FindChoice(kStatKeys, advantage.stat_key()),
                     .buffer_size = advantage.buffer_size(),
                     .min_count = advantage.min_count(),
-                    .combine = *FindChoice(kCombinations, advantage.combine())};
+                    .combine = *FindChoice(kCombinations, advantage.combine()),
+                    .std_of = *FindChoice(kStdsOf, advantage.std_of()),
+                    .leave_one_out = advantage.leave_one_out(),
+                    .zero_std = *FindChoice(kZeroStds, advantage.zero_std())};
   job.data_ = Resolve(job.spec_.data());
   std::vector<std::string> names = RewardNames(job.spec_);
   for (size_t i = 0; i < names.size(); ++i) {

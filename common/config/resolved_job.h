@@ -23,6 +23,23 @@ struct AdvantageSettings {
   int64_t buffer_size = 16;            ///< Rewards remembered per key, at least 1.
   int64_t min_count = 16;              ///< With fewer, the epoch's statistics are used; at least 1.
   Combination combine = Combination::kSum;
+  StdOf std_of = StdOf::kGroup;  ///< Of kGroup, as the two below.
+  bool leave_one_out = false;
+  ZeroStd zero_std = ZeroStd::kKeep;
+};
+
+/// The learning rate over a job's updates, judged.
+struct LearningRateSettings {
+  LearningRateKind kind = LearningRateKind::kConstant;
+  double peak = 3e-4;
+  int64_t warmup_updates = 0;
+  int64_t total_updates = 1;  ///< Of the job, over all epochs.
+  double min_ratio = 0;       ///< Of kCosine: where it ends, in units of `peak`.
+};
+
+/// The ratios that PPO leaves alone: 1 - low to 1 + high.
+struct ClipRange {
+  double low = 1e-4, high = 1e-4;
 };
 
 /// A job's `data.corrupt`, judged.
@@ -83,6 +100,8 @@ class ResolvedJob {
   OptimizerKind optimizer() const { return optimizer_; }
   ReduceKind reduce() const { return reduce_; }
   const AdvantageSettings& advantage() const { return advantage_; }
+  const ClipRange& clip_range() const { return clip_range_; }
+  const LearningRateSettings& learning_rate() const { return learning_rate_; }
   const DataSettings& data() const { return data_; }
   const std::vector<RewardConfig>& rewards() const { return rewards_; }
   /// Not set: the LoRA of the best evaluation is not kept.
@@ -105,6 +124,13 @@ class ResolvedJob {
   /// Settings that are valid but questionable, e.g. a prompt that is never used. For people.
   std::vector<std::string> Warnings() const;
 
+  /// What only the images tell: that with `advantage.mode: per_key` no key gets
+  /// `advantage.min_count` rewards within the job. For people.
+  /// @param num_images    of data.path.
+  /// @param most_of_a_key images of the key that has most of them.
+  /// @return empty where a key gets enough, and where Warnings() has said already that none can.
+  std::string WarningOfKeys(int64_t num_images, int64_t most_of_a_key) const;
+
  private:
   ResolvedJob() = default;
 
@@ -115,6 +141,8 @@ class ResolvedJob {
   OptimizerKind optimizer_ = OptimizerKind::kAdamW;
   ReduceKind reduce_ = ReduceKind::kExact;
   AdvantageSettings advantage_;
+  ClipRange clip_range_;
+  LearningRateSettings learning_rate_;
   DataSettings data_;
   std::vector<RewardConfig> rewards_;
   std::optional<BestSettings> best_;

@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <cmath>
 #include <set>
 #include <string>
 #include <vector>
@@ -7,10 +6,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "absl/types/span.h"
-#include "common/base/suggest.h"
-#include "common/base/text.h"
 #include "common/config/choices.h"
 #include "common/config/resolve_steps.h"
 #include "common/config/reward_types.h"
@@ -18,51 +14,8 @@
 namespace imageddpo {
 namespace {
 
-constexpr int64_t kMaxCount = 1'000'000;
 constexpr int64_t kMaxSide = 8192;
-constexpr size_t kMaxShownBytes = 200;
 constexpr int64_t kMaxStaleness = 16;  // Epochs of records and versions of the LoRA are kept.
-
-/// What is wrong with a job; all of it is told at once.
-class Faults {
- public:
-  void Add(std::string fault) { faults_.push_back(std::move(fault)); }
-  void Add(const std::string& setting, const std::string& value, const std::string& must) {
-    Add(absl::StrCat("`", setting, "` is ", Excerpt(value, kMaxShownBytes), "; it must be ", must));
-  }
-
-  void Range(const std::string& setting, int64_t value, int64_t min, int64_t max = kMaxCount) {
-    if (value >= min && value <= max) return;
-    Add(setting, absl::StrCat(value), absl::StrCat("a whole number from ", min, " to ", max));
-  }
-
-  /// @param is_allowed  false for what is out of range; NaN and infinity never are.
-  void Real(const std::string& setting, double value, bool is_allowed, const std::string& must) {
-    if (std::isfinite(value) && is_allowed) return;
-    Add(setting, absl::StrCat(value), must);
-  }
-
-  void Choice(const std::string& setting, const std::string& value,
-              const std::vector<std::string>& choices) {
-    if (std::find(choices.begin(), choices.end(), value) != choices.end()) return;
-    const auto closest = ClosestMatch(value, choices);
-    Add(setting, value.empty() ? "not given" : absl::StrCat("`", value, "`"),
-        absl::StrCat(choices.size() > 1 ? "one of " : "", absl::StrJoin(choices, ", "),
-                     closest ? absl::StrCat("; did you mean `", *closest, "`?") : ""));
-  }
-
-  void Required(const std::string& setting, const std::string& value, const std::string& what) {
-    if (value.empty()) Add(absl::StrCat("`", setting, "` is not given; it must be ", what));
-  }
-
-  absl::Status ToStatus() const {
-    if (faults_.empty()) return absl::OkStatus();
-    return absl::InvalidArgumentError(absl::StrJoin(faults_, "\n"));
-  }
-
- private:
-  std::vector<std::string> faults_;
-};
 
 bool IsWord(const std::string& text, size_t max_size) {
   if (text.empty() || text.size() > max_size) return false;
@@ -155,12 +108,20 @@ void CheckEval(const v1::JobSpec& job, Faults* faults) {
         "number from 1");
   }
   faults->Range("eval.every_epochs", eval.every_epochs(), 0);
-  faults->Range("eval.max_images", eval.max_images(), 0, 100 * kMaxCount);
+  faults->Range("eval.max_images", eval.max_images(), 0, 100 * Faults::kMaxCount);
   faults->Range("eval.batch_size", eval.batch_size(), 1, 65536);
   faults->Range("eval.num_pictures", eval.num_pictures(), 0, 10'000);
   CheckSteps("eval.", eval, faults);
   faults->Real("eval.eta", eval.eta(), eval.eta() >= 0, "0 or above");
   faults->Range("eval.num_seeds", eval.num_seeds(), 1, 1000);
+  if (eval.use_ema() && job.train().ema_decay() == 0) {
+    faults->Add("`eval.use_ema` needs an average: set `train.ema_decay`, as 0.99");
+  }
+  if (eval.use_ema() && job.sample().max_staleness() > 0) {
+    faults->Add(
+        "`eval.use_ema` is not possible with `sample.max_staleness` above 0: averages of earlier "
+        "versions are not kept; set one of the two to its default");
+  }
 }
 
 void CheckData(const v1::JobSpec& job, Faults* faults) {
@@ -234,7 +195,7 @@ void CheckReward(const v1::RewardSpec& reward, const std::string& prefix, Faults
   faults->Choice(prefix + "on_nan", reward.on_nan(), Words(kOnNan));
   faults->Real(prefix + "max_dropped", reward.max_dropped(),
                reward.max_dropped() >= 0 && reward.max_dropped() < 1, "from 0 to below 1");
-  faults->Range(prefix + "warmup_epochs", reward.warmup_epochs(), 0, 100 * kMaxCount);
+  faults->Range(prefix + "warmup_epochs", reward.warmup_epochs(), 0, 100 * Faults::kMaxCount);
 }
 
 void CheckRewards(const v1::JobSpec& job, Faults* faults) {
@@ -265,65 +226,6 @@ void CheckSample(const v1::SampleSpec& sample, Faults* faults) {
   faults->Real("sample.eta", sample.eta(), sample.eta() > 0,
                "above 0: without noise in the steps there is no probability to train; 1 is usual");
   faults->Range("sample.max_staleness", sample.max_staleness(), 0, kMaxStaleness);
-}
-
-void CheckTrain(const v1::TrainSpec& train, Faults* faults) {
-  faults->Real("train.learning_rate", train.learning_rate(), train.learning_rate() > 0, "above 0");
-  faults->Real("train.clip_range", train.clip_range(),
-               train.clip_range() > 0 && train.clip_range() < 1, "above 0 and below 1");
-  faults->Range("train.num_inner_epochs", train.num_inner_epochs(), 1, 1000);
-  faults->Real("train.adv_clip_max", train.adv_clip_max(), train.adv_clip_max() > 0, "above 0");
-  faults->Real("train.max_grad_norm", train.max_grad_norm(), train.max_grad_norm() > 0, "above 0");
-  for (const auto& [setting, beta] : {std::pair("train.adam_beta1", train.adam_beta1()),
-                                      std::pair("train.adam_beta2", train.adam_beta2())}) {
-    faults->Real(setting, beta, beta >= 0 && beta < 1, "from 0 to below 1");
-  }
-  faults->Real("train.adam_weight_decay", train.adam_weight_decay(), train.adam_weight_decay() >= 0,
-               "0 or above");
-  faults->Real("train.adam_epsilon", train.adam_epsilon(), train.adam_epsilon() > 0, "above 0");
-  faults->Real("train.staleness_weight_cap", train.staleness_weight_cap(),
-               train.staleness_weight_cap() >= 1, "at least 1");
-  faults->Choice("train.optimizer", train.optimizer(), Words(kOptimizers));
-  faults->Range("train.min_8bit_size", train.min_8bit_size(), 0, 100 * kMaxCount);
-  faults->Choice("train.update", train.update(), Words(kUpdates));
-  faults->Choice("train.reduce", train.reduce(), Words(kReduces));
-}
-
-void CheckCheckpoint(const v1::JobSpec& job, Faults* faults) {
-  const v1::CheckpointSpec& checkpoint = job.checkpoint();
-  faults->Range("checkpoint.every_epochs", checkpoint.every_epochs(), 1);
-  faults->Range("checkpoint.keep", checkpoint.keep(), 0);
-  faults->Real("checkpoint.every_minutes", checkpoint.every_minutes(),
-               checkpoint.every_minutes() >= 0, "at least 0");
-  faults->Choice("checkpoint.best_mode", checkpoint.best_mode(), Words(kBestModes));
-  if (!checkpoint.has_best()) return;
-  if (!HasHeldOutImages(job)) {
-    faults->Add(
-        "`checkpoint.best` chooses among evaluations, and the job has none; give `eval.path`, or "
-        "leave it out");
-  }
-  // What a model or a service names, the first evaluation tells.
-  const std::vector<std::string> names = RewardNames(job);
-  for (size_t i = 0; i < names.size(); ++i) {
-    const RewardTypeInfo* const type = FindRewardType(job.rewards(static_cast<int>(i)).type());
-    const bool may_have_it = type != nullptr && type->has_own_parts;
-    if (may_have_it && absl::StartsWith(checkpoint.best(), names[i] + ".")) return;
-  }
-  faults->Choice("checkpoint.best", checkpoint.best(), EvalMeasures(job));
-}
-
-void CheckAdvantage(const v1::AdvantageSpec& advantage, Faults* faults) {
-  faults->Choice("advantage.mode", advantage.mode(), Words(kAdvantageModes));
-  faults->Choice("advantage.stat_key", advantage.stat_key(), Words(kStatKeys));
-  faults->Choice("advantage.combine", advantage.combine(), Words(kCombinations));
-  faults->Range("advantage.buffer_size", advantage.buffer_size(), 1);
-  faults->Range("advantage.min_count", advantage.min_count(), 1);
-  if (FindChoice(kAdvantageModes, advantage.mode()) == AdvantageMode::kPerKey &&
-      advantage.min_count() > advantage.buffer_size()) {
-    faults->Add("advantage.min_count", absl::StrCat(advantage.min_count()),
-                absl::StrCat("at most `advantage.buffer_size` (", advantage.buffer_size(),
-                             "), or a key's own statistics are never used"));
-  }
 }
 
 // Gangs that can never work, whatever the pool; what the pool allows is ResolveTopology()'s.
@@ -383,8 +285,8 @@ absl::Status ValidateJob(const v1::JobSpec& job, const absl::StatusOr<JobPlan>& 
   CheckRewards(job, &faults);
   CheckSample(job.sample(), &faults);
   CheckTrain(job.train(), &faults);
-  CheckAdvantage(job.advantage(), &faults);
-  faults.Range("num_epochs", job.num_epochs(), 0, 100 * kMaxCount);
+  CheckAdvantage(job, &faults);
+  faults.Range("num_epochs", job.num_epochs(), 0, 100 * Faults::kMaxCount);
   CheckCheckpoint(job, &faults);
   faults.Range("device.num_threads", job.device().num_threads(), 0, 1024);
   if (plan.ok()) {

@@ -63,7 +63,50 @@ void AddRewardWarnings(const ResolvedJob& job, std::vector<std::string>* warning
   }
 }
 
+/// The rewards that a job gives to a key that has so many of the images, at most.
+int64_t RewardsOfKey(const ResolvedJob& job, int64_t num_images, int64_t images_of_key) {
+  const int64_t groups =
+      job.spec().num_epochs() * (job.plan().samples_per_epoch / job.plan().group_size);
+  const int64_t passes = (groups + num_images - 1) / num_images;
+  return std::min(passes * images_of_key, groups) * job.plan().group_size;
+}
+
+bool NeverFills(const ResolvedJob& job, int64_t num_images, int64_t images_of_key) {
+  return job.advantage().mode == AdvantageMode::kPerKey && job.spec().num_epochs() > 0 &&
+         RewardsOfKey(job, num_images, images_of_key) < job.advantage().min_count;
+}
+
+/// Settings of `advantage.mode: group` in another mode, and of groups without groups.
+void AddGroupWarnings(const ResolvedJob& job, std::vector<std::string>* warnings) {
+  if (job.spec().sample().same_init_noise() && job.plan().group_size == 1) {
+    warnings->push_back(
+        "`sample.same_init_noise` has no effect without a `sample.group_size` above 1");
+  }
+  const AdvantageSettings& advantage = job.advantage();
+  if (advantage.mode == AdvantageMode::kGroup) return;
+  const AdvantageSettings defaults;
+  for (const auto& [setting, is_set] :
+       {std::pair("std_of", advantage.std_of != defaults.std_of),
+        std::pair("leave_one_out", advantage.leave_one_out != defaults.leave_one_out),
+        std::pair("zero_std", advantage.zero_std != defaults.zero_std)}) {
+    if (!is_set) continue;
+    warnings->push_back(
+        absl::StrCat("`advantage.", setting, "` has no effect without `advantage.mode: group`"));
+  }
+}
+
 }  // namespace
+
+std::string ResolvedJob::WarningOfKeys(int64_t num_images, int64_t most_of_a_key) const {
+  if (!NeverFills(*this, num_images, most_of_a_key) || NeverFills(*this, 1, 1)) return "";
+  return absl::StrCat(
+      "`advantage.min_count` is ", advantage_.min_count, ", and in ", spec_.num_epochs(),
+      " epochs of ", plan_.samples_per_epoch, " samples no key gets more than ",
+      RewardsOfKey(*this, num_images, most_of_a_key), " rewards (`data.path` has ", num_images,
+      " images): `advantage.mode: per_key` uses the statistics of the "
+      "epoch throughout, as `global` does; lower `advantage.min_count`, or take "
+      "more epochs or samples");
+}
 
 std::vector<std::string> ResolvedJob::Warnings() const {
   const v1::JobSpec& job = spec_;
@@ -99,6 +142,15 @@ std::vector<std::string> ResolvedJob::Warnings() const {
     warnings.push_back(absl::StrCat("`train.clip_range` ", job.train().clip_range(),
                                     " hardly clips; DDPO uses about 1e-4"));
   }
+  if (learning_rate_.warmup_updates > 0 &&
+      learning_rate_.warmup_updates >= learning_rate_.total_updates) {
+    warnings.push_back(absl::StrCat("`train.lr_warmup_updates` is ", learning_rate_.warmup_updates,
+                                    ", and the job has ", learning_rate_.total_updates,
+                                    " updates: the learning rate rises until its end"));
+  }
+  if (learning_rate_.kind == LearningRateKind::kConstant && learning_rate_.min_ratio > 0) {
+    warnings.push_back("`train.lr_min_ratio` has no effect with `train.lr_schedule: constant`");
+  }
   if (job.sample().max_staleness() > 0 && job.topology().has_colocated()) {
     warnings.push_back(
         "`sample.max_staleness` gains no time with `topology.colocated`: a rank that does both in "
@@ -122,7 +174,15 @@ std::vector<std::string> ResolvedJob::Warnings() const {
         "`checkpoint.keep: 1` leaves nothing to fall back to where the newest checkpoint is "
         "damaged");
   }
+  if (NeverFills(*this, 1, 1)) {
+    warnings.push_back(
+        absl::StrCat("`advantage.min_count` is ", advantage_.min_count, ", and the job has ",
+                     RewardsOfKey(*this, 1, 1),
+                     " samples: no key gets so many rewards, and `advantage.mode: "
+                     "per_key` uses the statistics of the epoch throughout, as `global` does"));
+  }
   AddRewardWarnings(*this, &warnings);
+  AddGroupWarnings(*this, &warnings);
   return warnings;
 }
 

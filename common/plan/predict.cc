@@ -197,6 +197,7 @@ MemoryUse TrainerMemory(const ResolvedJob& job, const Shape& shape, double train
   use.weights = ModelBytes(model.unet.parameters, job);
   use.lora = model.unet.lora_parameters *
              (2 * kFloatBytes + MomentBytes(job) + kFloatBytes * shape.staleness);
+  if (job.spec().train().ema_decay() > 0) use.lora += kFloatBytes * model.unet.lora_parameters;
   if (!job.trains()) return use;
   if (!shape.plan.single_pass) {
     use.activations = ModelBytes(shape.rows * GraphValues(shape, model), job);

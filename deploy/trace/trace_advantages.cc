@@ -42,8 +42,8 @@ absl::Status TraceAdvantages(const TraceAdvantagesOptions& options) {
     const float* rewards = rewards_EN.const_data_ptr<float>() + epoch * samples;
     EpochRewards in_order{.rewards = {rewards, rewards + samples}};
     for (int64_t i = 0; ids_EN.defined() && i < samples; ++i) {
-      in_order.image_ids.push_back(
-          std::to_string(ids_EN.const_data_ptr<int64_t>()[epoch * samples + i]));
+      in_order.groups.push_back(ids_EN.const_data_ptr<int64_t>()[epoch * samples + i]);
+      in_order.image_ids.push_back(std::to_string(in_order.groups.back()));
     }
     const std::vector<double> advantages = rule->Advantages(in_order);
     std::copy(advantages.begin(), advantages.end(),

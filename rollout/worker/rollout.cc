@@ -227,7 +227,7 @@ absl::StatusOr<WhenScored<TrajectoryBatch>> Rollout::Sample(int64_t epoch, int64
         return StreamKey{.seed = job_.spec().seed(),
                          .purpose = purpose,
                          .epoch = static_cast<uint64_t>(epoch),
-                         .sample = static_cast<uint64_t>(first + i)};
+                         .sample = static_cast<uint64_t>(NoiseSample(purpose, first + i))};
       }));
   if (next >= 0) StartLoading(ExamplesOf(epoch, next));
   std::optional<LogProbGradients> gradients;
@@ -278,6 +278,12 @@ absl::StatusOr<WhenScored<TrajectoryBatch>> Rollout::Sample(int64_t epoch, int64
     batch.parts_BP = at::stack(parts, 1).contiguous();
     return std::move(batch);
   };
+}
+
+int64_t Rollout::NoiseSample(StreamPurpose purpose, int64_t sample) const {
+  const bool is_shared =
+      job_.spec().sample().same_init_noise() && purpose != StreamPurpose::kStepNoise;
+  return is_shared ? plan_.GroupOf(sample) * plan_.group_size : sample;
 }
 
 std::vector<int64_t> Rollout::ExamplesOf(int64_t epoch, int64_t micro_batch) {

@@ -144,9 +144,14 @@ class Rollout {
   absl::Status CheckClassNames() const;
   absl::StatusOr<Drawn> Draw(const Images& source, const std::vector<int64_t>& examples,
                              const std::function<StreamKey(StreamPurpose, int64_t)>& key_of);
+  /// The sample of an epoch whose noise a sample has. With sample.same_init_noise, what leads to
+  /// the first noisy latents is that of its group's first sample: that of the VAE's posterior too,
+  /// since latents that differ in it would not be the same.
+  int64_t NoiseSample(StreamPurpose purpose, int64_t sample) const;
   std::vector<int64_t> ExamplesOf(int64_t epoch, int64_t micro_batch);
   void StartLoading(std::vector<int64_t> examples);  ///< Of data_, on another thread.
   std::string PromptOf(std::string_view text) const;
+  int64_t MostImagesOfAKey() const;  ///< Of data.path, by advantage.stat_key.
   void ReleaseEncoders();  ///< Those that are needed no more.
   WhenScored<Scores> StartScoring(const Drawn& drawn, const SampledTrajectories& sampled);
 

@@ -3,6 +3,8 @@
 #include <absl/strings/str_cat.h>
 
 #include <algorithm>
+#include <map>
+#include <string>
 #include <utility>
 
 #include "common/base/status.h"
@@ -91,6 +93,18 @@ absl::Status Rollout::CheckClassNames() const {
   return absl::OkStatus();
 }
 
+int64_t Rollout::MostImagesOfAKey() const {
+  const StatKey by = job_.advantage().stat_key;
+  std::map<std::pair<std::string, std::string>, int64_t> images;  // By id and prompt.
+  int64_t most = 0;
+  for (int64_t i = 0; i < data_.examples->size(); ++i) {
+    const ExampleTable& examples = data_.examples->examples();
+    most = std::max(most, ++images[{by == StatKey::kPrompt ? "" : examples.id(i),
+                                    by == StatKey::kImage ? "" : PromptOf(examples.text(i))}]);
+  }
+  return most;
+}
+
 absl::Status Rollout::SetSize() {
   size_ = job_.data().size;
   const int64_t downscale = pipeline_->vae->config().downscale();
@@ -113,7 +127,11 @@ absl::Status Rollout::OpenData(const RolloutShare& share, const DataStart& data_
   if (share.index == 0) data_report_.set_state(set.ToJson().dump());
   for (int64_t i = 0; i < data_.examples->size(); ++i) data_.to_come.insert(i);
   data_.posteriors = std::make_unique<PosteriorCache>(data_.to_come.size(), kPosteriorCacheBytes);
-  order_ = std::make_unique<ExampleOrder>(job_.spec().seed(), data_.examples->size());
+  order_ =
+      std::make_unique<ExampleOrder>(job_.spec().seed(), data_.examples->size(), plan_.group_size);
+  if (job_.advantage().mode != AdvantageMode::kPerKey) return absl::OkStatus();
+  std::string warning = job_.WarningOfKeys(data_.examples->size(), MostImagesOfAKey());
+  if (!warning.empty()) data_warnings_.push_back(std::move(warning));
   return absl::OkStatus();
 }
 

@@ -90,6 +90,10 @@ void RolloutRank::ReportData() {
 
 absl::Status RolloutRank::TakeWeights(int64_t version) {
   const double start = context_->clock.NowSeconds();
+  if (versions_.EvaluatesAverage(version)) {
+    if (!average_) average_ = lora_->Clone();
+    IMAGEDDPO_RETURN_IF_ERROR(weights_.Receive(version, &*average_, denoiser_, timeouts_.phase));
+  }
   IMAGEDDPO_RETURN_IF_ERROR(weights_.Receive(version, lora_, denoiser_, timeouts_.phase));
   wait_seconds_ += context_->clock.NowSeconds() - start;
   if (versions_.max_staleness() > 0 && IsAnyPublishedAfter(version)) {
@@ -106,6 +110,13 @@ bool RolloutRank::IsAnyPublishedAfter(int64_t version) const {
 }
 
 absl::Status RolloutRank::EvaluateShare(int64_t version) {
+  if (!versions_.EvaluatesAverage(version)) return Evaluate(version);
+  IMAGEDDPO_RETURN_IF_ERROR(denoiser_->BindLora(*average_).status());
+  IMAGEDDPO_RETURN_IF_ERROR(Evaluate(version));
+  return denoiser_->BindLora(*lora_).status();
+}
+
+absl::Status RolloutRank::Evaluate(int64_t version) {
   ScoringLine<v1::EvalBatch> scoring([this](v1::EvalBatch result) {
     result.set_job_id(context_->start.job_id());
     context_->gang.SendBytes(result.SerializeAsString(), leader_, kEvalTag);

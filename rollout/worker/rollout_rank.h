@@ -3,6 +3,7 @@
 #include <absl/status/status.h>
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "common/config/job_plan.h"
@@ -32,7 +33,8 @@ class RolloutRank {
   /// rank, what was found beside the images. Once, first.
   void ReportData();
 
-  /// Receives LoRA `version` from the leader, binds it and sends the receipt. Waits until the
+  /// Receives LoRA `version` from the leader, binds it and sends the receipt; before it, the moving
+  /// average that the version's evaluation is of, where the job asks for that. Waits until the
   /// trainers have come to that version. Where sampling runs ahead, this rank forwards the next
   /// version to others while it samples.
   absl::Status TakeWeights(int64_t version);
@@ -48,6 +50,7 @@ class RolloutRank {
   void Flush();
 
  private:
+  absl::Status Evaluate(int64_t version);  ///< With the LoRA that is bound.
   bool IsAnyPublishedAfter(int64_t version) const;
   void ReportProgress(const char* stage, int64_t epoch, int64_t done, int64_t total);
   bool reports_progress() const { return index_ == 0; }
@@ -60,6 +63,7 @@ class RolloutRank {
   Rollout* rollout_;
   Denoiser* denoiser_;
   Lora* lora_;
+  std::optional<Lora> average_;  ///< Of the version, where its evaluation is of the average.
   UpdateSchedule schedule_;
   VersionSchedule versions_;
   GangTimeouts timeouts_;

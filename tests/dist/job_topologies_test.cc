@@ -70,6 +70,29 @@ class JobTopologies : public testing::Test {
     EXPECT_EQ(outcome.rows, reference.rows) << topology.ToString();
   }
 
+  /// Job(0) with more settings.
+  static v1::JobSpec JobWith(const std::string& yaml) {
+    v1::JobSpec job = Job(0);
+    const v1::JobSpec more = *ParseJobYaml(yaml, "job.yaml");
+    if (more.rewards_size() > 0) job.clear_rewards();
+    job.MergeFrom(more);
+    return Judged(job).spec();
+  }
+
+  /// Runs the job alone, on another topology, and from its middle on a third. @return  the first.
+  static JobOutcome ExpectSameEverywhere(const v1::JobSpec& job) {
+    JobOutcome alone = RunOnThreads(job, Colocated(1));
+    EXPECT_EQ(alone.rows.size(), kEpochs * kRowsPerEpoch);
+    ExpectSame(RunOnThreads(job, Split(3, 2)), alone, Split(3, 2));
+    const JobOutcome resumed = RunOnThreads(job, Colocated(2), &alone.checkpoints.at(2));
+    EXPECT_EQ(resumed.rows,
+              std::vector<std::string>(alone.rows.begin() + 2 * kRowsPerEpoch, alone.rows.end()));
+    EXPECT_EQ(resumed.checkpoints.at(kEpochs).SerializeAsString(),
+              alone.checkpoints.at(kEpochs).SerializeAsString());
+    EXPECT_EQ(resumed.evaluations.at(kEpochs), alone.evaluations.at(kEpochs));
+    return alone;
+  }
+
   static TempDir* dir_;
 };
 TempDir* JobTopologies::dir_ = nullptr;
@@ -127,30 +150,36 @@ TEST_F(JobTopologies, TheStateAfterAnEpochWithoutACheckpointIsThatOfOneWith) {
 }
 
 TEST_F(JobTopologies, RewardsThatTrainersPutTogetherHaveTheSameBitsEverywhere) {
-  const v1::JobSpec rewards = *ParseJobYaml(
-      "rewards:\n"
-      "- {type: jpeg, measure: incompressibility, normalize: true}\n"
-      "- {type: l1, weight: -2, warmup_epochs: 2, on_nan: drop}\n"
-      "- {type: ssim, held_out: true}\n"
-      "- {type: image_stat, measure: saturation, offset: 0.5, scale: 10, clamp: 1}\n"
-      "advantage: {combine: per_reward}\n",
-      "job.yaml");
-  v1::JobSpec whole = Job(0);
-  whole.clear_rewards();
-  whole.MergeFrom(rewards);
-  whole = Judged(whole).spec();
-  const JobOutcome alone = RunOnThreads(whole, Colocated(1));
-  ASSERT_EQ(alone.rows.size(), kEpochs * kRowsPerEpoch);
+  const JobOutcome alone = ExpectSameEverywhere(
+      JobWith("rewards:\n"
+              "- {type: jpeg, measure: incompressibility, normalize: true}\n"
+              "- {type: l1, weight: -2, warmup_epochs: 2, on_nan: drop}\n"
+              "- {type: ssim, held_out: true}\n"
+              "- {type: image_stat, measure: saturation, offset: 0.5, scale: 10, clamp: 1}\n"
+              "advantage: {combine: per_reward}\n"));
   for (const char* part :
        {"jpeg.value", "l1.value", "l1.dropped", "ssim.value", "image_stat.value"}) {
     EXPECT_TRUE(nlohmann::json::parse(alone.rows[0])["parts_mean"].contains(part)) << part;
   }
-  ExpectSame(RunOnThreads(whole, Split(3, 2)), alone, Split(3, 2));
-  const JobOutcome resumed = RunOnThreads(whole, Colocated(2), &alone.checkpoints.at(2));
-  EXPECT_EQ(resumed.rows,
-            std::vector<std::string>(alone.rows.begin() + 2 * kRowsPerEpoch, alone.rows.end()));
-  EXPECT_EQ(resumed.checkpoints.at(kEpochs).SerializeAsString(),
-            alone.checkpoints.at(kEpochs).SerializeAsString());
+}
+
+TEST_F(JobTopologies, GroupsHaveTheSameBitsEverywhere) {
+  const JobOutcome alone = ExpectSameEverywhere(
+      JobWith("sample: {group_size: 4, same_init_noise: true}\n"
+              "advantage: {mode: group, leave_one_out: true, std_of: global, zero_std: drop}\n"));
+  EXPECT_TRUE(nlohmann::json::parse(alone.rows[0]).contains("zero_std_ratio"));
+}
+
+TEST_F(JobTopologies, TheAverageIsEvaluatedWithTheSameBitsEverywhere) {
+  const std::string train =
+      "train: {ema_decay: 0.99, lr_schedule: cosine, lr_warmup_updates: 3, clip_range_high: 0.01, "
+      "max_grad_zscore: 4}\n";
+  const JobOutcome average = ExpectSameEverywhere(JobWith(train + "eval: {use_ema: true}\n")),
+                   newest = RunOnThreads(JobWith(train), Colocated(1));
+  EXPECT_EQ(average.rows, newest.rows) << "it changes nothing of the training";
+  EXPECT_EQ(average.evaluations.at(0), newest.evaluations.at(0)) << "it starts from the LoRA";
+  EXPECT_NE(average.evaluations.at(kEpochs), newest.evaluations.at(kEpochs));
+  EXPECT_FALSE(average.checkpoints.at(kEpochs).ema_lora().empty());
 }
 
 TEST_F(JobTopologies, RowsTellHowOldTheSamplesWere) {

@@ -43,10 +43,14 @@ class FullExporter {
       metrics.set_samples_seen((epoch_ + 1) * 128);
       metrics.set_reward_mean(0.9 + 0.01 * static_cast<double>(epoch_));
       metrics.set_reward_std(0.8);
+      metrics.set_zero_std_ratio(0.25);
       metrics.set_loss(-0.001);
       metrics.set_approx_kl(1e-5);
       metrics.set_clipfrac(0.2);
+      metrics.set_clip_fraction_high(0.15);
+      metrics.set_clip_fraction_low(0.05);
       metrics.set_grad_norm(0.7);
+      metrics.set_learning_rate(3e-4);
       metrics.set_epoch_seconds(2.5);
       metrics.set_mfu(0.5);
       metrics.set_images_per_second(51.2);

@@ -1,6 +1,7 @@
 #include "trainer/algo/advantage_rule.h"
 
 #include "trainer/algo/global_advantages.h"
+#include "trainer/algo/group_advantages.h"
 #include "trainer/algo/keyed_advantages.h"
 #include "trainer/algo/per_reward_advantages.h"
 
@@ -15,6 +16,8 @@ std::unique_ptr<AdvantageRule> MakeAdvantageRule(const AdvantageSettings& settin
       break;
     case AdvantageMode::kPerKey:
       return std::make_unique<KeyedAdvantages>(settings);
+    case AdvantageMode::kGroup:
+      return std::make_unique<GroupAdvantages>(settings);
   }
   return std::make_unique<GlobalAdvantages>();
 }

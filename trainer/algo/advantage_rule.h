@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -22,6 +23,7 @@ struct EpochRewards {
   std::vector<double> rewards;  ///< Finite.
   /// One for each reward; may be empty where the rule does not ask for them.
   std::vector<std::string> image_ids, prompts;
+  std::vector<int64_t> groups;  ///< Equal for the samples of a group; as those above.
   /// What the rewards are the weighted sum of; empty where no setting of the job asks for it.
   std::vector<RewardTerm> terms;
 };

@@ -40,6 +40,8 @@ struct LossResult {
   at::Tensor ratio_B;    ///< float32: exp(log_prob - proximal).
   /// float32: exp(proximal - recorded); undefined for fresh samples.
   at::Tensor behaviour_ratio_B;
+  /// 0-d float32: what of clipfrac is above and below; undefined where the rule does not say.
+  at::Tensor clipped_high, clipped_low;
 };
 
 /// The loss of fresh samples under the policy that drew them, where every ratio is 1. For the

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/base/status.h"
+#include "trainer/algo/group_advantages.h"
 #include "trainer/algo/moments.h"
 
 namespace imageddpo {
@@ -26,8 +27,10 @@ std::vector<double> PerRewardAdvantages::Advantages(const EpochRewards& epoch) {
   for (const RewardTerm& term : epoch.terms) {
     std::unique_ptr<AdvantageRule>& rule = rules_[term.name];
     if (rule == nullptr) rule = MakeRule();
-    const std::vector<double> advantages = rule->Advantages(
-        {.rewards = term.values, .image_ids = epoch.image_ids, .prompts = epoch.prompts});
+    const std::vector<double> advantages = rule->Advantages({.rewards = term.values,
+                                                             .image_ids = epoch.image_ids,
+                                                             .prompts = epoch.prompts,
+                                                             .groups = epoch.groups});
     if (advantages.size() != sums.size()) {
       throw std::invalid_argument(absl::StrCat("PerRewardAdvantages: ", advantages.size(),
                                                " values of '", term.name, "' for ", sums.size(),
@@ -37,6 +40,13 @@ std::vector<double> PerRewardAdvantages::Advantages(const EpochRewards& epoch) {
   }
   const Moments moments = MomentsOf(sums);
   for (double& sum : sums) sum = (sum - moments.mean) / (moments.std + kEpsilon);
+  if (settings_.mode == AdvantageMode::kGroup) {
+    // Their sums are 0, as is the mean but for its rounding.
+    const GroupSpread spread = SpreadOfGroups(epoch, Combination::kPerReward);
+    for (size_t i = 0; i < sums.size(); ++i) {
+      if (!spread.has_spread[i]) sums[i] = 0;
+    }
+  }
   return sums;
 }
 

@@ -38,7 +38,11 @@ LossResult PpoLoss::Statistics(const at::Tensor& difference_B, const at::Tensor&
   LossResult result;
   result.ratio_B = ratio_B.detach();
   result.approx_kl = 0.5 * difference_B.detach().pow(2).mean();
-  result.clipfrac = ((result.ratio_B - 1.0).abs() > options_.clip_range).to(at::kFloat).mean();
+  const at::Tensor distance_B = result.ratio_B - 1.0;
+  const at::Tensor above_B = distance_B > clip_high(), below_B = distance_B < -clip_low();
+  result.clipfrac = above_B.logical_or(below_B).to(at::kFloat).mean();
+  result.clipped_high = above_B.to(at::kFloat).mean();
+  result.clipped_low = below_B.to(at::kFloat).mean();
   return result;
 }
 
@@ -47,7 +51,7 @@ LossResult PpoLoss::FreshLoss(const LossInputs& inputs) const {
   const at::Tensor difference_B = inputs.log_prob_B - inputs.recorded_log_prob_B;
   const at::Tensor ratio_B = difference_B.exp();
   LossResult result = Statistics(difference_B, ratio_B);
-  const at::Tensor bound_B = ratio_B.clamp(1.0 - options_.clip_range, 1.0 + options_.clip_range);
+  const at::Tensor bound_B = ratio_B.clamp(1.0 - clip_low(), 1.0 + clip_high());
   result.loss = at::maximum(-clamped_B * ratio_B, -clamped_B * bound_B).mean();
   return result;
 }
@@ -61,11 +65,11 @@ LossResult PpoLoss::StaleLoss(const LossInputs& inputs) const {
   LossResult result = Statistics(difference_B, ratio_B);
   result.behaviour_ratio_B = behaviour_ratio_B;
 
-  const double wide = static_cast<double>(1 + inputs.age) * options_.clip_range;
+  const auto times = static_cast<double>(1 + inputs.age);
   const at::Tensor high_B =
-      (behaviour_ratio_B.reciprocal() * (1.0 + wide)).clamp_max(1.0 + options_.clip_range);
+      (behaviour_ratio_B.reciprocal() * (1.0 + times * clip_high())).clamp_max(1.0 + clip_high());
   const at::Tensor low_B =
-      (behaviour_ratio_B.reciprocal() * (1.0 - wide)).clamp_min(1.0 - options_.clip_range);
+      (behaviour_ratio_B.reciprocal() * (1.0 - times * clip_low())).clamp_min(1.0 - clip_low());
   const at::Tensor bound_B =
       at::where(clamped_B > 0, ratio_B.clamp_max(high_B), ratio_B.clamp_min(low_B));
   const at::Tensor loss_B = at::maximum(-clamped_B * ratio_B, -clamped_B * bound_B);

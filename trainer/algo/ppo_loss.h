@@ -1,5 +1,7 @@
 #pragma once
 
+#include <optional>
+
 #include "trainer/algo/loss_rule.h"
 
 namespace imageddpo {
@@ -12,6 +14,8 @@ struct PpoOptions {
   /// Of stale samples: upper bound of a sample's importance weight. A smaller value means less
   /// variance and more bias.
   double staleness_weight_cap = 2.0;
+  /// Where one is given, it takes the place of clip_range on its side.
+  std::optional<double> clip_low, clip_high;
 };
 
 /// PPO's clipped objective (Schulman et al., arXiv:1707.06347). For fresh samples, with the clamped
@@ -19,6 +23,10 @@ struct PpoOptions {
 ///
 ///   ratio = exp(log_prob - recorded)
 ///   loss  = mean over B of max(-A·ratio, -A·clamp(ratio, 1 ± clip_range))
+///
+/// The range may have two sides, 1 - clip_low to 1 + clip_high, as in DAPO (Yu et al.,
+/// arXiv:2503.14476): a larger clip_high lets unlikely samples with a good advantage become likely.
+/// Below, clip_range then is clip_high where it is added and clip_low where it is subtracted.
 ///
 /// For stale samples, which an older policy drew, as in decoupled PPO (Hilton, Cobbe and Schulman,
 /// arXiv:2110.00641): the ratio is taken, and clipped, against the proximal policy, and each sample
@@ -51,6 +59,9 @@ class PpoLoss final : public LossRule {
   /// Everything in a result except the loss.
   LossResult Statistics(const at::Tensor& difference_B, const at::Tensor& ratio_B) const;
   at::Tensor Clamped(const at::Tensor& advantages_B) const;
+
+  double clip_low() const { return options_.clip_low.value_or(options_.clip_range); }
+  double clip_high() const { return options_.clip_high.value_or(options_.clip_range); }
 
   PpoOptions options_;
 };

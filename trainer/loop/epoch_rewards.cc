@@ -53,15 +53,28 @@ absl::Status CheckDropped(const RewardConfig& reward, int64_t epoch,
 }
 
 template <typename T>
-std::vector<T> Selected(const std::vector<T>& all, const std::vector<bool>& is_kept) {
+void Select(const std::vector<bool>& stays, std::vector<T>* values) {
   std::vector<T> kept;
-  for (size_t i = 0; i < all.size(); ++i) {
-    if (is_kept[i]) kept.push_back(all[i]);
+  for (size_t i = 0; i < values->size(); ++i) {
+    if (stays[i]) kept.push_back(std::move((*values)[i]));
   }
-  return kept;
+  *values = std::move(kept);
 }
 
 }  // namespace
+
+void EpochScores::Keep(const std::vector<bool>& stays) {
+  size_t next = 0;
+  for (size_t i = 0; i < is_kept.size(); ++i) {
+    if (is_kept[i]) is_kept[i] = stays.at(next++);
+  }
+  Select(stays, &rewards.rewards);
+  Select(stays, &rewards.image_ids);
+  Select(stays, &rewards.prompts);
+  Select(stays, &rewards.groups);
+  for (RewardTerm& term : rewards.terms) Select(stays, &term.values);
+  for (std::vector<double>& values : values_TN) Select(stays, &values);
+}
 
 std::vector<double> EpochScores::ForAll(const std::vector<double>& of_kept) const {
   std::vector<double> all;
@@ -80,6 +93,9 @@ absl::StatusOr<EpochScores> ScoresOf(const ResolvedJob& job, int64_t epoch,
     all.rewards.insert(all.rewards.end(), values, values + batch.rewards_B.numel());
     all.image_ids.insert(all.image_ids.end(), batch.image_ids.begin(), batch.image_ids.end());
     all.prompts.insert(all.prompts.end(), batch.prompts.begin(), batch.prompts.end());
+    for (int64_t i = 0; i < batch.batch_size(); ++i) {
+      all.groups.push_back(job.plan().GroupOf(batch.first_sample + i));
+    }
   }
   for (const std::string& part : parts) {
     IMAGEDDPO_ASSIGN_OR_RETURN(std::vector<double> values, PartOf(batches, part));
@@ -93,15 +109,13 @@ absl::StatusOr<EpochScores> ScoresOf(const ResolvedJob& job, int64_t epoch,
   }
   scores.is_kept.assign(all.rewards.size(), true);
   if (!may_drop) return scores;
-  for (size_t i = 0; i < all.rewards.size(); ++i) scores.is_kept[i] = !std::isnan(all.rewards[i]);
-  if (std::find(scores.is_kept.begin(), scores.is_kept.end(), true) == scores.is_kept.end()) {
+  std::vector<bool> has_reward;
+  for (const double reward : all.rewards) has_reward.push_back(!std::isnan(reward));
+  if (std::find(has_reward.begin(), has_reward.end(), true) == has_reward.end()) {
     return absl::OutOfRangeError(
         absl::StrCat("no sample of epoch ", epoch, " has a finite value of every reward"));
   }
-  all.rewards = Selected(all.rewards, scores.is_kept);
-  all.image_ids = Selected(all.image_ids, scores.is_kept);
-  all.prompts = Selected(all.prompts, scores.is_kept);
-  for (std::vector<double>& values : scores.values_TN) values = Selected(values, scores.is_kept);
+  scores.Keep(has_reward);
   return scores;
 }
 

@@ -14,13 +14,17 @@ namespace imageddpo {
 
 /// What the records of an epoch say of its rewards.
 struct EpochScores {
-  /// By sample: false where a reward has left the sample out (`on_nan` or `on_error: drop`).
+  /// By sample: false where it takes no part in advantages and loss: a reward without a value
+  /// (`on_nan` or `on_error: drop`) or equal rewards of its group (`advantage.zero_std: drop`) have left it out.
   std::vector<bool> is_kept;
-  EpochRewards rewards;                        ///< Of the samples that are kept, without `terms`.
+  EpochRewards rewards;  ///< Of the samples that are kept; ScoresOf() makes no `terms`.
   std::vector<std::vector<double>> values_TN;  ///< By part asked for (T) and kept sample (N).
 
   /// Expands values of the kept samples to all samples, with 0 for the dropped ones.
   std::vector<double> ForAll(const std::vector<double>& of_kept) const;
+  /// Leaves samples out, from all of the above.
+  /// @param stays  for each sample that is kept so far.
+  void Keep(const std::vector<bool>& stays);
 };
 
 /// @param batches  all micro-batches of the epoch, in order.

@@ -74,6 +74,8 @@ std::vector<StepStatistics> ReplayUpdate::Accumulate(const ReplayBatch& batch, d
                         .approx_kl = result.approx_kl.item<double>(),
                         .clipfrac = result.clipfrac.item<double>(),
                         .ratio_max_error = (result.ratio_B - 1).abs().max().item<double>()};
+    if (result.clipped_high.defined()) step.clipped_high = result.clipped_high.item<double>();
+    if (result.clipped_low.defined()) step.clipped_low = result.clipped_low.item<double>();
     const auto deviation = [](const at::Tensor& ratio_B, double* mean, double* square) {
       const at::Tensor d_B = ratio_B.to(at::kDouble) - 1;
       *mean = d_B.mean().item<double>();
@@ -119,10 +121,11 @@ std::vector<at::Tensor> SplitLike(const at::Tensor& flat_P,
 }
 
 double ClipAndStep(const at::Tensor& gradient_P, double max_grad_norm,
-                   const std::vector<at::Tensor>& parameters, AdamW* optimizer) {
+                   const std::vector<at::Tensor>& parameters, AdamW* optimizer,
+                   const std::function<bool(double norm)>& accepts) {
   const std::vector<at::Tensor> gradients = SplitLike(gradient_P, parameters);
   const double norm = ClipGradNorm(gradients, max_grad_norm);
-  if (std::isfinite(norm)) optimizer->Step(gradients);
+  if (std::isfinite(norm) && (accepts == nullptr || accepts(norm))) optimizer->Step(gradients);
   return norm;
 }
 

@@ -3,6 +3,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -37,7 +38,8 @@ struct StepStatistics {
   double loss = 0;  ///< Mean over the B samples.
   double approx_kl = 0;
   double clipfrac = 0;
-  double ratio_max_error = 0;  ///< max over B of |ratio - 1|.
+  double ratio_max_error = 0;                ///< max over B of |ratio - 1|.
+  double clipped_high = 0, clipped_low = 0;  ///< What of clipfrac is above and below.
   /// Means over B of d and of d², with d = ratio - 1, so that standard deviations can be computed
   /// without cancellation. `behaviour`: of the ratio proximal/recorded; `proximal`: of
   /// current/proximal.
@@ -87,8 +89,10 @@ std::vector<at::Tensor> SplitLike(const at::Tensor& flat_P,
                                   const std::vector<at::Tensor>& parameters);
 
 /// Clips once over all parameters and takes one optimizer step.
+/// @param accepts  asked for a finite norm before clipping; false: no step. Null: accepts all.
 /// @return the norm before clipping; if it is not finite, nothing was changed (see LossScaler).
 double ClipAndStep(const at::Tensor& gradient_P, double max_grad_norm,
-                   const std::vector<at::Tensor>& parameters, AdamW* optimizer);
+                   const std::vector<at::Tensor>& parameters, AdamW* optimizer,
+                   const std::function<bool(double norm)>& accepts = nullptr);
 
 }  // namespace imageddpo

@@ -7,8 +7,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 
 #include "common/base/status.h"
+#include "trainer/algo/group_advantages.h"
+#include "trainer/algo/learning_rate.h"
 #include "trainer/algo/moments.h"
 
 namespace imageddpo {
@@ -36,7 +39,8 @@ at::Tensor AdvantagesOf(const TrajectoryBatch& batch, const std::vector<double>&
 }
 
 constexpr int64_t kStatisticsPerStep = 4;  // The first fields of StepStatistics,
-constexpr int64_t kStalenessPerStep = 4;   // and the others.
+constexpr int64_t kSidesPerStep = 2;       // those of the clip's sides,
+constexpr int64_t kStalenessPerStep = 4;  // and the others. A mean's bits follow from these widths.
 
 /// @param means  [4] float64: means of StepStatistics' last four fields, in their order.
 void SetStaleness(int64_t sample_age, const at::Tensor& means, v1::EpochMetrics* metrics) {
@@ -70,7 +74,11 @@ Trainer::Trainer(const ResolvedJob& job, const Policy& policy, Lora* lora,
       optimizer_(lora->ParameterNames(), lora->Parameters(), MakeAdamWOptions(job)),
       replay_(policy, lora->Parameters(), *loss_rule_),
       single_pass_(gradients, *loss_rule_),
-      state_(job.precision() == Precision::kFp16) {
+      state_(job.precision() == Precision::kFp16, job.spec().train().max_grad_zscore()) {
+  const v1::TrainSpec& train = job.spec().train();
+  if (train.ema_decay() > 0) {
+    state_.average.emplace(train.ema_decay(), train.ema_warmup_updates(), lora->Flatten());
+  }
   UseLossScale();
 }
 
@@ -113,10 +121,16 @@ absl::StatusOr<std::vector<v1::EpochMetrics>> Trainer::TrainEpoch(
   if (!combination_.parts().empty()) {
     combination_.Combine(epoch, std::move(scores.values_TN), &scores.rewards);
   }
+  const Moments reward = MomentsOf(scores.rewards.rewards);
+  std::optional<double> zero_std_ratio;
+  if (job_.advantage().mode == AdvantageMode::kGroup) {
+    const GroupSpread spread = SpreadOfGroups(scores.rewards, job_.advantage().combine);
+    zero_std_ratio = spread.zero_ratio;
+    if (job_.advantage().zero_std == ZeroStd::kDrop) scores.Keep(spread.has_spread);
+  }
   IMAGEDDPO_ASSIGN_OR_RETURN(const std::vector<double> of_kept, Advantages(scores.rewards));
   const std::vector<double> advantages = scores.ForAll(of_kept);
   is_kept_ = scores.is_kept;
-  const Moments reward = MomentsOf(scores.rewards.rewards);
   const std::map<std::string, double> parts_mean = MeansOfParts(batches);
   state_.samples_seen += static_cast<int64_t>(is_kept_.size());
 
@@ -129,6 +143,7 @@ absl::StatusOr<std::vector<v1::EpochMetrics>> Trainer::TrainEpoch(
                                  Update(epoch, inner, update, batches, advantages, between));
       row.set_reward_mean(reward.mean);
       row.set_reward_std(reward.std);
+      if (zero_std_ratio) row.set_zero_std_ratio(*zero_std_ratio);
       row.mutable_parts_mean()->insert(parts_mean.begin(), parts_mean.end());
       if (rows.empty()) {
         state_.ratio_first_step_max_error =
@@ -156,6 +171,7 @@ absl::StatusOr<v1::EpochMetrics> Trainer::Update(int64_t epoch, int64_t inner_ep
   const double weight = 1.0 / kept_share / static_cast<double>(num_micro * num_steps);
 
   const at::Tensor statistics = at::zeros({num_micro, num_steps, kStatisticsPerStep}, at::kDouble);
+  const at::Tensor sides = at::zeros({num_micro, num_steps, kSidesPerStep}, at::kDouble);
   const at::Tensor staleness = at::zeros({num_micro, num_steps, kStalenessPerStep}, at::kDouble);
   const bool first_update = inner_epoch == 0 && update_in_epoch == 0;
   const int64_t sample_age = epoch - versions_.SamplingVersion(epoch);
@@ -171,6 +187,9 @@ absl::StatusOr<v1::EpochMetrics> Trainer::Update(int64_t epoch, int64_t inner_ep
         row[1] = steps[k].approx_kl;
         row[2] = steps[k].clipfrac;
         row[3] = steps[k].ratio_max_error;
+        auto* of_sides = sides.select(0, p).select(0, k).mutable_data_ptr<double>();
+        of_sides[0] = steps[k].clipped_high;
+        of_sides[1] = steps[k].clipped_low;
         auto* ages = staleness.select(0, p).select(0, k).mutable_data_ptr<double>();
         ages[0] = steps[k].behaviour_mean;
         ages[1] = steps[k].behaviour_square;
@@ -190,10 +209,15 @@ absl::StatusOr<v1::EpochMetrics> Trainer::Update(int64_t epoch, int64_t inner_ep
     return schedule_.OwnerOfShard(plan_.ShardOf(position));
   };
   exchange_->AllGatherRows(statistics, owner_of_position);
+  exchange_->AllGatherRows(sides, owner_of_position);
 
+  const double learning_rate = LearningRateOf(state_.updates, job_.learning_rate());
+  optimizer_.set_learning_rate(learning_rate);
+  bool is_spike = false;
   const double grad_norm =
       ClipAndStep(gradient_P.to(lora_->Parameters().front().device()),
-                  job_.spec().train().max_grad_norm(), lora_->Parameters(), &optimizer_);
+                  job_.spec().train().max_grad_norm(), lora_->Parameters(), &optimizer_,
+                  [&](double norm) { return !(is_spike = !state_.gradient_guard.Judge(norm)); });
   const LossScaler::Verdict verdict = state_.loss_scaler.Judge(std::isfinite(grad_norm));
   if (verdict == LossScaler::Verdict::kStop) {
     return absl::OutOfRangeError(absl::StrCat(
@@ -202,7 +226,8 @@ absl::StatusOr<v1::EpochMetrics> Trainer::Update(int64_t epoch, int64_t inner_ep
         "train.learning_rate or train.clip_range, or go on from an earlier checkpoint"));
   }
   UseLossScale();
-  const bool skipped = verdict == LossScaler::Verdict::kSkip;
+  const bool overflowed = verdict == LossScaler::Verdict::kSkip;
+  const bool skipped = overflowed || is_spike;
   v1::EpochMetrics metrics;
   metrics.set_epoch(epoch);
   metrics.set_inner_epoch(inner_epoch);
@@ -212,8 +237,13 @@ absl::StatusOr<v1::EpochMetrics> Trainer::Update(int64_t epoch, int64_t inner_ep
   metrics.set_loss(mean[0].item<double>() / kept_share);
   metrics.set_approx_kl(mean[1].item<double>());
   metrics.set_clipfrac(mean[2].item<double>());
-  metrics.set_grad_norm(skipped ? 0 : grad_norm);
+  const at::Tensor mean_of_sides = sides.mean(at::IntArrayRef{0, 1});
+  metrics.set_clip_fraction_high(mean_of_sides[0].item<double>());
+  metrics.set_clip_fraction_low(mean_of_sides[1].item<double>());
+  metrics.set_grad_norm(overflowed ? 0 : grad_norm);
+  metrics.set_learning_rate(learning_rate);
   if (!skipped) {
+    if (state_.average) state_.average->Update(lora_->Flatten(), optimizer_.step());
     loss_rule_->EndUpdate(
         {.loss = metrics.loss(), .approx_kl = metrics.approx_kl(), .clipfrac = metrics.clipfrac()});
   }
@@ -226,8 +256,10 @@ absl::StatusOr<v1::EpochMetrics> Trainer::Update(int64_t epoch, int64_t inner_ep
   }
   if (state_.loss_scaler.enabled()) {
     metrics.set_loss_scale(state_.loss_scaler.scale());
+  }
+  if (state_.loss_scaler.enabled() || state_.gradient_guard.enabled()) {
     metrics.set_skipped(skipped);
-    metrics.set_skipped_updates(state_.loss_scaler.skipped());
+    metrics.set_skipped_updates(state_.loss_scaler.skipped() + state_.gradient_guard.skipped());
   }
   return metrics;
 }

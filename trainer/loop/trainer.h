@@ -9,6 +9,7 @@
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -22,9 +23,11 @@
 #include "imageddpo/v1/metrics.pb.h"
 #include "trainer/algo/adamw.h"
 #include "trainer/algo/advantage_rule.h"
+#include "trainer/algo/gradient_guard.h"
 #include "trainer/algo/loss_rule.h"
 #include "trainer/algo/loss_scaler.h"
 #include "trainer/algo/reward_combination.h"
+#include "trainer/algo/weight_average.h"
 #include "trainer/loop/epoch_rewards.h"
 #include "trainer/loop/replay_update.h"
 #include "trainer/loop/shard_exchange.h"
@@ -43,8 +46,11 @@ struct TrainerState {
   /// last k, with k = sample.max_staleness; after a resume the newest too.
   std::map<int64_t, at::Tensor> older_versions;
   LossScaler loss_scaler;
+  GradientGuard gradient_guard;
+  std::optional<WeightAverage> average;  ///< Where train.ema_decay is above 0.
 
-  explicit TrainerState(bool scales_loss) : loss_scaler(scales_loss) {}
+  TrainerState(bool scales_loss, double max_grad_zscore)
+      : loss_scaler(scales_loss), gradient_guard(max_grad_zscore) {}
 };
 
 /// One trainer rank: turns an epoch's trajectories into updates of the LoRA. All trainer ranks make
@@ -66,7 +72,7 @@ class Trainer {
   /// Trains on all micro-batches of one epoch, in order of index. Those that this rank does not
   /// replay (see UpdateSchedule) come without latents. Samples of an older version than `epoch` are
   /// trained with the decoupled loss. In fp16, an update whose gradient is not finite is skipped as
-  /// long as a smaller loss scale is possible.
+  /// long as a smaller loss scale is possible; so is one that GradientGuard takes for a spike.
   /// @return one entry per update. INTERNAL: an embedding is missing, or a record was sampled by
   ///         another version than the epoch's; OUT_OF_RANGE: a reward or the gradient is not
   ///         finite, with the remedy.
@@ -74,6 +80,7 @@ class Trainer {
   absl::StatusOr<std::vector<v1::EpochMetrics>> TrainEpoch(
       int64_t epoch, const std::vector<TrajectoryBatch>& batches, const Between& between);
 
+  const ResolvedJob& job() const { return job_; }
   /// Says, among other things, which micro-batches this rank needs with latents.
   const UpdateSchedule& schedule() const { return schedule_; }
   const VersionSchedule& versions() const { return versions_; }
@@ -82,6 +89,8 @@ class Trainer {
   /// A copy of the LoRA after `version` epochs: the current one, or one of
   /// TrainerState::older_versions.
   Lora LoraOf(int64_t version) const;
+  /// The moving average of the LoRA as it is now. Only where TrainerState::average is.
+  Lora AverageLora() const;
 
   /// Files of a checkpoint: optimizer.safetensors and state.json (see docs/formats.md).
   std::map<std::string, at::Tensor> OptimizerTensors() const;
@@ -110,6 +119,8 @@ class Trainer {
   void UseLossScale();
   /// Takes the older versions out of a checkpoint's tensors.
   absl::Status RestoreVersions(std::map<std::string, at::Tensor>* tensors);
+  /// Takes the average out of them; without one it starts from the LoRA.
+  absl::Status RestoreAverage(std::map<std::string, at::Tensor>* tensors);
   /// Adds one micro-batch to the gradient of the current update and returns the statistics of each
   /// step.
   absl::StatusOr<std::vector<StepStatistics>> Accumulate(const TrajectoryBatch& batch,

@@ -69,6 +69,10 @@ void TrainerRank::PublishWeights(int64_t version) {
   epoch_start_ = context_->clock.NowSeconds();
   publish_seconds_ = 0;
   if (!is_leader() || !trainer_->versions().IsPublished(version)) return;
+  // First, so that the version itself is what is bound in the end.
+  if (trainer_->versions().EvaluatesAverage(version)) {
+    publisher_.Announce(trainer_->AverageLora(), version);
+  }
   publisher_.Announce(trainer_->LoraOf(version), version);
   publish_seconds_ = context_->clock.NowSeconds() - epoch_start_;
 }
@@ -78,7 +82,10 @@ absl::Status TrainerRank::CheckReceipts(int64_t up_to) {
   while (publisher_.oldest_unchecked() >= 0 && publisher_.oldest_unchecked() <= up_to) {
     const int64_t version = publisher_.oldest_unchecked();
     IMAGEDDPO_RETURN_IF_ERROR(publisher_.CheckReceipts(timeouts_.phase));
-    if (trainer_->versions().EvaluationDue(version)) to_be_evaluated_.push_back(version);
+    const bool is_last = publisher_.oldest_unchecked() != version;
+    if (is_last && trainer_->versions().EvaluationDue(version)) {
+      to_be_evaluated_.push_back(version);
+    }
   }
   publish_seconds_ += context_->clock.NowSeconds() - start;
   return absl::OkStatus();
@@ -252,7 +259,8 @@ void TrainerRank::ReportEpoch(int64_t epoch, const std::vector<TrajectoryBatch>&
   const double ratio_error = metrics.ratio_first_step_max_error();
   context_->report(std::move(message));
 
-  const double clip_range = context_->start.spec().train().clip_range();
+  const ClipRange& clip = trainer_->job().clip_range();
+  const double clip_range = std::min(clip.low, clip.high);
   if (ratio_error > kRatioErrorShare * clip_range && !ratio_warned_) {
     ratio_warned_ = true;
     context_->Warn(absl::StrCat("ratio_first_step_max_error is ", ratio_error,
@@ -278,6 +286,11 @@ absl::Status TrainerRank::SendCheckpoint() {
   nlohmann::ordered_json state = trainer_->StateJson();
   if (!data_.state().empty()) state["data"] = nlohmann::ordered_json::parse(data_.state());
   checkpoint->set_state(state.dump(1) + '\n');
+  if (trainer_->state().average) {
+    IMAGEDDPO_ASSIGN_OR_RETURN(
+        *checkpoint->mutable_ema_lora(),
+        SerializeSafetensors(trainer_->AverageLora().ToTensors(), lora_->Metadata()));
+  }
   context_->report(std::move(message));
   return absl::OkStatus();
 }

@@ -11,11 +11,14 @@ namespace imageddpo {
 namespace {
 
 constexpr char kVersionPrefix[] = "lora.";  // Of older versions in optimizer.safetensors.
+constexpr char kAverage[] = "ema";          // The moving average there.
 
 // The states of the rules and of the rewards in state.json, where they have one.
 constexpr char kStatistics[] = "statistics";
 constexpr char kLoss[] = "loss";
 constexpr char kRewards[] = "rewards";
+
+constexpr char kGradientGuard[] = "gradient_guard";
 
 }  // namespace
 
@@ -35,11 +38,18 @@ Lora Trainer::LoraOf(int64_t version) const {
   return lora;
 }
 
+Lora Trainer::AverageLora() const {
+  Lora lora = lora_->Clone();
+  lora.Unflatten(state_.average->values_P());
+  return lora;
+}
+
 std::map<std::string, at::Tensor> Trainer::OptimizerTensors() const {
   std::map<std::string, at::Tensor> tensors = optimizer_.State();
   for (const auto& [version, values_P] : state_.older_versions) {
     tensors[absl::StrCat(kVersionPrefix, version)] = values_P.cpu();
   }
+  if (state_.average) tensors[kAverage] = state_.average->values_P().cpu().clone();
   return tensors;
 }
 
@@ -61,6 +71,7 @@ nlohmann::ordered_json Trainer::StateJson() const {
   add(kLoss, loss_rule_->State());
   add(kRewards, combination_.State());
   if (state_.loss_scaler.enabled()) state["loss_scaling"] = state_.loss_scaler.ToJson();
+  if (state_.gradient_guard.enabled()) state[kGradientGuard] = state_.gradient_guard.ToJson();
   return state;
 }
 
@@ -84,15 +95,35 @@ absl::Status Trainer::Restore(const std::map<std::string, at::Tensor>& optimizer
     state_.epochs_trained = state.at("epochs_trained");
     std::map<std::string, at::Tensor> moments = optimizer;
     IMAGEDDPO_RETURN_IF_ERROR(RestoreVersions(&moments));
+    IMAGEDDPO_RETURN_IF_ERROR(RestoreAverage(&moments));
     IMAGEDDPO_RETURN_IF_ERROR(optimizer_.LoadState(moments));
     state_.updates = state.at("updates");
     state_.samples_seen = state.at("samples_seen");
     state_.ratio_first_step_max_error = state.at("ratio_first_step_max_error");
     if (state_.loss_scaler.enabled()) state_.loss_scaler.Restore(state.at("loss_scaling"));
+    if (state_.gradient_guard.enabled() && state.contains(kGradientGuard)) {
+      state_.gradient_guard.Restore(state.at(kGradientGuard));
+    }
     UseLossScale();
   } catch (const nlohmann::json::exception& error) {
     return absl::InvalidArgumentError(absl::StrCat("state.json: ", error.what()));
   }
+  return absl::OkStatus();
+}
+
+absl::Status Trainer::RestoreAverage(std::map<std::string, at::Tensor>* tensors) {
+  const auto found = tensors->find(kAverage);
+  const bool is_there = found != tensors->end();
+  if (state_.average) {
+    if (is_there && (found->second.scalar_type() != at::kFloat ||
+                     found->second.numel() != lora_->num_parameters())) {
+      return absl::InvalidArgumentError(absl::StrCat("optimizer.safetensors: tensor ", kAverage,
+                                                     " must have ", lora_->num_parameters(),
+                                                     " float32 values"));
+    }
+    state_.average->Restore(is_there ? found->second.view({-1}) : lora_->Flatten());
+  }
+  if (is_there) tensors->erase(found);
   return absl::OkStatus();
 }
 

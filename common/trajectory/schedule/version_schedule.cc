@@ -10,7 +10,8 @@ VersionSchedule::VersionSchedule(const v1::JobSpec& job)
     : num_epochs_(job.num_epochs()),
       max_staleness_(job.sample().max_staleness()),
       eval_every_(HasHeldOutImages(job) ? job.eval().every_epochs() : -1),
-      checkpoint_every_(job.checkpoint().every_epochs()) {}
+      checkpoint_every_(job.checkpoint().every_epochs()),
+      use_ema_(job.eval().use_ema()) {}
 
 int64_t VersionSchedule::SamplingVersion(int64_t epoch) const {
   return std::max<int64_t>(0, epoch - max_staleness_);

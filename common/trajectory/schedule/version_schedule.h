@@ -32,6 +32,10 @@ class VersionSchedule {
   /// `eval.every_epochs` in between.
   bool EvaluationDue(int64_t version) const;
 
+  /// Whether that evaluation is of the moving average (`eval.use_ema`), which is then published
+  /// too, before the version.
+  bool EvaluatesAverage(int64_t version) const { return use_ema_ && EvaluationDue(version); }
+
   /// Whether rollout ranks need this version, to sample or to evaluate.
   bool IsPublished(int64_t version) const;
 
@@ -43,6 +47,7 @@ class VersionSchedule {
   int64_t max_staleness_;
   int64_t eval_every_;  ///< -1: the job has no held-out images.
   int64_t checkpoint_every_;
+  bool use_ema_;
 };
 
 }  // namespace imageddpo

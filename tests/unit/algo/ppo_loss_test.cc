@@ -54,6 +54,37 @@ TEST(PpoLoss, TheGradientStopsWhereTheStepWentFarEnough) {
   EXPECT_FALSE(result.ratio_B.requires_grad());
 }
 
+TEST(PpoLoss, TheTwoSidesOfTheClipCanDiffer) {
+  const at::Tensor old = at::zeros({6});
+  const at::Tensor ratio = at::tensor({1.25F, 1.25F, 1.15F, 0.85F, 0.85F, 0.95F});
+  const at::Tensor log_prob = ratio.log().requires_grad_();
+  const at::Tensor advantages = at::tensor({1.0F, -1.0F, 1.0F, -1.0F, 1.0F, -1.0F});
+  const LossResult result =
+      PpoLoss({.clip_low = 0.1, .clip_high = 0.2}).Loss(Fresh(log_prob, old, advantages));
+  result.loss.backward();
+  // Above 1.2 with a good advantage and below 0.9 with a bad one there is no gradient.
+  const at::Tensor expected = at::tensor({0.0F, 1.25F, -1.15F, 0.0F, -0.85F, 0.95F}) / 6;
+  EXPECT_TRUE(at::allclose(log_prob.grad(), expected)) << log_prob.grad();
+  EXPECT_NEAR(result.loss.item<double>(), (-1.2 + 1.25 - 1.15 + 0.9 - 0.85 + 0.95) / 6, 1e-6);
+  EXPECT_FLOAT_EQ(result.clipfrac.item<float>(), 4.0F / 6);
+  EXPECT_FLOAT_EQ(result.clipped_high.item<float>(), 2.0F / 6);
+  EXPECT_FLOAT_EQ(result.clipped_low.item<float>(), 2.0F / 6);
+}
+
+TEST(PpoLoss, EqualSidesHaveTheBitsOfOneRange) {
+  const at::Tensor old = at::randn({64}), advantages = at::randn({64});
+  const at::Tensor one = (old + at::randn({64}) * 0.1).requires_grad_();
+  const at::Tensor two = one.detach().clone().requires_grad_();
+  const LossResult range = PpoLoss({.clip_range = 0.07}).Loss(Fresh(one, old, advantages));
+  const LossResult sides =
+      PpoLoss({.clip_low = 0.07, .clip_high = 0.07}).Loss(Fresh(two, old, advantages));
+  range.loss.backward();
+  sides.loss.backward();
+  EXPECT_TRUE(range.loss.equal(sides.loss));
+  EXPECT_TRUE(one.grad().equal(two.grad()));
+  EXPECT_TRUE(range.clipfrac.equal(sides.clipfrac));
+}
+
 TEST(PpoLoss, AtSamplingIsItsLossAndDerivativeAtRatioOne) {
   const PpoLoss rule({.adv_clip_max = 0.7});  // No binary fraction.
   const at::Tensor advantages = at::tensor({-9.0F, -0.5F, 0.25F, 7.0F});
@@ -80,9 +111,11 @@ struct ByHand {
     const double b = std::exp(proximal - behaviour);
     const double w = std::min(b, options.staleness_weight_cap);
     const double u = std::exp(log_prob - proximal);
-    const double wide = (1.0 + static_cast<double>(age)) * options.clip_range;
-    const double high = std::min(1 + options.clip_range, (1 + wide) / b);
-    const double low = std::max(1 - options.clip_range, (1 - wide) / b);
+    const double times = 1.0 + static_cast<double>(age);
+    const double clip_high = options.clip_high.value_or(options.clip_range);
+    const double clip_low = options.clip_low.value_or(options.clip_range);
+    const double high = std::min(1 + clip_high, (1 + times * clip_high) / b);
+    const double low = std::max(1 - clip_low, (1 - times * clip_low) / b);
     is_done = a > 0 ? u > high : u < low;
     loss = w * -a * (is_done ? (a > 0 ? high : low) : u);
     derivative = is_done ? 0 : -w * a * u;
@@ -91,8 +124,10 @@ struct ByHand {
   double loss, derivative;
 };
 
-TEST(StalePpoLoss, IsTheFormulaWithItsGradient) {
-  const PpoOptions options{.clip_range = 0.1, .adv_clip_max = 2, .staleness_weight_cap = 1.5};
+class StalePpoLossOf : public testing::TestWithParam<PpoOptions> {};
+
+TEST_P(StalePpoLossOf, IsTheFormulaWithItsGradient) {
+  const PpoOptions options = GetParam();
   std::vector<float> log_prob, proximal, behaviour, advantage;
   for (const float to_proximal : {-0.3F, -0.02F, 0.0F, 0.05F, 0.4F}) {
     for (const float to_behaviour : {-1.0F, -0.1F, 0.0F, 0.3F, 0.9F}) {
@@ -125,6 +160,15 @@ TEST(StalePpoLoss, IsTheFormulaWithItsGradient) {
   }
   EXPECT_NEAR(result.loss.item<double>(), loss, 1e-6);
 }
+
+INSTANTIATE_TEST_SUITE_P(
+    Clips, StalePpoLossOf,
+    testing::Values(PpoOptions{.clip_range = 0.1, .adv_clip_max = 2, .staleness_weight_cap = 1.5},
+                    PpoOptions{.adv_clip_max = 2,
+                               .staleness_weight_cap = 1.5,
+                               .clip_low = 0.03,
+                               .clip_high = 0.2}),
+    [](const auto& info) { return info.index == 0 ? "OneRange" : "TwoSides"; });
 
 TEST(StalePpoLoss, ASampleThatEarlierEpochsMovedFarEnoughTeachesNoMore) {
   // Clip range 0.1 and age 1: a sample with an advantage above 0 has no gradient once its ratio to

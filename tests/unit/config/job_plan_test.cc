@@ -78,6 +78,26 @@ TEST(MakeJobPlan, NamesBothSettingsAndValuesThatDo) {
               HasSubstr("must be a multiple of `device.device_batch_size` 3; set it to 2"));
 }
 
+TEST(MakeJobPlan, AnEpochIsWholeGroups) {
+  EXPECT_EQ(MakeJobPlan(Job(6, 2, 4, 1))->group_size, 1);
+  v1::JobSpec job = Job(6, 2, 4, 1);
+  job.mutable_sample()->set_group_size(3);
+  const JobPlan plan = *MakeJobPlan(job);
+  EXPECT_EQ(plan.device_batch_size, 2) << "no multiple of the group";
+  EXPECT_EQ(plan.GroupOf(2), 0);
+  EXPECT_EQ(plan.GroupOf(3), 1);
+  job.mutable_sample()->set_group_size(8);
+  EXPECT_EQ(std::string(MakeJobPlan(job).status().message()),
+            "the samples of an epoch (`sample.batch_size` 6 × `sample.num_batches_per_epoch` 2 = "
+            "12) must be a multiple of `sample.group_size` 8; set it to 6, or "
+            "`sample.num_batches_per_epoch: 4`");
+  job.mutable_sample()->set_num_batches_per_epoch(4);
+  EXPECT_TRUE(MakeJobPlan(job).ok());
+  job.mutable_sample()->set_group_size(0);
+  EXPECT_THAT(std::string(MakeJobPlan(job).status().message()),
+              HasSubstr("`sample.group_size` is 0"));
+}
+
 // Following the advice of an error message makes the job valid, whatever the numbers.
 TEST(MakeJobPlan, TheAdviceWorks) {
   for (int64_t sample = 1; sample <= 12; ++sample) {

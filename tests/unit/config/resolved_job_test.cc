@@ -43,6 +43,18 @@ TEST(ResolvedJob, HoldsEveryDecisionInItsType) {
   EXPECT_EQ(job.spec().train().update(), "replay") << "auto is resolved";
 }
 
+TEST(ResolvedJob, TheClipsSidesAreItsRangeWhereTheyAreNotGiven) {
+  const ClipRange one =
+      ResolvedJob::Make(Spec("train: {batch_size: 24, clip_range: 0.01}"))->clip_range();
+  EXPECT_EQ(one.low, 0.01);
+  EXPECT_EQ(one.high, 0.01);
+  const ClipRange two =
+      ResolvedJob::Make(Spec("train: {batch_size: 24, clip_range: 0.01, clip_range_high: 0.3}"))
+          ->clip_range();
+  EXPECT_EQ(two.low, 0.01);
+  EXPECT_EQ(two.high, 0.3);
+}
+
 TEST(ResolvedJob, SizeResizingAndCorruption) {
   const auto data_of = [](const std::string& setting) {
     v1::JobSpec spec = Spec();

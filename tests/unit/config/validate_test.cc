@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/config/job_config.h"
 #include "common/config/resolved_job.h"
+#include "tests/unit/config/good_job.h"
 
 namespace imageddpo {
 namespace {
@@ -16,38 +17,6 @@ using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
-
-v1::JobSpec Good() {
-  v1::JobSpec job = *ParseJobYaml(
-      "name: a\nmodel: {path: m}\ndata: {path: d}\nrewards: [{type: jpeg, measure: "
-      "compressibility}]\n"
-      "sample: {batch_size: 16, guidance_scale: 1}\ntrain: {batch_size: 8}",
-      "job.yaml");
-  return job;
-}
-
-v1::JobSpec With(const std::vector<std::string>& settings) {
-  v1::JobSpec job = Good();
-  for (const std::string& setting : settings) {
-    const absl::Status status = ApplyJobSetting(setting, &job);
-    EXPECT_TRUE(status.ok()) << status;
-  }
-  return job;
-}
-
-absl::Status Judge(const std::vector<std::string>& settings) {
-  return ResolvedJob::Make(With(settings)).status();
-}
-
-std::vector<std::string> Warnings(const std::vector<std::string>& settings) {
-  return ResolvedJob::Make(With(settings))->Warnings();
-}
-
-std::string Refusal(const std::vector<std::string>& settings) {
-  const absl::Status status = Judge(settings);
-  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << settings.front();
-  return std::string(status.message());
-}
 
 TEST(ValidateJob, AcceptsAGoodJob) { EXPECT_TRUE(Judge({}).ok()) << Judge({}); }
 
@@ -157,7 +126,17 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"train.batch_size=0", "`train.batch_size` is 0"},
         Case{"train.gradient_accumulation_steps=0", "`train.gradient_accumulation_steps` is 0"},
         Case{"train.learning_rate=0", "`train.learning_rate` is 0; it must be above 0"},
+        Case{"train.lr_schedule=linear",
+             "`train.lr_schedule` is `linear`; it must be one of constant, cosine"},
+        Case{"train.lr_warmup_updates=-1", "`train.lr_warmup_updates` is -1"},
+        Case{"train.lr_min_ratio=2", "`train.lr_min_ratio` is 2; it must be from 0 to 1"},
+        Case{"train.max_grad_zscore=-1", "`train.max_grad_zscore` is -1; it must be 0"},
+        Case{"train.ema_decay=1", "`train.ema_decay` is 1; it must be from 0 (no average)"},
+        Case{"train.ema_warmup_updates=-1", "`train.ema_warmup_updates` is -1"},
+        Case{"eval.use_ema=true", "`eval.use_ema` needs an average: set `train.ema_decay`"},
         Case{"train.clip_range=1", "`train.clip_range` is 1"},
+        Case{"train.clip_range_low=1", "`train.clip_range_low` is 1; it must be from 0"},
+        Case{"train.clip_range_high=-1", "`train.clip_range_high` is -1"},
         Case{"train.num_inner_epochs=0", "`train.num_inner_epochs` is 0"},
         Case{"train.adv_clip_max=0", "`train.adv_clip_max` is 0"},
         Case{"train.max_grad_norm=-1", "`train.max_grad_norm` is -1"},
@@ -176,6 +155,13 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"train.gradient_shards=99", "`train.gradient_shards` is 99; it must be from 0"},
         Case{"advantage.mode=local",
              "`advantage.mode` is `local`; it must be one of global, per_key"},
+        Case{"advantage.mode=group",
+             "`sample.group_size` is 1; it must be at least 2 with `advantage.mode: group`"},
+        Case{"sample.group_size=3", "must be a multiple of `sample.group_size` 3"},
+        Case{"advantage.std_of=epoch",
+             "`advantage.std_of` is `epoch`; it must be one of group, global, none"},
+        Case{"advantage.zero_std=skip",
+             "`advantage.zero_std` is `skip`; it must be one of keep, drop"},
         Case{"advantage.stat_key=image_id", "`advantage.stat_key`"},
         Case{"advantage.buffer_size=0", "`advantage.buffer_size` is 0"},
         Case{"num_epochs=0", "`num_epochs` is 0"},
@@ -349,6 +335,13 @@ TEST(JobWarnings, TellWhatHasNoEffect) {
   EXPECT_THAT(Warnings({"eval.every_epochs=5"}),
               ElementsAre(HasSubstr("`eval.every_epochs` has no effect without `eval.path`")));
   EXPECT_THAT(Warnings({"train.clip_range=0.5"}), ElementsAre(HasSubstr("`train.clip_range` 0.5")));
+  // 4 updates an epoch.
+  EXPECT_THAT(Warnings({"train.lr_warmup_updates=399"}), IsEmpty());
+  EXPECT_THAT(Warnings({"train.lr_warmup_updates=400"}),
+              ElementsAre(HasSubstr("the job has 400 updates")));
+  EXPECT_THAT(Warnings({"train.lr_min_ratio=0.1"}),
+              ElementsAre(HasSubstr("`train.lr_min_ratio` has no effect")));
+  EXPECT_THAT(Warnings({"train.lr_min_ratio=0.1", "train.lr_schedule=cosine"}), IsEmpty());
   EXPECT_THAT(Warnings({"sample.max_staleness=1", "topology={colocated: 1}"}),
               ElementsAre(HasSubstr("`sample.max_staleness` gains no time")));
   EXPECT_THAT(Warnings({"sample.max_staleness=1"}), IsEmpty());
@@ -358,6 +351,14 @@ TEST(JobWarnings, TellWhatHasNoEffect) {
       Warnings({"train.reduce=fast", "topology={colocated: 2}", "device.device_batch_size=4"}),
       ElementsAre(HasSubstr("the result depends on the number of trainer ranks")));
   EXPECT_THAT(Warnings({"train.reduce=fast", "topology={rollout: 2, trainer: 1}"}), IsEmpty());
+  EXPECT_THAT(Warnings({"sample.same_init_noise=true"}),
+              ElementsAre(HasSubstr("without a `sample.group_size` above 1")));
+  EXPECT_THAT(Warnings({"advantage.std_of=none", "advantage.zero_std=drop"}),
+              ElementsAre(HasSubstr("`advantage.std_of` has no effect without"),
+                          HasSubstr("`advantage.zero_std` has no effect without")));
+  EXPECT_THAT(Warnings({"sample.group_size=4", "sample.same_init_noise=true",
+                        "advantage.mode=group", "advantage.leave_one_out=true"}),
+              IsEmpty());
   EXPECT_THAT(Warnings({"checkpoint.keep=1"}), ElementsAre(HasSubstr("`checkpoint.keep: 1`")));
   EXPECT_THAT(
       Warnings({"sample.batch_size=1", "sample.num_batches_per_epoch=1", "train.batch_size=1"}),

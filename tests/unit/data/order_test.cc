@@ -45,6 +45,14 @@ TEST(OrderTest, DoesNotDependOnTheOrderOfCalls) {
   }
 }
 
+TEST(OrderTest, GroupsTakeTheSameExamplesInTheSameOrder) {
+  constexpr int64_t kGroup = 4, kSize = 7;
+  ExampleOrder order(7, kSize, kGroup);
+  for (int64_t sample = 0; sample < 3 * kGroup * kSize; ++sample) {
+    EXPECT_EQ(order(sample), ExampleIndex(7, sample / kGroup, kSize)) << sample;
+  }
+}
+
 // These numbers must never change: a job resumed from a checkpoint has to continue with the same
 // images.
 TEST(OrderTest, IsFixedForever) {
@@ -62,6 +70,7 @@ TEST(OrderTest, EveryPlaceIsEquallyLikely) {
 
 TEST(OrderTest, RefusesNonsense) {
   EXPECT_THROW(ExampleOrder(1, 0), std::invalid_argument);
+  EXPECT_THROW(ExampleOrder(1, 5, 0), std::invalid_argument);
   EXPECT_THROW(ExampleIndex(1, -1, 5), std::invalid_argument);
 }
 

@@ -120,8 +120,23 @@ DirectTrainer::Row DirectTrainer::Update(const std::vector<TrajectoryBatch>& bat
   return row;
 }
 
+double DirectTrainer::LearningRate() const {
+  const v1::TrainSpec& train = job_.train();
+  const auto update = static_cast<double>(updates_);
+  const auto warmup = static_cast<double>(train.lr_warmup_updates());
+  const auto all = static_cast<double>(job_.num_epochs() * train.num_inner_epochs() *
+                                       plan_.updates_per_inner_epoch);
+  if (update < warmup) return train.learning_rate() * (update + 1) / warmup;
+  if (train.lr_schedule() != "cosine") return train.learning_rate();
+  const double least = train.learning_rate() * train.lr_min_ratio();
+  const double angle = std::acos(-1.0) * (update - warmup) / (all - warmup);
+  return least + (train.learning_rate() - least) * (1 + std::cos(angle)) / 2;
+}
+
 void DirectTrainer::Step(at::Tensor gradient_P, Row* row) {
   const v1::TrainSpec& train = job_.train();
+  row->learning_rate = LearningRate();
+  ++updates_;
   row->grad_norm = gradient_P.norm().item<double>();
   if (!std::isfinite(row->grad_norm)) return;
   gradient_P = gradient_P * std::min(1.0, train.max_grad_norm() / (row->grad_norm + 1e-6));
@@ -131,7 +146,7 @@ void DirectTrainer::Step(at::Tensor gradient_P, Row* row) {
   const at::Tensor mean_P = m_P_ / (1 - std::pow(train.adam_beta1(), steps_));
   const at::Tensor square_P = v_P_ / (1 - std::pow(train.adam_beta2(), steps_));
   const at::Tensor values_P = model_->lora.Flatten().to(at::kDouble);
-  const double rate = train.learning_rate();
+  const double rate = row->learning_rate;
   model_->lora.Unflatten((values_P * (1 - rate * train.adam_weight_decay()) -
                           rate * mean_P / (square_P.sqrt() + train.adam_epsilon()))
                              .to(at::kFloat));

@@ -28,6 +28,7 @@ class DirectTrainer {
   struct Row {
     double loss = 0, approx_kl = 0, clipfrac = 0;
     double grad_norm = 0;  ///< Not finite: no step was taken.
+    double learning_rate = 0;
   };
   std::vector<Row> TrainEpoch(int64_t epoch, const std::vector<TrajectoryBatch>& batches);
 
@@ -45,6 +46,7 @@ class DirectTrainer {
   Row Update(const std::vector<TrajectoryBatch>& batches, const std::vector<int64_t>& micro_batches,
              int64_t age);
   void Step(at::Tensor gradient_P, Row* row);
+  double LearningRate() const;  ///< Of the next update.
 
   SmallModel* model_;
   v1::JobSpec job_;
@@ -52,7 +54,7 @@ class DirectTrainer {
   std::vector<double> advantages_;
   std::map<Key, double> proximal_;  ///< log p at the epoch's start.
   at::Tensor m_P_, v_P_;
-  int64_t steps_ = 0;
+  int64_t updates_ = 0, steps_ = 0;
   double clip_margin_ = 1;
 };
 

@@ -80,7 +80,9 @@ TEST_P(UpdateTest, HasTheSameBitsOverAnyNumberOfRanksAndIsTheDirectOne) {
     EXPECT_NEAR(row.loss(), rows[i].loss, kBound);
     EXPECT_NEAR(row.approx_kl(), rows[i].approx_kl, kBound * (rows[i].approx_kl + 1e-3));
     EXPECT_NEAR(row.clipfrac(), rows[i].clipfrac, 1e-9);
+    EXPECT_NEAR(row.clip_fraction_high() + row.clip_fraction_low(), row.clipfrac(), 1e-6);
     EXPECT_NEAR(row.grad_norm(), rows[i].grad_norm, kBound * rows[i].grad_norm);
+    EXPECT_NEAR(row.learning_rate(), rows[i].learning_rate, 1e-15);
   }
   EXPECT_LT(Difference(alone.Moment("m", model().lora), direct.m()), kBound);
   EXPECT_LT(Difference(alone.Moment("v", model().lora), direct.v()), kBound);
@@ -101,6 +103,17 @@ INSTANTIATE_TEST_SUITE_P(
                              [](auto* job) {
                                MakeTwoUpdates(job);
                                job->mutable_train()->set_num_inner_epochs(2);
+                             },
+                         .num_rows = 4},
+                    Case{.name = "learning_rate",
+                         .change =
+                             [](auto* job) {
+                               MakeTwoUpdates(job);
+                               job->mutable_train()->set_num_inner_epochs(2);
+                               job->mutable_train()->set_clip_range(0.5);
+                               job->mutable_train()->set_lr_schedule("cosine");
+                               job->mutable_train()->set_lr_warmup_updates(2);
+                               job->mutable_train()->set_lr_min_ratio(0.1);
                              },
                          .num_rows = 4},
                     Case{.name = "stale",

@@ -17,6 +17,7 @@ namespace {
 using ::testing::AllOf;
 using ::testing::Contains;
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
 
 class RolloutDataTest : public RolloutFixture {
  protected:
@@ -39,6 +40,19 @@ TEST_F(RolloutDataTest, BadHeadsAreNamedBeforeAnythingIsSampled) {
   dir_.Write("data/4.png", "");
   EXPECT_THAT(Error(), AllOf(HasSubstr("`data.path`: 2 of 6 images"), HasSubstr("data/1.png"),
                              HasSubstr("data/4.png"), HasSubstr("data.on_error: skip")));
+}
+
+TEST_F(RolloutDataTest, KeysThatNeverGetEnoughRewardsAreWarnedOf) {
+  job_.set_num_epochs(3);  // Of 6 samples, one of each image.
+  job_.mutable_advantage()->set_mode("per_key");
+  const auto warnings = [this](int64_t min_count, const std::string& stat_key) {
+    job_.mutable_advantage()->set_min_count(min_count);
+    job_.mutable_advantage()->set_stat_key(stat_key);
+    return (*Open())->data_warnings();
+  };
+  EXPECT_THAT(warnings(3, "image"), IsEmpty());
+  EXPECT_THAT(warnings(4, "image"), Contains(HasSubstr("no key gets more than 3 rewards")));
+  EXPECT_THAT(warnings(16, "prompt"), IsEmpty()) << "all have one prompt";
 }
 
 TEST_F(RolloutDataTest, ImagesMayBeWiderThanHigh) {

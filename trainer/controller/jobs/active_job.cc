@@ -254,7 +254,7 @@ bool ActiveJob::Write(const v1::Checkpoint& checkpoint) {
   dependencies_.metrics->CheckpointWritten(
       checkpoint.epoch(),
       static_cast<int64_t>(checkpoint.lora().size() + checkpoint.optimizer().size() +
-                           checkpoint.state().size()));
+                           checkpoint.state().size() + checkpoint.ema_lora().size()));
   record_.job.set_lora_path(CheckpointStore::LoraFileIn(*path));
   if (checkpoint.epoch() > record_.checkpoint_reported) {
     record_.checkpoint_reported = checkpoint.epoch();

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
@@ -26,6 +27,7 @@ constexpr char kManifestName[] = "MANIFEST";
 constexpr char kLoraName[] = "pytorch_lora_weights.safetensors";
 constexpr char kOptimizerName[] = "optimizer.safetensors";
 constexpr char kStateName[] = "state.json";
+constexpr char kEmaLoraName[] = "lora_ema.safetensors";  // Only of jobs with an average.
 constexpr char kPrefix[] = "epoch-";
 constexpr char kBestPrefix[] = "best-epoch-";
 constexpr char kBestName[] = "best.json";
@@ -40,7 +42,7 @@ int64_t EpochOf(absl::string_view name) {
 
 bool SameContent(const v1::Checkpoint& a, const v1::Checkpoint& b) {
   return a.epoch() == b.epoch() && a.lora() == b.lora() && a.optimizer() == b.optimizer() &&
-         a.state() == b.state();
+         a.state() == b.state() && a.ema_lora() == b.ema_lora();
 }
 
 }  // namespace
@@ -84,10 +86,13 @@ absl::StatusOr<v1::Checkpoint> CheckpointStore::Load(int64_t epoch) const {
   }
   v1::Checkpoint checkpoint;
   checkpoint.set_epoch(epoch);
-  const std::array<std::pair<const char*, std::string*>, 3> files = {
-      {{kLoraName, checkpoint.mutable_lora()},
-       {kOptimizerName, checkpoint.mutable_optimizer()},
-       {kStateName, checkpoint.mutable_state()}}};
+  std::vector<std::pair<const char*, std::string*>> files = {
+      {kLoraName, checkpoint.mutable_lora()},
+      {kOptimizerName, checkpoint.mutable_optimizer()},
+      {kStateName, checkpoint.mutable_state()}};
+  if (manifest->files.contains(kEmaLoraName)) {
+    files.emplace_back(kEmaLoraName, checkpoint.mutable_ema_lora());
+  }
   for (const auto& [name, bytes] : files) {
     absl::StatusOr<std::string> read = file_system_.Read(absl::StrCat(path, "/", name));
     if (!read.ok()) return Annotate(read.status(), path);
@@ -118,10 +123,11 @@ absl::StatusOr<std::string> CheckpointStore::Save(const v1::Checkpoint& checkpoi
                                AtomicDirectory::Create(file_system_, path));
     Manifest manifest;
     manifest.epoch = epoch;
-    const std::array<std::pair<const char*, std::string_view>, 3> files = {
-        {{kLoraName, checkpoint.lora()},
-         {kOptimizerName, checkpoint.optimizer()},
-         {kStateName, checkpoint.state()}}};
+    std::vector<std::pair<const char*, std::string_view>> files = {
+        {kLoraName, checkpoint.lora()},
+        {kOptimizerName, checkpoint.optimizer()},
+        {kStateName, checkpoint.state()}};
+    if (!checkpoint.ema_lora().empty()) files.emplace_back(kEmaLoraName, checkpoint.ema_lora());
     for (const auto& [name, bytes] : files) {
       IMAGEDDPO_RETURN_IF_ERROR(directory.Write(name, bytes));
       manifest.Add(name, bytes);

@@ -17,7 +17,8 @@ namespace imageddpo {
 
 /// The checkpoints of one job: a directory `epoch-000012` each, with
 /// `pytorch_lora_weights.safetensors` (what diffusers' load_lora_weights reads),
-/// `optimizer.safetensors`, `state.json` and MANIFEST. A checkpoint becomes visible as a whole: its
+/// `optimizer.safetensors`, `state.json`, `lora_ema.safetensors` where the job has an average, and
+/// MANIFEST. A checkpoint becomes visible as a whole: its
 /// files are written to a temporary directory and synced, MANIFEST (JSON: format, epoch, size and
 /// SHA-256 of each file) last; then the directory is renamed. A checkpoint is read only if every
 /// byte matches its MANIFEST. Handles bytes, not tensors. Blocks on the disk. Thread-compatible.

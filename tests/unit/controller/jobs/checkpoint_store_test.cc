@@ -86,6 +86,18 @@ TEST_F(CheckpointStoreTest, GivesBackWhatWasSaved) {
             dir_ / "checkpoints/epoch-000012/pytorch_lora_weights.safetensors");
 }
 
+TEST_F(CheckpointStoreTest, HasTheAverageOfAJobThatHasOne) {
+  v1::Checkpoint checkpoint = CheckpointOf(3);
+  checkpoint.set_ema_lora("an average");
+  ASSERT_TRUE(store_.Save(checkpoint).ok());
+  EXPECT_EQ(dir_.Read("checkpoints/epoch-000003/lora_ema.safetensors"), "an average");
+  EXPECT_EQ(Newest().checkpoint->SerializeAsString(), checkpoint.SerializeAsString());
+  dir_.Write("checkpoints/epoch-000003/lora_ema.safetensors", "another");
+  const CheckpointStore::Found damaged = Newest();
+  EXPECT_FALSE(damaged.checkpoint.has_value());
+  EXPECT_THAT(damaged.warnings, ElementsAre(HasSubstr("lora_ema.safetensors")));
+}
+
 TEST_F(CheckpointStoreTest, OrdersByNumberNotByName) {
   Save(999999);
   Save(1000000);
