@@ -1,9 +1,10 @@
-# Headers that are read once instead of in every file. A file that uses tensors spends three quarters of its compile
-# time in libtorch's headers; precompiled, they are a file that the compiler maps into memory.
+# Headers of other libraries that are read once instead of in every file. A file spends three quarters of its compile
+# time in them; precompiled, they are a file that the compiler maps into memory.
 #
 #   imageddpo_precompile(<target> [TEST])
-#     Gives the precompiled headers to those sources of the target that include libtorch, directly or through other
-#     headers of the tree, and to no other. TEST: those of tests, which also have GoogleTest and all operators.
+#     Gives a target one of four sets: what most files include, and beside it libtorch's for a target with sources that
+#     include it, directly or through other headers of the tree, and GoogleTest's for a TEST. In a target with such
+#     sources the others get none: they would wait for libtorch's, and libtorch and gRPC must not meet in one file.
 #
 # A source still includes what it uses: clang-tidy (.ci/lint) compiles each without the precompiled headers. The flags
 # of imageddpo_flags have to be the same wherever they are used, so a source with other flags (optimization, OpenMP) is
@@ -14,18 +15,23 @@ file(CONFIGURE OUTPUT ${PROJECT_BINARY_DIR}/precompiled.cc CONTENT "")
 function(imageddpo_precompiled_headers name deps)
   cmake_parse_arguments(arg "" "" "HEADERS" ${ARGN})
   add_library(${name} OBJECT EXCLUDE_FROM_ALL ${PROJECT_BINARY_DIR}/precompiled.cc)
-  target_link_libraries(${name} PRIVATE imageddpo_flags deps::torch ${deps})
+  target_link_libraries(${name} PRIVATE imageddpo_flags ${deps})
   target_precompile_headers(${name} PRIVATE ${arg_HEADERS})
   target_compile_options(${name} PRIVATE -fpch-preprocess)
 endfunction()
 
+set(base_headers <absl/status/statusor.h> <absl/strings/str_cat.h> <absl/strings/str_format.h> <absl/strings/str_join.h>
+  <google/protobuf/map.h> <google/protobuf/message.h> <google/protobuf/repeated_field.h> <nlohmann/json.hpp>
+  <algorithm> <functional> <map> <memory> <optional> <set> <string> <vector>)
+set(test_headers ${base_headers} <gmock/gmock.h> <gtest/gtest.h>)
+imageddpo_precompiled_headers(imageddpo_headers deps::json HEADERS ${base_headers})
+imageddpo_precompiled_headers(imageddpo_test_headers "deps::json;deps::gtest" HEADERS ${test_headers})
 # Most operators' headers are small beside what all of them include.
-imageddpo_precompiled_headers(imageddpo_torch_headers "" HEADERS
+imageddpo_precompiled_headers(imageddpo_torch_headers "deps::json;deps::torch" HEADERS ${base_headers}
   <ATen/core/Tensor.h> <ATen/core/grad_mode.h> <ATen/TensorOperators.h> <ATen/ops/cat.h> <ATen/ops/empty.h>
-  <ATen/ops/full.h> <ATen/ops/stack.h> <ATen/ops/tensor.h> <ATen/ops/zeros.h>
-  <algorithm> <functional> <map> <memory> <optional> <string> <vector>)
-imageddpo_precompiled_headers(imageddpo_torch_test_headers deps::gtest HEADERS
-  <ATen/ATen.h> <ATen/core/grad_mode.h> <gmock/gmock.h> <gtest/gtest.h>)
+  <ATen/ops/full.h> <ATen/ops/stack.h> <ATen/ops/tensor.h> <ATen/ops/zeros.h>)
+imageddpo_precompiled_headers(imageddpo_torch_test_headers "deps::json;deps::torch;deps::gtest" HEADERS ${test_headers}
+  <ATen/ATen.h> <ATen/core/grad_mode.h>)
 
 # Whether a file of the tree includes libtorch, directly or through others. The answers are kept while CMake runs.
 function(imageddpo_includes_torch file out)
@@ -70,13 +76,14 @@ function(imageddpo_precompile target)
       list(APPEND others ${source})
     endif()
   endforeach()
+  set(headers imageddpo)
   if(any)
+    string(APPEND headers _torch)
     set_source_files_properties(${others} PROPERTIES SKIP_PRECOMPILE_HEADERS ON)
-    if(arg_TEST)
-      target_precompile_headers(${target} REUSE_FROM imageddpo_torch_test_headers)
-    else()
-      target_precompile_headers(${target} REUSE_FROM imageddpo_torch_headers)
-    endif()
-    target_compile_options(${target} PRIVATE -fpch-preprocess)
   endif()
+  if(arg_TEST)
+    string(APPEND headers _test)
+  endif()
+  target_precompile_headers(${target} REUSE_FROM ${headers}_headers)
+  target_compile_options(${target} PRIVATE -fpch-preprocess)
 endfunction()

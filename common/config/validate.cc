@@ -228,6 +228,29 @@ void CheckSample(const v1::SampleSpec& sample, Faults* faults) {
   faults->Range("sample.max_staleness", sample.max_staleness(), 0, kMaxStaleness);
 }
 
+void CheckCheckpoint(const v1::JobSpec& job, Faults* faults) {
+  const v1::CheckpointSpec& checkpoint = job.checkpoint();
+  faults->Range("checkpoint.every_epochs", checkpoint.every_epochs(), 1);
+  faults->Range("checkpoint.keep", checkpoint.keep(), 0);
+  faults->Real("checkpoint.every_minutes", checkpoint.every_minutes(),
+               checkpoint.every_minutes() >= 0, "at least 0");
+  faults->Choice("checkpoint.best_mode", checkpoint.best_mode(), Words(kBestModes));
+  if (!checkpoint.has_best()) return;
+  if (!HasHeldOutImages(job)) {
+    faults->Add(
+        "`checkpoint.best` chooses among evaluations, and the job has none; give `eval.path`, or "
+        "leave it out");
+  }
+  // What a model or a service names, the first evaluation tells.
+  const std::vector<std::string> names = RewardNames(job);
+  for (size_t i = 0; i < names.size(); ++i) {
+    const RewardTypeInfo* const type = FindRewardType(job.rewards(static_cast<int>(i)).type());
+    const bool may_have_it = type != nullptr && type->has_own_parts;
+    if (may_have_it && absl::StartsWith(checkpoint.best(), names[i] + ".")) return;
+  }
+  faults->Choice("checkpoint.best", checkpoint.best(), EvalMeasures(job));
+}
+
 // Gangs that can never work, whatever the pool; what the pool allows is ResolveTopology()'s.
 void CheckTopology(const v1::TopologySpec& topology, const JobPlan& plan, Faults* faults) {
   if (topology.has_colocated() && (topology.has_rollout() || topology.has_trainer())) {

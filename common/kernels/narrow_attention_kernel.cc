@@ -46,6 +46,7 @@ template <int kWidth, int kRows>
 IMAGEDDPO_INLINE void Rows(const NarrowHead& head, const Columns& columns, int64_t row) {
   const float scale = 1.0F / std::sqrt(static_cast<float>(kWidth));
   float query[kRows][kWidth], out_gradient[kRows][kWidth], log_sum[kRows], delta[kRows];
+#pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) {
     log_sum[r] = head.log_sum[(row + r) * head.log_sum_stride];
     delta[r] = 0;
@@ -57,30 +58,32 @@ IMAGEDDPO_INLINE void Rows(const NarrowHead& head, const Columns& columns, int64
   }
   for (int64_t j = 0; j < columns.padded; j += kLanes) {
     Lanes weight[kRows], score_gradient[kRows];
+#pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
       weight[r] = Lanes{} - log_sum[r];
       score_gradient[r] = Lanes{} - delta[r];
     }
-#pragma GCC unroll 16
     for (int c = 0; c < kWidth; ++c) {
       const Lanes key = LoadLanes(columns.key + c * columns.padded + j);
       const Lanes value = LoadLanes(columns.value + c * columns.padded + j);
+#pragma GCC unroll 8
       for (int r = 0; r < kRows; ++r) {
         weight[r] += key * query[r][c];
         score_gradient[r] += value * out_gradient[r][c];
       }
     }
+#pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
       // No weight is above 1 but of the lanes behind the last key, which must stay finite.
       weight[r] = Exp(weight[r] > 1.0F ? Lanes{} + 1.0F : weight[r]);
       score_gradient[r] *= weight[r];
       StoreLanes(score_gradient[r], columns.score_gradient + r * columns.padded + j);
     }
-#pragma GCC unroll 16
     for (int c = 0; c < kWidth; ++c) {
       const int64_t at = c * columns.padded + j;
       Lanes key_gradient = LoadLanes(columns.key_gradient + at);
       Lanes value_gradient = LoadLanes(columns.value_gradient + at);
+#pragma GCC unroll 8
       for (int r = 0; r < kRows; ++r) {
         key_gradient += score_gradient[r] * query[r][c];
         value_gradient += weight[r] * out_gradient[r][c];
@@ -94,10 +97,12 @@ IMAGEDDPO_INLINE void Rows(const NarrowHead& head, const Columns& columns, int64
   for (int64_t j = 0; j < head.keys; ++j) {
     Row key;
     std::memcpy(&key, head.key[j], sizeof(key));
+#pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
       query_gradient[r] += key * columns.score_gradient[r * columns.padded + j];
     }
   }
+#pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) {
     query_gradient[r] *= scale;
     std::memcpy(head.query_gradient[row + r], &query_gradient[r], sizeof(Row));

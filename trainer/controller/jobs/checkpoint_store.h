@@ -83,6 +83,7 @@ class CheckpointStore {
   absl::StatusOr<v1::Checkpoint> Load(int64_t epoch) const;
   std::string BestPathOf(int64_t epoch) const;
   absl::StatusOr<Best> ReadBest(const std::string& path) const;
+  absl::Status Remove(int64_t epoch);
   /// Removes a directory so that a crash does not leave half of it behind.
   absl::Status RemoveWhole(const std::string& path);
 
