@@ -20,17 +20,19 @@ function(imageddpo_precompiled_headers name deps)
   target_compile_options(${name} PRIVATE -fpch-preprocess)
 endfunction()
 
+# No templates that every file would then instantiate again, whether it needs them or not, as nlohmann/json.hpp's are:
+# what precompiled headers save is the reading alone.
 set(base_headers <absl/status/statusor.h> <absl/strings/str_cat.h> <absl/strings/str_format.h> <absl/strings/str_join.h>
-  <google/protobuf/map.h> <google/protobuf/message.h> <google/protobuf/repeated_field.h> <nlohmann/json.hpp>
+  <google/protobuf/map.h> <google/protobuf/message.h> <google/protobuf/repeated_field.h>
   <algorithm> <functional> <map> <memory> <optional> <set> <string> <vector>)
 set(test_headers ${base_headers} <gmock/gmock.h> <gtest/gtest.h>)
-imageddpo_precompiled_headers(imageddpo_headers deps::json HEADERS ${base_headers})
-imageddpo_precompiled_headers(imageddpo_test_headers "deps::json;deps::gtest" HEADERS ${test_headers})
+imageddpo_precompiled_headers(imageddpo_headers "" HEADERS ${base_headers})
+imageddpo_precompiled_headers(imageddpo_test_headers deps::gtest HEADERS ${test_headers})
 # Most operators' headers are small beside what all of them include.
-imageddpo_precompiled_headers(imageddpo_torch_headers "deps::json;deps::torch" HEADERS ${base_headers}
+imageddpo_precompiled_headers(imageddpo_torch_headers deps::torch HEADERS ${base_headers}
   <ATen/core/Tensor.h> <ATen/core/grad_mode.h> <ATen/TensorOperators.h> <ATen/ops/cat.h> <ATen/ops/empty.h>
   <ATen/ops/full.h> <ATen/ops/stack.h> <ATen/ops/tensor.h> <ATen/ops/zeros.h>)
-imageddpo_precompiled_headers(imageddpo_torch_test_headers "deps::json;deps::torch;deps::gtest" HEADERS ${test_headers}
+imageddpo_precompiled_headers(imageddpo_torch_test_headers "deps::torch;deps::gtest" HEADERS ${test_headers}
   <ATen/ATen.h> <ATen/core/grad_mode.h>)
 
 # Whether a file of the tree includes libtorch, directly or through others. The answers are kept while CMake runs.
