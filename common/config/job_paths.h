@@ -20,9 +20,9 @@ namespace imageddpo {
 absl::StatusOr<std::string> ResolveJobPath(const ClusterConfig& config, const std::string& setting,
                                            const std::string& path);
 
-/// ResolveJobPath() for every path of a job (model.path, lora.init_from, data.path, eval.path, eval.files,
-/// model, tls_ca_file and token_file of rewards[i]); those that are not given stay so. All faults
-/// at once, one per line; on an error the job is unchanged.
+/// ResolveJobPath() for every path of a job (model.path, lora.init_from, data.path, eval.path,
+/// eval.files, model, tls_ca_file and token_file of rewards[i]); those that are not given stay so.
+/// All faults at once, one per line; on an error the job is unchanged.
 absl::Status ResolveJobPaths(const ClusterConfig& config, v1::JobSpec* job);
 
 }  // namespace imageddpo

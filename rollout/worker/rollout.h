@@ -90,8 +90,8 @@ class Rollout {
   /// @param next  the micro-batch of the epoch that is to be sampled next; its images are loaded
   ///              meanwhile. -1: not known.
   /// @return a WhenScored that fails with the first image's error if a reward has no finite value
-  ///         for an image, naming reward, image and remedy (if the reward drops it, its value is NaN
-  ///         instead), or with the reward's error if that fails as a whole.
+  ///         for an image, naming reward, image and remedy (if the reward drops it, its value is
+  ///         NaN instead), or with the reward's error if that fails as a whole.
   /// @throws what the models throw
   absl::StatusOr<WhenScored<TrajectoryBatch>> Sample(int64_t epoch, int64_t micro_batch,
                                                      int64_t weight_version, bool keep_pictures,
@@ -152,7 +152,7 @@ class Rollout {
   void StartLoading(std::vector<int64_t> examples);  ///< Of data_, on another thread.
   std::string PromptOf(std::string_view text) const;
   int64_t MostImagesOfAKey() const;  ///< Of data.path, by advantage.stat_key.
-  void ReleaseEncoders();  ///< Those that are needed no more.
+  void ReleaseEncoders();            ///< Those that are needed no more.
   WhenScored<Scores> StartScoring(const Drawn& drawn, const SampledTrajectories& sampled);
 
   ResolvedJob job_;

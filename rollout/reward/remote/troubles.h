@@ -48,8 +48,8 @@ bool HasValue(const v1::ScoreResponse& answer);
 Trouble JudgeAnswer(const v1::ScoreResponse& answer, int num_items, const std::string& version,
                     const std::vector<std::string>& part_names);
 
-/// Judges its items: kFault if one of them could not be scored, kUnfit if one never can be. Afterwards
-/// each item has a finite value or an error with a message.
+/// Judges its items: kFault if one of them could not be scored, kUnfit if one never can be.
+/// Afterwards each item has a finite value or an error with a message.
 /// @param one_ends_all  where both hold: kUnfit if true, since the others need no second try then.
 TroubleKind JudgeItems(bool one_ends_all, v1::ScoreResponse* answer);
 

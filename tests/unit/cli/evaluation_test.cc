@@ -67,6 +67,22 @@ TEST(EvaluationOf, HasWhatDecidesTheNumbersAndNothingOfTheTraining) {
   EXPECT_EQ(base.name(), "deblur-eval-base");
 }
 
+TEST(EvaluationOf, HasNeitherGroupsNorTheAverage) {
+  v1::JobSpec spec = Trained();
+  spec.mutable_sample()->set_max_staleness(0);
+  spec.mutable_sample()->set_group_size(4);
+  spec.mutable_sample()->set_same_init_noise(true);
+  spec.mutable_advantage()->set_mode("group");
+  spec.mutable_train()->set_ema_decay(0.9);
+  spec.mutable_eval()->set_use_ema(true);
+  const absl::StatusOr<ResolvedJob> trained = ResolvedJob::Make(spec);
+  ASSERT_TRUE(trained.ok()) << trained.status();
+  const absl::StatusOr<ResolvedJob> job = Compose(EvaluationOf(trained->spec()), {});
+  ASSERT_TRUE(job.ok()) << job.status();
+  EXPECT_EQ(job->spec().sample().group_size(), 1);
+  EXPECT_FALSE(job->spec().eval().use_ema());
+}
+
 TEST(EvaluationOf, AModelAloneNeedsNothingElse) {
   v1::JobSpec spec = EvaluationOfModel("sample", "m");
   spec.mutable_eval()->add_files("a.png");

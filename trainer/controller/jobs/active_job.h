@@ -102,11 +102,12 @@ class ActiveJob {
   std::string tag_;
   JobArtifacts artifacts_;
   CheckpointStore checkpoints_;
-  absl::Status result_;  // Of the last attempt to save a checkpoint; without epochs, the evaluation.
+  absl::Status
+      result_;  // Of the last attempt to save a checkpoint; without epochs, the evaluation.
   std::optional<v1::Checkpoint> kept_;  // Newer than what is on disk.
   bool wants_checkpoint_ = false;
   bool closed_ = false;
-  double last_write_s_ = 0;             // Of a checkpoint, or when the gang was formed.
+  double last_write_s_ = 0;                    // Of a checkpoint, or when the gang was formed.
   std::optional<CheckpointStore::Best> best_;  // With checkpoint.best: what is on disk.
   double last_report_s_ = 0;                   // When the newest epoch was reported.
   std::deque<double> epoch_seconds_;    // Between reports, evaluations included; newest last.
