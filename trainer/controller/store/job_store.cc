@@ -24,8 +24,9 @@ constexpr char kColumns[] =
     "start_time_ms, "
     "end_time_ms, resume_count, resumed_from_epoch, topology, lora_path, warnings, last_event, "
     "epochs_reported, "
-    "eval_reported, checkpoint_reported, restarts_without_epoch";
-constexpr int kNumColumns = 21;
+    "eval_reported, checkpoint_reported, restarts_without_epoch, best_lora_path, best_epoch, "
+    "best_value";
+constexpr int kNumColumns = 24;
 
 // 0 stands for "not yet": no job was made in 1970.
 int64_t MillisecondsOf(bool has, const google::protobuf::Timestamp& time) {
@@ -79,6 +80,9 @@ absl::StatusOr<JobRecord> ReadRow(const SqliteStatement& row) {
   record.eval_reported = row.Int(18);
   record.checkpoint_reported = row.Int(19);
   record.restarts_without_epoch = static_cast<int32_t>(row.Int(20));
+  job.set_best_lora_path(row.Text(21));
+  job.set_best_epoch(row.Int(22));
+  job.set_best_value(row.Real(23));
   return record;
 }
 
@@ -136,7 +140,10 @@ absl::Status JobStore::WriteJob(const JobRecord& record, bool insert) {
       .Bind(18, record.epochs_reported)
       .Bind(19, record.eval_reported)
       .Bind(20, record.checkpoint_reported)
-      .Bind(21, record.restarts_without_epoch);
+      .Bind(21, record.restarts_without_epoch)
+      .Bind(22, job.best_lora_path())
+      .Bind(23, job.best_epoch())
+      .BindReal(24, job.best_value());
   return statement.Run();
 }
 

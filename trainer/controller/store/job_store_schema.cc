@@ -44,6 +44,11 @@ CREATE TABLE events (
 ) WITHOUT ROWID;
 CREATE TABLE service (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 )sql",
+    R"sql(
+ALTER TABLE jobs ADD COLUMN best_lora_path TEXT NOT NULL DEFAULT '';
+ALTER TABLE jobs ADD COLUMN best_epoch INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE jobs ADD COLUMN best_value REAL NOT NULL DEFAULT 0;
+)sql",
 });
 
 absl::StatusOr<int> ReadVersion(SqliteDatabase& database) {

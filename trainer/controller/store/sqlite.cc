@@ -69,6 +69,10 @@ SqliteStatement& SqliteStatement::Bind(int parameter, std::string_view text) {
                                   SQLITE_TRANSIENT, SQLITE_UTF8));
 }
 
+SqliteStatement& SqliteStatement::BindReal(int parameter, double value) {
+  return Note(sqlite3_bind_double(statement_.get(), parameter, value));
+}
+
 SqliteStatement& SqliteStatement::BindBlob(int parameter, std::string_view bytes) {
   return Note(sqlite3_bind_blob64(statement_.get(), parameter, bytes.data(), bytes.size(),
                                   SQLITE_TRANSIENT));
@@ -92,6 +96,10 @@ absl::Status SqliteStatement::Run() {
 
 int64_t SqliteStatement::Int(int column) const {
   return sqlite3_column_int64(statement_.get(), column);
+}
+
+double SqliteStatement::Real(int column) const {
+  return sqlite3_column_double(statement_.get(), column);
 }
 
 std::string SqliteStatement::Text(int column) const {

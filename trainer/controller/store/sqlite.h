@@ -18,6 +18,7 @@ class SqliteStatement {
  public:
   SqliteStatement& Bind(int parameter, int64_t value);
   SqliteStatement& Bind(int parameter, std::string_view text);
+  SqliteStatement& BindReal(int parameter, double value);  ///< Finite: SQLite makes NaN NULL.
   SqliteStatement& BindBlob(int parameter, std::string_view bytes);
   SqliteStatement& BindNull(int parameter);
 
@@ -27,6 +28,7 @@ class SqliteStatement {
   absl::Status Run();
 
   int64_t Int(int column) const;
+  double Real(int column) const;
   std::string Text(int column) const;  ///< Blobs too; NULL is "".
 
  private:

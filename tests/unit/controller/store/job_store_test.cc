@@ -205,6 +205,38 @@ TEST_F(JobStoreTest, RefusesAStoreOfANewerVersion) {
   Reopen();
 }
 
+TEST_F(JobStoreTest, KeepsTheBestEvaluation) {
+  JobRecord record = Insert();
+  record.job.set_best_lora_path("checkpoints/best");
+  record.job.set_best_epoch(3);
+  record.job.set_best_value(-0.1);
+  ASSERT_TRUE(Update(&record, v1::RUNNING).ok());
+  Reopen();
+  const absl::StatusOr<JobRecord> stored = store_->Get(record.job.id());
+  ASSERT_TRUE(stored.ok()) << stored.status();
+  EXPECT_EQ(stored->job.best_lora_path(), "checkpoints/best");
+  EXPECT_EQ(stored->job.best_epoch(), 3);
+  EXPECT_EQ(stored->job.best_value(), -0.1);
+}
+
+TEST_F(JobStoreTest, BringsAStoreOfTheFirstVersionUpToDate) {
+  const std::string id = Insert().job.id();
+  store_.reset();
+  {
+    auto database = SqliteDatabase::Open(dir_ / "data/jobs.db");
+    ASSERT_TRUE(database.ok()) << database.status();
+    const absl::Status status = (*database)->Execute(
+        "ALTER TABLE jobs DROP COLUMN best_lora_path; ALTER TABLE jobs DROP COLUMN best_epoch; "
+        "ALTER TABLE jobs DROP COLUMN best_value; PRAGMA user_version = 1");
+    ASSERT_TRUE(status.ok()) << status;
+  }
+  Reopen();
+  const absl::StatusOr<JobRecord> stored = store_->Get(id);
+  ASSERT_TRUE(stored.ok()) << stored.status();
+  EXPECT_EQ(stored->job.spec().name(), "n");
+  EXPECT_EQ(stored->job.best_lora_path(), "");
+}
+
 TEST_F(JobStoreTest, SaysWhatIsWrongWithAFileThatIsNoStore) {
   dir_.Write("junk/jobs.db", std::string(10000, 'j'));
   const absl::Status status = JobStore::Open(dir_ / "junk").status();
