@@ -90,9 +90,9 @@ with harness.workspace() as directory, harness.Service(directory, 3) as service:
     (directory / "mine").mkdir()
     other = shutil.copy(picture, directory / "mine" / picture.name)
     side = size(pathlib.Path(ended["output_dir"]) / "eval/epoch-000000/0-input.png")[0]
-    sample = ["sample", "--lora", ended["lora_path"], "--model", MODEL, "--noise-strength", "0.5", "--num-steps", "6",
+    sample = ["sample", "--lora", ended["lora_path"], "--model", MODEL, "--noise-strength", "0.5",
               "--guidance-scale", "1", "--seed", "3", "--out", directory / "pictures"]
-    service.client(*sample, picture, other)
+    service.client(*sample, "--num-steps", "6", picture, other)
     made = sorted((directory / "pictures").iterdir())
     assert [path.name for path in made] == sorted([f"{picture.stem}.png", f"{picture.stem}-2.png"]), made
     assert all(size(path) == (3 * side + 2 * GAP, side) for path in made), [size(path) for path in made]
