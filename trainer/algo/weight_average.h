@@ -22,7 +22,7 @@ class WeightAverage {
   /// @param values_P  float32, owned from then on. @param updates  s, this one included.
   void Update(at::Tensor values_P, int64_t updates);
 
-  const at::Tensor& values_P() const { return average_P_; }
+  const at::Tensor& values() const { return average_P_; }  ///< [P] float32.
   /// Goes on from these values, which are copied.
   void Restore(const at::Tensor& values_P);
 

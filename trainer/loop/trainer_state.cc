@@ -40,7 +40,7 @@ Lora Trainer::LoraOf(int64_t version) const {
 
 Lora Trainer::AverageLora() const {
   Lora lora = lora_->Clone();
-  lora.Unflatten(state_.average->values_P());
+  lora.Unflatten(state_.average->values());
   return lora;
 }
 
@@ -49,7 +49,7 @@ std::map<std::string, at::Tensor> Trainer::OptimizerTensors() const {
   for (const auto& [version, values_P] : state_.older_versions) {
     tensors[absl::StrCat(kVersionPrefix, version)] = values_P.cpu();
   }
-  if (state_.average) tensors[kAverage] = state_.average->values_P().cpu().clone();
+  if (state_.average) tensors[kAverage] = state_.average->values().cpu().clone();
   return tensors;
 }
 
