@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
 
 namespace imageddpo {
 namespace {
@@ -52,6 +53,11 @@ std::optional<std::string> ClosestMatch(absl::string_view word,
     }
   }
   return closest;
+}
+
+std::string DidYouMean(absl::string_view word, const std::vector<std::string>& candidates) {
+  const std::optional<std::string> closest = ClosestMatch(word, candidates);
+  return closest ? absl::StrCat("; did you mean `", *closest, "`?") : "";
 }
 
 }  // namespace imageddpo

@@ -19,4 +19,7 @@ std::size_t EditDistance(absl::string_view from, absl::string_view to);
 std::optional<std::string> ClosestMatch(absl::string_view word,
                                         const std::vector<std::string>& candidates);
 
+/// "; did you mean `WORD`?" with ClosestMatch(), to end a message with; "" where nothing is close.
+std::string DidYouMean(absl::string_view word, const std::vector<std::string>& candidates);
+
 }  // namespace imageddpo

@@ -94,6 +94,7 @@ inline constexpr Choice<OnNan> kOnNan[] = {{OnNan::kFail, "fail"}, {OnNan::kDrop
 /// data.resize
 inline constexpr Choice<ResizeMode> kResizes[] = {
     {ResizeMode::kCrop, "crop"}, {ResizeMode::kPad, "pad"}, {ResizeMode::kStretch, "stretch"}};
+
 /// rewards.on_error: what happens to a sample that a reward cannot score.
 enum class OnRewardError { kRetry, kFail, kDrop };
 inline constexpr Choice<OnRewardError> kOnRewardErrors[] = {{OnRewardError::kRetry, "retry"},

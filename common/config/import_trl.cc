@@ -250,9 +250,7 @@ absl::StatusOr<TrlImport> ImportTrl(std::string_view text, const std::string& fi
     } else if (!IgnoredSettings().contains(key)) {
       std::vector<std::string> known(IgnoredSettings().begin(), IgnoredSettings().end());
       for (const auto& [name, unused] : fields) known.push_back(name);
-      const auto closest = ClosestMatch(key, known);
-      faults.Add(absl::StrCat("unknown setting ", where, " of DDPOConfig",
-                              closest ? absl::StrCat("; did you mean `", *closest, "`?") : ""));
+      faults.Add(absl::StrCat("unknown setting ", where, " of DDPOConfig", DidYouMean(key, known)));
     }
   }
   IMAGEDDPO_RETURN_IF_ERROR(faults.ToStatus());

@@ -63,10 +63,9 @@ class Faults {
   void Choice(const std::string& setting, const std::string& value,
               const std::vector<std::string>& choices) {
     if (std::find(choices.begin(), choices.end(), value) != choices.end()) return;
-    const auto closest = ClosestMatch(value, choices);
     Add(setting, value.empty() ? "not given" : absl::StrCat("`", value, "`"),
         absl::StrCat(choices.size() > 1 ? "one of " : "", absl::StrJoin(choices, ", "),
-                     closest ? absl::StrCat("; did you mean `", *closest, "`?") : ""));
+                     DidYouMean(value, choices)));
   }
 
   void Required(const std::string& setting, const std::string& value, const std::string& what) {

@@ -36,7 +36,10 @@ JobOutcome RunOnThreads(const v1::JobSpec& job, const Topology& topology,
                           epoch.metrics_rows().end());
       if (epoch.metrics().has_sample_age()) outcome.ages[epoch.metrics().epoch()] = epoch.metrics();
     }
-    if (message.has_eval()) outcome.evaluations[message.eval().epoch()] = message.eval().rows();
+    if (message.has_eval()) {
+      outcome.evaluations[message.eval().epoch()] = message.eval().rows();
+      outcome.best_loras[message.eval().epoch()] = message.eval().best_lora();
+    }
     if (message.has_checkpoint()) {
       outcome.checkpoints[message.checkpoint().epoch()] = message.checkpoint();
     }

@@ -21,6 +21,7 @@ inline Topology Colocated(int ranks) {
 struct JobOutcome {
   std::vector<std::string> rows;
   std::map<int64_t, std::string> evaluations;  ///< By epochs trained.
+  std::map<int64_t, std::string> best_loras;   ///< By epochs trained, with checkpoint.best.
   std::map<int64_t, v1::Checkpoint> checkpoints;
   std::map<int64_t, v1::EpochMetrics> ages;  ///< By epoch, where they say how old samples were.
   bool operator==(const JobOutcome& other) const {

@@ -176,13 +176,16 @@ TEST_F(JobTopologies, GroupsHaveTheSameBitsEverywhere) {
 TEST_F(JobTopologies, TheAverageIsEvaluatedWithTheSameBitsEverywhere) {
   const std::string train =
       "train: {ema_decay: 0.99, lr_schedule: cosine, lr_warmup_updates: 3, clip_range_high: 0.01, "
-      "max_grad_zscore: 4}\n";
+      "max_grad_zscore: 4}\ncheckpoint: {best: reward}\n";
   const JobOutcome average = ExpectSameEverywhere(JobWith(train + "eval: {use_ema: true}\n")),
                    newest = RunOnThreads(JobWith(train), Colocated(1));
   EXPECT_EQ(average.rows, newest.rows) << "it changes nothing of the training";
   EXPECT_EQ(average.evaluations.at(0), newest.evaluations.at(0)) << "it starts from the LoRA";
   EXPECT_NE(average.evaluations.at(kEpochs), newest.evaluations.at(kEpochs));
   EXPECT_FALSE(average.checkpoints.at(kEpochs).ema_lora().empty());
+  EXPECT_EQ(average.best_loras.at(kEpochs), average.checkpoints.at(kEpochs).ema_lora())
+      << "the LoRA that was evaluated";
+  EXPECT_EQ(newest.best_loras.at(kEpochs), newest.checkpoints.at(kEpochs).lora());
 }
 
 TEST_F(JobTopologies, RowsTellHowOldTheSamplesWere) {

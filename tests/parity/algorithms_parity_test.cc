@@ -172,10 +172,11 @@ TEST_F(AlgorithmsParity, Advantages) {
 
 TEST_F(AlgorithmsParity, Loss) {
   const at::Tensor log_prob = Get("loss.new").clone().requires_grad_();
-  const LossResult result = PpoLoss({.clip_range = 1e-4, .adv_clip_max = 5.0})
-                                .Loss({.log_prob_B = log_prob,
-                                       .recorded_log_prob_B = Get("loss.old"),
-                                       .advantages_B = Get("loss.advantages")});
+  const LossResult result =
+      PpoLoss({.clip_range = {.low = 1e-4, .high = 1e-4}, .adv_clip_max = 5.0})
+          .Loss({.log_prob_B = log_prob,
+                 .recorded_log_prob_B = Get("loss.old"),
+                 .advantages_B = Get("loss.advantages")});
   result.loss.backward();
   ExpectClose("loss.loss", result.loss.detach(), 1e-6);
   ExpectClose("loss.gradient", log_prob.grad(), 1e-6);

@@ -6,11 +6,9 @@ namespace imageddpo {
 
 std::unique_ptr<LossRule> MakeLossRule(const ResolvedJob& job) {
   const v1::TrainSpec& spec = job.spec().train();
-  return std::make_unique<PpoLoss>(PpoOptions{.clip_range = spec.clip_range(),
+  return std::make_unique<PpoLoss>(PpoOptions{.clip_range = job.clip_range(),
                                               .adv_clip_max = spec.adv_clip_max(),
-                                              .staleness_weight_cap = spec.staleness_weight_cap(),
-                                              .clip_low = job.clip_range().low,
-                                              .clip_high = job.clip_range().high});
+                                              .staleness_weight_cap = spec.staleness_weight_cap()});
 }
 
 }  // namespace imageddpo

@@ -39,7 +39,8 @@ LossResult PpoLoss::Statistics(const at::Tensor& difference_B, const at::Tensor&
   result.ratio_B = ratio_B.detach();
   result.approx_kl = 0.5 * difference_B.detach().pow(2).mean();
   const at::Tensor distance_B = result.ratio_B - 1.0;
-  const at::Tensor above_B = distance_B > clip_high(), below_B = distance_B < -clip_low();
+  const at::Tensor above_B = distance_B > options_.clip_range.high,
+                   below_B = distance_B < -options_.clip_range.low;
   result.clipfrac = above_B.logical_or(below_B).to(at::kFloat).mean();
   result.clipped_high = above_B.to(at::kFloat).mean();
   result.clipped_low = below_B.to(at::kFloat).mean();
@@ -51,7 +52,8 @@ LossResult PpoLoss::FreshLoss(const LossInputs& inputs) const {
   const at::Tensor difference_B = inputs.log_prob_B - inputs.recorded_log_prob_B;
   const at::Tensor ratio_B = difference_B.exp();
   LossResult result = Statistics(difference_B, ratio_B);
-  const at::Tensor bound_B = ratio_B.clamp(1.0 - clip_low(), 1.0 + clip_high());
+  const at::Tensor bound_B =
+      ratio_B.clamp(1.0 - options_.clip_range.low, 1.0 + options_.clip_range.high);
   result.loss = at::maximum(-clamped_B * ratio_B, -clamped_B * bound_B).mean();
   return result;
 }
@@ -67,9 +69,11 @@ LossResult PpoLoss::StaleLoss(const LossInputs& inputs) const {
 
   const auto times = static_cast<double>(1 + inputs.age);
   const at::Tensor high_B =
-      (behaviour_ratio_B.reciprocal() * (1.0 + times * clip_high())).clamp_max(1.0 + clip_high());
+      (behaviour_ratio_B.reciprocal() * (1.0 + times * options_.clip_range.high))
+          .clamp_max(1.0 + options_.clip_range.high);
   const at::Tensor low_B =
-      (behaviour_ratio_B.reciprocal() * (1.0 - times * clip_low())).clamp_min(1.0 - clip_low());
+      (behaviour_ratio_B.reciprocal() * (1.0 - times * options_.clip_range.low))
+          .clamp_min(1.0 - options_.clip_range.low);
   const at::Tensor bound_B =
       at::where(clamped_B > 0, ratio_B.clamp_max(high_B), ratio_B.clamp_min(low_B));
   const at::Tensor loss_B = at::maximum(-clamped_B * ratio_B, -clamped_B * bound_B);

@@ -1,32 +1,28 @@
 #pragma once
 
-#include <optional>
-
 #include "trainer/algo/loss_rule.h"
 
 namespace imageddpo {
 
 struct PpoOptions {
-  /// Clip of the probability ratio: a sample whose ratio has left 1 ± clip_range in the direction
-  /// of its advantage has no gradient.
-  double clip_range = 1e-4;
+  /// Clip of the probability ratio: a sample whose ratio has left it in the direction of its
+  /// advantage has no gradient.
+  ClipRange clip_range;
   double adv_clip_max = 5.0;  ///< Advantages are clamped to ± adv_clip_max.
   /// Of stale samples: upper bound of a sample's importance weight. A smaller value means less
   /// variance and more bias.
   double staleness_weight_cap = 2.0;
-  /// Where one is given, it takes the place of clip_range on its side.
-  std::optional<double> clip_low, clip_high;
 };
 
 /// PPO's clipped objective (Schulman et al., arXiv:1707.06347). For fresh samples, with the clamped
 /// advantage A:
 ///
 ///   ratio = exp(log_prob - recorded)
-///   loss  = mean over B of max(-A·ratio, -A·clamp(ratio, 1 ± clip_range))
+///   loss  = mean over B of max(-A·ratio, -A·clamp(ratio, 1 - low, 1 + high))
 ///
-/// The range may have two sides, 1 - clip_low to 1 + clip_high, as in DAPO (Yu et al.,
-/// arXiv:2503.14476): a larger clip_high lets unlikely samples with a good advantage become likely.
-/// Below, clip_range then is clip_high where it is added and clip_low where it is subtracted.
+/// with low = high = clip_range, or two sides as in DAPO (Yu et al., arXiv:2503.14476): a larger
+/// high lets unlikely samples with a good advantage become likely. Below, clip_range is high where
+/// it is added and low where it is subtracted.
 ///
 /// For stale samples, which an older policy drew, as in decoupled PPO (Hilton, Cobbe and Schulman,
 /// arXiv:2110.00641): the ratio is taken, and clipped, against the proximal policy, and each sample
@@ -59,9 +55,6 @@ class PpoLoss final : public LossRule {
   /// Everything in a result except the loss.
   LossResult Statistics(const at::Tensor& difference_B, const at::Tensor& ratio_B) const;
   at::Tensor Clamped(const at::Tensor& advantages_B) const;
-
-  double clip_low() const { return options_.clip_low.value_or(options_.clip_range); }
-  double clip_high() const { return options_.clip_high.value_or(options_.clip_range); }
 
   PpoOptions options_;
 };

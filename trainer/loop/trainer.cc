@@ -6,6 +6,7 @@
 #include <absl/strings/str_cat.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <optional>
 
@@ -38,9 +39,8 @@ at::Tensor AdvantagesOf(const TrajectoryBatch& batch, const std::vector<double>&
   return advantages_B;
 }
 
-constexpr int64_t kStatisticsPerStep = 4;  // The first fields of StepStatistics,
-constexpr int64_t kSidesPerStep = 2;       // those of the clip's sides,
-constexpr int64_t kStalenessPerStep = 4;  // and the others. A mean's bits follow from these widths.
+// The fields of StepStatistics in three parts; a mean's bits follow from the width of its part.
+constexpr int64_t kStatisticsPerStep = 4, kSidesPerStep = 2, kStalenessPerStep = 4;
 
 /// @param means  [4] float64: means of StepStatistics' last four fields, in their order.
 void SetStaleness(int64_t sample_age, const at::Tensor& means, v1::EpochMetrics* metrics) {
@@ -170,9 +170,8 @@ absl::StatusOr<v1::EpochMetrics> Trainer::Update(int64_t epoch, int64_t inner_ep
   const double kept_share = KeptShare(batches, micro_batches);
   const double weight = 1.0 / kept_share / static_cast<double>(num_micro * num_steps);
 
-  const at::Tensor statistics = at::zeros({num_micro, num_steps, kStatisticsPerStep}, at::kDouble);
-  const at::Tensor sides = at::zeros({num_micro, num_steps, kSidesPerStep}, at::kDouble);
-  const at::Tensor staleness = at::zeros({num_micro, num_steps, kStalenessPerStep}, at::kDouble);
+  const at::Tensor numbers = at::zeros(
+      {num_micro, num_steps, kStatisticsPerStep + kSidesPerStep + kStalenessPerStep}, at::kDouble);
   const bool first_update = inner_epoch == 0 && update_in_epoch == 0;
   const int64_t sample_age = epoch - versions_.SamplingVersion(epoch);
   const auto compute = [&](int64_t shard) -> absl::StatusOr<at::Tensor> {
@@ -182,19 +181,13 @@ absl::StatusOr<v1::EpochMetrics> Trainer::Update(int64_t epoch, int64_t inner_ep
           const std::vector<StepStatistics> steps,
           Accumulate(batches[micro_batches[p]], advantages, weight, sample_age, first_update));
       for (int64_t k = 0; k < num_steps; ++k) {
-        auto* row = statistics.select(0, p).select(0, k).mutable_data_ptr<double>();
-        row[0] = steps[k].loss;
-        row[1] = steps[k].approx_kl;
-        row[2] = steps[k].clipfrac;
-        row[3] = steps[k].ratio_max_error;
-        auto* of_sides = sides.select(0, p).select(0, k).mutable_data_ptr<double>();
-        of_sides[0] = steps[k].clipped_high;
-        of_sides[1] = steps[k].clipped_low;
-        auto* ages = staleness.select(0, p).select(0, k).mutable_data_ptr<double>();
-        ages[0] = steps[k].behaviour_mean;
-        ages[1] = steps[k].behaviour_square;
-        ages[2] = steps[k].proximal_mean;
-        ages[3] = steps[k].proximal_square;
+        const StepStatistics& step = steps[k];
+        const std::array values = {
+            step.loss,          step.approx_kl,      step.clipfrac,       step.ratio_max_error,
+            step.clipped_high,  step.clipped_low,    step.behaviour_mean, step.behaviour_square,
+            step.proximal_mean, step.proximal_square};
+        std::copy(values.begin(), values.end(),
+                  numbers.select(0, p).select(0, k).mutable_data_ptr<double>());
       }
       IMAGEDDPO_RETURN_IF_ERROR(between());
     }
@@ -208,16 +201,22 @@ absl::StatusOr<v1::EpochMetrics> Trainer::Update(int64_t epoch, int64_t inner_ep
   const auto owner_of_position = [this](int64_t position) {
     return schedule_.OwnerOfShard(plan_.ShardOf(position));
   };
-  exchange_->AllGatherRows(statistics, owner_of_position);
-  exchange_->AllGatherRows(sides, owner_of_position);
+  exchange_->AllGatherRows(numbers, owner_of_position);
+  const auto part = [&](int64_t first, int64_t width) {
+    return numbers.narrow(2, first, width).contiguous();
+  };
+  const at::Tensor statistics = part(0, kStatisticsPerStep);
+  const at::Tensor sides = part(kStatisticsPerStep, kSidesPerStep);
 
   const double learning_rate = LearningRateOf(state_.updates, job_.learning_rate());
   optimizer_.set_learning_rate(learning_rate);
   bool is_spike = false;
-  const double grad_norm =
-      ClipAndStep(gradient_P.to(lora_->Parameters().front().device()),
-                  job_.spec().train().max_grad_norm(), lora_->Parameters(), &optimizer_,
-                  [&](double norm) { return !(is_spike = !state_.gradient_guard.Judge(norm)); });
+  const double grad_norm = ClipAndStep(gradient_P.to(lora_->Parameters().front().device()),
+                                       job_.spec().train().max_grad_norm(), lora_->Parameters(),
+                                       &optimizer_, [&](double norm) {
+                                         is_spike = !state_.gradient_guard.Judge(norm);
+                                         return !is_spike;
+                                       });
   const LossScaler::Verdict verdict = state_.loss_scaler.Judge(std::isfinite(grad_norm));
   if (verdict == LossScaler::Verdict::kStop) {
     return absl::OutOfRangeError(absl::StrCat(
@@ -251,7 +250,7 @@ absl::StatusOr<v1::EpochMetrics> Trainer::Update(int64_t epoch, int64_t inner_ep
     metrics.set_ratio_first_step_max_error(statistics.select(2, 3).max().item<double>());
   }
   if (versions_.max_staleness() > 0) {
-    exchange_->AllGatherRows(staleness, owner_of_position);
+    const at::Tensor staleness = part(kStatisticsPerStep + kSidesPerStep, kStalenessPerStep);
     SetStaleness(sample_age, staleness.mean(at::IntArrayRef{0, 1}), &metrics);
   }
   if (state_.loss_scaler.enabled()) {

@@ -153,13 +153,12 @@ absl::Status TrainerRank::AddBest(int64_t version, v1::EvalReport* report) const
     std::vector<std::string> measures = {"reward"};
     for (const auto& [name, mean] : report->parts_mean()) measures.push_back(name);
     std::sort(measures.begin(), measures.end());
-    const std::optional<std::string> closest = ClosestMatch(best, measures);
     return absl::InvalidArgumentError(absl::StrCat(
         "`checkpoint.best` is `", best, "`, and the evaluation has no such number; it has ",
-        absl::StrJoin(measures, ", "),
-        closest ? absl::StrCat("; did you mean `", *closest, "`?") : ""));
+        absl::StrJoin(measures, ", "), DidYouMean(best, measures)));
   }
-  const Lora lora = trainer_->LoraOf(version);
+  const bool is_average = trainer_->versions().EvaluatesAverage(version);
+  const Lora lora = is_average ? trainer_->AverageLora() : trainer_->LoraOf(version);
   IMAGEDDPO_ASSIGN_OR_RETURN(*report->mutable_best_lora(),
                              SerializeSafetensors(lora.ToTensors(), lora.Metadata()));
   return absl::OkStatus();

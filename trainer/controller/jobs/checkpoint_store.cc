@@ -1,7 +1,6 @@
 #include "trainer/controller/jobs/checkpoint_store.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <limits>
 #include <nlohmann/json.hpp>
@@ -118,24 +117,11 @@ absl::StatusOr<std::string> CheckpointStore::Save(const v1::Checkpoint& checkpoi
   }
   known_complete_.erase(epoch);
 
-  const auto write = [&]() -> absl::Status {
-    IMAGEDDPO_ASSIGN_OR_RETURN(AtomicDirectory directory,
-                               AtomicDirectory::Create(file_system_, path));
-    Manifest manifest;
-    manifest.epoch = epoch;
-    std::vector<std::pair<const char*, std::string_view>> files = {
-        {kLoraName, checkpoint.lora()},
-        {kOptimizerName, checkpoint.optimizer()},
-        {kStateName, checkpoint.state()}};
-    if (!checkpoint.ema_lora().empty()) files.emplace_back(kEmaLoraName, checkpoint.ema_lora());
-    for (const auto& [name, bytes] : files) {
-      IMAGEDDPO_RETURN_IF_ERROR(directory.Write(name, bytes));
-      manifest.Add(name, bytes);
-    }
-    IMAGEDDPO_RETURN_IF_ERROR(directory.Write(kManifestName, manifest.ToJson()));
-    return exists ? directory.CommitReplacing() : directory.Commit();
-  };
-  if (const absl::Status status = write(); !status.ok()) {
+  std::vector<File> files = {{kLoraName, checkpoint.lora()},
+                             {kOptimizerName, checkpoint.optimizer()},
+                             {kStateName, checkpoint.state()}};
+  if (!checkpoint.ema_lora().empty()) files.emplace_back(kEmaLoraName, checkpoint.ema_lora());
+  if (const absl::Status status = WriteWhole(path, epoch, files); !status.ok()) {
     return Annotate(status,
                     absl::StrCat("the checkpoint of epoch ", epoch, " could not be written"));
   }
@@ -205,6 +191,21 @@ absl::Status CheckpointStore::GoBackTo(int64_t epoch) {
   return absl::OkStatus();
 }
 
+absl::Status CheckpointStore::WriteWhole(const std::string& path, int64_t epoch,
+                                         const std::vector<File>& files) {
+  IMAGEDDPO_ASSIGN_OR_RETURN(const bool exists, file_system_.Exists(path));
+  IMAGEDDPO_ASSIGN_OR_RETURN(AtomicDirectory directory,
+                             AtomicDirectory::Create(file_system_, path));
+  Manifest manifest;
+  manifest.epoch = epoch;
+  for (const auto& [name, bytes] : files) {
+    IMAGEDDPO_RETURN_IF_ERROR(directory.Write(name, bytes));
+    manifest.Add(name, bytes);
+  }
+  IMAGEDDPO_RETURN_IF_ERROR(directory.Write(kManifestName, manifest.ToJson()));
+  return exists ? directory.CommitReplacing() : directory.Commit();
+}
+
 absl::Status CheckpointStore::RemoveWhole(const std::string& path) {
   // First renamed in one step.
   const std::string hidden =
@@ -230,24 +231,10 @@ std::string CheckpointStore::BestLoraFile(int64_t epoch) const {
 
 absl::StatusOr<std::string> CheckpointStore::SaveBest(const Best& best, std::string_view lora) {
   const std::string path = BestPathOf(best.epoch);
-  const auto write = [&]() -> absl::Status {
-    IMAGEDDPO_ASSIGN_OR_RETURN(const bool exists, file_system_.Exists(path));
-    IMAGEDDPO_ASSIGN_OR_RETURN(AtomicDirectory directory,
-                               AtomicDirectory::Create(file_system_, path));
-    const nlohmann::ordered_json json = {{"epoch", best.epoch}, {"value", best.value}};
-    const std::string text = json.dump() + "\n";
-    Manifest manifest;
-    manifest.epoch = best.epoch;
-    const std::array<std::pair<const char*, std::string_view>, 2> files = {
-        {{kLoraName, lora}, {kBestName, text}}};
-    for (const auto& [name, bytes] : files) {
-      IMAGEDDPO_RETURN_IF_ERROR(directory.Write(name, bytes));
-      manifest.Add(name, bytes);
-    }
-    IMAGEDDPO_RETURN_IF_ERROR(directory.Write(kManifestName, manifest.ToJson()));
-    return exists ? directory.CommitReplacing() : directory.Commit();
-  };
-  if (const absl::Status status = write(); !status.ok()) {
+  const nlohmann::ordered_json json = {{"epoch", best.epoch}, {"value", best.value}};
+  const std::string text = json.dump() + "\n";
+  const absl::Status status = WriteWhole(path, best.epoch, {{kLoraName, lora}, {kBestName, text}});
+  if (!status.ok()) {
     return Annotate(status, absl::StrCat("the LoRA of the best evaluation, after ", best.epoch,
                                          " epochs, could not be written"));
   }

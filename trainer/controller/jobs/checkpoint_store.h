@@ -5,6 +5,7 @@
 #include <set>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -84,6 +85,9 @@ class CheckpointStore {
   std::string BestPathOf(int64_t epoch) const;
   absl::StatusOr<Best> ReadBest(const std::string& path) const;
   absl::Status Remove(int64_t epoch);
+  using File = std::pair<const char*, std::string_view>;  ///< Name and content.
+  /// Writes a directory with these files and a MANIFEST, all of it or nothing.
+  absl::Status WriteWhole(const std::string& path, int64_t epoch, const std::vector<File>& files);
   /// Removes a directory so that a crash does not leave half of it behind.
   absl::Status RemoveWhole(const std::string& path);
 
