@@ -40,6 +40,8 @@ add_library(imageddpo_flags INTERFACE)
 # (GCC 12 warns of designated initializers that leave a member at its default; that is their point.)
 target_compile_options(imageddpo_flags INTERFACE -Wall -Wextra -Wno-missing-field-initializers -pthread)
 target_include_directories(imageddpo_flags INTERFACE ${PROJECT_SOURCE_DIR})
+# Newer packages of abseil ask for it on every system; precompiled headers need the same flags in every target.
+target_compile_definitions(imageddpo_flags INTERFACE NOMINMAX)
 target_link_libraries(imageddpo_flags INTERFACE Threads::Threads)
 if(IMAGEDDPO_SANITIZE)
   add_compile_options(-fsanitize=${IMAGEDDPO_SANITIZE} -fno-omit-frame-pointer -g1)

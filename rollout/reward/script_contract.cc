@@ -117,7 +117,10 @@ class Reader {
       contract->outputs.push_back(output.get<std::string>());
     }
     const json value = root.value("value", json(contract->outputs.front()));
-    const auto found = std::find(contract->outputs.begin(), contract->outputs.end(), value);
+    const auto found = value.is_string()
+                           ? std::find(contract->outputs.begin(), contract->outputs.end(),
+                                       value.get_ref<const std::string&>())
+                           : contract->outputs.end();
     if (found == contract->outputs.end()) {
       return Bad(absl::StrCat("\"value\" is ", Excerpt(value.dump(), kMaxExcerptBytes),
                               ", which is none of \"outputs\""));
