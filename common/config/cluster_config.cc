@@ -112,6 +112,8 @@ absl::Status ResolveClusterConfig(ClusterConfig* config) {
        {std::pair("grpc.port", config->grpc.port), std::pair("http.port", config->http.port)}) {
     check(port >= 0 && port <= 65535, setting, absl::StrCat(port), "from 0 (a free one) to 65535");
   }
+  check(grpc.is_unix() || !grpc.host.empty(), "grpc.address",
+        absl::StrCat("`", config->grpc.address, "`"), "unix:PATH or an address of this host");
   check(!config->grpc.insecure || grpc.IsLocal(), "grpc.address",
         absl::StrCat("`", config->grpc.address, "`"),
         "127.0.0.1, ::1 or localhost with `grpc.insecure`; other hosts are served with TLS and "

@@ -32,6 +32,12 @@ Endpoint ApiEndpoint(const ClusterConfig& cluster, std::shared_ptr<const TokenCh
   return endpoint;
 }
 
+/// What a client of this host calls where the service listens on all addresses.
+std::string ReachableAddress(Address address) {
+  if (address.host == "0.0.0.0" || address.host == "::") address.host = "localhost";
+  return address.ToString();
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<ControllerService>> ControllerService::Start(
@@ -70,7 +76,7 @@ absl::Status ControllerService::Listen() {
   IMAGEDDPO_ASSIGN_OR_RETURN(
       api_,
       ApiServer::Start(grpc, limits, peers_, v1::TrainerService::service_full_name(), *service_));
-  const ServiceFile file{grpc_address(), http_address(), ::getpid(), dependencies_.build.version,
+  const ServiceFile file{ReachableAddress(api_->address()), http_address(), ::getpid(), dependencies_.build.version,
                          !grpc.tls.empty()};
   IMAGEDDPO_RETURN_IF_ERROR(WriteFileAtomically(dependencies_.file_system,
                                                 absl::StrCat(cluster_.data_dir, "/", kServiceFile),
