@@ -10,6 +10,7 @@ namespace {
 
 constexpr std::string_view kUnixPrefix = "unix:";
 constexpr char kWhiteSpace[] = " \t\r\n";
+constexpr const char* kRoleNames[] = {"viewer", "submitter", "admin"};
 
 }  // namespace
 
@@ -66,6 +67,16 @@ absl::Status CheckUnixPath(const std::string& path) {
     return absl::InvalidArgumentError("has white space, `%`, `?` or `#` in its path");
   }
   return absl::OkStatus();
+}
+
+std::string RoleName(Role role) { return kRoleNames[static_cast<size_t>(role)]; }
+
+absl::StatusOr<Role> ParseRole(std::string_view name) {
+  for (const Role role : {Role::kViewer, Role::kSubmitter, Role::kAdmin}) {
+    if (name == RoleName(role)) return role;
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat("`", std::string(name), "` is no role; there are viewer, submitter and admin"));
 }
 
 std::string_view BearerToken(std::string_view authorization) {

@@ -42,24 +42,54 @@ inline constexpr size_t kMaxUnixPathBytes = 98;
 /// (`%`, `?`, `#`, white space).
 absl::Status CheckUnixPath(const std::string& path);
 
+/// What a caller may do; each role may do all that the ones before it may.
+enum class Role {
+  kViewer,     ///< Reads: jobs, events, metrics.
+  kSubmitter,  ///< Submits jobs, and controls those that it owns.
+  kAdmin,      ///< Controls all jobs.
+};
+
+/// "viewer", "submitter" or "admin", as files and messages have it.
+std::string RoleName(Role role);
+/// @return INVALID_ARGUMENT naming the roles that there are.
+absl::StatusOr<Role> ParseRole(std::string_view name);
+
+/// Who calls.
+struct Caller {
+  std::string owner;  ///< Of the jobs that this caller submits: a user's or a token's name.
+  Role role = Role::kViewer;
+};
+
 /// Decides who may call. Implementations are thread-safe and quick.
 class TokenCheck {
  public:
   virtual ~TokenCheck() = default;
   /// @param token  What the caller sent as `authorization: Bearer TOKEN`; empty: nothing.
-  /// @return OK, or UNAUTHENTICATED or PERMISSION_DENIED with a message for the caller.
-  virtual absl::Status Check(std::string_view token) const = 0;
+  /// @return who that is; UNAUTHENTICATED or PERMISSION_DENIED with a message for the caller.
+  virtual absl::StatusOr<Caller> Check(std::string_view token) const = 0;
 };
 
 /// The token in the value of an `authorization` header; empty: there is none.
 std::string_view BearerToken(std::string_view authorization);
 
-/// How a server is reached and who may call it. There is no TLS yet: bytes travel unencrypted, so
-/// servers accept local addresses only. TLS's files will be a field here, which ApiServer and
-/// Client turn into gRPC's credentials, each in one function.
+/// PEM files of TLS; empty paths: none.
+struct TlsFiles {
+  std::string ca_file = "";           ///< Authority of the other side's certificate.
+  std::string certificate_file = "";  ///< This side's certificate; a server needs one.
+  std::string key_file = "";          ///< Its private key.
+
+  bool empty() const { return ca_file.empty() && certificate_file.empty() && key_file.empty(); }
+};
+
+/// How a server is reached and who may call it, or how a client reaches it. The API's server and
+/// the client turn it into gRPC's credentials, each in one function; the HTTP server uses address
+/// and token_check alone.
 struct Endpoint {
   Address address;
-  std::shared_ptr<const TokenCheck> token_check = nullptr;  ///< Null: everyone who reaches it.
+  std::shared_ptr<const TokenCheck> token_check = nullptr;  ///< Server; null: no tokens.
+  TlsFiles tls = {};              ///< Empty: bytes travel unencrypted; for local addresses only.
+  std::string socket_group = "";  ///< Server: members of this group may use the Unix socket.
+  std::string token = "";         ///< Client; empty: sends none.
 };
 
 }  // namespace imageddpo

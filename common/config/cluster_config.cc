@@ -6,6 +6,8 @@
 #include <iterator>
 #include <set>
 #include <system_error>
+#include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -25,13 +27,18 @@ namespace fs = std::filesystem;
 constexpr int64_t kMostRanks = 1'000'000;
 constexpr int64_t kMostRestarts = 1'000'000;
 constexpr double kMostDrainSeconds = 86'400;
+constexpr int64_t kFewestMessageBytes = 64 << 10;
+constexpr int64_t kMostMessageBytes = 64 << 20;
+constexpr int64_t kMostStreams = 100'000;
+constexpr char kDefaultSocket[] = "unix:api.sock";  // In data_dir.
 
 // What the file says, over the defaults.
 ClusterConfig WithDefaults(const v1::ClusterFile& file) {
   ClusterConfig config;
-  const auto read_listen = [](const v1::ListenSpec& spec, auto* listen) {
+  const auto read_listen = [](const auto& spec, auto* listen) {
     if (spec.has_address()) listen->address = spec.address();
     if (spec.has_port()) listen->port = spec.port();
+    if (spec.has_insecure()) listen->insecure = spec.insecure();
   };
   if (file.has_data_dir()) config.data_dir = file.data_dir();
   if (file.has_base_dir()) config.base_dir = file.base_dir();
@@ -40,6 +47,14 @@ ClusterConfig WithDefaults(const v1::ClusterFile& file) {
   if (file.has_log_level()) config.log_level = file.log_level();
   read_listen(file.grpc(), &config.grpc);
   read_listen(file.http(), &config.http);
+  config.grpc.group = file.grpc().group();
+  if (file.grpc().has_max_message_bytes())
+    config.grpc.max_message_bytes = file.grpc().max_message_bytes();
+  if (file.grpc().has_max_streams()) config.grpc.max_streams = file.grpc().max_streams();
+  config.access = {.token_file = file.access().token_file(),
+                   .tls_certificate_file = file.access().tls_certificate_file(),
+                   .tls_key_file = file.access().tls_key_file(),
+                   .tls_client_ca_file = file.access().tls_client_ca_file()};
   const v1::PoolSpec& pool = file.pool();
   if (pool.has_min_ranks()) config.pool.min_ranks = pool.min_ranks();
   if (pool.has_heartbeat_timeout_seconds())
@@ -50,6 +65,15 @@ ClusterConfig WithDefaults(const v1::ClusterFile& file) {
   if (pool.has_max_restarts()) config.pool.max_restarts = pool.max_restarts();
   if (pool.has_drain_seconds()) config.pool.drain_seconds = pool.drain_seconds();
   return config;
+}
+
+using Access = decltype(ClusterConfig::access);
+
+std::vector<std::pair<std::string, std::string*>> FilesOf(Access* access) {
+  return {{"access.token_file", &access->token_file},
+          {"access.tls_certificate_file", &access->tls_certificate_file},
+          {"access.tls_key_file", &access->tls_key_file},
+          {"access.tls_client_ca_file", &access->tls_client_ca_file}};
 }
 
 // Without a slash at the end.
@@ -81,23 +105,33 @@ absl::Status ResolveClusterConfig(ClusterConfig* config) {
                          const std::string& must) {
     if (!ok) faults.push_back(absl::StrCat("`", setting, "` is ", value, "; it must be ", must));
   };
-  const auto check_address = [&](const std::string& name, const std::string& host, int64_t port) {
-    check(
-        Address::Of(host, 0).IsLocal(), name + ".address", absl::StrCat("`", host, "`"),
-        "127.0.0.1, ::1 or localhost: this version has no TLS and no tokens, so it does not listen "
-        "to a network; use an SSH tunnel");
-    check(port >= 0 && port <= 65535, name + ".port", absl::StrCat(port),
-          "from 0 (a free one) to 65535");
-  };
-  const Address grpc = Address::Of(config->grpc.address, 0);
-  check_address("grpc", config->grpc.address, config->grpc.port);
-  check_address("http", config->http.address, config->http.port);
+  const Address grpc =
+      Address::Of(config->grpc.address.empty() ? kDefaultSocket : config->grpc.address, 0);
   const Address http = Address::Of(config->http.address, 0);
-  check(!http.is_unix() && http.host.find(':') == std::string::npos, "http.address",
-        absl::StrCat("`", config->http.address, "`"),
-        "127.0.0.1 or localhost: the HTTP server has neither Unix sockets nor IPv6");
+  for (const auto& [setting, port] :
+       {std::pair("grpc.port", config->grpc.port), std::pair("http.port", config->http.port)}) {
+    check(port >= 0 && port <= 65535, setting, absl::StrCat(port), "from 0 (a free one) to 65535");
+  }
+  check(grpc.is_unix() || !grpc.host.empty(), "grpc.address",
+        absl::StrCat("`", config->grpc.address, "`"), "unix:PATH or an address of this host");
+  check(!config->grpc.insecure || grpc.IsLocal(), "grpc.address",
+        absl::StrCat("`", config->grpc.address, "`"),
+        "127.0.0.1, ::1 or localhost with `grpc.insecure`; other hosts are served with TLS and "
+        "tokens, see docs/security.md");
+  check(config->grpc.group.empty() || grpc.is_unix(), "grpc.group",
+        absl::StrCat("`", config->grpc.group, "`"), "empty with TCP: tokens say who may call");
+  check(http.IsLocal() && !http.is_unix() && http.host.find(':') == std::string::npos,
+        "http.address", absl::StrCat("`", config->http.address, "`"),
+        "127.0.0.1 or localhost: the HTTP server has neither TLS nor Unix sockets nor IPv6");
   check(grpc.is_unix() || config->grpc.port == 0 || config->grpc.port != config->http.port,
         "http.port", absl::StrCat(config->http.port), "another than `grpc.port`");
+  check(config->grpc.max_message_bytes >= kFewestMessageBytes &&
+            config->grpc.max_message_bytes <= kMostMessageBytes,
+        "grpc.max_message_bytes", absl::StrCat(config->grpc.max_message_bytes),
+        absl::StrCat("from ", kFewestMessageBytes, " to ", kMostMessageBytes));
+  check(config->grpc.max_streams >= 1 && config->grpc.max_streams <= kMostStreams,
+        "grpc.max_streams", absl::StrCat(config->grpc.max_streams),
+        absl::StrCat("from 1 to ", kMostStreams));
   check(config->pool.min_ranks >= 0 && config->pool.min_ranks <= kMostRanks, "pool.min_ranks",
         absl::StrCat(config->pool.min_ranks), absl::StrCat("from 0 (all) to ", kMostRanks));
   for (const auto& [setting, seconds] :
@@ -127,6 +161,7 @@ absl::Status ResolveClusterConfig(ClusterConfig* config) {
   std::vector<std::pair<std::string, std::string>> paths = {{"data_dir", config->data_dir},
                                                             {"base_dir", config->base_dir}};
   for (const std::string& root : config->allowed_roots) paths.emplace_back("allowed_roots", root);
+  for (const auto& [setting, path] : FilesOf(&config->access)) paths.emplace_back(setting, *path);
   for (const auto& [setting, path] : paths) {
     check(path.empty() || path[0] != '~', setting, absl::StrCat("`", path, "`"),
           "a path without ~, which only a shell replaces: write the home folder out, or ./~ for a "
@@ -143,13 +178,25 @@ absl::Status ResolveClusterConfig(ClusterConfig* config) {
   config->base_dir = Absolute(working_dir, config->base_dir);
   config->data_dir = Absolute(config->base_dir, config->data_dir);
   if (grpc.is_unix()) {
-    const Address absolute{.unix_path = Absolute(config->base_dir, grpc.unix_path)};
+    const std::string& folder = config->grpc.address.empty() ? config->data_dir : config->base_dir;
+    const Address absolute{.unix_path = Absolute(folder, grpc.unix_path)};
     config->grpc.address = absolute.ToString();
     if (const absl::Status path = CheckUnixPath(absolute.unix_path); !path.ok()) {
       return absl::InvalidArgumentError(
-          absl::StrCat("`grpc.address`, which is `", config->grpc.address, "`, ", path.message()));
+          absl::StrCat("`grpc.address`, which is `", config->grpc.address, "`, ", path.message(),
+                       "; set it to another path, as `unix:/run/user/1000/imageddpo.sock`"));
     }
   }
+  const std::string access_dir = config->data_dir + "/access/";
+  for (const auto& [setting, path] : FilesOf(&config->access)) {
+    if (!path->empty()) *path = Absolute(config->base_dir, *path);
+  }
+  const auto put_default = [&](const char* name, std::string* path) {
+    if (path->empty()) *path = access_dir + name;
+  };
+  put_default("tokens.json", &config->access.token_file);
+  put_default("server.pem", &config->access.tls_certificate_file);
+  put_default("server.key", &config->access.tls_key_file);
   if (config->allowed_roots.empty()) config->allowed_roots = {config->base_dir};
   for (std::string& root : config->allowed_roots) root = Absolute(config->base_dir, root);
   return absl::OkStatus();

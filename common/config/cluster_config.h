@@ -15,14 +15,31 @@ struct ClusterConfig {
   std::vector<std::string>
       allowed_roots;  ///< Jobs may name paths below these; empty: base_dir alone.
   struct {
-    /// An address of this host (others are refused: there is no TLS yet), or `unix:PATH`.
-    std::string address = "127.0.0.1";
-    int64_t port = 50051;  ///< 0: a free port, written to <data_dir>/service.json.
+    /// `unix:PATH`, or an address for TCP: with TLS and tokens (see `access`), unless `insecure`.
+    /// Empty: the socket api.sock in data_dir.
+    std::string address = "";
+    int64_t port = 50051;  ///< TCP. 0: a free port, written to <data_dir>/service.json.
+    /// TCP without TLS and tokens, on a loopback address alone: every user of this host is an
+    /// admin.
+    bool insecure = false;
+    /// Members of this group may use the Unix socket, as submitters; empty: the service's user
+    /// alone.
+    std::string group = "";
+    int64_t max_message_bytes = 4 << 20;  ///< Of a request.
+    int64_t max_streams = 128;            ///< Calls under way on one connection; others wait.
   } grpc;
   struct {
     std::string address = "127.0.0.1";
-    int64_t port = 9464;  ///< 0: a free port.
+    int64_t port = 9464;    ///< 0: a free port.
+    bool insecure = false;  ///< Answers without a token, to every user of this host.
   } http;
+  /// Files of tokens and certificates; empty: as named, in the folder access of data_dir.
+  struct {
+    std::string token_file = "";            ///< tokens.json
+    std::string tls_certificate_file = "";  ///< server.pem
+    std::string tls_key_file = "";          ///< server.key
+    std::string tls_client_ca_file = "";    ///< Clients need a certificate of it; empty: none.
+  } access;
   struct {
     /// With fewer live workers than this the service drains and exits with 75, even if jobs run. 0:
     /// as many as were started.
@@ -46,7 +63,8 @@ struct ClusterConfig {
 /// NOT_FOUND naming the file.
 absl::StatusOr<ClusterConfig> LoadClusterConfig(const std::string& file);
 
-/// Checks ranges and makes paths absolute (base_dir against the working directory, then the rest).
+/// Checks ranges and makes paths absolute (base_dir against the working directory, then the rest);
+/// puts in the addresses and files that are left to data_dir.
 absl::Status ResolveClusterConfig(ClusterConfig* config);
 
 }  // namespace imageddpo

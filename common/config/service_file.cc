@@ -14,7 +14,8 @@ std::string ServiceFileToJson(const ServiceFile& file) {
   const json object = {{"grpc_address", file.grpc_address},
                        {"http_address", file.http_address},
                        {"pid", file.pid},
-                       {"version", file.version}};
+                       {"version", file.version},
+                       {"tls", file.tls}};
   return object.dump(2, ' ', false, json::error_handler_t::replace) + "\n";
 }
 
@@ -38,6 +39,8 @@ absl::StatusOr<ServiceFile> ParseServiceFile(std::string_view text, const std::s
   }
   const auto pid = object.find("pid");
   if (pid != object.end() && pid->is_number_integer()) file.pid = pid->get<int64_t>();
+  const auto tls = object.find("tls");
+  if (tls != object.end() && tls->is_boolean()) file.tls = tls->get<bool>();
   return file;
 }
 

@@ -146,7 +146,7 @@ class HttpExporter::Server {
   absl::Status CheckCaller(const mg_connection* connection) const {
     if (token_check_ == nullptr) return absl::OkStatus();
     const char* header = mg_get_header(connection, "Authorization");
-    return token_check_->Check(BearerToken(header == nullptr ? "" : header));
+    return token_check_->Check(BearerToken(header == nullptr ? "" : header)).status();
   }
 
   // Handlers run on the server's threads; no exception may reach its C code.

@@ -1,13 +1,14 @@
 // imageddpo: the client of the trainer service.
 
 #include <CLI/CLI.hpp>
-#include <cstdlib>
 #include <exception>
 #include <iostream>
 #include <sstream>
+#include <tuple>
 
 #include "common/base/stop_flag.h"
 #include "common/base/text.h"
+#include "deploy/imageddpo/client/contexts.h"
 #include "deploy/imageddpo/commands/commands.h"
 #include "deploy/imageddpo/version.h"
 
@@ -15,8 +16,9 @@ namespace imageddpo {
 namespace {
 
 constexpr char kFooter[] =
-    "\nThe service is looked for at --address, else where --service-file says, else at\n"
-    "$IMAGEDDPO_ADDRESS, else at 127.0.0.1:50051.\n"
+    "\nThe service is looked for at --address, --service-file or --context, else at\n"
+    "$IMAGEDDPO_ADDRESS, in $IMAGEDDPO_CONTEXT or the context in use (imageddpo context), else at\n"
+    "the socket out/imageddpo/api.sock in this folder.\n"
     "\nExit codes: 0 done; 1 a watched job failed or was cancelled, or check-data found images "
     "that\n"
     "cannot be read; 2 wrong arguments or job file;\n"
@@ -26,8 +28,8 @@ constexpr char kFooter[] =
 int Main(int argc, char** argv) {
   const StopFlag stop;
   Program program;
-  const char* environment = std::getenv(kAddressVariable);
-  program.environment = environment == nullptr ? "" : environment;
+  program.environment = AddressFromEnvironment();
+  program.contexts_file = ContextsFile();
   program.is_interrupted = [&stop] { return stop.Requested(); };
 
   CLI::App app("Trains img2img diffusion models with DDPO, on a service: imageddpod.", "imageddpo");
@@ -41,6 +43,18 @@ int Main(int argc, char** argv) {
                  "<data_dir>/service.json of the service")
       ->type_name("FILE")
       ->excludes("--address");
+  app.add_option("--context", program.address.context, "Name of a service; see imageddpo context")
+      ->excludes("--address")
+      ->excludes("--service-file");
+  AddressOptions& address = program.address;
+  for (const auto& [name, target, help] :
+       {std::tuple("--tls-ca-file", &address.tls_ca_file, "PEM: the service's authority"),
+        std::tuple("--tls-certificate-file", &address.tls_certificate_file,
+                   "PEM: this client's certificate, for mutual TLS"),
+        std::tuple("--tls-key-file", &address.tls_key_file, "PEM: its private key"),
+        std::tuple("--token-file", &address.token_file, "File with the token")}) {
+    app.add_option(name, *target, help)->type_name("FILE");
+  }
   AddSubmitCommand(app, program);
   AddListCommand(app, program);
   AddGetCommand(app, program);
@@ -52,6 +66,8 @@ int Main(int argc, char** argv) {
   AddEvalCommand(app, program);
   AddSampleCommand(app, program);
   AddCheckDataCommand(app, program);
+  AddContextCommand(app, program);
+  AddAdminCommand(app, program);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -68,7 +68,7 @@ class Service:
         self.config = directory / "cluster.yaml"
         self.config.write_text(json.dumps({
             "data_dir": os.fsencode(self.data_dir).decode(errors="shown"), "base_dir": str(directory), "allowed_roots": [str(directory), str(ROOT)],
-            "grpc": {"port": 0}, "http": {"port": 0}, "pool": pool}))
+            "grpc": {"address": "127.0.0.1", "port": 0, "insecure": True}, "http": {"port": 0, "insecure": True}, "pool": pool}))
         self.launcher = None
 
     def __enter__(self):

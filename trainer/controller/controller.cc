@@ -187,7 +187,7 @@ absl::StatusOr<v1::Job> Controller::Do(Verb verb, absl::Duration timeout) {
 }
 
 absl::StatusOr<v1::Job> Controller::Submit(const v1::SubmitJobRequest& request,
-                                           absl::Duration timeout) {
+                                           const std::string& owner, absl::Duration timeout) {
   if (request.request_id().size() > kMaxRequestIdLength) {
     return absl::InvalidArgumentError(absl::StrCat("`request_id` has ", request.request_id().size(),
                                                    " bytes; at most ", kMaxRequestIdLength,
@@ -195,6 +195,7 @@ absl::StatusOr<v1::Job> Controller::Submit(const v1::SubmitJobRequest& request,
   }
   const absl::Time deadline = absl::Now() + timeout;
   JobService::NewJob job{std::nullopt, request.request_id(), RequestSha256(request.job())};
+  job.owner = owner;
   std::optional<JobRecord> earlier;
   if (!request.request_id().empty()) {
     IMAGEDDPO_ASSIGN_OR_RETURN(earlier, dependencies_.store.FindByRequestId(request.request_id()));

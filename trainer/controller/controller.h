@@ -70,7 +70,7 @@ class Controller final : public JobApi {
   /// @return an error if the stored jobs cannot be read at the start.
   absl::StatusOr<ExitReason> Run(const std::function<bool()>& stop_requested);
 
-  absl::StatusOr<v1::Job> Submit(const v1::SubmitJobRequest& request,
+  absl::StatusOr<v1::Job> Submit(const v1::SubmitJobRequest& request, const std::string& owner,
                                  absl::Duration timeout) override;
   absl::StatusOr<v1::Job> Do(Verb verb, absl::Duration timeout) override;
   absl::StatusOr<v1::Job> Get(const std::string& id) const override;

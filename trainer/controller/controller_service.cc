@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/access/live_tokens.h"
 #include "common/base/endpoint.h"
 #include "common/base/status.h"
 #include "common/config/service_file.h"
@@ -16,6 +17,26 @@ namespace imageddpo {
 namespace {
 
 constexpr char kServiceFile[] = "service.json";
+constexpr char kAuditFile[] = "audit.jsonl";
+
+/// A Unix socket knows its callers' users; TCP needs TLS and tokens, unless cluster.yaml says
+/// otherwise.
+Endpoint ApiEndpoint(const ClusterConfig& cluster, std::shared_ptr<const TokenCheck> tokens) {
+  Endpoint endpoint{Address::Of(cluster.grpc.address, static_cast<int>(cluster.grpc.port))};
+  endpoint.socket_group = cluster.grpc.group;
+  if (endpoint.address.is_unix() || cluster.grpc.insecure) return endpoint;
+  endpoint.token_check = std::move(tokens);
+  endpoint.tls = {.ca_file = cluster.access.tls_client_ca_file,
+                  .certificate_file = cluster.access.tls_certificate_file,
+                  .key_file = cluster.access.tls_key_file};
+  return endpoint;
+}
+
+/// What a client of this host calls where the service listens on all addresses.
+std::string ReachableAddress(Address address) {
+  if (address.host == "0.0.0.0" || address.host == "::") address.host = "localhost";
+  return address.ToString();
+}
 
 }  // namespace
 
@@ -37,18 +58,26 @@ ControllerService::ControllerService(const ClusterConfig& cluster, const Depende
       metrics_(*registry_, dependencies.build, std::chrono::system_clock::now()),
       job_metrics_(*registry_),
       controller_(cluster, {dependencies.channel, *store_, hub_, dependencies.file_system,
-                            dependencies.clock, metrics_, job_metrics_, dependencies.logger}) {}
+                            dependencies.clock, metrics_, job_metrics_, dependencies.logger}),
+      audit_(absl::StrCat(cluster.data_dir, "/", kAuditFile), dependencies.clock) {}
 
 absl::Status ControllerService::Listen() {
-  const Endpoint http{Address::Of(cluster_.http.address, static_cast<int>(cluster_.http.port))};
+  const auto tokens = std::make_shared<LiveTokens>(cluster_.access.token_file);
+  const Endpoint http{Address::Of(cluster_.http.address, static_cast<int>(cluster_.http.port)),
+                      cluster_.http.insecure ? nullptr : tokens};
   IMAGEDDPO_ASSIGN_OR_RETURN(
       http_, HttpExporter::Start(http, registry_, [this] { return controller_.GetHealth(); }));
-  const Endpoint grpc{Address::Of(cluster_.grpc.address, static_cast<int>(cluster_.grpc.port))};
-  service_ = MakeTrainerService({controller_, *store_, hub_, metrics_, dependencies_.clock},
-                                grpc.token_check);
+  const Endpoint grpc = ApiEndpoint(cluster_, tokens);
+  access_ = std::make_unique<AccessControl>(grpc, peers_, &audit_);
+  service_ =
+      MakeTrainerService({*access_, controller_, *store_, hub_, metrics_, dependencies_.clock});
+  const ApiLimits limits{.max_message_bytes = static_cast<int>(cluster_.grpc.max_message_bytes),
+                         .max_streams = static_cast<int>(cluster_.grpc.max_streams)};
   IMAGEDDPO_ASSIGN_OR_RETURN(
-      api_, ApiServer::Start(grpc, v1::TrainerService::service_full_name(), *service_));
-  const ServiceFile file{grpc_address(), http_address(), ::getpid(), dependencies_.build.version};
+      api_,
+      ApiServer::Start(grpc, limits, peers_, v1::TrainerService::service_full_name(), *service_));
+  const ServiceFile file{ReachableAddress(api_->address()), http_address(), ::getpid(), dependencies_.build.version,
+                         !grpc.tls.empty()};
   IMAGEDDPO_RETURN_IF_ERROR(WriteFileAtomically(dependencies_.file_system,
                                                 absl::StrCat(cluster_.data_dir, "/", kServiceFile),
                                                 ServiceFileToJson(file)));

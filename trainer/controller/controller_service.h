@@ -16,7 +16,9 @@
 #include "common/metrics/http_exporter.h"
 #include "common/metrics/job_metrics.h"
 #include "common/metrics/service_metrics.h"
+#include "trainer/controller/api/access_control.h"
 #include "trainer/controller/api/api_server.h"
+#include "trainer/controller/api/audit_log.h"
 #include "trainer/controller/controller.h"
 #include "trainer/controller/jobs/event_hub.h"
 #include "trainer/controller/store/job_store.h"
@@ -63,6 +65,9 @@ class ControllerService {
   JobMetricsTable job_metrics_;
   EventHub hub_;
   Controller controller_;
+  AuditLog audit_;
+  PeerUsers peers_;
+  std::unique_ptr<AccessControl> access_;
   std::unique_ptr<grpc::Service> service_;
   std::unique_ptr<HttpExporter> http_;
   std::unique_ptr<ApiServer> api_;

@@ -12,19 +12,38 @@
 #include "absl/synchronization/notification.h"
 #include "common/base/status.h"
 #include "common/comm/valid_texts.h"
+#include "common/io/file.h"
 
 namespace imageddpo {
 namespace {
 
 constexpr absl::Duration kSubmitTimeout = absl::Seconds(60);  // The service looks at files first.
+constexpr int kPingAfterMs = 30'000;
+constexpr int kPingTimeoutMs = 20'000;
 constexpr absl::Duration kInterruptInterval = absl::Milliseconds(100);
 
-/// What the client proves itself and knows the service by. TLS comes in here, from the endpoint.
-std::shared_ptr<grpc::ChannelCredentials> ChannelCredentialsOf(const Endpoint& /*endpoint*/) {
-  return grpc::InsecureChannelCredentials();
+/// What the client knows the service by and, with mutual TLS, proves itself with.
+absl::StatusOr<std::shared_ptr<grpc::ChannelCredentials>> ChannelCredentialsOf(
+    const Endpoint& endpoint) {
+  if (endpoint.tls.empty()) return grpc::InsecureChannelCredentials();
+  grpc::SslCredentialsOptions options;
+  for (const auto& [file, text] :
+       {std::pair(&endpoint.tls.ca_file, &options.pem_root_certs),
+        std::pair(&endpoint.tls.certificate_file, &options.pem_cert_chain),
+        std::pair(&endpoint.tls.key_file, &options.pem_private_key)}) {
+    if (file->empty()) continue;
+    absl::StatusOr<std::string> read = ReadFile(*file);
+    if (!read.ok()) {
+      return absl::InvalidArgumentError(absl::StrCat("TLS: ", read.status().message()));
+    }
+    *text = *std::move(read);
+  }
+  return grpc::SslCredentials(options);
 }
 
-std::shared_ptr<grpc::Channel> MakeChannel(const Endpoint& endpoint) {
+absl::StatusOr<std::shared_ptr<grpc::Channel>> MakeChannel(const Endpoint& endpoint) {
+  IMAGEDDPO_ASSIGN_OR_RETURN(const std::shared_ptr<grpc::ChannelCredentials> credentials,
+                             ChannelCredentialsOf(endpoint));
   grpc::ChannelArguments arguments;
   // The service is on this host or behind a tunnel, never behind a web proxy.
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
@@ -34,8 +53,11 @@ std::shared_ptr<grpc::Channel> MakeChannel(const Endpoint& endpoint) {
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);
   // In spite of its name: how long an attempt may take, which on a busy host is a while.
   arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 10'000);
-  return grpc::CreateCustomChannel(endpoint.address.ToString(), ChannelCredentialsOf(endpoint),
-                                   arguments);
+  // A watch may be quiet for hours: a tunnel that has died is noticed within a minute.
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, kPingAfterMs);
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kPingTimeoutMs);
+  arguments.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
+  return grpc::CreateCustomChannel(endpoint.address.ToString(), credentials, arguments);
 }
 
 // Whether an UNAVAILABLE comes from gRPC's client half and not from the service.
@@ -73,20 +95,28 @@ class Interrupter {
 
 }  // namespace
 
-Client::Client(AddressOptions options, std::string environment,
+Client::Client(AddressOptions options, AddressOptions environment, std::string contexts_file,
                std::function<bool()> is_interrupted)
     : options_(std::move(options)),
       environment_(std::move(environment)),
+      contexts_file_(std::move(contexts_file)),
       is_interrupted_(std::move(is_interrupted)) {}
 
 absl::Status Client::Connect() {
-  IMAGEDDPO_ASSIGN_OR_RETURN(const Endpoint endpoint, ResolveAddress(options_, environment_));
+  IMAGEDDPO_ASSIGN_OR_RETURN(const Endpoint endpoint,
+                             ResolveAddress(options_, environment_, contexts_file_));
+  token_ = endpoint.token;
   std::string address = endpoint.address.ToString();
   if (stub_ == nullptr || address != address_) {
+    IMAGEDDPO_ASSIGN_OR_RETURN(const std::shared_ptr<grpc::Channel> channel, MakeChannel(endpoint));
     address_ = std::move(address);
-    stub_ = v1::TrainerService::NewStub(MakeChannel(endpoint));
+    stub_ = v1::TrainerService::NewStub(channel);
   }
   return absl::OkStatus();
+}
+
+void Client::AddToken(grpc::ClientContext* context) const {
+  if (!token_.empty()) context->AddMetadata("authorization", absl::StrCat("Bearer ", token_));
 }
 
 absl::Status Client::FromGrpc(const grpc::Status& status) const {
@@ -100,7 +130,7 @@ absl::Status Client::FromGrpc(const grpc::Status& status) const {
     return absl::UnavailableError(absl::StrCat(
         "no service answers at ", address_, " (", is_refused ? "connection refused" : message,
         "). Start one: deploy/imageddpod-run -n 3. One elsewhere: --address HOST:PORT, $",
-        kAddressVariable, " or --service-file DATA_DIR/service.json"));
+        kAddressVariable, ", --context or --service-file DATA_DIR/service.json"));
   }
   if (code == absl::StatusCode::kDeadlineExceeded) {
     return absl::DeadlineExceededError(
@@ -120,6 +150,7 @@ absl::Status Client::Run(google::protobuf::Message& request, absl::Duration time
   MakeTextsValid(&request);  // They may be arguments.
   IMAGEDDPO_RETURN_IF_ERROR(Connect());
   grpc::ClientContext context;
+  AddToken(&context);
   context.set_deadline(std::chrono::system_clock::now() + absl::ToChronoMilliseconds(timeout));
   const Interrupter interrupter(&context, is_interrupted_);
   return FromGrpc(call(*stub_, &context));
@@ -151,6 +182,7 @@ absl::Status Client::WatchJob(const std::string& id, int64_t from_event,
   request.set_from_event(from_event);
   MakeTextsValid(&request);
   grpc::ClientContext context;  // No deadline: a job may run for days.
+  AddToken(&context);
   const Interrupter interrupter(&context, is_interrupted_);
   const auto reader = stub_->WatchJob(&context, request);
   v1::JobEvent event;

@@ -18,9 +18,11 @@ namespace imageddpo {
 /// service; CANCELLED: the user interrupted the call. Not thread-safe.
 class Client {
  public:
-  /// @param environment     value of $IMAGEDDPO_ADDRESS; empty: not set.
+  /// @param environment     see AddressFromEnvironment().
+  /// @param contexts_file   see ContextsFile().
   /// @param is_interrupted  asked ten times a second, on another thread; true ends the call.
-  Client(AddressOptions options, std::string environment, std::function<bool()> is_interrupted);
+  Client(AddressOptions options, AddressOptions environment, std::string contexts_file,
+         std::function<bool()> is_interrupted);
 
   absl::StatusOr<v1::Job> SubmitJob(const v1::SubmitJobRequest& request);
   absl::StatusOr<v1::Job> GetJob(const std::string& id);
@@ -53,12 +55,15 @@ class Client {
   /// Connects, then makes the call, with a deadline and until the user interrupts it.
   absl::Status Run(google::protobuf::Message& request, absl::Duration timeout,
                    const std::function<grpc::Status(Stub&, grpc::ClientContext*)>& call);
+  void AddToken(grpc::ClientContext* context) const;
   absl::Status FromGrpc(const grpc::Status& status) const;
 
   const AddressOptions options_;
-  const std::string environment_;
+  const AddressOptions environment_;
+  const std::string contexts_file_;
   const std::function<bool()> is_interrupted_;
   std::string address_;
+  std::string token_;
   std::unique_ptr<Stub> stub_;
 };
 

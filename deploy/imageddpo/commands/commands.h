@@ -14,11 +14,12 @@ namespace imageddpo {
 /// What the sub-commands share. Built in main and outlives the parsing and the action.
 struct Program {
   AddressOptions address;
-  std::string environment;               ///< Value of $IMAGEDDPO_ADDRESS.
+  AddressOptions environment;            ///< What the variables say.
+  std::string contexts_file;             ///< See ContextsFile().
   std::function<bool()> is_interrupted;  ///< Ctrl-C was pressed.
   std::function<ExitCode()> action;      ///< Set by the sub-command that is chosen.
 
-  Client MakeClient() const { return {address, environment, is_interrupted}; }
+  Client MakeClient() const { return {address, environment, contexts_file, is_interrupted}; }
 };
 
 // Each adds one sub-command, in a file of its own.
@@ -32,6 +33,8 @@ void AddCheckDataCommand(CLI::App& app, Program& program);
 void AddPlanCommand(CLI::App& app, Program& program);
 void AddEvalCommand(CLI::App& app, Program& program);
 void AddSampleCommand(CLI::App& app, Program& program);
+void AddContextCommand(CLI::App& app, Program& program);
+void AddAdminCommand(CLI::App& app, Program& program);
 
 /// Adds the verbs that take a job's id, as `cancel`; a line each, or a function where one has
 /// options.

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import re
 import shutil
 import uuid
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Union
@@ -53,23 +54,37 @@ class Event:
     data: Dict[str, Any]  # the event's message
 
 
+_DEFAULT_ADDRESS = "unix:out/imageddpo/api.sock"  # of a service that was started in this folder
+_OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.enable_http_proxy", 0), ("grpc.keepalive_time_ms", 30_000),
+            ("grpc.keepalive_timeout_ms", 20_000), ("grpc.http2.max_pings_without_data", 0)]
+
+
 class Client:
     """Calls the service at `address` (HOST:PORT or unix:PATH), or the one whose service.json is `service_file`; without
-    both, $IMAGEDDPO_ADDRESS or 127.0.0.1:50051. Methods raise ServiceError. Thread-safe."""
+    both, $IMAGEDDPO_ADDRESS or the socket out/imageddpo/api.sock. Between hosts a service has TLS and tokens:
+    `tls_ca_file` or $IMAGEDDPO_TLS_CA_FILE is the PEM file of its authority; `token`, `token_file`, $IMAGEDDPO_TOKEN or
+    $IMAGEDDPO_TOKEN_FILE is who calls. Methods raise ServiceError. Thread-safe."""
 
     def __init__(self, address: Optional[str] = None, *, service_file: Optional[os.PathLike] = None,
-                 token: Optional[str] = None, tls_ca_file: Optional[os.PathLike] = None, timeout: float = 60):
+                 token: Optional[str] = None, token_file: Optional[os.PathLike] = None,
+                 tls_ca_file: Optional[os.PathLike] = None, timeout: float = 60):
+        tls_ca_file = tls_ca_file or os.environ.get("IMAGEDDPO_TLS_CA_FILE")
         if service_file is not None:
-            address = json.loads(pathlib.Path(service_file).read_text(encoding="utf-8"))["grpc_address"]
-        self.address = address or os.environ.get("IMAGEDDPO_ADDRESS") or "127.0.0.1:50051"
+            service = json.loads(pathlib.Path(service_file).read_text(encoding="utf-8"))
+            address = service["grpc_address"]
+            if service.get("tls") and not tls_ca_file:
+                tls_ca_file = pathlib.Path(service_file).parent / "access/ca.pem"
+        self.address = address or os.environ.get("IMAGEDDPO_ADDRESS") or _DEFAULT_ADDRESS
         self.timeout = timeout
+        token = token or _token(token_file)
+        if token and not tls_ca_file and not _is_local(self.address):
+            raise ValueError(f"the token would travel unencrypted to {self.address}; give tls_ca_file")
         self._metadata = [("authorization", f"Bearer {token}")] if token else []
-        options = [("grpc.max_receive_message_length", -1), ("grpc.enable_http_proxy", 0)]
-        if tls_ca_file is None:
-            self._channel = grpc.insecure_channel(self.address, options)
+        if not tls_ca_file:
+            self._channel = grpc.insecure_channel(self.address, _OPTIONS)
         else:
             credentials = grpc.ssl_channel_credentials(pathlib.Path(tls_ca_file).read_bytes())
-            self._channel = grpc.secure_channel(self.address, credentials, options)
+            self._channel = grpc.secure_channel(self.address, credentials, _OPTIONS)
 
     def close(self) -> None:
         self._channel.close()
@@ -183,6 +198,17 @@ class Client:
 
 def _id(job: JobLike) -> str:
     return job.id if isinstance(job, Job) else job
+
+
+def _token(token_file: Optional[os.PathLike]) -> str:
+    if token_file is None and os.environ.get("IMAGEDDPO_TOKEN"):
+        return os.environ["IMAGEDDPO_TOKEN"]
+    file = token_file or os.environ.get("IMAGEDDPO_TOKEN_FILE")
+    return pathlib.Path(file).read_text(encoding="utf-8").strip() if file else ""
+
+
+def _is_local(address: str) -> bool:
+    return address.startswith(("unix:", "localhost:", "[::1]:")) or re.match(r"127(\.\d+){3}:", address) is not None
 
 
 def _error(error: grpc.RpcError) -> ServiceError:

@@ -143,15 +143,17 @@ TEST_F(ApiServerTest, ASocketThatIsLeftOverIsReplacedAndAFileIsNot) {
 /// The least that a token check can be.
 class OneToken final : public TokenCheck {
  public:
-  absl::Status Check(std::string_view token) const override {
-    return token == "secret" ? absl::OkStatus() : absl::UnauthenticatedError("who are you?");
+  absl::StatusOr<Caller> Check(std::string_view token) const override {
+    if (token != "secret") return absl::UnauthenticatedError("who are you?");
+    return Caller{"alice", Role::kSubmitter};
   }
 };
 
 /// Knows no job.
 class NoJobs final : public JobApi {
  public:
-  absl::StatusOr<v1::Job> Submit(const v1::SubmitJobRequest&, absl::Duration) override {
+  absl::StatusOr<v1::Job> Submit(const v1::SubmitJobRequest&, const std::string&,
+                                 absl::Duration) override {
     return absl::NotFoundError("none");
   }
   absl::StatusOr<v1::Job> Do(Verb, absl::Duration) override { return absl::NotFoundError("none"); }
@@ -173,9 +175,11 @@ TEST(TokenCheck, IsAskedBeforeEachCall) {
   EventHub hub;
   NoJobs jobs;
   const Endpoint endpoint{Address::Of("127.0.0.1", 0), std::make_shared<OneToken>()};
-  const auto service =
-      MakeTrainerService({jobs, **store, hub, metrics, clock}, endpoint.token_check);
-  const auto server = ApiServer::Start(endpoint, "imageddpo.v1.TrainerService", *service);
+  PeerUsers peers;
+  const AccessControl access(endpoint, peers, nullptr);
+  const auto service = MakeTrainerService({access, jobs, **store, hub, metrics, clock});
+  const auto server =
+      ApiServer::Start(endpoint, {}, peers, "imageddpo.v1.TrainerService", *service);
   ASSERT_TRUE(server.ok()) << server.status();
   const auto stub = v1::TrainerService::NewStub(
       grpc::CreateChannel((*server)->address().ToString(), grpc::InsecureChannelCredentials()));

@@ -22,8 +22,11 @@ ServiceTest::ServiceTest(std::vector<int> worker_ranks) : worker_ranks_(std::mov
   cluster_.data_dir = dir_ / "data";
   cluster_.base_dir = dir_.path();
   cluster_.allowed_roots = {dir_.path()};
+  cluster_.grpc.address = "127.0.0.1";
   cluster_.grpc.port = 0;
+  cluster_.grpc.insecure = true;
   cluster_.http.port = 0;
+  cluster_.http.insecure = true;
   cluster_.pool.drain_seconds = 0;  // Tests hold jobs in the middle of an epoch.
 }
 

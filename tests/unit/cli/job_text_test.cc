@@ -11,6 +11,7 @@
 #include <nlohmann/json.hpp>
 
 #include "common/config/job_config.h"
+#include "deploy/imageddpo/client/contexts.h"
 #include "deploy/imageddpo/client/exit_codes.h"
 #include "deploy/imageddpo/client/job_file.h"
 #include "deploy/imageddpo/client/service_address.h"
@@ -174,24 +175,63 @@ TEST_F(JobFileTest, NamesTheFileInEveryError) {
 
 TEST_F(JobFileTest, AddressComesFromWhereItIsSaid) {
   const auto address = [](const AddressOptions& options, const std::string& environment) {
-    return ResolveAddress(options, environment)->address.ToString();
+    return ResolveAddress(options, {.address = environment}, "")->address.ToString();
   };
-  EXPECT_EQ(address({}, ""), "127.0.0.1:50051");
+  EXPECT_EQ(address({}, ""), "unix:out/imageddpo/api.sock");
   EXPECT_EQ(address({}, "host:1"), "host:1");
-  EXPECT_EQ(address({"a:2", ""}, "host:1"), "a:2");
-  EXPECT_EQ(address({"[::1]:2", ""}, ""), "[::1]:2");
-  EXPECT_EQ(address({"unix:/run/x.sock", ""}, ""), "unix:/run/x.sock");
+  EXPECT_EQ(address({.address = "a:2"}, "host:1"), "a:2");
+  EXPECT_EQ(address({.address = "[::1]:2"}, ""), "[::1]:2");
+  EXPECT_EQ(address({.address = "unix:/run/x.sock"}, ""), "unix:/run/x.sock");
   const std::string file =
       Write("service.json",
             R"({"grpc_address": "127.0.0.1:4", "http_address": "x", "version": "1", "pid": 2})");
-  EXPECT_EQ(address({"", file}, "host:1"), "127.0.0.1:4");
+  EXPECT_EQ(address({.service_file = file}, "host:1"), "127.0.0.1:4");
+  const auto code = [](const AddressOptions& options, const std::string& environment) {
+    return ExitCodeOf(ResolveAddress(options, {.address = environment}, "").status());
+  };
   for (const char* bad : {"a", "a:", ":1", "a:0", "a:65536", "http://a:1", "a b:1", "a:b"}) {
-    EXPECT_EQ(ExitCodeOf(ResolveAddress({bad, ""}, "").status()), ExitCode::kUsage) << bad;
-    EXPECT_EQ(ExitCodeOf(ResolveAddress({}, bad).status()), ExitCode::kUsage) << bad;
+    EXPECT_EQ(code({.address = bad}, ""), ExitCode::kUsage) << bad;
+    EXPECT_EQ(code({}, bad), ExitCode::kUsage) << bad;
   }
-  EXPECT_EQ(ExitCodeOf(ResolveAddress({"", folder_ + "/none"}, "").status()),
-            ExitCode::kUnreachable);
-  EXPECT_EQ(ExitCodeOf(ResolveAddress({"", Write("x", "{")}, "").status()), ExitCode::kUsage);
+  EXPECT_EQ(code({.service_file = folder_ + "/none"}, ""), ExitCode::kUnreachable);
+  EXPECT_EQ(code({.service_file = Write("x", "{")}, ""), ExitCode::kUsage);
+}
+
+TEST_F(JobFileTest, AContextGoesWithItsAddressAlone) {
+  const std::string file = folder_ + "/config/contexts.yaml";
+  const std::string token = Write("token", "secret\n"), ca = Write("ca.pem", "x");
+  ASSERT_TRUE(ReadContexts(file)->entries.empty());
+  Contexts contexts;
+  contexts.current = "a";
+  contexts.entries["a"] = {.address = "gpu1:1", .tls_ca_file = ca, .token_file = token};
+  contexts.entries["b"] = {.address = "unix:/b.sock"};
+  ASSERT_TRUE(WriteContexts(file, contexts).ok());
+  const auto resolve = [&](const AddressOptions& options, const AddressOptions& environment) {
+    const auto endpoint = ResolveAddress(options, environment, file);
+    EXPECT_TRUE(endpoint.ok()) << endpoint.status();
+    return endpoint.ok() ? *endpoint : Endpoint{};
+  };
+  const Endpoint current = resolve({}, {});
+  EXPECT_EQ(current.address.ToString(), "gpu1:1");
+  EXPECT_EQ(current.tls.ca_file, ca);
+  EXPECT_EQ(current.token, "secret");
+  EXPECT_EQ(resolve({}, {.token = "mine"}).token, "mine");
+  EXPECT_EQ(resolve({.context = "b"}, {}).address.ToString(), "unix:/b.sock");
+  EXPECT_EQ(resolve({}, {.context = "b"}).token, "");
+  EXPECT_EQ(resolve({.context = "a"}, {.address = "x:1"}).address.ToString(), "gpu1:1");
+  const Endpoint elsewhere = resolve({.address = "gpu2:1"}, {});
+  EXPECT_EQ(elsewhere.token, "");
+  EXPECT_TRUE(elsewhere.tls.empty());
+
+  const auto refusal = [&](const AddressOptions& options) {
+    return std::string(ResolveAddress(options, {}, file).status().message());
+  };
+  EXPECT_THAT(refusal({.context = "c"}), HasSubstr("no context `c`; there are a, b"));
+  EXPECT_THAT(refusal({.address = "gpu2:1", .token_file = token}), HasSubstr("unencrypted"));
+  EXPECT_THAT(refusal({.address = "localhost:1", .token_file = folder_ + "/none"}),
+              HasSubstr("none"));
+  Write("config/contexts.yaml", "contexts: [");
+  EXPECT_THAT(refusal({}), HasSubstr("is no file of contexts"));
 }
 
 TEST(JobToJson, ShowsNoControlCharacters) {

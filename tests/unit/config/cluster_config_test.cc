@@ -48,8 +48,9 @@ TEST_F(ClusterConfigTest, EverySettingIsRead) {
 data_dir: /var/lib/imageddpo
 base_dir: /srv
 allowed_roots: [/srv/models, data]
-grpc: { address: localhost, port: 0 }
-http: { address: "::1", port: 9000 }
+grpc: { address: localhost, port: 0, insecure: true, group: ml, max_message_bytes: 70000, max_streams: 7 }
+http: { address: "::1", port: 9000, insecure: true }
+access: { token_file: t, tls_certificate_file: c, tls_key_file: k, tls_client_ca_file: a }
 pool: { min_ranks: 2, heartbeat_timeout_seconds: 5.5, lease_seconds: 20, stop_timeout_seconds: 90, max_restarts: 1, drain_seconds: 300 }
 log_level: debug
 )"));
@@ -59,8 +60,17 @@ log_level: debug
   EXPECT_THAT(config->allowed_roots, ElementsAre("/srv/models", "data"));
   EXPECT_EQ(config->grpc.address, "localhost");
   EXPECT_EQ(config->grpc.port, 0);
+  EXPECT_TRUE(config->grpc.insecure);
+  EXPECT_EQ(config->grpc.group, "ml");
+  EXPECT_EQ(config->grpc.max_message_bytes, 70000);
+  EXPECT_EQ(config->grpc.max_streams, 7);
   EXPECT_EQ(config->http.address, "::1");
   EXPECT_EQ(config->http.port, 9000);
+  EXPECT_TRUE(config->http.insecure);
+  EXPECT_EQ(config->access.token_file, "t");
+  EXPECT_EQ(config->access.tls_certificate_file, "c");
+  EXPECT_EQ(config->access.tls_key_file, "k");
+  EXPECT_EQ(config->access.tls_client_ca_file, "a");
   EXPECT_EQ(config->pool.min_ranks, 2);
   EXPECT_EQ(config->pool.heartbeat_timeout_seconds, 5.5);
   EXPECT_EQ(config->pool.lease_seconds, 20);
@@ -120,14 +130,21 @@ TEST_F(ClusterConfigTest, PathsBecomeAbsolute) {
   EXPECT_EQ(config.base_dir, fs::current_path().string());
   EXPECT_EQ(config.data_dir, (fs::current_path() / "out/imageddpo").string());
   EXPECT_THAT(config.allowed_roots, ElementsAre(config.base_dir));
+  EXPECT_EQ(config.grpc.address, "unix:" + config.data_dir + "/api.sock");
+  EXPECT_EQ(config.access.token_file, config.data_dir + "/access/tokens.json");
+  EXPECT_EQ(config.access.tls_certificate_file, config.data_dir + "/access/server.pem");
+  EXPECT_EQ(config.access.tls_key_file, config.data_dir + "/access/server.key");
+  EXPECT_EQ(config.access.tls_client_ca_file, "");
 
   ClusterConfig other;
+  other.access.token_file = "tokens";
   other.base_dir = "/srv/x/../y";
   other.data_dir = "jobs";
   other.allowed_roots = {"data", "/models"};
   ASSERT_TRUE(ResolveClusterConfig(&other).ok());
   EXPECT_EQ(other.base_dir, "/srv/y");
   EXPECT_EQ(other.data_dir, "/srv/y/jobs");
+  EXPECT_EQ(other.access.token_file, "/srv/y/tokens");
   EXPECT_THAT(other.allowed_roots, ElementsAre("/srv/y/data", "/models"));
 }
 
@@ -139,8 +156,21 @@ TEST_F(ClusterConfigTest, RefusesWhatCannotWork) {
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
     return std::string(status.message());
   };
-  EXPECT_THAT(refusal([](auto* c) { c->grpc.address = "0.0.0.0"; }),
+  EXPECT_THAT(refusal([](auto* c) {
+                c->grpc.address = "0.0.0.0";
+                c->grpc.insecure = true;
+              }),
               HasSubstr("`grpc.address` is `0.0.0.0`; it must be 127.0.0.1, ::1 or localhost"));
+  EXPECT_THAT(refusal([](auto* c) {
+                c->grpc.address = "0.0.0.0";
+                c->grpc.group = "ml";
+              }),
+              HasSubstr("`grpc.group` is `ml`; it must be empty with TCP"));
+  EXPECT_THAT(refusal([](auto* c) { c->grpc.max_streams = 0; }), HasSubstr("`grpc.max_streams`"));
+  EXPECT_THAT(refusal([](auto* c) { c->grpc.max_message_bytes = 1; }),
+              HasSubstr("`grpc.max_message_bytes` is 1"));
+  EXPECT_THAT(refusal([](auto* c) { c->access.token_file = "~/t"; }),
+              HasSubstr("`access.token_file` is `~/t`"));
   EXPECT_THAT(refusal([](auto* c) { c->http.address = "10.0.0.3"; }), HasSubstr("`http.address`"));
   EXPECT_THAT(refusal([](auto* c) { c->http.address = "::1"; }), HasSubstr("nor IPv6"));
   EXPECT_THAT(refusal([](auto* c) { c->data_dir = "~/jobs"; }),
@@ -158,7 +188,11 @@ TEST_F(ClusterConfigTest, RefusesWhatCannotWork) {
   EXPECT_THAT(refusal([](auto* c) { c->grpc.address = "unix:/" + std::string(99, 'x'); }),
               HasSubstr("has a path of 100 bytes"));
   EXPECT_THAT(refusal([](auto* c) { c->grpc.port = 70000; }), HasSubstr("`grpc.port` is 70000"));
-  EXPECT_THAT(refusal([](auto* c) { c->http.port = c->grpc.port; }), HasSubstr("`http.port`"));
+  EXPECT_THAT(refusal([](auto* c) {
+                c->grpc.address = "localhost";
+                c->http.port = c->grpc.port;
+              }),
+              HasSubstr("`http.port`"));
   EXPECT_THAT(refusal([](auto* c) { c->pool.min_ranks = -1; }), HasSubstr("`pool.min_ranks`"));
   EXPECT_THAT(refusal([](auto* c) { c->pool.lease_seconds = 0; }),
               HasSubstr("`pool.lease_seconds`"));
@@ -278,13 +312,14 @@ TEST_F(ClusterConfigTest, AllPathsOfAJobAreResolvedOrNone) {
 }
 
 TEST(ServiceFileTest, IsReadBack) {
-  const ServiceFile file{"127.0.0.1:40001", "127.0.0.1:40002", 1234, "0.1.0"};
+  const ServiceFile file{"127.0.0.1:40001", "127.0.0.1:40002", 1234, "0.1.0", true};
   const auto again = ParseServiceFile(ServiceFileToJson(file), "service.json");
   ASSERT_TRUE(again.ok()) << again.status();
   EXPECT_EQ(again->grpc_address, file.grpc_address);
   EXPECT_EQ(again->http_address, file.http_address);
   EXPECT_EQ(again->pid, 1234);
   EXPECT_EQ(again->version, "0.1.0");
+  EXPECT_TRUE(again->tls);
 }
 
 TEST(ServiceFileTest, NamesWhatIsWrong) {

@@ -122,11 +122,30 @@ TEST(SettingsPage, HasEverySettingOfTheService) {
   const size_t begin = page.find("## The service");
   const std::map<std::string, std::string> rows =
       Rows(page.substr(begin, page.find("## The client") - begin));
-  for (const char* setting :
-       {"data_dir", "base_dir", "allowed_roots", "reward_endpoints", "log_level", "grpc.address",
-        "grpc.port", "http.address", "http.port", "pool.min_ranks", "pool.drain_seconds",
-        "pool.heartbeat_timeout_seconds", "pool.lease_seconds", "pool.max_restarts",
-        "pool.stop_timeout_seconds"}) {
+  for (const char* setting : {"data_dir",
+                              "base_dir",
+                              "allowed_roots",
+                              "reward_endpoints",
+                              "log_level",
+                              "grpc.address",
+                              "grpc.port",
+                              "grpc.insecure",
+                              "grpc.group",
+                              "grpc.max_message_bytes",
+                              "grpc.max_streams",
+                              "http.address",
+                              "http.port",
+                              "http.insecure",
+                              "access.token_file",
+                              "access.tls_certificate_file",
+                              "access.tls_key_file",
+                              "access.tls_client_ca_file",
+                              "pool.min_ranks",
+                              "pool.drain_seconds",
+                              "pool.heartbeat_timeout_seconds",
+                              "pool.lease_seconds",
+                              "pool.max_restarts",
+                              "pool.stop_timeout_seconds"}) {
     EXPECT_TRUE(rows.contains(setting)) << setting;
   }
 }

@@ -139,8 +139,9 @@ TEST(HttpExporter, ListensToNoUnixSocket) {
 /// The least that a token check can be.
 class OneToken final : public TokenCheck {
  public:
-  absl::Status Check(std::string_view token) const override {
-    return token == "secret" ? absl::OkStatus() : absl::UnauthenticatedError("who are you?");
+  absl::StatusOr<Caller> Check(std::string_view token) const override {
+    if (token != "secret") return absl::UnauthenticatedError("who are you?");
+    return Caller{"prometheus", Role::kViewer};
   }
 };
 

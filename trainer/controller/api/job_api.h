@@ -17,9 +17,9 @@ class JobApi {
   virtual ~JobApi() = default;
 
   /// Checks the files that the job names, on the caller's thread, then does JobService::Submit().
-  /// DEADLINE_EXCEEDED: no answer within `timeout`.
+  /// @param owner  of the job; empty: nobody. DEADLINE_EXCEEDED: no answer within `timeout`.
   virtual absl::StatusOr<v1::Job> Submit(const v1::SubmitJobRequest& request,
-                                         absl::Duration timeout) = 0;
+                                         const std::string& owner, absl::Duration timeout) = 0;
 
   /// A method of JobService with its arguments. It may run after Do() has given up, so it must own
   /// what it uses.

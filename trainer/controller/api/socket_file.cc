@@ -1,5 +1,6 @@
 #include "trainer/controller/api/socket_file.h"
 
+#include <grp.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -12,13 +13,16 @@
 #include <filesystem>
 #include <system_error>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "common/base/status.h"
 
 namespace imageddpo {
 namespace {
 
 constexpr mode_t kOwnerOnly = S_IRUSR | S_IWUSR;
+constexpr mode_t kWithGroup = kOwnerOnly | S_IRGRP | S_IWGRP;
 constexpr char kSocketName[] = "s";
 
 absl::Status Error(const std::string& what, const std::string& path) {
@@ -37,6 +41,23 @@ bool IsServed(const std::string& path) {
       errno == EAGAIN;
   ::close(fd);
   return served;
+}
+
+absl::Status GiveToGroup(const std::string& path, const std::string& name) {
+  std::vector<char> buffer(1 << 16);
+  group entry{};
+  group* found = nullptr;
+  if (::getgrnam_r(name.c_str(), &entry, buffer.data(), buffer.size(), &found) != 0 ||
+      found == nullptr) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("`grpc.group` is `", name, "`, which is no group of this host"));
+  }
+  if (::chown(path.c_str(), static_cast<uid_t>(-1), entry.gr_gid) != 0) {
+    return absl::ErrnoToStatus(
+        errno, absl::StrCat("`grpc.group`: the socket cannot be given to the group ", name,
+                            "; is the service's user a member of it?"));
+  }
+  return absl::OkStatus();
 }
 
 /// Removes the folders that killed servers have left beside the socket.
@@ -88,11 +109,12 @@ std::string SocketFile::bind_path() const { return absl::StrCat(folder_, "/", kS
 SocketFile::SocketFile(std::string path, std::string folder)
     : path_(std::move(path)), folder_(std::move(folder)) {}
 
-absl::Status SocketFile::Publish() {
+absl::Status SocketFile::Publish(const std::string& group) {
   const std::string bound = bind_path();
   struct stat status {};
-  if (::chmod(bound.c_str(), kOwnerOnly) != 0 || ::lstat(bound.c_str(), &status) != 0 ||
-      std::rename(bound.c_str(), path_.c_str()) != 0) {
+  if (!group.empty()) IMAGEDDPO_RETURN_IF_ERROR(GiveToGroup(bound, group));
+  if (::chmod(bound.c_str(), group.empty() ? kOwnerOnly : kWithGroup) != 0 ||
+      ::lstat(bound.c_str(), &status) != 0 || std::rename(bound.c_str(), path_.c_str()) != 0) {
     return Error("cannot make the socket", path_);
   }
   device_ = status.st_dev;

@@ -8,10 +8,10 @@
 
 namespace imageddpo {
 
-/// The file of a Unix socket on which a server listens, for the server's user alone (mode 0600). A
-/// server binds the socket inside a new folder that nobody else can enter; Publish() gives it its
-/// mode and moves it to its place. So others can connect at no moment, and a file that a dead
-/// server has left is replaced in one step.
+/// The file of a Unix socket on which a server listens, for the server's user alone (mode 0600) or
+/// for a group too (0660). A server binds the socket inside a new folder that nobody else can
+/// enter; Publish() gives it its mode and moves it to its place. So others can connect at no
+/// moment, and a file that a dead server has left is replaced in one step.
 class SocketFile {
  public:
   /// @return UNAVAILABLE: a server listens there; FAILED_PRECONDITION: the file is no socket;
@@ -26,7 +26,9 @@ class SocketFile {
   /// Where to bind the socket.
   std::string bind_path() const;
   /// Moves the bound socket to its place.
-  absl::Status Publish();
+  /// @param group  whose members may connect; empty: nobody else may.
+  /// @return INVALID_ARGUMENT: there is no such group; PERMISSION_DENIED: this user is not in it.
+  absl::Status Publish(const std::string& group);
 
  private:
   SocketFile(std::string path, std::string folder);

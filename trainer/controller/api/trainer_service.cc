@@ -8,6 +8,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "common/base/status.h"
 #include "common/base/text.h"
 #include "common/comm/valid_texts.h"
 #include "imageddpo/v1/service.grpc.pb.h"
@@ -37,37 +38,37 @@ class Refusal final : public grpc::ServerWriteReactor<v1::JobEvent> {
 class TrainerServiceImpl final
     : public v1::TrainerService::WithCallbackMethod_WatchJob<v1::TrainerService::Service> {
  public:
-  TrainerServiceImpl(const TrainerServiceDependencies& dependencies,
-                     std::shared_ptr<const TokenCheck> token_check)
-      : dependencies_(dependencies), token_check_(std::move(token_check)) {}
+  explicit TrainerServiceImpl(const TrainerServiceDependencies& dependencies)
+      : dependencies_(dependencies) {}
 
   grpc::Status SubmitJob(grpc::ServerContext* context, const v1::SubmitJobRequest* request,
                          v1::Job* response) override {
-    return Answer("SubmitJob", *context, response,
-                  [&] { return dependencies_.jobs.Submit(*request, TimeoutOf(*context)); });
+    return Answer("SubmitJob", *context, *request, response, [&](const Caller& caller) {
+      return dependencies_.jobs.Submit(*request, caller.owner, TimeoutOf(*context));
+    });
   }
 
   grpc::Status GetJob(grpc::ServerContext* context, const v1::GetJobRequest* request,
                       v1::Job* response) override {
-    return Answer("GetJob", *context, response,
-                  [&] { return dependencies_.jobs.Get(request->id()); });
+    return Answer("GetJob", *context, *request, response,
+                  [&](const Caller&) { return dependencies_.jobs.Get(request->id()); });
   }
 
   grpc::Status ListJobs(grpc::ServerContext* context, const v1::ListJobsRequest* request,
                         v1::ListJobsResponse* response) override {
-    return Answer("ListJobs", *context, response,
-                  [&] { return dependencies_.jobs.List(*request); });
+    return Answer("ListJobs", *context, *request, response,
+                  [&](const Caller&) { return dependencies_.jobs.List(*request); });
   }
 
   grpc::Status CancelJob(grpc::ServerContext* context, const v1::CancelJobRequest* request,
                          v1::Job* response) override {
-    return Do("CancelJob", *context, response,
+    return Do("CancelJob", *context, *request, response,
               [id = request->id()](JobService& jobs) { return jobs.Cancel(id); });
   }
 
   grpc::Status PauseJob(grpc::ServerContext* context, const v1::PauseJobRequest* request,
                         v1::Job* response) override {
-    return Do("PauseJob", *context, response,
+    return Do("PauseJob", *context, *request, response,
               [id = request->id(), now = request->immediately()](JobService& jobs) {
                 return jobs.Pause(id, now);
               });
@@ -77,21 +78,21 @@ class TrainerServiceImpl final
                          v1::Job* response) override {
     std::optional<int64_t> epoch;
     if (request->has_epoch()) epoch = request->epoch();
-    return Do("ResumeJob", *context, response,
+    return Do("ResumeJob", *context, *request, response,
               [id = request->id(), epoch](JobService& jobs) { return jobs.Resume(id, epoch); });
   }
 
   grpc::Status CheckpointJob(grpc::ServerContext* context, const v1::CheckpointJobRequest* request,
                              v1::Job* response) override {
-    return Do("CheckpointJob", *context, response,
+    return Do("CheckpointJob", *context, *request, response,
               [id = request->id()](JobService& jobs) { return jobs.Checkpoint(id); });
   }
 
   grpc::ServerWriteReactor<v1::JobEvent>* WatchJob(grpc::CallbackServerContext* context,
                                                    const v1::WatchJobRequest* request) override {
-    if (const absl::Status allowed = CheckCaller(*context); !allowed.ok()) {
-      dependencies_.metrics.RpcFinished("WatchJob", allowed.code(), 0);
-      return new Refusal(ToGrpcStatus(allowed));
+    if (const auto caller = Admit("WatchJob", *context, request->id()); !caller.ok()) {
+      dependencies_.metrics.RpcFinished("WatchJob", caller.status().code(), 0);
+      return new Refusal(ToGrpcStatus(caller.status()));
     }
     return WatchReactor::Start(
         {dependencies_.store, dependencies_.hub, dependencies_.metrics, dependencies_.clock},
@@ -99,20 +100,27 @@ class TrainerServiceImpl final
   }
 
  private:
-  absl::Status CheckCaller(const grpc::ServerContextBase& context) const {
-    if (token_check_ == nullptr) return absl::OkStatus();
-    const auto header = context.client_metadata().find("authorization");
-    if (header == context.client_metadata().end()) return token_check_->Check("");
-    return token_check_->Check(BearerToken({header->second.data(), header->second.size()}));
+  /// @param job_id  of the request; empty: it is about no job.
+  absl::StatusOr<Caller> Admit(const char* method, const grpc::ServerContextBase& context,
+                               const std::string& job_id) const {
+    return dependencies_.access.Admit(
+        context, method, job_id, [&]() -> absl::StatusOr<std::string> {
+          IMAGEDDPO_ASSIGN_OR_RETURN(const v1::Job job, dependencies_.jobs.Get(job_id));
+          return job.owner();
+        });
   }
 
-  /// Runs a call, moves its result into `response` and counts it.
-  template <typename Response, typename Function>
-  grpc::Status Answer(const char* method, const grpc::ServerContext& context, Response* response,
-                      Function function) {
+  /// Runs a call where its caller may make it, moves its result into `response` and counts it. The
+  /// job that the call is about is the request's field `id`.
+  template <typename Request, typename Response, typename Function>
+  grpc::Status Answer(const char* method, const grpc::ServerContext& context,
+                      const Request& request, Response* response, Function function) {
     const double start_s = dependencies_.clock.NowSeconds();
-    const absl::Status allowed = CheckCaller(context);
-    absl::StatusOr<Response> result = allowed.ok() ? function() : absl::StatusOr<Response>(allowed);
+    std::string job_id;
+    if constexpr (requires { request.id(); }) job_id = request.id();
+    const absl::StatusOr<Caller> caller = Admit(method, context, job_id);
+    absl::StatusOr<Response> result =
+        caller.ok() ? function(*caller) : absl::StatusOr<Response>(caller.status());
     dependencies_.metrics.RpcFinished(method, result.status().code(),
                                       dependencies_.clock.NowSeconds() - start_s);
     if (!result.ok()) return ToGrpcStatus(result.status());
@@ -122,14 +130,15 @@ class TrainerServiceImpl final
   }
 
   /// Answers a call with what a method of JobService returns.
-  grpc::Status Do(const char* method, const grpc::ServerContext& context, v1::Job* response,
-                  JobApi::Verb verb) {
-    return Answer(method, context, response,
-                  [&] { return dependencies_.jobs.Do(std::move(verb), TimeoutOf(context)); });
+  template <typename Request>
+  grpc::Status Do(const char* method, const grpc::ServerContext& context, const Request& request,
+                  v1::Job* response, JobApi::Verb verb) {
+    return Answer(method, context, request, response, [&](const Caller&) {
+      return dependencies_.jobs.Do(std::move(verb), TimeoutOf(context));
+    });
   }
 
   const TrainerServiceDependencies dependencies_;
-  const std::shared_ptr<const TokenCheck> token_check_;
 };
 
 }  // namespace
@@ -145,9 +154,8 @@ grpc::Status ToGrpcStatus(const absl::Status& status) {
   return grpc::Status(static_cast<grpc::StatusCode>(status.code()), Excerpt(message, fits));
 }
 
-std::unique_ptr<grpc::Service> MakeTrainerService(const TrainerServiceDependencies& dependencies,
-                                                  std::shared_ptr<const TokenCheck> token_check) {
-  return std::make_unique<TrainerServiceImpl>(dependencies, std::move(token_check));
+std::unique_ptr<grpc::Service> MakeTrainerService(const TrainerServiceDependencies& dependencies) {
+  return std::make_unique<TrainerServiceImpl>(dependencies);
 }
 
 }  // namespace imageddpo

@@ -44,6 +44,7 @@ absl::StatusOr<v1::Job> JobService::Submit(NewJob job) {
   JobRecord record;
   record.request_id = std::move(job.request_id);
   record.request_sha256 = std::move(job.request_sha256);
+  record.job.set_owner(std::move(job.owner));
   *record.job.mutable_spec() = closed.spec();
   record.job.mutable_progress()->set_num_epochs(record.job.spec().num_epochs());
   record.job.mutable_progress()->set_seconds_left(-1);

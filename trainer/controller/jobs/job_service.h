@@ -38,6 +38,7 @@ class JobService {
     std::string request_id;
     std::string request_sha256;
     std::optional<ModelCount> model = std::nullopt;  ///< Not set: the model could not be counted.
+    std::string owner = "";                          ///< See Job.owner.
   };
   /// See TrainerService.SubmitJob.
   absl::StatusOr<v1::Job> Submit(NewJob job);

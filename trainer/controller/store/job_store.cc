@@ -25,8 +25,8 @@ constexpr char kColumns[] =
     "end_time_ms, resume_count, resumed_from_epoch, topology, lora_path, warnings, last_event, "
     "epochs_reported, "
     "eval_reported, checkpoint_reported, restarts_without_epoch, best_lora_path, best_epoch, "
-    "best_value";
-constexpr int kNumColumns = 24;
+    "best_value, owner";
+constexpr int kNumColumns = 25;
 
 // 0 stands for "not yet": no job was made in 1970.
 int64_t MillisecondsOf(bool has, const google::protobuf::Timestamp& time) {
@@ -83,6 +83,7 @@ absl::StatusOr<JobRecord> ReadRow(const SqliteStatement& row) {
   job.set_best_lora_path(row.Text(21));
   job.set_best_epoch(row.Int(22));
   job.set_best_value(row.Real(23));
+  job.set_owner(row.Text(24));
   return record;
 }
 
@@ -143,7 +144,8 @@ absl::Status JobStore::WriteJob(const JobRecord& record, bool insert) {
       .Bind(21, record.restarts_without_epoch)
       .Bind(22, job.best_lora_path())
       .Bind(23, job.best_epoch())
-      .BindReal(24, job.best_value());
+      .BindReal(24, job.best_value())
+      .Bind(25, job.owner());
   return statement.Run();
 }
 

@@ -37,8 +37,9 @@ class WithSkip final : public JobService {
 class DirectApi final : public JobApi {
  public:
   explicit DirectApi(JobService& jobs) : jobs_(jobs) {}
-  absl::StatusOr<v1::Job> Submit(const v1::SubmitJobRequest& request, absl::Duration) override {
-    return jobs_.Submit({Judged(request.job()), request.request_id(), "hash"});
+  absl::StatusOr<v1::Job> Submit(const v1::SubmitJobRequest& request, const std::string& owner,
+                                 absl::Duration) override {
+    return jobs_.Submit({Judged(request.job()), request.request_id(), "hash", std::nullopt, owner});
   }
   absl::StatusOr<v1::Job> Do(Verb verb, absl::Duration) override { return verb(jobs_); }
   absl::StatusOr<v1::Job> Get(const std::string&) const override {
@@ -64,7 +65,7 @@ class NewVerbTest : public StoredJobsTest {
   std::string Submitted() {
     v1::SubmitJobRequest request;
     *request.mutable_job() = SpecOf(1);
-    const auto job = api_.Submit(request, absl::Seconds(1));
+    const auto job = api_.Submit(request, "alice", absl::Seconds(1));
     EXPECT_TRUE(job.ok()) << job.status();
     return job->id();
   }

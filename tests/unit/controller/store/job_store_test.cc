@@ -227,7 +227,8 @@ TEST_F(JobStoreTest, BringsAStoreOfTheFirstVersionUpToDate) {
     ASSERT_TRUE(database.ok()) << database.status();
     const absl::Status status = (*database)->Execute(
         "ALTER TABLE jobs DROP COLUMN best_lora_path; ALTER TABLE jobs DROP COLUMN best_epoch; "
-        "ALTER TABLE jobs DROP COLUMN best_value; PRAGMA user_version = 1");
+        "ALTER TABLE jobs DROP COLUMN best_value; ALTER TABLE jobs DROP COLUMN owner; PRAGMA "
+        "user_version = 1");
     ASSERT_TRUE(status.ok()) << status;
   }
   Reopen();

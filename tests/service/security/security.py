@@ -1,0 +1,151 @@
+"""Starts the real service, with TLS and tokens made by `imageddpo admin`, then on its default socket, and runs clients.py
+under a Python that has gRPC."""
+import json
+import os
+import pathlib
+import stat
+import subprocess
+import sys
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "rewards"))
+sys.dont_write_bytecode = True
+import rewards_harness  # noqa: E402  (found by the line above)
+from rewards_harness import harness  # noqa: E402
+
+CLI = harness.BIN / "imageddpo"
+
+
+class SecureService(harness.Service):
+    """A service whose `grpc` and `http` are as given, with access to the tests' files."""
+
+    def __init__(self, directory, grpc):
+        super().__init__(directory, 2)
+        settings = json.loads(self.config.read_text())
+        self.config.write_text(json.dumps({**settings, "grpc": grpc, "http": {"port": 0}}))
+
+    def admin(self, *arguments, code=0):
+        result = subprocess.run([CLI, "admin", *arguments, "--config", self.config], capture_output=True, text=True, timeout=60, check=False)
+        assert result.returncode == code, f"admin {arguments} ended with {result.returncode}: {result.stderr}"
+        return result.stdout.strip()
+
+    def token(self, owner, role, *more):
+        return self.admin("token", "create", "--owner", owner, "--role", role, *more)
+
+
+def http_code(address, token=None):
+    header = ["-H", f"Authorization: Bearer {token}"] if token else []
+    return subprocess.run(["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", *header, f"http://{address}/metrics"],
+                          capture_output=True, text=True, timeout=60, check=True).stdout
+
+
+def expire(service, owner):
+    """As if the token had been made long ago."""
+    file = service.data_dir / "access/tokens.json"
+    content = json.loads(file.read_text())
+    for token in content["tokens"]:
+        if token["owner"] == owner:
+            token["expire_time"] = "2020-01-01T00:00:00Z"
+    file.write_text(json.dumps(content))
+
+
+def over_tls(directory):
+    service = SecureService(directory, {"address": "127.0.0.1", "port": 0})
+    refused = subprocess.run([harness.ROOT / "deploy/imageddpod-run", "-n", "2", "--config", service.config, "--program",
+                              harness.BIN / "imageddpod"], capture_output=True, text=True, timeout=120, check=False)
+    assert refused.returncode != 0 and "imageddpo admin init" in refused.stdout + refused.stderr, refused
+    admin = service.admin("init", "--host", "gpu1.example.com", "--owner", "root")
+    access = service.data_dir / "access"
+    for name in ("ca.key", "server.key", "tokens.json"):
+        assert stat.S_IMODE((access / name).stat().st_mode) == 0o600, name
+    assert admin not in (access / "tokens.json").read_text()
+    tokens = {"admin": admin, "viewer": service.token("vera", "viewer"), "alice": service.token("alice", "submitter"),
+              "bob": service.token("bob", "submitter"), "expired": service.token("eve", "submitter"),
+              "revoked": service.token("mallory", "submitter")}
+    revoked = [line.split()[0] for line in service.admin("token", "list").splitlines() if "mallory" in line]
+    service.admin("token", "revoke", *revoked)
+    service.admin("token", "revoke", *revoked, code=3)
+    expire(service, "eve")
+    (directory / "foreign").mkdir()
+    foreign = SecureService(directory / "foreign", {})
+    foreign.admin("init")
+    with service:
+        told = json.loads((service.data_dir / "service.json").read_text())
+        assert told["tls"] is True, told
+        assert http_code(told["http_address"]) == "401" and http_code(told["http_address"], tokens["viewer"]) == "200"
+        case = directory / "case.json"
+        case.write_text(json.dumps({"address": told["grpc_address"], "ca": str(access / "ca.pem"), "tokens": tokens,
+                                    "foreign_ca": str(foreign.data_dir / "access/ca.pem"), "job": harness.job(directory, num_epochs=1000)}))
+        with rewards_harness.installed() as package:
+            subprocess.run([rewards_harness.python(), pathlib.Path(__file__).with_name("clients.py"), case],
+                           env=rewards_harness.environment(package), check=True, timeout=200)
+        contexts(directory, told["grpc_address"], access / "ca.pem", tokens["viewer"])
+        renew(service, told["grpc_address"], access)
+        late = service.token("late", "viewer")  # Counts without a restart.
+        assert http_code(told["http_address"], late) == "200"
+    rows = [json.loads(line) for line in (service.data_dir / "audit.jsonl").read_text().splitlines()]
+    assert {row["code"] for row in rows} >= {"OK", "UNAUTHENTICATED", "PERMISSION_DENIED"}, rows
+    assert any(row["owner"] == "bob" and row["method"] == "CancelJob" and not row["allowed"] for row in rows), rows
+    assert any(row["owner"] == "alice" and row["method"] == "SubmitJob" and row["allowed"] for row in rows), rows
+    for secret in tokens.values():
+        assert secret not in (service.data_dir / "audit.jsonl").read_text() + service.log.read_text()
+
+
+def contexts(directory, address, ca, token):
+    """The three commands of docs/security.md on another host: a file with the token, a context, a call."""
+    environment = {**os.environ, "XDG_CONFIG_HOME": str(directory / "config")}
+    environment.pop("IMAGEDDPO_ADDRESS", None)
+    (directory / "viewer.token").write_text(token + "\n")
+
+    def cli(*arguments, code=0):
+        result = subprocess.run([CLI, *arguments], capture_output=True, text=True, timeout=60, check=False, env=environment)
+        assert result.returncode == code, f"{arguments} ended with {result.returncode}: {result.stderr}"
+        return result.stdout
+
+    cli("context", "add", "cluster-a", "--address", address, "--tls-ca-file", ca, "--token-file", directory / "viewer.token")
+    cli("context", "add", "nowhere", "--address", "127.0.0.1:1")
+    assert "* cluster-a" in cli("context", "list")
+    assert "job-000001" in cli("list")
+    cli("cancel", "job-000001", code=2)  # A viewer.
+    cli("context", "use", "nowhere")
+    cli("list", code=4)
+    assert "job-000001" in cli("list", "--context", "cluster-a")
+
+
+def renew(service, address, access):
+    """A new certificate is shown to new connections without a restart."""
+    def shown():
+        return subprocess.run(["openssl", "s_client", "-connect", address, "-alpn", "h2"], input="", capture_output=True,
+                              text=True, timeout=60, check=False).stdout.split("-----BEGIN CERTIFICATE-----")[-1][:200]
+    before = shown()
+    service.admin("init", "--host", "gpu2.example.com")
+    assert (access / "server.pem").exists()
+    deadline = time.monotonic() + 60
+    while shown() == before:
+        assert time.monotonic() < deadline, "the certificate is not loaded again"
+        time.sleep(1)
+
+
+def on_the_socket(directory):
+    """The default: a socket that other users cannot open."""
+    directory.mkdir()
+    service = SecureService(directory, {})
+    with service:
+        told = json.loads((service.data_dir / "service.json").read_text())
+        assert told["grpc_address"] == f"unix:{service.data_dir}/api.sock" and told["tls"] is False, told
+        mode = (service.data_dir / "api.sock").stat().st_mode
+        assert stat.S_ISSOCK(mode) and stat.S_IMODE(mode) == 0o600, oct(mode)
+        assert service.client("list").returncode == 0
+        if os.geteuid() == 0:  # Only then another user can be tried.
+            code = f"import socket; s = socket.socket(socket.AF_UNIX); s.connect({str(service.data_dir / 'api.sock')!r})"
+            service.data_dir.chmod(0o755)
+            directory.chmod(0o755)
+            directory.parent.chmod(0o755)
+            tried = subprocess.run([sys.executable, "-c", code], user=65534, capture_output=True, text=True, timeout=60, check=False)
+            assert tried.returncode != 0 and "PermissionError" in tried.stderr, tried
+
+
+with harness.workspace() as directory:
+    over_tls(directory)
+    on_the_socket(directory / "socket")
+print("ok")

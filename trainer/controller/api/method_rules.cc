@@ -1,0 +1,60 @@
+#include "trainer/controller/api/method_rules.h"
+
+#include <array>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+
+namespace imageddpo {
+namespace {
+
+struct Row {
+  std::string_view method;
+  MethodRule rule;
+};
+
+constexpr MethodRule kReads = {Role::kViewer, false};
+constexpr MethodRule kMakesJob = {Role::kSubmitter, false};
+constexpr MethodRule kChangesJob = {Role::kSubmitter, true};
+
+constexpr auto kRows = std::to_array<Row>({
+    {"GetJob", kReads},
+    {"ListJobs", kReads},
+    {"WatchJob", kReads},
+    {"ListCheckpoints", kReads},
+    {"SubmitJob", kMakesJob},
+    {"BranchJob", kMakesJob},
+    {"CancelJob", kChangesJob},
+    {"PauseJob", kChangesJob},
+    {"ResumeJob", kChangesJob},
+    {"CheckpointJob", kChangesJob},
+    {"UpdateJob", kChangesJob},
+    {"DeleteJob", kChangesJob},
+});
+
+}  // namespace
+
+MethodRule RuleOf(std::string_view method) {
+  for (const Row& row : kRows) {
+    if (row.method == method) return row.rule;
+  }
+  return {};
+}
+
+absl::Status CheckRole(const Caller& caller, std::string_view method) {
+  const Role needed = RuleOf(method).role;
+  if (caller.role >= needed) return absl::OkStatus();
+  return absl::PermissionDeniedError(absl::StrCat(std::string(method), " is for the role ",
+                                                  RoleName(needed), "; ", caller.owner,
+                                                  " has the role ", RoleName(caller.role)));
+}
+
+absl::Status CheckOwner(const Caller& caller, std::string_view method, std::string_view owner) {
+  if (caller.role == Role::kAdmin || !RuleOf(method).own_jobs_only) return absl::OkStatus();
+  if (!owner.empty() && caller.owner == owner) return absl::OkStatus();
+  return absl::PermissionDeniedError(absl::StrCat(
+      "the job is ", owner.empty() ? std::string("nobody's") : "that of " + std::string(owner),
+      "; ", std::string(method), " is for its owner and for admins"));
+}
+
+}  // namespace imageddpo
