@@ -1,33 +1,38 @@
 #pragma once
 
+#include <algorithm>
+#include <condition_variable>
 #include <deque>
+#include <mutex>
 #include <optional>
 #include <utility>
 
-#include "absl/base/thread_annotations.h"
-#include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 
 namespace imageddpo {
 
 /// A queue from many threads to one, first in, first out. It has no bound: Put() never waits, so
-/// that a thread that must not block can hand something to a thread that does. Thread-safe.
+/// that a thread that must not block can hand something to a thread that does. Timeouts count on
+/// the steady clock; those of absl::Mutex would last longer when the host's clock is set back.
+/// Thread-safe.
 template <typename T>
 class BlockingQueue {
  public:
   /// Appends an item and wakes the thread that waits.
   /// @return false: the queue is closed, and the item was dropped.
   bool Put(T item) {
-    const absl::MutexLock lock(&mutex_);
-    if (!closed_) items_.push_back(std::move(item));
-    return !closed_;
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (closed_) return false;
+    items_.push_back(std::move(item));
+    news_.notify_one();
+    return true;
   }
 
   /// The oldest item; waits for one up to `timeout`, but not once the queue is closed.
   /// @return nullopt: there was none.
   std::optional<T> Take(absl::Duration timeout) {
-    const absl::MutexLock lock(&mutex_);
-    AwaitNews(timeout);
+    std::unique_lock<std::mutex> lock(mutex_);
+    AwaitNews(lock, timeout);
     if (items_.empty()) return std::nullopt;
     T item = std::move(items_.front());
     items_.pop_front();
@@ -36,32 +41,35 @@ class BlockingQueue {
 
   /// All items, oldest first; waits for the first as Take() does. Empty: there was none.
   std::deque<T> TakeAll(absl::Duration timeout) {
-    const absl::MutexLock lock(&mutex_);
-    AwaitNews(timeout);
+    std::unique_lock<std::mutex> lock(mutex_);
+    AwaitNews(lock, timeout);
     return std::exchange(items_, {});
   }
 
   /// Accepts nothing more and wakes the thread that waits. What is queued can still be taken.
   void Close() {
-    const absl::MutexLock lock(&mutex_);
+    const std::lock_guard<std::mutex> lock(mutex_);
     closed_ = true;
+    news_.notify_all();
   }
 
   bool closed() const {
-    const absl::MutexLock lock(&mutex_);
+    const std::lock_guard<std::mutex> lock(mutex_);
     return closed_;
   }
 
  private:
-  void AwaitNews(absl::Duration timeout) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    const auto news = [this]()
-                          ABSL_SHARED_LOCKS_REQUIRED(mutex_) { return closed_ || !items_.empty(); };
-    mutex_.AwaitWithTimeout(absl::Condition(&news), timeout);
+  void AwaitNews(std::unique_lock<std::mutex>& lock, absl::Duration timeout) {
+    constexpr absl::Duration kForever =
+        absl::Hours(24 * 365);  // More would overflow in wait_for().
+    news_.wait_for(lock, absl::ToChronoNanoseconds(std::min(timeout, kForever)),
+                   [this] { return closed_ || !items_.empty(); });
   }
 
-  mutable absl::Mutex mutex_;
-  std::deque<T> items_ ABSL_GUARDED_BY(mutex_);
-  bool closed_ ABSL_GUARDED_BY(mutex_) = false;
+  mutable std::mutex mutex_;  // Guards all below.
+  std::condition_variable news_;
+  std::deque<T> items_;
+  bool closed_ = false;
 };
 
 }  // namespace imageddpo

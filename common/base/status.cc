@@ -1,9 +1,45 @@
 #include "common/base/status.h"
 
+#include <cerrno>
+#include <string>
+
 #include "absl/strings/cord.h"
 #include "absl/strings/str_cat.h"
 
 namespace imageddpo {
+namespace {
+
+constexpr char kFaultUrl[] = "imageddpo/fault";
+constexpr char kPasses = '+';
+constexpr char kLasts = '-';
+
+bool MayPass(int error_number) {
+  switch (error_number) {
+    case ENOSPC:
+    case EDQUOT:
+    case EIO:
+    case EREMOTEIO:
+    case ESTALE:
+    case EROFS:
+    case EMFILE:
+    case ENFILE:
+    case ENOMEM:
+    case ENOLCK:
+    case EAGAIN:
+    case ETIMEDOUT:
+    case EHOSTDOWN:
+    case EHOSTUNREACH:
+    case ENETDOWN:
+    case ENETUNREACH:
+    case ENOTCONN:
+    case ESHUTDOWN:
+      return true;
+    default:
+      return false;
+  }
+}
+
+}  // namespace
 
 absl::Status Annotate(const absl::Status& status, absl::string_view prefix) {
   if (status.ok()) {
@@ -14,6 +50,26 @@ absl::Status Annotate(const absl::Status& status, absl::string_view prefix) {
     annotated.SetPayload(type_url, payload);
   });
   return annotated;
+}
+
+absl::Status WithFault(absl::Status status, const Fault& fault) {
+  const std::string text = {static_cast<char>('0' + static_cast<int>(fault.whose)),
+                            fault.passes ? kPasses : kLasts};
+  status.SetPayload(kFaultUrl, absl::Cord(text));
+  return status;
+}
+
+std::optional<Fault> FaultOf(const absl::Status& status) {
+  const auto payload = status.GetPayload(kFaultUrl);
+  if (!payload.has_value()) return std::nullopt;
+  const std::string text(*payload);
+  return Fault{.whose = static_cast<Whose>(text.at(0) - '0'), .passes = text.at(1) == kPasses};
+}
+
+absl::Status ErrnoStatus(int error_number, absl::string_view message) {
+  absl::Status status = absl::ErrnoToStatus(error_number, message);
+  if (!MayPass(error_number)) return status;
+  return WithFault(std::move(status), {.whose = Whose::kHost, .passes = true});
 }
 
 }  // namespace imageddpo

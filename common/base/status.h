@@ -1,5 +1,6 @@
 #pragma once
 
+#include <optional>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -39,5 +40,35 @@ namespace imageddpo {
 /// The same code and payloads, with "`prefix`: " before the message; OK stays OK. For saying which
 /// file or job an error from further down belongs to.
 absl::Status Annotate(const absl::Status& status, absl::string_view prefix);
+
+/// Where the cause of an error lies.
+enum class Whose {
+  kJob,      ///< Its settings or its training.
+  kReward,   ///< A reward of the job, or the service that computes it.
+  kData,     ///< Images or metadata of the job.
+  kRank,     ///< This process or its device.
+  kHost,     ///< This machine: its disks, its limits.
+  kCluster,  ///< The connection between ranks.
+  kService,  ///< The service's own folder and store.
+};
+
+/// Whose fault an error is. It travels inside the absl::Status, is set where the error is made, and
+/// is judged in one place (trainer/controller/pool/verdict.h).
+struct Fault {
+  Whose whose = Whose::kJob;
+  bool passes = false;  ///< The same may work later although nobody has changed the job.
+
+  bool operator==(const Fault&) const = default;
+};
+
+/// The same error with this fault, which replaces an earlier one; OK stays OK.
+absl::Status WithFault(absl::Status status, const Fault& fault);
+/// nullopt: the error does not say, or there is none.
+std::optional<Fault> FaultOf(const absl::Status& status);
+
+/// absl::ErrnoToStatus. Errors of a machine that may pass by themselves (ENOSPC, EDQUOT, EIO,
+/// ESTALE, EROFS, EMFILE, ENFILE, ENOMEM, ENOLCK, EAGAIN, ETIMEDOUT and what network file systems
+/// add) have the fault {kHost, passes}; others have none.
+absl::Status ErrnoStatus(int error_number, absl::string_view message);
 
 }  // namespace imageddpo

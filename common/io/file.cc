@@ -3,6 +3,7 @@
 #include <openssl/evp.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <filesystem>
@@ -17,6 +18,7 @@ namespace imageddpo {
 namespace {
 
 constexpr const char* kTemporaryMark = ".tmp-";
+constexpr size_t kFilesOpenAtOnce = 64;
 
 /// "/a/b" for "/a/b/c"; "." for "c".
 std::string ParentOf(const std::string& path) {
@@ -54,6 +56,40 @@ absl::Status CreateWriteSyncClose(FileSystem& file_system, const std::string& pa
   return file->Close();
 }
 
+/// Writes files[begin..end) beside each other, then syncs all of them, then gives them their names.
+absl::Status WriteGroup(FileSystem& file_system, const std::string& directory,
+                        const std::vector<std::pair<std::string, std::string>>& files, size_t begin,
+                        size_t end) {
+  struct Written {
+    std::string temporary, path;
+    std::unique_ptr<WritableFile> file;
+  };
+  std::vector<Written> group;
+  size_t named = 0;
+  const auto write_all = [&]() -> absl::Status {
+    for (size_t i = begin; i < end; ++i) {
+      IMAGEDDPO_RETURN_IF_ERROR(CheckFileName(files[i].first));
+      const std::string path = absl::StrCat(directory, "/", files[i].first);
+      const std::string temporary = TemporaryPathFor(path);
+      IMAGEDDPO_ASSIGN_OR_RETURN(std::unique_ptr<WritableFile> file, file_system.Create(temporary));
+      group.push_back({temporary, path, std::move(file)});
+      IMAGEDDPO_RETURN_IF_ERROR(group.back().file->Append(files[i].second));
+    }
+    for (const Written& written : group) {
+      IMAGEDDPO_RETURN_IF_ERROR(written.file->Sync());
+      IMAGEDDPO_RETURN_IF_ERROR(written.file->Close());
+    }
+    for (; named < group.size(); ++named) {
+      IMAGEDDPO_RETURN_IF_ERROR(file_system.Rename(group[named].temporary, group[named].path));
+    }
+    return absl::OkStatus();
+  };
+  absl::Status status = write_all();
+  if (status.ok()) return status;
+  for (; named < group.size(); ++named) file_system.Remove(group[named].temporary).IgnoreError();
+  return Annotate(status, absl::StrCat("cannot write to '", directory, "'"));
+}
+
 }  // namespace
 
 absl::StatusOr<std::string> ReadFile(const std::string& path) {
@@ -79,6 +115,15 @@ absl::Status WriteFileAtomically(FileSystem& file_system, const std::string& pat
     return Annotate(status, absl::StrCat("cannot write '", path, "'"));
   }
   return file_system.SyncDirectory(ParentOf(path));
+}
+
+absl::Status WriteFilesAtomically(FileSystem& file_system, const std::string& directory,
+                                  const std::vector<std::pair<std::string, std::string>>& files) {
+  for (size_t begin = 0; begin < files.size(); begin += kFilesOpenAtOnce) {
+    const size_t end = std::min(files.size(), begin + kFilesOpenAtOnce);
+    IMAGEDDPO_RETURN_IF_ERROR(WriteGroup(file_system, directory, files, begin, end));
+  }
+  return files.empty() ? absl::OkStatus() : file_system.SyncDirectory(directory);
 }
 
 absl::Status AppendLine(const std::string& path, std::string_view line) {

@@ -3,6 +3,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -23,6 +24,13 @@ absl::StatusOr<std::string> ReadFile(const std::string& path);
 absl::Status WriteFileAtomically(const std::string& path, std::string_view bytes);
 absl::Status WriteFileAtomically(FileSystem& file_system, const std::string& path,
                                  std::string_view bytes);
+
+/// Writes many files of one directory, each of which appears whole or not at all, with one sync of
+/// the directory for all: much faster than one after the other. Files that have the names already
+/// are replaced. After an error some of them may be there.
+/// @param files  names without directories, and contents.
+absl::Status WriteFilesAtomically(FileSystem& file_system, const std::string& directory,
+                                  const std::vector<std::pair<std::string, std::string>>& files);
 
 /// Appends `line` and a newline in one write, creating the file when missing. Not synced. A line
 /// must not contain a newline.

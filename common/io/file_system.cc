@@ -11,14 +11,14 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/base/status.h"
 #include "common/base/text.h"
 
 namespace imageddpo {
 namespace {
 
 absl::Status ErrorOn(const char* verb, const std::string& path, int error_number) {
-  return absl::ErrnoToStatus(error_number,
-                             absl::StrCat("cannot ", verb, " '", ValidText(path), "'"));
+  return ErrnoStatus(error_number, absl::StrCat("cannot ", verb, " '", ValidText(path), "'"));
 }
 
 /// A file descriptor that is closed at the end of its scope.
@@ -133,8 +133,7 @@ absl::Status PosixFileSystem::Append(const std::string& path, std::string_view b
 absl::Status PosixFileSystem::Rename(const std::string& from, const std::string& to) {
   if (::rename(from.c_str(), to.c_str()) == 0) return absl::OkStatus();
   const int error_number = errno;
-  return absl::ErrnoToStatus(error_number,
-                             absl::StrCat("cannot rename '", from, "' to '", to, "'"));
+  return ErrnoStatus(error_number, absl::StrCat("cannot rename '", from, "' to '", to, "'"));
 }
 
 absl::Status PosixFileSystem::SyncDirectory(const std::string& path) {

@@ -21,8 +21,9 @@ class WritableFile {
 
 /// The steps from which every write of the project is composed; tests put a faulty one in its place
 /// (disk full, crash between two steps). Errors carry the path and the operating system's text;
-/// codes follow absl::ErrnoToStatus (ENOENT is NOT_FOUND, ENOSPC is RESOURCE_EXHAUSTED, …).
-/// Implementations are safe to use from several threads.
+/// codes follow absl::ErrnoToStatus (ENOENT is NOT_FOUND, ENOSPC is RESOURCE_EXHAUSTED, …). What
+/// may pass by itself says so: ErrnoStatus() in common/base/status.h. Implementations are safe to
+/// use from several threads.
 class FileSystem {
  public:
   virtual ~FileSystem() = default;

@@ -97,6 +97,10 @@ class Worker::Job {
     message.mutable_ended()->set_code(static_cast<int>(status.code()));
     message.mutable_ended()->set_message(std::string(status.message()));
     message.mutable_ended()->set_gang_tag(start_.gang().tag());
+    if (const auto fault = FaultOf(status); fault.has_value()) {
+      message.mutable_ended()->mutable_fault()->set_whose(static_cast<int>(fault->whose));
+      message.mutable_ended()->mutable_fault()->set_passes(fault->passes);
+    }
     ended_message_ = std::move(message);
     ended_.Notify();
   }

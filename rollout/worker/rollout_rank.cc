@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <deque>
 #include <functional>
+#include <stdexcept>
 #include <string>
 #include <utility>
 
 #include "common/base/status.h"
+#include "common/comm/frame.h"
 #include "common/trajectory/record/tags.h"
 
 namespace imageddpo {
@@ -119,7 +121,9 @@ absl::Status RolloutRank::EvaluateShare(int64_t version) {
 absl::Status RolloutRank::Evaluate(int64_t version) {
   ScoringLine<v1::EvalBatch> scoring([this](v1::EvalBatch result) {
     result.set_job_id(context_->start.job_id());
-    context_->gang.SendBytes(result.SerializeAsString(), leader_, kEvalTag);
+    absl::StatusOr<std::string> frame = ToFrame(&result);
+    if (!frame.ok()) throw std::length_error(std::string(frame.status().message()));
+    context_->gang.SendBytes(*std::move(frame), leader_, kEvalTag);
   });
   const int64_t num_batches = rollout_->num_eval_batches();
   for (int64_t batch = index_; batch < num_batches; batch += num_rollout_) {

@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "common/base/status.h"
 #include "common/io/file_system.h"
 
 namespace imageddpo {
@@ -32,33 +33,33 @@ class FaultyFileSystem final : public FileSystem {
   }
 
   absl::StatusOr<std::unique_ptr<WritableFile>> Create(const std::string& path) override {
-    if (Fails("create " + path)) return absl::ErrnoToStatus(EIO, "create " + path);
+    if (Fails("create " + path)) return ErrnoStatus(EIO, "create " + path);
     auto file = real_.Create(path);
     if (!file.ok()) return file.status();
     return std::make_unique<File>(*this, path, *std::move(file));
   }
   absl::Status Append(const std::string& path, std::string_view bytes) override {
-    if (Fails("append " + path)) return absl::ErrnoToStatus(ENOSPC, "append to " + path);
+    if (Fails("append " + path)) return ErrnoStatus(ENOSPC, "append to " + path);
     return real_.Append(path, bytes);
   }
   absl::Status Rename(const std::string& from, const std::string& to) override {
-    if (Fails("rename " + from + " " + to)) return absl::ErrnoToStatus(EIO, "rename " + from);
+    if (Fails("rename " + from + " " + to)) return ErrnoStatus(EIO, "rename " + from);
     return real_.Rename(from, to);
   }
   absl::Status SyncDirectory(const std::string& path) override {
-    if (Fails("syncdir " + path)) return absl::ErrnoToStatus(EIO, "sync " + path);
+    if (Fails("syncdir " + path)) return ErrnoStatus(EIO, "sync " + path);
     return real_.SyncDirectory(path);
   }
   absl::Status Remove(const std::string& path) override {
-    if (Fails("remove " + path)) return absl::ErrnoToStatus(EIO, "remove " + path);
+    if (Fails("remove " + path)) return ErrnoStatus(EIO, "remove " + path);
     return real_.Remove(path);
   }
   absl::Status RemoveAll(const std::string& path) override {
-    if (Fails("removeall " + path)) return absl::ErrnoToStatus(EIO, "remove " + path);
+    if (Fails("removeall " + path)) return ErrnoStatus(EIO, "remove " + path);
     return real_.RemoveAll(path);
   }
   absl::Status MakeDirectory(const std::string& path) override {
-    if (Fails("mkdir " + path)) return absl::ErrnoToStatus(EIO, "mkdir " + path);
+    if (Fails("mkdir " + path)) return ErrnoStatus(EIO, "mkdir " + path);
     return real_.MakeDirectory(path);
   }
 
@@ -71,14 +72,14 @@ class FaultyFileSystem final : public FileSystem {
     absl::Status Append(std::string_view bytes) override {
       if (!owner_.Fails("write " + path_)) return real_->Append(bytes);
       real_->Append(bytes.substr(0, bytes.size() / 2)).IgnoreError();
-      return absl::ErrnoToStatus(ENOSPC, "cannot write '" + path_ + "'");
+      return ErrnoStatus(ENOSPC, "cannot write '" + path_ + "'");
     }
     absl::Status Sync() override {
-      if (owner_.Fails("sync " + path_)) return absl::ErrnoToStatus(EIO, "sync " + path_);
+      if (owner_.Fails("sync " + path_)) return ErrnoStatus(EIO, "sync " + path_);
       return real_->Sync();
     }
     absl::Status Close() override {
-      if (owner_.Fails("close " + path_)) return absl::ErrnoToStatus(EIO, "close " + path_);
+      if (owner_.Fails("close " + path_)) return ErrnoStatus(EIO, "close " + path_);
       return real_->Close();
     }
 

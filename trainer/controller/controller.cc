@@ -6,8 +6,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "absl/time/clock.h"
 #include "common/base/status.h"
+#include "common/config/job_states.h"
 #include "trainer/controller/api/page_token.h"
 #include "trainer/controller/jobs/admission.h"
 #include "trainer/controller/jobs/device_batch.h"
@@ -110,7 +110,7 @@ void Controller::Close() {
 
 void Controller::Handle(Mail mail) {
   if (auto* from_worker = std::get_if<FromWorker>(&mail)) {
-    supervisor_.OnMessage(from_worker->world_rank, from_worker->message);
+    supervisor_.OnMessage(from_worker->world_rank, std::move(from_worker->message));
   } else if (auto* lost = std::get_if<WorkerLost>(&mail)) {
     supervisor_.OnFailure(lost->world_rank, lost->reason);
   } else {
@@ -148,12 +148,12 @@ void Controller::Tick() {
   store_status_ = std::move(store_status);
 }
 
-absl::Status Controller::WaitForWorkers(absl::Time deadline) {
+absl::Status Controller::WaitForWorkers(absl::Duration timeout) {
   const absl::MutexLock lock(&mutex_);
   const auto ready = [](Controller* controller) ABSL_EXCLUSIVE_LOCKS_REQUIRED(controller->mutex_) {
     return controller->workers_reported_ || controller->closed_;
   };
-  if (mutex_.AwaitWithDeadline(absl::Condition(+ready, this), deadline)) return absl::OkStatus();
+  if (mutex_.AwaitWithTimeout(absl::Condition(+ready, this), timeout)) return absl::OkStatus();
   return absl::UnavailableError("not all workers have started yet; try again in a few seconds");
 }
 
@@ -170,6 +170,9 @@ absl::StatusOr<v1::Job> Controller::Do(Verb verb, absl::Duration timeout) {
       if (call->abandoned) return;
     }
     absl::StatusOr<v1::Job> result = verb(supervisor_.jobs());
+    if (result.ok()) {  // What is acknowledged is on disk.
+      if (absl::Status stored = table_.CheckStored(result->id()); !stored.ok()) result = stored;
+    }
     const absl::MutexLock lock(&call->mutex);
     call->result = std::move(result);
   }));
@@ -193,7 +196,10 @@ absl::StatusOr<v1::Job> Controller::Submit(const v1::SubmitJobRequest& request,
                                                    " bytes; at most ", kMaxRequestIdLength,
                                                    " are allowed"));
   }
-  const absl::Time deadline = absl::Now() + timeout;
+  const double start_s = dependencies_.clock.NowSeconds();
+  const auto left = [&] {
+    return timeout - absl::Seconds(dependencies_.clock.NowSeconds() - start_s);
+  };
   JobService::NewJob job{std::nullopt, request.request_id(), RequestSha256(request.job())};
   job.owner = owner;
   std::optional<JobRecord> earlier;
@@ -205,16 +211,22 @@ absl::StatusOr<v1::Job> Controller::Submit(const v1::SubmitJobRequest& request,
     IMAGEDDPO_ASSIGN_OR_RETURN(job.job, AdmitJob(request.job(), cluster_));
     if (absl::StatusOr<ModelCount> model = CountJobModel(*job.job); model.ok()) job.model = *model;
     // The workers report the numbers of cores and the memory.
-    IMAGEDDPO_RETURN_IF_ERROR(WaitForWorkers(std::min(deadline, absl::Now() + kWorkersTimeout)));
+    IMAGEDDPO_RETURN_IF_ERROR(WaitForWorkers(std::min(left(), kWorkersTimeout)));
   }
-  return Do([job = std::move(job)](JobService& jobs) { return jobs.Submit(job); },
-            deadline - absl::Now());
+  return Do([job = std::move(job)](JobService& jobs) { return jobs.Submit(job); }, left());
+}
+
+void Controller::ShowLive(v1::Job* job) const {
+  if (IsFinal(job->state())) return;
+  if (const auto progress = dependencies_.hub.Progress(job->id()); progress.has_value())
+    *job->mutable_progress() = *progress;
+  if (std::string reason = dependencies_.hub.Reason(job->id()); !reason.empty())
+    job->set_state_reason(std::move(reason));
 }
 
 absl::StatusOr<v1::Job> Controller::Get(const std::string& id) const {
   IMAGEDDPO_ASSIGN_OR_RETURN(JobRecord record, dependencies_.store.Get(id));
-  if (const auto progress = dependencies_.hub.Progress(id); progress.has_value())
-    *record.job.mutable_progress() = *progress;
+  ShowLive(&record.job);
   return std::move(record.job);
 }
 
@@ -233,8 +245,7 @@ absl::StatusOr<v1::ListJobsResponse> Controller::List(const v1::ListJobsRequest&
     if (response.jobs_size() == page_size) break;
     v1::Job& job = *response.add_jobs();
     job = record.job;
-    if (const auto progress = dependencies_.hub.Progress(job.id()); progress.has_value())
-      *job.mutable_progress() = *progress;
+    ShowLive(&job);
   }
   if (records.size() > static_cast<size_t>(page_size)) {
     response.set_next_page_token(MakePageToken(records[static_cast<size_t>(page_size) - 1].number));

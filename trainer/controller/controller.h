@@ -97,8 +97,10 @@ class Controller final : public JobApi {
   absl::StatusOr<ExitReason> Loop(const std::function<bool()>& stop_requested);
   /// Run() is over: answers the commands that wait, and all later ones, with an error.
   void Close();
-  /// Waits until all workers have sent Hello. UNAVAILABLE: some have not by the deadline.
-  absl::Status WaitForWorkers(absl::Time deadline);
+  /// Waits until all workers have sent Hello. UNAVAILABLE: some have not within `timeout`.
+  absl::Status WaitForWorkers(absl::Duration timeout);
+  /// Puts what is true now and not stored into a job that was read from the store.
+  void ShowLive(v1::Job* job) const;
 
   const ClusterConfig cluster_;
   const Dependencies dependencies_;

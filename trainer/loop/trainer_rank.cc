@@ -11,6 +11,7 @@
 
 #include "common/base/status.h"
 #include "common/base/suggest.h"
+#include "common/comm/frame.h"
 #include "common/config/choices.h"
 #include "common/io/safetensors.h"
 #include "common/metrics/epoch_metrics.h"
@@ -110,8 +111,10 @@ absl::Status TrainerRank::CollectEvaluation(int64_t version) {
   for (int64_t first = 0, batch = 0; first < num_samples; first += eval.batch_size(), ++batch) {
     const int from = rollout_ranks_[batch % static_cast<int64_t>(rollout_ranks_.size())];
     v1::EvalBatch result;
-    if (!result.ParseFromString(context_->gang.RecvBytes(from, kEvalTag, timeouts_.phase)) ||
-        result.num_images() < 1 || result.first_sample() != first ||
+    IMAGEDDPO_RETURN_IF_ERROR(
+        Annotate(FromFrame(context_->gang.RecvBytes(from, kEvalTag, timeouts_.phase), &result),
+                 absl::StrCat("gang rank ", from)));
+    if (result.num_images() < 1 || result.first_sample() != first ||
         result.weight_version() != version ||
         (num_samples = result.num_images() * eval.num_seeds()) <= first ||
         result.rewards_size() != std::min(eval.batch_size(), num_samples - first) ||

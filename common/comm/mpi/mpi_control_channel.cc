@@ -9,6 +9,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "common/comm/frame.h"
 #include "common/comm/valid_texts.h"
 
 namespace imageddpo {
@@ -104,7 +105,10 @@ class Inbox : public MpiMessenger::Port, public std::enable_shared_from_this<Inb
 
 void SendMessage(MpiMessenger& messenger, int to, google::protobuf::Message& message) {
   MakeTextsValid(&message);
-  auto text = std::make_shared<std::string>(message.SerializeAsString());
+  // One that is too large even as a frame arrives empty, as one that cannot be read, so that its
+  // job fails and does not wait for it.
+  absl::StatusOr<std::string> frame = ToFrame(&message);
+  auto text = std::make_shared<std::string>(frame.ok() ? *std::move(frame) : "");
   const MessageHeader header{.lane = MessageHeader::Lane::kBytes,
                              .size_bytes = static_cast<std::int64_t>(text->size())};
   const absl::Span<const char> bytes(*text);
@@ -142,7 +146,7 @@ class MpiControllerChannel : public ControllerChannel {
     }
     std::pair<int, v1::WorkerMessage> result;
     result.first = received->first;
-    if (!result.second.ParseFromString(*received->second)) {
+    if (!FromFrame(*received->second, &result.second).ok()) {
       v1::Unreadable& unreadable = *result.second.mutable_unreadable();
       unreadable.set_size_bytes(static_cast<int64_t>(received->second->size()));
       unreadable.set_first_bytes(received->second->substr(0, kMaxShownBytes));
@@ -222,7 +226,7 @@ class MpiWorkerChannel : public WorkerChannel {
   std::optional<v1::ControllerMessage> Receive(std::chrono::milliseconds timeout) override {
     auto received = inbox_->Receive(timeout);
     v1::ControllerMessage message;
-    if (!received.has_value() || !message.ParseFromString(*received->second)) {
+    if (!received.has_value() || !FromFrame(*received->second, &message).ok()) {
       return std::nullopt;
     }
     return message;

@@ -6,6 +6,9 @@
 #include <absl/strings/str_join.h>
 
 #include <algorithm>
+#include <limits>
+#include <stdexcept>
+#include <string>
 
 #include "common/trajectory/record/tags.h"
 
@@ -74,6 +77,11 @@ v1::TrajectoryHeader MakeHeader(const TrajectoryBatch& batch, const TrajectorySe
 
 at::Tensor Bytes(const v1::TrajectoryHeader& header) {
   const auto size = static_cast<int64_t>(header.ByteSizeLong());
+  if (size > std::numeric_limits<int>::max()) {  // Protobuf serialises no more.
+    throw std::length_error("the head of a micro-batch has " + std::to_string(size) +
+                            " bytes; at most 2147483647 can be sent: choose fewer pictures or a "
+                            "smaller `device.device_batch_size`");
+  }
   at::Tensor bytes = at::empty({size}, at::kByte);
   header.SerializeToArray(bytes.mutable_data_ptr(), static_cast<int>(size));
   return bytes;

@@ -1,5 +1,6 @@
 #include "common/base/status.h"
 
+#include <cerrno>
 #include <memory>
 #include <string>
 
@@ -57,6 +58,27 @@ TEST(Annotate, KeepsCodeAndPayloadsAndPutsThePrefixInFront) {
   ASSERT_TRUE(annotated.GetPayload("type").has_value());
   EXPECT_EQ(*annotated.GetPayload("type"), "payload");
   EXPECT_TRUE(Annotate(absl::OkStatus(), "unused").ok());
+}
+
+TEST(Fault, TravelsInsideTheStatus) {
+  const absl::Status plain = absl::UnavailableError("away");
+  EXPECT_FALSE(FaultOf(plain).has_value());
+  const absl::Status status = Annotate(WithFault(plain, {Whose::kReward, true}), "job-000001");
+  EXPECT_EQ(FaultOf(status), (Fault{Whose::kReward, true}));
+  EXPECT_EQ(status.message(), "job-000001: away");
+  const absl::Status refined = WithFault(status, {Whose::kService, false});
+  EXPECT_EQ(FaultOf(refined), (Fault{Whose::kService, false}));
+  EXPECT_FALSE(FaultOf(WithFault(absl::OkStatus(), {Whose::kJob, false})).has_value());
+}
+
+TEST(Fault, OfAMachineMayPass) {
+  for (const int error : {ENOSPC, EDQUOT, EIO, ESTALE, EROFS, EMFILE}) {
+    EXPECT_EQ(FaultOf(ErrnoStatus(error, "x")), (Fault{Whose::kHost, true})) << error;
+  }
+  for (const int error : {ENOENT, EACCES, ENOTDIR, EINVAL}) {
+    EXPECT_FALSE(FaultOf(ErrnoStatus(error, "x")).has_value()) << error;
+  }
+  EXPECT_TRUE(absl::IsResourceExhausted(ErrnoStatus(ENOSPC, "x")));
 }
 
 }  // namespace

@@ -158,5 +158,35 @@ TEST(FileTest, Sha256) {
             "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1");
 }
 
+TEST(FilesTest, ManyAreWrittenWithOneSyncOfTheDirectory) {
+  const TempDir dir;
+  FaultyFileSystem disk(FaultyFileSystem::Fault::kNone, 0);
+  std::vector<std::pair<std::string, std::string>> files;
+  for (int i = 0; i < 150; ++i) files.emplace_back(std::to_string(i), std::to_string(i * i));
+  dir.Write("7", "old");
+  ASSERT_TRUE(WriteFilesAtomically(disk, dir.path(), files).ok());
+  for (const auto& [name, bytes] : files) EXPECT_EQ(dir.Read(name), bytes);
+  EXPECT_EQ(ListDirectory(dir.path())->size(), files.size());
+  EXPECT_EQ(std::count_if(disk.log().begin(), disk.log().end(),
+                          [](const std::string& step) { return step.starts_with("syncdir"); }),
+            1);
+}
+
+TEST(FilesTest, AnErrorLeavesNoTemporaries) {
+  const std::vector<std::pair<std::string, std::string>> files = {{"a", "first"}, {"b", "second"}};
+  int steps = 1;
+  for (int fail_at = 0; fail_at < steps; ++fail_at) {
+    const TempDir dir;
+    FaultyFileSystem disk(FaultyFileSystem::Fault::kDiskFull, fail_at);
+    const absl::Status status = WriteFilesAtomically(disk, dir.path(), files);
+    steps = std::max(steps, disk.steps());
+    EXPECT_FALSE(status.ok()) << fail_at;
+    const auto names = ListDirectory(dir.path());
+    ASSERT_TRUE(names.ok());
+    for (const std::string& name : *names) EXPECT_FALSE(IsTemporaryName(name)) << name;
+  }
+  EXPECT_GE(steps, 11);  // Create and write, sync and close, rename, each twice; one sync.
+}
+
 }  // namespace
 }  // namespace imageddpo

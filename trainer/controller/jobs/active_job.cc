@@ -36,6 +36,7 @@ absl::StatusOr<v1::StartJob> ActiveJob::Prepare() {
   for (const std::string& warning : found.warnings)
     dependencies_.table.AddWarning(record_, warning);
   const int64_t epoch = found.checkpoint.has_value() ? found.checkpoint->epoch() : 0;
+  written_epoch_ = epoch;
   IMAGEDDPO_RETURN_IF_ERROR(artifacts_.CutBackTo(epoch));
   if (job_.best().has_value()) {
     std::vector<std::string> warnings;
@@ -101,6 +102,29 @@ void ActiveJob::WarnIfError(const absl::Status& status) {
   if (!status.ok()) dependencies_.table.AddWarning(record_, std::string(status.message()));
 }
 
+void ActiveJob::PutPictures(ArtifactWriter::Folder folder) {
+  if (!folder.files.empty()) WarnIfError(dependencies_.writer.Put(std::move(folder)));
+}
+
+void ActiveJob::Tried(const absl::Status& status) {
+  const bool failed_before = write_backoff_.failing();
+  if (status.ok()) {
+    write_backoff_.Worked();
+    if (failed_before) dependencies_.table.SetReason(record_, "");
+    return;
+  }
+  write_backoff_.Failed(dependencies_.clock.NowSeconds());
+  if (!failed_before) {
+    dependencies_.table.AddWarning(
+        record_, absl::StrCat(status.message(),
+                              "; it is kept in memory and tried again, and until then a death of "
+                              "rank 0 would take the job back to the one before"));
+  }
+  dependencies_.table.SetReason(
+      record_, absl::StrCat("waits for the service's disk, which is tried again by itself: ",
+                            status.message()));
+}
+
 double ActiveJob::SecondsLeft() const {
   const v1::JobProgress& progress = record_.job.progress();
   const int64_t epochs_left = std::max<int64_t>(0, progress.num_epochs() - progress.epoch());
@@ -145,10 +169,11 @@ void ActiveJob::OnWaiting(int world_rank, const v1::Waiting& report) {
   }
 }
 
-void ActiveJob::OnEpoch(const v1::EpochReport& report) {
+void ActiveJob::OnEpoch(v1::EpochReport report) {
   Running();
   const v1::EpochMetrics& metrics = report.metrics();
   WarnIfError(artifacts_.WriteEpoch(report));
+  PutPictures(artifacts_.TakePictures(&report));
   dependencies_.metrics->EpochFinished(metrics, job_.plan().samples_per_epoch);
 
   const double now_s = dependencies_.clock.NowSeconds();
@@ -178,13 +203,13 @@ void ActiveJob::OnEpoch(const v1::EpochReport& report) {
   }
 }
 
-void ActiveJob::OnEval(const v1::EvalReport& report) {
+void ActiveJob::OnEval(v1::EvalReport report) {
   Running();
   const absl::Status written = artifacts_.WriteEval(report);
-  WarnIfError(written);
-  if (!job_.trains()) result_ = written;
+  if (!written.ok()) Tried(written);
+  PutPictures(artifacts_.TakePictures(&report));
   dependencies_.metrics->Evaluated(report);
-  if (job_.best().has_value()) KeepBest(report);
+  if (job_.best().has_value()) KeepBest(&report);
   if (report.epoch() <= record_.eval_reported) return dependencies_.table.Save(record_);
   record_.eval_reported = report.epoch();
   v1::JobEvent event;
@@ -198,13 +223,23 @@ void ActiveJob::OnEval(const v1::EvalReport& report) {
   dependencies_.table.AddEvent(record_, std::move(event));
 }
 
-void ActiveJob::KeepBest(const v1::EvalReport& report) {
-  if (!CheckpointStore::IsBetter(report.best_value(), best_, job_.best()->mode)) return;
-  const CheckpointStore::Best best{.epoch = report.epoch(), .value = report.best_value()};
-  const absl::StatusOr<std::string> file = checkpoints_.SaveBest(best, report.best_lora());
-  if (!file.ok()) return WarnIfError(file.status());
-  best_ = best;
+void ActiveJob::KeepBest(v1::EvalReport* report) {
+  const std::optional<CheckpointStore::Best> so_far =
+      unsaved_best_.has_value() ? unsaved_best_->best : best_;
+  if (!CheckpointStore::IsBetter(report->best_value(), so_far, job_.best()->mode)) return;
+  unsaved_best_ = {{.epoch = report->epoch(), .value = report->best_value()},
+                   std::move(*report->mutable_best_lora())};
+  if (const absl::Status status = SaveBest(); !status.ok()) Tried(status);
+}
+
+absl::Status ActiveJob::SaveBest() {
+  const absl::StatusOr<std::string> file =
+      checkpoints_.SaveBest(unsaved_best_->best, unsaved_best_->lora);
+  if (!file.ok()) return file.status();
+  best_ = unsaved_best_->best;
+  unsaved_best_.reset();
   ShowBest();
+  return absl::OkStatus();
 }
 
 void ActiveJob::ShowBest() {
@@ -214,17 +249,17 @@ void ActiveJob::ShowBest() {
   job.set_best_value(best_.has_value() ? best_->value : 0);
 }
 
-void ActiveJob::OnCheckpoint(const v1::Checkpoint& checkpoint) {
+void ActiveJob::OnCheckpoint(v1::Checkpoint checkpoint) {
   Running();
   if (IsDue(checkpoint) && Write(checkpoint)) {
     kept_.reset();
-  } else {
-    kept_ = checkpoint;
+  } else if (!absl::IsInvalidArgument(result_)) {  // Such a one is written at no time.
+    kept_ = std::move(checkpoint);
   }
 }
 
 bool ActiveJob::IsDue(const v1::Checkpoint& checkpoint) const {
-  if (!checkpoint.spare() || wants_checkpoint_) return true;
+  if (!checkpoint.spare() || wants_checkpoint_ || write_backoff_.failing()) return true;
   const double every_s = kSecondsPerMinute * job_.spec().checkpoint().every_minutes();
   return every_s > 0 && dependencies_.clock.NowSeconds() - last_write_s_ >= every_s;
 }
@@ -236,20 +271,32 @@ bool ActiveJob::AwaitsCheckpoint() const {
 }
 
 void ActiveJob::WriteKept() {
-  if (kept_.has_value() && Write(*kept_)) kept_.reset();
+  if (kept_.has_value()) {
+    if (Write(*kept_)) kept_.reset();
+  } else if (!artifacts_.AllWritten()) {
+    Tried(artifacts_.SyncRows());
+  } else if (unsaved_best_.has_value()) {
+    Tried(SaveBest());
+    dependencies_.table.Save(record_);
+  }
 }
 
+bool ActiveJob::AllWritten() const {
+  return !kept_.has_value() && artifacts_.AllWritten() && !unsaved_best_.has_value();
+}
+
+bool ActiveJob::TooEarly() const { return !write_backoff_.IsDue(dependencies_.clock.NowSeconds()); }
+
 bool ActiveJob::Write(const v1::Checkpoint& checkpoint) {
-  WarnIfError(artifacts_.SyncRows());
-  const absl::StatusOr<std::string> path = checkpoints_.Save(checkpoint);
+  // A checkpoint relies on the rows of its epochs.
+  const absl::Status rows = artifacts_.SyncRows();
+  const absl::StatusOr<std::string> path =
+      rows.ok() ? checkpoints_.Save(checkpoint) : absl::StatusOr<std::string>(rows);
   result_ = path.status();
-  if (!path.ok()) {
-    dependencies_.table.AddWarning(
-        record_, absl::StrCat(path.status().message(),
-                              "; a death would take the job back to the one before"));
-    return false;
-  }
+  Tried(result_);
+  if (!path.ok()) return false;
   wants_checkpoint_ = false;
+  written_epoch_ = std::max(written_epoch_, checkpoint.epoch());
   last_write_s_ = dependencies_.clock.NowSeconds();
   dependencies_.metrics->CheckpointWritten(
       checkpoint.epoch(),
@@ -270,7 +317,14 @@ bool ActiveJob::Write(const v1::Checkpoint& checkpoint) {
 }
 
 absl::Status ActiveJob::CheckResult() const {
-  return Annotate(result_, "the job ran to its end, but its result is not on disk");
+  if (!result_.ok()) {
+    return Annotate(result_, "the job ran to its end, but its result is not on disk");
+  }
+  if (written_epoch_ >= job_.spec().num_epochs()) return absl::OkStatus();
+  return WithFault(absl::InternalError(absl::StrCat(
+                       "all ranks ended well, but the state after epoch ", job_.spec().num_epochs(),
+                       " has not arrived; the newest is that of epoch ", written_epoch_)),
+                   {.whose = Whose::kService, .passes = true});
 }
 
 }  // namespace imageddpo

@@ -19,12 +19,14 @@
 #include "trainer/controller/jobs/job_artifacts.h"
 #include "trainer/controller/jobs/job_table.h"
 #include "trainer/controller/pool/gang_tracker.h"
+#include "trainer/controller/store/artifact_writer.h"
+#include "trainer/controller/store/backoff.h"
 
 namespace imageddpo {
 
 /// A job while a gang works for it: turns the gang's reports into files, checkpoints, events,
-/// metrics and progress. A file that cannot be written becomes a warning on the job; only a result
-/// that could not be saved, the last checkpoint or, without epochs, the evaluation, fails it.
+/// metrics and progress. A file that cannot be written becomes a warning on the job, is kept in
+/// memory and tried again: the disk is the service's, so no job is FAILED for it.
 /// Thread-compatible: used by the controller's thread.
 class ActiveJob {
  public:
@@ -33,6 +35,7 @@ class ActiveJob {
     const Clock& clock;
     JobTable& table;
     EventHub& hub;
+    ArtifactWriter& writer;
     std::shared_ptr<JobMetrics> metrics;
   };
 
@@ -43,31 +46,39 @@ class ActiveJob {
 
   /// Creates or reopens the job's folder, finds the newest complete checkpoint and removes later
   /// rows from the job's files.
-  /// @return the StartJob message for every rank of the gang; an error fails the job.
+  /// @return the StartJob message for every rank of the gang. An error is one of the service's
+  ///         folder: nothing has changed, and a new ActiveJob may try again.
   absl::StatusOr<v1::StartJob> Prepare();
 
   void OnProgress(const v1::Progress& report);
   void OnData(const v1::DataReport& report);
   void OnWaiting(int world_rank, const v1::Waiting& report);
-  void OnEpoch(const v1::EpochReport& report);
-  void OnEval(const v1::EvalReport& report);
+  void OnEpoch(v1::EpochReport report);
+  void OnEval(v1::EvalReport report);
   /// The state after an epoch. It is written where the job's settings ask for that or somebody
   /// wants a checkpoint, and otherwise kept in memory until the next one comes.
-  void OnCheckpoint(const v1::Checkpoint& checkpoint);
+  void OnCheckpoint(v1::Checkpoint checkpoint);
 
   /// Has the next state written, whatever the settings say.
   void WantCheckpoint() { wants_checkpoint_ = true; }
   /// Whether ranks train an epoch whose state somebody wants, and nothing but time is missing.
   bool AwaitsCheckpoint() const;
-  /// Writes the state of the last finished epoch, unless it is on disk.
+  /// Writes the state of the last finished epoch, rows and the best LoRA, unless they are on disk.
   void WriteKept();
+  /// Whether the last try failed.
+  bool write_failed() const { return write_backoff_.failing(); }
+  /// Whether it failed so recently that the next one should wait.
+  bool TooEarly() const;
+  /// Whether the last finished epoch, all rows and the best LoRA are on disk.
+  bool AllWritten() const;
 
   /// The job has all that it needs of this gang, which is only being stopped: what it still reports
   /// would be of an epoch that will run again.
   void Close() { closed_ = true; }
   bool closed() const { return closed_; }
 
-  /// OK, or why the job's result is not on disk although all its ranks ended well.
+  /// OK, or why the result of a job whose ranks all ended well is not the one that is on disk.
+  /// After AllWritten().
   absl::Status CheckResult() const;
 
   GangTracker& gang() { return gang_; }
@@ -85,9 +96,14 @@ class ActiveJob {
   void ShowProgress();
   double SecondsLeft() const;
   /// Keeps the LoRA of an evaluation that is the best so far.
-  void KeepBest(const v1::EvalReport& report);
-  void ShowBest();  ///< In the record.
+  void KeepBest(v1::EvalReport* report);
+  absl::Status SaveBest();  ///< Of unsaved_best_, which is set.
+  void ShowBest();          ///< In the record.
   void WarnIfError(const absl::Status& status);
+  void PutPictures(ArtifactWriter::Folder folder);
+  /// The outcome of an attempt to write what the job needs: sets or clears its reason and the time
+  /// of the next attempt.
+  void Tried(const absl::Status& status);
   std::string NewTag() const;
   bool IsDue(const v1::Checkpoint& checkpoint) const;
   /// @return false: it is not on disk, and the job has a warning.
@@ -102,14 +118,20 @@ class ActiveJob {
   std::string tag_;
   JobArtifacts artifacts_;
   CheckpointStore checkpoints_;
-  absl::Status
-      result_;  // Of the last attempt to save a checkpoint; without epochs, the evaluation.
+  absl::Status result_;  // Of the last attempt to save a checkpoint.
+  Backoff write_backoff_;
+  int64_t written_epoch_ = 0;           // Of the newest checkpoint on disk.
   std::optional<v1::Checkpoint> kept_;  // Newer than what is on disk.
   bool wants_checkpoint_ = false;
   bool closed_ = false;
   double last_write_s_ = 0;                    // Of a checkpoint, or when the gang was formed.
   std::optional<CheckpointStore::Best> best_;  // With checkpoint.best: what is on disk.
-  double last_report_s_ = 0;                   // When the newest epoch was reported.
+  struct UnsavedBest {
+    CheckpointStore::Best best;
+    std::string lora;
+  };
+  std::optional<UnsavedBest> unsaved_best_;
+  double last_report_s_ = 0;            // When the newest epoch was reported.
   std::deque<double> epoch_seconds_;    // Between reports, evaluations included; newest last.
   std::map<int, std::string> waiting_;  // What ranks wait for outside of the service.
   std::optional<double> stop_deadline_s_;

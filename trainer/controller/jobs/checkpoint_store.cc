@@ -39,6 +39,13 @@ int64_t EpochOf(absl::string_view name) {
   return epoch;
 }
 
+/// Whether the content is wrong, which another try does not change. Any other error says only that
+/// it could not be read.
+bool IsDamage(const absl::Status& status) {
+  return absl::IsDataLoss(status) || absl::IsUnimplemented(status) || absl::IsNotFound(status) ||
+         absl::IsInvalidArgument(status) || absl::IsFailedPrecondition(status);
+}
+
 bool SameContent(const v1::Checkpoint& a, const v1::Checkpoint& b) {
   return a.epoch() == b.epoch() && a.lora() == b.lora() && a.optimizer() == b.optimizer() &&
          a.state() == b.state() && a.ema_lora() == b.ema_lora();
@@ -140,6 +147,7 @@ absl::StatusOr<CheckpointStore::Found> CheckpointStore::Newest() {
       found.checkpoint = *std::move(checkpoint);
       break;
     }
+    if (!IsDamage(checkpoint.status())) return checkpoint.status();
     known_complete_.erase(*epoch);
     found.warnings.push_back(
         absl::StrCat("the checkpoint of epoch ", *epoch,
@@ -156,10 +164,15 @@ absl::Status CheckpointStore::Prune(int64_t keep) {
   for (auto epoch = epochs.rbegin(); epoch != epochs.rend(); ++epoch) {
     if (kept == keep) {
       old.push_back(*epoch);
-    } else if (known_complete_.contains(*epoch) || Load(*epoch).ok()) {
-      known_complete_.insert(*epoch);
-      ++kept;
+      continue;
     }
+    if (!known_complete_.contains(*epoch)) {
+      const absl::Status status = Load(*epoch).status();
+      if (!status.ok() && IsDamage(status)) continue;
+      IMAGEDDPO_RETURN_IF_ERROR(status);
+      known_complete_.insert(*epoch);
+    }
+    ++kept;
   }
   for (const int64_t epoch : old) IMAGEDDPO_RETURN_IF_ERROR(Remove(epoch));
   return absl::OkStatus();
@@ -173,6 +186,7 @@ absl::Status CheckpointStore::Remove(int64_t epoch) {
 absl::Status CheckpointStore::GoBackTo(int64_t epoch) {
   IMAGEDDPO_ASSIGN_OR_RETURN(const std::vector<int64_t> epochs, Epochs());
   if (const absl::Status status = Load(epoch).status(); !status.ok()) {
+    if (!IsDamage(status)) return status;
     std::vector<int64_t> complete;
     for (const int64_t other : epochs) {
       if (Load(other).ok()) complete.push_back(other);
@@ -274,6 +288,7 @@ absl::StatusOr<std::optional<CheckpointStore::Best>> CheckpointStore::LoadBest(
     if (!absl::StartsWith(name, kBestPrefix)) continue;
     const absl::StatusOr<Best> best = ReadBest(absl::StrCat(directory_, "/", name));
     if (!best.ok()) {
+      if (!IsDamage(best.status())) return best.status();
       warnings->push_back(
           absl::StrCat("the LoRA of the best evaluation in ", name,
                        " is damaged and was passed over: ", best.status().message()));

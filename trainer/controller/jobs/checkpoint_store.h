@@ -45,8 +45,10 @@ class CheckpointStore {
     std::string path;                   ///< Its directory.
     std::vector<std::string> warnings;  ///< What was wrong with newer ones, one line each.
   };
-  /// The newest complete checkpoint, with all bytes checked.
-  /// @return an error only if the directory itself cannot be read.
+  /// The newest complete checkpoint, with all bytes checked. One is passed over only if it is
+  /// damaged: bytes or format are not what MANIFEST says, or a file is missing.
+  /// @return an error if the directory or a checkpoint cannot be read now (EIO, ESTALE, EMFILE, no
+  ///         permission): nothing is known of it then, and it should be tried again.
   absl::StatusOr<Found> Newest();
 
   /// Removes all but the newest `keep` complete checkpoints, and damaged ones older than those. The
@@ -55,7 +57,7 @@ class CheckpointStore {
 
   /// Makes the checkpoint of `epoch` the newest one: removes all later ones.
   /// @return FAILED_PRECONDITION, with those that are complete, if there is no complete one of that
-  ///         epoch; nothing is removed then.
+  ///         epoch; the error of the disk if that cannot be told now. Nothing is removed then.
   absl::Status GoBackTo(int64_t epoch);
   /// The LoRA of the best evaluation so far, in `best-epoch-000012` beside the checkpoints, with
   /// best.json and MANIFEST; written like a checkpoint, and not touched by Prune().
@@ -68,7 +70,8 @@ class CheckpointStore {
   /// Writes it, then removes the others: a crash between leaves both, of which one is the better.
   /// @return its LoRA file.
   absl::StatusOr<std::string> SaveBest(const Best& best, std::string_view lora);
-  /// What SaveBest() has written; the better of two. Damaged ones are passed over, with a warning.
+  /// What SaveBest() has written; the better of two. Damaged ones are passed over, with a warning;
+  /// one that cannot be read now is an error.
   absl::StatusOr<std::optional<Best>> LoadBest(BestMode mode, std::vector<std::string>* warnings);
   std::string BestLoraFile(int64_t epoch) const;
 

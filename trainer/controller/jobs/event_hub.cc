@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "absl/time/clock.h"
-
 namespace imageddpo {
 namespace {
 
@@ -11,7 +9,8 @@ constexpr uint64_t kListensPerSweep = 64;
 
 }  // namespace
 
-EventHub::EventHub(absl::Duration progress_interval) : progress_interval_(progress_interval) {
+EventHub::EventHub(absl::Duration progress_interval)
+    : progress_interval_(absl::ToChronoNanoseconds(progress_interval)) {
   thread_ = std::thread([this] { Dispatch(); });
 }
 
@@ -20,6 +19,7 @@ EventHub::~EventHub() {
     const absl::MutexLock lock(&mutex_);
     stop_ = true;
   }
+  bell_.Put({});
   thread_.join();
 }
 
@@ -35,15 +35,36 @@ void EventHub::Listen(const std::string& job_id, std::weak_ptr<Listener> listene
 }
 
 void EventHub::EventsStored(const std::string& job_id) {
-  const absl::MutexLock lock(&mutex_);
-  news_.insert(job_id);
+  {
+    const absl::MutexLock lock(&mutex_);
+    news_.insert(job_id);
+  }
+  bell_.Put({});
 }
 
 void EventHub::SetProgress(const std::string& job_id, const v1::JobProgress& progress) {
+  {
+    const absl::MutexLock lock(&mutex_);
+    JobProgress& entry = progress_[job_id];
+    entry.newest = progress;
+    if (std::exchange(entry.unpublished, true)) return;  // The thread knows already.
+  }
+  bell_.Put({});
+}
+
+void EventHub::SetReason(const std::string& job_id, const std::string& reason) {
   const absl::MutexLock lock(&mutex_);
-  JobProgress& entry = progress_[job_id];
-  entry.newest = progress;
-  entry.unpublished = true;
+  if (reason.empty()) {
+    reasons_.erase(job_id);
+  } else {
+    reasons_[job_id] = reason;
+  }
+}
+
+std::string EventHub::Reason(const std::string& job_id) const {
+  const absl::MutexLock lock(&mutex_);
+  const auto reason = reasons_.find(job_id);
+  return reason == reasons_.end() ? "" : reason->second;
 }
 
 void EventHub::ClearProgress(const std::string& job_id) {
@@ -66,9 +87,12 @@ std::optional<EventHub::Published> EventHub::PublishedProgress(const std::string
 }
 
 void EventHub::Close() {
-  const absl::MutexLock lock(&mutex_);
-  closed_ = true;
-  for (const auto& [job_id, listeners] : listeners_) news_.insert(job_id);
+  {
+    const absl::MutexLock lock(&mutex_);
+    closed_ = true;
+    for (const auto& [job_id, listeners] : listeners_) news_.insert(job_id);
+  }
+  bell_.Put({});
 }
 
 bool EventHub::closed() const {
@@ -76,23 +100,26 @@ bool EventHub::closed() const {
   return closed_;
 }
 
-bool EventHub::HasWork() const {
-  return stop_ || !news_.empty() ||
-         std::any_of(progress_.begin(), progress_.end(),
-                     [](const auto& entry) { return entry.second.unpublished; });
+bool EventHub::IsDue(const JobProgress& entry, SteadyTime now) const {
+  return entry.unpublished &&
+         (!entry.last_published.has_value() || now - *entry.last_published >= progress_interval_);
 }
 
-absl::Time EventHub::NextDue() const {
-  absl::Time due = absl::InfiniteFuture();
+absl::Duration EventHub::TimeToNextDue() const {
+  const absl::MutexLock lock(&mutex_);
+  const SteadyTime now = std::chrono::steady_clock::now();
+  absl::Duration wait = absl::InfiniteDuration();
   for (const auto& [job_id, entry] : progress_) {
-    if (entry.unpublished) due = std::min(due, entry.last_published + progress_interval_);
+    if (IsDue(entry, now)) return absl::ZeroDuration();
+    if (!entry.unpublished) continue;
+    wait = std::min(wait, absl::FromChrono(*entry.last_published + progress_interval_ - now));
   }
-  return due;
+  return wait;
 }
 
-std::vector<std::shared_ptr<EventHub::Listener>> EventHub::TakeListeners(absl::Time now) {
+std::vector<std::shared_ptr<EventHub::Listener>> EventHub::TakeListeners(SteadyTime now) {
   for (auto& [job_id, entry] : progress_) {
-    if (!entry.unpublished || now < entry.last_published + progress_interval_) continue;
+    if (!IsDue(entry, now)) continue;
     entry.published = Published{++last_version_, entry.newest};
     entry.unpublished = false;
     entry.last_published = now;
@@ -116,19 +143,12 @@ std::vector<std::shared_ptr<EventHub::Listener>> EventHub::TakeListeners(absl::T
 
 void EventHub::Dispatch() {
   for (;;) {
+    bell_.TakeAll(TimeToNextDue());
     std::vector<std::shared_ptr<Listener>> listeners;
     {
       const absl::MutexLock lock(&mutex_);
-      mutex_.Await(absl::Condition(this, &EventHub::HasWork));
       if (stop_) return;
-      if (news_.empty()) {  // Progress only: wait until it is due, or for something more urgent.
-        const auto urgent = [](EventHub* hub) ABSL_EXCLUSIVE_LOCKS_REQUIRED(hub->mutex_) {
-          return hub->stop_ || !hub->news_.empty();
-        };
-        mutex_.AwaitWithDeadline(absl::Condition(+urgent, this), NextDue());
-        if (stop_) return;
-      }
-      listeners = TakeListeners(absl::Now());
+      listeners = TakeListeners(std::chrono::steady_clock::now());
     }
     for (const std::shared_ptr<Listener>& listener : listeners) listener->OnNews();
   }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -13,14 +14,16 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "common/base/blocking_queue.h"
 #include "imageddpo/v1/service.pb.h"
 
 namespace imageddpo {
 
 /// Tells watchers that a job has news. Runs on a thread of its own, so that publishers never wait
-/// for a watcher. Holds the newest progress of each running job, which is not stored. Watchers are
-/// told about progress at most once per `progress_interval`, and always about the last one.
-/// Thread-safe.
+/// for a watcher. Holds what is true of a job now and not stored: the newest progress of each
+/// running job, and why a job waits (also while the store's disk is full). Watchers are told about
+/// progress at most once per `progress_interval`, and always about the last one; the interval
+/// counts on the steady clock. Thread-safe.
 class EventHub {
  public:
   class Listener {
@@ -44,6 +47,10 @@ class EventHub {
   /// The job does not run any more.
   void ClearProgress(const std::string& job_id);
 
+  /// Why the job waits; empty: it does not.
+  void SetReason(const std::string& job_id, const std::string& reason);
+  std::string Reason(const std::string& job_id) const;
+
   /// The newest progress that was set.
   std::optional<v1::JobProgress> Progress(const std::string& job_id) const;
 
@@ -59,24 +66,29 @@ class EventHub {
   bool closed() const;
 
  private:
+  using SteadyTime = std::chrono::steady_clock::time_point;
   struct JobProgress {
     v1::JobProgress newest;
     Published published;
     bool unpublished = false;
-    absl::Time last_published = absl::InfinitePast();
+    std::optional<SteadyTime> last_published;
   };
 
   void Dispatch();
-  bool HasWork() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  absl::Time NextDue() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  std::vector<std::shared_ptr<Listener>> TakeListeners(absl::Time now)
+  /// How long the thread may sleep: until progress is due, or for ever.
+  absl::Duration TimeToNextDue() const;
+  std::vector<std::shared_ptr<Listener>> TakeListeners(SteadyTime now)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool IsDue(const JobProgress& entry, SteadyTime now) const;
 
-  const absl::Duration progress_interval_;
+  const std::chrono::nanoseconds progress_interval_;
+  struct Ring {};
+  BlockingQueue<Ring> bell_;  // Wakes the thread. Rung after what it is to see has been written.
   mutable absl::Mutex mutex_;
   std::map<std::string, std::vector<std::weak_ptr<Listener>>> listeners_ ABSL_GUARDED_BY(mutex_);
   uint64_t num_listens_ ABSL_GUARDED_BY(mutex_) = 0;
   std::map<std::string, JobProgress> progress_ ABSL_GUARDED_BY(mutex_);
+  std::map<std::string, std::string> reasons_ ABSL_GUARDED_BY(mutex_);
   std::set<std::string> news_ ABSL_GUARDED_BY(mutex_);  // Jobs whose listeners are to be told.
   uint64_t last_version_ ABSL_GUARDED_BY(mutex_) = 0;
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <nlohmann/json.hpp>
 #include <utility>
@@ -39,11 +40,21 @@ absl::Status SyncFile(const std::string& path) {
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (fd < 0)
     return errno == ENOENT ? absl::OkStatus()
-                           : absl::ErrnoToStatus(errno, absl::StrCat("cannot open ", path));
+                           : ErrnoStatus(errno, absl::StrCat("cannot open ", path));
   const int error = ::fsync(fd) == 0 ? 0 : errno;
   ::close(fd);
-  return error == 0 ? absl::OkStatus()
-                    : absl::ErrnoToStatus(error, absl::StrCat("cannot sync ", path));
+  return error == 0 ? absl::OkStatus() : ErrnoStatus(error, absl::StrCat("cannot sync ", path));
+}
+
+/// Contents are moved out.
+std::vector<std::pair<std::string, std::string>> TakeFiles(
+    google::protobuf::RepeatedPtrField<v1::NamedBytes>* pictures) {
+  std::vector<std::pair<std::string, std::string>> files;
+  for (v1::NamedBytes& picture : *pictures) {
+    files.emplace_back(picture.name(), std::move(*picture.mutable_data()));
+  }
+  pictures->Clear();
+  return files;
 }
 
 void KeepFirst(absl::Status* first, const absl::Status& status) {
@@ -67,6 +78,7 @@ absl::Status JobArtifacts::Begin(const v1::JobSpec& spec) {
 
 absl::Status JobArtifacts::CutBackTo(int64_t epoch) {
   unwritten_.clear();
+  unwritten_evals_.clear();
   for (const char* name : {kMetricsName, kTimingsName}) {
     const std::string path = absl::StrCat(directory_, "/", name);
     IMAGEDDPO_ASSIGN_OR_RETURN(const bool exists, file_system_.Exists(path));
@@ -87,29 +99,9 @@ absl::Status JobArtifacts::AppendRows(const std::string& name, std::string_view 
   if (text.empty()) return absl::OkStatus();
   const absl::Status status = file_system_.Append(absl::StrCat(directory_, "/", name), text);
   if (!status.ok()) {
-    return absl::Status(
-        status.code(),
-        absl::StrCat(status.message(),
-                     "; free space there: the rows are written as soon as it works"));
+    return Annotate(status, "the rows are kept and written as soon as it works");
   }
   text.clear();
-  return absl::OkStatus();
-}
-
-absl::Status JobArtifacts::WritePictures(
-    const std::string& directory,
-    const google::protobuf::RepeatedPtrField<v1::NamedBytes>& pictures) {
-  if (pictures.empty()) return absl::OkStatus();
-  IMAGEDDPO_RETURN_IF_ERROR(MakeDirectories(file_system_, directory));
-  IMAGEDDPO_RETURN_IF_ERROR(RemoveTemporaries(file_system_, directory));
-  for (const v1::NamedBytes& picture : pictures) {
-    if (picture.name().empty() || picture.name().find('/') != std::string::npos) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("'", picture.name(), "' is no name for a picture"));
-    }
-    IMAGEDDPO_RETURN_IF_ERROR(WriteFileAtomically(
-        file_system_, absl::StrCat(directory, "/", picture.name()), picture.data()));
-  }
   return absl::OkStatus();
 }
 
@@ -125,25 +117,47 @@ absl::Status JobArtifacts::WriteEpoch(const v1::EpochReport& report) {
   absl::Status result;
   KeepFirst(&result, AppendRows(kMetricsName, rows));
   KeepFirst(&result, AppendRows(kTimingsName, timings));
-  KeepFirst(&result, WritePictures(
-                         absl::StrCat(directory_, "/samples/", EpochName(report.metrics().epoch())),
-                         report.pictures()));
   return result;
 }
 
 absl::Status JobArtifacts::WriteEval(const v1::EvalReport& report) {
+  unwritten_evals_[report.epoch()] = report.rows();
+  return WriteUnwrittenEvals();
+}
+
+absl::Status JobArtifacts::WriteUnwrittenEvals() {
+  if (unwritten_evals_.empty()) return absl::OkStatus();
   const std::string folder = absl::StrCat(directory_, "/eval");
   IMAGEDDPO_RETURN_IF_ERROR(MakeDirectories(file_system_, folder));
   IMAGEDDPO_RETURN_IF_ERROR(RemoveTemporaries(file_system_, folder));
-  const std::string stem = absl::StrCat(folder, "/", EpochName(report.epoch()));
-  absl::Status result;
-  KeepFirst(&result,
-            WriteFileAtomically(file_system_, absl::StrCat(stem, ".jsonl"), report.rows()));
-  KeepFirst(&result, WritePictures(stem, report.pictures()));
-  return result;
+  while (!unwritten_evals_.empty()) {
+    const auto& [epoch, rows] = *unwritten_evals_.begin();
+    const std::string path = absl::StrCat(folder, "/", EpochName(epoch), ".jsonl");
+    IMAGEDDPO_RETURN_IF_ERROR(WriteFileAtomically(file_system_, path, rows));
+    unwritten_evals_.erase(unwritten_evals_.begin());
+  }
+  return absl::OkStatus();
+}
+
+ArtifactWriter::Folder JobArtifacts::TakePictures(v1::EpochReport* report) const {
+  return {report->job_id(),
+          absl::StrCat(directory_, "/samples/", EpochName(report->metrics().epoch())),
+          TakeFiles(report->mutable_pictures())};
+}
+
+ArtifactWriter::Folder JobArtifacts::TakePictures(v1::EvalReport* report) const {
+  return {report->job_id(), absl::StrCat(directory_, "/eval/", EpochName(report->epoch())),
+          TakeFiles(report->mutable_pictures())};
+}
+
+bool JobArtifacts::AllWritten() const {
+  return unwritten_evals_.empty() &&
+         std::all_of(unwritten_.begin(), unwritten_.end(),
+                     [](const auto& entry) { return entry.second.empty(); });
 }
 
 absl::Status JobArtifacts::SyncRows() {
+  IMAGEDDPO_RETURN_IF_ERROR(WriteUnwrittenEvals());
   for (const char* name : {kMetricsName, kTimingsName}) {
     IMAGEDDPO_RETURN_IF_ERROR(AppendRows(name, ""));
     IMAGEDDPO_RETURN_IF_ERROR(SyncFile(absl::StrCat(directory_, "/", name)));

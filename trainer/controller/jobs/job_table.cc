@@ -125,6 +125,7 @@ absl::Status JobTable::Transition(JobRecord& record, v1::JobState to, const std:
   --count_by_state_[from];
   ++count_by_state_[to];
   CountStates();
+  dependencies_.hub.SetReason(job.id(), "");
   if (!HoldsRanks(to)) dependencies_.hub.ClearProgress(job.id());
   if (rests) {
     dependencies_.job_metrics.Ended(job.id(), SteadyTime(dependencies_.clock.NowSeconds()));
@@ -158,7 +159,8 @@ void JobTable::AddWarning(JobRecord& record, const std::string& message) {
 void JobTable::SetReason(JobRecord& record, const std::string& reason) {
   if (record.job.state_reason() == reason) return;
   record.job.set_state_reason(reason);
-  dependencies_.logger->info("{} {}", record.job.id(), reason);
+  dependencies_.hub.SetReason(record.job.id(), reason);
+  dependencies_.logger->info("{} {}", record.job.id(), reason.empty() ? "goes on" : reason);
   Save(record);
 }
 
@@ -187,6 +189,18 @@ absl::Status JobTable::Flush() {
     unstored_.pop_front();
   }
   return absl::OkStatus();
+}
+
+absl::Status JobTable::CheckStored(const std::string& id) {
+  const absl::Status status = Flush();
+  const bool waits = std::any_of(unstored_.begin(), unstored_.end(), [&](const Change& change) {
+    return change.record.job.id() == id;
+  });
+  if (!waits) return absl::OkStatus();
+  return Annotate(status,
+                  absl::StrCat("it is done but not stored yet, so that a restart of the service "
+                               "could undo it (repeat the call until it is confirmed): ",
+                               id));
 }
 
 void JobTable::DropFinished(const std::function<bool(const std::string& id)>& in_use) {

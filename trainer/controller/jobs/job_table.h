@@ -65,15 +65,20 @@ class JobTable {
   void Save(const JobRecord& record) { Store(record, {}); }
   /// Adds a warning to an unfinished job, unless it has the same one already or has 100 of them.
   void AddWarning(JobRecord& record, const std::string& message);
-  /// Sets what a waiting job waits for; no event.
+  /// Sets what a job waits for, empty: nothing; no event. Shown at once, also while the store
+  /// cannot be written.
   void SetReason(JobRecord& record, const std::string& reason);
 
   /// Tries again to store what could not be stored. OK: nothing is left.
   absl::Status Flush();
+  /// Whether all changes of this job are stored. An error, after one more try: the newest ones are
+  /// not, so that nobody should be told that they are done.
+  absl::Status CheckStored(const std::string& id);
   /// Forgets jobs that are finished and stored, except those in use. Invalidates their pointers.
   void DropFinished(const std::function<bool(const std::string& id)>& in_use);
 
   JobStore& store() { return dependencies_.store; }
+  const Clock& clock() const { return dependencies_.clock; }
   google::protobuf::Timestamp Now() const;  ///< In whole milliseconds, as it is stored.
 
  private:

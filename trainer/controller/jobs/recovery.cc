@@ -1,5 +1,7 @@
 #include "trainer/controller/jobs/recovery.h"
 
+#include <utility>
+
 #include "absl/strings/str_cat.h"
 #include "common/base/status.h"
 #include "trainer/controller/jobs/job_state.h"
@@ -57,6 +59,24 @@ void Recovery::Requeue(JobRecord& record) {
     return;
   }
   queue_.Enqueue(record.number, record.job.id(), *job, record.job.state() == v1::RECOVERING);
+}
+
+void Recovery::Postpone(JobRecord& record, const absl::Status& why) {
+  if (!std::exchange(postponed_, true)) disk_.Failed(table_.clock().NowSeconds());
+  Requeue(record);
+  queue_.Hold(record.job.id(),
+              absl::StrCat("waits for the service's disk, which is tried again by itself: ",
+                           why.message()));
+}
+
+void Recovery::Prepared() {
+  if (!postponed_) disk_.Worked();
+}
+
+void Recovery::Tick() {
+  if (!postponed_ || !disk_.IsDue(table_.clock().NowSeconds())) return;
+  postponed_ = false;
+  queue_.ReleaseHolds();
 }
 
 void Recovery::Interrupt(const std::string& reason) {

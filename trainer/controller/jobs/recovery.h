@@ -5,13 +5,15 @@
 #include "absl/status/status.h"
 #include "trainer/controller/jobs/job_table.h"
 #include "trainer/controller/pool/scheduler.h"
+#include "trainer/controller/store/backoff.h"
 
 namespace imageddpo {
 
 /// Decides what becomes of a job that lost its ranks without the user asking for it, also when the
 /// service ends and starts again: it waits for new ones, or becomes FAILED once its restarts are
-/// used up. Changes records and the queue only; sends nothing. Thread-compatible: used by the
-/// controller's thread.
+/// used up. A job whose own folder the service cannot read or write now waits, and is tried again
+/// by itself: the disk is the service's, so the job is never FAILED for it. Changes records and the
+/// queue only; sends nothing. Thread-compatible: used by the controller's thread.
 class Recovery {
  public:
   /// @param max_restarts  of one job without a new epoch in between; then it fails.
@@ -31,6 +33,15 @@ class Recovery {
   /// run yet. A job that this version cannot run becomes FAILED.
   void Requeue(JobRecord& record);
 
+  /// The job got ranks, but its folder could not be prepared: puts it back into the queue, where it
+  /// waits with this reason. All jobs that wait for this try again together, in the queue's order,
+  /// after growing pauses (Backoff); jobs whose folders can be used go past them.
+  void Postpone(JobRecord& record, const absl::Status& why);
+  /// A job's folder could be prepared.
+  void Prepared();
+  /// Lets postponed jobs try again when it is time. Call it regularly.
+  void Tick();
+
   /// The service ends: jobs that hold ranks continue at the next start, which is not charged to
   /// them, or are PAUSED if that was asked for.
   void Interrupt(const std::string& reason);
@@ -43,6 +54,8 @@ class Recovery {
   JobTable& table_;
   Scheduler& queue_;
   bool charged_ = false;
+  bool postponed_ = false;  // Since the last common try.
+  Backoff disk_;
 };
 
 }  // namespace imageddpo

@@ -6,8 +6,10 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "common/base/status.h"
 #include "common/config/job_states.h"
 #include "trainer/controller/jobs/job_state.h"
+#include "trainer/controller/pool/verdict.h"
 
 namespace imageddpo {
 namespace {
@@ -51,16 +53,16 @@ void RunningJobs::Start(const Scheduler::Gang& gang) {
   auto job = std::make_unique<ActiveJob>(
       ActiveJob::Dependencies{
           dependencies_.file_system, dependencies_.clock, table_, dependencies_.hub,
+          dependencies_.writer,
           dependencies_.job_metrics.Get(gang.job_id, record->job.spec().name())},
       *record, gang.job, gang.topology, gang.world_ranks);
   const absl::StatusOr<v1::StartJob> start = job->Prepare();
   if (!start.ok()) {
-    table_
-        .Transition(*record, v1::FAILED,
-                    absl::StrCat("the job could not be started: ", start.status().message()))
-        .IgnoreError();
-    return dependencies_.scheduler.Release(gang.job_id);
+    // Everything that is prepared lies in the service's own folder: no error there is the job's.
+    dependencies_.scheduler.Release(gang.job_id);
+    return dependencies_.recovery.Postpone(*record, start.status());
   }
+  dependencies_.recovery.Prepared();
   dependencies_.logger->info("{}: forms a gang of ranks {} ({})", gang.job_id,
                              absl::StrJoin(gang.world_ranks, ", "), gang.topology.ToString());
   for (const int world_rank : gang.world_ranks) {
@@ -72,7 +74,29 @@ void RunningJobs::Start(const Scheduler::Gang& gang) {
 }
 
 void RunningJobs::Stop(const std::string& job_id, const std::string& reason) {
-  if (ActiveJob* job = Find(job_id); job != nullptr && !job->stopping()) StopGang(*job, reason);
+  ActiveJob* job = Find(job_id);
+  if (job == nullptr) return;
+  if (job->gang().AllGone()) return FinishGang(job_id);  // It only waited for the disk.
+  if (!job->stopping()) StopGang(*job, reason);
+}
+
+void RunningJobs::Tick() {
+  for (const ArtifactWriter::Outcome& error : dependencies_.writer.TakeErrors()) {
+    JobRecord* record = table_.Find(error.job_id);
+    if (record == nullptr) continue;
+    table_.AddWarning(*record, absl::StrCat(error.given_up ? "pictures could not be written: "
+                                                           : "pictures wait for the disk: ",
+                                            error.status.message()));
+  }
+  std::vector<std::string> without_ranks;
+  for (const auto& [job_id, job] : jobs_) {
+    if (job->gang().AllGone()) {
+      without_ranks.push_back(job_id);
+    } else if (!IsFinal(job->record().job.state())) {
+      if (job->write_failed() && !job->TooEarly()) job->WriteKept();
+    }
+  }
+  for (const std::string& job_id : without_ranks) FinishGang(job_id);
 }
 
 void RunningJobs::WantCheckpoint(const std::string& job_id) {
@@ -120,8 +144,8 @@ void RunningJobs::OnUnreadable(int world_rank, const v1::Unreadable& unreadable)
   }
 }
 
-void RunningJobs::OnReport(int world_rank, const v1::WorkerMessage& message) {
-  const std::string& job_id = JobIdOf(message);
+void RunningJobs::OnReport(int world_rank, v1::WorkerMessage message) {
+  const std::string job_id = JobIdOf(message);
   ActiveJob* job = Find(job_id);
   if (job == nullptr || !job->gang().Has(world_rank)) {
     if (message.message_case() != M::kHeartbeat) {
@@ -138,16 +162,18 @@ void RunningJobs::OnReport(int world_rank, const v1::WorkerMessage& message) {
       job->OnProgress(message.progress());
       break;
     case M::kEpoch:
-      job->OnEpoch(message.epoch());
+      job->OnEpoch(std::move(*message.mutable_epoch()));
       moved_ = true;
       break;
     case M::kEval:
-      job->OnEval(message.eval());
+      job->OnEval(std::move(*message.mutable_eval()));
       break;
-    case M::kCheckpoint:
-      job->OnCheckpoint(message.checkpoint());
-      PauseAfter(message.checkpoint().epoch(), *job);
+    case M::kCheckpoint: {
+      const int64_t epoch = message.checkpoint().epoch();
+      job->OnCheckpoint(std::move(*message.mutable_checkpoint()));
+      PauseAfter(epoch, *job);
       break;
+    }
     case M::kData:
       job->OnData(message.data());
       break;
@@ -166,7 +192,11 @@ void RunningJobs::OnReport(int world_rank, const v1::WorkerMessage& message) {
 }
 
 void RunningJobs::OnEnded(int world_rank, const v1::JobEnded& ended, ActiveJob& job) {
-  const absl::Status status(static_cast<absl::StatusCode>(ended.code()), ended.message());
+  absl::Status status(static_cast<absl::StatusCode>(ended.code()), ended.message());
+  if (ended.has_fault()) {
+    status = WithFault(std::move(status), {.whose = static_cast<Whose>(ended.fault().whose()),
+                                           .passes = ended.fault().passes()});
+  }
   if (ended.gang_tag() != job.tag()) return;  // From an earlier gang of the job.
   job.gang().Ended(world_rank, status);
   if (job.gang().AllGone()) {
@@ -213,17 +243,25 @@ void RunningJobs::FinishGang(const std::string& job_id) {
   JobRecord& record = job.record();
   const v1::JobState state = record.job.state();
   const GangTracker::Outcome outcome = job.gang().GetOutcome();
-  if (!IsFinal(state)) job.WriteKept();
+  if (!IsFinal(state) && !job.TooEarly()) job.WriteKept();
+  dependencies_.scheduler.Release(job_id);
+  if (!IsFinal(state) && state != v1::CANCELLING && outcome.kind != Kind::kFailed) {
+    if (!job.AllWritten()) return;
+    if (outcome.kind == Kind::kDone && dependencies_.writer.HasWork(job_id)) return;
+  }
   if (state == v1::CANCELLING) {
     table_.Transition(record, v1::CANCELLED, "cancelled by request").IgnoreError();
   } else if (HoldsRanks(state)) {
     const absl::Status result = job.CheckResult();
     if (outcome.kind == Kind::kFailed) {
       table_.Transition(record, v1::FAILED, outcome.reason).IgnoreError();
-    } else if (state == v1::PAUSING && (outcome.kind == Kind::kRecover || job.closed())) {
+    } else if (state == v1::PAUSING &&
+               (outcome.kind == Kind::kRecover || job.closed() || !result.ok())) {
       table_.Transition(record, v1::PAUSED, "paused by request").IgnoreError();
     } else if (outcome.kind == Kind::kRecover) {
       dependencies_.recovery.Recover(record, outcome.reason);
+    } else if (!result.ok() && Judge(result) == Verdict::kOutside) {
+      dependencies_.recovery.Recover(record, std::string(result.message()));
     } else if (!result.ok()) {
       table_.Transition(record, v1::FAILED, std::string(result.message())).IgnoreError();
     } else {
@@ -231,7 +269,6 @@ void RunningJobs::FinishGang(const std::string& job_id) {
     }
   }
   jobs_.erase(entry);
-  dependencies_.scheduler.Release(record.job.id());
   dependencies_.recovery.Requeue(record);
   moved_ = true;
 }

@@ -17,6 +17,7 @@
 #include "trainer/controller/jobs/job_table.h"
 #include "trainer/controller/jobs/recovery.h"
 #include "trainer/controller/pool/scheduler.h"
+#include "trainer/controller/store/artifact_writer.h"
 
 namespace imageddpo {
 
@@ -39,12 +40,14 @@ class RunningJobs {
     Scheduler& scheduler;  ///< Gets the ranks back when a gang has ended.
     Recovery& recovery;
     std::shared_ptr<spdlog::logger> logger;
+    ArtifactWriter& writer;
     std::function<void(int world_rank, v1::ControllerMessage)> send;
   };
 
   RunningJobs(const Options& options, Dependencies dependencies);
 
-  /// Prepares the job's files and sends StartJob to each rank. A job that cannot be started fails.
+  /// Prepares the job's files and sends StartJob to each rank. A job whose files cannot be prepared
+  /// now goes back into the queue (Recovery::Postpone).
   void Start(const Scheduler::Gang& gang);
   /// Tells the ranks that still work for the job to stop. Does nothing if none does, or they were
   /// told already.
@@ -63,8 +66,12 @@ class RunningJobs {
   /// A job's checkpoints on disk. Only for a job that no rank works for.
   CheckpointStore CheckpointsOf(const std::string& job_id) const;
 
+  /// Tries again to write what could not be written, and ends the jobs that only waited for that.
+  /// Call it regularly.
+  void Tick();
+
   /// A rank reports on its job. Reports on a job for which the rank does not work are ignored.
-  void OnReport(int world_rank, const v1::WorkerMessage& message);
+  void OnReport(int world_rank, v1::WorkerMessage message);
   /// A message of the rank could not be parsed: fails the rank's job; the rank goes on.
   void OnUnreadable(int world_rank, const v1::Unreadable& unreadable);
   /// A rank of the job has died: the job recovers, unless a rank has reported an error of the job
@@ -88,7 +95,8 @@ class RunningJobs {
   void OnEnded(int world_rank, const v1::JobEnded& ended, ActiveJob& job);
   /// The state after `epoch` epochs has come: stops the job if it waits for that to be paused.
   void PauseAfter(int64_t epoch, ActiveJob& job);
-  /// No rank works for the job any more: sets the job's next state and frees its ranks.
+  /// No rank works for the job any more: frees its ranks and sets the job's next state, unless what
+  /// it has done is not on disk yet; Tick() calls again then.
   void FinishGang(const std::string& job_id);
   ActiveJob* Find(const std::string& job_id);
 

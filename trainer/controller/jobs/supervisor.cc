@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include <utility>
+
 #include "absl/strings/str_cat.h"
 
 namespace imageddpo {
@@ -14,9 +16,10 @@ Supervisor::Supervisor(const Options& options, const Dependencies& dependencies,
       logger_(dependencies.logger),
       scheduler_(worker_ranks),
       recovery_(options.max_restarts, table_, scheduler_),
-      running_(options.running,
-               {dependencies.file_system, dependencies.clock, table_, dependencies.hub,
-                dependencies.job_metrics, scheduler_, recovery_, logger_, dependencies.send}),
+      writer_({}, dependencies.file_system, dependencies.clock),
+      running_(options.running, {dependencies.file_system, dependencies.clock, table_,
+                                 dependencies.hub, dependencies.job_metrics, scheduler_, recovery_,
+                                 logger_, writer_, dependencies.send}),
       health_(options.health,
               {scheduler_, dependencies.clock, dependencies.metrics, logger_, dependencies.send,
                [this](int world_rank, const std::string& job_id, const std::string& what) {
@@ -24,7 +27,7 @@ Supervisor::Supervisor(const Options& options, const Dependencies& dependencies,
                }}),
       jobs_({table_, scheduler_, running_, [this] { return is_ending(); }}) {}
 
-void Supervisor::OnMessage(int world_rank, const v1::WorkerMessage& message) {
+void Supervisor::OnMessage(int world_rank, v1::WorkerMessage message) {
   using M = v1::WorkerMessage;
   if (message.message_case() == M::kHello) {
     const v1::Hello& hello = message.hello();
@@ -39,12 +42,14 @@ void Supervisor::OnMessage(int world_rank, const v1::WorkerMessage& message) {
   } else if (message.message_case() == M::kUnreadable) {
     running_.OnUnreadable(world_rank, message.unreadable());
   } else {
-    running_.OnReport(world_rank, message);
+    running_.OnReport(world_rank, std::move(message));
   }
 }
 
 void Supervisor::Tick() {
   table_.Flush().IgnoreError();
+  running_.Tick();
+  recovery_.Tick();
   if (!is_ending()) {
     for (const Scheduler::Gang& gang : scheduler_.FormGangs()) running_.Start(gang);
     for (const auto& [job_id, reason] : scheduler_.WaitReasons()) {

@@ -20,6 +20,7 @@
 #include "trainer/controller/jobs/running_jobs.h"
 #include "trainer/controller/pool/pool_health.h"
 #include "trainer/controller/pool/scheduler.h"
+#include "trainer/controller/store/artifact_writer.h"
 
 namespace imageddpo {
 
@@ -56,7 +57,7 @@ class Supervisor {
 
   JobService& jobs() { return jobs_; }
 
-  void OnMessage(int world_rank, const v1::WorkerMessage& message);
+  void OnMessage(int world_rank, v1::WorkerMessage message);
   /// The worker counts as dead. If its process still exists, it is killed.
   void OnFailure(int world_rank, const std::string& reason) { health_.Lose(world_rank, reason); }
 
@@ -93,6 +94,7 @@ class Supervisor {
   const std::shared_ptr<spdlog::logger> logger_;
   Scheduler scheduler_;
   Recovery recovery_;
+  ArtifactWriter writer_;
   RunningJobs running_;
   PoolHealth health_;
   JobService jobs_;

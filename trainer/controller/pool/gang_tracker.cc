@@ -3,29 +3,9 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "trainer/controller/pool/verdict.h"
 
 namespace imageddpo {
-namespace {
-
-/// Errors of a rank whose peer is gone or does not answer, or that was told to stop.
-bool IsConsequence(const absl::Status& status) {
-  return absl::IsUnavailable(status) || absl::IsAborted(status) ||
-         absl::IsDeadlineExceeded(status) || absl::IsCancelled(status);
-}
-
-/// A bug or a failing transport, possibly caused by the death of a peer.
-bool IsUnclear(const absl::Status& status) {
-  return absl::IsInternal(status) || absl::IsUnknown(status);
-}
-
-/// Errors in the job or its files; it does not matter which rank found them.
-bool IsUsersFault(const absl::Status& status) {
-  return absl::IsInvalidArgument(status) || absl::IsNotFound(status) ||
-         absl::IsFailedPrecondition(status) || absl::IsPermissionDenied(status) ||
-         absl::IsUnimplemented(status);
-}
-
-}  // namespace
 
 GangTracker::GangTracker(const std::vector<int>& world_ranks) {
   for (const int rank : world_ranks) ranks_[rank];
@@ -75,24 +55,28 @@ std::vector<int> GangTracker::Working() const {
 }
 
 GangTracker::Outcome GangTracker::GetOutcome() const {
-  std::string death, internal, consequence;
+  std::string death, outside, unclear, consequence;
   for (const int world_rank : failures_) {
     const Rank& rank = ranks_.at(world_rank);
     if (rank.died) {
       if (death.empty()) death = rank.reason;
       continue;
     }
-    const std::string reason = IsUsersFault(rank.status)
+    const Verdict verdict = Judge(rank.status);
+    const std::string reason = verdict == Verdict::kJobsFault
                                    ? std::string(rank.status.message())
                                    : absl::StrCat("rank ", world_rank, ": ", rank.status.message());
-    std::string* const kind = IsConsequence(rank.status) ? &consequence
-                              : IsUnclear(rank.status)   ? &internal
-                                                         : nullptr;
-    if (kind == nullptr) return Outcome{Outcome::Kind::kFailed, reason};
-    if (kind->empty()) *kind = reason;
+    if (verdict == Verdict::kJobsFault || verdict == Verdict::kOnThisRank) {
+      return Outcome{Outcome::Kind::kFailed, reason};
+    }
+    std::string& first = verdict == Verdict::kOutside   ? outside
+                         : verdict == Verdict::kUnclear ? unclear
+                                                        : consequence;
+    if (first.empty()) first = reason;
   }
   if (!death.empty()) return Outcome{Outcome::Kind::kRecover, death};
-  if (!internal.empty()) return Outcome{Outcome::Kind::kFailed, internal};
+  if (!outside.empty()) return Outcome{Outcome::Kind::kRecover, outside};
+  if (!unclear.empty()) return Outcome{Outcome::Kind::kFailed, unclear};
   if (!consequence.empty()) return Outcome{Outcome::Kind::kRecover, consequence};
   return Outcome{};
 }

@@ -31,15 +31,18 @@ class GangTracker {
 
   struct Outcome {
     enum class Kind {
-      kDone,     ///< Every rank ended well.
-      kFailed,   ///< The job itself is at fault and would fail again.
-      kRecover,  ///< A rank was lost, or ranks could not communicate: worth another try.
+      kDone,    ///< Every rank ended well.
+      kFailed,  ///< The job itself is at fault and would fail again.
+      /// A rank was lost, ranks could not communicate, or something outside of the job was at fault
+      /// (verdict.h): worth another try.
+      kRecover,
     };
     Kind kind = Kind::kDone;
     std::string reason;  ///< Names the rank, and its host if it died.
   };
   /// Valid once a rank has failed or AllGone(). When one rank fails, its peers fail too, with
-  /// communication errors; so the first error that is not a communication error decides.
+  /// communication errors; so the first error that is not a communication error decides. Each is
+  /// judged by Judge().
   Outcome GetOutcome() const;
 
  private:

@@ -101,11 +101,21 @@ Scheduler::RankMemory Scheduler::MemoryOfRank(int gang_size) const {
 
 void Scheduler::Enqueue(int64_t number, const std::string& job_id, const ResolvedJob& job,
                         bool recovers) {
-  queue_.insert_or_assign({!recovers, number}, Waiting{job_id, job});
+  queue_.insert_or_assign({!recovers, number}, Waiting{job_id, job, ""});
 }
 
 void Scheduler::RemoveFromQueue(const std::string& job_id) {
   std::erase_if(queue_, [&](const auto& entry) { return entry.second.job_id == job_id; });
+}
+
+void Scheduler::Hold(const std::string& job_id, const std::string& reason) {
+  for (auto& [place, waiting] : queue_) {
+    if (waiting.job_id == job_id) waiting.held_for = reason;
+  }
+}
+
+void Scheduler::ReleaseHolds() {
+  for (auto& [place, waiting] : queue_) waiting.held_for.clear();
 }
 
 std::vector<int> Scheduler::ChooseRanks(int count) const {
@@ -161,6 +171,10 @@ bool Scheduler::FitsWholePool(const Waiting& waiting) const {
 std::vector<Scheduler::Gang> Scheduler::FormGangs() {
   std::vector<Gang> gangs;
   for (auto waiting = queue_.begin(); waiting != queue_.end();) {
+    if (!waiting->second.held_for.empty()) {
+      ++waiting;
+      continue;
+    }
     const absl::StatusOr<Topology> topology = Fit(waiting->first.first, waiting->second);
     if (!topology.ok()) {
       // It waits for a restart, which needs an idle pool: later jobs must not delay that.
@@ -179,6 +193,7 @@ std::vector<Scheduler::Gang> Scheduler::FormGangs() {
 
 std::string Scheduler::WaitsForTheDead() const {
   for (const auto& [place, waiting] : queue_) {
+    if (!waiting.held_for.empty()) continue;
     if (!Fit(place.first, waiting).ok() && FitsWholePool(waiting)) return waiting.job_id;
   }
   return "";
@@ -195,6 +210,10 @@ std::map<std::string, std::string> Scheduler::WaitReasons() const {
   std::string first;
   for (const auto& [place, waiting] : queue_) {
     std::string& reason = reasons[waiting.job_id];
+    if (!waiting.held_for.empty()) {
+      reason = waiting.held_for;
+      continue;
+    }
     const absl::StatusOr<Topology> topology = Fit(place.first, waiting);
     if (!topology.ok() && first.empty() && FitsWholePool(waiting)) {
       first = waiting.job_id;

@@ -67,6 +67,11 @@ class Scheduler {
   void Enqueue(int64_t number, const std::string& job_id, const ResolvedJob& job,
                bool recovers = false);
   void RemoveFromQueue(const std::string& job_id);
+  /// The job keeps its place in the queue but gets no ranks until ReleaseHolds(); others go past
+  /// it.
+  /// @param reason  what WaitReasons() says meanwhile.
+  void Hold(const std::string& job_id, const std::string& reason);
+  void ReleaseHolds();
 
   struct Gang {
     std::string job_id;
@@ -90,6 +95,7 @@ class Scheduler {
   struct Waiting {
     std::string job_id;
     ResolvedJob job;
+    std::string held_for;  // Not empty: it gets no ranks.
   };
   std::vector<int> ChooseRanks(int count) const;
   absl::StatusOr<Topology> FitInto(const ResolvedJob& job, int num_ranks) const;

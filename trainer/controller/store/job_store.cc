@@ -151,10 +151,10 @@ absl::Status JobStore::WriteJob(const JobRecord& record, bool insert) {
 
 absl::Status JobStore::WriteEvent(int64_t job_number, v1::JobEvent event) {
   MakeTextsValid(&event);
-  IMAGEDDPO_ASSIGN_OR_RETURN(
-      SqliteStatement statement,
-      database_->Prepare(
-          "INSERT INTO events (job_number, number, time_ms, event) VALUES (?1, ?2, ?3, ?4)"));
+  // A commit that failed may be on disk all the same; the change is then stored once more.
+  IMAGEDDPO_ASSIGN_OR_RETURN(SqliteStatement statement,
+                             database_->Prepare("INSERT OR REPLACE INTO events (job_number, "
+                                                "number, time_ms, event) VALUES (?1, ?2, ?3, ?4)"));
   statement.Bind(1, job_number)
       .Bind(2, event.number())
       .Bind(3, TimeUtil::TimestampToMilliseconds(event.time()));

@@ -7,8 +7,10 @@
 #include <string>
 #include <vector>
 
+#include "common/base/status.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tests/testing/full_disk.h"
 #include "tests/testing/temp_dir.h"
 #include "tests/unit/controller/jobs/checkpoints.h"
 
@@ -273,6 +275,24 @@ TEST_F(CheckpointStoreTest, OfEqualOnesTheEarlierIsBetterAndNanNeverIs) {
   const double nan = std::nan("");
   EXPECT_FALSE(is_better(nan, std::nullopt, BestMode::kMin));
   EXPECT_FALSE(is_better(nan, best, BestMode::kMax));
+}
+
+TEST_F(CheckpointStoreTest, OneThatCannotBeReadNowIsAnErrorAndNotPassedOver) {
+  for (const int64_t epoch : {1, 2, 3}) Save(epoch);
+  FullDisk disk;
+  disk.UnreadableFor("epoch-000003/optimizer");
+  CheckpointStore store(disk, dir_ / "checkpoints");
+  const absl::Status status = store.Newest().status();
+  EXPECT_EQ(FaultOf(status), (Fault{Whose::kHost, /*passes=*/true})) << status;
+  EXPECT_THAT(std::string(status.message()), HasSubstr("epoch-000003"));
+  EXPECT_FALSE(store.Prune(1).ok());
+  EXPECT_FALSE(store.GoBackTo(3).ok());
+  disk.UnreadableFor("");
+  EXPECT_THAT(*store.Epochs(), ElementsAre(1, 2, 3));
+  const auto found = store.Newest();
+  ASSERT_TRUE(found.ok()) << found.status();
+  EXPECT_EQ(found->checkpoint->epoch(), 3);
+  EXPECT_THAT(found->warnings, IsEmpty());
 }
 
 }  // namespace

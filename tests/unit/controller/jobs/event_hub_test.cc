@@ -110,5 +110,15 @@ TEST(EventHub, CloseTellsEverybody) {
   EXPECT_TRUE(b->Reaches(1));
 }
 
+TEST(EventHub, KnowsWhyAJobWaits) {
+  EventHub hub;
+  EXPECT_EQ(hub.Reason("a"), "");
+  hub.SetReason("a", "waits for the disk");
+  EXPECT_EQ(hub.Reason("a"), "waits for the disk");
+  EXPECT_EQ(hub.Reason("b"), "");
+  hub.SetReason("a", "");
+  EXPECT_EQ(hub.Reason("a"), "");
+}
+
 }  // namespace
 }  // namespace imageddpo

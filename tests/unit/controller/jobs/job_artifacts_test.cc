@@ -5,13 +5,16 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/testing/faulty_file_system.h"
+#include "tests/testing/full_disk.h"
 #include "tests/testing/temp_dir.h"
 
 namespace imageddpo {
 namespace {
 
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::Not;
+using ::testing::Pair;
 
 v1::EpochReport ReportOf(int64_t epoch, int updates = 2) {
   v1::EpochReport report;
@@ -66,39 +69,44 @@ TEST_F(ArtifactsTest, PicturesGoToTheirEpoch) {
   auto* picture = report.add_pictures();
   picture->set_name("3.png");
   picture->set_data("bytes");
-  ASSERT_TRUE(artifacts_.WriteEpoch(report).ok());
-  EXPECT_EQ(dir_.Read("job/samples/epoch-000012/3.png"), "bytes");
-
   v1::EvalReport eval;
   eval.set_epoch(10);
   eval.set_rows("{}\n");
   *eval.add_pictures() = *picture;
+  report.set_job_id("job-000001");
+  const ArtifactWriter::Folder samples = artifacts_.TakePictures(&report);
+  EXPECT_EQ(samples.job_id, "job-000001");
+  EXPECT_EQ(samples.directory, dir_ / "job/samples/epoch-000012");
+  EXPECT_THAT(samples.files, ElementsAre(Pair("3.png", "bytes")));
+  EXPECT_EQ(report.pictures_size(), 0);
+
   ASSERT_TRUE(artifacts_.WriteEval(eval).ok());
   ASSERT_TRUE(artifacts_.WriteEval(eval).ok());  // Again, after a resume.
   EXPECT_EQ(dir_.Read("job/eval/epoch-000010.jsonl"), "{}\n");
-  EXPECT_EQ(dir_.Read("job/eval/epoch-000010/3.png"), "bytes");
+  EXPECT_EQ(artifacts_.TakePictures(&eval).directory, dir_ / "job/eval/epoch-000010");
 }
 
 TEST_F(ArtifactsTest, WhatACrashLeftHalfWrittenGoes) {
   dir_.Write("job/.job.yaml.tmp-1-1", "half");
   dir_.Write("job/eval/.epoch-000000.jsonl.tmp-1-1", "half");
-  dir_.Write("job/samples/epoch-000000/.0.png.tmp-1-1", "half");
   ASSERT_TRUE(artifacts_.Begin(v1::JobSpec()).ok());
-  v1::EpochReport report = ReportOf(0);
-  report.add_pictures()->set_name("0.png");
-  ASSERT_TRUE(artifacts_.WriteEpoch(report).ok());
   ASSERT_TRUE(artifacts_.WriteEval(v1::EvalReport()).ok());
   for (const auto& entry : std::filesystem::recursive_directory_iterator(dir_ / "job")) {
     EXPECT_THAT(entry.path().filename().string(), Not(HasSubstr(".tmp-")));
   }
 }
 
-TEST_F(ArtifactsTest, APictureStaysInItsFolder) {
-  v1::EpochReport report = ReportOf(0);
-  report.add_pictures()->set_name("../../escaped.png");
-  EXPECT_TRUE(absl::IsInvalidArgument(artifacts_.WriteEpoch(report)));
-  EXPECT_FALSE(std::filesystem::exists(dir_ / "job/escaped.png"));
-  EXPECT_THAT(dir_.Read("job/metrics.jsonl"), HasSubstr("\"epoch\":0"));  // Rows come first.
+TEST_F(ArtifactsTest, AnEvaluationThatAFullDiskRefusedComesWithTheNextSync) {
+  FullDisk disk;
+  JobArtifacts artifacts(disk, dir_ / "job");
+  v1::EvalReport eval;
+  eval.set_epoch(10);
+  eval.set_rows("{}\n");
+  disk.FullFor("epoch-000010");
+  EXPECT_TRUE(absl::IsResourceExhausted(artifacts.WriteEval(eval)));
+  disk.FullFor("");
+  ASSERT_TRUE(artifacts.SyncRows().ok());
+  EXPECT_EQ(dir_.Read("job/eval/epoch-000010.jsonl"), "{}\n");
 }
 
 TEST_F(ArtifactsTest, RowsThatAFullDiskRefusedComeWithTheNext) {

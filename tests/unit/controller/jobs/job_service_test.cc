@@ -44,9 +44,10 @@ class JobServiceTest : public StoredJobsTest {
   Scheduler pool_{{1, 2}};
   Recovery recovery_{3, *table_, pool_};
   std::vector<std::pair<int, v1::ControllerMessage>> sent_;
+  ArtifactWriter writer_{{}, disk_, clock_};
   RunningJobs running_{{},
                        {disk_, clock_, *table_, *hub_, *job_metrics_, pool_, recovery_, logger_,
-                        [this](int rank, v1::ControllerMessage message) {
+                        writer_, [this](int rank, v1::ControllerMessage message) {
                           sent_.emplace_back(rank, std::move(message));
                         }}};
   bool is_ending_ = false;

@@ -49,9 +49,10 @@ class RunningJobsTest : public StoredJobsTest {
   Recovery recovery_{3, *table_, pool_};
   std::vector<std::pair<int, v1::ControllerMessage>> sent_;
   std::string tag_;
+  ArtifactWriter writer_{{}, disk_, clock_};
   RunningJobs jobs_{{.stop_timeout_seconds = 5},
                     {disk_, clock_, *table_, *hub_, *job_metrics_, pool_, recovery_, logger_,
-                     [this](int rank, v1::ControllerMessage message) {
+                     writer_, [this](int rank, v1::ControllerMessage message) {
                        sent_.emplace_back(rank, std::move(message));
                      }}};
 };

@@ -1,9 +1,12 @@
-// Full disks: a job has a warning or fails with a clear reason, and the service continues.
+// Disks that are full or cannot be read: jobs wait with a clear reason and go on, and none fails.
 
 #include <algorithm>
-#include <cerrno>
+#include <functional>
 
+#include "absl/time/clock.h"
+#include "common/base/status.h"
 #include "gmock/gmock.h"
+#include "tests/testing/full_disk.h"
 #include "tests/testing/judged.h"
 #include "tests/unit/controller/jobs/supervisor_fixture.h"
 
@@ -14,101 +17,220 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
-/// A disk that is full for files whose path contains a text, as long as it is told so.
-class FullDisk final : public FileSystem {
- public:
-  std::string full_for;  ///< Empty: for none.
-
-  absl::StatusOr<std::string> Read(const std::string& path) override { return real_.Read(path); }
-  absl::StatusOr<std::unique_ptr<WritableFile>> Create(const std::string& path) override {
-    if (Full(path)) return NoSpace(path);
-    return real_.Create(path);
-  }
-  absl::Status Append(const std::string& path, std::string_view bytes) override {
-    return Full(path) ? NoSpace(path) : real_.Append(path, bytes);
-  }
-  absl::Status Rename(const std::string& from, const std::string& to) override {
-    return real_.Rename(from, to);
-  }
-  absl::Status SyncDirectory(const std::string& path) override { return real_.SyncDirectory(path); }
-  absl::Status Remove(const std::string& path) override { return real_.Remove(path); }
-  absl::Status RemoveAll(const std::string& path) override { return real_.RemoveAll(path); }
-  absl::Status MakeDirectory(const std::string& path) override {
-    return Full(path) ? NoSpace(path) : real_.MakeDirectory(path);
-  }
-  absl::StatusOr<bool> Exists(const std::string& path) override { return real_.Exists(path); }
-  absl::StatusOr<std::vector<std::string>> List(const std::string& path) override {
-    return real_.List(path);
-  }
-
- private:
-  bool Full(const std::string& path) const {
-    return !full_for.empty() && path.find(full_for) != std::string::npos;
-  }
-  static absl::Status NoSpace(const std::string& path) {
-    return absl::ErrnoToStatus(ENOSPC, "cannot write '" + path + "'");
-  }
-  PosixFileSystem real_;
-};
-
 class SupervisorFaultTest : public SupervisorTest {
  protected:
   SupervisorFaultTest() { Restart(&disk_full_); }
+  ~SupervisorFaultTest() override { supervisor_.reset(); }  // Its writer uses the disk.
+
+  /// Ticks until the condition holds, at most 10 s: the artifact writer is a thread of its own.
+  bool Eventually(const std::function<bool()>& condition) {
+    for (int i = 0; i < 2000 && !condition(); ++i) {
+      absl::SleepFor(absl::Milliseconds(5));
+      supervisor_->Tick();
+    }
+    return condition();
+  }
   FullDisk disk_full_;
 };
 
 TEST_F(SupervisorFaultTest, ACheckpointThatCannotBeWrittenIsAWarning) {
   const std::string id = Submit(SpecOf(1)).id();
   Checkpoint(1, id, 1);
-  disk_full_.full_for = "checkpoints";
+  disk_full_.FullFor("checkpoints");
   Checkpoint(1, id, 2);
   ASSERT_EQ(Stored(id).warnings_size(), 1);
   EXPECT_THAT(Stored(id).warnings(0), HasSubstr("the checkpoint of epoch 2 could not be written"));
   EXPECT_THAT(Stored(id).warnings(0), HasSubstr("No space left"));
   EXPECT_THAT(Stored(id).lora_path(), HasSubstr("epoch-000001"));
-  disk_full_.full_for.clear();
-  Checkpoint(1, id, 3);
+  disk_full_.FullFor("");
+  Checkpoint(1, id, 4);
   Ended(1, id);
   EXPECT_EQ(Stored(id).state(), v1::SUCCEEDED);
 }
 
-TEST_F(SupervisorFaultTest, ALostResultFailsTheJob) {
+TEST_F(SupervisorFaultTest, AJobWaitsUntilItsLastCheckpointIsOnDisk) {
   const std::string id = Submit(SpecOf(1)).id();
-  disk_full_.full_for = "checkpoints";
+  disk_full_.FullFor("checkpoints");
   Checkpoint(1, id, 4);
   Ended(1, id);
-  EXPECT_EQ(Stored(id).state(), v1::FAILED);
-  EXPECT_THAT(Stored(id).state_reason(), HasSubstr("its result is not on disk"));
+  EXPECT_EQ(Stored(id).state(), v1::RUNNING);
+  EXPECT_THAT(Stored(id).state_reason(), HasSubstr("waits for the service's disk"));
   EXPECT_THAT(Stored(id).state_reason(), HasSubstr("No space left"));
+  EXPECT_EQ(hub_->Reason(id), Stored(id).state_reason());
+  EXPECT_EQ(supervisor_->scheduler().num_free(), 3);  // The ranks wait for nothing.
+  clock_.Advance(1.1);
+  supervisor_->Tick();  // Still full: the next try is two seconds later.
+  disk_full_.FullFor("");
+  clock_.Advance(1.5);
+  supervisor_->Tick();
+  EXPECT_EQ(Stored(id).state(), v1::RUNNING);
+  clock_.Advance(1);
+  supervisor_->Tick();
+  EXPECT_EQ(Stored(id).state(), v1::SUCCEEDED);
+  EXPECT_EQ(Stored(id).state_reason(), "");
+  EXPECT_THAT(Stored(id).lora_path(), HasSubstr("epoch-000004"));
+  EXPECT_EQ(Stored(id).warnings_size(), 1);
+}
+
+TEST_F(SupervisorFaultTest, AJobThatWaitsForTheDiskCanBeCancelled) {
+  const std::string id = Submit(SpecOf(1)).id();
+  disk_full_.FullFor("checkpoints");
+  Checkpoint(1, id, 4);
+  Ended(1, id);
+  ASSERT_EQ(Stored(id).state(), v1::RUNNING);
+  EXPECT_TRUE(supervisor_->jobs().Cancel(id).ok());
+  EXPECT_EQ(Stored(id).state(), v1::CANCELLED);
+  EXPECT_TRUE(supervisor_->jobs().Submit({Judged(SpecOf(3)), "", "hash"}).ok());
+}
+
+TEST_F(SupervisorFaultTest, ALostRanksStateIsNotGivenUpForAFullDisk) {
+  const std::string id = Submit(SpecOf(1)).id();
+  Checkpoint(1, id, 1);
+  Checkpoint(1, id, 2, /*spare=*/true);
+  disk_full_.FullFor("checkpoints");
+  supervisor_->OnFailure(1, "process died");
+  supervisor_->Tick();
+  EXPECT_EQ(Stored(id).state(), v1::RECOVERING);
+  disk_full_.FullFor("");
+  clock_.Advance(1.1);
+  supervisor_->Tick();
+  EXPECT_EQ(Stored(id).state(), v1::STARTING);
+  EXPECT_EQ(Stored(id).resumed_from_epoch(), 2);
+}
+
+TEST_F(SupervisorFaultTest, AJobWhoseLastStateHasNotComeRunsAgain) {
+  const std::string id = Submit(SpecOf(1)).id();
+  Checkpoint(1, id, 2);
+  Ended(1, id);
+  EXPECT_EQ(Stored(id).state(), v1::RECOVERING);
+  EXPECT_THAT(Stored(id).state_reason(), HasSubstr("the state after epoch 4 has not arrived"));
+  supervisor_->Tick();
+  EXPECT_EQ(Stored(id).resumed_from_epoch(), 2);
+}
+
+TEST_F(SupervisorFaultTest, AJobWaitsForItsLastEvaluationToo) {
+  const std::string id = Submit(SpecOf(1)).id();
+  Checkpoint(1, id, 4);
+  disk_full_.FullFor("eval");
+  v1::WorkerMessage message;
+  message.mutable_eval()->set_job_id(id);
+  message.mutable_eval()->set_epoch(4);
+  message.mutable_eval()->set_rows("{}\n");
+  supervisor_->OnMessage(1, message);
+  Ended(1, id);
+  EXPECT_EQ(Stored(id).state(), v1::RUNNING);
+  EXPECT_THAT(Stored(id).state_reason(), HasSubstr("No space left"));
+  disk_full_.FullFor("");
+  clock_.Advance(1.1);
+  supervisor_->Tick();
+  EXPECT_EQ(Stored(id).state(), v1::SUCCEEDED);
+  EXPECT_EQ(dir_.Read("data/jobs/" + id + "/eval/epoch-000004.jsonl"), "{}\n");
+}
+
+TEST_F(SupervisorFaultTest, PicturesHoldUpNothingButTheEnd) {
+  const std::string id = Submit(SpecOf(1)).id();
+  disk_full_.FullFor("samples");
+  v1::WorkerMessage message;
+  message.mutable_epoch()->set_job_id(id);
+  message.mutable_epoch()->mutable_metrics()->set_epoch(3);
+  v1::NamedBytes& picture = *message.mutable_epoch()->add_pictures();
+  picture.set_name("0.png");
+  picture.set_data("bytes");
+  supervisor_->OnMessage(1, message);
+  Checkpoint(1, id, 4);
+  EXPECT_THAT(Stored(id).lora_path(), HasSubstr("epoch-000004"));
+  Ended(1, id);
+  EXPECT_EQ(Stored(id).state(), v1::RUNNING);
+  EXPECT_EQ(supervisor_->scheduler().num_free(), 3);
+  ASSERT_TRUE(Eventually([&] { return Stored(id).warnings_size() == 1; }));
+  EXPECT_THAT(Stored(id).warnings(0), HasSubstr("pictures wait for the disk"));
+  disk_full_.FullFor("");
+  clock_.Advance(2);
+  ASSERT_TRUE(Eventually([&] { return Stored(id).state() == v1::SUCCEEDED; }));
+  EXPECT_EQ(dir_.Read("data/jobs/" + id + "/samples/epoch-000003/0.png"), "bytes");
 }
 
 TEST_F(SupervisorFaultTest, RowsAndPicturesThatCannotBeWrittenAreWarnings) {
   const std::string id = Submit(SpecOf(1)).id();
-  disk_full_.full_for = "metrics.jsonl";
+  disk_full_.FullFor("metrics.jsonl");
   Epoch(1, id, 0);
   Epoch(1, id, 1);
   ASSERT_EQ(Stored(id).warnings_size(), 1);  // The same text comes once.
   EXPECT_THAT(Stored(id).warnings(0), HasSubstr("metrics.jsonl"));
-  disk_full_.full_for.clear();
+  disk_full_.FullFor("");
   Epoch(1, id, 2);
   EXPECT_EQ(dir_.Read("data/jobs/" + id + "/metrics.jsonl"),
             "{\"epoch\": 0}\n{\"epoch\": 1}\n{\"epoch\": 2}\n");
 }
 
-TEST_F(SupervisorFaultTest, AJobThatCannotBeginFailsAndFreesItsRanks) {
-  disk_full_.full_for = "job-000001";
-  const std::string id = Submit(SpecOf(3)).id();
-  EXPECT_EQ(Stored(id).state(), v1::FAILED);
-  EXPECT_THAT(Stored(id).state_reason(), HasSubstr("No space left"));
+TEST_F(SupervisorFaultTest, JobsThatCannotBeginWaitInTheirOrderAndNoneFails) {
+  disk_full_.FullFor("data/jobs");
+  const std::string first = Submit(SpecOf(3)).id();
+  const std::string second = Submit(SpecOf(3)).id();
+  for (const std::string& id : {first, second}) {
+    EXPECT_EQ(Stored(id).state(), v1::QUEUED);
+    EXPECT_THAT(Stored(id).state_reason(), HasSubstr("waits for the service's disk"));
+    EXPECT_THAT(Stored(id).state_reason(), HasSubstr("No space left"));
+  }
   EXPECT_EQ(supervisor_->scheduler().num_free(), 3);
-  EXPECT_EQ(Stored(Submit(SpecOf(3)).id()).state(), v1::STARTING);
+  clock_.Advance(1);
+  supervisor_->Tick();  // Tried again, in vain; next in two seconds.
+  EXPECT_EQ(Stored(first).state(), v1::QUEUED);
+  disk_full_.FullFor("");
+  clock_.Advance(2);
+  supervisor_->Tick();
+  EXPECT_EQ(Stored(first).state(), v1::STARTING);
+  EXPECT_EQ(Stored(second).state(), v1::QUEUED);
+  EXPECT_THAT(Stored(first).warnings(), IsEmpty());
+}
+
+TEST_F(SupervisorFaultTest, AJobWhoseFolderAloneIsBadHoldsUpNoOther) {
+  disk_full_.FullFor("job-000001");
+  const std::string bad = Submit(SpecOf(3)).id();
+  const std::string good = Submit(SpecOf(3)).id();
+  EXPECT_EQ(Stored(bad).state(), v1::QUEUED);
+  EXPECT_EQ(Stored(good).state(), v1::STARTING);
+}
+
+TEST_F(SupervisorFaultTest, ACheckpointThatCannotBeReadNowIsNotDamaged) {
+  const std::string id = Submit(SpecOf(1)).id();
+  for (const int64_t epoch : {0, 1}) {
+    Epoch(1, id, epoch);
+    Checkpoint(1, id, epoch + 1);
+  }
+  disk_full_.UnreadableFor("epoch-000002");
+  Ended(1, id, absl::UnavailableError("x"));
+  supervisor_->Tick();
+  EXPECT_EQ(Stored(id).state(), v1::RECOVERING);
+  EXPECT_THAT(Stored(id).state_reason(), HasSubstr("Input/output error"));
+  EXPECT_THAT(Stored(id).warnings(), IsEmpty());
+  EXPECT_EQ(dir_.Read("data/jobs/" + id + "/metrics.jsonl"), "{\"epoch\": 0}\n{\"epoch\": 1}\n");
+  disk_full_.UnreadableFor("");
+  clock_.Advance(1);
+  supervisor_->Tick();
+  EXPECT_EQ(Stored(id).state(), v1::STARTING);
+  EXPECT_EQ(Stored(id).resumed_from_epoch(), 2);
+}
+
+TEST_F(SupervisorFaultTest, ADiskThatFailsARankIsNotTheJobsFault) {
+  const std::string id = Submit(SpecOf(1)).id();
+  v1::WorkerMessage message;
+  v1::JobEnded& ended = *message.mutable_ended();
+  ended.set_job_id(id);
+  ended.set_gang_tag(tags_[id]);
+  ended.set_code(static_cast<int>(absl::StatusCode::kUnknown));
+  ended.set_message("cannot read '0001.png': Input/output error");
+  ended.mutable_fault()->set_whose(static_cast<int>(Whose::kHost));
+  ended.mutable_fault()->set_passes(true);
+  supervisor_->OnMessage(1, message);
+  EXPECT_EQ(Stored(id).state(), v1::RECOVERING);
 }
 
 TEST_F(SupervisorFaultTest, AFullDiskDoesNotStopAResume) {
   const std::string id = Submit(SpecOf(1)).id();
   Epoch(1, id, 0);
   Checkpoint(1, id, 1);
-  disk_full_.full_for = id;
+  disk_full_.FullFor(id);
   Ended(1, id, absl::UnavailableError("x"));
   supervisor_->Tick();
   EXPECT_EQ(Stored(id).state(), v1::STARTING);
@@ -125,6 +247,7 @@ TEST_F(SupervisorFaultTest, AFullStoreRefusesJobsAndKeepsWhatHappensUntilItCanBe
   EXPECT_TRUE(absl::IsResourceExhausted(
       supervisor_->jobs().Submit({Judged(SpecOf(1)), "", std::string(5000, 'h')}).status()));
   Epoch(1, id, epoch++);
+  Checkpoint(1, id, 4);
   Ended(1, id);
   supervisor_->Tick();
   EXPECT_NE(Stored(id).state(), v1::SUCCEEDED);
@@ -138,6 +261,20 @@ TEST_F(SupervisorFaultTest, AFullStoreRefusesJobsAndKeepsWhatHappensUntilItCanBe
   EXPECT_EQ(std::count_if(events.begin(), events.end(),
                           [](const auto& event) { return event.has_epoch(); }),
             epoch);
+}
+
+TEST_F(SupervisorFaultTest, ACancelIsConfirmedOnlyWhenItIsStored) {
+  const std::string id = Submit(SpecOf(1)).id();
+  ASSERT_TRUE(store_->LimitSize(1).ok());
+  int64_t epoch = 0;
+  while (table_->Flush().ok() && epoch < 2000) Epoch(1, id, epoch++);
+  ASSERT_TRUE(supervisor_->jobs().Cancel(id).ok());
+  const absl::Status status = table_->CheckStored(id);
+  EXPECT_TRUE(absl::IsResourceExhausted(status)) << status;
+  EXPECT_THAT(std::string(status.message()), HasSubstr("not stored yet"));
+  ASSERT_TRUE(store_->LimitSize(0).ok());
+  EXPECT_TRUE(table_->CheckStored(id).ok());
+  EXPECT_EQ(Stored(id).state(), v1::CANCELLING);
 }
 
 }  // namespace

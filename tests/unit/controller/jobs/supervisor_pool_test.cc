@@ -21,6 +21,7 @@ TEST_F(SupervisorTest, AJobThatStillFitsWaitsForFreeWorkers) {
   supervisor_->Tick();
   EXPECT_EQ(Stored(hit).state(), v1::RECOVERING);
   EXPECT_EQ(Stored(hit).state_reason(), "waits for 2 free workers: 1 of 2 are free");
+  Checkpoint(1, other, 4);
   Ended(1, other);
   supervisor_->Tick();
   EXPECT_EQ(Stored(hit).state(), v1::STARTING);
@@ -38,6 +39,7 @@ TEST_F(SupervisorTest, TheRestartThatAJobNeedsWaitsForTheOthers) {
   EXPECT_EQ(supervisor_->restart_reason(), "");
   EXPECT_THAT(Stored(large).state_reason(), HasSubstr("1 of 3 workers died"));
   EXPECT_EQ(Stored(small).state_reason(), "waits behind " + large);
+  Checkpoint(1, other, 4);
   Ended(1, other);
   supervisor_->Tick();
   EXPECT_EQ(supervisor_->restart_reason(),
@@ -61,6 +63,7 @@ TEST_F(SupervisorTest, APoolThatLostWorkersToAJobIsMadeWholeWhenItIsIdle) {
   clock_.Advance(10000);
   supervisor_->Tick();
   EXPECT_EQ(supervisor_->restart_reason(), "");
+  Checkpoint(2, id, 4);
   Ended(2, id);
   supervisor_->Tick();
   clock_.Advance(1);

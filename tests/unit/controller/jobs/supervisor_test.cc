@@ -23,6 +23,7 @@ TEST_F(SupervisorTest, AGangIsStartedFollowedAndReleased) {
   EXPECT_EQ(Stored(id).state(), v1::STARTING);
   Progress(1, id, "sampling");
   EXPECT_EQ(Stored(id).state(), v1::RUNNING);
+  Checkpoint(1, id, 4);
   Ended(1, id);
   EXPECT_EQ(Stored(id).state(), v1::RUNNING);  // Rank 2 still works.
   EXPECT_EQ(supervisor_->scheduler().num_free(), 1);
@@ -67,6 +68,7 @@ TEST_F(SupervisorTest, TheLateWordOfAnEarlierGangIsNotHeard) {
   Ended(1, id);
   EXPECT_EQ(Stored(id).state(), v1::STARTING);
   tags_[id] = second_tag;
+  Checkpoint(1, id, 4);
   Ended(1, id);
   EXPECT_EQ(Stored(id).state(), v1::SUCCEEDED);
 }

@@ -1,5 +1,8 @@
 #include "trainer/controller/pool/gang_tracker.h"
 
+#include <cerrno>
+
+#include "common/base/status.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -74,6 +77,24 @@ TEST(GangTracker, WhatARankReportedBeforeItDiedCounts) {
   gang.Ended(2, absl::OkStatus());
   gang.Ended(2, absl::InternalError("twice"));
   EXPECT_EQ(gang.GetOutcome().kind, Kind::kDone);
+}
+
+TEST(GangTracker, AFaultSaysWhoseItIsWhateverTheCode) {
+  const auto outcome_of = [](const absl::Status& status) {
+    GangTracker gang({1, 2});
+    gang.Ended(1, status);
+    gang.Ended(2, absl::InternalError("what its peer saw"));
+    return gang.GetOutcome();
+  };
+  const absl::Status full = ErrnoStatus(ENOSPC, "cannot write 'x'");
+  EXPECT_EQ(outcome_of(full).kind, Kind::kRecover);
+  EXPECT_THAT(outcome_of(full).reason, ::testing::StartsWith("rank 1: cannot write 'x'"));
+  EXPECT_EQ(outcome_of(absl::ResourceExhaustedError("x")).kind, Kind::kFailed);
+  const absl::Status away = absl::UnavailableError("the reward is away");
+  EXPECT_EQ(outcome_of(WithFault(away, {Whose::kReward, /*passes=*/false})).kind, Kind::kFailed);
+  EXPECT_EQ(outcome_of(WithFault(away, {Whose::kReward, /*passes=*/true})).kind, Kind::kRecover);
+  EXPECT_EQ(outcome_of(WithFault(absl::InvalidArgumentError("x"), {Whose::kRank, false})).kind,
+            Kind::kRecover);
 }
 
 }  // namespace

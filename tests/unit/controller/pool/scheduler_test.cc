@@ -234,5 +234,19 @@ TEST_F(SchedulerTest, KnowsItsHosts) {
   EXPECT_EQ(scheduler.MaxWorkersPerHost(), 2);
 }
 
+TEST_F(SchedulerTest, AHeldJobKeepsItsPlaceAndOthersGoPastIt) {
+  Scheduler scheduler = PoolOf({"a", "a"});
+  for (const auto& [number, id] : {std::pair(1, "first"), {2, "second"}, {3, "third"}}) {
+    scheduler.Enqueue(number, id, Judged(Colocated(2)));
+  }
+  scheduler.Hold("first", "waits for the disk");
+  EXPECT_EQ(scheduler.WaitReasons().at("first"), "waits for the disk");
+  EXPECT_EQ(scheduler.WaitReasons().at("second"), "waits for 2 free workers: 2 of 2 are free");
+  EXPECT_THAT(RanksOf(scheduler.FormGangs(), "second"), SizeIs(2));
+  scheduler.Release("second");
+  scheduler.ReleaseHolds();
+  EXPECT_THAT(RanksOf(scheduler.FormGangs(), "first"), SizeIs(2));
+}
+
 }  // namespace
 }  // namespace imageddpo
