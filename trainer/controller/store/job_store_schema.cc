@@ -49,6 +49,10 @@ ALTER TABLE jobs ADD COLUMN best_lora_path TEXT NOT NULL DEFAULT '';
 ALTER TABLE jobs ADD COLUMN best_epoch INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE jobs ADD COLUMN best_value REAL NOT NULL DEFAULT 0;
 )sql",
+    R"sql(
+ALTER TABLE jobs ADD COLUMN topology_reason TEXT NOT NULL DEFAULT '';
+ALTER TABLE jobs ADD COLUMN model_count TEXT NOT NULL DEFAULT '';
+)sql",
 });
 
 absl::StatusOr<int> ReadVersion(SqliteDatabase& database) {
