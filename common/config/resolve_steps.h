@@ -33,9 +33,9 @@ absl::StatusOr<JobPlan> MakeJobPlan(const v1::JobSpec& job);
 std::string WhyNoSinglePass(const v1::JobSpec& job, const JobPlan& plan);
 
 /// Replaces `train.update: auto` by single_pass or replay, from the job's settings alone:
-/// single_pass if the job names `topology: {colocated: C}`, it would be exact, and a rank's
-/// gradients stay small. Never depends on the pool, so that the same job gives the same bits in any
-/// pool. Sets plan->single_pass.
+/// single_pass if the job names `topology: {colocated: C}` and it would be exact. Whether there is
+/// memory for the gradients is CloseUpdate()'s question (common/plan/choose.h). Sets
+/// plan->single_pass.
 void ChooseUpdate(JobPlan* plan, v1::JobSpec* job);
 
 /// What is wrong with a job; all of it is told at once.

@@ -41,7 +41,11 @@ void Shrink(const v1::TopologySpec& spec, int num_ranks, Topology* topology) {
 
 }  // namespace
 
-absl::StatusOr<Topology> ResolveTopology(const ResolvedJob& job, int pool_size) {
+bool IsAuto(const v1::TopologySpec& topology) {
+  return !topology.has_colocated() && !topology.has_rollout() && !topology.has_trainer();
+}
+
+absl::StatusOr<Topology> NamedTopology(const ResolvedJob& job, int pool_size) {
   if (pool_size < 1) {
     return absl::FailedPreconditionError("the pool has no worker; start more ranks");
   }
@@ -50,16 +54,9 @@ absl::StatusOr<Topology> ResolveTopology(const ResolvedJob& job, int pool_size) 
   if (spec.has_colocated()) {
     topology.colocated = true;
     topology.rollout = topology.trainer = static_cast<int>(spec.colocated());
-  } else if (spec.has_rollout() || spec.has_trainer()) {
+  } else {
     topology.rollout = static_cast<int>(spec.rollout());
     topology.trainer = static_cast<int>(spec.trainer());
-  } else if (pool_size == 1 || !job.trains()) {
-    topology.colocated = true;
-    topology.rollout = topology.trainer = 1;
-  } else {
-    topology.trainer = 1;
-    topology.rollout =
-        static_cast<int>(std::min<int64_t>(pool_size - 1, job.plan().micro_batches_per_epoch));
   }
   const Topology asked = topology;
   if (asked.ranks() > pool_size) Shrink(spec, pool_size, &topology);

@@ -10,13 +10,6 @@
 #include "common/config/resolve_steps.h"
 
 namespace imageddpo {
-namespace {
-
-/// Up to this product of a rank's samples and lora.rank, `auto` keeps the gradients: about 2 GB at
-/// Stable Diffusion 1.5's size with adapters on attention, 0.8 MB for each sample and unit of rank.
-constexpr int64_t kMostSampleRanks = 2560;
-
-}  // namespace
 
 std::string WhyNoSinglePass(const v1::JobSpec& job, const JobPlan& plan) {
   if (plan.updates_per_inner_epoch != 1) {
@@ -45,11 +38,7 @@ std::string WhyNoSinglePass(const v1::JobSpec& job, const JobPlan& plan) {
 void ChooseUpdate(JobPlan* plan, v1::JobSpec* job) {
   const std::string& asked = job->train().update();
   if (asked == WordOf(kUpdates, UpdateKind::kAuto)) {
-    const bool small =
-        plan->MostSamplesOfATrainer(std::max<int64_t>(1, job->topology().colocated())) *
-            job->lora().rank() <=
-        kMostSampleRanks;
-    const bool is_single = small && job->num_epochs() > 0 && WhyNoSinglePass(*job, *plan).empty();
+    const bool is_single = job->num_epochs() > 0 && WhyNoSinglePass(*job, *plan).empty();
     job->mutable_train()->set_update(
         WordOf(kUpdates, is_single ? UpdateKind::kSinglePass : UpdateKind::kReplay));
   }

@@ -251,7 +251,7 @@ void CheckCheckpoint(const v1::JobSpec& job, Faults* faults) {
   faults->Choice("checkpoint.best", checkpoint.best(), EvalMeasures(job));
 }
 
-// Gangs that can never work, whatever the pool; what the pool allows is ResolveTopology()'s.
+// Gangs that can never work, whatever the pool; what the pool allows is NamedTopology()'s.
 void CheckTopology(const v1::TopologySpec& topology, const JobPlan& plan, Faults* faults) {
   if (topology.has_colocated() && (topology.has_rollout() || topology.has_trainer())) {
     faults->Add("`topology` has `colocated` and `rollout`/`trainer`; use the one or the other two");

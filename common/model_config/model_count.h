@@ -46,6 +46,11 @@ struct ModelCount {
   double image_values() const { return 3.0 * static_cast<double>(image.area()); }
 };
 
+/// The linear layers of a UNet, by the ends of their paths.
+inline constexpr const char* kAdapterKinds[] = {"to_q",          "to_k",     "to_v",    "to_out.0",
+                                                "net.0.proj",    "net.2",    "proj_in", "proj_out",
+                                                "time_emb_proj", "linear_1", "linear_2"};
+
 /// Which linear layers of the UNet have adapters.
 struct AdapterTargets {
   int64_t rank = 4;  ///< 0: none.

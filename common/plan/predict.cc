@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/base/status.h"
+#include "common/plan/choose.h"
 
 namespace imageddpo {
 namespace {
@@ -260,7 +261,9 @@ std::string Saturates(const Prediction& prediction, const Shape& shape) {
 
 absl::StatusOr<Prediction> Predict(const ResolvedJob& job, const Topology& topology,
                                    const PlanInputs& inputs) {
-  IMAGEDDPO_ASSIGN_OR_RETURN(const ResolvedJob resolved, WithTopology(job, topology));
+  IMAGEDDPO_ASSIGN_OR_RETURN(const ResolvedJob placed, WithTopology(job, topology));
+  IMAGEDDPO_ASSIGN_OR_RETURN(const ResolvedJob resolved,
+                             CloseUpdate(placed, inputs.model, inputs.memory_bytes));
   const JobPlan& plan = resolved.plan();
   const Shape shape = MakeShape(resolved, topology, inputs.model);
 

@@ -65,6 +65,9 @@ struct Prediction {
   }
 };
 
+/// Memory of a rank that is not predicted: libraries, buffers of transfers, decoded images.
+inline constexpr double kProcessBytes = 0.5e9;
+
 /// What a prediction needs besides the job.
 struct PlanInputs {
   ModelCount model;
@@ -74,13 +77,15 @@ struct PlanInputs {
 };
 
 /// Predicts one topology of a job.
-/// @param job  its own topology is not used, and `train.update: auto` is resolved for `topology`.
+/// @param job  its own topology is not used, and `train.update: auto` is resolved for `topology`
+///             and the memory; see CloseUpdate().
 /// @return INVALID_ARGUMENT if the job cannot have that topology.
 absl::StatusOr<Prediction> Predict(const ResolvedJob& job, const Topology& topology,
                                    const PlanInputs& inputs);
 
-/// Predicts every way to run the job on up to `num_ranks` ranks. Sorted: those that fit the memory
-/// first, then by speed; of equally fast ones (to 1%) those with fewer ranks first.
+/// Predicts every way to run the job on up to `num_ranks` ranks. With `topology: auto`, all of them
+/// have the update that the job has with it, so that all have the same result. Sorted: those that
+/// fit the memory first, then by speed; of equally fast ones (to 1%) those with fewer ranks first.
 /// @return INVALID_ARGUMENT if num_ranks is below 1.
 absl::StatusOr<std::vector<Prediction>> PredictAll(const ResolvedJob& job, int num_ranks,
                                                    const PlanInputs& inputs);

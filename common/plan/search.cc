@@ -64,10 +64,16 @@ absl::StatusOr<std::vector<Prediction>> PredictAll(const ResolvedJob& job, int n
                                                    "; it must be from 1 to ", kMostRanks,
                                                    ": how many workers the job may have"));
   }
+  absl::StatusOr<ResolvedJob> same_update = job;
+  if (IsAuto(job.spec().topology())) {
+    same_update = job.With(
+        [&](v1::JobSpec* spec) { spec->mutable_train()->set_update(job.spec().train().update()); });
+    IMAGEDDPO_RETURN_IF_ERROR(same_update.status());
+  }
   std::vector<Prediction> predictions;
   absl::Status why_not;
   for (const Topology& topology : Candidates(job.plan(), num_ranks)) {
-    absl::StatusOr<Prediction> prediction = Predict(job, topology, inputs);
+    absl::StatusOr<Prediction> prediction = Predict(*same_update, topology, inputs);
     if (!prediction.ok()) {  // As `train.update: single_pass` on separate ranks.
       why_not = prediction.status();
       continue;

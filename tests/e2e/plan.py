@@ -85,10 +85,36 @@ with harness.workspace() as directory, harness.Service(directory, 3) as service:
             break
     assert not medians_off(), medians_off()
 
+    # `topology: auto` is, to 5%, the best of the table.
+    auto = settings_of(directory, "auto")
+    auto["train"]["batch_size"] = 32
+    auto["device"]["device_batch_size"] = 4
+    auto_file = directory / "auto.yaml"
+    auto_file.write_text(json.dumps(auto))
+    planned = planner(auto_file, 8, *LINK, "--costs", before)
+    assert planned.returncode == 0, planned.stderr
+    plan = json.loads(planned.stdout)
+    assert plan["auto"]["epoch_seconds"] <= 1.05 * plan["predictions"][0]["epoch_seconds"], plan["auto"]["why"]
+
     # What is wrong is refused with the remedy.
     for arguments, code, words in [((0, "--costs", before), 2, "--ranks is 0; it must be from 1"),
                                    ((2,), 2, "imageddpo-trace costs --job"),
                                    ((2, "--costs", directory / "none.json"), 2, "imageddpo-trace costs --job")]:
         refused = planner(files[0], *arguments)
         assert refused.returncode == code and words in refused.stderr, refused
+
+# The service takes what the planner says, and the order is that of real runs: four ranks of one thread.
+with harness.workspace() as directory, harness.Service(directory, 5) as service:
+    def settings(topology):
+        changes = settings_of(directory, topology)
+        changes["train"]["batch_size"] = 32
+        return changes
+
+    job = service.run(settings("auto"))
+    assert job["topology"] == "colocated 4" and "the next best is" in job["topology_reason"], job
+    split = {"rollout": 3, "trainer": 1}
+    fast, slow = (statistics.median(measured(service, settings(topology))["epoch_seconds"] for _ in range(ROUNDS))
+                  for topology in ("auto", split))
+    print(f"auto {fast:.3f} s, {split} {slow:.3f} s", flush=True)
+    assert fast < slow, (fast, slow)
 print("ok")

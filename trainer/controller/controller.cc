@@ -8,9 +8,9 @@
 #include "absl/strings/str_format.h"
 #include "common/base/status.h"
 #include "common/config/job_states.h"
+#include "common/plan/job_model.h"
 #include "trainer/controller/api/page_token.h"
 #include "trainer/controller/jobs/admission.h"
-#include "trainer/controller/jobs/device_batch.h"
 
 namespace imageddpo {
 namespace {

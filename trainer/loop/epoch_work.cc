@@ -15,13 +15,10 @@ namespace {
 
 /// The layers that a LoRA adapts; the rank of its first module is used for all.
 AdapterTargets TargetsOf(const Lora& lora) {
-  constexpr const char* kKinds[] = {"to_q",          "to_k",     "to_v",    "to_out.0",
-                                    "net.0.proj",    "net.2",    "proj_in", "proj_out",
-                                    "time_emb_proj", "linear_1", "linear_2"};
   AdapterTargets targets = {.rank = 0, .modules = {}};
   if (lora.modules().empty()) return targets;
   targets.rank = lora.modules().front().rank();
-  for (const char* kind : kKinds) {
+  for (const char* kind : kAdapterKinds) {
     const auto is_kind = [&](const Lora::Module& module) {
       return absl::EndsWith(module.path, absl::StrCat(".", kind));
     };

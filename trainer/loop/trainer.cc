@@ -106,6 +106,7 @@ absl::StatusOr<std::vector<double>> Trainer::Advantages(const EpochRewards& epoc
 
 absl::StatusOr<std::vector<v1::EpochMetrics>> Trainer::TrainEpoch(
     int64_t epoch, const std::vector<TrajectoryBatch>& batches, const Between& between) {
+  embeddings_.clear();
   for (const auto& batch : batches) {
     if (batch.weight_version != versions_.SamplingVersion(epoch)) {
       return absl::InternalError(absl::StrCat(

@@ -144,9 +144,10 @@ class Trainer {
   ReplayUpdate replay_;
   SinglePassUpdate single_pass_;  ///< Instead of replay_ where plan_.single_pass.
   TrainerState state_;
-  std::vector<bool> is_kept_;                  ///< By sample, of the epoch under way.
-  std::map<int64_t, at::Tensor> proximal_;     ///< [B,K] by micro-batch, of the epoch under way.
-  std::map<uint64_t, at::Tensor> embeddings_;  ///< [L,D] by hash, on the LoRA's device.
+  std::vector<bool> is_kept_;               ///< By sample, of the epoch under way.
+  std::map<int64_t, at::Tensor> proximal_;  ///< [B,K] by micro-batch, of the epoch under way.
+  /// [L,D] by hash, on the LoRA's device: those of the epoch under way, which its records bring.
+  std::map<uint64_t, at::Tensor> embeddings_;
 };
 
 }  // namespace imageddpo

@@ -51,7 +51,7 @@ struct TrajectoryBatch {
   /// By reward: why the first of the samples that it has left out has no value; names the image.
   std::map<std::string, std::string> why_dropped;
 
-  /// [L,D] by hash: embeddings that the receiver does not have yet.
+  /// [L,D] by hash: embeddings that no earlier record of the epoch has brought the receiver.
   std::map<uint64_t, at::Tensor> new_embeddings;
 
   std::vector<NamedPicture> pictures;

@@ -103,6 +103,10 @@ void TrajectorySender::Send(const TrajectoryBatch& batch, const Parts& parts,
     for (auto& work : oldest) work->Wait(timeout);
     in_flight_.pop_front();
   }
+  if (batch.epoch != epoch_) {
+    epoch_ = batch.epoch;
+    sent_embeddings_.clear();
+  }
   std::vector<uint64_t> new_embeddings;
   if (parts.latents) {
     for (const auto& [hash, embedding] : batch.new_embeddings) {

@@ -21,7 +21,8 @@ namespace imageddpo {
 inline constexpr uint32_t kTrajectoryWireVersion = 3;
 
 /// Sends records from one rollout rank to one trainer rank. Remembers which embeddings the trainer
-/// already has. Thread-compatible.
+/// has got in the epoch under way: with every epoch they are sent anew, so that neither side keeps
+/// more than an epoch's, however many prompts the images have. Thread-compatible.
 ///
 /// A record is a sequence of tensors with one tag, in an order that tells the receiver each one's
 /// size before it arrives:
@@ -47,7 +48,8 @@ class TrajectorySender {
 
   /// Starts to send a record. Blocks only for backpressure, see max_in_flight.
   /// `batch.new_embeddings` must have all embeddings that the batch uses; those that the trainer
-  /// already has are left out, as are all of them when latents are not sent.
+  /// has got in this epoch are left out, as are all of them when latents are not sent. The records
+  /// of an epoch are sent one after the other.
   /// @throws CommError
   void Send(const TrajectoryBatch& batch, const Parts& parts, std::chrono::milliseconds timeout);
 
@@ -59,7 +61,8 @@ class TrajectorySender {
   Communicator* gang_;
   int to_rank_;
   size_t max_in_flight_;
-  std::set<uint64_t> sent_embeddings_;
+  int64_t epoch_ = -1;                  ///< Of the newest record.
+  std::set<uint64_t> sent_embeddings_;  ///< In that epoch.
   std::deque<Record> in_flight_;
 };
 

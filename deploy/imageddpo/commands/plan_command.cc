@@ -1,3 +1,5 @@
+#include <algorithm>
+#include <cstdint>
 #include <iostream>
 #include <memory>
 #include <string>
@@ -9,6 +11,9 @@
 #include "common/base/text.h"
 #include "common/config/job_config.h"
 #include "common/io/file.h"
+#include "common/plan/choose.h"
+#include "common/plan/job_model.h"
+#include "common/plan/nominal.h"
 #include "common/plan/predict.h"
 #include "deploy/imageddpo/client/job_file.h"
 #include "deploy/imageddpo/commands/commands.h"
@@ -73,13 +78,10 @@ absl::StatusOr<PlanInputs> ReadInputs(const PlanOptions& options, const Resolved
   if (options.link_gigabytes_per_second > 0) {
     link.bytes_per_second = options.link_gigabytes_per_second * 1e9;
   }
-  const AdapterTargets targets{
-      .rank = job.lora().rank(),
-      .modules = {job.lora().target_modules().begin(), job.lora().target_modules().end()}};
-  absl::StatusOr<ModelCount> model =
-      CountModel(PathOf(job.model().path()), resolved.data().size, targets);
+  absl::StatusOr<ModelCount> model = CountJobModel(resolved);
   if (!model.ok()) {
-    return absl::InvalidArgumentError(absl::StrCat("`model.path`: ", model.status().message()));
+    return absl::InvalidArgumentError(
+        absl::StrCat("`model.path` or `lora.init_from`: ", model.status().message()));
   }
   inputs.model = *std::move(model);
   inputs.num_images = CountImages(job.data());
@@ -124,6 +126,23 @@ absl::StatusOr<std::string> Scaling(const PlanOptions& options, const ResolvedJo
                       ScalingText(grown));
 }
 
+/// What a job with `topology: auto` gets: the service has no measurement, so it may differ from the
+/// best of the table.
+absl::StatusOr<PlanNotes> NotesOn(const ResolvedJob& job, int num_ranks, const PlanInputs& inputs) {
+  PlanNotes notes;
+  if (!IsAuto(job.spec().topology()) || !job.trains()) return notes;
+  const bool on_gpus = inputs.costs.device.starts_with("cuda");
+  IMAGEDDPO_ASSIGN_OR_RETURN(
+      const TopologyChoice choice,
+      ChooseTopology(job, num_ranks, NominalInputs(inputs.model, on_gpus, inputs.memory_bytes)));
+  notes.chosen = choice.topology;
+  const auto most = static_cast<int>(std::min<int64_t>(job.plan().gradient_shards, num_ranks));
+  const absl::StatusOr<Prediction> named =
+      Predict(job, {.rollout = most, .trainer = most, .colocated = true}, inputs);
+  if (named.ok() && named->single_pass) notes.single_pass = *named;
+  return notes;
+}
+
 ExitCode Plan(const PlanOptions& options) {
   const absl::StatusOr<ResolvedJob> job = LoadJobFile(options.file, options.settings);
   if (!job.ok()) return Report(job.status());
@@ -139,7 +158,10 @@ ExitCode Plan(const PlanOptions& options) {
     std::cout << *text;
     return ExitCode::kOk;
   }
-  std::cout << (options.output == "json" ? PlanJson(*predictions) : PlanText(*predictions));
+  const absl::StatusOr<PlanNotes> notes = NotesOn(*job, options.ranks, *inputs);
+  if (!notes.ok()) return Report(notes.status());
+  std::cout << (options.output == "json" ? PlanJson(*predictions, *notes)
+                                         : PlanText(*predictions, *notes));
   return ExitCode::kOk;
 }
 

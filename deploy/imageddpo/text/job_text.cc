@@ -123,6 +123,7 @@ std::string JobDetails(const v1::Job& job) {
   add("state", StateName(job.state()) +
                    (job.state_reason().empty() ? "" : absl::StrCat(": ", job.state_reason())));
   add("topology", job.topology());
+  add("chosen as", job.topology_reason());
   add("epochs", (IsEvaluation(job.spec()) ? "none, an evaluation" : EpochText(job)) +
                     (progress.stage().empty() || job.state() != v1::RUNNING
                          ? ""

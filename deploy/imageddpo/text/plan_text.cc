@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "common/plan/choose.h"
 #include "deploy/imageddpo/text/format.h"
 
 namespace imageddpo {
@@ -137,7 +138,7 @@ nlohmann::ordered_json ToJson(const Prediction& prediction) {
 
 }  // namespace
 
-std::string PlanText(const std::vector<Prediction>& predictions) {
+std::string PlanText(const std::vector<Prediction>& predictions, const PlanNotes& notes) {
   std::vector<std::vector<std::string>> rows;
   for (const Prediction& prediction : predictions) {
     if (rows.size() == kMostRows) break;
@@ -152,14 +153,29 @@ std::string PlanText(const std::vector<Prediction>& predictions) {
     absl::StrAppend(&text, "and ", predictions.size() - kMostRows, " slower ones\n");
   }
   if (!predictions.empty()) absl::StrAppend(&text, "\n", BestParts(predictions.front()));
+  if (notes.chosen.has_value()) {
+    absl::StrAppend(&text, "\n`topology: auto` takes ", WhyChosen(*notes.chosen, predictions),
+                    "\n");
+  }
+  if (notes.single_pass.has_value()) {
+    const Prediction& single = *notes.single_pass;
+    absl::StrAppend(&text, "`topology: {colocated: ", single.topology.rollout,
+                    "}` in the job file would train in a single pass: an epoch of ",
+                    Seconds(single.epoch_seconds), ", the same but for rounding\n");
+  }
   return text;
 }
 
-std::string PlanJson(const std::vector<Prediction>& predictions) {
+std::string PlanJson(const std::vector<Prediction>& predictions, const PlanNotes& notes) {
   nlohmann::ordered_json json = {{"predictions", nlohmann::ordered_json::array()}};
   for (const Prediction& prediction : predictions) {
     json["predictions"].push_back(ToJson(prediction));
+    if (notes.chosen == prediction.topology) {
+      json["auto"] = ToJson(prediction);
+      json["auto"]["why"] = WhyChosen(*notes.chosen, predictions);
+    }
   }
+  if (notes.single_pass.has_value()) json["single_pass"] = ToJson(*notes.single_pass);
   return json.dump(1) + "\n";
 }
 

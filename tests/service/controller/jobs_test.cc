@@ -95,6 +95,7 @@ TEST_F(JobsTest, JobsThatDoNotFitTogetherRunInOrderOfSubmission) {
 TEST_F(JobsTest, SmallJobsRunAtOnceOnDisjointGangs) {
   script_.epochs_allowed = 1;
   v1::JobSpec spec = JobOf(2);
+  spec.clear_topology();
   spec.mutable_topology()->set_colocated(1);
   const v1::Job first = MustSubmit(spec);
   const v1::Job second = MustSubmit(spec);
@@ -112,7 +113,7 @@ TEST_F(JobsTest, SmallJobsRunAtOnceOnDisjointGangs) {
 
 TEST_F(JobsTest, WhatDoesNotFitThePoolIsRefused) {
   v1::JobSpec spec = JobOf(1);
-  spec.mutable_topology()->set_colocated(2);
+  spec.clear_topology();
   spec.mutable_topology()->set_colocated(3);
   spec.mutable_train()->set_gradient_accumulation_steps(2);
   spec.mutable_device()->set_device_batch_size(1);

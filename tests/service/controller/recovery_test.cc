@@ -119,6 +119,7 @@ TEST_F(RecoveryTest, AWorkerDiesAndTheJobGoesOnWithTheOther) {
   v1::JobSpec spec = JobOf(9);
   spec.set_seed(3);
   spec.mutable_device()->set_device_batch_size(1);
+  spec.clear_topology();
   spec.mutable_topology()->set_colocated(2);
   spec.mutable_topology()->set_min_colocated(1);
   const v1::Job job = MustSubmit(spec);
@@ -159,6 +160,7 @@ TEST_F(RecoveryTest, AnIdleWorkerDiesAndTheJobOfTheOtherGoesOnAfterTheRestart) {
   Start();
   v1::JobSpec spec = JobOf(9);
   spec.set_seed(3);
+  spec.clear_topology();
   spec.mutable_topology()->set_colocated(1);
   const v1::Job job = MustSubmit(spec);
   WaitForEpoch(job.id(), 2);
@@ -275,6 +277,7 @@ TEST_F(RecoveryTest, ASmallerPoolMakesLargerJobsWait) {
   spec.mutable_topology()->set_trainer(1);
   const v1::Job large = MustSubmit(spec);
   v1::JobSpec small_spec = JobOf(2);
+  small_spec.clear_topology();
   small_spec.mutable_topology()->set_colocated(1);
   const v1::Job small = MustSubmit(small_spec);
   Stop();

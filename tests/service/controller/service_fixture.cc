@@ -98,6 +98,10 @@ v1::JobSpec ServiceTest::JobOf(int64_t epochs) const {
   reward.set_measure("compressibility");
   spec.set_num_epochs(epochs);
   spec.mutable_checkpoint()->set_every_epochs(2);
+  if (epochs > 0) {  // The whole pool.
+    spec.mutable_topology()->set_rollout(1);
+    spec.mutable_topology()->set_trainer(1);
+  }
   return spec;
 }
 

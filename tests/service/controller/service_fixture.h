@@ -35,7 +35,8 @@ class ServiceTest : public testing::Test {
   Controller::ExitReason WaitForExit();
 
   v1::TrainerService::Stub& stub() { return *stub_; }
-  /// A job of `epochs` epochs that the service accepts; its files are in the temporary directory.
+  /// A job of `epochs` epochs that the service accepts, on a rollout and a trainer rank; its files
+  /// are in the temporary directory.
   v1::JobSpec JobOf(int64_t epochs) const;
   grpc::Status Submit(const v1::JobSpec& spec, v1::Job* job, const std::string& request_id = "");
   v1::Job MustSubmit(const v1::JobSpec& spec);

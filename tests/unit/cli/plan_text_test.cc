@@ -55,6 +55,23 @@ TEST(PlanJson, HasEveryPart) {
   EXPECT_EQ(json["predictions"][1]["fits"], false);
 }
 
+TEST(PlanText, SaysWhatAutoTakesAndWhatASinglePassWouldGain) {
+  std::vector<Prediction> two = Two();
+  two[1].fits = true;
+  PlanNotes notes{.chosen = two[1].topology, .single_pass = two[1]};
+  notes.single_pass->epoch_seconds = 2;
+  const std::string text = PlanText(two, notes);
+  EXPECT_THAT(text, HasSubstr("`topology: auto` takes colocated 2: an epoch is predicted to take "
+                              "1000 s; the best is rollout 3, trainer 1 with 4 s\n"));
+  EXPECT_THAT(text, HasSubstr("`topology: {colocated: 2}` in the job file would train in a single "
+                              "pass: an epoch of 2s"));
+  const auto json = nlohmann::json::parse(PlanJson(two, notes));
+  EXPECT_EQ(json["auto"]["topology"], (nlohmann::json{{"colocated", 2}}));
+  EXPECT_THAT(json["auto"]["why"].get<std::string>(), HasSubstr("the best is rollout 3"));
+  EXPECT_EQ(json["single_pass"]["epoch_seconds"], 2.0);
+  EXPECT_FALSE(nlohmann::json::parse(PlanJson(two)).contains("auto"));
+}
+
 TEST(ScalingText, SharesOfTheFirstRanksSpeed) {
   const std::string text = ScalingText({Some({.rollout = 1, .trainer = 1, .colocated = true}, 10),
                                         Some({.rollout = 3, .trainer = 1}, 5)});

@@ -138,39 +138,25 @@ ResolvedJob AskingFor(int64_t rollout, int64_t trainer) {
   return Judged(job);
 }
 
-TEST(ResolveTopology, AutoFitsThePool) {
-  const ResolvedJob job = Judged(Job(16, 1, 16, 1, 4));  // 4 micro-batches
-  EXPECT_EQ(ResolveTopology(job, 1)->ToString(), "colocated 1");
-  EXPECT_EQ(ResolveTopology(job, 2)->ToString(), "rollout 1, trainer 1");
-  EXPECT_EQ(ResolveTopology(job, 4)->ToString(), "rollout 3, trainer 1");
-  EXPECT_EQ(ResolveTopology(job, 100)->ToString(), "rollout 4, trainer 1") << "more would be idle";
-  EXPECT_EQ(ResolveTopology(job, 1)->ranks(), 1);
-  EXPECT_EQ(ResolveTopology(job, 4)->ranks(), 4);
-  v1::JobSpec evaluation = Job(16, 1, 16, 1, 4);
-  evaluation.set_num_epochs(0);
-  evaluation.mutable_eval()->set_path("e");
-  EXPECT_EQ(ResolveTopology(Judged(evaluation), 4)->ToString(), "colocated 1");
-}
-
-TEST(ResolveTopology, TakesWhatIsAskedForOrSaysThatItDoesNotFit) {
-  EXPECT_EQ(ResolveTopology(AskingFor(2, 2), 4)->ToString(), "rollout 2, trainer 2");
-  const absl::Status status = ResolveTopology(AskingFor(2, 2), 3).status();
+TEST(NamedTopology, TakesWhatIsAskedForOrSaysThatItDoesNotFit) {
+  EXPECT_EQ(NamedTopology(AskingFor(2, 2), 4)->ToString(), "rollout 2, trainer 2");
+  const absl::Status status = NamedTopology(AskingFor(2, 2), 3).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(std::string(status.message()),
               HasSubstr("asks for 4 workers (rollout 2, trainer 2), but the pool has 3"));
   v1::JobSpec colocated = Job(16, 1, 16, 1, 4);
   colocated.mutable_topology()->set_colocated(3);
-  EXPECT_EQ(ResolveTopology(Judged(colocated), 3)->ranks(), 3);
-  EXPECT_EQ(ResolveTopology(Judged(colocated), 2).status().code(),
+  EXPECT_EQ(NamedTopology(Judged(colocated), 3)->ranks(), 3);
+  EXPECT_EQ(NamedTopology(Judged(colocated), 2).status().code(),
             absl::StatusCode::kFailedPrecondition);
-  EXPECT_EQ(ResolveTopology(Judged(colocated), 0).status().code(),
+  EXPECT_EQ(NamedTopology(Judged(colocated), 0).status().code(),
             absl::StatusCode::kFailedPrecondition);
 }
 
-TEST(ResolveTopology, ShrinksToTheLeastThatTheJobAllows) {
+TEST(NamedTopology, ShrinksToTheLeastThatTheJobAllows) {
   v1::JobSpec job = Job(64, 1, 64, 1, 1);
   const auto fit = [&](int pool_size) {
-    const auto topology = ResolveTopology(Judged(job), pool_size);
+    const auto topology = NamedTopology(Judged(job), pool_size);
     return topology.ok() ? topology->ToString() : std::string(topology.status().message());
   };
   job.mutable_topology()->set_rollout(6);
@@ -229,15 +215,6 @@ TEST(ChooseUpdate, TakesASinglePassWhereTheJobIsColocatedAndItIsExact) {
   EXPECT_EQ(ResolvedUpdate(job), "single_pass");
   job.mutable_train()->set_num_inner_epochs(2);
   EXPECT_EQ(ResolvedUpdate(job), "replay");
-}
-
-TEST(ChooseUpdate, KeepsARanksGradientsSmall) {
-  v1::JobSpec job = Job(1024, 1, 1024, 1, 8);
-  job.mutable_topology()->set_colocated(1);
-  EXPECT_EQ(ResolvedUpdate(job), "replay");
-  EXPECT_EQ(ResolvedUpdate(job, "single_pass"), "single_pass");
-  job.mutable_topology()->set_colocated(2);
-  EXPECT_EQ(ResolvedUpdate(job), "single_pass");
 }
 
 }  // namespace

@@ -265,6 +265,29 @@ TEST_F(TrainerTest, WhatComesBetweenMicroBatchesMayEndTheEpoch) {
   EXPECT_TRUE(ended.lora_P.equal(before_P));
 }
 
+TEST_F(TrainerTest, EmbeddingsAreKeptForTheirEpochAlone) {
+  const v1::JobSpec job = SmallJob();
+  const Epochs epochs = {SampleEpoch(model(), job, 0, 0), SampleEpoch(model(), job, 1, 1)};
+  Epochs once = epochs;
+  for (auto& batch : once[1]) batch.new_embeddings.clear();
+  const Outcome kept_none = Train(1, job, once).front();
+  EXPECT_EQ(kept_none.status.code(), absl::StatusCode::kInternal);
+  EXPECT_THAT(std::string(kept_none.status.message()), HasSubstr("no embedding was received"));
+  // One record of each epoch that brings all of them is enough for the others.
+  Epochs first_record = epochs;
+  for (auto& epoch : first_record) {
+    for (size_t m = 1; m < epoch.size(); ++m) {
+      epoch[0].new_embeddings.insert(epoch[m].new_embeddings.begin(),
+                                     epoch[m].new_embeddings.end());
+      epoch[m].new_embeddings.clear();
+    }
+  }
+  const Outcome reference = Train(1, job, epochs).front();
+  const Outcome shared = Train(1, job, first_record).front();
+  ASSERT_TRUE(reference.status.ok() && shared.status.ok()) << reference.status << shared.status;
+  EXPECT_TRUE(shared.lora_P.equal(reference.lora_P));
+}
+
 struct Wrong {
   std::string name;
   std::function<void(TrajectoryBatch*)> change;  ///< Of the second micro-batch.

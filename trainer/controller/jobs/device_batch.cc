@@ -14,8 +14,6 @@ namespace {
 
 /// Usable part of a rank's share: predictions of activations are off by some ten percent.
 constexpr double kShareToUse = 0.8;
-/// Memory that is not predicted: libraries, buffers of transfers, decoded images.
-constexpr double kProcessBytes = 0.5e9;
 
 std::string Gigabytes(double bytes) { return absl::StrFormat("%.1f GB", bytes / 1e9); }
 
@@ -92,21 +90,10 @@ absl::Status TooLarge(const ResolvedJob& job, const Predictor& predictor, double
 
 }  // namespace
 
-absl::StatusOr<ModelCount> CountJobModel(const ResolvedJob& job) {
-  const v1::JobSpec& spec = job.spec();
-  const auto& modules = spec.lora().target_modules();
-  return CountModel(PathOf(spec.model().path()), job.data().size,
-                    {.rank = spec.lora().rank(), .modules = {modules.begin(), modules.end()}});
-}
-
-absl::StatusOr<ResolvedJob> ChooseMicroBatch(const ResolvedJob& submitted, const Topology& topology,
+absl::StatusOr<ResolvedJob> ChooseMicroBatch(const ResolvedJob& job, const Topology& topology,
                                              const std::optional<ModelCount>& model,
                                              const Scheduler::RankMemory& memory, int64_t most,
                                              std::vector<std::string>* warnings) {
-  // The update was chosen from the settings; the topology that the pool gives does not change it.
-  IMAGEDDPO_ASSIGN_OR_RETURN(const ResolvedJob job, submitted.With([&](v1::JobSpec* spec) {
-    spec->mutable_train()->set_update(submitted.spec().train().update());
-  }));
   const bool is_auto = job.micro_batch_is_open();
   const std::vector<int64_t> sizes =
       is_auto ? Choices(job, topology, most)

@@ -45,11 +45,12 @@ absl::StatusOr<v1::Job> JobService::Submit(NewJob job) {
   record.request_id = std::move(job.request_id);
   record.request_sha256 = std::move(job.request_sha256);
   record.job.set_owner(std::move(job.owner));
+  record.model = job.model;
   *record.job.mutable_spec() = closed.spec();
   record.job.mutable_progress()->set_num_epochs(record.job.spec().num_epochs());
   record.job.mutable_progress()->set_seconds_left(-1);
   IMAGEDDPO_ASSIGN_OR_RETURN(JobRecord * added, table_.Add(std::move(record), warnings));
-  scheduler_.Enqueue(added->number, added->job.id(), closed);
+  scheduler_.Enqueue(added->number, added->job.id(), closed, /*recovers=*/false, added->model);
   return added->job;
 }
 
@@ -62,20 +63,32 @@ absl::StatusOr<ResolvedJob> JobService::FitToPool(const ResolvedJob& job,
                                                   const std::optional<ModelCount>& model,
                                                   std::vector<std::string>* warnings) const {
   // Workers that died come back with the next restart.
-  IMAGEDDPO_ASSIGN_OR_RETURN(const Topology topology,
-                             ResolveTopology(job, static_cast<int>(scheduler_.workers().size())));
+  const auto pool_size = static_cast<int>(scheduler_.workers().size());
+  IMAGEDDPO_ASSIGN_OR_RETURN(TopologyChoice choice, scheduler_.Choose(job, model, pool_size));
   if (job.precision() == Precision::kFp16 && !scheduler_.OnGpus()) {
     return absl::FailedPreconditionError(
         "`model.precision: fp16` needs GPUs and this pool has workers without; use `bf16`");
   }
-  IMAGEDDPO_ASSIGN_OR_RETURN(
-      ResolvedJob closed,
-      ChooseMicroBatch(job, topology, model, scheduler_.MemoryOfRank(topology.ranks()),
-                       scheduler_.OnGpus() ? kMostSamplesOnGpu : kMostSamplesOnCpu, warnings));
-  if (closed.spec().device().num_threads() != 0) return closed;
-  const int threads =
-      ChooseNumThreads(topology, scheduler_.MinCoresPerHost(), scheduler_.MaxWorkersPerHost());
-  return closed.With([&](v1::JobSpec* spec) { spec->mutable_device()->set_num_threads(threads); });
+  const auto memory = [&] { return scheduler_.MemoryOfRank(choice.topology.ranks()); };
+  IMAGEDDPO_ASSIGN_OR_RETURN(const ResolvedJob updated, CloseUpdate(job, model, memory().share));
+  const auto close = [&] {
+    return ChooseMicroBatch(updated, choice.topology, model, memory(),
+                            scheduler_.OnGpus() ? kMostSamplesOnGpu : kMostSamplesOnCpu, warnings);
+  };
+  absl::StatusOr<ResolvedJob> closed = close();
+  if (!closed.ok() && IsAuto(job.spec().topology())) {
+    // Ranks that do one thing each need less than colocated ones.
+    IMAGEDDPO_ASSIGN_OR_RETURN(const ResolvedJob least, updated.WithMicroBatch(1));
+    IMAGEDDPO_ASSIGN_OR_RETURN(choice, scheduler_.Choose(least, model, pool_size));
+    if (choice.fits) closed = close();
+  }
+  IMAGEDDPO_RETURN_IF_ERROR(closed.status());
+  if (closed->spec().device().num_threads() != 0) return closed;
+  // A smaller micro-batch may give more ranks work.
+  IMAGEDDPO_ASSIGN_OR_RETURN(choice, scheduler_.Choose(*closed, model, pool_size));
+  const int threads = ChooseNumThreads(choice.topology, scheduler_.MinCoresPerHost(),
+                                       scheduler_.MaxWorkersPerHost());
+  return closed->With([&](v1::JobSpec* spec) { spec->mutable_device()->set_num_threads(threads); });
 }
 
 absl::StatusOr<v1::Job> JobService::Cancel(const std::string& id) {
@@ -151,7 +164,7 @@ absl::StatusOr<v1::Job> JobService::Resume(const std::string& id, std::optional<
   }
   record->restarts_without_epoch = 0;
   IMAGEDDPO_RETURN_IF_ERROR(table_.Transition(*record, v1::QUEUED, reason));
-  scheduler_.Enqueue(record->number, id, *job);
+  scheduler_.Enqueue(record->number, id, *job, /*recovers=*/false, record->model);
   return record->job;
 }
 

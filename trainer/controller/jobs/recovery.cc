@@ -58,7 +58,8 @@ void Recovery::Requeue(JobRecord& record) {
         .IgnoreError();
     return;
   }
-  queue_.Enqueue(record.number, record.job.id(), *job, record.job.state() == v1::RECOVERING);
+  queue_.Enqueue(record.number, record.job.id(), *job, record.job.state() == v1::RECOVERING,
+                 record.model);
 }
 
 void Recovery::Postpone(JobRecord& record, const absl::Status& why) {

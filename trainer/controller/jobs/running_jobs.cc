@@ -50,6 +50,7 @@ ActiveJob* RunningJobs::Find(const std::string& job_id) {
 void RunningJobs::Start(const Scheduler::Gang& gang) {
   JobRecord* record = table_.Find(gang.job_id);
   if (record == nullptr) return dependencies_.scheduler.Release(gang.job_id);
+  record->job.set_topology_reason(gang.topology_reason);
   auto job = std::make_unique<ActiveJob>(
       ActiveJob::Dependencies{
           dependencies_.file_system, dependencies_.clock, table_, dependencies_.hub,

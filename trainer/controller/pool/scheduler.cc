@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/plan/nominal.h"
 
 namespace imageddpo {
 
@@ -22,6 +23,7 @@ void Scheduler::WorkerReported(int world_rank, const v1::Hello& hello) {
   worker->second.host_memory_bytes = hello.host_memory_bytes();
   worker->second.device_memory_bytes = hello.device_memory_bytes();
   worker->second.cores = std::max(1, hello.cores());
+  ForgetChoices();
 }
 
 std::string Scheduler::WorkerFailed(int world_rank) {
@@ -29,6 +31,7 @@ std::string Scheduler::WorkerFailed(int world_rank) {
   if (worker == workers_.end()) return "";
   worker->second.dead = true;
   worker->second.died_at_work = !worker->second.job_id.empty();
+  ForgetChoices();
   return std::exchange(worker->second.job_id, "");
 }
 
@@ -99,9 +102,17 @@ Scheduler::RankMemory Scheduler::MemoryOfRank(int gang_size) const {
   return least;
 }
 
+absl::StatusOr<TopologyChoice> Scheduler::Choose(const ResolvedJob& job,
+                                                 const std::optional<ModelCount>& model,
+                                                 int num_ranks) const {
+  const double bytes = job.micro_batch_is_open() ? 0 : MemoryOfRank(num_ranks).most;
+  return ChooseTopology(job, num_ranks,
+                        NominalInputs(model, OnGpus(), std::max(0.0, bytes - kProcessBytes)));
+}
+
 void Scheduler::Enqueue(int64_t number, const std::string& job_id, const ResolvedJob& job,
-                        bool recovers) {
-  queue_.insert_or_assign({!recovers, number}, Waiting{job_id, job, ""});
+                        bool recovers, const std::optional<ModelCount>& model) {
+  queue_.insert_or_assign({!recovers, number}, Waiting{job_id, job, "", model, {}});
 }
 
 void Scheduler::RemoveFromQueue(const std::string& job_id) {
@@ -146,26 +157,44 @@ std::vector<int> Scheduler::ChooseRanks(int count) const {
   return chosen.size() == static_cast<size_t>(count) ? chosen : std::vector<int>();
 }
 
-absl::StatusOr<Topology> Scheduler::FitInto(const ResolvedJob& job, int num_ranks) const {
-  const v1::TopologySpec& topology = job.spec().topology();
-  const bool is_auto = !topology.has_colocated() && !topology.has_rollout();
-  if (is_auto && num_ranks == 1 && workers_.size() > 1) {
-    return absl::FailedPreconditionError(
-        "`topology: auto` does not make one rank of two: it would take the memory of both");
-  }
-  return ResolveTopology(job, num_ranks);
+void Scheduler::ForgetChoices() {
+  for (auto& [place, waiting] : queue_) waiting.choices.clear();
 }
 
-absl::StatusOr<Topology> Scheduler::Fit(bool fresh, const Waiting& waiting) const {
+const absl::StatusOr<TopologyChoice>& Scheduler::ChoiceOf(const Waiting& waiting,
+                                                          int num_ranks) const {
+  const auto known = waiting.choices.find(num_ranks);
+  if (known != waiting.choices.end()) return known->second;
+  return waiting.choices.emplace(num_ranks, Choose(waiting.job, waiting.model, num_ranks))
+      .first->second;
+}
+
+absl::StatusOr<TopologyChoice> Scheduler::FitInto(const Waiting& waiting, int num_ranks) const {
+  absl::StatusOr<TopologyChoice> choice = ChoiceOf(waiting, num_ranks);
+  if (!choice.ok() || !IsAuto(waiting.job.spec().topology()) || !choice->topology.colocated) {
+    return choice;
+  }
+  const absl::StatusOr<TopologyChoice>& whole =
+      ChoiceOf(waiting, static_cast<int>(workers_.size()));
+  const bool was_split = whole.ok() && !whole->topology.colocated;
+  if (was_split && (!choice->fits || MemoryOfRank(num_ranks).most <= 0)) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("`topology: auto` does not make ", choice->topology.ToString(), " of ",
+                     whole->topology.ToString(), ": a rank would take the memory of both"));
+  }
+  return choice;
+}
+
+absl::StatusOr<TopologyChoice> Scheduler::Fit(bool fresh, const Waiting& waiting) const {
   if (!fresh && AllReported()) {  // Otherwise it would get only the workers that reported first.
-    absl::StatusOr<Topology> now = FitInto(waiting.job, num_free());
+    absl::StatusOr<TopologyChoice> now = FitInto(waiting, num_free());
     if (now.ok()) return now;
   }
-  return FitInto(waiting.job, pool_size());
+  return FitInto(waiting, pool_size());
 }
 
 bool Scheduler::FitsWholePool(const Waiting& waiting) const {
-  return ResolveTopology(waiting.job, static_cast<int>(workers_.size())).ok();
+  return ChoiceOf(waiting, static_cast<int>(workers_.size())).ok();
 }
 
 std::vector<Scheduler::Gang> Scheduler::FormGangs() {
@@ -175,17 +204,18 @@ std::vector<Scheduler::Gang> Scheduler::FormGangs() {
       ++waiting;
       continue;
     }
-    const absl::StatusOr<Topology> topology = Fit(waiting->first.first, waiting->second);
-    if (!topology.ok()) {
+    const absl::StatusOr<TopologyChoice> choice = Fit(waiting->first.first, waiting->second);
+    if (!choice.ok()) {
       // It waits for a restart, which needs an idle pool: later jobs must not delay that.
       if (FitsWholePool(waiting->second)) break;
       ++waiting;  // It was submitted to a larger pool: the others do not wait for it.
       continue;
     }
-    std::vector<int> ranks = ChooseRanks(topology->ranks());
+    std::vector<int> ranks = ChooseRanks(choice->topology.ranks());
     if (ranks.empty()) break;
     for (const int rank : ranks) workers_.at(rank).job_id = waiting->second.job_id;
-    gangs.push_back(Gang{waiting->second.job_id, waiting->second.job, *topology, std::move(ranks)});
+    gangs.push_back(Gang{waiting->second.job_id, waiting->second.job, choice->topology,
+                         std::move(ranks), choice->why});
     waiting = queue_.erase(waiting);
   }
   return gangs;
@@ -214,22 +244,22 @@ std::map<std::string, std::string> Scheduler::WaitReasons() const {
       reason = waiting.held_for;
       continue;
     }
-    const absl::StatusOr<Topology> topology = Fit(place.first, waiting);
-    if (!topology.ok() && first.empty() && FitsWholePool(waiting)) {
+    const absl::StatusOr<TopologyChoice> choice = Fit(place.first, waiting);
+    if (!choice.ok() && first.empty() && FitsWholePool(waiting)) {
       first = waiting.job_id;
       reason = absl::StrCat(
           "waits until all ranks are started again, as soon as no job runs: ", num_dead(), " of ",
-          workers_.size(), " workers died; ", topology.status().message());
-    } else if (!topology.ok() && !FitsWholePool(waiting)) {
-      reason = absl::StrCat("waits for more workers: ", topology.status().message());
+          workers_.size(), " workers died; ", choice.status().message());
+    } else if (!choice.ok() && !FitsWholePool(waiting)) {
+      reason = absl::StrCat("waits for more workers: ", choice.status().message());
     } else if (!first.empty()) {
       reason = absl::StrCat("waits behind ", first);
     } else {
       first = waiting.job_id;
-      reason =
-          absl::StrCat("waits for ", topology->ranks(),
-                       topology->ranks() == 1 ? " free worker" : " free workers", ": ", num_free(),
-                       " of ", pool_size(), pool_size() == 1 ? " is free" : " are free");
+      reason = absl::StrCat("waits for ", choice->topology.ranks(),
+                            choice->topology.ranks() == 1 ? " free worker" : " free workers", ": ",
+                            num_free(), " of ", pool_size(),
+                            pool_size() == 1 ? " is free" : " are free");
     }
   }
   return reasons;

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -9,7 +10,8 @@
 #include "absl/status/statusor.h"
 #include "common/base/process.h"
 #include "common/config/resolved_job.h"
-#include "common/config/topology.h"
+#include "common/model_config/model_count.h"
+#include "common/plan/choose.h"
 #include "imageddpo/v1/control.pb.h"
 
 namespace imageddpo {
@@ -60,12 +62,20 @@ class Scheduler {
   };
   RankMemory MemoryOfRank(int gang_size) const;
 
+  /// ChooseTopology() with what the workers have reported of their devices. Memory counts only once
+  /// the job's micro-batch is chosen, which is made to fit.
+  /// @param model  not set: not known.
+  absl::StatusOr<TopologyChoice> Choose(const ResolvedJob& job,
+                                        const std::optional<ModelCount>& model,
+                                        int num_ranks) const;
+
   /// Puts a job into the queue, at its place in the order of submission.
   /// @param number    JobRecord::number.
   /// @param recovers  The job ran before. It then takes the ranks that are free at once, even
   ///                  fewer than it had if its topology allows that.
+  /// @param model     Its counts, for `topology: auto`; not set: not known.
   void Enqueue(int64_t number, const std::string& job_id, const ResolvedJob& job,
-               bool recovers = false);
+               bool recovers = false, const std::optional<ModelCount>& model = std::nullopt);
   void RemoveFromQueue(const std::string& job_id);
   /// The job keeps its place in the queue but gets no ranks until ReleaseHolds(); others go past
   /// it.
@@ -78,6 +88,7 @@ class Scheduler {
     ResolvedJob job;
     Topology topology;
     std::vector<int> world_ranks;  ///< Rollout ranks first, then trainers.
+    std::string topology_reason;   ///< TopologyChoice::why.
   };
   /// Removes from the queue the jobs that can start now. Their ranks are busy until Release().
   std::vector<Gang> FormGangs();
@@ -96,12 +107,18 @@ class Scheduler {
     std::string job_id;
     ResolvedJob job;
     std::string held_for;  // Not empty: it gets no ranks.
+    std::optional<ModelCount> model;
+    /// What Choose() said, by number of ranks, since a worker has reported or died: it is asked for
+    /// with every look at the queue.
+    mutable std::map<int, absl::StatusOr<TopologyChoice>> choices;
   };
   std::vector<int> ChooseRanks(int count) const;
-  absl::StatusOr<Topology> FitInto(const ResolvedJob& job, int num_ranks) const;
+  const absl::StatusOr<TopologyChoice>& ChoiceOf(const Waiting& waiting, int num_ranks) const;
+  absl::StatusOr<TopologyChoice> FitInto(const Waiting& waiting, int num_ranks) const;
   /// The topology of the gang that the job waits for; an error if the live workers are too few.
-  absl::StatusOr<Topology> Fit(bool fresh, const Waiting& waiting) const;
+  absl::StatusOr<TopologyChoice> Fit(bool fresh, const Waiting& waiting) const;
   bool FitsWholePool(const Waiting& waiting) const;
+  void ForgetChoices();
 
   std::map<int, Worker> workers_;                      // By world rank.
   std::map<std::pair<bool, int64_t>, Waiting> queue_;  // By (has not run yet, number).

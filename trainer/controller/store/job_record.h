@@ -1,9 +1,11 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "absl/strings/str_format.h"
+#include "common/model_config/model_count.h"
 #include "imageddpo/v1/service.pb.h"
 
 namespace imageddpo {
@@ -18,6 +20,9 @@ struct JobRecord {
   v1::Job job;             ///< job.progress without what changes many times a second.
   std::string request_id;  ///< Empty: none was given.
   std::string request_sha256;  ///< Of the spec as submitted.
+  /// For `topology: auto`, so that it needs no file later. Not set: the model could not be counted,
+  /// or an earlier version stored the job.
+  std::optional<ModelCount> model = std::nullopt;
 
   int64_t last_event = 0;  ///< Number of the newest event.
   /// Epochs 0 .. epochs_reported-1 have an event. An epoch that is repeated after a resume gets no

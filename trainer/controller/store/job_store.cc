@@ -11,6 +11,7 @@
 #include "common/comm/valid_texts.h"
 #include "common/config/job_states.h"
 #include "common/io/file.h"
+#include "common/model_config/model_count_json.h"
 #include "trainer/controller/store/job_store_schema.h"
 
 namespace imageddpo {
@@ -25,8 +26,8 @@ constexpr char kColumns[] =
     "end_time_ms, resume_count, resumed_from_epoch, topology, lora_path, warnings, last_event, "
     "epochs_reported, "
     "eval_reported, checkpoint_reported, restarts_without_epoch, best_lora_path, best_epoch, "
-    "best_value, owner";
-constexpr int kNumColumns = 25;
+    "best_value, owner, topology_reason, model_count";
+constexpr int kNumColumns = 27;
 
 // 0 stands for "not yet": no job was made in 1970.
 int64_t MillisecondsOf(bool has, const google::protobuf::Timestamp& time) {
@@ -84,6 +85,12 @@ absl::StatusOr<JobRecord> ReadRow(const SqliteStatement& row) {
   job.set_best_epoch(row.Int(22));
   job.set_best_value(row.Real(23));
   job.set_owner(row.Text(24));
+  job.set_topology_reason(row.Text(25));
+  if (const std::string counts = row.Text(26); !counts.empty()) {
+    absl::StatusOr<ModelCount> model = ModelCountFromJson(counts);
+    IMAGEDDPO_RETURN_IF_ERROR(Annotate(model.status(), absl::StrCat("the stored job ", job.id())));
+    record.model = *std::move(model);
+  }
   return record;
 }
 
@@ -145,7 +152,9 @@ absl::Status JobStore::WriteJob(const JobRecord& record, bool insert) {
       .Bind(22, job.best_lora_path())
       .Bind(23, job.best_epoch())
       .BindReal(24, job.best_value())
-      .Bind(25, job.owner());
+      .Bind(25, job.owner())
+      .Bind(26, job.topology_reason())
+      .Bind(27, record.model.has_value() ? ModelCountToJson(*record.model) : "");
   return statement.Run();
 }
 

@@ -52,6 +52,10 @@ ALTER TABLE jobs ADD COLUMN best_value REAL NOT NULL DEFAULT 0;
     R"sql(
 ALTER TABLE jobs ADD COLUMN owner TEXT NOT NULL DEFAULT '';
 )sql",
+    R"sql(
+ALTER TABLE jobs ADD COLUMN topology_reason TEXT NOT NULL DEFAULT '';
+ALTER TABLE jobs ADD COLUMN model_count TEXT NOT NULL DEFAULT '';
+)sql",
 });
 
 absl::StatusOr<int> ReadVersion(SqliteDatabase& database) {

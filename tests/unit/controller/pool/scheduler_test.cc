@@ -202,12 +202,29 @@ TEST_F(SchedulerTest, AutoFitsThePool) {
   EXPECT_EQ(one.FormGangs().at(0).topology.ToString(), "colocated 1");
   Scheduler four = PoolOf({"h", "h", "h", "h"});
   four.Enqueue(1, "a", Judged(spec));
-  EXPECT_EQ(four.FormGangs().at(0).topology.ToString(), "rollout 3, trainer 1");
+  const Scheduler::Gang gang = four.FormGangs().at(0);
+  EXPECT_EQ(gang.topology.ToString(), "colocated 4");
+  EXPECT_THAT(gang.topology_reason, HasSubstr("colocated 4: an epoch is predicted to take"));
 }
 
-TEST_F(SchedulerTest, AutoFitsWhatIsLeftButStaysInTwoParts) {
+TEST_F(SchedulerTest, AutoFitsWhatIsLeft) {
   v1::JobSpec spec = Colocated(1);
   spec.clear_topology();
+  Scheduler scheduler = PoolOf({"h", "h", "h", "h"});
+  scheduler.WorkerFailed(1);
+  scheduler.Enqueue(1, "a", Judged(spec), true);
+  EXPECT_EQ(scheduler.FormGangs().at(0).topology.ToString(), "colocated 3");
+  scheduler.WorkerFailed(2);
+  scheduler.WorkerFailed(3);
+  scheduler.Release("a");
+  scheduler.Enqueue(1, "a", Judged(spec), true);
+  EXPECT_EQ(scheduler.FormGangs().at(0).topology.ToString(), "colocated 1");
+}
+
+TEST_F(SchedulerTest, AutoInTwoPartsStaysInTwoParts) {
+  v1::JobSpec spec = Colocated(1);
+  spec.clear_topology();
+  spec.mutable_train()->set_gradient_shards(1);  // One trainer: more ranks can only sample.
   Scheduler scheduler = PoolOf({"h", "h", "h", "h"});
   scheduler.WorkerFailed(1);
   scheduler.Enqueue(1, "a", Judged(spec), true);

@@ -73,6 +73,12 @@ TEST_F(JobStoreTest, GivesBackEveryField) {
   job.add_warnings("one");
   job.add_warnings("zwei: \"ä\"\n");
   job.set_topology("colocated 1");
+  job.set_topology_reason("there is no other choice");
+  record.model.emplace();
+  record.model->unet.flops = 0.1;
+  record.model->text.parameters = 3;
+  record.model->latent = {8, 16};
+  record.model->context_width = 768;
   job.set_lora_path("/x");
   record.epochs_reported = 3;
   record.eval_reported = -1;
@@ -84,6 +90,11 @@ TEST_F(JobStoreTest, GivesBackEveryField) {
   const auto read = store_->Get("job-000001");
   ASSERT_TRUE(read.ok()) << read.status();
   EXPECT_EQ(read->job.SerializeAsString(), job.SerializeAsString()) << read->job.DebugString();
+  ASSERT_TRUE(read->model.has_value());
+  EXPECT_EQ(read->model->unet.flops, 0.1);
+  EXPECT_EQ(read->model->text.parameters, 3);
+  EXPECT_EQ(read->model->latent, (PictureSize{8, 16}));
+  EXPECT_EQ(read->model->context_width, 768);
   EXPECT_EQ(read->number, 1);
   EXPECT_EQ(read->request_id, "request");
   EXPECT_EQ(read->request_sha256, "hash");
@@ -227,8 +238,9 @@ TEST_F(JobStoreTest, BringsAStoreOfTheFirstVersionUpToDate) {
     ASSERT_TRUE(database.ok()) << database.status();
     const absl::Status status = (*database)->Execute(
         "ALTER TABLE jobs DROP COLUMN best_lora_path; ALTER TABLE jobs DROP COLUMN best_epoch; "
-        "ALTER TABLE jobs DROP COLUMN best_value; ALTER TABLE jobs DROP COLUMN owner; PRAGMA "
-        "user_version = 1");
+        "ALTER TABLE jobs DROP COLUMN best_value; ALTER TABLE jobs DROP COLUMN owner; "
+        "ALTER TABLE jobs DROP COLUMN topology_reason; ALTER TABLE jobs DROP COLUMN model_count; "
+        "PRAGMA user_version = 1");
     ASSERT_TRUE(status.ok()) << status;
   }
   Reopen();
@@ -236,6 +248,7 @@ TEST_F(JobStoreTest, BringsAStoreOfTheFirstVersionUpToDate) {
   ASSERT_TRUE(stored.ok()) << stored.status();
   EXPECT_EQ(stored->job.spec().name(), "n");
   EXPECT_EQ(stored->job.best_lora_path(), "");
+  EXPECT_FALSE(stored->model.has_value());
 }
 
 TEST_F(JobStoreTest, SaysWhatIsWrongWithAFileThatIsNoStore) {

@@ -107,6 +107,20 @@ TEST_F(InboxTest, EveryFieldArrivesAndEmbeddingsOnce) {
   EXPECT_TRUE(at::equal((*received)[2].rewards_B, third.rewards_B));
 }
 
+TEST_F(InboxTest, EmbeddingsComeAgainInTheNextEpochSoThatNobodyKeepsThem) {
+  inbox_.Expect({Expected(0, 0, 0), Expected(0, 1, 0)});
+  inbox_.Expect({Expected(1, 0, 0)});
+  for (const auto& [epoch, m] : {std::pair<int64_t, int64_t>{0, 0}, {0, 1}, {1, 0}}) {
+    sender_.Send(Record(epoch, m, 0), {}, kTimeout);
+    ASSERT_TRUE(inbox_.Poll().ok());
+  }
+  const auto first = inbox_.TakeEpoch(kTimeout, Never), second = inbox_.TakeEpoch(kTimeout, Never);
+  ASSERT_TRUE(first.ok() && second.ok());
+  EXPECT_EQ(first->at(0).new_embeddings.size(), 3U);
+  EXPECT_TRUE(first->at(1).new_embeddings.empty());
+  EXPECT_EQ(second->at(0).new_embeddings.size(), 3U);
+}
+
 TEST_F(InboxTest, WhatIsPolledNeedsNoCredit) {
   inbox_.Expect({Expected(0, 0, 0), Expected(0, 1, 0)});
   inbox_.Expect({Expected(1, 0, 0), Expected(1, 1, 0)});
