@@ -38,6 +38,11 @@ inline constexpr Choice<UpdateKind> kUpdates[] = {{UpdateKind::kAuto, "auto"},
                                                   {UpdateKind::kReplay, "replay"},
                                                   {UpdateKind::kSinglePass, "single_pass"}};
 
+/// train.trust_region: what keeps an update near the policy that drew the samples.
+enum class TrustRegion { kRatio, kKl };
+inline constexpr Choice<TrustRegion> kTrustRegions[] = {{TrustRegion::kRatio, "ratio"},
+                                                        {TrustRegion::kKl, "kl"}};
+
 /// train.lr_schedule
 enum class LearningRateKind { kConstant, kCosine };
 inline constexpr Choice<LearningRateKind> kLearningRates[] = {

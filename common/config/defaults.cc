@@ -65,6 +65,9 @@ void FillTrain(v1::TrainSpec* train) {
   IMAGEDDPO_DEFAULT(train, clip_range, 1e-4);
   IMAGEDDPO_DEFAULT(train, clip_range_low, 0.0);
   IMAGEDDPO_DEFAULT(train, clip_range_high, 0.0);
+  IMAGEDDPO_DEFAULT(train, trust_region, "ratio");
+  IMAGEDDPO_DEFAULT(train, kl_limit, 0.1);
+  IMAGEDDPO_DEFAULT(train, kl_coef, 0.0);
   IMAGEDDPO_DEFAULT(train, num_inner_epochs, 1);
   IMAGEDDPO_DEFAULT(train, adv_clip_max, 5.0);
   IMAGEDDPO_DEFAULT(train, max_grad_norm, 1.0);

@@ -75,6 +75,12 @@ absl::StatusOr<ResolvedJob> ResolvedJob::Make(v1::JobSpec submitted) {
   const v1::TrainSpec& train = job.spec_.train();
   const auto clip = [&train](double side) { return side > 0 ? side : train.clip_range(); };
   job.clip_range_ = {.low = clip(train.clip_range_low()), .high = clip(train.clip_range_high())};
+  const TrustRegion kind = *FindChoice(kTrustRegions, train.trust_region());
+  job.trust_region_ = {.kind = kind,
+                       .kl_limit = train.kl_limit(),
+                       .kl_coef = train.kl_coef(),
+                       .records_means = kind == TrustRegion::kKl && !job.plan_.single_pass,
+                       .records_base_means = train.kl_coef() > 0};
   job.learning_rate_ = {.kind = *FindChoice(kLearningRates, train.lr_schedule()),
                         .peak = train.learning_rate(),
                         .warmup_updates = train.lr_warmup_updates(),
@@ -104,6 +110,13 @@ absl::StatusOr<ResolvedJob> ResolvedJob::Make(v1::JobSpec submitted) {
   job.executed_steps_ =
       sample.num_steps() - FirstExecutedStep(sample.num_steps(), sample.noise_strength());
   return job;
+}
+
+bool ResolvedJob::samples_base_steps() const {
+  return trust_region_.records_base_means ||
+         std::any_of(rewards_.begin(), rewards_.end(), [](const RewardConfig& reward) {
+           return reward.type == RewardType::kKlToBase;
+         });
 }
 
 v1::SampleSpec ResolvedJob::eval_sample() const {

@@ -42,6 +42,15 @@ struct ClipRange {
   double low = 1e-4, high = 1e-4;
 };
 
+/// How far an update may move the policy, and what keeps it near the base model, judged.
+struct TrustRegionSettings {
+  TrustRegion kind = TrustRegion::kRatio;
+  double kl_limit = 0.1;  ///< Of kKl: of a step, in nats.
+  double kl_coef = 0;     ///< Factor of the divergence from the base model in the loss; 0: none.
+  /// What the records of a replay have beside the latents: TrajectoryBatch::means and base_means.
+  bool records_means = false, records_base_means = false;
+};
+
 /// A job's `data.corrupt`, judged.
 struct CorruptSettings {
   CorruptKind kind = CorruptKind::kGaussianNoise;
@@ -101,6 +110,9 @@ class ResolvedJob {
   ReduceKind reduce() const { return reduce_; }
   const AdvantageSettings& advantage() const { return advantage_; }
   const ClipRange& clip_range() const { return clip_range_; }
+  const TrustRegionSettings& trust_region() const { return trust_region_; }
+  /// Whether sampling runs the model a second time over the steps, without its LoRA.
+  bool samples_base_steps() const;
   const LearningRateSettings& learning_rate() const { return learning_rate_; }
   const DataSettings& data() const { return data_; }
   const std::vector<RewardConfig>& rewards() const { return rewards_; }
@@ -142,6 +154,7 @@ class ResolvedJob {
   ReduceKind reduce_ = ReduceKind::kExact;
   AdvantageSettings advantage_;
   ClipRange clip_range_;
+  TrustRegionSettings trust_region_;
   LearningRateSettings learning_rate_;
   DataSettings data_;
   std::vector<RewardConfig> rewards_;

@@ -54,6 +54,7 @@ constexpr RewardTypeInfo kTypes[] = {
     {.type = RewardType::kPsnr, .name = "psnr", .has_reference = true},
     {.type = RewardType::kSsim, .name = "ssim", .has_reference = true},
     {.type = RewardType::kImageStat, .name = "image_stat", .measures = kImageStatMeasures},
+    {.type = RewardType::kKlToBase, .name = "kl_to_base"},
     {.type = RewardType::kTorchScript,
      .name = "torchscript",
      .has_own_parts = true,

@@ -24,6 +24,7 @@ enum class RewardType {
   kPsnr,
   kSsim,
   kImageStat,
+  kKlToBase,
   kTorchScript,
 };
 

@@ -28,6 +28,12 @@ std::string WhyNoSinglePass(const v1::JobSpec& job, const JobPlan& plan) {
     return absl::StrCat("`sample.max_staleness` is ", job.sample().max_staleness(),
                         ", and stale samples are not of the weights that are trained; set it to 0");
   }
+  if (job.train().kl_coef() > 0) {
+    return absl::StrCat("`train.kl_coef` is ", job.train().kl_coef(),
+                        ", and the gradient of that term is not among those that sampling "
+                        "collects; set it to 0, or penalise the divergence with a reward of "
+                        "`type: kl_to_base`");
+  }
   if (!job.topology().has_colocated()) {
     return "gradients stay on the rank that sampled, which has to train as well; set `topology: "
            "{colocated: C}`";
@@ -63,6 +69,9 @@ void CheckTrain(const v1::TrainSpec& train, Faults* faults) {
                "from 0 (`train.clip_range`) to below 1");
   faults->Real("train.clip_range_high", train.clip_range_high(), train.clip_range_high() >= 0,
                "0 (`train.clip_range`) or above");
+  faults->Choice("train.trust_region", train.trust_region(), Words(kTrustRegions));
+  faults->Real("train.kl_limit", train.kl_limit(), train.kl_limit() > 0, "above 0");
+  faults->Real("train.kl_coef", train.kl_coef(), train.kl_coef() >= 0, "0 (no such term) or above");
   faults->Range("train.num_inner_epochs", train.num_inner_epochs(), 1, 1000);
   faults->Real("train.adv_clip_max", train.adv_clip_max(), train.adv_clip_max() > 0, "above 0");
   faults->Real("train.max_grad_norm", train.max_grad_norm(), train.max_grad_norm() > 0, "above 0");

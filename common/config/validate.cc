@@ -198,6 +198,16 @@ void CheckReward(const v1::RewardSpec& reward, const std::string& prefix, Faults
   faults->Range(prefix + "warmup_epochs", reward.warmup_epochs(), 0, 100 * Faults::kMaxCount);
 }
 
+/// The setting that names the first reward of that type; else empty.
+std::string SomeKlToBase(const v1::JobSpec& job) {
+  for (int i = 0; i < job.rewards_size(); ++i) {
+    if (job.rewards(i).type() == NameOf(RewardType::kKlToBase)) {
+      return absl::StrCat("rewards[", i, "].type");
+    }
+  }
+  return "";
+}
+
 void CheckRewards(const v1::JobSpec& job, Faults* faults) {
   const bool trains = job.num_epochs() != 0;
   if (trains && job.rewards().empty()) {
@@ -205,6 +215,12 @@ void CheckRewards(const v1::JobSpec& job, Faults* faults) {
         "`rewards` is empty; it needs at least one reward, as `- {type: jpeg, measure: "
         "compressibility}`");
     return;
+  }
+  if (HasHeldOutImages(job) && job.eval().eta() == 0 && !SomeKlToBase(job).empty()) {
+    faults->Add(absl::StrCat(
+        "`eval.eta` is 0, and `", SomeKlToBase(job),
+        "` is `kl_to_base`: steps without noise have no divergence; set `eval.eta` above 0, or "
+        "leave the reward out"));
   }
   bool none_counts = true;
   for (int i = 0; i < job.rewards_size(); ++i) {

@@ -48,6 +48,12 @@ void AddRewardWarnings(const ResolvedJob& job, std::vector<std::string>* warning
           absl::StrCat("`", name, "normalize` has no effect on advantages with ",
                        "`advantage.combine: per_reward`, which normalises every reward"));
     }
+    if (reward.type == RewardType::kKlToBase && reward.is_trained() &&
+        reward.weight * reward.scale > 0) {
+      warnings->push_back(absl::StrCat(
+          "`", name, "weight` is ", reward.weight,
+          ", which rewards the distance from the base model; a negative weight is a penalty"));
+    }
     if (reward.warmup_epochs >= job.spec().num_epochs() && reward.warmup_epochs > 0) {
       warnings->push_back(absl::StrCat("`", name, "warmup_epochs` is ", reward.warmup_epochs,
                                        ", and the job has ", job.spec().num_epochs(),
@@ -74,6 +80,24 @@ int64_t RewardsOfKey(const ResolvedJob& job, int64_t num_images, int64_t images_
 bool NeverFills(const ResolvedJob& job, int64_t num_images, int64_t images_of_key) {
   return job.advantage().mode == AdvantageMode::kPerKey && job.spec().num_epochs() > 0 &&
          RewardsOfKey(job, num_images, images_of_key) < job.advantage().min_count;
+}
+
+void AddTrustRegionWarnings(const ResolvedJob& job, std::vector<std::string>* warnings) {
+  if (!job.trains()) return;
+  const TrustRegionSettings& region = job.trust_region();
+  if (region.kind == TrustRegion::kRatio) {
+    if (region.kl_limit != TrustRegionSettings().kl_limit) {
+      warnings->push_back("`train.kl_limit` has no effect without `train.trust_region: kl`");
+    }
+    return;
+  }
+  const v1::JobSpec& spec = job.spec();
+  if (job.plan().updates_per_inner_epoch * spec.train().num_inner_epochs() == 1 &&
+      spec.sample().max_staleness() == 0) {
+    warnings->push_back(
+        "`train.trust_region: kl` has no effect: an epoch has one update, under the very policy "
+        "that drew its samples, so that nothing is beyond `train.kl_limit`");
+  }
 }
 
 /// Settings of `advantage.mode: group` in another mode, and of groups without groups.
@@ -183,6 +207,7 @@ std::vector<std::string> ResolvedJob::Warnings() const {
   }
   AddRewardWarnings(*this, &warnings);
   AddGroupWarnings(*this, &warnings);
+  AddTrustRegionWarnings(*this, &warnings);
   return warnings;
 }
 

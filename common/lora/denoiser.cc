@@ -112,6 +112,18 @@ void Denoiser::ReleaseRowGradients() {
   }
 }
 
+WithoutLora::WithoutLora(Denoiser* denoiser) : denoiser_(denoiser) {
+  for (const NamedLinear& linear : denoiser_->linears_) {
+    slots_.push_back(std::exchange(*linear.slot, LoraSlot()));
+  }
+}
+
+WithoutLora::~WithoutLora() {
+  for (size_t i = 0; i < slots_.size(); ++i) {
+    *denoiser_->linears_[i].slot = std::move(slots_[i]);
+  }
+}
+
 std::vector<LinearInfo> Denoiser::linears() const {
   std::vector<LinearInfo> infos;
   for (const NamedLinear& linear : linears_) infos.push_back(linear.info);

@@ -84,8 +84,25 @@ class Denoiser {
   bool NeedsGraph() const;
 
  private:
+  friend class WithoutLora;
+
   std::vector<NamedLinear> linears_;  ///< Sorted by path.
   ModelOptions options_;
+};
+
+/// While one exists, its denoiser is the base model; then everything that was in the layers' slots
+/// is there again: the LoRA, folded or not, and where row gradients go. Backward passes that need
+/// the LoRA must have ended, since they may run a layer once more.
+class WithoutLora {
+ public:
+  explicit WithoutLora(Denoiser* denoiser);  ///< It outlives this.
+  ~WithoutLora();
+  WithoutLora(const WithoutLora&) = delete;
+  WithoutLora& operator=(const WithoutLora&) = delete;
+
+ private:
+  Denoiser* denoiser_;
+  std::vector<LoraSlot> slots_;  ///< In the order of the denoiser's layers.
 };
 
 }  // namespace imageddpo

@@ -3,6 +3,7 @@
 #include <google/protobuf/descriptor.h>
 #include <google/protobuf/message.h>
 
+#include <algorithm>
 #include <map>
 
 namespace imageddpo {
@@ -54,6 +55,25 @@ const EpochMetric kTable[] = {
      Aggregate::kMean,
      {"imageddpo_job_clip_fraction_low", Kind::kGauge, "job_id,job_name",
       "Share of ratios below the clip range, mean over the newest epoch's updates."}},
+    {"kl_step_mean",
+     Aggregate::kMean,
+     {"imageddpo_job_kl_step_mean", Kind::kGauge, "job_id,job_name",
+      "Divergence of a step from the policy that drew it in nats, mean over the newest epoch's "
+      "updates (train.trust_region: kl)."}},
+    {"kl_step_max",
+     Aggregate::kMax,
+     {"imageddpo_job_kl_step_max", Kind::kGauge, "job_id,job_name",
+      "Largest such divergence of the newest epoch."}},
+    {"masked_fraction",
+     Aggregate::kMean,
+     {"imageddpo_job_masked_fraction", Kind::kGauge, "job_id,job_name",
+      "Share of steps without a gradient because of train.kl_limit, mean over the newest epoch's "
+      "updates."}},
+    {"kl_to_base",
+     Aggregate::kMean,
+     {"imageddpo_job_kl_to_base", Kind::kGauge, "job_id,job_name",
+      "Divergence of a step from the base model's in nats, mean over the newest epoch's updates "
+      "(train.kl_coef)."}},
     {"grad_norm",
      Aggregate::kMean,
      {"imageddpo_job_grad_norm", Kind::kGauge, "job_id,job_name",
@@ -154,6 +174,14 @@ std::map<std::string, double> MapOf(const v1::EpochMetrics& metrics, const Field
   return values;
 }
 
+void SetMax(const std::vector<v1::EpochMetrics>& updates, const FieldDescriptor& field,
+            v1::EpochMetrics* to) {
+  if (!IsThere(updates.front(), field)) return;
+  double max = NumberOf(updates.front(), field);
+  for (const v1::EpochMetrics& update : updates) max = std::max(max, NumberOf(update, field));
+  to->GetReflection()->SetDouble(to, &field, max);
+}
+
 void SetMean(const std::vector<v1::EpochMetrics>& updates, const FieldDescriptor& field,
              v1::EpochMetrics* to) {
   if (!IsThere(updates.front(), field)) return;
@@ -181,6 +209,9 @@ v1::EpochMetrics OfUpdates(const std::vector<v1::EpochMetrics>& updates) {
         break;
       case Aggregate::kMean:
         SetMean(updates, field, &epoch);
+        break;
+      case Aggregate::kMax:
+        SetMax(updates, field, &epoch);
         break;
       case Aggregate::kOfUpdate:
       case Aggregate::kOfEpoch:

@@ -17,6 +17,7 @@ namespace imageddpo {
 enum class Aggregate {
   kFirst,     ///< That of its first update.
   kMean,      ///< The mean over its updates.
+  kMax,       ///< The largest over its updates.
   kLast,      ///< That of its last update.
   kOfUpdate,  ///< There is none: the number says something of an update alone.
   kOfEpoch,   ///< Updates have none: the number says something of the epoch alone.

@@ -31,7 +31,8 @@ struct Shape {
   double staleness = 0;
   bool recomputes = false;   // device.gradient_checkpointing
   bool fast_reduce = false;  // train.reduce: fast
-  double latent_bytes = 0;   // Of a micro-batch's trajectories.
+  bool base_steps = false;   // ResolvedJob::samples_base_steps()
+  double latent_bytes = 0;   // Of a micro-batch's trajectories, the means of steps included.
   double head_bytes = 0;     // Of a record without latents.
 };
 
@@ -63,7 +64,11 @@ Shape MakeShape(const ResolvedJob& resolved, const Topology& topology, const Mod
   shape.staleness = static_cast<double>(job.sample().max_staleness());
   shape.recomputes = job.device().gradient_checkpointing();
   shape.fast_reduce = resolved.reduce() == ReduceKind::kFast;
-  shape.latent_bytes = kFloatBytes * batch * (shape.steps + 1) * model.latent_values();
+  shape.base_steps = resolved.samples_base_steps();
+  double latents = shape.steps + 1;
+  if (resolved.trust_region().records_means) latents += shape.steps;
+  if (resolved.trust_region().records_base_means) latents += shape.steps;
+  shape.latent_bytes = kFloatBytes * batch * latents * model.latent_values();
   shape.head_bytes = kHeadBytes * (batch + 1) + 12 * batch * shape.steps;
   return shape;
 }
@@ -81,7 +86,8 @@ void PredictRollout(const Shape& shape, const PlanInputs& inputs, EpochSeconds* 
   const double again =
       shape.recomputes && shape.plan.single_pass ? costs.sample_step.Seconds(work) : 0;
   seconds->draw = n * costs.draw.Seconds(batch * (shape.steps + 2) * model.latent_values());
-  seconds->steps = n * shape.steps * (step.Seconds(work) + again);
+  const double base = shape.base_steps ? costs.sample_step.Seconds(work) : 0;
+  seconds->steps = n * shape.steps * (step.Seconds(work) + again + base);
   seconds->decode = n * costs.decode.Seconds(batch * model.decoder.flops);
   seconds->reward = n * costs.reward.Seconds(batch * model.image_values());
   // Images are encoded one by one, each once as long as its posterior finds room.

@@ -210,6 +210,7 @@ absl::StatusOr<double> StageTimer::RewardSeconds(const Batch& batch) {
   const auto size = static_cast<size_t>(batch.size);
   auto grey = std::make_shared<RewardBatch>();
   grey->generated_BCHW = grey->inputs_BCHW = grey->targets_BCHW = batch.images_BCHW;
+  grey->kl_to_base_B = at::zeros({batch.size}, at::kDouble);
   grey->prompts.resize(size);
   grey->examples.resize(size, {.id = "grey", .label = 0});
   absl::Status failed;

@@ -7,6 +7,7 @@
 #include "rollout/reward/classifier_reward.h"
 #include "rollout/reward/image_rewards.h"
 #include "rollout/reward/jpeg_reward.h"
+#include "rollout/reward/kl_to_base_reward.h"
 #include "rollout/reward/service_reward.h"
 #include "rollout/reward/torchscript_reward.h"
 #include "rollout/reward/weighted_rewards.h"
@@ -29,6 +30,8 @@ absl::StatusOr<std::unique_ptr<Reward>> MakeReward(const RewardConfig& config, a
       return std::make_unique<DistanceReward>(config);
     case RewardType::kImageStat:
       return std::make_unique<ImageStatReward>(config);
+    case RewardType::kKlToBase:
+      return std::make_unique<KlToBaseReward>();
     case RewardType::kService:
       return ServiceReward::Make(config, host);
   }

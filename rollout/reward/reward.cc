@@ -37,6 +37,10 @@ absl::Status CheckBatch(const RewardBatch& batch) {
     return bad("the targets are not as many images of the size of the generated ones");
   }
   const auto num_items = static_cast<size_t>(generated.size(0));
+  if (batch.kl_to_base_B.defined() &&
+      batch.kl_to_base_B.sizes() != at::IntArrayRef{generated.size(0)}) {
+    return bad("the divergences from the base model are not one for each image");
+  }
   if (batch.prompts.size() != num_items || batch.examples.size() != num_items) {
     return bad(absl::StrCat(num_items, " images, but ", batch.prompts.size(), " prompts and ",
                             batch.examples.size(), " examples"));

@@ -25,6 +25,9 @@ struct RewardBatch {
   at::Tensor generated_BCHW;  ///< [B,3,H,W] float32 in [0,1], any device
   at::Tensor inputs_BCHW;     ///< [B,3,H,W] float32 in [0,1]: what img2img started from
   at::Tensor targets_BCHW;    ///< as the inputs: the targets; undefined where none wants them
+  /// [B] float64 on the CPU: divergence of each sample's steps from the base model's, in nats
+  /// (SampledTrajectories::kl_to_base_B); undefined where none wants it
+  at::Tensor kl_to_base_B;
   std::vector<std::string> prompts;  ///< as used, UTF-8
   std::vector<Example> examples;     ///< id, label and metadata of the input images
 
@@ -58,7 +61,8 @@ class PendingReward {
 
 /// What a reward looks at beside the generated and the input images, which are always there.
 struct RewardNeeds {
-  bool targets = false;  ///< RewardBatch::targets_BCHW
+  bool targets = false;     ///< RewardBatch::targets_BCHW
+  bool kl_to_base = false;  ///< RewardBatch::kl_to_base_B; costs a pass of the model for each step
 };
 
 /// One term of a job's reward. Several batches may be pending at once; each is waited for in the

@@ -98,7 +98,10 @@ class PendingSum final : public PendingReward {
 
 RewardNeeds WeightedRewards::wants() const {
   RewardNeeds needs;
-  for (const Term& term : terms_) needs.targets = needs.targets || term.reward->wants().targets;
+  for (const Term& term : terms_) {
+    needs.targets = needs.targets || term.reward->wants().targets;
+    needs.kl_to_base = needs.kl_to_base || term.reward->wants().kl_to_base;
+  }
   return needs;
 }
 

@@ -11,6 +11,8 @@
 #include <stdexcept>
 #include <vector>
 
+#include "common/diffusion/gaussian_kl.h"
+
 namespace imageddpo {
 namespace {
 
@@ -30,6 +32,11 @@ at::Tensor Upload(const at::Tensor& noise_BCHW, at::Device device) {
   return noise_BCHW.pin_memory().to(device, /*non_blocking=*/true);
 }
 
+at::Tensor MeanOf(const StepResult& step) {
+  if (step.mean_BCHW.defined()) return step.mean_BCHW.detach();
+  throw std::invalid_argument("the means of steps that are not Gaussian are wanted");
+}
+
 }  // namespace
 
 Vae::Posterior EncodeImages(const Vae& vae, const at::Tensor& images_BCHW, at::Device device) {
@@ -40,7 +47,8 @@ Vae::Posterior EncodeImages(const Vae& vae, const at::Tensor& images_BCHW, at::D
 
 SampledTrajectories SampleTrajectories(const Policy& policy, const Vae& vae,
                                        const Schedule& schedule, const SamplerInputs& inputs,
-                                       at::Device device, LogProbGradients* gradients) {
+                                       at::Device device, LogProbGradients* gradients,
+                                       const StepRecords& records) {
   const at::NoGradGuard no_grad;
   const at::Tensor mean_BCHW = inputs.posterior.mean_BCHW.to(device);
   const at::Tensor std_BCHW = inputs.posterior.std_BCHW.to(device);
@@ -62,7 +70,8 @@ SampledTrajectories SampleTrajectories(const Policy& policy, const Vae& vae,
                                   at::full({b}, schedule.timesteps.front(), index));
 
   std::vector<at::Tensor> latents = {latents_BCHW};
-  std::vector<at::Tensor> log_probs;
+  std::vector<at::Tensor> log_probs, means, sigmas;
+  const bool keeps_means = records.means || records.base != nullptr;
   {
     const at::AutoGradMode with_graph(gradients != nullptr);
     StepConditioning conditioning = policy.Prepare(inputs.conditioning);
@@ -76,6 +85,9 @@ SampledTrajectories SampleTrajectories(const Policy& policy, const Vae& vae,
       latents_BCHW = step.prev_sample_BCHW;
       latents.push_back(latents_BCHW);
       log_probs.push_back(step.log_prob_B.detach());
+      if (!keeps_means) continue;
+      means.push_back(MeanOf(step));
+      sigmas.push_back(step.sigma_B);
     }
     conditioning.text.Backward();
   }
@@ -86,6 +98,19 @@ SampledTrajectories SampleTrajectories(const Policy& policy, const Vae& vae,
   result.timesteps_BK = at::tensor(schedule.timesteps, at::kLong).unsqueeze(0).repeat({b, 1});
   result.log_probs_BK = at::stack(log_probs, 1).to(at::kCPU);
   result.images_BCHW = (decoded_BCHW / 2 + 0.5).clamp(0, 1).to(at::kCPU);
+  if (records.means) result.means_BKCHW = at::stack(means, 1).to(at::kCPU);
+  if (records.base != nullptr) {
+    const WithoutLora base(records.base);
+    const StepConditioning conditioning = policy.Prepare(inputs.conditioning);
+    std::vector<at::Tensor> base_means, kls;
+    for (size_t k = 0; k < means.size(); ++k) {
+      base_means.push_back(MeanOf(policy.Replay(
+          latents[k], at::full({b}, schedule.timesteps[k], index), conditioning, latents[k + 1])));
+      kls.push_back(GaussianKl(means[k], base_means[k], sigmas[k]).to(at::kDouble));
+    }
+    result.base_means_BKCHW = at::stack(base_means, 1).to(at::kCPU);
+    result.kl_to_base_B = at::stack(kls, 1).sum(1).to(at::kCPU);
+  }
   return result;
 }
 

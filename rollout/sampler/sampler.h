@@ -28,11 +28,21 @@ struct SamplerInputs {
   Conditioning conditioning;
 };
 
+/// What else is wanted of the steps, beside what every update needs.
+struct StepRecords {
+  bool means = false;        ///< SampledTrajectories::means_BKCHW.
+  Denoiser* base = nullptr;  ///< The policy's denoiser: base_means_BKCHW and kl_to_base_B too.
+};
+
 struct SampledTrajectories {
   at::Tensor latents_BKCHW;  ///< [B,K+1,C,h,w] float32: before each step and after the last.
   at::Tensor timesteps_BK;   ///< int64
   at::Tensor log_probs_BK;   ///< float32; 0 at deterministic steps.
   at::Tensor images_BCHW;    ///< [B,3,H,W] in [0,1].
+  /// [B,K,C,h,w] float32: the means of the steps as drawn, and those of the base model's steps from
+  /// the same latents. Undefined where StepRecords does not ask for them, as the next.
+  at::Tensor means_BKCHW, base_means_BKCHW;
+  at::Tensor kl_to_base_B;  ///< float64: the sum over the steps of GaussianKl() of the two.
 };
 
 /// The posteriors of images. As with every model, the last bits depend on the size of the batch.
@@ -46,10 +56,13 @@ Vae::Posterior EncodeImages(const Vae& vae, const at::Tensor& images_BCHW,
 /// steps, then decode and (x+1)/2 clamped to [0,1]. Results are on the CPU.
 /// @param gradients  not null: each step's log-probabilities are back-propagated into it at once;
 ///                   what is sampled is the same, bit for bit. Null: no graph is recorded.
-/// @throws std::invalid_argument  shapes that do not fit; c10::Error from the models.
+/// @param records    with a base, the model is run once more over the steps, without its LoRA.
+/// @throws std::invalid_argument  shapes that do not fit, steps that are not Gaussian where their
+/// means are wanted; c10::Error from the models.
 SampledTrajectories SampleTrajectories(const Policy& policy, const Vae& vae,
                                        const Schedule& schedule, const SamplerInputs& inputs,
                                        at::Device device = at::kCPU,
-                                       LogProbGradients* gradients = nullptr);
+                                       LogProbGradients* gradients = nullptr,
+                                       const StepRecords& records = {});
 
 }  // namespace imageddpo

@@ -190,6 +190,7 @@ void Rollout::ReleaseEncoders() {
 WhenScored<Rollout::Scores> Rollout::StartScoring(const Drawn& drawn,
                                                   const SampledTrajectories& sampled) {
   auto batch = std::make_shared<RewardBatch>();
+  batch->kl_to_base_B = sampled.kl_to_base_B;
   batch->generated_BCHW = sampled.images_BCHW;
   batch->inputs_BCHW = drawn.images_BCHW;
   batch->targets_BCHW = drawn.targets_BCHW;
@@ -238,7 +239,9 @@ absl::StatusOr<WhenScored<TrajectoryBatch>> Rollout::Sample(int64_t epoch, int64
   }
   const SampledTrajectories sampled =
       SampleTrajectories(*data_.policy, *pipeline_->vae, data_.schedule, drawn.inputs, device_,
-                         gradients ? &*gradients : nullptr);
+                         gradients ? &*gradients : nullptr,
+                         {.means = job_.trust_region().records_means,
+                          .base = BaseIf(job_.trust_region().records_base_means)});
   if (gradients) gradients_->Put(micro_batch, gradients->Take());
   TrajectoryBatch batch;
   batch.sample_seconds = SecondsSince(start);
@@ -253,6 +256,10 @@ absl::StatusOr<WhenScored<TrajectoryBatch>> Rollout::Sample(int64_t epoch, int64
   batch.keys = drawn.encoded.keys;
   batch.new_embeddings = drawn.encoded.embeddings_LD;
   batch.latents = sampled.latents_BKCHW.contiguous();
+  if (job_.trust_region().records_means) batch.means = sampled.means_BKCHW.contiguous();
+  if (job_.trust_region().records_base_means) {
+    batch.base_means = sampled.base_means_BKCHW.contiguous();
+  }
   batch.timesteps_BK = sampled.timesteps_BK.contiguous();
   batch.log_probs_BK = sampled.log_probs_BK.contiguous();
   const int64_t num_pictures =
@@ -278,6 +285,10 @@ absl::StatusOr<WhenScored<TrajectoryBatch>> Rollout::Sample(int64_t epoch, int64
     batch.parts_BP = at::stack(parts, 1).contiguous();
     return std::move(batch);
   };
+}
+
+Denoiser* Rollout::BaseIf(bool loss_needs_it) const {
+  return loss_needs_it || reward_->wants().kl_to_base ? pipeline_->denoiser.get() : nullptr;
 }
 
 int64_t Rollout::NoiseSample(StreamPurpose purpose, int64_t sample) const {
@@ -336,8 +347,9 @@ absl::StatusOr<WhenScored<v1::EvalBatch>> Rollout::Evaluate(int64_t batch, int64
                              }));
   pipeline_->denoiser->FoldLora();
   const absl::Cleanup unfold = [this] { pipeline_->denoiser->UnfoldLora(); };
-  const SampledTrajectories sampled = SampleTrajectories(
-      *eval_data_.policy, *pipeline_->vae, eval_data_.schedule, drawn.inputs, device_);
+  const SampledTrajectories sampled =
+      SampleTrajectories(*eval_data_.policy, *pipeline_->vae, eval_data_.schedule, drawn.inputs,
+                         device_, /*gradients=*/nullptr, {.base = BaseIf(false)});
   WhenScored<Scores> scores = StartScoring(drawn, sampled);
   v1::EvalBatch result;
   result.set_weight_version(weight_version);

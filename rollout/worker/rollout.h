@@ -153,6 +153,8 @@ class Rollout {
   std::string PromptOf(std::string_view text) const;
   int64_t MostImagesOfAKey() const;  ///< Of data.path, by advantage.stat_key.
   void ReleaseEncoders();            ///< Those that are needed no more.
+  /// For StepRecords::base: the denoiser where the loss or a reward needs the base model's steps.
+  Denoiser* BaseIf(bool loss_needs_it) const;
   WhenScored<Scores> StartScoring(const Drawn& drawn, const SampledTrajectories& sampled);
 
   ResolvedJob job_;

@@ -166,11 +166,23 @@ TEST_F(JobTopologies, RewardsThatTrainersPutTogetherHaveTheSameBitsEverywhere) {
   }
 }
 
-TEST_F(JobTopologies, GroupsHaveTheSameBitsEverywhere) {
+TEST_F(JobTopologies, GroupsAndDivergencesHaveTheSameBitsEverywhere) {
   const JobOutcome alone = ExpectSameEverywhere(
-      JobWith("sample: {group_size: 4, same_init_noise: true}\n"
+      JobWith("rewards:\n"
+              "- {type: jpeg, measure: incompressibility}\n"
+              "- {type: kl_to_base, weight: -0.001}\n"
+              "sample: {group_size: 4, same_init_noise: true}\n"
+              "train: {trust_region: kl, kl_limit: 0.0001, kl_coef: 0.001}\n"
               "advantage: {mode: group, leave_one_out: true, std_of: global, zero_std: drop}\n"));
-  EXPECT_TRUE(nlohmann::json::parse(alone.rows[0]).contains("zero_std_ratio"));
+  const auto first = nlohmann::json::parse(alone.rows.front()),
+             last = nlohmann::json::parse(alone.rows.back());
+  EXPECT_TRUE(first.contains("zero_std_ratio"));
+  EXPECT_EQ(first["kl_step_max"], 0.0) << "a replay repeats the rollout's means";
+  EXPECT_EQ(first["masked_fraction"], 0.0);
+  for (const char* number : {"kl_step_mean", "kl_step_max", "kl_to_base"}) {
+    EXPECT_GT(last[number], 0.0) << number;
+  }
+  EXPECT_GT(last["parts_mean"]["kl_to_base.value"], 0.0);
 }
 
 TEST_F(JobTopologies, TheAverageIsEvaluatedWithTheSameBitsEverywhere) {

@@ -1,5 +1,6 @@
 // Compares the scheduler, guidance, tokenizer and the update's mathematics with recordings of
-// diffusers, transformers, TRL and torch (see record_algorithms.py).
+// diffusers, transformers, TRL and torch (see record_algorithms.py), and divergences with a direct
+// computation (record_divergences.py).
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
@@ -10,6 +11,7 @@
 #include <vector>
 
 #include "common/diffusion/ddim_scheduler.h"
+#include "common/diffusion/gaussian_kl.h"
 #include "common/diffusion/guidance.h"
 #include "common/io/safetensors.h"
 #include "common/text/tokenizer.h"
@@ -168,6 +170,61 @@ TEST_F(AlgorithmsParity, Advantages) {
   ExpectClose("advantages.per_key", at::stack(per_key), 5e-6);
   ExpectClose("advantages.global", at::stack(global), 5e-6);
   std::printf("    max error %.1e\n", worst_);
+}
+
+/// The numbers of a list as float32, in which each of them was drawn.
+at::Tensor Floats(const nlohmann::json& list) {
+  return at::tensor(list.get<std::vector<float>>(), at::kFloat);
+}
+
+/// |found - expected| <= 1e-6 · max(1, |expected|), for each element.
+void ExpectNumbers(const at::Tensor& found, const nlohmann::json& list, const std::string& what) {
+  const at::Tensor expected = at::tensor(list.get<std::vector<double>>(), at::kDouble);
+  const at::Tensor flat = found.detach().to(at::kDouble).reshape({-1});
+  ASSERT_EQ(flat.numel(), expected.numel()) << what;
+  const double worst = ((flat - expected).abs() / expected.abs().clamp_min(1)).max().item<double>();
+  EXPECT_LE(worst, 1e-6) << what;
+}
+
+TEST_F(AlgorithmsParity, DivergencesOfSteps) {
+  const nlohmann::json steps = ReadJson("divergences.json")["steps"];
+  const auto shape = steps["shape"].get<std::vector<int64_t>>();
+  const at::Tensor mean = Floats(steps["mean"]).view(shape).requires_grad_();
+  const at::Tensor kl =
+      GaussianKl(mean, Floats(steps["other"]).view(shape), Floats(steps["sigma"]));
+  kl.sum().backward();
+  ExpectNumbers(kl, steps["kl"], "kl");
+  ExpectNumbers(mean.grad(), steps["gradient"], "gradient");
+}
+
+TEST_F(AlgorithmsParity, LossWithADivergenceMaskAndTheTermOfTheBase) {
+  const nlohmann::json losses = ReadJson("divergences.json")["losses"];
+  ASSERT_EQ(losses.size(), 2U);
+  for (const nlohmann::json& expected : losses) {
+    const auto age = expected["age"].get<int64_t>();
+    const at::Tensor log_prob = Floats(expected["log_prob"]).requires_grad_();
+    const at::Tensor to_base = Floats(expected["kl_to_base"]).requires_grad_();
+    LossInputs inputs{.log_prob_B = log_prob, .recorded_log_prob_B = Floats(expected["recorded"])};
+    if (age > 0) inputs.proximal_log_prob_B = Floats(expected["proximal"]);
+    inputs.kl_to_recorded_B = Floats(expected["kl_to_recorded"]);
+    inputs.kl_to_base_B = to_base;
+    std::vector<float> is_kept;
+    for (const auto& kept : expected["is_kept"]) is_kept.push_back(kept.get<bool>() ? 1 : 0);
+    inputs.is_kept_B = at::tensor(is_kept).to(at::kBool);
+    inputs.advantages_B = Floats(expected["advantages"]);
+    inputs.age = age;
+    const LossResult result = PpoLoss({.adv_clip_max = expected["adv_clip_max"],
+                                       .staleness_weight_cap = expected["staleness_weight_cap"],
+                                       .trust_region = TrustRegion::kKl,
+                                       .kl_limit = expected["kl_limit"],
+                                       .kl_coef = expected["kl_coef"]})
+                                  .Loss(inputs);
+    result.loss.backward();
+    EXPECT_NEAR(result.loss.item<double>(), expected["loss"].get<double>(), 1e-6);
+    EXPECT_NEAR(result.masked.item<double>(), expected["masked"].get<double>(), 1e-6);
+    ExpectNumbers(log_prob.grad(), expected["gradient"], "gradient");
+    ExpectNumbers(to_base.grad(), expected["base_gradient"], "gradient by the divergence");
+  }
 }
 
 TEST_F(AlgorithmsParity, Loss) {

@@ -49,6 +49,10 @@ class FullExporter {
       metrics.set_clipfrac(0.2);
       metrics.set_clip_fraction_high(0.15);
       metrics.set_clip_fraction_low(0.05);
+      metrics.set_kl_step_mean(0.01);
+      metrics.set_kl_step_max(0.2);
+      metrics.set_masked_fraction(0.1);
+      metrics.set_kl_to_base(0.5);
       metrics.set_grad_norm(0.7);
       metrics.set_learning_rate(3e-4);
       metrics.set_epoch_seconds(2.5);

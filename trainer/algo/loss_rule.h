@@ -18,14 +18,18 @@ namespace imageddpo {
 ///   current    the policy that is being trained
 ///   recorded   the policy that drew the samples
 ///   proximal   the policy at the start of the epoch's training
-///   reference  a fixed policy that the current one is to stay near
+///   base       the model without its LoRA, which the current policy is to stay near
 struct LossInputs {
   at::Tensor log_prob_B;           ///< Of the current policy, with graph.
   at::Tensor recorded_log_prob_B;  ///< As the rollout recorded it.
   /// Undefined for fresh samples, whose recorded policy is the proximal one. No graph.
   at::Tensor proximal_log_prob_B;
-  /// Undefined where no reference is evaluated; today's updates evaluate none. No graph.
-  at::Tensor reference_log_prob_B;
+  /// Divergences of the step in nats, as GaussianKl(): of the current policy and the recorded one,
+  /// without a graph; undefined unless the records have the recorded means.
+  at::Tensor kl_to_recorded_B;
+  /// The same of the current policy and the base, with graph; undefined without the base's means.
+  at::Tensor kl_to_base_B;
+  at::Tensor is_kept_B;     ///< bool: false for samples that are left out. Undefined: all are kept.
   at::Tensor advantages_B;  ///< As the AdvantageRule gave them, not clamped.
   int64_t age = 0;          ///< Epochs of training between recorded and proximal policy.
 
@@ -42,6 +46,9 @@ struct LossResult {
   at::Tensor behaviour_ratio_B;
   /// 0-d float32: what of clipfrac is above and below; undefined where the rule does not say.
   at::Tensor clipped_high, clipped_low;
+  /// 0-d float32: share of samples that a divergence limit has kept from a gradient; undefined
+  /// where the rule has none.
+  at::Tensor masked;
 };
 
 /// The loss of fresh samples under the policy that drew them, where every ratio is 1. For the

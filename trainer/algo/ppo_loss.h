@@ -12,6 +12,9 @@ struct PpoOptions {
   /// Of stale samples: upper bound of a sample's importance weight. A smaller value means less
   /// variance and more bias.
   double staleness_weight_cap = 2.0;
+  TrustRegion trust_region = TrustRegion::kRatio;  ///< kKl: a divergence mask in place of the clip.
+  double kl_limit = 0.1;                           ///< Of kKl: of a step, in nats.
+  double kl_coef = 0;  ///< Factor of the divergence from the base model in the loss.
 };
 
 /// PPO's clipped objective (Schulman et al., arXiv:1707.06347). For fresh samples, with the clamped
@@ -40,6 +43,21 @@ struct PpoOptions {
 ///   bound  = A > 0 ? min(ratio, high) : max(ratio, low)
 ///   loss   = mean over B of weight · max(-A·ratio, -A·bound)
 ///
+/// With TrustRegion::kKl no ratio is clipped. A divergence mask decides instead, as in Flow-DPPO
+/// (arXiv:2606.11025; for tokens Qi et al., arXiv:2602.04879): a sample has no gradient where the
+/// update would move the policy further away from the one that drew it, and the exact divergence D
+/// of the two, kl_to_recorded_B, is above the limit:
+///
+///   blocked = D > (1 + age)²·kl_limit  and  (A > 0 and r > 1  or  A < 0 and r < 1)
+///   loss    = mean over B of weight · (blocked ? 0 : -A·ratio)
+///
+/// with r = current/recorded, and for fresh samples weight 1 and ratio r. An update that leads back
+/// is never blocked. D grows with the square of the policies' distance, hence the square: `age`
+/// epochs may have moved the policy as far as so many ranges of the clip above allow.
+///
+/// With kl_coef above 0 the mean over B of kl_coef · kl_to_base_B is added to either loss (0 for
+/// samples that are left out), as in DPOK (Fan et al., arXiv:2305.16381).
+///
 /// Where proximal and recorded log-probabilities are equal, the fresh and the stale loss have the
 /// same bits. Has no state.
 class PpoLoss final : public LossRule {
@@ -52,6 +70,8 @@ class PpoLoss final : public LossRule {
  private:
   LossResult FreshLoss(const LossInputs& inputs) const;
   LossResult StaleLoss(const LossInputs& inputs) const;
+  LossResult MaskedLoss(const LossInputs& inputs) const;  ///< Of fresh and of stale samples.
+  at::Tensor BaseTerm(const LossInputs& inputs) const;    ///< 0-d, with graph.
   /// Everything in a result except the loss.
   LossResult Statistics(const at::Tensor& difference_B, const at::Tensor& ratio_B) const;
   at::Tensor Clamped(const at::Tensor& advantages_B) const;

@@ -37,6 +37,7 @@ double EpochWork::Flops(int64_t epoch, const std::vector<TrajectoryBatch>& batch
     const auto steps = static_cast<double>(num_steps);
     const double update = forward + backward;
     double row = replays > 0 ? forward + static_cast<double>(replays) * update : update;
+    if (base_steps) row += forward;
     if (batch.weight_version != epoch) row += forward;  // The policy at the epoch's start.
     int64_t rows = batch.batch_size();
     if (guided) {
@@ -57,6 +58,7 @@ absl::StatusOr<EpochWork> MakeEpochWork(const ResolvedJob& job, const Lora& lora
                    .decode = count.decoder.flops,
                    .num_steps = num_steps,
                    .replays = job.plan().single_pass ? 0 : job.spec().train().num_inner_epochs(),
+                   .base_steps = job.samples_base_steps(),
                    .guided = job.uses_prompt(),
                    .peak_flops = num_ranks * MeasurePeakFlops(device, DtypeOf(job.precision()))};
 }

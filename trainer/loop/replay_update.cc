@@ -10,6 +10,8 @@
 #include <stdexcept>
 #include <utility>
 
+#include "common/diffusion/gaussian_kl.h"
+
 namespace imageddpo {
 
 ReplayUpdate::ReplayUpdate(const Policy& policy, std::vector<at::Tensor> parameters,
@@ -27,20 +29,19 @@ ReplayBatch ReplayUpdate::ToDevice(const ReplayBatch& batch) const {
   const at::Device device = parameters_.front().device();
   ReplayBatch moved = batch;
   for (at::Tensor* tensor : {&moved.latents_BKCHW, &moved.timesteps_BK, &moved.log_probs_BK,
-                             &moved.advantages_B, &moved.proximal_log_probs_BK}) {
+                             &moved.advantages_B, &moved.proximal_log_probs_BK, &moved.means_BKCHW,
+                             &moved.base_means_BKCHW, &moved.is_kept_B}) {
     if (tensor->defined()) *tensor = tensor->to(device);
   }
   return moved;
 }
 
-at::Tensor ReplayUpdate::LogProb(const ReplayBatch& on_device, const StepConditioning& conditioning,
-                                 int64_t k) const {
+StepResult ReplayUpdate::Step(const ReplayBatch& on_device, const StepConditioning& conditioning,
+                              int64_t k) const {
   // contiguous(): the rollout's call had contiguous latents, and other strides may round otherwise.
-  return policy_
-      .Replay(on_device.latents_BKCHW.select(1, k).contiguous(),
-              on_device.timesteps_BK.select(1, k).contiguous(), conditioning,
-              on_device.latents_BKCHW.select(1, k + 1).contiguous())
-      .log_prob_B;
+  return policy_.Replay(on_device.latents_BKCHW.select(1, k).contiguous(),
+                        on_device.timesteps_BK.select(1, k).contiguous(), conditioning,
+                        on_device.latents_BKCHW.select(1, k + 1).contiguous());
 }
 
 at::Tensor ReplayUpdate::LogProbs(const ReplayBatch& batch) const {
@@ -49,7 +50,7 @@ at::Tensor ReplayUpdate::LogProbs(const ReplayBatch& batch) const {
   const StepConditioning conditioning = policy_.Prepare(on_device.conditioning);
   std::vector<at::Tensor> log_probs;
   for (int64_t k = 0; k < batch.timesteps_BK.size(1); ++k) {
-    log_probs.push_back(LogProb(on_device, conditioning, k));
+    log_probs.push_back(Step(on_device, conditioning, k).log_prob_B);
   }
   return at::stack(log_probs, 1).cpu();
 }
@@ -59,10 +60,20 @@ std::vector<StepStatistics> ReplayUpdate::Accumulate(const ReplayBatch& batch, d
   StepConditioning conditioning = policy_.Prepare(on_device.conditioning);
   std::vector<StepStatistics> statistics;
   for (int64_t k = 0; k < batch.timesteps_BK.size(1); ++k) {
-    LossInputs inputs{.log_prob_B = LogProb(on_device, conditioning, k),
+    const StepResult replayed = Step(on_device, conditioning, k);
+    LossInputs inputs{.log_prob_B = replayed.log_prob_B,
                       .recorded_log_prob_B = on_device.log_probs_BK.select(1, k),
+                      .is_kept_B = on_device.is_kept_B,
                       .advantages_B = on_device.advantages_B,
                       .age = batch.age};
+    if (on_device.means_BKCHW.defined()) {
+      inputs.kl_to_recorded_B = GaussianKl(replayed.mean_BCHW.detach(),
+                                           on_device.means_BKCHW.select(1, k), replayed.sigma_B);
+    }
+    if (on_device.base_means_BKCHW.defined()) {
+      inputs.kl_to_base_B =
+          GaussianKl(replayed.mean_BCHW, on_device.base_means_BKCHW.select(1, k), replayed.sigma_B);
+    }
     if (batch.proximal == ReplayBatch::Proximal::kGiven) {
       inputs.proximal_log_prob_B = on_device.proximal_log_probs_BK.select(1, k);
     } else if (batch.proximal == ReplayBatch::Proximal::kCurrent) {
@@ -84,6 +95,14 @@ std::vector<StepStatistics> ReplayUpdate::Accumulate(const ReplayBatch& batch, d
     deviation(result.ratio_B, &step.proximal_mean, &step.proximal_square);
     if (inputs.is_stale()) {
       deviation(result.behaviour_ratio_B, &step.behaviour_mean, &step.behaviour_square);
+    }
+    if (inputs.kl_to_recorded_B.defined()) {
+      step.kl_mean = inputs.kl_to_recorded_B.mean().item<double>();
+      step.kl_max = inputs.kl_to_recorded_B.max().item<double>();
+    }
+    if (result.masked.defined()) step.masked = result.masked.item<double>();
+    if (inputs.kl_to_base_B.defined()) {
+      step.kl_to_base = inputs.kl_to_base_B.detach().mean().item<double>();
     }
     statistics.push_back(step);
   }

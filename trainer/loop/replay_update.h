@@ -31,6 +31,10 @@ struct ReplayBatch {
   Proximal proximal = Proximal::kRecorded;
   at::Tensor proximal_log_probs_BK;  ///< kGiven only.
   int64_t age = 0;  ///< Epochs of training between the policy that sampled and the proximal one.
+  /// [B,K,C,h,w]: the steps' means under the policy that sampled, and under the base model;
+  /// undefined where the loss does not need them.
+  at::Tensor means_BKCHW, base_means_BKCHW;
+  at::Tensor is_kept_B;  ///< bool: false for samples that are left out. Undefined: all are kept.
 };
 
 /// Results of replaying one timestep of one micro-batch.
@@ -44,6 +48,9 @@ struct StepStatistics {
   /// without cancellation. `behaviour`: of the ratio proximal/recorded; `proximal`: of
   /// current/proximal.
   double behaviour_mean = 0, behaviour_square = 0, proximal_mean = 0, proximal_square = 0;
+  /// Mean and maximum over B of LossInputs::kl_to_recorded_B; LossResult::masked; mean of
+  /// LossInputs::kl_to_base_B. 0 where they are undefined.
+  double kl_mean = 0, kl_max = 0, masked = 0, kl_to_base = 0;
 };
 
 /// Replays micro-batches and sums the LoRA's gradient: forward and backward again over the stored
@@ -74,8 +81,8 @@ class ReplayUpdate {
   at::Tensor TakeGradient();
 
  private:
-  at::Tensor LogProb(const ReplayBatch& on_device, const StepConditioning& conditioning,
-                     int64_t k) const;
+  StepResult Step(const ReplayBatch& on_device, const StepConditioning& conditioning,
+                  int64_t k) const;
   ReplayBatch ToDevice(const ReplayBatch& batch) const;
 
   const Policy& policy_;

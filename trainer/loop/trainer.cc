@@ -39,10 +39,24 @@ at::Tensor AdvantagesOf(const TrajectoryBatch& batch, const std::vector<double>&
   return advantages_B;
 }
 
-// The fields of StepStatistics in three parts; a mean's bits follow from the width of its part.
-constexpr int64_t kStatisticsPerStep = 4, kSidesPerStep = 2, kStalenessPerStep = 4;
+// The fields of StepStatistics in four parts; a mean's bits follow from the width of its part.
+constexpr int64_t kStatisticsPerStep = 4, kSidesPerStep = 2, kStalenessPerStep = 4, kKlPerStep = 4;
+constexpr int64_t kNumbersPerStep =
+    kStatisticsPerStep + kSidesPerStep + kStalenessPerStep + kKlPerStep;
 
-/// @param means  [4] float64: means of StepStatistics' last four fields, in their order.
+/// @param kl_NK4  float64: StepStatistics' last four fields, in their order.
+void SetKl(const TrustRegionSettings& region, const at::Tensor& kl_NK4, v1::EpochMetrics* metrics) {
+  const at::Tensor means = kl_NK4.mean(at::IntArrayRef{0, 1});
+  const auto* values = means.const_data_ptr<double>();
+  if (region.kind == TrustRegion::kKl) {
+    metrics->set_kl_step_mean(values[0]);
+    metrics->set_kl_step_max(kl_NK4.select(2, 1).max().item<double>());
+    metrics->set_masked_fraction(values[2]);
+  }
+  if (region.kl_coef > 0) metrics->set_kl_to_base(values[3]);
+}
+
+/// @param means  [4] float64: means of StepStatistics' fields of staleness, in their order.
 void SetStaleness(int64_t sample_age, const at::Tensor& means, v1::EpochMetrics* metrics) {
   const auto* values = means.const_data_ptr<double>();
   const auto spread = [](double mean, double square) {
@@ -171,8 +185,7 @@ absl::StatusOr<v1::EpochMetrics> Trainer::Update(int64_t epoch, int64_t inner_ep
   const double kept_share = KeptShare(batches, micro_batches);
   const double weight = 1.0 / kept_share / static_cast<double>(num_micro * num_steps);
 
-  const at::Tensor numbers = at::zeros(
-      {num_micro, num_steps, kStatisticsPerStep + kSidesPerStep + kStalenessPerStep}, at::kDouble);
+  const at::Tensor numbers = at::zeros({num_micro, num_steps, kNumbersPerStep}, at::kDouble);
   const bool first_update = inner_epoch == 0 && update_in_epoch == 0;
   const int64_t sample_age = epoch - versions_.SamplingVersion(epoch);
   const auto compute = [&](int64_t shard) -> absl::StatusOr<at::Tensor> {
@@ -184,9 +197,10 @@ absl::StatusOr<v1::EpochMetrics> Trainer::Update(int64_t epoch, int64_t inner_ep
       for (int64_t k = 0; k < num_steps; ++k) {
         const StepStatistics& step = steps[k];
         const std::array values = {
-            step.loss,          step.approx_kl,      step.clipfrac,       step.ratio_max_error,
-            step.clipped_high,  step.clipped_low,    step.behaviour_mean, step.behaviour_square,
-            step.proximal_mean, step.proximal_square};
+            step.loss,          step.approx_kl,       step.clipfrac,       step.ratio_max_error,
+            step.clipped_high,  step.clipped_low,     step.behaviour_mean, step.behaviour_square,
+            step.proximal_mean, step.proximal_square, step.kl_mean,        step.kl_max,
+            step.masked,        step.kl_to_base};
         std::copy(values.begin(), values.end(),
                   numbers.select(0, p).select(0, k).mutable_data_ptr<double>());
       }
@@ -254,6 +268,7 @@ absl::StatusOr<v1::EpochMetrics> Trainer::Update(int64_t epoch, int64_t inner_ep
     const at::Tensor staleness = part(kStatisticsPerStep + kSidesPerStep, kStalenessPerStep);
     SetStaleness(sample_age, staleness.mean(at::IntArrayRef{0, 1}), &metrics);
   }
+  SetKl(job_.trust_region(), part(kNumbersPerStep - kKlPerStep, kKlPerStep), &metrics);
   if (state_.loss_scaler.enabled()) {
     metrics.set_loss_scale(state_.loss_scaler.scale());
   }
@@ -262,6 +277,13 @@ absl::StatusOr<v1::EpochMetrics> Trainer::Update(int64_t epoch, int64_t inner_ep
     metrics.set_skipped_updates(state_.loss_scaler.skipped() + state_.gradient_guard.skipped());
   }
   return metrics;
+}
+
+at::Tensor Trainer::KeptOf(const TrajectoryBatch& batch) const {
+  const at::Tensor is_kept_B = at::zeros({batch.batch_size()}, at::kBool);
+  std::copy_n(is_kept_.begin() + batch.first_sample, batch.batch_size(),
+              is_kept_B.mutable_data_ptr<bool>());
+  return is_kept_B;
 }
 
 double Trainer::KeptShare(const std::vector<TrajectoryBatch>& batches,
@@ -322,7 +344,17 @@ absl::StatusOr<ReplayBatch> Trainer::MakeReplayBatch(const TrajectoryBatch& batc
   ReplayBatch replay{.latents_BKCHW = batch.latents,
                      .timesteps_BK = batch.timesteps_BK,
                      .log_probs_BK = batch.log_probs_BK,
-                     .advantages_B = AdvantagesOf(batch, advantages)};
+                     .advantages_B = AdvantagesOf(batch, advantages),
+                     .means_BKCHW = batch.means,
+                     .base_means_BKCHW = batch.base_means};
+  const TrustRegionSettings& region = job_.trust_region();
+  if (region.records_means != batch.means.defined() ||
+      region.records_base_means != batch.base_means.defined()) {
+    return absl::InternalError(absl::StrCat("micro-batch ", batch.micro_batch, " of epoch ",
+                                            batch.epoch,
+                                            " has other means of steps than the loss needs"));
+  }
+  if (region.kl_coef > 0) replay.is_kept_B = KeptOf(batch);
   IMAGEDDPO_ASSIGN_OR_RETURN(
       replay.conditioning.negative_embeds_BLD,
       embed(std::vector<uint64_t>(static_cast<size_t>(b), batch.keys.negative_hash)));

@@ -114,6 +114,7 @@ class Trainer {
   /// to the loss but are still counted in a micro-batch's mean. 1 where none is kept.
   double KeptShare(const std::vector<TrajectoryBatch>& batches,
                    const std::vector<int64_t>& micro_batches) const;
+  at::Tensor KeptOf(const TrajectoryBatch& batch) const;  ///< [B] bool.
   void KeepVersion(int64_t version);
   /// Passes the scale of the next update to the code that runs backward passes.
   void UseLossScale();

@@ -172,6 +172,7 @@ void TrainerRank::ExpectUpTo(int64_t epoch) {
   for (; next_expected_ <= epoch && next_expected_ < versions.num_epochs(); ++next_expected_) {
     const auto needed = trainer_->schedule().LatentsNeeded(next_expected_)[index_];
     const auto num_rollout = static_cast<int>(rollout_ranks_.size());
+    const TrustRegionSettings& region = trainer_->job().trust_region();
     std::vector<ExpectedRecord> records;
     for (int64_t m = 0; m < plan_.micro_batches_per_epoch; ++m) {
       records.push_back({.sampler = trainer_->schedule().SamplerOf(m, num_rollout),
@@ -180,7 +181,9 @@ void TrainerRank::ExpectUpTo(int64_t epoch) {
                          .micro_batch = m,
                          .batch_size = plan_.device_batch_size,
                          .weight_version = versions.SamplingVersion(next_expected_),
-                         .with_latents = needed[m]});
+                         .with_latents = needed[m],
+                         .with_means = needed[m] && region.records_means,
+                         .with_base_means = needed[m] && region.records_base_means});
     }
     inbox_.Expect(records);
   }

@@ -28,7 +28,7 @@ struct NamedPicture {
 ///
 /// Shapes: B samples of the micro-batch, K executed steps, C h w latent channels, height, width, P
 /// reward parts, L tokens, D embedding width. All tensors are contiguous. They are on the CPU,
-/// except that received latents and embeddings are on the gang's device.
+/// except that received latents, means and embeddings are on the gang's device.
 struct TrajectoryBatch {
   std::string job_id;
   int64_t epoch = 0;
@@ -43,6 +43,10 @@ struct TrajectoryBatch {
   /// [B, K+1, C, h, w] float32: the latents before each step and after the last one. Undefined
   /// where the receiver needs only the rewards.
   at::Tensor latents;
+  /// [B, K, C, h, w] float32, where latents are and the job's loss needs them
+  /// (ResolvedJob::trust_region()): the mean of each step under weight_version, and under the base
+  /// model, without a LoRA.
+  at::Tensor means, base_means;
   at::Tensor timesteps_BK;  ///< int64
   at::Tensor log_probs_BK;  ///< float32, under weight_version; 0 at deterministic steps.
   at::Tensor rewards_B;     ///< float64: the weighted sum; NaN of a sample that is left out.

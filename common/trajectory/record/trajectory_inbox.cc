@@ -70,6 +70,9 @@ absl::Status TrajectoryInbox::TakeHeader(Source& source) {
     slot.batch.latents =
         receive(LatentsBuffer({shape[0], shape[1] + 1, shape[2], shape[3], shape[4]}));
   }
+  const at::IntArrayRef of_means(shape.data(), 5);
+  if (header.has_means()) slot.batch.means = receive(LatentsBuffer(of_means));
+  if (header.has_base_means()) slot.batch.base_means = receive(LatentsBuffer(of_means));
   for (const uint64_t hash : header.new_embeddings()) {
     slot.batch.new_embeddings[hash] = receive(at::empty(
         {shape[5], shape[6]}, at::TensorOptions().dtype(at::kFloat).device(gang_->device())));

@@ -50,7 +50,7 @@ class TrajectoryInbox {
     ExpectedRecord expected;
     bool has_header = false;
     TrajectoryBatch batch;
-    std::vector<std::unique_ptr<Work>> works;  ///< Of latents and embeddings.
+    std::vector<std::unique_ptr<Work>> works;  ///< Of latents, means and embeddings.
   };
   struct Source {
     int rank = 0;
@@ -63,7 +63,8 @@ class TrajectoryInbox {
   absl::Status Advance(Source& source);
   absl::Status TakeHeader(Source& source);
   void Receive(Source& source, int64_t size, bool is_length);
-  /// Memory for latents: reuses that of a record that nobody holds any more, else allocates.
+  /// Memory for latents or means: reuses that of a record that nobody holds any more, else
+  /// allocates.
   at::Tensor LatentsBuffer(at::IntArrayRef sizes);
 
   Communicator* gang_;

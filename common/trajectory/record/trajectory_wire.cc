@@ -48,6 +48,8 @@ v1::TrajectoryHeader MakeHeader(const TrajectoryBatch& batch, const TrajectorySe
   header.set_negative_hash(batch.keys.negative_hash);
   for (const auto& name : batch.part_names) header.add_part_names(name);
   header.set_has_latents(parts.latents);
+  header.set_has_means(parts.latents && batch.means.defined());
+  header.set_has_base_means(parts.latents && batch.base_means.defined());
   for (const uint64_t hash : new_embeddings) header.add_new_embeddings(hash);
   header.add_shape(batch.batch_size());
   header.add_shape(batch.timesteps_BK.size(1));
@@ -120,7 +122,11 @@ void TrajectorySender::Send(const TrajectoryBatch& batch, const Parts& parts,
   const at::Tensor header = Bytes(MakeHeader(batch, parts, new_embeddings));
   send(at::scalar_tensor(header.numel(), at::kLong).view({1}));
   send(header);
-  if (parts.latents) send(batch.latents);
+  if (parts.latents) {
+    for (const at::Tensor* tensor : {&batch.latents, &batch.means, &batch.base_means}) {
+      if (tensor->defined()) send(*tensor);
+    }
+  }
   for (const uint64_t hash : new_embeddings) send(batch.new_embeddings.at(hash));
   in_flight_.push_back(std::move(record));
 }
@@ -152,6 +158,12 @@ absl::Status CheckHeader(const v1::TrajectoryHeader& header, int from_rank,
   }
   if (header.has_latents() != expected.with_latents) {
     return differs("has_latents", header.has_latents(), expected.with_latents);
+  }
+  if (header.has_means() != expected.with_means) {
+    return differs("has_means", header.has_means(), expected.with_means);
+  }
+  if (header.has_base_means() != expected.with_base_means) {
+    return differs("has_base_means", header.has_base_means(), expected.with_base_means);
   }
   const int dims = kShapeDims + (header.new_embeddings_size() > 0 ? kEmbeddingDims : 0);
   if (header.shape_size() != dims) {

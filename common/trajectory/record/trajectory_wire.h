@@ -18,7 +18,7 @@
 namespace imageddpo {
 
 /// Version of the wire form; both ends must have the same one.
-inline constexpr uint32_t kTrajectoryWireVersion = 3;
+inline constexpr uint32_t kTrajectoryWireVersion = 4;
 
 /// Sends records from one rollout rank to one trainer rank. Remembers which embeddings the trainer
 /// has got in the epoch under way: with every epoch they are sent anew, so that neither side keeps
@@ -30,7 +30,8 @@ inline constexpr uint32_t kTrajectoryWireVersion = 3;
 ///   1. the header's length in bytes: int64 [1]
 ///   2. the header: a serialised TrajectoryHeader, uint8, with everything small
 ///   3. if has_latents: latents, float32 [B,K+1,C,h,w]
-///   4. the new embeddings, [L,D] each
+///   4. if has_means: means, float32 [B,K,C,h,w]; if has_base_means: base_means, the same
+///   5. the new embeddings, [L,D] each
 ///
 /// On CPUs tensors are sent from where they are: only the transport copies anything large.
 class TrajectorySender {
@@ -42,7 +43,7 @@ class TrajectorySender {
 
   /// What a trainer needs of a record besides rewards and keys.
   struct Parts {
-    bool latents = true;
+    bool latents = true;  ///< With the means that the record has.
     bool pictures = true;
   };
 
@@ -75,6 +76,7 @@ struct ExpectedRecord {
   int64_t batch_size = 0;
   int64_t weight_version = 0;
   bool with_latents = true;
+  bool with_means = false, with_base_means = false;  ///< Only with latents.
 };
 
 /// Checks the header of a received record. Nothing in a header may be used before it was checked.

@@ -199,5 +199,145 @@ TEST(StalePpoLoss, RefusesLengthsThatDifferAndANegativeAge) {
   EXPECT_THROW(PpoLoss().Loss(Stale(two, two, two, two, -1)), std::invalid_argument);
 }
 
+/// The documented formula of the divergence mask and its derivative, in double for one sample.
+struct MaskedByHand {
+  MaskedByHand(double log_prob, double proximal, double recorded, double advantage, double kl,
+               int64_t age, const PpoOptions& options) {
+    const double a = std::clamp(advantage, -options.adv_clip_max, options.adv_clip_max);
+    const double weight = std::min(std::exp(proximal - recorded), options.staleness_weight_cap);
+    const double times = 1.0 + static_cast<double>(age);
+    const bool moves_away = a > 0 ? log_prob > recorded : a < 0 && log_prob < recorded;
+    is_blocked = moves_away && kl > times * times * options.kl_limit;
+    loss = derivative = is_blocked ? 0 : weight * -a * std::exp(log_prob - proximal);
+  }
+  bool is_blocked;
+  double loss, derivative;
+};
+
+constexpr PpoOptions kMask{.adv_clip_max = 2,
+                           .staleness_weight_cap = 1.2,
+                           .trust_region = TrustRegion::kKl,
+                           .kl_limit = 0.1};
+
+TEST(DivergenceMask, IsTheFormulaWithItsGradientForFreshAndStaleSamples) {
+  std::vector<float> log_prob, proximal, recorded, advantage, kl;
+  for (const float to_proximal : {-0.35F, -0.02F, 0.05F, 0.4F}) {  // Nowhere back to recorded.
+    for (const float to_recorded : {-1.0F, -0.1F, 0.3F}) {
+      for (const float a : {-3.0F, -0.5F, 0.0F, 1.0F, 2.5F}) {
+        for (const float divergence : {0.0F, 0.09F, 0.11F, 0.89F, 0.91F, 5.0F}) {
+          recorded.push_back(-1.5F);
+          proximal.push_back(-1.5F + to_recorded);
+          log_prob.push_back(-1.5F + to_recorded + to_proximal);
+          advantage.push_back(a);
+          kl.push_back(divergence);
+        }
+      }
+    }
+  }
+  const auto n = static_cast<int64_t>(log_prob.size());
+  for (const bool is_stale : {false, true}) {
+    const int64_t age = is_stale ? 2 : 0;  // At age 2 the limit is 0.9.
+    const std::vector<float>& start = is_stale ? proximal : recorded;
+    const at::Tensor log_prob_B = at::tensor(log_prob).requires_grad_();
+    LossInputs inputs = Fresh(log_prob_B, at::tensor(recorded), at::tensor(advantage));
+    if (is_stale) inputs.proximal_log_prob_B = at::tensor(proximal);
+    inputs.kl_to_recorded_B = at::tensor(kl);
+    inputs.age = age;
+    const LossResult result = PpoLoss(kMask).Loss(inputs);
+    result.loss.backward();
+    double loss = 0, blocked = 0;
+    for (int64_t i = 0; i < n; ++i) {
+      const MaskedByHand by_hand(log_prob[i], start[i], recorded[i], advantage[i], kl[i], age,
+                                 kMask);
+      loss += by_hand.loss / static_cast<double>(n);
+      blocked += by_hand.is_blocked ? 1 : 0;
+      EXPECT_NEAR(log_prob_B.grad()[i].item<double>() * static_cast<double>(n), by_hand.derivative,
+                  1e-5)
+          << "sample " << i;
+    }
+    EXPECT_NEAR(result.loss.item<double>(), loss, 1e-6);
+    EXPECT_GT(blocked, 0);
+    EXPECT_NEAR(result.masked.item<double>(), blocked / static_cast<double>(n), 1e-6);
+    EXPECT_EQ(result.behaviour_ratio_B.defined(), is_stale);
+  }
+}
+
+TEST(DivergenceMask, OnlyWhatLeadsFurtherAwayIsBlocked) {
+  // Beyond the limit, above and below the policy that drew the sample, with a good and a bad
+  // advantage; then the first of them within the limit.
+  const at::Tensor log_prob = at::tensor({0.1F, 0.1F, -0.1F, -0.1F, 0.1F}).requires_grad_();
+  LossInputs inputs = Fresh(log_prob, at::zeros({5}), at::tensor({1.0F, -1.0F, 1.0F, -1.0F, 1.0F}));
+  inputs.kl_to_recorded_B = at::tensor({0.2F, 0.2F, 0.2F, 0.2F, 0.05F});
+  const LossResult result = PpoLoss(kMask).Loss(inputs);
+  result.loss.backward();
+  const float up = std::exp(0.1F), down = std::exp(-0.1F);
+  EXPECT_TRUE(at::allclose(log_prob.grad(), at::tensor({0.0F, up, -down, 0.0F, -up}) / 5));
+  EXPECT_FLOAT_EQ(result.masked.item<float>(), 0.4F);
+  EXPECT_EQ(result.clipfrac.item<float>(), 1.0F) << "the ratios are counted all the same";
+  EXPECT_FALSE(result.masked.requires_grad());
+  EXPECT_FALSE(PpoLoss().Loss(inputs).masked.defined());
+}
+
+TEST(DivergenceMask, WithFreshSamplesTheStaleLossHasTheSameBits) {
+  const at::Tensor old = at::randn({64}), advantages = at::randn({64}) * 3;
+  const at::Tensor noise = at::randn({64}) * 1e-1, kl = at::rand({64}) * 0.2;
+  const at::Tensor one = (old + noise).requires_grad_(), two = (old + noise).requires_grad_();
+  LossInputs fresh = Fresh(one, old, advantages), stale = Stale(two, old, old, advantages, 0);
+  fresh.kl_to_recorded_B = stale.kl_to_recorded_B = kl;
+  const LossResult plain = PpoLoss(kMask).Loss(fresh), decoupled = PpoLoss(kMask).Loss(stale);
+  plain.loss.backward();
+  decoupled.loss.backward();
+  EXPECT_GT(plain.masked.item<double>(), 0);
+  EXPECT_TRUE(at::equal(plain.loss, decoupled.loss));
+  EXPECT_TRUE(at::equal(plain.masked, decoupled.masked));
+  EXPECT_TRUE(at::equal(one.grad(), two.grad()));
+}
+
+TEST(TermOfTheBase, IsAddedToEachLossExceptOfSamplesThatAreLeftOut) {
+  const at::Tensor advantages = at::tensor({1.0F, -2.0F, 0.0F, 3.0F});
+  const at::Tensor old = at::randn({4}), kl = at::tensor({0.5F, 0.25F, 8.0F, 2.0F});
+  for (const TrustRegion region : {TrustRegion::kRatio, TrustRegion::kKl}) {
+    for (const bool is_stale : {false, true}) {
+      const at::Tensor one = old.clone().requires_grad_(), two = old.clone().requires_grad_();
+      const at::Tensor to_base = kl.clone().requires_grad_();
+      const auto inputs_of = [&](const at::Tensor& log_prob) {
+        LossInputs inputs = Fresh(log_prob, old, advantages);
+        if (is_stale) inputs.proximal_log_prob_B = old;
+        inputs.kl_to_recorded_B = at::zeros({4});
+        inputs.kl_to_base_B = to_base;
+        inputs.is_kept_B = at::tensor({1, 1, 0, 1}).to(at::kBool);
+        return inputs;
+      };
+      const LossResult without = PpoLoss({.trust_region = region}).Loss(inputs_of(one));
+      const LossResult with =
+          PpoLoss({.trust_region = region, .kl_coef = 0.4}).Loss(inputs_of(two));
+      without.loss.backward();
+      EXPECT_FALSE(to_base.grad().defined()) << "at 0 there is no such term";
+      with.loss.backward();
+      EXPECT_NEAR((with.loss - without.loss).item<double>(), 0.4 * (0.5 + 0.25 + 2) / 4, 1e-6);
+      EXPECT_TRUE(at::equal(one.grad(), two.grad()));
+      EXPECT_TRUE(at::allclose(to_base.grad(), at::tensor({0.1F, 0.1F, 0.0F, 0.1F})));
+    }
+  }
+}
+
+TEST(TermOfTheBase, WithoutLeftOutSamplesItIsTheMeanOfAll) {
+  LossInputs inputs = Fresh(at::zeros({2}), at::zeros({2}), at::zeros({2}));
+  inputs.kl_to_base_B = at::tensor({1.0F, 2.0F});
+  EXPECT_NEAR(PpoLoss({.kl_coef = 0.2}).Loss(inputs).loss.item<double>(), 0.3, 1e-6);
+}
+
+TEST(PpoLoss, RefusesToDoWithoutTheDivergencesThatItNeeds) {
+  const at::Tensor two = at::zeros({2});
+  LossInputs inputs = Fresh(two, two, two);
+  EXPECT_THROW(PpoLoss(kMask).Loss(inputs), std::invalid_argument);
+  EXPECT_THROW(PpoLoss({.kl_coef = 1}).Loss(inputs), std::invalid_argument);
+  inputs.kl_to_recorded_B = inputs.kl_to_base_B = at::zeros({3});
+  EXPECT_THROW(PpoLoss(kMask).Loss(inputs), std::invalid_argument);
+  EXPECT_THROW(PpoLoss({.kl_coef = 1}).Loss(inputs), std::invalid_argument);
+  inputs.is_kept_B = at::ones({3}, at::kBool);
+  EXPECT_THROW(PpoLoss().Loss(inputs), std::invalid_argument);
+}
+
 }  // namespace
 }  // namespace imageddpo

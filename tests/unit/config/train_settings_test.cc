@@ -36,6 +36,71 @@ TEST(ValidateJob, TheAverageIsOfTheNewestVersionAlone) {
               HasSubstr("`eval.use_ema` is not possible with `sample.max_staleness` above 0"));
 }
 
+TEST(ValidateJob, TheTermOfTheBaseNeedsAReplay) {
+  const std::vector<std::string> single = {"train.batch_size=32", "topology={colocated: 1}",
+                                           "train.update=single_pass"};
+  const auto and_also = [&single](std::vector<std::string> more) {
+    more.insert(more.end(), single.begin(), single.end());
+    return more;
+  };
+  EXPECT_THAT(
+      Refusal(and_also({"train.kl_coef=0.1"})),
+      AllOf(HasSubstr("`train.update: single_pass` is not possible: `train.kl_coef` is 0.1"),
+            HasSubstr("a reward of `type: kl_to_base`")));
+  const std::string penalty =
+      "rewards=[{type: jpeg, measure: compressibility}, {type: kl_to_base, weight: -0.1}]";
+  EXPECT_TRUE(Judge(and_also({penalty})).ok()) << Judge(and_also({penalty}));
+  const auto replay = ResolvedJob::Make(
+      With({"train.kl_coef=0.1", "train.batch_size=32", "topology={colocated: 1}"}));
+  ASSERT_TRUE(replay.ok()) << replay.status();
+  EXPECT_FALSE(replay->plan().single_pass) << "`auto` knows it";
+}
+
+TEST(ValidateJob, StepsWithoutNoiseHaveNoDivergence) {
+  const std::string penalty =
+      "rewards=[{type: jpeg, measure: compressibility}, {type: kl_to_base, weight: -0.1}]";
+  EXPECT_TRUE(Judge({penalty, "eval.path=e"}).ok());
+  EXPECT_TRUE(Judge({penalty, "eval.eta=0"}).ok()) << "nothing is evaluated";
+  EXPECT_THAT(Refusal({penalty, "eval.path=e", "eval.eta=0"}),
+              HasSubstr("`eval.eta` is 0, and `rewards[1].type` is `kl_to_base`"));
+}
+
+TEST(TrustRegion, SaysWhatTheRecordsNeed) {
+  const auto of = [](const std::vector<std::string>& settings) {
+    return *ResolvedJob::Make(With(settings));
+  };
+  const ResolvedJob plain = of({});
+  EXPECT_FALSE(plain.trust_region().records_means || plain.trust_region().records_base_means);
+  EXPECT_FALSE(plain.samples_base_steps());
+  EXPECT_TRUE(of({"train.trust_region=kl"}).trust_region().records_means);
+  EXPECT_FALSE(of({"train.trust_region=kl"}).samples_base_steps());
+  EXPECT_TRUE(of({"train.kl_coef=0.1"}).trust_region().records_base_means);
+  EXPECT_TRUE(of({"train.kl_coef=0.1"}).samples_base_steps());
+  const ResolvedJob reward = of({"rewards=[{type: kl_to_base, weight: -1}]"});
+  EXPECT_TRUE(reward.samples_base_steps());
+  EXPECT_FALSE(reward.trust_region().records_base_means) << "the reward alone crosses";
+  EXPECT_FALSE(of({"train.trust_region=kl", "train.batch_size=32", "topology={colocated: 1}",
+                   "train.update=single_pass"})
+                   .trust_region()
+                   .records_means)
+      << "every ratio is 1";
+}
+
+TEST(JobWarnings, TellThatATrustRegionHasNoEffect) {
+  EXPECT_THAT(Warnings({"train.trust_region=kl"}), IsEmpty());
+  EXPECT_THAT(Warnings({"train.kl_limit=0.5"}), ElementsAre(HasSubstr("`train.kl_limit` has no")));
+  EXPECT_THAT(Warnings({"train.trust_region=kl", "train.batch_size=32"}),
+              ElementsAre(HasSubstr("an epoch has one update")));
+  EXPECT_THAT(
+      Warnings({"train.trust_region=kl", "train.batch_size=32", "train.num_inner_epochs=2"}),
+      IsEmpty());
+  EXPECT_THAT(Warnings({"train.trust_region=kl", "train.batch_size=32", "sample.max_staleness=1"}),
+              IsEmpty());
+  EXPECT_THAT(Warnings({"rewards=[{type: kl_to_base}]"}),
+              ElementsAre(HasSubstr("`rewards[0].weight` is 1, which rewards the distance")));
+  EXPECT_THAT(Warnings({"rewards=[{type: kl_to_base, weight: -1}]"}), IsEmpty());
+}
+
 TEST(JobWarnings, TellThatNoKeyGetsEnoughRewards) {
   const auto job = [](int64_t epochs, int64_t min_count, int64_t group_size = 1) {
     return *ResolvedJob::Make(

@@ -83,12 +83,14 @@ std::vector<TrajectoryBatch> SampleEpoch(const SmallModel& model, const v1::JobS
                                          int64_t epoch, int64_t version) {
   const UnetConfig config = Must(UnetConfig::Load(absl::StrCat(kModelDir, "/unet/config.json")));
   return SampleEpoch(model.MakePolicy(job), config.in_channels, config.cross_attention_dim, job,
-                     epoch, version);
+                     epoch, version, model.pipeline.denoiser.get());
 }
 
 std::vector<TrajectoryBatch> SampleEpoch(const Policy& policy, int64_t channels, int64_t text_width,
-                                         const v1::JobSpec& job, int64_t epoch, int64_t version) {
+                                         const v1::JobSpec& job, int64_t epoch, int64_t version,
+                                         Denoiser* denoiser) {
   const at::NoGradGuard no_grad;
+  const TrustRegionSettings region = Judged(job).trust_region();
   const JobPlan plan = Judged(job).plan();
   const std::vector<int64_t> timesteps =
       Must(policy.step_rule().MakeSchedule(job.sample().num_steps(), job.sample().noise_strength()))
@@ -133,13 +135,27 @@ std::vector<TrajectoryBatch> SampleEpoch(const Policy& policy, int64_t channels,
                           .step = static_cast<uint64_t>(step)},
                          {plan.device_batch_size, channels, kSide, kSide});
     };
-    std::vector<at::Tensor> latents = {noise(0)}, log_probs;
+    std::vector<at::Tensor> latents = {noise(0)}, log_probs, means;
     for (size_t k = 0; k < timesteps.size(); ++k) {
       const auto step =
           policy.Sample(latents.back(), at::full({plan.device_batch_size}, timesteps[k], at::kLong),
                         prepared, noise(static_cast<int64_t>(k) + 1));
       latents.push_back(step.prev_sample_BCHW);
       log_probs.push_back(step.log_prob_B);
+      means.push_back(step.mean_BCHW);
+    }
+    if (region.records_means) batch.means = at::stack(means, 1);
+    if (region.records_base_means) {
+      const WithoutLora base(denoiser);
+      const StepConditioning of_base = policy.Prepare(conditioning);
+      for (size_t k = 0; k < timesteps.size(); ++k) {
+        means[k] =
+            policy
+                .Replay(latents[k], at::full({plan.device_batch_size}, timesteps[k], at::kLong),
+                        of_base, latents[k + 1])
+                .mean_BCHW;
+      }
+      batch.base_means = at::stack(means, 1);
     }
     batch.latents = at::stack(latents, 1);
     batch.timesteps_BK = at::tensor(timesteps, at::kLong).repeat({plan.device_batch_size, 1});

@@ -36,8 +36,10 @@ class SmallModel {
 /// a function of the arguments alone. Prompts, images and rewards repeat every few samples; each
 /// record brings the embeddings of its prompts.
 /// @param channels, text_width  of the policy's denoiser.
+/// @param denoiser  the policy's; needed where the job's loss compares with the base model.
 std::vector<TrajectoryBatch> SampleEpoch(const Policy& policy, int64_t channels, int64_t text_width,
-                                         const v1::JobSpec& job, int64_t epoch, int64_t version);
+                                         const v1::JobSpec& job, int64_t epoch, int64_t version,
+                                         Denoiser* denoiser = nullptr);
 /// The same with the model's policy.
 std::vector<TrajectoryBatch> SampleEpoch(const SmallModel& model, const v1::JobSpec& job,
                                          int64_t epoch, int64_t version);

@@ -106,7 +106,8 @@ class TrainerTest : public testing::Test {
                                  std::vector<v1::EpochMetrics>* rows) {
     const std::vector<bool> needed = trainer.schedule().LatentsNeeded(epoch)[rank];
     for (size_t m = 0; m < batches.size(); ++m) {
-      if (!needed[m]) batches[m].latents = at::Tensor();
+      if (needed[m]) continue;
+      batches[m].latents = batches[m].means = batches[m].base_means = at::Tensor();
     }
     try {
       const auto found = trainer.TrainEpoch(epoch, batches, between);

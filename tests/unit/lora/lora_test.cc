@@ -156,6 +156,28 @@ TEST_F(BoundLoraTest, FoldsIntoTheWeightsAndBack) {
   EXPECT_TRUE(at::equal(Forward(), base));
 }
 
+TEST_F(BoundLoraTest, CanBeTakenOffForAWhile) {
+  const at::NoGradGuard no_grad;
+  const at::Tensor base = Forward();
+  {
+    const WithoutLora without(unet_.get());
+    EXPECT_TRUE(at::equal(Forward(), base)) << "nothing was bound";
+  }
+  Lora lora = Must(Lora::Create(unet_->linears(), {}, Normal));
+  lora.Unflatten(at::randn({lora.num_parameters()}) * 0.1);
+  ASSERT_TRUE(unet_->BindLora(lora).ok());
+  const at::Tensor out = Forward();
+  unet_->FoldLora();
+  const at::Tensor folded = Forward();
+  {
+    const WithoutLora without(unet_.get());
+    EXPECT_TRUE(at::equal(Forward(), base));
+  }
+  EXPECT_TRUE(at::equal(Forward(), folded));
+  unet_->UnfoldLora();
+  EXPECT_TRUE(at::equal(Forward(), out));
+}
+
 TEST_F(BoundLoraTest, ReachesConvolutionsOfOnePixel) {
   Lora lora = Must(Lora::Create(
       unet_->linears(), {.target_modules = {"proj_in", "proj_out", "conv_shortcut"}}, Normal));

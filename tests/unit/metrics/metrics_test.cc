@@ -78,15 +78,16 @@ TEST(EpochMetrics, TheTableHasEveryFieldOnce) {
 }
 
 TEST(EpochMetrics, ARowHasTheNumbersOfAnUpdateInTheTablesOrder) {
-  EXPECT_EQ(
-      RowOf(Numbered(0)).dump(),
-      R"({"epoch":1,"inner_epoch":12,"update":13,"samples_seen":2,"reward_mean":3.0,)"
-      R"("reward_std":4.0,"zero_std_ratio":80.0,"loss":5.0,"approx_kl":6.0,"clipfrac":7.0,)"
-      R"("clip_fraction_high":81.0,"clip_fraction_low":82.0,"grad_norm":9.0,"learning_rate":83.0,)"
-      R"("ratio_first_step_max_error":8.0,"parts_mean":{"classifier.value":1.0,)"
-      R"("jpeg.value":0.0},"sample_age":14,"behaviour_ratio_mean":15.0,)"
-      R"("behaviour_ratio_std":16.0,"proximal_ratio_mean":17.0,"proximal_ratio_std":18.0,)"
-      R"("loss_scale":19.0,"skipped":true,"skipped_updates":21,"images_skipped":40})");
+  EXPECT_EQ(RowOf(Numbered(0)).dump(),
+            R"({"epoch":1,"inner_epoch":12,"update":13,"samples_seen":2,"reward_mean":3.0,)"
+            R"("reward_std":4.0,"zero_std_ratio":80.0,"loss":5.0,"approx_kl":6.0,"clipfrac":7.0,)"
+            R"("clip_fraction_high":81.0,"clip_fraction_low":82.0,"kl_step_mean":90.0,)"
+            R"("kl_step_max":91.0,"masked_fraction":92.0,"kl_to_base":93.0,)"
+            R"("grad_norm":9.0,"learning_rate":83.0,)"
+            R"("ratio_first_step_max_error":8.0,"parts_mean":{"classifier.value":1.0,)"
+            R"("jpeg.value":0.0},"sample_age":14,"behaviour_ratio_mean":15.0,)"
+            R"("behaviour_ratio_std":16.0,"proximal_ratio_mean":17.0,"proximal_ratio_std":18.0,)"
+            R"("loss_scale":19.0,"skipped":true,"skipped_updates":21,"images_skipped":40})");
   EXPECT_EQ(RowOf(v1::EpochMetrics()).dump(),
             R"({"epoch":0,"samples_seen":0,"reward_mean":0.0,"reward_std":0.0,"loss":0.0,)"
             R"("approx_kl":0.0,"clipfrac":0.0,"grad_norm":0.0,"ratio_first_step_max_error":0.0,)"
@@ -99,6 +100,10 @@ TEST(EpochMetrics, AnEpochsNumbersComeFromThoseOfItsUpdates) {
   EXPECT_EQ(epoch.samples_seen(), 102) << "The last one's.";
   EXPECT_EQ(epoch.reward_mean(), 3) << "The first one's.";
   EXPECT_EQ(epoch.loss(), 55) << "The mean.";
+  EXPECT_EQ(epoch.kl_step_mean(), 140);
+  EXPECT_EQ(epoch.kl_step_max(), 191) << "The largest.";
+  EXPECT_EQ(OfUpdates({Numbered(100), Numbered(0)}).kl_step_max(), 191);
+  EXPECT_FALSE(OfUpdates({v1::EpochMetrics()}).has_kl_step_max());
   EXPECT_EQ(epoch.ratio_first_step_max_error(), 8);
   EXPECT_EQ(epoch.parts_mean().at("classifier.value"), 1);
   EXPECT_EQ(epoch.sample_age(), 14);

@@ -110,6 +110,16 @@ TEST(Predict, RunningAheadTakesTheSlowerSide) {
   EXPECT_GT(Of(job, kOne, Inputs()).epoch_seconds, Of(job, kOne, Inputs()).seconds.rollout() + 48);
 }
 
+TEST(Predict, TheBaseModelsStepsAndTheMeansOfStepsCount) {
+  const Prediction base = Of(With(SmallJob(), "train.kl_coef=0.1"), kOne, Inputs());
+  EXPECT_DOUBLE_EQ(base.seconds.steps, 8 * 2 * (1 + 1));
+  // To the 584 bytes of a record come two means of 4 values of 4 bytes.
+  EXPECT_DOUBLE_EQ(base.seconds.stream, 1 + 0.3 + (584.0 + 32) / 4000);
+  const Prediction kl = Of(With(SmallJob(), "train.trust_region=kl"), kOne, Inputs());
+  EXPECT_DOUBLE_EQ(kl.seconds.steps, 8 * 2 * 1);
+  EXPECT_DOUBLE_EQ(kl.seconds.stream, 1 + 0.3 + (584.0 + 32) / 4000);
+}
+
 TEST(Predict, StreamingCountsWhereATrainerCannotKeepUp) {
   PlanInputs inputs = Inputs();
   inputs.costs.link.bytes_per_second = 100;

@@ -94,6 +94,25 @@ TEST(MakeJobReward, NumbersRewardsOfOneType) {
   EXPECT_EQ(output->values_B[0].value(), 2.5);
 }
 
+TEST(MakeJobReward, APenaltyForLeavingTheBaseModelIsSubtracted) {
+  const auto reward =
+      MakeJobReward(JobOf("[{type: l1}, {type: kl_to_base, weight: -0.5}]"), at::kCPU);
+  ASSERT_TRUE(reward.ok()) << reward.status();
+  EXPECT_TRUE((*reward)->wants().kl_to_base);
+  EXPECT_FALSE((*MakeJobReward(JobOf("[{type: l1}]"), at::kCPU))->wants().kl_to_base);
+  const auto batch = BlackImages(2);
+  batch->kl_to_base_B = at::full({2}, 0.25, at::kDouble);
+  const auto output = Score(reward->get(), batch);
+  ASSERT_TRUE(output.ok()) << output.status();
+  EXPECT_EQ(output->parts.at("kl_to_base.value"), (std::vector<double>{0.25, 0.25}));
+  EXPECT_EQ(output->values_B[1].value(), output->parts.at("l1.value")[1] - 0.125);
+
+  batch->kl_to_base_B = at::full({3}, 0.25, at::kDouble);
+  EXPECT_EQ(Score(reward->get(), batch).status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(Score(reward->get(), BlackImages(2)).status().code(), absl::StatusCode::kInternal)
+      << "the sampler has not computed them";
+}
+
 TEST(MakeJobReward, NamesAFileThatIsNotThere) {
   EXPECT_THAT(ErrorOf("[{type: classifier, measure: logit_change, model: none.pt}]"),
               AllOf(HasSubstr("rewards.model"), HasSubstr("none.pt")));

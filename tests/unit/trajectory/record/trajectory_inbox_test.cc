@@ -121,6 +121,29 @@ TEST_F(InboxTest, EmbeddingsComeAgainInTheNextEpochSoThatNobodyKeepsThem) {
   EXPECT_EQ(second->at(0).new_embeddings.size(), 3U);
 }
 
+TEST_F(InboxTest, TheMeansOfStepsComeWithTheLatents) {
+  std::vector<ExpectedRecord> expected = {Expected(0, 0, 0), Expected(0, 1, 0),
+                                          Expected(0, 2, 0, false)};
+  expected[0].with_means = expected[0].with_base_means = true;
+  expected[1].with_base_means = true;
+  inbox_.Expect(expected);
+  std::vector<TrajectoryBatch> sent = {Record(0, 0, 0), Record(0, 1, 0), Record(0, 2, 0)};
+  for (TrajectoryBatch& record : sent) record.base_means = at::randn({kBatch, kSteps, 4, 5, 6});
+  sent[0].means = at::randn({kBatch, kSteps, 4, 5, 6});
+  for (size_t m = 0; m < sent.size(); ++m) {
+    sender_.Send(sent[m], {.latents = m < 2}, kTimeout);
+  }
+  const auto received = inbox_.TakeEpoch(kTimeout, Never);
+  ASSERT_TRUE(received.ok()) << received.status();
+  ExpectEqual((*received)[0], sent[0]);
+  EXPECT_TRUE(at::equal((*received)[0].means, sent[0].means));
+  EXPECT_TRUE(at::equal((*received)[0].base_means, sent[0].base_means));
+  EXPECT_FALSE((*received)[1].means.defined());
+  EXPECT_TRUE(at::equal((*received)[1].base_means, sent[1].base_means));
+  EXPECT_TRUE(at::equal((*received)[1].latents, sent[1].latents));
+  EXPECT_FALSE((*received)[2].base_means.defined()) << "nothing is replayed there";
+}
+
 TEST_F(InboxTest, WhatIsPolledNeedsNoCredit) {
   inbox_.Expect({Expected(0, 0, 0), Expected(0, 1, 0)});
   inbox_.Expect({Expected(1, 0, 0), Expected(1, 1, 0)});
@@ -235,6 +258,14 @@ INSTANTIATE_TEST_SUITE_P(
                     Wrong{"shape",
                           [](auto* r) {
                             r->latents = at::randn({3, 3, 4, 5, 7});
+                          }},
+                    Wrong{"has_means",
+                          [](auto* r) {
+                            r->means = at::randn({3, 2, 4, 5, 6});
+                          }},
+                    Wrong{"has_base_means",
+                          [](auto* r) {
+                            r->base_means = at::randn({3, 2, 4, 5, 6});
                           }},
                     Wrong{"number of prompts", [](auto* r) { r->prompts.pop_back(); }},
                     Wrong{"number of rewards",
