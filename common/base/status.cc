@@ -4,6 +4,11 @@
 #include "absl/strings/str_cat.h"
 
 namespace imageddpo {
+namespace {
+
+constexpr char kPausesJob[] = "imageddpo/pauses_job";  // Type of the payload.
+
+}  // namespace
 
 absl::Status Annotate(const absl::Status& status, absl::string_view prefix) {
   if (status.ok()) {
@@ -14,6 +19,17 @@ absl::Status Annotate(const absl::Status& status, absl::string_view prefix) {
     annotated.SetPayload(type_url, payload);
   });
   return annotated;
+}
+
+absl::Status PausesJob(absl::Status status, absl::string_view waiting_for) {
+  status.SetPayload(kPausesJob, absl::Cord(waiting_for));
+  return status;
+}
+
+std::optional<std::string> PausesJobFor(const absl::Status& status) {
+  const auto payload = status.GetPayload(kPausesJob);
+  if (!payload.has_value()) return std::nullopt;
+  return std::string(*payload);
 }
 
 }  // namespace imageddpo

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <optional>
+#include <string>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -39,5 +41,15 @@ namespace imageddpo {
 /// The same code and payloads, with "`prefix`: " before the message; OK stays OK. For saying which
 /// file or job an error from further down belongs to.
 absl::Status Annotate(const absl::Status& status, absl::string_view prefix);
+
+/// Marks an error for which a job is paused instead of failing: nothing is lost, and it can go on
+/// once somebody has put right what the message says. The mark is a payload, so Annotate() keeps
+/// it.
+/// @param waiting_for  what is away outside of the service, since when and why: the job goes on by
+///                     itself when that is back. Empty: it goes on when its owner resumes it.
+absl::Status PausesJob(absl::Status status, absl::string_view waiting_for);
+
+/// What PausesJob() was given; not set: the status has no such mark.
+std::optional<std::string> PausesJobFor(const absl::Status& status);
 
 }  // namespace imageddpo

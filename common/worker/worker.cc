@@ -97,6 +97,10 @@ class Worker::Job {
     message.mutable_ended()->set_code(static_cast<int>(status.code()));
     message.mutable_ended()->set_message(std::string(status.message()));
     message.mutable_ended()->set_gang_tag(start_.gang().tag());
+    if (const std::optional<std::string> waiting_for = PausesJobFor(status)) {
+      message.mutable_ended()->set_pauses_job(true);
+      message.mutable_ended()->set_waiting_for(*waiting_for);
+    }
     ended_message_ = std::move(message);
     ended_.Notify();
   }

@@ -37,7 +37,8 @@ ControllerService::ControllerService(const ClusterConfig& cluster, const Depende
       metrics_(*registry_, dependencies.build, std::chrono::system_clock::now()),
       job_metrics_(*registry_),
       controller_(cluster, {dependencies.channel, *store_, hub_, dependencies.file_system,
-                            dependencies.clock, metrics_, job_metrics_, dependencies.logger}) {}
+                            dependencies.clock, metrics_, job_metrics_, dependencies.logger,
+                            dependencies.ask_rewards}) {}
 
 absl::Status ControllerService::Listen() {
   const Endpoint http{Address::Of(cluster_.http.address, static_cast<int>(cluster_.http.port))};

@@ -6,6 +6,7 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "common/base/status.h"
 #include "common/config/job_states.h"
 #include "trainer/controller/jobs/job_state.h"
 
@@ -166,7 +167,8 @@ void RunningJobs::OnReport(int world_rank, const v1::WorkerMessage& message) {
 }
 
 void RunningJobs::OnEnded(int world_rank, const v1::JobEnded& ended, ActiveJob& job) {
-  const absl::Status status(static_cast<absl::StatusCode>(ended.code()), ended.message());
+  absl::Status status(static_cast<absl::StatusCode>(ended.code()), ended.message());
+  if (ended.pauses_job()) status = PausesJob(std::move(status), ended.waiting_for());
   if (ended.gang_tag() != job.tag()) return;  // From an earlier gang of the job.
   job.gang().Ended(world_rank, status);
   if (job.gang().AllGone()) {
@@ -220,8 +222,11 @@ void RunningJobs::FinishGang(const std::string& job_id) {
     const absl::Status result = job.CheckResult();
     if (outcome.kind == Kind::kFailed) {
       table_.Transition(record, v1::FAILED, outcome.reason).IgnoreError();
-    } else if (state == v1::PAUSING && (outcome.kind == Kind::kRecover || job.closed())) {
+    } else if (state == v1::PAUSING &&
+               (outcome.kind == Kind::kRecover || outcome.kind == Kind::kPause || job.closed())) {
       table_.Transition(record, v1::PAUSED, "paused by request").IgnoreError();
+    } else if (outcome.kind == Kind::kPause) {
+      table_.Transition(record, v1::PAUSED, outcome.reason, outcome.waiting_for).IgnoreError();
     } else if (outcome.kind == Kind::kRecover) {
       dependencies_.recovery.Recover(record, outcome.reason);
     } else if (!result.ok()) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "common/base/status.h"
 
 namespace imageddpo {
 namespace {
@@ -82,19 +83,22 @@ GangTracker::Outcome GangTracker::GetOutcome() const {
       if (death.empty()) death = rank.reason;
       continue;
     }
+    if (const std::optional<std::string> waiting_for = PausesJobFor(rank.status)) {
+      return {Outcome::Kind::kPause, std::string(rank.status.message()), *waiting_for};
+    }
     const std::string reason = IsUsersFault(rank.status)
                                    ? std::string(rank.status.message())
                                    : absl::StrCat("rank ", world_rank, ": ", rank.status.message());
     std::string* const kind = IsConsequence(rank.status) ? &consequence
                               : IsUnclear(rank.status)   ? &internal
                                                          : nullptr;
-    if (kind == nullptr) return Outcome{Outcome::Kind::kFailed, reason};
+    if (kind == nullptr) return {Outcome::Kind::kFailed, reason, ""};
     if (kind->empty()) *kind = reason;
   }
-  if (!death.empty()) return Outcome{Outcome::Kind::kRecover, death};
-  if (!internal.empty()) return Outcome{Outcome::Kind::kFailed, internal};
-  if (!consequence.empty()) return Outcome{Outcome::Kind::kRecover, consequence};
-  return Outcome{};
+  if (!death.empty()) return {Outcome::Kind::kRecover, death, ""};
+  if (!internal.empty()) return {Outcome::Kind::kFailed, internal, ""};
+  if (!consequence.empty()) return {Outcome::Kind::kRecover, consequence, ""};
+  return {};
 }
 
 }  // namespace imageddpo

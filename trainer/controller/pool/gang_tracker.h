@@ -34,9 +34,11 @@ class GangTracker {
       kDone,     ///< Every rank ended well.
       kFailed,   ///< The job itself is at fault and would fail again.
       kRecover,  ///< A rank was lost, or ranks could not communicate: worth another try.
+      kPause,    ///< A rank ended with an error that pauses the job (PausesJob in status.h).
     };
     Kind kind = Kind::kDone;
-    std::string reason;  ///< Names the rank, and its host if it died.
+    std::string reason;       ///< Names the rank, and its host if it died.
+    std::string waiting_for;  ///< Of kPause: see PausesJob.
   };
   /// Valid once a rank has failed or AllGone(). When one rank fails, its peers fail too, with
   /// communication errors; so the first error that is not a communication error decides.
