@@ -9,6 +9,7 @@
 namespace imageddpo {
 namespace {
 
+constexpr char kPausesJob[] = "imageddpo/pauses_job";  // Type of the payload.
 constexpr char kFaultUrl[] = "imageddpo/fault";
 constexpr char kPasses = '+';
 constexpr char kLasts = '-';
@@ -70,6 +71,17 @@ absl::Status ErrnoStatus(int error_number, absl::string_view message) {
   absl::Status status = absl::ErrnoToStatus(error_number, message);
   if (!MayPass(error_number)) return status;
   return WithFault(std::move(status), {.whose = Whose::kHost, .passes = true});
+}
+
+absl::Status PausesJob(absl::Status status, absl::string_view waiting_for) {
+  status.SetPayload(kPausesJob, absl::Cord(waiting_for));
+  return status;
+}
+
+std::optional<std::string> PausesJobFor(const absl::Status& status) {
+  const auto payload = status.GetPayload(kPausesJob);
+  if (!payload.has_value()) return std::nullopt;
+  return std::string(*payload);
 }
 
 }  // namespace imageddpo

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <optional>
+#include <string>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -70,5 +71,15 @@ std::optional<Fault> FaultOf(const absl::Status& status);
 /// ESTALE, EROFS, EMFILE, ENFILE, ENOMEM, ENOLCK, EAGAIN, ETIMEDOUT and what network file systems
 /// add) have the fault {kHost, passes}; others have none.
 absl::Status ErrnoStatus(int error_number, absl::string_view message);
+
+/// Marks an error for which a job is paused instead of failing: nothing is lost, and it can go on
+/// once somebody has put right what the message says. The mark is a payload, so Annotate() keeps
+/// it.
+/// @param waiting_for  what is away outside of the service, since when and why: the job goes on by
+///                     itself when that is back. Empty: it goes on when its owner resumes it.
+absl::Status PausesJob(absl::Status status, absl::string_view waiting_for);
+
+/// What PausesJob() was given; not set: the status has no such mark.
+std::optional<std::string> PausesJobFor(const absl::Status& status);
 
 }  // namespace imageddpo

@@ -14,7 +14,10 @@ namespace imageddpo {
 struct RewardServiceConfig {
   std::vector<Address> endpoints = {};  ///< Replicas; at least one.
   double timeout_seconds = 60;          ///< For one answer.
-  double max_outage_seconds = 3600;     ///< How long a job waits for a service that is away.
+  /// How long a job's ranks wait for a service that is away. After that the job is paused, and its
+  /// ranks are free, until the service is back: sooner frees them earlier, later saves what is
+  /// sampled of the epoch under way.
+  double max_outage_seconds = 600;
   int max_retries = 3;           ///< Of a batch that could not be scored; 0 with `on_error: fail`.
   std::string tls_ca_file = "";  ///< Path, to be opened; empty: no TLS.
   std::string token_file = "";   ///< Path, to be opened; empty: no token.

@@ -28,6 +28,10 @@ enum class RewardType {
   kTorchScript,
 };
 
+/// Pixels each way of the window of `type: ssim`. Smaller images have no value: scikit-image
+/// refuses them too, and a smaller window would be another measure.
+inline constexpr int kSsimWindow = 11;
+
 /// What a reward measures; each type has measures of its own.
 enum class RewardMeasure {
   kNone,               ///< Of a type that has nothing to choose from.

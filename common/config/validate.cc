@@ -208,6 +208,17 @@ std::string SomeKlToBase(const v1::JobSpec& job) {
   return "";
 }
 
+/// Where the job says how large images are. The model's own size is checked when the job starts.
+void CheckSsimSize(const v1::DataSpec& data, int index, Faults* faults) {
+  const bool is_square = !data.has_width() && !data.has_height();
+  const int64_t width = is_square ? data.resolution() : data.width();
+  const int64_t height = is_square ? data.resolution() : data.height();
+  if (std::min(width, height) <= 0 || std::min(width, height) >= kSsimWindow) return;
+  faults->Add(absl::StrCat("`rewards[", index, "].type: ssim` compares windows of ", kSsimWindow,
+                           "x", kSsimWindow, " pixels and `data` makes images of ", width, "x",
+                           height, "; use larger images, or `type: l1` or `psnr`"));
+}
+
 void CheckRewards(const v1::JobSpec& job, Faults* faults) {
   const bool trains = job.num_epochs() != 0;
   if (trains && job.rewards().empty()) {
@@ -225,6 +236,7 @@ void CheckRewards(const v1::JobSpec& job, Faults* faults) {
   bool none_counts = true;
   for (int i = 0; i < job.rewards_size(); ++i) {
     CheckReward(job.rewards(i), absl::StrCat("rewards[", i, "]."), faults);
+    if (job.rewards(i).type() == NameOf(RewardType::kSsim)) CheckSsimSize(job.data(), i, faults);
     none_counts = none_counts && (job.rewards(i).weight() == 0 || job.rewards(i).held_out());
   }
   if (trains && none_counts) {

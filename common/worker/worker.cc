@@ -101,6 +101,10 @@ class Worker::Job {
       message.mutable_ended()->mutable_fault()->set_whose(static_cast<int>(fault->whose));
       message.mutable_ended()->mutable_fault()->set_passes(fault->passes);
     }
+    if (const std::optional<std::string> waiting_for = PausesJobFor(status)) {
+      message.mutable_ended()->set_pauses_job(true);
+      message.mutable_ended()->set_waiting_for(*waiting_for);
+    }
     ended_message_ = std::move(message);
     ended_.Notify();
   }

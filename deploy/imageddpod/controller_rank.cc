@@ -4,6 +4,7 @@
 #include "common/io/file_system.h"
 #include "common/worker/exit_codes.h"
 #include "deploy/imageddpo/version.h"
+#include "rollout/reward/remote/remote_options.h"
 #include "trainer/controller/controller_service.h"
 
 namespace imageddpo {
@@ -16,11 +17,15 @@ RankOutcome RunControllerRank(const ClusterConfig& cluster, ControllerChannel& c
   SystemClock clock;
   PosixFileSystem file_system;
   auto service = ControllerService::Start(
-      cluster, {.channel = channel,
-                .file_system = file_system,
-                .clock = clock,
-                .logger = logger,
-                .build = {.version = kVersion, .commit = kCommit, .device = device_kind}});
+      cluster,
+      {.channel = channel,
+       .file_system = file_system,
+       .clock = clock,
+       .logger = logger,
+       .build = {.version = kVersion, .commit = kCommit, .device = device_kind},
+       .ask_rewards = [&clock](const ResolvedJob& job, const std::function<bool()>& is_stopped) {
+         return AreRewardServicesThere(job, clock, is_stopped);
+       }});
   if (!service.ok()) {
     logger->error("the service cannot start: {}", service.status().ToString());
     return {.exit_code = kExitRefused};

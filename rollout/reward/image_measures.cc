@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "common/config/reward_types.h"
 
 namespace imageddpo {
 namespace {

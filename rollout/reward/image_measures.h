@@ -18,9 +18,6 @@ double L2Distance(const at::Tensor& a_CHW, const at::Tensor& b_CHW);
 /// for equal pictures, whose ratio is infinite.
 double Psnr(const at::Tensor& a_CHW, const at::Tensor& b_CHW);
 
-/// Each side must have this many pixels for Ssim().
-inline constexpr int kSsimWindow = 11;
-
 /// Structural similarity (Wang, Bovik, Sheikh and Simoncelli, IEEE TIP 13(4), 2004), −1 to 1; 1 for
 /// equal pictures. With means μ, variances σ² and covariance σ_ab under a gaussian window of 11×11
 /// pixels and standard deviation 1.5:
@@ -31,7 +28,7 @@ inline constexpr int kSsimWindow = 11;
 /// and the value is the mean of S over the windows that lie in the picture, and over the channels.
 /// It is scikit-image's structural_similarity(gaussian_weights=True, sigma=1.5,
 /// use_sample_covariance=False, channel_axis=0, data_range=1).
-/// @throws std::invalid_argument  a side below kSsimWindow.
+/// @throws std::invalid_argument  a side below kSsimWindow (common/config/reward_types.h).
 double Ssim(const at::Tensor& a_CHW, const at::Tensor& b_CHW);
 
 // In the next three, Y = 0.299·R + 0.587·G + 0.114·B, the luma of BT.601.

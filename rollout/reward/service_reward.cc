@@ -3,19 +3,16 @@
 #include <ATen/ops/stack.h>
 
 #include <algorithm>
-#include <chrono>
-#include <cmath>
 #include <limits>
 #include <vector>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "common/base/status.h"
 #include "common/base/text.h"
-#include "common/io/file.h"
 #include "common/io/image.h"
 #include "common/io/image_tensor.h"
 #include "rollout/reward/pixel_bytes.h"
+#include "rollout/reward/remote/remote_options.h"
 
 namespace imageddpo {
 namespace {
@@ -23,10 +20,6 @@ namespace {
 constexpr int64_t kProbeItems = 2;
 constexpr size_t kMaxShownBytes = 200;
 constexpr double kNone = std::numeric_limits<double>::quiet_NaN();  // Of an item without a value.
-
-std::chrono::milliseconds Milliseconds(double seconds) {
-  return std::chrono::milliseconds(std::llround(seconds * 1000));
-}
 
 const Clock& MachineClock() {
   static const SystemClock clock;
@@ -78,33 +71,11 @@ class PendingScores final : public PendingReward {
   size_t num_added_ = 0;  // Calls whose answers are in the output.
 };
 
-absl::StatusOr<std::string> ReadSetting(const std::string& setting, const std::string& path) {
-  if (path.empty()) return std::string();
-  absl::StatusOr<std::string> text = ReadFile(path);
-  if (!text.ok()) return Annotate(text.status(), absl::StrCat("rewards.", setting));
-  return text;
-}
-
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Reward>> ServiceReward::Make(const RewardConfig& config,
                                                             const RewardHost& host) {
-  const RewardServiceConfig& service = config.service;
-  RemoteRewardOptions options{.name = config.name,
-                              .endpoints = service.endpoints,
-                              .timeout = Milliseconds(service.timeout_seconds),
-                              .max_outage = Milliseconds(service.max_outage_seconds),
-                              .max_retries = service.max_retries,
-                              .faults_are_items = config.on_error == OnRewardError::kDrop};
-  IMAGEDDPO_ASSIGN_OR_RETURN(options.tls_ca_pem, ReadSetting("tls_ca_file", service.tls_ca_file));
-  IMAGEDDPO_ASSIGN_OR_RETURN(options.token, ReadSetting("token_file", service.token_file));
-  options.token = std::string(absl::StripAsciiWhitespace(options.token));
-  for (const unsigned char c : options.token) {
-    if (absl::ascii_isgraph(c)) continue;
-    return absl::InvalidArgumentError(
-        absl::StrCat("rewards.token_file: ", service.token_file,
-                     " holds more than one token of visible ASCII characters"));
-  }
+  IMAGEDDPO_ASSIGN_OR_RETURN(RemoteRewardOptions options, MakeRemoteOptions(config));
   const Clock& clock = host.clock != nullptr ? *host.clock : MachineClock();
   auto remote = RemoteReward::Make(std::move(options), clock);
   return std::unique_ptr<Reward>(new ServiceReward(host, config.on_error, std::move(remote)));

@@ -18,7 +18,8 @@ namespace imageddpo {
 /// connects and scores the first images of the data as a probe, before anything is sampled.
 /// Several batches may be under way; each is one call, or several of the service's `max_batch`.
 /// Pixels are converted once, into what is sent. While the service is away Wait() goes on trying,
-/// for the job's `max_outage_seconds`, and tells the host what it waits for.
+/// for the job's `max_outage_seconds`, and tells the host what it waits for; the error after that
+/// pauses the job (PausesJob).
 /// Parts: the service's. An item that could not be scored has an error that names the endpoint; a
 /// generated image with NaN in it is OUT_OF_RANGE. Errors of a whole batch are FAILED_PRECONDITION,
 /// since another try of the job would end the same way, or the host's; with `on_error: drop` those

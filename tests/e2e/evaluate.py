@@ -80,6 +80,17 @@ with harness.workspace() as directory, harness.Service(directory, 3) as service:
     result = service.client("eval", ended["id"], "--best", "--data", held_out)
     assert_rows(rows(service.get(new_jobs(result)[0]), 0), rows(ended, best), "the best LoRA")
 
+    # A job that evaluates its moving average: `eval` does too, and --ema takes it of any checkpoint.
+    averaged = harness.job(directory, train={"ema_decay": 0.5})
+    averaged["eval"]["use_ema"] = True
+    averaged = service.run(averaged)
+    result = service.client("eval", averaged["id"], "--data", held_out)
+    evaluated = service.get(new_jobs(result)[0])
+    assert evaluated["spec"]["lora"]["init_from"].endswith("/lora_ema.safetensors"), evaluated["spec"]["lora"]
+    assert_rows(rows(evaluated, 0), rows(averaged, averaged["progress"]["epoch"]), "the moving average")
+    result = service.client("eval", averaged["lora_path"], "--ema", "--job", path, "--data", held_out)
+    assert_rows(rows(service.get(new_jobs(result)[0]), 0), rows(evaluated, 0), "the average of a checkpoint")
+
     # A LoRA without anything else: distances alone.
     result = service.client("eval", ended["lora_path"], "--model", MODEL, "--data", held_out, "--set", "eval.num_steps=4", "-w")
     assert "input_l1.value" in result.stdout and "\nreward" not in result.stdout, result.stdout
@@ -105,6 +116,7 @@ with harness.workspace() as directory, harness.Service(directory, 3) as service:
                 ((*sample, "--num-steps", "0", picture), 2, "num_steps` is 0"),
                 (("eval", ended["lora_path"], "--data", held_out), 2, "--model DIR, or a job file with --job FILE"),
                 (("eval", "job-000099", "--data", held_out), 3, "job-000099"),
+                (("eval", ended["id"], "--ema", "--data", held_out), 2, "`train.ema_decay` is 0"),
                 (("eval", ended["id"], "--model", MODEL, "--data", held_out), 2, "go with a LoRA")]:
             refused = service.client(*arguments, check=False)
             assert refused.returncode == code and words in refused.stderr, (arguments, refused)

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/base/status.h"
 
 namespace imageddpo {
 namespace {
@@ -211,6 +212,10 @@ void ScriptedWorkers::End(WorkerChannel& channel, const v1::StartJob& start,
   message.mutable_ended()->set_gang_tag(start.gang().tag());
   message.mutable_ended()->set_code(static_cast<int>(status.code()));
   message.mutable_ended()->set_message(std::string(status.message()));
+  if (const std::optional<std::string> waiting_for = PausesJobFor(status)) {
+    message.mutable_ended()->set_pauses_job(true);
+    message.mutable_ended()->set_waiting_for(*waiting_for);
+  }
   channel.Send(std::move(message));
 }
 

@@ -40,11 +40,22 @@ Controller::Controller(const ClusterConfig& cluster, const Dependencies& depende
                    dependencies.metrics, dependencies.job_metrics, dependencies.logger,
                    [this](int world_rank, v1::ControllerMessage message) {
                      dependencies_.channel.Send(world_rank, std::move(message));
-                   }},
+                   },
+                   dependencies.ask_rewards == nullptr
+                       ? std::function<void(const std::string&, const ResolvedJob&)>()
+                       : [this](const std::string& job_id,
+                                const ResolvedJob& job) { probe_->Put(job_id, job); }},
                   dependencies.channel.worker_ranks()),
       silence_watch_(cluster.pool.heartbeat_timeout_seconds, dependencies.metrics,
                      dependencies.logger),
       last_tick_s_(dependencies.clock.NowSeconds()) {
+  if (dependencies.ask_rewards != nullptr) {
+    probe_ = std::make_unique<RewardProbe>(
+        dependencies.ask_rewards, [this](const std::string& job_id, bool is_back) {
+          mailbox_.Put(
+              Command([this, job_id, is_back] { supervisor_.OnRewardsAnswered(job_id, is_back); }));
+        });
+  }
   WorkerLink::Options options;
   options.lease_interval_seconds = std::min(1.0, cluster.pool.lease_seconds / 4);
   link_ = std::make_unique<WorkerLink>(

@@ -30,6 +30,7 @@
 #include "trainer/controller/jobs/supervisor.h"
 #include "trainer/controller/pool/silence_watch.h"
 #include "trainer/controller/pool/worker_link.h"
+#include "trainer/controller/reward_probe.h"
 #include "trainer/controller/store/job_store.h"
 
 namespace imageddpo {
@@ -49,6 +50,7 @@ class Controller final : public JobApi {
     ServiceMetrics& metrics;
     JobMetricsTable& job_metrics;
     std::shared_ptr<spdlog::logger> logger;
+    RewardProbe::Ask ask_rewards = nullptr;  ///< Null: jobs that wait for rewards wait for users.
   };
 
   /// @param cluster  resolved. Dependencies must outlive the controller.
@@ -117,7 +119,9 @@ class Controller final : public JobApi {
   bool workers_reported_ ABSL_GUARDED_BY(mutex_) = false;
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;  // Run() is over: nobody takes commands.
   absl::Status store_status_ ABSL_GUARDED_BY(mutex_);
-  std::unique_ptr<WorkerLink> link_;  // Last member: its thread uses the mailbox.
+  // Last members: their threads use the mailbox.
+  std::unique_ptr<RewardProbe> probe_;  // Null: there is nobody to ask.
+  std::unique_ptr<WorkerLink> link_;
 };
 
 }  // namespace imageddpo

@@ -58,7 +58,8 @@ ControllerService::ControllerService(const ClusterConfig& cluster, const Depende
       metrics_(*registry_, dependencies.build, std::chrono::system_clock::now()),
       job_metrics_(*registry_),
       controller_(cluster, {dependencies.channel, *store_, hub_, dependencies.file_system,
-                            dependencies.clock, metrics_, job_metrics_, dependencies.logger}),
+                            dependencies.clock, metrics_, job_metrics_, dependencies.logger,
+                            dependencies.ask_rewards}),
       audit_(absl::StrCat(cluster.data_dir, "/", kAuditFile), dependencies.clock) {}
 
 absl::Status ControllerService::Listen() {

@@ -35,6 +35,7 @@ class ControllerService {
     const Clock& clock;
     std::shared_ptr<spdlog::logger> logger;
     ServiceMetrics::Build build;
+    RewardProbe::Ask ask_rewards = nullptr;  ///< See Controller::Dependencies.
   };
 
   /// Opens the data directory, serves the API and /metrics, and writes <data_dir>/service.json

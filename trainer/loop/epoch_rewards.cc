@@ -44,12 +44,14 @@ absl::Status CheckDropped(const RewardConfig& reward, int64_t epoch,
     first = absl::StrCat("; the first, ", why->second);
     break;
   }
-  return absl::OutOfRangeError(absl::StrCat(
+  const absl::Status error = absl::OutOfRangeError(absl::StrCat(
       "reward '", reward.name, "' has no finite value for ", count, " of the ", dropped.size(),
       " samples of epoch ", epoch, ", more than its `max_dropped` (", reward.max_dropped,
       ") allows", first,
-      "; correct the reward, or lower `train.learning_rate` if training has made the generated "
-      "images unusable"));
+      "; correct the reward and continue with `imageddpo resume`, which scores the epoch anew; if "
+      "training has made the generated images unusable, go back with `--from-epoch`, or submit the "
+      "job with a lower `train.learning_rate`"));
+  return PausesJob(error, "");
 }
 
 template <typename T>
@@ -112,8 +114,12 @@ absl::StatusOr<EpochScores> ScoresOf(const ResolvedJob& job, int64_t epoch,
   std::vector<bool> has_reward;
   for (const double reward : all.rewards) has_reward.push_back(!std::isnan(reward));
   if (std::find(has_reward.begin(), has_reward.end(), true) == has_reward.end()) {
-    return absl::OutOfRangeError(
-        absl::StrCat("no sample of epoch ", epoch, " has a finite value of every reward"));
+    return PausesJob(
+        absl::OutOfRangeError(absl::StrCat(
+            "no sample of epoch ", epoch,
+            " has a finite value of every reward; correct the rewards and continue with "
+            "`imageddpo resume`, which scores the epoch anew")),
+        "");
   }
   scores.Keep(has_reward);
   return scores;

@@ -30,8 +30,9 @@ struct EpochScores {
 
 /// @param batches  all micro-batches of the epoch, in order.
 /// @param parts    RewardCombination::parts().
-/// @return OUT_OF_RANGE where a reward left out more samples than its `max_dropped`, with the first
-///         one's reason, or all are left out; INTERNAL where a record lacks a part.
+/// @return OUT_OF_RANGE, marked with PausesJob, where a reward left out more samples than its
+///         `max_dropped`, with the first one's reason, or all are left out; INTERNAL where a record
+///         lacks a part.
 absl::StatusOr<EpochScores> ScoresOf(const ResolvedJob& job, int64_t epoch,
                                      const std::vector<TrajectoryBatch>& batches,
                                      const std::vector<std::string>& parts);

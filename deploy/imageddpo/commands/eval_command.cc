@@ -26,6 +26,7 @@ struct EvalCommandOptions {
   std::string job_file;
   std::vector<std::string> settings;
   bool best = false;
+  bool ema = false;
   bool base = false;
   bool targets = false;
   bool watch = false;
@@ -46,13 +47,7 @@ absl::StatusOr<v1::JobSpec> EvaluationOfJob(Client& client, const EvalCommandOpt
                                                    " has a model and settings of its own"));
   }
   IMAGEDDPO_ASSIGN_OR_RETURN(const v1::Job job, client.GetJob(options.what));
-  const std::string& lora = options.best ? job.best_lora_path() : job.lora_path();
-  if (lora.empty()) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        options.what,
-        options.best ? " has no best LoRA: it keeps one with `checkpoint.best`, after an evaluation"
-                     : " has no checkpoint yet, so there is no LoRA to evaluate"));
-  }
+  IMAGEDDPO_ASSIGN_OR_RETURN(const std::string lora, LoraOf(job, options.best, options.ema));
   v1::JobSpec spec = EvaluationOf(job.spec());
   spec.mutable_lora()->set_init_from(lora);
   return spec;
@@ -74,7 +69,8 @@ absl::StatusOr<v1::JobSpec> EvaluationOfLora(const EvalCommandOptions& options) 
     spec = EvaluationOf(job.spec());
     if (!options.model.empty()) spec.mutable_model()->set_path(AsSetting(options.model));
   }
-  spec.mutable_lora()->set_init_from(AsSetting(options.what));
+  spec.mutable_lora()->set_init_from(
+      AsSetting(options.ema ? AverageBeside(options.what) : options.what));
   return spec;
 }
 
@@ -148,6 +144,9 @@ void AddEvalCommand(CLI::App& app, Program& program) {
   command->add_option("--job", options->job_file, "Job file with the settings for a LoRA file")
       ->type_name("FILE");
   command->add_flag("--best", options->best, "Of a job: the LoRA that checkpoint.best has kept");
+  command->add_flag("--ema", options->ema,
+                    "The moving average (train.ema_decay) of the same checkpoint; of a job with "
+                    "eval.use_ema it is what is evaluated in any case");
   command->add_flag("--base", options->base,
                     "The model without the LoRA too, in a second job, with paired differences");
   command->add_flag("--targets", options->targets,

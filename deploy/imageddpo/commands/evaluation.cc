@@ -24,6 +24,7 @@ namespace {
 
 constexpr int64_t kSampledTogether = 8;
 constexpr size_t kMostOfName = 50;  ///< Of the 64 characters that a name may have.
+constexpr char kAverageName[] = "lora_ema.safetensors";  ///< In a checkpoint, see docs/formats.md.
 
 /// Whether the reward is the plain distance, neither scaled nor cut.
 bool IsPlainDistance(const v1::RewardSpec& reward, std::string_view type,
@@ -96,6 +97,33 @@ v1::JobSpec EvaluationOfModel(const std::string& name, const std::string& model)
   evaluation.mutable_sample()->set_batch_size(kSampledTogether);
   evaluation.mutable_train()->set_batch_size(kSampledTogether);
   return evaluation;
+}
+
+std::string AverageBeside(const std::string& lora) {
+  std::filesystem::path path(lora);
+  if (path.extension() == ".safetensors") path = path.parent_path();
+  return (path / kAverageName).string();
+}
+
+absl::StatusOr<std::string> LoraOf(const v1::Job& job, bool best, bool ema) {
+  if (best && ema) {
+    return absl::InvalidArgumentError(
+        "--best and --ema are two LoRAs; the best one is the average where the job has "
+        "`eval.use_ema`");
+  }
+  if (ema && job.spec().train().ema_decay() == 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--ema: ", job.id(), " keeps no average: its `train.ema_decay` is 0"));
+  }
+  const std::string& lora = best ? job.best_lora_path() : job.lora_path();
+  if (lora.empty()) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        job.id(),
+        best ? " has no best LoRA: it keeps one with `checkpoint.best`, after an evaluation"
+             : " has no checkpoint yet, so there is no LoRA to evaluate"));
+  }
+  const bool is_average = !best && (ema || job.spec().eval().use_ema());
+  return is_average ? AverageBeside(lora) : lora;
 }
 
 v1::JobSpec WithoutLora(v1::JobSpec evaluation) {

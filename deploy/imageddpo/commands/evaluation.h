@@ -20,6 +20,16 @@ v1::JobSpec EvaluationOf(const v1::JobSpec& job);
 /// where memory is short.
 v1::JobSpec EvaluationOfModel(const std::string& name, const std::string& model);
 
+/// The LoRA to evaluate of a job: with `best` the one that checkpoint.best keeps, which is what its
+/// evaluations were of; else that of its newest checkpoint, or with `ema` or its `eval.use_ema` the
+/// moving average of that checkpoint.
+/// @return a path on the service's host; FAILED_PRECONDITION: the job has none; INVALID_ARGUMENT:
+///         `ema` without an average, or beside `best`.
+absl::StatusOr<std::string> LoraOf(const v1::Job& job, bool best, bool ema);
+
+/// The moving average (train.ema_decay) in the checkpoint that a LoRA's file or folder names.
+std::string AverageBeside(const std::string& lora);
+
 /// The same job of the model without a LoRA.
 v1::JobSpec WithoutLora(v1::JobSpec evaluation);
 

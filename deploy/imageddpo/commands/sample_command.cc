@@ -45,12 +45,14 @@ struct SampleCommandOptions {
   std::array<std::string, kSampleFlags.size()> values;  ///< Of the flags; empty: not given.
   std::vector<std::string> settings;
   std::string out = "samples";
+  bool ema = false;
   bool watch = false;
 };
 
 absl::StatusOr<ResolvedJob> ComposeSamples(const SampleCommandOptions& options) {
   v1::JobSpec spec = EvaluationOfModel("sample", AsSetting(options.model));
-  spec.mutable_lora()->set_init_from(AsSetting(options.lora));
+  spec.mutable_lora()->set_init_from(
+      AsSetting(options.ema ? AverageBeside(options.lora) : options.lora));
   for (const std::string& image : options.images) {
     spec.mutable_eval()->add_files(AsSetting(image));
   }
@@ -130,6 +132,8 @@ void AddSampleCommand(CLI::App& app, Program& program) {
   command->add_option("--lora", options->lora, "LoRA file, or a folder with one")
       ->type_name("LORA")
       ->required();
+  command->add_flag("--ema", options->ema,
+                    "The moving average (train.ema_decay) of the same checkpoint");
   command->add_option("--model", options->model, "Model in diffusers' layout")
       ->type_name("DIR")
       ->required();

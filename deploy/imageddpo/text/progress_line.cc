@@ -41,6 +41,9 @@ void ProgressLine::Add(const v1::JobEvent& event) {
   if (event.has_state()) {
     state_ = event.state().state();
     state_reason_ = event.state().reason();
+    // Only ranks report that they wait.
+    const bool has_ranks = state_ == v1::STARTING || state_ == v1::RUNNING || state_ == v1::PAUSING;
+    if (!has_ranks) progress_.clear_waiting_for();
   } else if (event.has_progress()) {
     progress_ = event.progress();
   } else if (event.has_epoch()) {

@@ -75,19 +75,21 @@ class Patience {
         away_since_ = now;
         wall_time_ = shared_->clock.WallTime();
       }
+      const std::string away =
+          absl::StrCat("reward service '", options.name, "' (", shared_->AllAddresses(), ") since ",
+                       wall_time_, ": ", trouble.what);
       num_away_ += num_asked;
       if (num_away_ >= shared_->replicas->size() && waiting_for_.empty()) {
-        waiting_for_ =
-            absl::StrCat("reward service '", options.name, "' (", shared_->AllAddresses(),
-                         ") since ", wall_time_, ": ", trouble.what);
+        waiting_for_ = away;
       }
       if (now - *away_since_ < options.max_outage) return absl::OkStatus();
-      return absl::FailedPreconditionError(
-          absl::StrCat("the job has waited ",
-                       std::chrono::duration_cast<std::chrono::seconds>(now - *away_since_).count(),
-                       " s (`max_outage_seconds`) for reward service '", options.name, "' (",
-                       shared_->AllAddresses(), ") since ", wall_time_, ": ", trouble.what,
-                       "; start the service and submit the job again, or raise the setting"));
+      return PausesJob(
+          absl::FailedPreconditionError(absl::StrCat(
+              "the job's ranks have waited ",
+              std::chrono::duration_cast<std::chrono::seconds>(now - *away_since_).count(),
+              " s (`max_outage_seconds`) for ", away,
+              "; start the service, and the job goes on by itself after its last finished epoch")),
+          away);
     }
     num_away_ = 0;
     away_since_.reset();

@@ -26,9 +26,9 @@ struct RemoteRewardOptions {
   std::vector<Address> endpoints = {};  ///< Its replicas; at least one.
   std::string tls_ca_pem = "";          ///< Certificates of its authority; empty: no TLS.
   std::string token = "";               ///< Sent as `authorization: Bearer TOKEN`; empty: none.
-  std::chrono::milliseconds timeout{60'000};        ///< For one answer.
-  std::chrono::milliseconds max_outage{3'600'000};  ///< For a service that is away, per batch.
-  int max_retries = 3;                              ///< Of a batch that could not be scored.
+  std::chrono::milliseconds timeout{60'000};      ///< For one answer.
+  std::chrono::milliseconds max_outage{600'000};  ///< For a service that is away, per batch.
+  int max_retries = 3;                            ///< Of a batch that could not be scored.
   /// A batch that could not be scored is no error of the call but one of each of its items. A
   /// service that is away, or that refuses all calls, still is the call's.
   bool faults_are_items = false;
@@ -63,8 +63,9 @@ class RemoteCall {
   /// @return one ItemScore for each item, with a finite value and a number for each part name, or
   ///         with an error whose message names the endpoint; the part names even where no item has
   ///         a value, if an earlier answer or the description had them; DEADLINE_EXCEEDED: not
-  ///         yet, call again; what `watch` returned; FAILED_PRECONDITION: it cannot be scored.
-  ///         Messages name reward, endpoint and remedy.
+  ///         yet, call again; what `watch` returned; FAILED_PRECONDITION: it cannot be scored, or,
+  ///         marked with PausesJob, the service was away for `max_outage`. Messages name reward,
+  ///         endpoint and remedy.
   virtual absl::StatusOr<v1::ScoreResponse> Wait(std::chrono::steady_clock::time_point deadline,
                                                  const WaitWatch& watch) = 0;
 };
@@ -79,7 +80,8 @@ class RemoteReward {
   virtual ~RemoteReward() = default;
 
   /// Asks the replicas' health and description, waiting for a service that is away; at least one
-  /// has to answer, and those that do must agree. Blocks; before the first Start().
+  /// has to answer, and those that do must agree. Blocks; before the first Start(). Errors as
+  /// RemoteCall::Wait has them.
   virtual absl::StatusOr<v1::DescribeResponse> Connect(const WaitWatch& watch) = 0;
 
   /// Sends a batch and returns at once. After Connect().

@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "absl/strings/str_cat.h"
+#include "common/base/status.h"
 #include "gmock/gmock.h"
 #include "tests/service/controller/service_fixture.h"
 
@@ -86,6 +87,19 @@ class PauseTest : public ServiceTest {
     EXPECT_THAT(epochs, ElementsAre(0, 1, 2, 3, 4, 5, 6, 7, 8));
   }
 };
+
+TEST_F(PauseTest, AnOutageOfARewardServiceEndsByItself) {
+  const v1::Job job = RunUntil(4);
+  workers_->FailJob(
+      1, PausesJob(absl::FailedPreconditionError("it is away"), "reward service 'taste'"));
+  const v1::Job paused = WaitFor(job.id(), v1::PAUSED);
+  EXPECT_EQ(paused.state_reason(), "it is away");
+  EXPECT_EQ(paused.progress().waiting_for(), "reward service 'taste'");
+  script_.epochs_allowed = kAll;
+  rewards_are_there_ = true;
+  ExpectUndisturbed(job.id(), 4);
+  EXPECT_EQ(Get(job.id()).progress().waiting_for(), "");
+}
 
 TEST_F(PauseTest, AtTheEndOfTheEpoch) {
   const std::string id = RunUntil(4).id();

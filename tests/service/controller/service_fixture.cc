@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <filesystem>
+#include <functional>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -37,8 +38,15 @@ void ServiceTest::Start() {
   workers_ = std::make_unique<ScriptedWorkers>(*plane_, worker_ranks_, script_);
   auto logger = MakeLogger({.level = "warning"});
   ASSERT_TRUE(logger.ok());
-  auto service = ControllerService::Start(
-      cluster_, {plane_->controller(), file_system_, clock_, *logger, {"test", "none", "cpu"}});
+  auto service =
+      ControllerService::Start(cluster_, {plane_->controller(),
+                                          file_system_,
+                                          clock_,
+                                          *logger,
+                                          {"test", "none", "cpu"},
+                                          [this](const ResolvedJob&, const std::function<bool()>&) {
+                                            return rewards_are_there_.load();
+                                          }});
   ASSERT_TRUE(service.ok()) << service.status();
   service_ = *std::move(service);
   stub_ = v1::TrainerService::NewStub(

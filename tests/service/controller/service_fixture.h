@@ -60,6 +60,7 @@ class ServiceTest : public testing::Test {
   TempDir dir_;
   ClusterConfig cluster_;
   ScriptedWorkers::Script script_;
+  std::atomic<bool> rewards_are_there_ = false;  ///< What the service finds out when it asks.
   SystemClock clock_;
   PosixFileSystem file_system_;
   std::unique_ptr<LocalControlPlane> plane_;

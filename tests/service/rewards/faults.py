@@ -53,6 +53,14 @@ class Bench:
             assert ended["progress"]["epoch"] == epochs, ended["progress"]
         return ended
 
+    def pauses(self, job_id, *words, epochs):
+        """Waits until the job has paused of itself, with these words."""
+        job = self.service.wait(job_id, lambda j: j["state"] == "PAUSED", 60, "the job to pause")
+        for word in words:
+            assert word in job["state_reason"], (word, job["state_reason"])
+        assert job["progress"]["epoch"] == epochs and "end_time" not in job, job
+        return job
+
     def wait_until_waiting(self, job_id, *words):
         job = self.service.wait(job_id, lambda j: j["progress"].get("waiting_for"), 60, "the job to wait")
         for word in ("reward service 'mean'", "since 20", *words):
@@ -92,8 +100,36 @@ def hangs(bench):
 def dies(bench):
     address = bench.address()
     with bench.reward(address, "dies", 6):
-        ended = bench.fails(bench.job(address, max_outage_seconds=1.5), "waited", "`max_outage_seconds`", address, epochs=1)
-    assert os.path.exists(ended["lora_path"]), ended  # The checkpoint of the epoch before.
+        job = bench.service.submit(bench.job(address, max_outage_seconds=1.5))
+        paused = bench.pauses(job, "waited", "`max_outage_seconds`", address, "by itself", epochs=1)
+    assert os.path.exists(paused["lora_path"]), paused  # The checkpoint of the epoch before.
+    assert "reward service 'mean'" in paused["progress"]["waiting_for"], paused
+    shown = bench.service.client("get", job).stdout
+    assert "PAUSED" in shown and "waits for" in shown, shown
+    other = bench.address()
+    with bench.reward(other):
+        bench.run(other)  # On the same ranks.
+    assert bench.service.get(job)["state"] == "PAUSED"
+    with bench.reward(address):
+        ended = bench.service.wait_end(job, 180)
+    assert ended["state"] == "SUCCEEDED" and ended["resumed_from_epoch"] == 1 and not ended["progress"]["waiting_for"], ended
+    harness.assert_same(bench.reference, harness.outcome(ended), "a job that was paused by an outage")
+
+
+def is_away_while_the_job_is_paused_by_its_owner(bench):
+    address = bench.address()
+    job = bench.service.submit(bench.job(address, max_outage_seconds=1))
+    bench.pauses(job, "connection refused", epochs=0)
+    bench.service.client("pause", job)
+    with bench.reward(address):
+        time.sleep(8)  # The first question would have come after 5 s.
+        paused = bench.service.get(job)
+        assert paused["state"] == "PAUSED" and not paused["progress"]["waiting_for"], paused
+        assert paused["state_reason"] == "paused by request", paused
+        bench.service.client("resume", job)
+        ended = bench.service.wait_end(job, 120)
+    assert ended["state"] == "SUCCEEDED", ended
+    harness.assert_same(bench.reference, harness.outcome(ended), "a job that was paused and resumed")
 
 
 def restarts(bench):
@@ -147,8 +183,15 @@ def cannot_score_some_images(bench):
     assert all(abs(row["reward_mean"] - 10 * row["parts_mean"]["mean.value"]) < 1e-9 for row in rows), rows
     assert all(row["parts_mean"]["mean.labelled"] == 1 for row in rows), rows
     with bench.reward(address, "raises_later", 4):
-        bench.fails(bench.job(address, on_error="drop"), "reward 'mean' has no finite value for", "of the 8 samples of epoch 0",
-                    "`max_dropped` (0.1)", "the first, image '", "KeyError: 'artist'", "2 tries", address, epochs=0)
+        job = bench.service.submit(bench.job(address, on_error="drop"))
+        paused = bench.pauses(job, "reward 'mean' has no finite value for", "of the 8 samples of epoch 0", "`max_dropped` (0.1)",
+                              "the first, image '", "KeyError: 'artist'", "2 tries", address, "`imageddpo resume`", epochs=0)
+    assert not paused["progress"]["waiting_for"], paused
+    with bench.reward(address):  # Corrected: the epoch is scored anew.
+        bench.service.client("resume", job)
+        ended = bench.service.wait_end(job, 120)
+    assert ended["state"] == "SUCCEEDED", ended
+    assert harness.outcome(ended)["lora"] == bench.reference["lora"], "a job that was resumed after too many errors"
 
 
 def answers_too_few_items(bench):

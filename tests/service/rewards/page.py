@@ -1,4 +1,4 @@
-"""The reward of docs/rewards.md, copied as it stands, trains the demo's model; the client for notebooks watches it."""
+"""The rewards of docs/rewards.md and of README, copied as they stand, train the demo's model; the client for notebooks watches."""
 import json
 import re
 import subprocess
@@ -66,6 +66,18 @@ def main():
         assert codes[:3] == ["FAILED_PRECONDITION", "NOT_FOUND", "INVALID_ARGUMENT"], result.stdout
         rewards = json.loads("".join(codes[3:]))
         assert len(set(rewards)) == 6 and all(value > 0 for value in rewards), rewards
+
+        # README's, with its setting; only at another address, since this one's port may be taken.
+        [code] = [block for block in blocks("README.md", "python") if "import serve" in block]
+        assert len([line for line in code.splitlines() if line.strip()]) < MOST_LINES and code.count("127.0.0.1:50061") == 1, code
+        assert '`rewards: [{type: service, endpoints: ["127.0.0.1:50061"]}]`' in (harness.ROOT / "README.md").read_text()
+        address = f"unix:{directory}/readme.sock"
+        script.write_text(code.replace("127.0.0.1:50061", address))
+        settings = harness.job(directory, rewards=[{"type": "service", "endpoints": [address]}], num_epochs=2)
+        with rewards_harness.Process(package, script, address, log=directory / "readme.log"):
+            ended = service.run(settings)
+        rows = [json.loads(row) for row in harness.outcome(ended)["metrics"].splitlines()]
+        assert rows and all(0 < row["reward_mean"] < 1 and row["grad_norm"] > 0 for row in rows), rows
     print("ok")
 
 

@@ -81,5 +81,14 @@ TEST(Fault, OfAMachineMayPass) {
   EXPECT_TRUE(absl::IsResourceExhausted(ErrnoStatus(ENOSPC, "x")));
 }
 
+TEST(PausesJob, IsAMarkThatTheWayUpKeeps) {
+  EXPECT_EQ(PausesJobFor(absl::OkStatus()), std::nullopt);
+  EXPECT_EQ(PausesJobFor(absl::UnavailableError("x")), std::nullopt);
+  const absl::Status by_itself = PausesJob(absl::FailedPreconditionError("away"), "the service");
+  EXPECT_EQ(by_itself.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(PausesJobFor(Annotate(by_itself, "reward 'taste'")), "the service");
+  EXPECT_EQ(PausesJobFor(PausesJob(absl::OutOfRangeError("too many"), "")), "");
+}
+
 }  // namespace
 }  // namespace imageddpo

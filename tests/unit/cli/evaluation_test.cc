@@ -83,6 +83,30 @@ TEST(EvaluationOf, HasNeitherGroupsNorTheAverage) {
   EXPECT_FALSE(job->spec().eval().use_ema());
 }
 
+TEST(LoraOf, IsTheAverageWhereTheJobEvaluatesIt) {
+  v1::Job job;
+  job.set_id("job-000001");
+  const auto lora = [&](bool best, bool ema) {
+    const absl::StatusOr<std::string> path = LoraOf(job, best, ema);
+    return path.ok() ? *path : std::string(path.status().message());
+  };
+  EXPECT_THAT(lora(false, false), HasSubstr("job-000001 has no checkpoint yet"));
+  EXPECT_THAT(lora(true, false), HasSubstr("`checkpoint.best`"));
+  job.set_lora_path("/c/epoch-000004/pytorch_lora_weights.safetensors");
+  job.set_best_lora_path("/c/best-000002/pytorch_lora_weights.safetensors");
+  EXPECT_EQ(lora(false, false), job.lora_path());
+  EXPECT_EQ(lora(true, false), job.best_lora_path());
+  EXPECT_THAT(lora(false, true), HasSubstr("`train.ema_decay` is 0"));
+  job.mutable_spec()->mutable_train()->set_ema_decay(0.9);
+  EXPECT_EQ(lora(false, false), job.lora_path()) << "its evaluations were of the LoRA";
+  EXPECT_EQ(lora(false, true), "/c/epoch-000004/lora_ema.safetensors");
+  EXPECT_THAT(lora(true, true), HasSubstr("two LoRAs"));
+  job.mutable_spec()->mutable_eval()->set_use_ema(true);
+  EXPECT_EQ(lora(false, false), "/c/epoch-000004/lora_ema.safetensors");
+  EXPECT_EQ(lora(true, false), job.best_lora_path()) << "the average already";
+  EXPECT_EQ(AverageBeside("c/epoch-000004"), "c/epoch-000004/lora_ema.safetensors");
+}
+
 TEST(EvaluationOf, AModelAloneNeedsNothingElse) {
   v1::JobSpec spec = EvaluationOfModel("sample", "m");
   spec.mutable_eval()->add_files("a.png");

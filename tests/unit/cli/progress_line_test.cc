@@ -11,6 +11,7 @@
 namespace imageddpo {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
@@ -118,6 +119,9 @@ TEST(ProgressLine, ShowsWhatTheJobWaitsFor) {
             "2026-01-31T08:15:30Z: connection refused");
   line.Add(Progress());
   EXPECT_THAT(line.ForTerminal(80), Not(HasSubstr("waits")));
+  line.Add(progress);
+  line.Add(State(v1::PAUSED));
+  EXPECT_THAT(line.ForTerminal(80), AllOf(HasSubstr("PAUSED"), Not(HasSubstr("waits"))));
 }
 
 TEST(ProgressLine, EpochsAfterAResumeReplaceThoseBefore) {

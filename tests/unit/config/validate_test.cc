@@ -209,6 +209,16 @@ TEST(ValidateJob, ASinglePassNamesWhatKeepsItFromBeingExact) {
               HasSubstr("or use `train.update: replay`"));
 }
 
+TEST(ValidateJob, SsimNeedsImagesOfItsWindow) {
+  constexpr char kSsim[] = "rewards=[{type: l1}, {type: ssim}]";
+  EXPECT_THAT(Refusal({kSsim, "data.resolution=8"}),
+              HasSubstr("`rewards[1].type: ssim` compares windows of 11x11 pixels and `data` makes "
+                        "images of 8x8"));
+  EXPECT_THAT(Refusal({kSsim, "data.resolution=[64, 8]"}), HasSubstr("images of 64x8"));
+  EXPECT_TRUE(Judge({kSsim}).ok()) << "the size is the model's";
+  EXPECT_TRUE(Judge({kSsim, "data.resolution=[16, 16]"}).ok());
+}
+
 TEST(ValidateJob, RefusesNumbersThatAreNone) {
   for (const double bad :
        {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()}) {

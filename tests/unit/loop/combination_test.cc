@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "common/base/status.h"
 #include "tests/testing/judged.h"
 #include "tests/unit/loop/small_job.h"
 #include "tests/unit/loop/trainer_fixture.h"
@@ -191,7 +192,7 @@ TEST_F(CombinationTest, SamplesThatAreLeftOutTeachNothing) {
   EXPECT_EQ(alone.rows[0].samples_seen(), 10);
 }
 
-TEST_F(CombinationTest, TooManySamplesLeftOutEndTheJob) {
+TEST_F(CombinationTest, TooManySamplesLeftOutPauseTheJob) {
   DroppingJob dropping(TwoEpochs(TwoRewards())[0]);
   dropping.job.mutable_rewards(1)->set_max_dropped(0.19);
   dropping.epochs[0][4].why_dropped["l2"] = "image 'late': odd";
@@ -199,6 +200,7 @@ TEST_F(CombinationTest, TooManySamplesLeftOutEndTheJob) {
   dropping.job.mutable_train()->set_update("replay");
   for (const Outcome& outcome : Train(2, dropping.job, dropping.epochs)) {
     EXPECT_EQ(outcome.status.code(), absl::StatusCode::kOutOfRange);
+    EXPECT_EQ(PausesJobFor(outcome.status), "");
     EXPECT_THAT(std::string(outcome.status.message()),
                 AllOf(HasSubstr("'l2'"), HasSubstr("2 of the 10 samples of epoch 0"),
                       HasSubstr("`max_dropped` (0.19)"), HasSubstr("image 'early': no face")));

@@ -221,6 +221,9 @@ TEST(JobMetrics, NothingIsMadeUpBeforeTheFirstValue) {
   EXPECT_THAT(Text(registry), Not(HasSubstr("imageddpo_job_reward_mean{")));
   EXPECT_THAT(Text(registry), Not(HasSubstr("imageddpo_job_eval_reward_mean{")));
   EXPECT_THAT(Text(registry), HasSubstr(Line("imageddpo_job_samples_total", "0")));
+  // An evaluation alone is of no epoch: 0 of 0 would be no share.
+  metrics.Evaluated(v1::EvalReport());
+  EXPECT_THAT(Text(registry), Not(HasSubstr("imageddpo_job_epoch{")));
 }
 
 TEST(JobMetrics, AJobInAnotherShapeHasOneInfo) {

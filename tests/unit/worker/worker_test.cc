@@ -12,6 +12,7 @@
 #include <thread>
 
 #include "common/base/logging.h"
+#include "common/base/status.h"
 #include "common/comm/local_control_channel.h"
 #include "common/comm/mailbox/thread_communicator.h"
 #include "common/comm/meeting.h"
@@ -205,6 +206,18 @@ TEST_F(WorkerTest, StatusesAndExceptionsReachTheController) {
   const v1::JobEnded ended = HearEnd();
   EXPECT_EQ(ended.code(), static_cast<int>(absl::StatusCode::kNotFound));
   EXPECT_EQ(ended.message(), "unet/config.json");
+  EXPECT_FALSE(ended.pauses_job());
+}
+
+TEST_F(WorkerTest, AnErrorThatPausesTheJobIsMarked) {
+  Begin([](JobContext&) {
+    return PausesJob(absl::FailedPreconditionError("it is away"), "reward service 'taste'");
+  });
+  Start("job");
+  const v1::JobEnded ended = HearEnd();
+  EXPECT_EQ(ended.message(), "it is away");
+  EXPECT_TRUE(ended.pauses_job());
+  EXPECT_EQ(ended.waiting_for(), "reward service 'taste'");
 }
 
 TEST_F(WorkerTest, StopEndsAJobThatWaitsForItsGang) {

@@ -57,6 +57,7 @@ absl::StatusOr<v1::StartJob> ActiveJob::Prepare() {
   job.set_topology(topology_.ToString());
   job.set_lora_path(found.checkpoint.has_value() ? CheckpointStore::LoraFileIn(found.path) : "");
   dependencies_.metrics->Started(job.topology(), progress.num_epochs());
+  dependencies_.metrics->Waiting(false);
 
   last_write_s_ = dependencies_.clock.NowSeconds();
   const bool resumes = job.has_start_time();

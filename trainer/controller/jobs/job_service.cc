@@ -105,7 +105,13 @@ absl::StatusOr<v1::Job> JobService::Cancel(const std::string& id) {
 absl::StatusOr<v1::Job> JobService::Pause(const std::string& id, bool immediately) {
   IMAGEDDPO_ASSIGN_OR_RETURN(JobRecord * record, Unfinished(id));
   const v1::JobState state = record->job.state();
-  if (state == v1::PAUSED) return record->job;
+  if (state == v1::PAUSED) {
+    if (!record->job.progress().waiting_for().empty()) {  // Not to go on by itself any more.
+      record->job.mutable_progress()->clear_waiting_for();
+      table_.SetReason(*record, "paused by request");
+    }
+    return record->job;
+  }
   if (state == v1::CANCELLING) {
     return absl::FailedPreconditionError(absl::StrCat(
         id, " is being cancelled and cannot be paused; resume it when it is CANCELLED"));

@@ -45,7 +45,8 @@ class JobService {
   /// See TrainerService.CancelJob.
   absl::StatusOr<v1::Job> Cancel(const std::string& id);
   /// See TrainerService.PauseJob. Once more on a job that is PAUSING or PAUSED: the same, or
-  /// `immediately` after all.
+  /// `immediately` after all; one that waits for something that is away no longer goes on by
+  /// itself.
   absl::StatusOr<v1::Job> Pause(const std::string& id, bool immediately);
   /// See TrainerService.ResumeJob. @param epoch  not set: the newest checkpoint.
   absl::StatusOr<v1::Job> Resume(const std::string& id, std::optional<int64_t> epoch);

@@ -22,12 +22,14 @@ constexpr auto kTransitions = std::to_array<Transition>({
 
     {v1::STARTING, v1::RUNNING},
     {v1::STARTING, v1::PAUSING},
+    {v1::STARTING, v1::PAUSED},  // Something that it needs is away.
     {v1::STARTING, v1::RECOVERING},
     {v1::STARTING, v1::CANCELLING},
     {v1::STARTING, v1::SUCCEEDED},  // It came back from a checkpoint of its last epoch.
     {v1::STARTING, v1::FAILED},
 
     {v1::RUNNING, v1::PAUSING},
+    {v1::RUNNING, v1::PAUSED},  // The same, or it cannot go on without its owner.
     {v1::RUNNING, v1::RECOVERING},
     {v1::RUNNING, v1::CANCELLING},
     {v1::RUNNING, v1::SUCCEEDED},

@@ -17,9 +17,10 @@ namespace imageddpo {
 ///              RECOVERING ◄────┘
 ///
 ///   paused while ranks work for it ──► PAUSING ──► PAUSED; otherwise ──► PAUSED
+///   its ranks end with an error that pauses it: STARTING, RUNNING ──► PAUSED
 ///   cancelled while ranks work for it ──► CANCELLING ──► CANCELLED; otherwise ──► CANCELLED
 ///   QUEUED, STARTING, RUNNING, PAUSING, RECOVERING ──► FAILED
-///   resumed: PAUSED, FAILED, CANCELLED ──► QUEUED
+///   resumed: PAUSED, FAILED, CANCELLED ──► QUEUED; PAUSED also by itself (Outages)
 ///
 /// Only JobTable changes a job's state.
 /// @return FAILED_PRECONDITION if the transition is not allowed.

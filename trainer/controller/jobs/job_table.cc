@@ -98,7 +98,8 @@ std::vector<JobRecord*> JobTable::All() {
   return all;
 }
 
-absl::Status JobTable::Transition(JobRecord& record, v1::JobState to, const std::string& reason) {
+absl::Status JobTable::Transition(JobRecord& record, v1::JobState to, const std::string& reason,
+                                  const std::string& waiting_for) {
   v1::Job& job = record.job;
   const v1::JobState from = job.state();
   if (absl::Status status = CheckTransition(from, to); !status.ok()) {
@@ -115,7 +116,7 @@ absl::Status JobTable::Transition(JobRecord& record, v1::JobState to, const std:
   } else {
     job.clear_end_time();
   }
-  if (!HoldsRanks(to)) job.mutable_progress()->clear_waiting_for();
+  if (!HoldsRanks(to)) job.mutable_progress()->set_waiting_for(waiting_for);
   const auto level = to == v1::FAILED       ? spdlog::level::err
                      : to == v1::RECOVERING ? spdlog::level::warn
                                             : spdlog::level::info;

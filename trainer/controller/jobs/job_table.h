@@ -58,7 +58,9 @@ class JobTable {
 
   /// Changes the state if the transition table allows it. Otherwise the caller has a bug: that is
   /// logged, and nothing changes.
-  absl::Status Transition(JobRecord& record, v1::JobState to, const std::string& reason);
+  /// @param waiting_for  of a state without ranks: JobProgress.waiting_for.
+  absl::Status Transition(JobRecord& record, v1::JobState to, const std::string& reason,
+                          const std::string& waiting_for = "");
   /// Stores the record with one more event, whose number and time are set here.
   void AddEvent(JobRecord& record, v1::JobEvent event);
   /// Stores the record without an event.

@@ -198,6 +198,7 @@ void RunningJobs::OnEnded(int world_rank, const v1::JobEnded& ended, ActiveJob& 
     status = WithFault(std::move(status), {.whose = static_cast<Whose>(ended.fault().whose()),
                                            .passes = ended.fault().passes()});
   }
+  if (ended.pauses_job()) status = PausesJob(std::move(status), ended.waiting_for());
   if (ended.gang_tag() != job.tag()) return;  // From an earlier gang of the job.
   job.gang().Ended(world_rank, status);
   if (job.gang().AllGone()) {
@@ -257,8 +258,11 @@ void RunningJobs::FinishGang(const std::string& job_id) {
     if (outcome.kind == Kind::kFailed) {
       table_.Transition(record, v1::FAILED, outcome.reason).IgnoreError();
     } else if (state == v1::PAUSING &&
-               (outcome.kind == Kind::kRecover || job.closed() || !result.ok())) {
+               (outcome.kind == Kind::kRecover || outcome.kind == Kind::kPause || job.closed() ||
+                !result.ok())) {
       table_.Transition(record, v1::PAUSED, "paused by request").IgnoreError();
+    } else if (outcome.kind == Kind::kPause) {
+      table_.Transition(record, v1::PAUSED, outcome.reason, outcome.waiting_for).IgnoreError();
     } else if (outcome.kind == Kind::kRecover) {
       dependencies_.recovery.Recover(record, outcome.reason);
     } else if (!result.ok() && Judge(result) == Verdict::kOutside) {

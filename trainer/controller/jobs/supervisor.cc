@@ -20,6 +20,7 @@ Supervisor::Supervisor(const Options& options, const Dependencies& dependencies,
       running_(options.running, {dependencies.file_system, dependencies.clock, table_,
                                  dependencies.hub, dependencies.job_metrics, scheduler_, recovery_,
                                  logger_, writer_, dependencies.send}),
+      outages_({table_, recovery_, dependencies.clock, dependencies.ask_rewards}),
       health_(options.health,
               {scheduler_, dependencies.clock, dependencies.metrics, logger_, dependencies.send,
                [this](int world_rank, const std::string& job_id, const std::string& what) {
@@ -46,11 +47,16 @@ void Supervisor::OnMessage(int world_rank, v1::WorkerMessage message) {
   }
 }
 
+void Supervisor::OnRewardsAnswered(const std::string& job_id, bool is_back) {
+  if (!is_ending()) outages_.OnAnswer(job_id, is_back);
+}
+
 void Supervisor::Tick() {
   table_.Flush().IgnoreError();
   running_.Tick();
   recovery_.Tick();
   if (!is_ending()) {
+    outages_.Tick();
     for (const Scheduler::Gang& gang : scheduler_.FormGangs()) running_.Start(gang);
     for (const auto& [job_id, reason] : scheduler_.WaitReasons()) {
       JobRecord* record = table_.Find(job_id);

@@ -16,6 +16,7 @@
 #include "imageddpo/v1/control.pb.h"
 #include "trainer/controller/jobs/job_service.h"
 #include "trainer/controller/jobs/job_table.h"
+#include "trainer/controller/jobs/outages.h"
 #include "trainer/controller/jobs/recovery.h"
 #include "trainer/controller/jobs/running_jobs.h"
 #include "trainer/controller/pool/pool_health.h"
@@ -45,6 +46,8 @@ class Supervisor {
     JobMetricsTable& job_metrics;
     std::shared_ptr<spdlog::logger> logger;
     std::function<void(int world_rank, v1::ControllerMessage)> send;
+    /// See Outages; the answer goes to OnRewardsAnswered().
+    std::function<void(const std::string& job_id, const ResolvedJob& job)> ask_rewards = nullptr;
   };
 
   Supervisor(const Options& options, const Dependencies& dependencies,
@@ -60,6 +63,9 @@ class Supervisor {
   void OnMessage(int world_rank, v1::WorkerMessage message);
   /// The worker counts as dead. If its process still exists, it is killed.
   void OnFailure(int world_rank, const std::string& reason) { health_.Lose(world_rank, reason); }
+
+  /// Whether what the job waits for is there again, as was asked.
+  void OnRewardsAnswered(const std::string& job_id, bool is_back);
 
   /// Starts the jobs that can start and checks deadlines. Call it after each other call, and at
   /// least once a second.
@@ -96,6 +102,7 @@ class Supervisor {
   Recovery recovery_;
   ArtifactWriter writer_;
   RunningJobs running_;
+  Outages outages_;
   PoolHealth health_;
   JobService jobs_;
   std::optional<double> stop_by_s_;  // Set once the service was asked to stop.

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "common/base/status.h"
 #include "trainer/controller/pool/verdict.h"
 
 namespace imageddpo {
@@ -62,23 +63,26 @@ GangTracker::Outcome GangTracker::GetOutcome() const {
       if (death.empty()) death = rank.reason;
       continue;
     }
+    if (const std::optional<std::string> waiting_for = PausesJobFor(rank.status)) {
+      return {Outcome::Kind::kPause, std::string(rank.status.message()), *waiting_for};
+    }
     const Verdict verdict = Judge(rank.status);
     const std::string reason = verdict == Verdict::kJobsFault
                                    ? std::string(rank.status.message())
                                    : absl::StrCat("rank ", world_rank, ": ", rank.status.message());
     if (verdict == Verdict::kJobsFault || verdict == Verdict::kOnThisRank) {
-      return Outcome{Outcome::Kind::kFailed, reason};
+      return {Outcome::Kind::kFailed, reason, ""};
     }
     std::string& first = verdict == Verdict::kOutside   ? outside
                          : verdict == Verdict::kUnclear ? unclear
                                                         : consequence;
     if (first.empty()) first = reason;
   }
-  if (!death.empty()) return Outcome{Outcome::Kind::kRecover, death};
-  if (!outside.empty()) return Outcome{Outcome::Kind::kRecover, outside};
-  if (!unclear.empty()) return Outcome{Outcome::Kind::kFailed, unclear};
-  if (!consequence.empty()) return Outcome{Outcome::Kind::kRecover, consequence};
-  return Outcome{};
+  if (!death.empty()) return {Outcome::Kind::kRecover, death, ""};
+  if (!outside.empty()) return {Outcome::Kind::kRecover, outside, ""};
+  if (!unclear.empty()) return {Outcome::Kind::kFailed, unclear, ""};
+  if (!consequence.empty()) return {Outcome::Kind::kRecover, consequence, ""};
+  return {};
 }
 
 }  // namespace imageddpo

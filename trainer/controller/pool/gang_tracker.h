@@ -36,9 +36,11 @@ class GangTracker {
       /// A rank was lost, ranks could not communicate, or something outside of the job was at fault
       /// (verdict.h): worth another try.
       kRecover,
+      kPause,  ///< A rank ended with an error that pauses the job (PausesJob in status.h).
     };
     Kind kind = Kind::kDone;
-    std::string reason;  ///< Names the rank, and its host if it died.
+    std::string reason;       ///< Names the rank, and its host if it died.
+    std::string waiting_for;  ///< Of kPause: see PausesJob.
   };
   /// Valid once a rank has failed or AllGone(). When one rank fails, its peers fail too, with
   /// communication errors; so the first error that is not a communication error decides. Each is

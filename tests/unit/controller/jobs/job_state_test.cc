@@ -50,6 +50,9 @@ TEST(JobState, EveryJobThatHasNotEndedCanBePausedAndThenResumed) {
         state == v1::PAUSING || !HoldsRanks(state) ? v1::PAUSED : v1::PAUSING;
     EXPECT_THAT(NextStates(state), Contains(paused)) << StateName(state);
   }
+  // Also of itself.
+  EXPECT_TRUE(CheckTransition(v1::STARTING, v1::PAUSED).ok());
+  EXPECT_TRUE(CheckTransition(v1::RUNNING, v1::PAUSED).ok());
   EXPECT_THAT(NextStates(v1::PAUSED), UnorderedElementsAre(v1::QUEUED, v1::CANCELLED));
 }
 

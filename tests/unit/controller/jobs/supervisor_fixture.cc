@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "common/base/status.h"
 #include "tests/testing/judged.h"
 
 namespace imageddpo {
@@ -12,6 +13,7 @@ SupervisorTest::SupervisorTest() { Restart(); }
 void SupervisorTest::Restart(FileSystem* file_system) {
   supervisor_.reset();
   sent_.clear();
+  asked_.clear();
   ReopenStore();
   std::vector<int> ranks;
   for (int rank = 1; rank <= kNumWorkers; ++rank) ranks.push_back(rank);
@@ -20,15 +22,16 @@ void SupervisorTest::Restart(FileSystem* file_system) {
   options.drain_seconds = drain_seconds_;
   supervisor_ = std::make_unique<Supervisor>(
       options,
-      Supervisor::Dependencies{file_system != nullptr ? *file_system : disk_, clock_, *table_,
-                               *hub_, *metrics_, *job_metrics_, logger_,
-                               [this](int rank, v1::ControllerMessage message) {
-                                 if (message.has_start_job()) {
-                                   tags_[message.start_job().job_id()] =
-                                       message.start_job().gang().tag();
-                                 }
-                                 sent_.emplace_back(rank, std::move(message));
-                               }},
+      Supervisor::Dependencies{
+          file_system != nullptr ? *file_system : disk_, clock_, *table_, *hub_, *metrics_,
+          *job_metrics_, logger_,
+          [this](int rank, v1::ControllerMessage message) {
+            if (message.has_start_job()) {
+              tags_[message.start_job().job_id()] = message.start_job().gang().tag();
+            }
+            sent_.emplace_back(rank, std::move(message));
+          },
+          [this](const std::string& id, const ResolvedJob&) { asked_.push_back(id); }},
       ranks);
   ASSERT_TRUE(supervisor_->ResumeStored().ok());
   for (const int rank : ranks) Hello(rank);
@@ -80,6 +83,10 @@ void SupervisorTest::Ended(int rank, const std::string& id, const absl::Status& 
   message.mutable_ended()->set_gang_tag(tags_[id]);
   message.mutable_ended()->set_code(static_cast<int>(status.code()));
   message.mutable_ended()->set_message(std::string(status.message()));
+  if (const std::optional<std::string> waiting_for = PausesJobFor(status)) {
+    message.mutable_ended()->set_pauses_job(true);
+    message.mutable_ended()->set_waiting_for(*waiting_for);
+  }
   supervisor_->OnMessage(rank, message);
 }
 

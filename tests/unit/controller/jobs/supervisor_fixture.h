@@ -40,6 +40,7 @@ class SupervisorTest : public StoredJobsTest {
   PosixFileSystem disk_;
   std::vector<std::pair<int, v1::ControllerMessage>> sent_;
   std::map<std::string, std::string> tags_;  ///< Of each job's newest gang; what Ended() says.
+  std::vector<std::string> asked_;  ///< Jobs of which it was asked whether their rewards are back.
   std::unique_ptr<Supervisor> supervisor_;
 
  private:

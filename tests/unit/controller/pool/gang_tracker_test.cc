@@ -68,6 +68,20 @@ TEST(GangTracker, ErrorsOfCommunicationAloneAreWorthAnotherTry) {
   EXPECT_EQ(gang.GetOutcome().kind, Kind::kFailed);
 }
 
+TEST(GangTracker, AnErrorThatPausesTheJobDoesSoWhateverItsPeersNotice) {
+  GangTracker gang({1, 2, 3});
+  gang.Ended(2, absl::AbortedError("the gang was aborted"));
+  gang.Ended(1, PausesJob(absl::FailedPreconditionError("it is away"), "reward service 'taste'"));
+  gang.Died(3, "rank 3: process died");
+  EXPECT_EQ(gang.GetOutcome().kind, Kind::kPause);
+  EXPECT_EQ(gang.GetOutcome().reason, "it is away");
+  EXPECT_EQ(gang.GetOutcome().waiting_for, "reward service 'taste'");
+  GangTracker at_fault({1, 2});
+  at_fault.Ended(2, absl::InvalidArgumentError("an image is missing"));
+  at_fault.Ended(1, PausesJob(absl::OutOfRangeError("too many are dropped"), ""));
+  EXPECT_EQ(at_fault.GetOutcome().kind, Kind::kFailed);
+}
+
 TEST(GangTracker, WhatARankReportedBeforeItDiedCounts) {
   GangTracker gang({1, 2});
   gang.Ended(1, absl::OkStatus());

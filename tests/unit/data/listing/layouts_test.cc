@@ -214,6 +214,21 @@ TEST_F(LayoutsTest, ImageNetC) {
   EXPECT_THAT(listing.warnings, IsEmpty());
 }
 
+TEST_F(LayoutsTest, TinyImageNetCAsItIsUnpacked) {
+  for (const char* corruption : {"brightness", "jpeg_compression"}) {
+    for (const char* name : {"n01443537/test_0.JPEG", "n01629819/test_50.JPEG"}) {
+      Touch({std::string("Tiny-ImageNet-C/") + corruption + "/1/" + name});
+    }
+  }
+  const Listing listing = List();
+  EXPECT_THAT(Labels(listing), ElementsAre(0, 1, 0, 1));
+  EXPECT_EQ(listing.examples.at(3).metadata,
+            (nlohmann::json{
+                {"corruption", "jpeg_compression"}, {"severity", 1}, {"class", "n01629819"}}));
+  EXPECT_THAT(listing.warnings,
+              ElementsAre(HasSubstr("2 corruptions (brightness, jpeg_compression)")));
+}
+
 TEST_F(LayoutsTest, Cod10k) {
   Touch(
       {"Image/COD10K-CAM-1-Aquatic-3-Crab-9.jpg", "Image/COD10K-CAM-2-Terrestrial-23-Cat-1505.jpg",

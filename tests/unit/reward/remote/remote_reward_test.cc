@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "absl/synchronization/notification.h"
+#include "common/base/status.h"
 #include "tests/unit/reward/remote/remote_inputs.h"
 
 namespace imageddpo {
@@ -20,6 +21,7 @@ using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
+using ::testing::Optional;
 
 std::string ErrorOf(const RemoteRewardOptions& options) {
   const auto answer = ScoreWith(options, "ab");
@@ -251,8 +253,13 @@ TEST(RemoteReward, WaitsNoLongerThanItMay) {
   }
   options.max_outage = milliseconds(700);
   const auto start = steady_clock::now();
-  EXPECT_THAT(ErrorOf(options),
+  const absl::Status status = ScoreWith(options, "a").status();
+  EXPECT_TRUE(absl::IsFailedPrecondition(status)) << status;
+  EXPECT_THAT(std::string(status.message()),
               AllOf(HasSubstr("max_outage_seconds"), HasSubstr("connection refused")));
+  EXPECT_THAT(PausesJobFor(status),
+              Optional(AllOf(HasSubstr("reward service 'taste' ("), HasSubstr("since 20"),
+                             HasSubstr("connection refused"))));
   EXPECT_GE(steady_clock::now() - start, milliseconds(700));
 }
 
