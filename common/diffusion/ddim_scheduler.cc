@@ -129,15 +129,20 @@ void CheckStep(const at::Tensor& model_output, const at::Tensor& timesteps,
 
 }  // namespace
 
-DdimScheduler::DdimScheduler(DdimConfig config) : config_(std::move(config)) {
+DdimScheduler::DdimScheduler(DdimConfig config, at::Device device) : config_(std::move(config)) {
   if (absl::Status status = config_.Validate(); !status.ok()) {
     throw std::invalid_argument("DdimScheduler: " + std::string(status.message()));
   }
   at::Tensor betas_T = Betas(config_);
   if (config_.rescale_betas_zero_snr) betas_T = RescaleToZeroSnr(betas_T);
-  alphas_cumprod_T_ = at::cumprod(1.0 - betas_T, 0).contiguous();
-  final_alpha_cumprod_ =
-      config_.set_alpha_to_one ? at::scalar_tensor(1.0, at::kFloat) : alphas_cumprod_T_[0].clone();
+  alphas_.cumprod_T = at::cumprod(1.0 - betas_T, 0).contiguous();
+  alphas_.final =
+      config_.set_alpha_to_one ? at::scalar_tensor(1.0, at::kFloat) : alphas_.cumprod_T[0].clone();
+  alphas_of_device_ = alphas_.To(device);
+}
+
+DdimScheduler::Alphas DdimScheduler::AlphasOn(at::Device device) const {
+  return device == alphas_of_device_.cumprod_T.device() ? alphas_of_device_ : alphas_.To(device);
 }
 
 absl::StatusOr<Schedule> DdimScheduler::MakeSchedule(int64_t num_steps,
@@ -158,7 +163,7 @@ absl::StatusOr<Schedule> DdimScheduler::MakeSchedule(int64_t num_steps,
   const std::vector<int64_t> all = FullTimesteps(config_, num_steps);
   schedule.timesteps.assign(all.begin() + schedule.start_index, all.end());
 
-  const float* alphas = alphas_cumprod_T_.const_data_ptr<float>();
+  const float* alphas = alphas_.cumprod_T.const_data_ptr<float>();
   for (int64_t timestep : schedule.timesteps) {
     if (timestep < 0 || timestep >= T) {
       return absl::InvalidArgumentError(
@@ -210,19 +215,18 @@ absl::Status DdimScheduler::CheckEta(const Schedule& schedule, double eta) const
 
 at::Tensor DdimScheduler::AddNoise(const at::Tensor& x0_BCHW, const at::Tensor& noise_BCHW,
                                    const at::Tensor& timesteps_B) const {
-  const at::Tensor alpha_B = alphas_cumprod_T_.to(x0_BCHW.device()).index_select(0, timesteps_B);
+  const at::Tensor alpha_B = AlphasOn(x0_BCHW.device()).cumprod_T.index_select(0, timesteps_B);
   return Spread(alpha_B.sqrt()) * x0_BCHW + Spread((1.0 - alpha_B).sqrt()) * noise_BCHW;
 }
 
 DdimScheduler::Coefficients DdimScheduler::Gather(const at::Tensor& timesteps_B,
                                                   int64_t num_steps) const {
-  const auto device = timesteps_B.device();
-  const at::Tensor alphas_T = alphas_cumprod_T_.to(device);
+  const Alphas alphas = AlphasOn(timesteps_B.device());
   const at::Tensor prev_B = timesteps_B - config_.num_train_timesteps / num_steps;
   Coefficients step;
-  step.alpha_t_B = alphas_T.index_select(0, timesteps_B);
-  step.alpha_prev_B = at::where(prev_B >= 0, alphas_T.index_select(0, prev_B.clamp_min(0)),
-                                final_alpha_cumprod_.to(device));
+  step.alpha_t_B = alphas.cumprod_T.index_select(0, timesteps_B);
+  step.alpha_prev_B =
+      at::where(prev_B >= 0, alphas.cumprod_T.index_select(0, prev_B.clamp_min(0)), alphas.final);
   step.variance_B = ((1.0 - step.alpha_prev_B) / (1.0 - step.alpha_t_B)) *
                     (1.0 - step.alpha_t_B / step.alpha_prev_B);
   return step;

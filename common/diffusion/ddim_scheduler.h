@@ -58,12 +58,14 @@ absl::StatusOr<DdimConfig> LoadDdimConfig(const std::string& scheduler_dir,
 /// and deterministic where eta is 0 or the variance is below 1e-20.
 class DdimScheduler final : public StepRule {
  public:
+  /// @param device  where steps are run: a copy of the noise schedule stays there, so that a step
+  ///                does not wait for one. Steps elsewhere copy it each time.
   /// @throws std::invalid_argument  config.Validate() fails.
-  explicit DdimScheduler(DdimConfig config);
+  explicit DdimScheduler(DdimConfig config, at::Device device = at::kCPU);
 
   const DdimConfig& config() const { return config_; }
   /// abar_t = prod_{s<=t} (1 - beta_s): float32 [num_train_timesteps] on the CPU.
-  const at::Tensor& alphas_cumprod() const { return alphas_cumprod_T_; }
+  const at::Tensor& alphas_cumprod() const { return alphas_.cumprod_T; }
 
   int64_t num_train_timesteps() const override { return config_.num_train_timesteps; }
 
@@ -94,9 +96,16 @@ class DdimScheduler final : public StepRule {
   Coefficients GatherSchedule(const Schedule& schedule) const;  ///< B is the executed steps.
   at::Tensor ClipPredicted(const at::Tensor& x0_BCHW) const;
 
+  /// abar, and 0-d the abar before timestep 0.
+  struct Alphas {
+    at::Tensor cumprod_T, final;
+    Alphas To(at::Device device) const { return {cumprod_T.to(device), final.to(device)}; }
+  };
+  Alphas AlphasOn(at::Device device) const;
+
   DdimConfig config_;
-  at::Tensor alphas_cumprod_T_;
-  at::Tensor final_alpha_cumprod_;  ///< 0-d: abar before timestep 0.
+  Alphas alphas_;            ///< On the CPU.
+  Alphas alphas_of_device_;  ///< The same tensors where the device is the CPU.
 };
 
 }  // namespace imageddpo

@@ -48,9 +48,9 @@ absl::StatusOr<Pipeline> Pipeline::Load(const std::string& dir, const ModelOptio
   Pipeline pipeline;
   IMAGEDDPO_ASSIGN_OR_RETURN(DdimConfig ddim, LoadDdimConfig(dir + "/scheduler", warnings));
   IMAGEDDPO_RETURN_IF_ERROR(ddim.Validate());
-  pipeline.step_rule = std::make_unique<DdimScheduler>(std::move(ddim));
   IMAGEDDPO_ASSIGN_OR_RETURN(std::unique_ptr<Unet> loaded,
                              Unet::Load(dir + "/unet", options, warnings));
+  pipeline.step_rule = std::make_unique<DdimScheduler>(std::move(ddim), options.device);
   const UnetConfig unet = loaded->config();
   pipeline.denoiser = std::move(loaded);
   pipeline.sample_size = unet.sample_size;

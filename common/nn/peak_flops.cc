@@ -9,19 +9,31 @@
 
 namespace imageddpo {
 
+namespace {
+
+/// Of a product of two such matrices.
+double MeasureSeconds(const at::Tensor& square) {
+  const auto start = std::chrono::steady_clock::now();
+  // Reading the value waits for the product, on a GPU too.
+  (void)at::linear(square, square, /*bias_O=*/{})[0][0].item();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+}  // namespace
+
 double MeasurePeakFlops(at::Device device, at::ScalarType dtype) {
-  constexpr int64_t kCpuSize = 1024, kGpuSize = 8192;  // Large enough to reach the peak.
+  // Large enough to reach the peak: doubled until a product takes a while.
+  constexpr int64_t kLeastSize = 1024, kMostSize = 8192;
+  constexpr double kLongEnoughS = 0.01;
   constexpr int kProducts = 4;
   const at::NoGradGuard no_grad;
-  const int64_t size = device.is_cpu() ? kCpuSize : kGpuSize;
-  const at::Tensor square = at::ones({size, size}, at::TensorOptions(device).dtype(dtype));
   double best_s = 0;
-  for (int i = 0; i < kProducts; ++i) {
-    const auto start = std::chrono::steady_clock::now();
-    // Reading the value waits for the product, on a GPU too.
-    (void)at::linear(square, square, /*bias_O=*/{})[0][0].item();
-    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
-    best_s = i == 0 ? seconds.count() : std::min(best_s, seconds.count());
+  int64_t size = kLeastSize;
+  for (;; size *= 2) {
+    const at::Tensor square = at::ones({size, size}, at::TensorOptions(device).dtype(dtype));
+    best_s = MeasureSeconds(square);
+    for (int i = 1; i < kProducts; ++i) best_s = std::min(best_s, MeasureSeconds(square));
+    if (best_s >= kLongEnoughS || size == kMostSize) break;
   }
   const auto n = static_cast<double>(size);
   return 2 * n * n * n / std::max(best_s, 1e-9);

@@ -1,11 +1,11 @@
 #include "deploy/imageddpod/device.h"
 
-#include <ATen/Context.h>
 #include <ATen/DeviceAccelerator.h>
-#include <ATen/detail/CUDAHooksInterface.h>
+#include <c10/core/CachingDeviceAllocator.h>
 
 #include <algorithm>
 #include <cstdlib>
+#include <optional>
 
 namespace imageddpo {
 namespace {
@@ -17,16 +17,19 @@ int NumberFromEnvironment(const char* name) {
 
 }  // namespace
 
-std::string DeviceKind() { return at::globalContext().hasCUDA() ? "cuda" : "cpu"; }
+std::string DeviceKind() {
+  return c10::DeviceTypeName(at::getAccelerator().value_or(at::kCPU), /*lower_case=*/true);
+}
 
 at::Device ChooseDevice(int index) {
-  if (!at::globalContext().hasCUDA()) return at::kCPU;
-  const int devices = std::max(1, static_cast<int>(at::detail::getCUDAHooks().deviceCount()));
-  return {at::kCUDA, static_cast<at::DeviceIndex>(index % devices)};
+  const std::optional<c10::DeviceType> type = at::getAccelerator();
+  if (!type) return at::kCPU;
+  const int devices = std::max<int>(1, at::accelerator::deviceCount());
+  return {*type, static_cast<at::DeviceIndex>(index % devices)};
 }
 
 int64_t DeviceMemoryBytes(at::Device device) {
-  if (!device.is_cuda()) return 0;
+  if (device.is_cpu()) return 0;
   try {
     return static_cast<int64_t>(at::accelerator::getMemoryInfo(device.index()).second);
   } catch (const c10::Error&) {  // A job will say what is wrong with the GPU.
@@ -34,13 +37,21 @@ int64_t DeviceMemoryBytes(at::Device device) {
   }
 }
 
+void ReturnDeviceMemory(at::Device device) {
+  if (device.is_cpu()) return;
+  try {
+    c10::getDeviceAllocator(device.type())->emptyCache();
+  } catch (const c10::Error&) {  // The next job will say what is wrong with the GPU.
+  }
+}
+
 bool WorkersShareGpus() {
-  if (!at::globalContext().hasCUDA()) return false;
+  if (!at::getAccelerator()) return false;
   const int local_ranks = NumberFromEnvironment("OMPI_COMM_WORLD_LOCAL_SIZE");
   const bool has_controller = NumberFromEnvironment("OMPI_COMM_WORLD_RANK") ==
                               NumberFromEnvironment("OMPI_COMM_WORLD_LOCAL_RANK");
   const int workers = has_controller ? local_ranks - 1 : local_ranks;
-  return workers > static_cast<int>(at::detail::getCUDAHooks().deviceCount());
+  return workers > at::accelerator::deviceCount();
 }
 
 int LocalWorkerIndex() {

@@ -7,7 +7,8 @@
 
 namespace imageddpo {
 
-/// "cuda" where this build and this host have a GPU, else "cpu".
+/// The kind of device that workers of this build and host compute on, as libtorch names it: "cuda"
+/// where both have a GPU, "cpu" where there is none.
 std::string DeviceKind();
 
 /// The device of the `index`-th worker of this host: GPU index modulo their number, or the CPU.
@@ -15,6 +16,10 @@ at::Device ChooseDevice(int index);
 
 /// The memory of a GPU; 0 for the CPU, and where it cannot be known.
 int64_t DeviceMemoryBytes(at::Device device);
+
+/// After a job: gives memory that libtorch keeps for later back to the device, for others on it.
+/// Nothing on the CPU.
+void ReturnDeviceMemory(at::Device device);
 
 /// Whether this host has GPUs, but more workers than GPUs.
 bool WorkersShareGpus();

@@ -2,6 +2,7 @@
 
 #include <absl/strings/str_cat.h>
 #include <absl/strings/str_format.h>
+#include <c10/core/DeviceGuard.h>
 
 #include <algorithm>
 #include <chrono>
@@ -189,7 +190,7 @@ absl::Status SetUp(JobContext& context, Rank* rank) {
   const int trainer_index = IndexOf(gang.trainer(), context.gang_rank);
   UseThreads(job.device().num_threads());
   AllowTf32(job.device().allow_tf32());
-  if (rank->job.precision() == Precision::kFp16 && !context.device.is_cuda()) {
+  if (rank->job.precision() == Precision::kFp16 && context.device.is_cpu()) {
     return absl::InvalidArgumentError(
         "`model.precision: fp16` needs a GPU and this rank has none; use `bf16`");
   }
@@ -252,6 +253,8 @@ absl::Status RunVersion(const VersionSchedule& versions, int64_t first_epoch, in
 }  // namespace
 
 absl::Status RunJob(JobContext& context) {
+  // Pinned memory belongs to the thread's current device.
+  const c10::DeviceGuard device_guard(context.device);
   IMAGEDDPO_ASSIGN_OR_RETURN(const ResolvedJob job, ResolvedJob::Reopen(context.start.spec()));
   Rank rank{.job = job};
   IMAGEDDPO_RETURN_IF_ERROR(SetUp(context, &rank));

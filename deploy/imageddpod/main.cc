@@ -63,6 +63,7 @@ RankOutcome RunWorkerRank(const ClusterConfig& cluster, WorkerChannel& channel,
                  .run_job =
                      [](JobContext& context) {
                        const absl::Status status = RunJob(context);
+                       ReturnDeviceMemory(context.device);
                        ReturnFreeMemory();
                        return status;
                      },

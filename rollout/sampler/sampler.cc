@@ -28,7 +28,7 @@ void CheckShape(const char* name, const at::Tensor& tensor, at::IntArrayRef want
 
 /// A copy from pinned memory is asynchronous: the host does not wait for it.
 at::Tensor Upload(const at::Tensor& noise_BCHW, at::Device device) {
-  if (!device.is_cuda() || !noise_BCHW.is_cpu()) return noise_BCHW.to(device);
+  if (device.is_cpu() || !noise_BCHW.is_cpu()) return noise_BCHW.to(device);
   return noise_BCHW.pin_memory().to(device, /*non_blocking=*/true);
 }
 

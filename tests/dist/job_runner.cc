@@ -3,17 +3,21 @@
 #include <gtest/gtest.h>
 
 #include <exception>
+#include <memory>
 #include <thread>
+#include <utility>
 
 #include "absl/synchronization/mutex.h"
 #include "common/base/logging.h"
+#include "common/comm/mailbox/mailbox_communicator.h"
 #include "common/comm/mailbox/thread_communicator.h"
 #include "deploy/imageddpod/job_function.h"
 
 namespace imageddpo {
 
-JobOutcome RunOnThreads(const v1::JobSpec& job, const Topology& topology,
-                        const v1::Checkpoint* resume_from) {
+absl::Status TryOnThreads(const v1::JobSpec& job, const Topology& topology,
+                          const v1::Checkpoint* resume_from, const std::vector<at::Device>& devices,
+                          JobOutcome* outcome) {
   std::vector<int> world_ranks;
   for (int rank = 0; rank < topology.ranks(); ++rank) world_ranks.push_back(rank);
   v1::StartJob start;
@@ -22,26 +26,34 @@ JobOutcome RunOnThreads(const v1::JobSpec& job, const Topology& topology,
   *start.mutable_gang() = MakeGangLayout(topology, world_ranks, "tag");
   if (resume_from != nullptr) *start.mutable_resume_from() = *resume_from;
 
-  const auto gang = MakeThreadCommunicators(topology.ranks());
+  const auto device_of = [&](int rank) {
+    return devices[static_cast<size_t>(rank) % devices.size()];
+  };
+  std::vector<std::unique_ptr<Communicator>> gang;
+  for (std::shared_ptr<Mailbox>& mailbox : MakeThreadMailboxes(topology.ranks())) {
+    const int rank = mailbox->rank();
+    gang.push_back(std::make_unique<MailboxCommunicator>(std::move(mailbox), device_of(rank)));
+  }
   const auto logger = *MakeLogger({.level = "error"});
   const SystemClock clock;
   const StopToken stop;
   absl::Mutex mutex;
-  JobOutcome outcome;
+  absl::Status first_failure;
   const auto report = [&](const v1::WorkerMessage& message) {
     absl::MutexLock lock(&mutex);
     if (message.has_epoch()) {
       const v1::EpochReport& epoch = message.epoch();
-      outcome.rows.insert(outcome.rows.end(), epoch.metrics_rows().begin(),
-                          epoch.metrics_rows().end());
-      if (epoch.metrics().has_sample_age()) outcome.ages[epoch.metrics().epoch()] = epoch.metrics();
+      outcome->rows.insert(outcome->rows.end(), epoch.metrics_rows().begin(),
+                           epoch.metrics_rows().end());
+      if (epoch.metrics().has_sample_age())
+        outcome->ages[epoch.metrics().epoch()] = epoch.metrics();
     }
     if (message.has_eval()) {
-      outcome.evaluations[message.eval().epoch()] = message.eval().rows();
-      outcome.best_loras[message.eval().epoch()] = message.eval().best_lora();
+      outcome->evaluations[message.eval().epoch()] = message.eval().rows();
+      outcome->best_loras[message.eval().epoch()] = message.eval().best_lora();
     }
     if (message.has_checkpoint()) {
-      outcome.checkpoints[message.checkpoint().epoch()] = message.checkpoint();
+      outcome->checkpoints[message.checkpoint().epoch()] = message.checkpoint();
     }
     EXPECT_FALSE(message.has_warning()) << message.warning().message();
   };
@@ -51,7 +63,7 @@ JobOutcome RunOnThreads(const v1::JobSpec& job, const Topology& topology,
       JobContext context{.start = start,
                          .gang_rank = rank,
                          .gang = *gang[rank],
-                         .device = at::kCPU,
+                         .device = device_of(rank),
                          .clock = clock,
                          .logger = logger,
                          .stop = stop,
@@ -62,11 +74,23 @@ JobOutcome RunOnThreads(const v1::JobSpec& job, const Topology& topology,
       } catch (const std::exception& error) {
         status = absl::InternalError(error.what());
       }
-      EXPECT_TRUE(status.ok()) << "rank " << rank << ": " << status;
-      if (!status.ok()) gang[rank]->Abort("its job failed");
+      if (status.ok()) return;
+      {
+        absl::MutexLock lock(&mutex);
+        if (first_failure.ok()) first_failure = status;
+      }
+      gang[rank]->Abort("its job failed");
     });
   }
   for (auto& thread : threads) thread.join();
+  return first_failure;
+}
+
+JobOutcome RunOnThreads(const v1::JobSpec& job, const Topology& topology,
+                        const v1::Checkpoint* resume_from, const std::vector<at::Device>& devices) {
+  JobOutcome outcome;
+  const absl::Status status = TryOnThreads(job, topology, resume_from, devices, &outcome);
+  EXPECT_TRUE(status.ok()) << status;
   return outcome;
 }
 

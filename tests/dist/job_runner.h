@@ -1,10 +1,13 @@
 #pragma once
 
+#include <c10/core/Device.h>
+
 #include <cstdint>
 #include <map>
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "common/config/topology.h"
 #include "imageddpo/v1/control.pb.h"
 
@@ -36,9 +39,16 @@ struct JobOutcome {
   }
 };
 
-/// Runs a judged job to its end, with a thread for each rank and messages between threads. A rank
-/// that fails fails the test.
+/// Runs a judged job to its end, with a thread for each rank and messages between threads. Rank r
+/// computes on `devices[r % size]`. A rank that fails fails the test.
 JobOutcome RunOnThreads(const v1::JobSpec& job, const Topology& topology,
-                        const v1::Checkpoint* resume_from = nullptr);
+                        const v1::Checkpoint* resume_from = nullptr,
+                        const std::vector<at::Device>& devices = {at::kCPU});
+
+/// As RunOnThreads, for a job that may fail.
+/// @return  the first rank's status that is not OK.
+absl::Status TryOnThreads(const v1::JobSpec& job, const Topology& topology,
+                          const v1::Checkpoint* resume_from, const std::vector<at::Device>& devices,
+                          JobOutcome* outcome);
 
 }  // namespace imageddpo

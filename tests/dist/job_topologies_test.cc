@@ -137,7 +137,8 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Values(Case{0, {Split(3, 2)}, {}},
                     Case{1,
                          {Colocated(3), Split(1, 1), Split(3, 2), Split(2, 3), Split(5, 3)},
-                         {{1, Split(2, 2)}, {2, Colocated(2)}}},
+                         // After 3, no rank samples or evaluates with the version it trains from.
+                         {{1, Split(2, 2)}, {2, Colocated(2)}, {3, Colocated(1)}}},
                     Case{2, {Split(2, 3)}, {{2, Colocated(2)}}}),
     [](const auto& info) { return absl::StrCat("Staleness", info.param.staleness); });
 

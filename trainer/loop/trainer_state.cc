@@ -24,7 +24,12 @@ constexpr char kGradientGuard[] = "gradient_guard";
 
 void Trainer::KeepVersion(int64_t version) {
   if (versions_.max_staleness() == 0) return;
-  state_.older_versions[version] = lora_->Flatten();
+  const auto [kept, is_new] = state_.older_versions.try_emplace(version);
+  if (is_new) {
+    kept->second = lora_->Flatten();
+  } else {  // Restored. A rank that also samples may have bound an older one since, and none after.
+    lora_->Unflatten(kept->second);
+  }
   // The epoch after this one is sampled with no older version than this.
   state_.older_versions.erase(
       state_.older_versions.begin(),
