@@ -72,6 +72,8 @@ class Controller final : public JobApi {
 
   absl::StatusOr<v1::Job> Submit(const v1::SubmitJobRequest& request,
                                  absl::Duration timeout) override;
+  absl::StatusOr<v1::Job> Branch(const v1::BranchJobRequest& request,
+                                 absl::Duration timeout) override;
   absl::StatusOr<v1::Job> Do(Verb verb, absl::Duration timeout) override;
   absl::StatusOr<v1::Job> Get(const std::string& id) const override;
   absl::StatusOr<v1::ListJobsResponse> List(const v1::ListJobsRequest& request) const override;
@@ -97,6 +99,8 @@ class Controller final : public JobApi {
   absl::StatusOr<ExitReason> Loop(const std::function<bool()>& stop_requested);
   /// Run() is over: answers the commands that wait, and all later ones, with an error.
   void Close();
+  /// Judges the settings of a new job and looks at what they name, on the caller's thread.
+  absl::Status Admit(const v1::JobSpec& spec, absl::Time deadline, JobService::NewJob* job);
   /// Waits until all workers have sent Hello. UNAVAILABLE: some have not by the deadline.
   absl::Status WaitForWorkers(absl::Time deadline);
 

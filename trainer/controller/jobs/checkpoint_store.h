@@ -49,14 +49,19 @@ class CheckpointStore {
   /// @return an error only if the directory itself cannot be read.
   absl::StatusOr<Found> Newest();
 
+  /// The checkpoint of an epoch, with all bytes checked.
+  /// @return FAILED_PRECONDITION, with those that are complete, if there is no complete one of that
+  ///         epoch.
+  absl::StatusOr<v1::Checkpoint> Get(int64_t epoch) const;
+
   /// Removes all but the newest `keep` complete checkpoints, and damaged ones older than those. The
   /// newest complete one always stays. @param keep  0: keep all.
   absl::Status Prune(int64_t keep);
 
   /// Makes the checkpoint of `epoch` the newest one: removes all later ones.
-  /// @return FAILED_PRECONDITION, with those that are complete, if there is no complete one of that
-  ///         epoch; nothing is removed then.
+  /// @return as Get(); nothing is removed if there is no complete one of that epoch.
   absl::Status GoBackTo(int64_t epoch);
+
   /// The LoRA of the best evaluation so far, in `best-epoch-000012` beside the checkpoints, with
   /// best.json and MANIFEST; written like a checkpoint, and not touched by Prune().
   struct Best {
@@ -75,6 +80,7 @@ class CheckpointStore {
   /// Epochs that have a directory, complete or not, in ascending order.
   absl::StatusOr<std::vector<int64_t>> Epochs() const;
 
+  const std::string& directory() const { return directory_; }
   /// <directory>/epoch-000012.
   std::string PathOf(int64_t epoch) const;
   /// The LoRA file of a checkpoint's directory.

@@ -56,7 +56,8 @@ void Recovery::Requeue(JobRecord& record) {
         .IgnoreError();
     return;
   }
-  queue_.Enqueue(record.number, record.job.id(), *job, record.job.state() == v1::RECOVERING);
+  queue_.Enqueue(record.number, record.job.id(), *job, record.job.state() == v1::RECOVERING,
+                 record.job.priority());
 }
 
 void Recovery::Interrupt(const std::string& reason) {

@@ -100,8 +100,13 @@ Scheduler::RankMemory Scheduler::MemoryOfRank(int gang_size) const {
 }
 
 void Scheduler::Enqueue(int64_t number, const std::string& job_id, const ResolvedJob& job,
-                        bool recovers) {
-  queue_.insert_or_assign({!recovers, number}, Waiting{job_id, job});
+                        bool recovers, int32_t priority) {
+  queue_.insert_or_assign({!recovers, priority, number}, Waiting{job_id, job});
+}
+
+bool Scheduler::IsQueued(const std::string& job_id) const {
+  return std::any_of(queue_.begin(), queue_.end(),
+                     [&](const auto& entry) { return entry.second.job_id == job_id; });
 }
 
 void Scheduler::RemoveFromQueue(const std::string& job_id) {
@@ -146,8 +151,9 @@ absl::StatusOr<Topology> Scheduler::FitInto(const ResolvedJob& job, int num_rank
   return ResolveTopology(job, num_ranks);
 }
 
-absl::StatusOr<Topology> Scheduler::Fit(bool fresh, const Waiting& waiting) const {
-  if (!fresh && AllReported()) {  // Otherwise it would get only the workers that reported first.
+absl::StatusOr<Topology> Scheduler::Fit(const Place& place, const Waiting& waiting) const {
+  if (!place.fresh &&
+      AllReported()) {  // Otherwise it would get only the workers that reported first.
     absl::StatusOr<Topology> now = FitInto(waiting.job, num_free());
     if (now.ok()) return now;
   }
@@ -161,7 +167,7 @@ bool Scheduler::FitsWholePool(const Waiting& waiting) const {
 std::vector<Scheduler::Gang> Scheduler::FormGangs() {
   std::vector<Gang> gangs;
   for (auto waiting = queue_.begin(); waiting != queue_.end();) {
-    const absl::StatusOr<Topology> topology = Fit(waiting->first.first, waiting->second);
+    const absl::StatusOr<Topology> topology = Fit(waiting->first, waiting->second);
     if (!topology.ok()) {
       // It waits for a restart, which needs an idle pool: later jobs must not delay that.
       if (FitsWholePool(waiting->second)) break;
@@ -179,7 +185,7 @@ std::vector<Scheduler::Gang> Scheduler::FormGangs() {
 
 std::string Scheduler::WaitsForTheDead() const {
   for (const auto& [place, waiting] : queue_) {
-    if (!Fit(place.first, waiting).ok() && FitsWholePool(waiting)) return waiting.job_id;
+    if (!Fit(place, waiting).ok() && FitsWholePool(waiting)) return waiting.job_id;
   }
   return "";
 }
@@ -195,7 +201,7 @@ std::map<std::string, std::string> Scheduler::WaitReasons() const {
   std::string first;
   for (const auto& [place, waiting] : queue_) {
     std::string& reason = reasons[waiting.job_id];
-    const absl::StatusOr<Topology> topology = Fit(place.first, waiting);
+    const absl::StatusOr<Topology> topology = Fit(place, waiting);
     if (!topology.ok() && first.empty() && FitsWholePool(waiting)) {
       first = waiting.job_id;
       reason = absl::StrCat(

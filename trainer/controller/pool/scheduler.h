@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -15,9 +16,10 @@
 namespace imageddpo {
 
 /// The pool of workers and the job queue: decides which ranks work for which job. Recovering jobs
-/// (those that ran before and lost their ranks) come first, then the others, each group in order of
-/// submission. No job overtakes an earlier one that fits the pool, either as it is now or as it was
-/// started. Only decides: sends and stores nothing. Thread-compatible.
+/// (those that ran before and lost their ranks) come first, then the others, each group by
+/// priority, the highest first, and in order of submission. No job overtakes one before it that
+/// fits the pool, either as it is now or as it was started. Only decides: sends and stores nothing.
+/// Thread-compatible.
 class Scheduler {
  public:
   struct Worker {
@@ -60,12 +62,13 @@ class Scheduler {
   };
   RankMemory MemoryOfRank(int gang_size) const;
 
-  /// Puts a job into the queue, at its place in the order of submission.
+  /// Puts a job into the queue, at its place by priority and order of submission.
   /// @param number    JobRecord::number.
   /// @param recovers  The job ran before. It then takes the ranks that are free at once, even
   ///                  fewer than it had if its topology allows that.
   void Enqueue(int64_t number, const std::string& job_id, const ResolvedJob& job,
-               bool recovers = false);
+               bool recovers = false, int32_t priority = 0);
+  bool IsQueued(const std::string& job_id) const;
   void RemoveFromQueue(const std::string& job_id);
 
   struct Gang {
@@ -87,6 +90,15 @@ class Scheduler {
   std::map<std::string, std::string> WaitReasons() const;
 
  private:
+  struct Place {
+    bool fresh = true;  ///< It has not run yet.
+    int32_t priority = 0;
+    int64_t number = 0;
+    bool operator<(const Place& other) const {
+      return std::tuple(fresh, -int64_t{priority}, number) <
+             std::tuple(other.fresh, -int64_t{other.priority}, other.number);
+    }
+  };
   struct Waiting {
     std::string job_id;
     ResolvedJob job;
@@ -94,11 +106,11 @@ class Scheduler {
   std::vector<int> ChooseRanks(int count) const;
   absl::StatusOr<Topology> FitInto(const ResolvedJob& job, int num_ranks) const;
   /// The topology of the gang that the job waits for; an error if the live workers are too few.
-  absl::StatusOr<Topology> Fit(bool fresh, const Waiting& waiting) const;
+  absl::StatusOr<Topology> Fit(const Place& place, const Waiting& waiting) const;
   bool FitsWholePool(const Waiting& waiting) const;
 
-  std::map<int, Worker> workers_;                      // By world rank.
-  std::map<std::pair<bool, int64_t>, Waiting> queue_;  // By (has not run yet, number).
+  std::map<int, Worker> workers_;   // By world rank.
+  std::map<Place, Waiting> queue_;  // The first one to start first.
 };
 
 }  // namespace imageddpo

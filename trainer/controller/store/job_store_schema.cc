@@ -49,6 +49,12 @@ ALTER TABLE jobs ADD COLUMN best_lora_path TEXT NOT NULL DEFAULT '';
 ALTER TABLE jobs ADD COLUMN best_epoch INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE jobs ADD COLUMN best_value REAL NOT NULL DEFAULT 0;
 )sql",
+    R"sql(
+ALTER TABLE jobs ADD COLUMN priority INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE jobs ADD COLUMN labels TEXT NOT NULL DEFAULT '{}';
+ALTER TABLE jobs ADD COLUMN branched_from TEXT NOT NULL DEFAULT '';
+ALTER TABLE jobs ADD COLUMN branched_from_epoch INTEGER NOT NULL DEFAULT 0;
+)sql",
 });
 
 absl::StatusOr<int> ReadVersion(SqliteDatabase& database) {
