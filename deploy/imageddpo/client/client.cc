@@ -16,7 +16,6 @@
 namespace imageddpo {
 namespace {
 
-constexpr absl::Duration kSubmitTimeout = absl::Seconds(60);  // The service looks at files first.
 constexpr absl::Duration kInterruptInterval = absl::Milliseconds(100);
 
 /// What the client proves itself and knows the service by. TLS comes in here, from the endpoint.
@@ -123,10 +122,6 @@ absl::Status Client::Run(google::protobuf::Message& request, absl::Duration time
   context.set_deadline(std::chrono::system_clock::now() + absl::ToChronoMilliseconds(timeout));
   const Interrupter interrupter(&context, is_interrupted_);
   return FromGrpc(call(*stub_, &context));
-}
-
-absl::StatusOr<v1::Job> Client::SubmitJob(const v1::SubmitJobRequest& request) {
-  return Call(&Stub::SubmitJob, request, kSubmitTimeout);
 }
 
 absl::StatusOr<v1::Job> Client::GetJob(const std::string& id) {

@@ -22,7 +22,9 @@ class Client {
   /// @param is_interrupted  asked ten times a second, on another thread; true ends the call.
   Client(AddressOptions options, std::string environment, std::function<bool()> is_interrupted);
 
-  absl::StatusOr<v1::Job> SubmitJob(const v1::SubmitJobRequest& request);
+  /// For calls that make a job: the service looks at files first.
+  static constexpr absl::Duration kSubmitTimeout = absl::Seconds(60);
+
   absl::StatusOr<v1::Job> GetJob(const std::string& id);
   absl::StatusOr<v1::ListJobsResponse> ListJobs(int page_size, const std::string& page_token);
 
