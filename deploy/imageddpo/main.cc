@@ -60,6 +60,13 @@ int Main(int argc, char** argv) {
   AddGetCommand(app, program);
   AddWatchCommand(app, program);
   AddJobVerbs(app, program);
+  AddBranchCommand(app, program);
+  AddUpdateCommand(app, program);
+  AddDeleteCommand(app, program);
+  AddCheckpointsCommand(app, program);
+  AddArtifactsCommand(app, program);
+  AddWaitCommand(app, program);
+  AddDiffCommand(app, program);
   AddValidateCommand(app, program);
   AddImportTrlCommand(app, program);
   AddPlanCommand(app, program);

@@ -7,9 +7,12 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "common/base/status.h"
+#include "common/config/job_config.h"
 #include "common/config/job_states.h"
+#include "common/io/file.h"
 #include "common/plan/job_model.h"
 #include "trainer/controller/api/page_token.h"
+#include "trainer/controller/files/job_files.h"
 #include "trainer/controller/jobs/admission.h"
 
 namespace imageddpo {
@@ -24,6 +27,13 @@ constexpr double kStoreCheckIntervalSeconds = 30;
 constexpr int kDefaultPageSize = 50;
 constexpr int kMaxPageSize = 500;
 constexpr size_t kMaxRequestIdLength = 128;
+
+absl::Status CheckRequestId(const std::string& request_id) {
+  if (request_id.size() <= kMaxRequestIdLength) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("`request_id` has ", request_id.size(),
+                                                 " bytes; at most ", kMaxRequestIdLength,
+                                                 " are allowed"));
+}
 
 }  // namespace
 
@@ -84,6 +94,7 @@ absl::StatusOr<Controller::ExitReason> Controller::Run(
 
 absl::StatusOr<Controller::ExitReason> Controller::Loop(
     const std::function<bool()>& stop_requested) {
+  RemoveDeletedFolders(dependencies_.store);
   IMAGEDDPO_RETURN_IF_ERROR(supervisor_.ResumeStored());
   for (;;) {
     std::optional<Mail> mail = mailbox_.Take(kTickInterval);
@@ -200,31 +211,30 @@ absl::StatusOr<v1::Job> Controller::Do(Verb verb, absl::Duration timeout) {
   return *std::move(call->result);
 }
 
+absl::Status Controller::Admit(const v1::JobSpec& spec, const TimeLeft& left,
+                               JobService::NewJob* job) {
+  IMAGEDDPO_ASSIGN_OR_RETURN(job->job, AdmitJob(spec, cluster_));
+  if (absl::StatusOr<ModelCount> model = CountJobModel(*job->job); model.ok()) job->model = *model;
+  // The workers report the numbers of cores and the memory.
+  return WaitForWorkers(std::min(left.Get(), kWorkersTimeout));
+}
+
 absl::StatusOr<v1::Job> Controller::Submit(const v1::SubmitJobRequest& request,
                                            const std::string& owner, absl::Duration timeout) {
-  if (request.request_id().size() > kMaxRequestIdLength) {
-    return absl::InvalidArgumentError(absl::StrCat("`request_id` has ", request.request_id().size(),
-                                                   " bytes; at most ", kMaxRequestIdLength,
-                                                   " are allowed"));
-  }
-  const double start_s = dependencies_.clock.NowSeconds();
-  const auto left = [&] {
-    return timeout - absl::Seconds(dependencies_.clock.NowSeconds() - start_s);
-  };
-  JobService::NewJob job{std::nullopt, request.request_id(), RequestSha256(request.job())};
-  job.owner = owner;
+  IMAGEDDPO_RETURN_IF_ERROR(CheckRequestId(request.request_id()));
+  const TimeLeft left(dependencies_.clock, timeout);
+  JobService::NewJob job{.request_id = request.request_id(),
+                         .request_sha256 = RequestSha256(request.job()),
+                         .owner = owner,
+                         .priority = request.priority(),
+                         .labels = request.labels()};
   std::optional<JobRecord> earlier;
   if (!request.request_id().empty()) {
     IMAGEDDPO_ASSIGN_OR_RETURN(earlier, dependencies_.store.FindByRequestId(request.request_id()));
   }
   // A repeated request returns its job even if the files that it names no longer exist.
-  if (!earlier.has_value()) {
-    IMAGEDDPO_ASSIGN_OR_RETURN(job.job, AdmitJob(request.job(), cluster_));
-    if (absl::StatusOr<ModelCount> model = CountJobModel(*job.job); model.ok()) job.model = *model;
-    // The workers report the numbers of cores and the memory.
-    IMAGEDDPO_RETURN_IF_ERROR(WaitForWorkers(std::min(left(), kWorkersTimeout)));
-  }
-  return Do([job = std::move(job)](JobService& jobs) { return jobs.Submit(job); }, left());
+  if (!earlier.has_value()) IMAGEDDPO_RETURN_IF_ERROR(Admit(request.job(), left, &job));
+  return Do([job = std::move(job)](JobService& jobs) { return jobs.Submit(job); }, left.Get());
 }
 
 void Controller::ShowLive(v1::Job* job) const {
@@ -233,6 +243,35 @@ void Controller::ShowLive(v1::Job* job) const {
     *job->mutable_progress() = *progress;
   if (std::string reason = dependencies_.hub.Reason(job->id()); !reason.empty())
     job->set_state_reason(std::move(reason));
+}
+
+absl::StatusOr<v1::Job> Controller::Branch(const v1::BranchJobRequest& request,
+                                           const std::string& owner, absl::Duration timeout) {
+  IMAGEDDPO_RETURN_IF_ERROR(CheckRequestId(request.request_id()));
+  const TimeLeft left(dependencies_.clock, timeout);
+  v1::BranchJobRequest asked = request;
+  asked.clear_request_id();
+  JobService::NewJob job{.request_id = request.request_id(),
+                         .request_sha256 = Sha256Hex(asked.SerializeAsString()),
+                         .owner = owner};
+  std::optional<JobRecord> earlier;
+  if (!request.request_id().empty()) {
+    IMAGEDDPO_ASSIGN_OR_RETURN(earlier, dependencies_.store.FindByRequestId(request.request_id()));
+  }
+  if (!earlier.has_value()) {
+    IMAGEDDPO_ASSIGN_OR_RETURN(const JobRecord parent, dependencies_.store.Get(request.id()));
+    IMAGEDDPO_ASSIGN_OR_RETURN(const ResolvedJob before, ResolvedJob::Reopen(parent.job.spec()));
+    v1::JobSpec spec = before.spec();
+    for (const std::string& setting : request.settings()) {
+      IMAGEDDPO_RETURN_IF_ERROR(Annotate(ApplyJobSetting(setting, &spec), "settings"));
+    }
+    IMAGEDDPO_RETURN_IF_ERROR(Admit(spec, left, &job));
+  }
+  std::optional<int64_t> epoch;
+  if (request.has_epoch()) epoch = request.epoch();
+  return Do([id = request.id(), epoch,
+             job = std::move(job)](JobService& jobs) { return jobs.Branch(id, epoch, job); },
+            left.Get());
 }
 
 absl::StatusOr<v1::Job> Controller::Get(const std::string& id) const {

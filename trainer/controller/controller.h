@@ -74,6 +74,8 @@ class Controller final : public JobApi {
 
   absl::StatusOr<v1::Job> Submit(const v1::SubmitJobRequest& request, const std::string& owner,
                                  absl::Duration timeout) override;
+  absl::StatusOr<v1::Job> Branch(const v1::BranchJobRequest& request, const std::string& owner,
+                                 absl::Duration timeout) override;
   absl::StatusOr<v1::Job> Do(Verb verb, absl::Duration timeout) override;
   absl::StatusOr<v1::Job> Get(const std::string& id) const override;
   absl::StatusOr<v1::ListJobsResponse> List(const v1::ListJobsRequest& request) const override;
@@ -83,6 +85,17 @@ class Controller final : public JobApi {
   Health GetHealth() const;
 
  private:
+  /// How much of a call's time is left, whatever happens to the wall clock.
+  class TimeLeft {
+   public:
+    TimeLeft(const Clock& clock, absl::Duration timeout)
+        : clock_(clock), end_s_(clock.NowSeconds() + absl::ToDoubleSeconds(timeout)) {}
+    absl::Duration Get() const { return absl::Seconds(end_s_ - clock_.NowSeconds()); }
+
+   private:
+    const Clock& clock_;
+    double end_s_;
+  };
   struct FromWorker {
     int world_rank;
     v1::WorkerMessage message;
@@ -99,6 +112,8 @@ class Controller final : public JobApi {
   absl::StatusOr<ExitReason> Loop(const std::function<bool()>& stop_requested);
   /// Run() is over: answers the commands that wait, and all later ones, with an error.
   void Close();
+  /// Judges the settings of a new job and looks at what they name, on the caller's thread.
+  absl::Status Admit(const v1::JobSpec& spec, const TimeLeft& left, JobService::NewJob* job);
   /// Waits until all workers have sent Hello. UNAVAILABLE: some have not within `timeout`.
   absl::Status WaitForWorkers(absl::Duration timeout);
   /// Puts what is true now and not stored into a job that was read from the store.

@@ -17,7 +17,6 @@
 namespace imageddpo {
 namespace {
 
-constexpr absl::Duration kSubmitTimeout = absl::Seconds(60);  // The service looks at files first.
 constexpr int kPingAfterMs = 30'000;
 constexpr int kPingTimeoutMs = 20'000;
 constexpr absl::Duration kInterruptInterval = absl::Milliseconds(100);
@@ -154,10 +153,6 @@ absl::Status Client::Run(google::protobuf::Message& request, absl::Duration time
   context.set_deadline(std::chrono::system_clock::now() + absl::ToChronoMilliseconds(timeout));
   const Interrupter interrupter(&context, is_interrupted_);
   return FromGrpc(call(*stub_, &context));
-}
-
-absl::StatusOr<v1::Job> Client::SubmitJob(const v1::SubmitJobRequest& request) {
-  return Call(&Stub::SubmitJob, request, kSubmitTimeout);
 }
 
 absl::StatusOr<v1::Job> Client::GetJob(const std::string& id) {

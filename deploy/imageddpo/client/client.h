@@ -24,7 +24,9 @@ class Client {
   Client(AddressOptions options, AddressOptions environment, std::string contexts_file,
          std::function<bool()> is_interrupted);
 
-  absl::StatusOr<v1::Job> SubmitJob(const v1::SubmitJobRequest& request);
+  /// For calls that make a job: the service looks at files first.
+  static constexpr absl::Duration kSubmitTimeout = absl::Seconds(60);
+
   absl::StatusOr<v1::Job> GetJob(const std::string& id);
   absl::StatusOr<v1::ListJobsResponse> ListJobs(int page_size, const std::string& page_token);
 

@@ -2,6 +2,7 @@
 
 #include <iostream>
 #include <random>
+#include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -18,15 +19,13 @@ std::string RandomRequestId() {
   return id;
 }
 
-}  // namespace
-
-absl::StatusOr<v1::Job> SubmitOnce(Client& client, const v1::JobSpec& job,
-                                   const std::string& request_id) {
-  v1::SubmitJobRequest request;
-  *request.mutable_job() = job;
-  request.set_request_id(request_id.empty() ? RandomRequestId() : request_id);
-  absl::StatusOr<v1::Job> submitted = client.SubmitJob(request);
-  const absl::Status& status = submitted.status();
+/// Sends a request that makes a job.
+template <typename Request>
+absl::StatusOr<v1::Job> SendOnce(Client& client, Client::Method<Request, v1::Job> method,
+                                 Request request) {
+  if (request.request_id().empty()) request.set_request_id(RandomRequestId());
+  absl::StatusOr<v1::Job> made = client.Call(method, request, Client::kSubmitTimeout);
+  const absl::Status& status = made.status();
   const bool was_lost_underway =
       absl::IsDeadlineExceeded(status) ||
       (absl::IsUnavailable(status) && !absl::StrContains(status.message(), "refused"));
@@ -39,11 +38,29 @@ absl::StatusOr<v1::Job> SubmitOnce(Client& client, const v1::JobSpec& job,
             "repeat this with --request-id ",
             request.request_id()));
   }
-  if (!submitted.ok()) return submitted;
-  for (const std::string& warning : submitted->warnings()) {
+  if (!made.ok()) return made;
+  for (const std::string& warning : made->warnings()) {
     std::cerr << "warning: " << Printable(warning) << "\n";
   }
-  return submitted;
+  return made;
+}
+
+}  // namespace
+
+absl::StatusOr<v1::Job> SubmitOnce(Client& client, v1::SubmitJobRequest request) {
+  return SendOnce(client, &Client::Stub::SubmitJob, std::move(request));
+}
+
+absl::StatusOr<v1::Job> SubmitOnce(Client& client, const v1::JobSpec& job,
+                                   const std::string& request_id) {
+  v1::SubmitJobRequest request;
+  *request.mutable_job() = job;
+  request.set_request_id(request_id);
+  return SubmitOnce(client, std::move(request));
+}
+
+absl::StatusOr<v1::Job> BranchOnce(Client& client, v1::BranchJobRequest request) {
+  return SendOnce(client, &Client::Stub::BranchJob, std::move(request));
 }
 
 }  // namespace imageddpo

@@ -1,10 +1,14 @@
 #pragma once
 
+#include <google/protobuf/map.h>
+
 #include <CLI/CLI.hpp>
 #include <functional>
 #include <string>
 #include <utility>
+#include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "deploy/imageddpo/client/client.h"
 #include "deploy/imageddpo/client/exit_codes.h"
@@ -35,6 +39,18 @@ void AddEvalCommand(CLI::App& app, Program& program);
 void AddSampleCommand(CLI::App& app, Program& program);
 void AddContextCommand(CLI::App& app, Program& program);
 void AddAdminCommand(CLI::App& app, Program& program);
+
+void AddBranchCommand(CLI::App& app, Program& program);
+void AddUpdateCommand(CLI::App& app, Program& program);
+void AddDeleteCommand(CLI::App& app, Program& program);
+void AddCheckpointsCommand(CLI::App& app, Program& program);
+void AddArtifactsCommand(CLI::App& app, Program& program);
+void AddWaitCommand(CLI::App& app, Program& program);
+void AddDiffCommand(CLI::App& app, Program& program);
+
+/// Reads values of --label, KEY=VALUE each. @return INVALID_ARGUMENT naming one that is not.
+absl::Status ReadLabels(const std::vector<std::string>& words,
+                        google::protobuf::Map<std::string, std::string>* labels);
 
 /// Adds the verbs that take a job's id, as `cancel`; a line each, or a function where one has
 /// options.

@@ -2,6 +2,7 @@
 #include <memory>
 #include <string>
 
+#include "common/base/text.h"
 #include "deploy/imageddpo/commands/commands.h"
 #include "deploy/imageddpo/text/job_text.h"
 
@@ -17,14 +18,15 @@ void AddGetCommand(CLI::App& app, Program& program) {
   command->add_option("ID", options->id, "Job, as job-000001")->required();
   command
       ->add_option("-o,--output", options->output,
-                   "table; json: everything; yaml: its settings as a job file")
-      ->check(CLI::IsMember({"table", "json", "yaml"}));
+                   "table; json: everything; yaml: its settings as a job file; name: its id")
+      ->check(CLI::IsMember({"table", "json", "yaml", "name"}));
   command->callback([options, &program] {
     program.action = [options, &program] {
       const absl::StatusOr<v1::Job> job = program.MakeClient().GetJob(options->id);
       if (!job.ok()) return Report(job.status());
       std::cout << (options->output == "json"   ? JobToJson(*job)
                     : options->output == "yaml" ? JobAsFile(*job)
+                    : options->output == "name" ? Printable(job->id()) + "\n"
                                                 : JobDetails(*job));
       return ExitCode::kOk;
     };

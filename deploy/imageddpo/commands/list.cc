@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "common/base/text.h"
 #include "deploy/imageddpo/commands/commands.h"
 #include "deploy/imageddpo/text/job_text.h"
 
@@ -33,7 +34,13 @@ ExitCode List(const Program& program, const ListOptions& options) {
     is_more = !page_token.empty() &&
               (options.limit == 0 || static_cast<int>(jobs.size()) < options.limit);
   }
-  std::cout << (options.output == "json" ? JobsToJson(jobs) : JobTable(jobs));
+  if (options.output == "name") {
+    for (const v1::Job& job : jobs) std::cout << Printable(job.id()) << "\n";
+  } else if (options.output == "yaml") {
+    for (const v1::Job& job : jobs) std::cout << "---\n" << JobAsFile(job);
+  } else {
+    std::cout << (options.output == "json" ? JobsToJson(jobs) : JobTable(jobs));
+  }
   if (!page_token.empty() && options.output == "table") {
     std::cout << "There are older ones: --limit 0 shows all.\n";
   }
@@ -47,8 +54,10 @@ void AddListCommand(CLI::App& app, Program& program) {
   CLI::App* command = app.add_subcommand("list", "List jobs, newest first");
   command->add_option("--limit", options->limit, "At most so many (default 50); 0: all")
       ->check(CLI::Range(0, 1'000'000));
-  command->add_option("-o,--output", options->output, "table or json")
-      ->check(CLI::IsMember({"table", "json"}));
+  command
+      ->add_option("-o,--output", options->output,
+                   "table; json; yaml: a job file each; name: the ids")
+      ->check(CLI::IsMember({"table", "json", "yaml", "name"}));
   command->callback([options, &program] {
     program.action = [options, &program] { return List(program, *options); };
   });

@@ -3,6 +3,7 @@
 #include <iostream>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "common/base/clock.h"
@@ -23,6 +24,8 @@ struct SubmitOptions {
   std::string file;
   std::vector<std::string> settings;
   std::string request_id;
+  int32_t priority = 0;
+  std::vector<std::string> labels;
   std::string output = "text";
   bool watch = false;
   WatchOptions watch_options;
@@ -31,8 +34,14 @@ struct SubmitOptions {
 ExitCode Submit(const Program& program, const SubmitOptions& options) {
   const absl::StatusOr<ResolvedJob> checked = LoadJobFile(options.file, options.settings);
   if (!checked.ok()) return Report(checked.status());
+  v1::SubmitJobRequest request;
+  *request.mutable_job() = checked->submitted();
+  request.set_request_id(options.request_id);
+  request.set_priority(options.priority);
+  const absl::Status labels = ReadLabels(options.labels, request.mutable_labels());
+  if (!labels.ok()) return Report(labels);
   Client client = program.MakeClient();
-  const absl::StatusOr<v1::Job> job = SubmitOnce(client, checked->submitted(), options.request_id);
+  const absl::StatusOr<v1::Job> job = SubmitOnce(client, std::move(request));
   if (!job.ok()) return Report(job.status());
 
   if (options.output == "json") {
@@ -68,6 +77,13 @@ void AddSubmitCommand(CLI::App& app, Program& program) {
       ->add_option("--request-id", options->request_id,
                    "The same id twice submits once; by default a random one")
       ->type_name("ID");
+  command
+      ->add_option("--priority", options->priority,
+                   "Of jobs that wait, those with a higher one come first (default 0)")
+      ->type_name("INT");
+  command->add_option("--label", options->labels, "A label of the job (repeatable)")
+      ->type_name("KEY=VALUE")
+      ->allow_extra_args(false);
   command->add_option("-o,--output", options->output, "What is printed: text, json, id")
       ->check(CLI::IsMember({"text", "json", "id"}));
   command

@@ -2,6 +2,7 @@
 
 #include <google/protobuf/util/json_util.h>
 
+#include <map>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -122,6 +123,15 @@ std::string JobDetails(const v1::Job& job) {
   add("name", job.spec().name());
   add("state", StateName(job.state()) +
                    (job.state_reason().empty() ? "" : absl::StrCat(": ", job.state_reason())));
+  if (job.priority() != 0) add("priority", absl::StrCat(job.priority()));
+  for (const auto& [key, value] :
+       std::map<std::string, std::string>(job.labels().begin(), job.labels().end())) {
+    add("label", absl::StrCat(key, "=", value));
+  }
+  if (!job.branched_from().empty()) {
+    add("branched",
+        absl::StrCat("from epoch ", job.branched_from_epoch(), " of ", job.branched_from()));
+  }
   add("topology", job.topology());
   add("chosen as", job.topology_reason());
   add("epochs", (IsEvaluation(job.spec()) ? "none, an evaluation" : EpochText(job)) +

@@ -124,6 +124,41 @@ class Client:
         """Has a running job write a checkpoint at the end of the epoch under way; does not wait for it."""
         return self._job("CheckpointJob", messages.message("CheckpointJobRequest")(id=_id(job)))
 
+    def branch(self, job: JobLike, settings: Optional[Mapping[str, Any]] = None, epoch: Optional[int] = None) -> Job:
+        """A new job from a checkpoint of `job`, optimizer included: the newest, or that of `epoch`; with settings
+        changed, as {"train.learning_rate": 1e-4}."""
+        request = messages.message("BranchJobRequest")(id=_id(job), epoch=epoch, request_id=str(uuid.uuid4()))
+        for name, value in (settings or {}).items():
+            request.settings.append(f"{name}={value if isinstance(value, str) else json.dumps(value)}")
+        return self._job("BranchJob", request)
+
+    def update(self, job: JobLike, *, priority: Optional[int] = None, num_epochs: Optional[int] = None,
+               labels: Optional[Mapping[str, str]] = None) -> Job:
+        """Changes what is given. An empty label is removed; `num_epochs` only while no ranks work for the job."""
+        request = messages.message("UpdateJobRequest")(id=_id(job), priority=priority, num_epochs=num_epochs)
+        request.labels.update(labels or {})
+        return self._job("UpdateJob", request)
+
+    def delete(self, job: JobLike) -> int:
+        """Deletes a job that has ended, with all its files; returns the bytes that were freed."""
+        request = messages.message("DeleteJobRequest")(id=_id(job))
+        return self._call("DeleteJob", request, "DeleteJobResponse").freed_bytes
+
+    def checkpoints(self, job: JobLike) -> List[Dict[str, Any]]:
+        """The job's checkpoints, the oldest first: epoch, path, size_bytes, write_time, complete."""
+        request = messages.message("ListCheckpointsRequest")(id=_id(job))
+        return [_to_dict(item) for item in self._call("ListCheckpoints", request, "ListCheckpointsResponse").checkpoints]
+
+    def artifacts(self, job: JobLike) -> Iterator[Dict[str, Any]]:
+        """The job's files by name: name (below output_dir), size_bytes, write_time."""
+        request = messages.message("ListArtifactsRequest")(id=_id(job))
+        while True:
+            page = self._call("ListArtifacts", request, "ListArtifactsResponse")
+            yield from map(_to_dict, page.artifacts)
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
     def list(self) -> Iterator[Job]:
         """All jobs, the newest first."""
         request = messages.message("ListJobsRequest")()

@@ -87,6 +87,14 @@ class FakeService : public v1::TrainerService::Service {
     absl::MutexLock lock(&mutex_);
     return resumed_;
   }
+  v1::BranchJobRequest branched() const {
+    absl::MutexLock lock(&mutex_);
+    return branched_;
+  }
+  v1::UpdateJobRequest updated() const {
+    absl::MutexLock lock(&mutex_);
+    return updated_;
+  }
 
  private:
   grpc::Status Find(const std::string& id, v1::Job* job) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
@@ -149,6 +157,51 @@ class FakeService : public v1::TrainerService::Service {
     absl::MutexLock lock(&mutex_);
     return Find(request->id(), job);
   }
+  grpc::Status BranchJob(grpc::ServerContext*, const v1::BranchJobRequest* request,
+                         v1::Job* job) override {
+    absl::MutexLock lock(&mutex_);
+    branched_ = *request;
+    const grpc::Status status = Find(request->id(), job);
+    job->set_branched_from(job->id());
+    job->set_branched_from_epoch(request->epoch());
+    job->set_id("job-000002");
+    return status;
+  }
+  grpc::Status UpdateJob(grpc::ServerContext*, const v1::UpdateJobRequest* request,
+                         v1::Job* job) override {
+    absl::MutexLock lock(&mutex_);
+    updated_ = *request;
+    return Find(request->id(), job);
+  }
+  grpc::Status DeleteJob(grpc::ServerContext*, const v1::DeleteJobRequest* request,
+                         v1::DeleteJobResponse* response) override {
+    absl::MutexLock lock(&mutex_);
+    v1::Job job;
+    response->set_freed_bytes(1'240'000);
+    response->set_num_files(12);
+    return Find(request->id(), &job);
+  }
+  grpc::Status ListCheckpoints(grpc::ServerContext*, const v1::ListCheckpointsRequest* request,
+                               v1::ListCheckpointsResponse* response) override {
+    absl::MutexLock lock(&mutex_);
+    v1::CheckpointFolder& checkpoint = *response->add_checkpoints();
+    checkpoint.set_epoch(4);
+    checkpoint.set_size_bytes(2000);
+    checkpoint.set_path("/data/epoch-000004");
+    v1::Job job;
+    return Find(request->id(), &job);
+  }
+  grpc::Status ListArtifacts(grpc::ServerContext*, const v1::ListArtifactsRequest* request,
+                             v1::ListArtifactsResponse* response) override {
+    absl::MutexLock lock(&mutex_);
+    const bool is_first = request->page_token().empty();
+    v1::Artifact& artifact = *response->add_artifacts();
+    artifact.set_name(is_first ? "job.yaml" : "metrics.jsonl");
+    artifact.set_size_bytes(600);
+    if (is_first) response->set_next_page_token(artifact.name());
+    v1::Job job;
+    return Find(request->id(), &job);
+  }
   grpc::Status ListJobs(grpc::ServerContext*, const v1::ListJobsRequest* request,
                         v1::ListJobsResponse* response) override {
     absl::MutexLock lock(&mutex_);
@@ -196,6 +249,8 @@ class FakeService : public v1::TrainerService::Service {
   int cancel_count_ ABSL_GUARDED_BY(mutex_) = 0;
   v1::PauseJobRequest paused_ ABSL_GUARDED_BY(mutex_);    // The newest.
   v1::ResumeJobRequest resumed_ ABSL_GUARDED_BY(mutex_);  // The newest.
+  v1::BranchJobRequest branched_ ABSL_GUARDED_BY(mutex_);
+  v1::UpdateJobRequest updated_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace imageddpo

@@ -31,6 +31,7 @@ struct Room {
 
 constexpr Room kRooms[] = {
     {"common/base", "common/base", 0, 0},
+    {"common/config/compare", "common/config", 1, 0},
     {"common/config/yaml", "common/config", 1, 0},
     {"common/config", "common/config", 1, 1},
     {"common/io/codec", "common/io", 1, 0},
@@ -65,8 +66,9 @@ constexpr Room kRooms[] = {
     {"trainer/controller/store", "trainer/controller", 9, 0},
     {"trainer/controller/pool", "trainer/controller", 9, 1},
     {"trainer/controller/jobs", "trainer/controller", 9, 2},
-    {"trainer/controller/api", "trainer/controller", 9, 3},
-    {"trainer/controller", "trainer/controller", 9, 4},
+    {"trainer/controller/files", "trainer/controller", 9, 3},
+    {"trainer/controller/api", "trainer/controller", 9, 4},
+    {"trainer/controller", "trainer/controller", 9, 5},
     {"deploy/demo", "deploy", 10, 0},
     {"deploy/trace", "deploy", 10, 0},
     {"deploy/imageddpo/text", "deploy", 10, 0},

@@ -21,6 +21,11 @@ class JobApi {
   virtual absl::StatusOr<v1::Job> Submit(const v1::SubmitJobRequest& request,
                                          const std::string& owner, absl::Duration timeout) = 0;
 
+  /// Applies the request's changes to the settings of the job that it names, checks the result as
+  /// Submit() does, then does JobService::Branch().
+  virtual absl::StatusOr<v1::Job> Branch(const v1::BranchJobRequest& request,
+                                         const std::string& owner, absl::Duration timeout) = 0;
+
   /// A method of JobService with its arguments. It may run after Do() has given up, so it must own
   /// what it uses.
   using Verb = std::function<absl::StatusOr<v1::Job>(JobService& jobs)>;

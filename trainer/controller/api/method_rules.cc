@@ -21,6 +21,7 @@ constexpr auto kRows = std::to_array<Row>({
     {"GetJob", kReads},
     {"ListJobs", kReads},
     {"WatchJob", kReads},
+    {"ListArtifacts", kReads},
     {"ListCheckpoints", kReads},
     {"SubmitJob", kMakesJob},
     {"BranchJob", kMakesJob},

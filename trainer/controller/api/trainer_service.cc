@@ -13,6 +13,7 @@
 #include "common/comm/valid_texts.h"
 #include "imageddpo/v1/service.grpc.pb.h"
 #include "trainer/controller/api/watch_reactor.h"
+#include "trainer/controller/files/job_files.h"
 
 namespace imageddpo {
 namespace {
@@ -88,6 +89,40 @@ class TrainerServiceImpl final
               [id = request->id()](JobService& jobs) { return jobs.Checkpoint(id); });
   }
 
+  grpc::Status BranchJob(grpc::ServerContext* context, const v1::BranchJobRequest* request,
+                         v1::Job* response) override {
+    return Answer("BranchJob", *context, *request, response, [&](const Caller& caller) {
+      return dependencies_.jobs.Branch(*request, caller.owner, TimeoutOf(*context));
+    });
+  }
+
+  grpc::Status UpdateJob(grpc::ServerContext* context, const v1::UpdateJobRequest* request,
+                         v1::Job* response) override {
+    return Do("UpdateJob", *context, *request, response,
+              [request = *request](JobService& jobs) { return jobs.Update(request); });
+  }
+
+  grpc::Status DeleteJob(grpc::ServerContext* context, const v1::DeleteJobRequest* request,
+                         v1::DeleteJobResponse* response) override {
+    return Answer("DeleteJob", *context, *request, response,
+                  [&](const Caller&) { return Delete(*context, request->id()); });
+  }
+
+  grpc::Status ListCheckpoints(grpc::ServerContext* context,
+                               const v1::ListCheckpointsRequest* request,
+                               v1::ListCheckpointsResponse* response) override {
+    return Answer("ListCheckpoints", *context, *request, response, [&](const Caller&) {
+      return imageddpo::ListCheckpoints(dependencies_.store, request->id());
+    });
+  }
+
+  grpc::Status ListArtifacts(grpc::ServerContext* context, const v1::ListArtifactsRequest* request,
+                             v1::ListArtifactsResponse* response) override {
+    return Answer("ListArtifacts", *context, *request, response, [&](const Caller&) {
+      return imageddpo::ListArtifacts(dependencies_.store, *request);
+    });
+  }
+
   grpc::ServerWriteReactor<v1::JobEvent>* WatchJob(grpc::CallbackServerContext* context,
                                                    const v1::WatchJobRequest* request) override {
     if (const auto caller = Admit("WatchJob", *context, request->id()); !caller.ok()) {
@@ -127,6 +162,15 @@ class TrainerServiceImpl final
     *response = *std::move(result);
     MakeTextsValid(response);
     return grpc::Status::OK;
+  }
+
+  absl::StatusOr<v1::DeleteJobResponse> Delete(const grpc::ServerContext& context,
+                                               const std::string& id) {
+    IMAGEDDPO_RETURN_IF_ERROR(
+        dependencies_.jobs
+            .Do([id](JobService& jobs) { return jobs.Delete(id); }, TimeoutOf(context))
+            .status());
+    return RemoveDeletedFolder(dependencies_.store, id);
   }
 
   /// Answers a call with what a method of JobService returns.

@@ -35,6 +35,11 @@ absl::StatusOr<v1::StartJob> ActiveJob::Prepare() {
   IMAGEDDPO_ASSIGN_OR_RETURN(CheckpointStore::Found found, checkpoints_.Newest());
   for (const std::string& warning : found.warnings)
     dependencies_.table.AddWarning(record_, warning);
+  if (!found.checkpoint.has_value() && !job.branched_from().empty()) {
+    return absl::DataLossError(absl::StrCat(
+        "it has no complete checkpoint, not even that of epoch ", job.branched_from_epoch(), " of ",
+        job.branched_from(), ", from which it was branched; branch it again"));
+  }
   const int64_t epoch = found.checkpoint.has_value() ? found.checkpoint->epoch() : 0;
   written_epoch_ = epoch;
   IMAGEDDPO_RETURN_IF_ERROR(artifacts_.CutBackTo(epoch));
@@ -69,6 +74,9 @@ absl::StatusOr<v1::StartJob> ActiveJob::Prepare() {
     reason = found.checkpoint.has_value()
                  ? absl::StrCat("goes on from the checkpoint of epoch ", epoch)
                  : "starts again: there is no complete checkpoint yet";
+  } else if (!job.branched_from().empty()) {
+    reason =
+        absl::StrCat("starts from the checkpoint of epoch ", epoch, " of ", job.branched_from());
   }
   IMAGEDDPO_RETURN_IF_ERROR(dependencies_.table.Transition(record_, v1::STARTING, reason));
   ShowProgress();

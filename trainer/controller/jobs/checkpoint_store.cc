@@ -183,22 +183,29 @@ absl::Status CheckpointStore::Remove(int64_t epoch) {
   return RemoveWhole(PathOf(epoch));
 }
 
-absl::Status CheckpointStore::GoBackTo(int64_t epoch) {
+absl::StatusOr<v1::Checkpoint> CheckpointStore::Get(int64_t epoch) const {
+  absl::StatusOr<v1::Checkpoint> checkpoint = Load(epoch);
+  if (checkpoint.ok()) return checkpoint;
   IMAGEDDPO_ASSIGN_OR_RETURN(const std::vector<int64_t> epochs, Epochs());
-  if (const absl::Status status = Load(epoch).status(); !status.ok()) {
-    if (!IsDamage(status)) return status;
-    std::vector<int64_t> complete;
-    for (const int64_t other : epochs) {
-      if (Load(other).ok()) complete.push_back(other);
-    }
-    const bool exists = std::find(epochs.begin(), epochs.end(), epoch) != epochs.end();
-    return absl::FailedPreconditionError(absl::StrCat(
-        exists ? absl::StrCat("the checkpoint of epoch ", epoch, " is damaged: ", status.message())
-               : absl::StrCat("there is no checkpoint of epoch ", epoch),
-        complete.empty() ? "; there is none at all: leave the epoch out to start anew"
-                         : absl::StrCat("; choose one of those that there are: ",
-                                        absl::StrJoin(complete, ", "))));
+  if (!IsDamage(checkpoint.status())) return checkpoint.status();
+  IMAGEDDPO_ASSIGN_OR_RETURN(const std::vector<int64_t> epochs, Epochs());
+  std::vector<int64_t> complete;
+  for (const int64_t other : epochs) {
+    if (Load(other).ok()) complete.push_back(other);
   }
+  const bool exists = std::find(epochs.begin(), epochs.end(), epoch) != epochs.end();
+  return absl::FailedPreconditionError(absl::StrCat(
+      exists ? absl::StrCat("the checkpoint of epoch ", epoch,
+                            " is damaged: ", checkpoint.status().message())
+             : absl::StrCat("there is no checkpoint of epoch ", epoch),
+      complete.empty()
+          ? "; there is none at all: leave the epoch out to start anew"
+          : absl::StrCat("; choose one of those that there are: ", absl::StrJoin(complete, ", "))));
+}
+
+absl::Status CheckpointStore::GoBackTo(int64_t epoch) {
+  IMAGEDDPO_RETURN_IF_ERROR(Get(epoch).status());
+  IMAGEDDPO_ASSIGN_OR_RETURN(const std::vector<int64_t> epochs, Epochs());
   for (auto later = epochs.rbegin(); later != epochs.rend() && *later > epoch; ++later) {
     IMAGEDDPO_RETURN_IF_ERROR(Remove(*later));
   }

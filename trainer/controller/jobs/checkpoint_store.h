@@ -51,14 +51,20 @@ class CheckpointStore {
   ///         permission): nothing is known of it then, and it should be tried again.
   absl::StatusOr<Found> Newest();
 
+  /// The checkpoint of an epoch, with all bytes checked.
+  /// @return FAILED_PRECONDITION, with those that are complete, if there is no complete one of that
+  ///         epoch.
+  absl::StatusOr<v1::Checkpoint> Get(int64_t epoch) const;
+
   /// Removes all but the newest `keep` complete checkpoints, and damaged ones older than those. The
   /// newest complete one always stays. @param keep  0: keep all.
   absl::Status Prune(int64_t keep);
 
   /// Makes the checkpoint of `epoch` the newest one: removes all later ones.
-  /// @return FAILED_PRECONDITION, with those that are complete, if there is no complete one of that
-  ///         epoch; the error of the disk if that cannot be told now. Nothing is removed then.
+  /// @return as Get(); the error of the disk if it cannot be told now what there is. Nothing is
+  ///         removed then.
   absl::Status GoBackTo(int64_t epoch);
+
   /// The LoRA of the best evaluation so far, in `best-epoch-000012` beside the checkpoints, with
   /// best.json and MANIFEST; written like a checkpoint, and not touched by Prune().
   struct Best {
@@ -78,6 +84,7 @@ class CheckpointStore {
   /// Epochs that have a directory, complete or not, in ascending order.
   absl::StatusOr<std::vector<int64_t>> Epochs() const;
 
+  const std::string& directory() const { return directory_; }
   /// <directory>/epoch-000012.
   std::string PathOf(int64_t epoch) const;
   /// The LoRA file of a checkpoint's directory.

@@ -93,6 +93,19 @@ absl::Status JobArtifacts::CutBackTo(int64_t epoch) {
   return absl::OkStatus();
 }
 
+absl::Status JobArtifacts::TakeRowsOf(const std::string& other_job_dir, int64_t epoch) {
+  IMAGEDDPO_RETURN_IF_ERROR(MakeDirectories(file_system_, directory_));
+  for (const char* name : {kMetricsName, kTimingsName}) {
+    const std::string path = absl::StrCat(other_job_dir, "/", name);
+    IMAGEDDPO_ASSIGN_OR_RETURN(const bool exists, file_system_.Exists(path));
+    if (!exists) continue;
+    IMAGEDDPO_ASSIGN_OR_RETURN(const std::string rows, file_system_.Read(path));
+    IMAGEDDPO_RETURN_IF_ERROR(
+        WriteFileAtomically(file_system_, absl::StrCat(directory_, "/", name), rows));
+  }
+  return CutBackTo(epoch);
+}
+
 absl::Status JobArtifacts::AppendRows(const std::string& name, std::string_view rows) {
   std::string& text = unwritten_[name];
   text.append(rows);

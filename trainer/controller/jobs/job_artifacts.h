@@ -38,6 +38,10 @@ class JobArtifacts {
   /// run again.
   absl::Status CutBackTo(int64_t epoch);
 
+  /// Takes over the rows of another job's folder that are of epochs before `epoch`. Creates the
+  /// directory.
+  absl::Status TakeRowsOf(const std::string& other_job_dir, int64_t epoch);
+
   absl::Status WriteEpoch(const v1::EpochReport& report);
   absl::Status WriteEval(const v1::EvalReport& report);
 

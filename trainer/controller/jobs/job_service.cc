@@ -1,14 +1,35 @@
 #include "trainer/controller/jobs/job_service.h"
 
+#include <algorithm>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "common/base/status.h"
+#include "common/base/text.h"
+#include "common/config/compare/branch_rules.h"
 #include "common/config/job_states.h"
 #include "trainer/controller/jobs/admission.h"
 #include "trainer/controller/jobs/device_batch.h"
+#include "trainer/controller/jobs/job_artifacts.h"
+#include "trainer/controller/jobs/job_state.h"
+#include "trainer/controller/store/job_labels.h"
 
 namespace imageddpo {
+namespace {
+
+absl::Status RanksHaveNotStopped(const std::string& id, v1::JobState state) {
+  return absl::FailedPreconditionError(
+      absl::StrCat(id, " is ", StateName(state),
+                   ", but some of its ranks have not stopped yet; try again in a few seconds"));
+}
+
+absl::Status Unrunnable(const std::string& id, const absl::Status& why) {
+  return absl::FailedPreconditionError(
+      absl::StrCat("this version cannot run ", id, ": ", why.message()));
+}
+
+}  // namespace
 
 JobService::JobService(Dependencies dependencies)
     : dependencies_(std::move(dependencies)),
@@ -20,23 +41,30 @@ absl::StatusOr<JobRecord*> JobService::Unfinished(const std::string& id) {
   JobRecord* record = table_.Find(id);
   if (record != nullptr && !IsFinal(record->job.state())) return record;
   IMAGEDDPO_ASSIGN_OR_RETURN(const JobRecord stored, table_.store().Get(id));
-  return absl::FailedPreconditionError(
-      absl::StrCat(id, " has already ended: ",
-                   StateName(record == nullptr ? stored.job.state() : record->job.state())));
+  return StateForbids(id, record == nullptr ? stored.job.state() : record->job.state(), "");
+}
+
+absl::StatusOr<std::optional<v1::Job>> JobService::FindRepeated(const NewJob& job) const {
+  if (job.request_id.empty()) return std::nullopt;
+  IMAGEDDPO_ASSIGN_OR_RETURN(const std::optional<JobRecord> earlier,
+                             table_.store().FindByRequestId(job.request_id));
+  if (!earlier.has_value()) return std::nullopt;
+  if (earlier->request_sha256 == job.request_sha256) return earlier->job;
+  return absl::AlreadyExistsError(absl::StrCat("request_id '", job.request_id,
+                                               "' was used for another job, ", earlier->job.id(),
+                                               "; choose a new one"));
+}
+
+void JobService::Enqueue(const JobRecord& record, const ResolvedJob& job) {
+  scheduler_.Enqueue(record.number, record.job.id(), job, record.job.state() == v1::RECOVERING,
+                     record.model, record.job.priority());
 }
 
 absl::StatusOr<v1::Job> JobService::Submit(NewJob job) {
-  if (!job.request_id.empty()) {
-    IMAGEDDPO_ASSIGN_OR_RETURN(const std::optional<JobRecord> earlier,
-                               table_.store().FindByRequestId(job.request_id));
-    if (earlier.has_value()) {
-      if (earlier->request_sha256 == job.request_sha256) return earlier->job;
-      return absl::AlreadyExistsError(absl::StrCat("request_id '", job.request_id,
-                                                   "' was used for another job, ",
-                                                   earlier->job.id(), "; choose a new one"));
-    }
-  }
+  IMAGEDDPO_ASSIGN_OR_RETURN(std::optional<v1::Job> earlier, FindRepeated(job));
+  if (earlier.has_value()) return *std::move(earlier);
   IMAGEDDPO_RETURN_IF_ERROR(CheckOpen());
+  IMAGEDDPO_RETURN_IF_ERROR(CheckPriority(job.priority));
   if (!job.job.has_value()) return absl::InternalError("the job to submit was not judged");
   std::vector<std::string> warnings;
   IMAGEDDPO_ASSIGN_OR_RETURN(const ResolvedJob closed, FitToPool(*job.job, job.model, &warnings));
@@ -49,8 +77,10 @@ absl::StatusOr<v1::Job> JobService::Submit(NewJob job) {
   *record.job.mutable_spec() = closed.spec();
   record.job.mutable_progress()->set_num_epochs(record.job.spec().num_epochs());
   record.job.mutable_progress()->set_seconds_left(-1);
+  record.job.set_priority(job.priority);
+  IMAGEDDPO_RETURN_IF_ERROR(SetLabels(job.labels, &record.job));
   IMAGEDDPO_ASSIGN_OR_RETURN(JobRecord * added, table_.Add(std::move(record), warnings));
-  scheduler_.Enqueue(added->number, added->job.id(), closed, /*recovers=*/false, added->model);
+  Enqueue(*added, closed);
   return added->job;
 }
 
@@ -113,8 +143,7 @@ absl::StatusOr<v1::Job> JobService::Pause(const std::string& id, bool immediatel
     return record->job;
   }
   if (state == v1::CANCELLING) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        id, " is being cancelled and cannot be paused; resume it when it is CANCELLED"));
+    return StateForbids(id, state, "it cannot be paused; resume it when it is CANCELLED");
   }
   if (!running_.Contains(id)) {
     scheduler_.RemoveFromQueue(id);
@@ -142,35 +171,28 @@ absl::StatusOr<v1::Job> JobService::Resume(const std::string& id, std::optional<
   IMAGEDDPO_ASSIGN_OR_RETURN(JobRecord * record, table_.FindOrRead(id));
   const v1::JobState state = record->job.state();
   if (state == v1::SUCCEEDED) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        id, " has already ended: SUCCEEDED; submit a new job, with `lora.init_from` to train on"));
+    return StateForbids(id, state, "branch it with more `num_epochs` to train on");
   }
   if (state != v1::PAUSED && state != v1::FAILED && state != v1::CANCELLED) {
-    return absl::FailedPreconditionError(
-        absl::StrCat(id, " is ", StateName(state),
-                     ": only a job that is PAUSED, FAILED or CANCELLED can be resumed; pause it "
-                     "first to have it go back to an earlier checkpoint"));
+    return StateForbids(
+        id, state,
+        "only a job that is PAUSED, FAILED or CANCELLED can be resumed; pause it first to "
+        "have it go back to an earlier checkpoint");
   }
-  if (running_.Contains(id)) {
-    return absl::FailedPreconditionError(
-        absl::StrCat(id, " is ", StateName(state),
-                     ", but some of its ranks have not stopped yet; try again in a few seconds"));
-  }
+  if (running_.Contains(id)) return RanksHaveNotStopped(id, state);
   const absl::StatusOr<ResolvedJob> job = ResolvedJob::Reopen(record->job.spec());
-  if (!job.ok()) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("this version cannot run ", id, ": ", job.status().message()));
-  }
+  if (!job.ok()) return Unrunnable(id, job.status());
   std::string reason = "resumed by request";
   if (epoch.has_value()) {
     CheckpointStore checkpoints = running_.CheckpointsOf(id);
     IMAGEDDPO_RETURN_IF_ERROR(checkpoints.Open());
     IMAGEDDPO_RETURN_IF_ERROR(Annotate(checkpoints.GoBackTo(*epoch), id));
     absl::StrAppend(&reason, " from the checkpoint of epoch ", *epoch);
+    record->job.mutable_progress()->set_epoch(*epoch);
   }
   record->restarts_without_epoch = 0;
   IMAGEDDPO_RETURN_IF_ERROR(table_.Transition(*record, v1::QUEUED, reason));
-  scheduler_.Enqueue(record->number, id, *job, /*recovers=*/false, record->model);
+  Enqueue(*record, *job);
   return record->job;
 }
 
@@ -178,13 +200,187 @@ absl::StatusOr<v1::Job> JobService::Checkpoint(const std::string& id) {
   IMAGEDDPO_ASSIGN_OR_RETURN(JobRecord * record, Unfinished(id));
   const v1::JobState state = record->job.state();
   if (state != v1::STARTING && state != v1::RUNNING && state != v1::PAUSING) {
-    return absl::FailedPreconditionError(
-        absl::StrCat(id, " is ", StateName(state),
-                     " and trains no epoch at whose end a checkpoint could be written; ask for one "
-                     "when it is RUNNING"));
+    return StateForbids(
+        id, state,
+        "it trains no epoch at whose end a checkpoint could be written; ask for one when "
+        "it is RUNNING");
   }
   running_.WantCheckpoint(id);
   return record->job;
+}
+
+absl::StatusOr<v1::Job> JobService::Branch(const std::string& id, std::optional<int64_t> epoch,
+                                           NewJob job) {
+  IMAGEDDPO_ASSIGN_OR_RETURN(std::optional<v1::Job> earlier, FindRepeated(job));
+  if (earlier.has_value()) return *std::move(earlier);
+  IMAGEDDPO_RETURN_IF_ERROR(CheckOpen());
+  if (!job.job.has_value()) return absl::InternalError("the job to branch was not judged");
+  const JobRecord* const unfinished = table_.Find(id);
+  IMAGEDDPO_ASSIGN_OR_RETURN(const JobRecord parent, unfinished != nullptr
+                                                         ? absl::StatusOr<JobRecord>(*unfinished)
+                                                         : table_.store().Get(id));
+
+  IMAGEDDPO_ASSIGN_OR_RETURN(const v1::Checkpoint checkpoint, CheckpointToBranch(id, epoch));
+  const absl::StatusOr<ResolvedJob> parent_job = ResolvedJob::Reopen(parent.job.spec());
+  if (!parent_job.ok()) return Unrunnable(id, parent_job.status());
+  IMAGEDDPO_RETURN_IF_ERROR(CheckBranch(parent_job->spec(), job.job->spec(), checkpoint.epoch()));
+  std::vector<std::string> warnings;
+  IMAGEDDPO_ASSIGN_OR_RETURN(const ResolvedJob closed, FitToPool(*job.job, job.model, &warnings));
+  for (std::string& warning : closed.Warnings()) warnings.push_back(std::move(warning));
+
+  JobRecord record;
+  record.request_id = std::move(job.request_id);
+  record.request_sha256 = std::move(job.request_sha256);
+  record.checkpoint_reported = checkpoint.epoch();
+  record.model = job.model;
+  record.job.set_owner(std::move(job.owner));
+  *record.job.mutable_spec() = closed.spec();
+  record.job.set_priority(parent.job.priority());
+  *record.job.mutable_labels() = parent.job.labels();
+  record.job.set_branched_from(id);
+  record.job.set_branched_from_epoch(checkpoint.epoch());
+  v1::JobProgress& progress = *record.job.mutable_progress();
+  progress.set_epoch(checkpoint.epoch());
+  progress.set_num_epochs(closed.spec().num_epochs());
+  progress.set_seconds_left(-1);
+  IMAGEDDPO_ASSIGN_OR_RETURN(JobRecord * added, table_.Add(std::move(record), warnings));
+  if (const absl::Status status = TakeOver(*added, checkpoint); !status.ok()) {
+    const std::string new_id = added->job.id();
+    running_.file_system().RemoveAll(table_.store().JobDir(new_id)).IgnoreError();
+    if (!table_.Remove(*added).ok()) {
+      table_.Transition(*added, v1::FAILED, std::string(status.message())).IgnoreError();
+    }
+    return Annotate(status, absl::StrCat("the branch of ", id, " could not be written"));
+  }
+  Enqueue(*added, closed);
+  return added->job;
+}
+
+absl::StatusOr<v1::Checkpoint> JobService::CheckpointToBranch(const std::string& id,
+                                                              std::optional<int64_t> epoch) const {
+  CheckpointStore checkpoints = running_.CheckpointsOf(id);
+  IMAGEDDPO_ASSIGN_OR_RETURN(const bool exists,
+                             running_.file_system().Exists(checkpoints.directory()));
+  CheckpointStore::Found found;
+  if (exists && epoch.has_value()) {
+    absl::StatusOr<v1::Checkpoint> checkpoint = checkpoints.Get(*epoch);
+    return checkpoint.ok() ? checkpoint : Annotate(checkpoint.status(), id);
+  }
+  if (exists) {
+    IMAGEDDPO_ASSIGN_OR_RETURN(found, checkpoints.Newest());
+  }
+  if (found.checkpoint.has_value()) return *std::move(found.checkpoint);
+  return absl::FailedPreconditionError(absl::StrCat(
+      id, " has no complete checkpoint to branch from; it gets its first one after epoch 1"));
+}
+
+absl::Status JobService::TakeOver(JobRecord& record, const v1::Checkpoint& checkpoint) {
+  v1::Job& job = record.job;
+  JobArtifacts artifacts(running_.file_system(), table_.store().JobDir(job.id()));
+  IMAGEDDPO_RETURN_IF_ERROR(
+      artifacts.TakeRowsOf(table_.store().JobDir(job.branched_from()), checkpoint.epoch()));
+  CheckpointStore checkpoints = running_.CheckpointsOf(job.id());
+  IMAGEDDPO_RETURN_IF_ERROR(checkpoints.Open());
+  IMAGEDDPO_ASSIGN_OR_RETURN(const std::string path, checkpoints.Save(checkpoint));
+  job.set_lora_path(CheckpointStore::LoraFileIn(path));
+  table_.Save(record);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<v1::Job> JobService::Update(const v1::UpdateJobRequest& request) {
+  const std::string& id = request.id();
+  IMAGEDDPO_ASSIGN_OR_RETURN(JobRecord * record, table_.FindOrRead(id));
+  if (!request.has_priority() && !request.has_num_epochs() && request.labels().empty()) {
+    return absl::InvalidArgumentError(
+        "nothing to update was given; what can change is priority, num_epochs and labels");
+  }
+  JobRecord changed = *record;
+  IMAGEDDPO_RETURN_IF_ERROR(SetLabels(request.labels(), &changed.job));
+  if (request.has_priority()) {
+    IMAGEDDPO_RETURN_IF_ERROR(CheckPriority(request.priority()));
+    if (IsFinal(changed.job.state())) {
+      return StateForbids(id, changed.job.state(), "it waits for no ranks, so it has no priority");
+    }
+    changed.job.set_priority(request.priority());
+  }
+  if (request.has_num_epochs()) {
+    IMAGEDDPO_RETURN_IF_ERROR(UpdateEpochs(changed, request.num_epochs()));
+  }
+  const bool is_queued = scheduler_.IsQueued(id);
+  if (is_queued) {  // With its new settings, at its new place.
+    IMAGEDDPO_ASSIGN_OR_RETURN(const ResolvedJob job, ResolvedJob::Reopen(changed.job.spec()));
+    scheduler_.RemoveFromQueue(id);
+    Enqueue(changed, job);
+  }
+  *record = std::move(changed);
+  table_.Save(*record);
+  return record->job;
+}
+
+absl::Status JobService::UpdateEpochs(JobRecord& record, int64_t num_epochs) {
+  v1::Job& job = record.job;
+  const std::string& id = job.id();
+  if (running_.Contains(id)) {
+    return StateForbids(
+        id, job.state(),
+        "its ranks train with the number of epochs that they started with; pause it, "
+        "update it and resume it");
+  }
+  if (job.state() == v1::SUCCEEDED) {
+    return StateForbids(id, job.state(), "branch it with another `num_epochs` to train on");
+  }
+  if (job.spec().num_epochs() == 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(id, " is an evaluation (`num_epochs: 0`), which has no epochs to change"));
+  }
+  if (num_epochs < std::max<int64_t>(1, job.progress().epoch())) {
+    return absl::InvalidArgumentError(absl::StrCat("`num_epochs` is ", num_epochs, ", and ", id,
+                                                   " has trained ", job.progress().epoch(),
+                                                   " epochs; give no fewer, and at least 1"));
+  }
+  const absl::StatusOr<ResolvedJob> old = ResolvedJob::Reopen(job.spec());
+  if (!old.ok()) return Unrunnable(id, old.status());
+  IMAGEDDPO_ASSIGN_OR_RETURN(const ResolvedJob updated, old->With([&](v1::JobSpec* spec) {
+    spec->set_num_epochs(num_epochs);
+  }));
+  *job.mutable_spec() = updated.spec();
+  job.mutable_progress()->set_num_epochs(num_epochs);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<v1::Job> JobService::Delete(const std::string& id) {
+  IMAGEDDPO_ASSIGN_OR_RETURN(JobRecord * record, table_.FindOrRead(id));
+  const v1::Job job = record->job;
+  if (!IsFinal(job.state())) {
+    return StateForbids(id, job.state(),
+                        "only a job that has ended can be deleted; cancel it first");
+  }
+  if (running_.Contains(id)) return RanksHaveNotStopped(id, job.state());
+  IMAGEDDPO_RETURN_IF_ERROR(CheckUnused(id));
+  FileSystem& files = running_.file_system();
+  const std::string folder = table_.store().JobDir(id), deleted = table_.store().DeletedDir(id);
+  IMAGEDDPO_ASSIGN_OR_RETURN(const bool has_folder, files.Exists(folder));
+  if (has_folder) {
+    IMAGEDDPO_RETURN_IF_ERROR(files.RemoveAll(deleted));  // Of a service that died meanwhile.
+    IMAGEDDPO_RETURN_IF_ERROR(files.Rename(folder, deleted));
+  }
+  if (const absl::Status removed = table_.Remove(*record); !removed.ok()) {
+    if (has_folder) files.Rename(deleted, folder).IgnoreError();
+    return Annotate(removed, absl::StrCat(id, " is not deleted"));
+  }
+  return job;
+}
+
+absl::Status JobService::CheckUnused(const std::string& id) {
+  const std::string folder = absl::StrCat(table_.store().JobDir(id), "/");
+  for (const JobRecord* other : table_.All()) {
+    if (IsFinal(other->job.state())) continue;
+    if (!absl::StartsWith(PathOf(other->job.spec().lora().init_from()), folder)) continue;
+    return absl::FailedPreconditionError(absl::StrCat(
+        other->job.id(), " is ", StateName(other->job.state()), " and starts from the LoRA of ", id,
+        " (lora.init_from); delete ", id, " when that job has ended"));
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace imageddpo

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <google/protobuf/map.h>
+
 #include <cstdint>
 #include <functional>
 #include <optional>
@@ -39,6 +41,8 @@ class JobService {
     std::string request_sha256;
     std::optional<ModelCount> model = std::nullopt;  ///< Not set: the model could not be counted.
     std::string owner = "";                          ///< See Job.owner.
+    int32_t priority = 0;
+    google::protobuf::Map<std::string, std::string> labels = {};
   };
   /// See TrainerService.SubmitJob.
   absl::StatusOr<v1::Job> Submit(NewJob job);
@@ -52,6 +56,15 @@ class JobService {
   absl::StatusOr<v1::Job> Resume(const std::string& id, std::optional<int64_t> epoch);
   /// See TrainerService.CheckpointJob.
   absl::StatusOr<v1::Job> Checkpoint(const std::string& id);
+  /// See TrainerService.BranchJob. Priority and labels are those of the other job.
+  /// @param epoch  not set: the newest checkpoint.
+  /// @param job    the other job's settings with the changes, as AdmitJob() returned it.
+  absl::StatusOr<v1::Job> Branch(const std::string& id, std::optional<int64_t> epoch, NewJob job);
+  /// See TrainerService.UpdateJob.
+  absl::StatusOr<v1::Job> Update(const v1::UpdateJobRequest& request);
+  /// See TrainerService.DeleteJob. Moves the job's folder to JobStore::DeletedDir(), where the
+  /// caller removes it. @return the job as it was.
+  absl::StatusOr<v1::Job> Delete(const std::string& id);
 
  protected:
   /// What most verbs begin with. @return FAILED_PRECONDITION: the job has already ended; NOT_FOUND:
@@ -64,6 +77,16 @@ class JobService {
   RunningJobs& running_;
 
  private:
+  /// The job of an earlier request with this id. ALREADY_EXISTS: that asked for something else.
+  absl::StatusOr<std::optional<v1::Job>> FindRepeated(const NewJob& job) const;
+  /// OK: nobody who has not ended reads files of the job.
+  absl::Status CheckUnused(const std::string& id);
+  absl::StatusOr<v1::Checkpoint> CheckpointToBranch(const std::string& id,
+                                                    std::optional<int64_t> epoch) const;
+  /// Gives a new job the checkpoint from which it starts, and the rows before that.
+  absl::Status TakeOver(JobRecord& record, const v1::Checkpoint& checkpoint);
+  absl::Status UpdateEpochs(JobRecord& record, int64_t num_epochs);
+  void Enqueue(const JobRecord& record, const ResolvedJob& job);
   /// UNAVAILABLE: the service takes no job now.
   absl::Status CheckOpen() const;
   /// Closes what the settings leave to the pool. @param warnings  gets those about memory.

@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdint>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "common/config/job_states.h"
 
 namespace imageddpo {
@@ -56,6 +58,32 @@ constexpr auto kTransitions = std::to_array<Transition>({
     {v1::CANCELLED, v1::QUEUED},
 });
 
+/// A set of states, a bit each.
+template <typename... States>
+constexpr uint32_t SetOf(States... states) {
+  return ((uint32_t{1} << static_cast<int>(states)) | ...);
+}
+constexpr uint32_t kEnded = SetOf(v1::SUCCEEDED, v1::FAILED, v1::CANCELLED);
+constexpr uint32_t kTrains = SetOf(v1::STARTING, v1::RUNNING, v1::PAUSING);
+constexpr uint32_t kMayPause = kTrains | SetOf(v1::QUEUED, v1::PAUSED, v1::RECOVERING);
+constexpr uint32_t kUnfinished = kMayPause | SetOf(v1::CANCELLING);
+constexpr uint32_t kAny = kUnfinished | kEnded;
+
+/// What users may ask, and in which states.
+struct Verb {
+  const char* name;
+  uint32_t states;
+};
+constexpr auto kVerbs = std::to_array<Verb>({
+    {"branch", kAny},  // Where it has a checkpoint.
+    {"cancel", kUnfinished},
+    {"checkpoint", kTrains},
+    {"delete", kEnded},
+    {"pause", kMayPause},
+    {"resume", SetOf(v1::PAUSED, v1::FAILED, v1::CANCELLED)},
+    {"update", kAny},  // Labels always.
+});
+
 }  // namespace
 
 absl::Status CheckTransition(v1::JobState from, v1::JobState to) {
@@ -77,6 +105,20 @@ std::vector<v1::JobState> NextStates(v1::JobState from) {
     if (transition.from == from) next.push_back(transition.to);
   }
   return next;
+}
+
+std::vector<std::string> VerbsIn(v1::JobState state) {
+  std::vector<std::string> verbs;
+  for (const Verb& verb : kVerbs) {
+    if ((verb.states & SetOf(state)) != 0) verbs.emplace_back(verb.name);
+  }
+  return verbs;
+}
+
+absl::Status StateForbids(const std::string& job_id, v1::JobState state, const std::string& hint) {
+  return absl::FailedPreconditionError(absl::StrCat(
+      job_id, IsFinal(state) ? " has already ended: " : " is ", StateName(state),
+      hint.empty() ? "" : ": ", hint, "; possible now: ", absl::StrJoin(VerbsIn(state), ", ")));
 }
 
 bool HoldsRanks(v1::JobState state) {

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -29,6 +28,14 @@ absl::Status CheckTransition(v1::JobState from, v1::JobState to);
 /// The states that may follow `from`. A final one (IsFinal) is left by a user's wish alone, and
 /// SUCCEEDED never.
 std::vector<v1::JobState> NextStates(v1::JobState from);
+
+/// What users may ask of a job that is in this state, as the client's commands are called, in
+/// alphabetical order; no verb but these succeeds. Nothing else defines them.
+std::vector<std::string> VerbsIn(v1::JobState state);
+
+/// What is answered where the state forbids a verb: "job-000001 is RUNNING: HINT; possible now:
+/// branch, …". @param hint  what the verb needs.
+absl::Status StateForbids(const std::string& job_id, v1::JobState state, const std::string& hint);
 
 /// Whether ranks work for the job, or did when the process ended: STARTING, RUNNING, PAUSING,
 /// CANCELLING.

@@ -77,6 +77,20 @@ absl::StatusOr<JobRecord*> JobTable::Add(JobRecord record,
   return entry.get();
 }
 
+absl::Status JobTable::Remove(JobRecord& record) {
+  if (const absl::Status stored = Flush(); !stored.ok()) {
+    return absl::UnavailableError(
+        absl::StrCat("changes of jobs wait to be stored: ", stored.message(), "; try again later"));
+  }
+  IMAGEDDPO_RETURN_IF_ERROR(dependencies_.store.Remove(record.number));
+  dependencies_.logger->info("{} is deleted", record.job.id());
+  --count_by_state_[record.job.state()];
+  CountStates();
+  dependencies_.hub.EventsStored(record.job.id());  // Who watches it learns that it is gone.
+  jobs_.erase(record.number);
+  return absl::OkStatus();
+}
+
 JobRecord* JobTable::Find(const std::string& id) {
   for (auto& [number, record] : jobs_) {
     if (record->job.id() == id) return record.get();

@@ -49,6 +49,10 @@ class JobTable {
   /// @return the record, or why nothing was stored.
   absl::StatusOr<JobRecord*> Add(JobRecord record, const std::vector<std::string>& warnings);
 
+  /// Removes a job, with its events. Invalidates its pointer. @return why nothing was removed:
+  /// UNAVAILABLE while changes wait to be stored.
+  absl::Status Remove(JobRecord& record);
+
   /// nullptr: there is no unfinished job with this id. The pointer is valid until DropFinished().
   JobRecord* Find(const std::string& id);
   /// The same for jobs that have ended too, which are read from the store. NOT_FOUND: no such job.

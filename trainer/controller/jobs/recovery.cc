@@ -59,7 +59,7 @@ void Recovery::Requeue(JobRecord& record) {
     return;
   }
   queue_.Enqueue(record.number, record.job.id(), *job, record.job.state() == v1::RECOVERING,
-                 record.model);
+                 record.model, record.job.priority());
 }
 
 void Recovery::Postpone(JobRecord& record, const absl::Status& why) {

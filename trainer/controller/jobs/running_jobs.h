@@ -63,8 +63,9 @@ class RunningJobs {
   bool AwaitsCheckpoints() const;
   /// Writes what the jobs have finished, and no later epoch under way.
   void WriteFinishedEpochs();
-  /// A job's checkpoints on disk. Only for a job that no rank works for.
+  /// A job's checkpoints on disk. While ranks work for the job, only to read them.
   CheckpointStore CheckpointsOf(const std::string& job_id) const;
+  FileSystem& file_system() const { return dependencies_.file_system; }
 
   /// Tries again to write what could not be written, and ends the jobs that only waited for that.
   /// Call it regularly.

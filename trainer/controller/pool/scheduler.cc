@@ -111,8 +111,13 @@ absl::StatusOr<TopologyChoice> Scheduler::Choose(const ResolvedJob& job,
 }
 
 void Scheduler::Enqueue(int64_t number, const std::string& job_id, const ResolvedJob& job,
-                        bool recovers, const std::optional<ModelCount>& model) {
-  queue_.insert_or_assign({!recovers, number}, Waiting{job_id, job, "", model, {}});
+                        bool recovers, const std::optional<ModelCount>& model, int32_t priority) {
+  queue_.insert_or_assign({!recovers, priority, number}, Waiting{job_id, job, "", model, {}});
+}
+
+bool Scheduler::IsQueued(const std::string& job_id) const {
+  return std::any_of(queue_.begin(), queue_.end(),
+                     [&](const auto& entry) { return entry.second.job_id == job_id; });
 }
 
 void Scheduler::RemoveFromQueue(const std::string& job_id) {
@@ -185,8 +190,9 @@ absl::StatusOr<TopologyChoice> Scheduler::FitInto(const Waiting& waiting, int nu
   return choice;
 }
 
-absl::StatusOr<TopologyChoice> Scheduler::Fit(bool fresh, const Waiting& waiting) const {
-  if (!fresh && AllReported()) {  // Otherwise it would get only the workers that reported first.
+absl::StatusOr<TopologyChoice> Scheduler::Fit(const Place& place, const Waiting& waiting) const {
+  // Before all have reported, it would get only the workers that reported first.
+  if (!place.fresh && AllReported()) {
     absl::StatusOr<TopologyChoice> now = FitInto(waiting, num_free());
     if (now.ok()) return now;
   }
@@ -204,7 +210,7 @@ std::vector<Scheduler::Gang> Scheduler::FormGangs() {
       ++waiting;
       continue;
     }
-    const absl::StatusOr<TopologyChoice> choice = Fit(waiting->first.first, waiting->second);
+    const absl::StatusOr<TopologyChoice> choice = Fit(waiting->first, waiting->second);
     if (!choice.ok()) {
       // It waits for a restart, which needs an idle pool: later jobs must not delay that.
       if (FitsWholePool(waiting->second)) break;
@@ -224,7 +230,7 @@ std::vector<Scheduler::Gang> Scheduler::FormGangs() {
 std::string Scheduler::WaitsForTheDead() const {
   for (const auto& [place, waiting] : queue_) {
     if (!waiting.held_for.empty()) continue;
-    if (!Fit(place.first, waiting).ok() && FitsWholePool(waiting)) return waiting.job_id;
+    if (!Fit(place, waiting).ok() && FitsWholePool(waiting)) return waiting.job_id;
   }
   return "";
 }
@@ -244,7 +250,7 @@ std::map<std::string, std::string> Scheduler::WaitReasons() const {
       reason = waiting.held_for;
       continue;
     }
-    const absl::StatusOr<TopologyChoice> choice = Fit(place.first, waiting);
+    const absl::StatusOr<TopologyChoice> choice = Fit(place, waiting);
     if (!choice.ok() && first.empty() && FitsWholePool(waiting)) {
       first = waiting.job_id;
       reason = absl::StrCat(

@@ -4,6 +4,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -17,9 +18,10 @@
 namespace imageddpo {
 
 /// The pool of workers and the job queue: decides which ranks work for which job. Recovering jobs
-/// (those that ran before and lost their ranks) come first, then the others, each group in order of
-/// submission. No job overtakes an earlier one that fits the pool, either as it is now or as it was
-/// started. Only decides: sends and stores nothing. Thread-compatible.
+/// (those that ran before and lost their ranks) come first, then the others, each group by
+/// priority, the highest first, and in order of submission. No job overtakes one before it that
+/// fits the pool, either as it is now or as it was started. Only decides: sends and stores nothing.
+/// Thread-compatible.
 class Scheduler {
  public:
   struct Worker {
@@ -69,13 +71,15 @@ class Scheduler {
                                         const std::optional<ModelCount>& model,
                                         int num_ranks) const;
 
-  /// Puts a job into the queue, at its place in the order of submission.
+  /// Puts a job into the queue, at its place by priority and order of submission.
   /// @param number    JobRecord::number.
   /// @param recovers  The job ran before. It then takes the ranks that are free at once, even
   ///                  fewer than it had if its topology allows that.
   /// @param model     Its counts, for `topology: auto`; not set: not known.
   void Enqueue(int64_t number, const std::string& job_id, const ResolvedJob& job,
-               bool recovers = false, const std::optional<ModelCount>& model = std::nullopt);
+               bool recovers = false, const std::optional<ModelCount>& model = std::nullopt,
+               int32_t priority = 0);
+  bool IsQueued(const std::string& job_id) const;
   void RemoveFromQueue(const std::string& job_id);
   /// The job keeps its place in the queue but gets no ranks until ReleaseHolds(); others go past
   /// it.
@@ -103,6 +107,15 @@ class Scheduler {
   std::map<std::string, std::string> WaitReasons() const;
 
  private:
+  struct Place {
+    bool fresh = true;  ///< It has not run yet.
+    int32_t priority = 0;
+    int64_t number = 0;
+    bool operator<(const Place& other) const {
+      return std::tuple(fresh, -int64_t{priority}, number) <
+             std::tuple(other.fresh, -int64_t{other.priority}, other.number);
+    }
+  };
   struct Waiting {
     std::string job_id;
     ResolvedJob job;
@@ -116,12 +129,12 @@ class Scheduler {
   const absl::StatusOr<TopologyChoice>& ChoiceOf(const Waiting& waiting, int num_ranks) const;
   absl::StatusOr<TopologyChoice> FitInto(const Waiting& waiting, int num_ranks) const;
   /// The topology of the gang that the job waits for; an error if the live workers are too few.
-  absl::StatusOr<TopologyChoice> Fit(bool fresh, const Waiting& waiting) const;
+  absl::StatusOr<TopologyChoice> Fit(const Place& place, const Waiting& waiting) const;
   bool FitsWholePool(const Waiting& waiting) const;
   void ForgetChoices();
 
-  std::map<int, Worker> workers_;                      // By world rank.
-  std::map<std::pair<bool, int64_t>, Waiting> queue_;  // By (has not run yet, number).
+  std::map<int, Worker> workers_;   // By world rank.
+  std::map<Place, Waiting> queue_;  // The first one to start first.
 };
 
 }  // namespace imageddpo

@@ -26,8 +26,9 @@ constexpr char kColumns[] =
     "end_time_ms, resume_count, resumed_from_epoch, topology, lora_path, warnings, last_event, "
     "epochs_reported, "
     "eval_reported, checkpoint_reported, restarts_without_epoch, best_lora_path, best_epoch, "
-    "best_value, owner, topology_reason, model_count";
-constexpr int kNumColumns = 27;
+    "best_value, owner, topology_reason, model_count, priority, labels, branched_from, "
+    "branched_from_epoch";
+constexpr int kNumColumns = 31;
 
 // 0 stands for "not yet": no job was made in 1970.
 int64_t MillisecondsOf(bool has, const google::protobuf::Timestamp& time) {
@@ -45,6 +46,21 @@ absl::Status ReadWarnings(const std::string& text, v1::Job* job) {
   if (!json.is_array()) return absl::DataLossError("its warnings are no JSON array");
   for (const auto& warning : json) {
     if (warning.is_string()) job->add_warnings(warning.get<std::string>());
+  }
+  return absl::OkStatus();
+}
+
+std::string LabelsToJson(const v1::Job& job) {
+  nlohmann::json json = nlohmann::json::object();
+  for (const auto& [key, value] : job.labels()) json[key] = value;
+  return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
+absl::Status ReadLabels(const std::string& text, v1::Job* job) {
+  const auto json = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (!json.is_object()) return absl::DataLossError("its labels are no JSON object");
+  for (const auto& [key, value] : json.items()) {
+    if (value.is_string()) (*job->mutable_labels())[key] = value.get<std::string>();
   }
   return absl::OkStatus();
 }
@@ -91,6 +107,11 @@ absl::StatusOr<JobRecord> ReadRow(const SqliteStatement& row) {
     IMAGEDDPO_RETURN_IF_ERROR(Annotate(model.status(), absl::StrCat("the stored job ", job.id())));
     record.model = *std::move(model);
   }
+  job.set_priority(static_cast<int32_t>(row.Int(27)));
+  IMAGEDDPO_RETURN_IF_ERROR(
+      Annotate(ReadLabels(row.Text(28), &job), absl::StrCat("the stored job ", job.id())));
+  job.set_branched_from(row.Text(29));
+  job.set_branched_from_epoch(row.Int(30));
   return record;
 }
 
@@ -118,6 +139,10 @@ JobStore::JobStore(std::string data_dir, DataDirLock lock, std::unique_ptr<Sqlit
 
 std::string JobStore::JobDir(const std::string& id) const {
   return absl::StrCat(data_dir_, "/jobs/", id);
+}
+
+std::string JobStore::DeletedDir(const std::string& id) const {
+  return absl::StrCat(data_dir_, "/jobs/.", id, ".deleted");
 }
 
 absl::Status JobStore::WriteJob(const JobRecord& record, bool insert) {
@@ -154,7 +179,11 @@ absl::Status JobStore::WriteJob(const JobRecord& record, bool insert) {
       .BindReal(24, job.best_value())
       .Bind(25, job.owner())
       .Bind(26, job.topology_reason())
-      .Bind(27, record.model.has_value() ? ModelCountToJson(*record.model) : "");
+      .Bind(27, record.model.has_value() ? ModelCountToJson(*record.model) : "")
+      .Bind(28, job.priority())
+      .Bind(29, LabelsToJson(job))
+      .Bind(30, job.branched_from())
+      .Bind(31, job.branched_from_epoch());
   return statement.Run();
 }
 
@@ -194,6 +223,18 @@ absl::Status JobStore::Update(const JobRecord& record, absl::Span<const v1::JobE
   IMAGEDDPO_RETURN_IF_ERROR(WriteJob(record, /*insert=*/false));
   for (const v1::JobEvent& event : events)
     IMAGEDDPO_RETURN_IF_ERROR(WriteEvent(record.number, event));
+  return transaction.Commit();
+}
+
+absl::Status JobStore::Remove(int64_t number) {
+  const absl::MutexLock lock(&mutex_);
+  IMAGEDDPO_ASSIGN_OR_RETURN(SqliteTransaction transaction, SqliteTransaction::Begin(*database_));
+  for (const char* sql :
+       {"DELETE FROM events WHERE job_number = ?1", "DELETE FROM jobs WHERE number = ?1"}) {
+    IMAGEDDPO_ASSIGN_OR_RETURN(SqliteStatement statement, database_->Prepare(sql));
+    statement.Bind(1, number);
+    IMAGEDDPO_RETURN_IF_ERROR(statement.Run());
+  }
   return transaction.Commit();
 }
 

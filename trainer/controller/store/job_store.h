@@ -34,6 +34,9 @@ class JobStore {
   /// @param events  numbered already, the last with record.last_event; may be empty.
   absl::Status Update(const JobRecord& record, absl::Span<const v1::JobEvent> events);
 
+  /// Removes a job and its events. Its number is never used again.
+  absl::Status Remove(int64_t number);
+
   absl::StatusOr<JobRecord> Get(const std::string& id) const;  ///< NOT_FOUND: no such job.
   absl::StatusOr<std::optional<JobRecord>> FindByRequestId(const std::string& request_id) const;
   /// Newest first, those with a number below `before`.
@@ -54,6 +57,8 @@ class JobStore {
 
   const std::string& data_dir() const { return data_dir_; }
   std::string JobDir(const std::string& id) const;  ///< <data_dir>/jobs/<id>.
+  /// <data_dir>/jobs/.<id>.deleted: where the folder of a deleted job waits for its removal.
+  std::string DeletedDir(const std::string& id) const;
 
   /// For tests: limits the size of the store in bytes, to simulate a full disk; 0: no limit.
   absl::Status LimitSize(int64_t size_bytes);

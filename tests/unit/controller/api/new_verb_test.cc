@@ -41,6 +41,9 @@ class DirectApi final : public JobApi {
                                  absl::Duration) override {
     return jobs_.Submit({Judged(request.job()), request.request_id(), "hash", std::nullopt, owner});
   }
+  absl::StatusOr<v1::Job> Branch(const v1::BranchJobRequest&, absl::Duration) override {
+    return absl::UnimplementedError("");
+  }
   absl::StatusOr<v1::Job> Do(Verb verb, absl::Duration) override { return verb(jobs_); }
   absl::StatusOr<v1::Job> Get(const std::string&) const override {
     return absl::UnimplementedError("");
@@ -96,7 +99,8 @@ TEST_F(NewVerbTest, TakesAMethodAlone) {
   running_.Start(gangs[0]);
   EXPECT_EQ(std::string(Skip(second).status().message()), second + " does not wait: STARTING");
   ASSERT_TRUE(api_.Do([&](JobService& jobs) { return jobs.Cancel(first); }, {}).ok());
-  EXPECT_EQ(std::string(Skip(first).status().message()), first + " has already ended: CANCELLED");
+  EXPECT_EQ(std::string(Skip(first).status().message()),
+            first + " has already ended: CANCELLED; possible now: branch, delete, resume, update");
   EXPECT_TRUE(absl::IsNotFound(Skip("job-000099").status()));
 }
 

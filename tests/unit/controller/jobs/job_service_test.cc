@@ -86,7 +86,8 @@ TEST_F(JobServiceTest, AWaitingJobIsCancelledAtOnce) {
   EXPECT_THAT(sent_, IsEmpty());
   const absl::Status again = verbs_.Cancel(id).status();
   EXPECT_TRUE(absl::IsFailedPrecondition(again));
-  EXPECT_EQ(std::string(again.message()), id + " has already ended: CANCELLED");
+  EXPECT_EQ(std::string(again.message()),
+            id + " has already ended: CANCELLED; possible now: branch, delete, resume, update");
   EXPECT_TRUE(absl::IsNotFound(verbs_.Cancel("job-000099").status()));
 }
 

@@ -240,7 +240,9 @@ TEST_F(JobStoreTest, BringsAStoreOfTheFirstVersionUpToDate) {
         "ALTER TABLE jobs DROP COLUMN best_lora_path; ALTER TABLE jobs DROP COLUMN best_epoch; "
         "ALTER TABLE jobs DROP COLUMN best_value; ALTER TABLE jobs DROP COLUMN owner; "
         "ALTER TABLE jobs DROP COLUMN topology_reason; ALTER TABLE jobs DROP COLUMN model_count; "
-        "PRAGMA user_version = 1");
+        "ALTER TABLE jobs DROP COLUMN priority; ALTER TABLE jobs DROP COLUMN labels; "
+        "ALTER TABLE jobs DROP COLUMN branched_from; "
+        "ALTER TABLE jobs DROP COLUMN branched_from_epoch; PRAGMA user_version = 1");
     ASSERT_TRUE(status.ok()) << status;
   }
   Reopen();
@@ -249,6 +251,31 @@ TEST_F(JobStoreTest, BringsAStoreOfTheFirstVersionUpToDate) {
   EXPECT_EQ(stored->job.spec().name(), "n");
   EXPECT_EQ(stored->job.best_lora_path(), "");
   EXPECT_FALSE(stored->model.has_value());
+  EXPECT_EQ(stored->job.priority(), 0);
+  EXPECT_THAT(stored->job.labels(), IsEmpty());
+}
+
+TEST_F(JobStoreTest, KeepsPriorityLabelsAndWhereAJobWasBranched) {
+  JobRecord record = Insert();
+  record.job.set_priority(-3);
+  (*record.job.mutable_labels())["sweep"] = "zwei: \"ä\"";
+  record.job.set_branched_from("job-000007");
+  record.job.set_branched_from_epoch(12);
+  ASSERT_TRUE(Update(&record, v1::RUNNING).ok());
+  Reopen();
+  const absl::StatusOr<JobRecord> stored = store_->Get(record.job.id());
+  ASSERT_TRUE(stored.ok()) << stored.status();
+  EXPECT_EQ(stored->job.SerializeAsString(), record.job.SerializeAsString());
+}
+
+TEST_F(JobStoreTest, ARemovedJobLeavesNothingAndItsNumberIsNotUsedAgain) {
+  const JobRecord kept = Insert(), removed = Insert("request");
+  ASSERT_TRUE(store_->Remove(removed.number).ok());
+  EXPECT_TRUE(absl::IsNotFound(store_->Get(removed.job.id()).status()));
+  EXPECT_TRUE(absl::IsNotFound(store_->Events(removed.job.id(), 1, 5).status()));
+  EXPECT_THAT(store_->Events(kept.job.id(), 1, 5)->events, SizeIs(1));
+  Reopen();
+  EXPECT_EQ(Insert("request").number, 3);
 }
 
 TEST_F(JobStoreTest, SaysWhatIsWrongWithAFileThatIsNoStore) {

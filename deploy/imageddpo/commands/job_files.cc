@@ -1,0 +1,50 @@
+#include <iostream>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "deploy/imageddpo/commands/commands.h"
+#include "deploy/imageddpo/text/job_files_text.h"
+
+namespace imageddpo {
+
+void AddCheckpointsCommand(CLI::App& app, Program& program) {
+  auto id = std::make_shared<std::string>();
+  CLI::App* command = app.add_subcommand(
+      "checkpoints", "List a job's checkpoints, from which `resume` and `branch` can go on");
+  command->add_option("ID", *id, "Job, as job-000001")->required();
+  command->callback([id, &program] {
+    program.action = [id, &program] {
+      v1::ListCheckpointsRequest request;
+      request.set_id(*id);
+      const auto found = program.MakeClient().Call(&Client::Stub::ListCheckpoints, request);
+      if (!found.ok()) return Report(found.status());
+      std::cout << CheckpointTable(*found);
+      return ExitCode::kOk;
+    };
+  });
+}
+
+void AddArtifactsCommand(CLI::App& app, Program& program) {
+  auto id = std::make_shared<std::string>();
+  CLI::App* command = app.add_subcommand("artifacts", "List the files of a job, with their sizes");
+  command->add_option("ID", *id, "Job, as job-000001")->required();
+  command->callback([id, &program] {
+    program.action = [id, &program] {
+      Client client = program.MakeClient();
+      v1::ListArtifactsRequest request;
+      request.set_id(*id);
+      std::vector<v1::Artifact> all;
+      do {
+        const auto page = client.Call(&Client::Stub::ListArtifacts, request);
+        if (!page.ok()) return Report(page.status());
+        all.insert(all.end(), page->artifacts().begin(), page->artifacts().end());
+        request.set_page_token(page->next_page_token());
+      } while (!request.page_token().empty());
+      std::cout << ArtifactTable(all);
+      return ExitCode::kOk;
+    };
+  });
+}
+
+}  // namespace imageddpo
