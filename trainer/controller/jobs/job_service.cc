@@ -356,6 +356,10 @@ absl::StatusOr<v1::Job> JobService::Delete(const std::string& id) {
                         "only a job that has ended can be deleted; cancel it first");
   }
   if (running_.Contains(id)) return RanksHaveNotStopped(id, job.state());
+  if (running_.WritesPictures(id)) {  // They would make its folder anew.
+    return absl::UnavailableError(
+        absl::StrCat("pictures of ", id, " are still being written; try again in a few seconds"));
+  }
   IMAGEDDPO_RETURN_IF_ERROR(CheckUnused(id));
   FileSystem& files = running_.file_system();
   const std::string folder = table_.store().JobDir(id), deleted = table_.store().DeletedDir(id);

@@ -120,6 +120,10 @@ void RunningJobs::WriteFinishedEpochs() {
   }
 }
 
+bool RunningJobs::WritesPictures(const std::string& job_id) const {
+  return dependencies_.writer.HasWork(job_id);
+}
+
 CheckpointStore RunningJobs::CheckpointsOf(const std::string& job_id) const {
   return {dependencies_.file_system, absl::StrCat(table_.store().JobDir(job_id), "/checkpoints")};
 }

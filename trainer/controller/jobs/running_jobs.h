@@ -66,6 +66,8 @@ class RunningJobs {
   /// A job's checkpoints on disk. While ranks work for the job, only to read them.
   CheckpointStore CheckpointsOf(const std::string& job_id) const;
   FileSystem& file_system() const { return dependencies_.file_system; }
+  /// Whether pictures of the job still wait to be written.
+  bool WritesPictures(const std::string& job_id) const;
 
   /// Tries again to write what could not be written, and ends the jobs that only waited for that.
   /// Call it regularly.
