@@ -16,6 +16,7 @@ struct Program {
   AddressOptions address;
   AddressOptions environment;            ///< What the variables say.
   std::string contexts_file;             ///< See ContextsFile().
+  std::string version;                   ///< Of the client.
   std::function<bool()> is_interrupted;  ///< Ctrl-C was pressed.
   std::function<ExitCode()> action;      ///< Set by the sub-command that is chosen.
 
@@ -35,6 +36,7 @@ void AddEvalCommand(CLI::App& app, Program& program);
 void AddSampleCommand(CLI::App& app, Program& program);
 void AddContextCommand(CLI::App& app, Program& program);
 void AddAdminCommand(CLI::App& app, Program& program);
+void AddReportCommand(CLI::App& app, Program& program);
 
 /// Adds the verbs that take a job's id, as `cancel`; a line each, or a function where one has
 /// options.

@@ -72,6 +72,7 @@ constexpr Room kRooms[] = {
     {"deploy/trace", "deploy", 10, 0},
     {"deploy/imageddpo/text", "deploy", 10, 0},
     {"deploy/imageddpo/client", "deploy", 10, 1},
+    {"deploy/imageddpo/report", "deploy", 10, 1},
     {"deploy/imageddpo/commands", "deploy", 10, 2},
     {"deploy/imageddpo", "deploy", 10, 3},
     {"deploy/imageddpod", "deploy", 10, 4},
