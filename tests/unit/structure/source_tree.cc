@@ -64,6 +64,7 @@ constexpr Room kRooms[] = {
     {"trainer/algo", "trainer", 9, 0},
     {"trainer/loop", "trainer", 9, 1},
     {"trainer/controller/store", "trainer/controller", 9, 0},
+    {"trainer/controller/tensorboard", "trainer/controller", 9, 0},
     {"trainer/controller/pool", "trainer/controller", 9, 1},
     {"trainer/controller/jobs", "trainer/controller", 9, 2},
     {"trainer/controller/api", "trainer/controller", 9, 3},
