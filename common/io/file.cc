@@ -1,10 +1,12 @@
 #include "common/io/file.h"
 
+#include <fcntl.h>
 #include <openssl/evp.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <chrono>
 #include <filesystem>
 #include <new>
@@ -139,6 +141,16 @@ absl::Status AppendLine(FileSystem& file_system, const std::string& path, std::s
   std::string bytes(line);
   bytes += '\n';
   return file_system.Append(path, bytes);
+}
+
+absl::Status SyncFile(const std::string& path) {
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0)
+    return errno == ENOENT ? absl::OkStatus()
+                           : ErrnoStatus(errno, absl::StrCat("cannot open ", path));
+  const int error = ::fsync(fd) == 0 ? 0 : errno;
+  ::close(fd);
+  return error == 0 ? absl::OkStatus() : ErrnoStatus(error, absl::StrCat("cannot sync ", path));
 }
 
 absl::Status MakeDirectories(const std::string& path) {

@@ -37,6 +37,9 @@ absl::Status WriteFilesAtomically(FileSystem& file_system, const std::string& di
 absl::Status AppendLine(const std::string& path, std::string_view line);
 absl::Status AppendLine(FileSystem& file_system, const std::string& path, std::string_view line);
 
+/// Makes what was appended to a file durable. OK if the file does not exist.
+absl::Status SyncFile(const std::string& path);
+
 /// Like mkdir -p. OK when the directory exists.
 absl::Status MakeDirectories(const std::string& path);
 absl::Status MakeDirectories(FileSystem& file_system, const std::string& path);

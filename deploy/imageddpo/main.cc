@@ -30,6 +30,7 @@ int Main(int argc, char** argv) {
   Program program;
   program.environment = AddressFromEnvironment();
   program.contexts_file = ContextsFile();
+  program.version = kVersion;
   program.is_interrupted = [&stop] { return stop.Requested(); };
 
   CLI::App app("Trains img2img diffusion models with DDPO, on a service: imageddpod.", "imageddpo");
@@ -72,6 +73,7 @@ int Main(int argc, char** argv) {
   AddPlanCommand(app, program);
   AddEvalCommand(app, program);
   AddSampleCommand(app, program);
+  AddReportCommand(app, program);
   AddCheckDataCommand(app, program);
   AddContextCommand(app, program);
   AddAdminCommand(app, program);

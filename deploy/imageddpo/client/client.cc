@@ -19,6 +19,7 @@ namespace {
 
 constexpr int kPingAfterMs = 30'000;
 constexpr int kPingTimeoutMs = 20'000;
+constexpr absl::Duration kEventsTimeout = absl::Seconds(60);  // Of a thousand epochs and more.
 constexpr absl::Duration kInterruptInterval = absl::Milliseconds(100);
 
 /// What the client knows the service by and, with mutual TLS, proves itself with.
@@ -167,6 +168,23 @@ absl::StatusOr<v1::ListJobsResponse> Client::ListJobs(int page_size,
   request.set_page_size(page_size);
   request.set_page_token(page_token);
   return Call(&Stub::ListJobs, request);
+}
+
+absl::StatusOr<std::vector<v1::JobEvent>> Client::StoredEvents(const std::string& id) {
+  v1::WatchJobRequest request;
+  request.set_id(id);
+  request.set_from_event(1);
+  request.set_stored_only(true);
+  std::vector<v1::JobEvent> events;
+  IMAGEDDPO_RETURN_IF_ERROR(
+      Run(request, kEventsTimeout, [&](Stub& stub, grpc::ClientContext* context) {
+        events.clear();
+        const auto reader = stub.WatchJob(context, request);
+        v1::JobEvent event;
+        while (reader->Read(&event)) events.push_back(event);
+        return reader->Finish();
+      }));
+  return events;
 }
 
 absl::Status Client::WatchJob(const std::string& id, int64_t from_event,

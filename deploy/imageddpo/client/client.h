@@ -3,6 +3,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -43,6 +44,9 @@ class Client {
     }));
     return response;
   }
+
+  /// The stored events of a job so far, in their order.
+  absl::StatusOr<std::vector<v1::JobEvent>> StoredEvents(const std::string& id);
 
   /// Passes on events from `from_event` on until the service ends the stream, which is OK, or
   /// breaks it.

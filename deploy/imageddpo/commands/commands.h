@@ -20,6 +20,7 @@ struct Program {
   AddressOptions address;
   AddressOptions environment;            ///< What the variables say.
   std::string contexts_file;             ///< See ContextsFile().
+  std::string version;                   ///< Of the client.
   std::function<bool()> is_interrupted;  ///< Ctrl-C was pressed.
   std::function<ExitCode()> action;      ///< Set by the sub-command that is chosen.
 
@@ -39,6 +40,7 @@ void AddEvalCommand(CLI::App& app, Program& program);
 void AddSampleCommand(CLI::App& app, Program& program);
 void AddContextCommand(CLI::App& app, Program& program);
 void AddAdminCommand(CLI::App& app, Program& program);
+void AddReportCommand(CLI::App& app, Program& program);
 
 void AddBranchCommand(CLI::App& app, Program& program);
 void AddUpdateCommand(CLI::App& app, Program& program);

@@ -1,6 +1,7 @@
 #include <iostream>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "common/base/text.h"
 #include "deploy/imageddpo/commands/commands.h"
@@ -22,12 +23,20 @@ void AddGetCommand(CLI::App& app, Program& program) {
       ->check(CLI::IsMember({"table", "json", "yaml", "name"}));
   command->callback([options, &program] {
     program.action = [options, &program] {
-      const absl::StatusOr<v1::Job> job = program.MakeClient().GetJob(options->id);
+      Client client = program.MakeClient();
+      const absl::StatusOr<v1::Job> job = client.GetJob(options->id);
       if (!job.ok()) return Report(job.status());
-      std::cout << (options->output == "json"   ? JobToJson(*job)
-                    : options->output == "yaml" ? JobAsFile(*job)
-                    : options->output == "name" ? Printable(job->id()) + "\n"
-                                                : JobDetails(*job));
+      if (options->output == "json") {
+        std::cout << JobToJson(*job);
+      } else if (options->output == "yaml") {
+        std::cout << JobAsFile(*job);
+      } else if (options->output == "name") {
+        std::cout << Printable(job->id()) << "\n";
+      } else {
+        const absl::StatusOr<std::vector<v1::JobEvent>> events = client.StoredEvents(options->id);
+        if (!events.ok()) return Report(events.status());
+        std::cout << JobDetails(*job, *events);
+      }
       return ExitCode::kOk;
     };
   });

@@ -12,6 +12,7 @@
 #include "common/base/text.h"
 #include "common/config/job_config.h"
 #include "common/config/job_states.h"
+#include "common/learning/learning.h"
 #include "deploy/imageddpo/text/format.h"
 
 namespace imageddpo {
@@ -114,7 +115,7 @@ std::string JobsToJson(const std::vector<v1::Job>& jobs) {
   return PrintableJson(ordered_json{{"jobs", std::move(list)}}.dump(2)) + "\n";
 }
 
-std::string JobDetails(const v1::Job& job) {
+std::string JobDetails(const v1::Job& job, const std::vector<v1::JobEvent>& events) {
   const v1::JobProgress& progress = job.progress();
   std::vector<std::vector<std::string>> rows;
   const auto add = [&](const char* what, const std::string& value) {
@@ -148,6 +149,8 @@ std::string JobDetails(const v1::Job& job) {
     add("loss", FormatNumber(newest.loss(), 3));
     add("images/s", SpeedText(job));
     add("ratio error", FormatNumber(progress.ratio_first_step_max_error(), 3));
+    const LearningVerdict verdict = JudgeLearning(HistoryOf(job, events));
+    add("learning?", absl::StrCat(verdict.name(), ": ", verdict.why));
   }
   if (LeftText(job) != "-") add("time left", LeftText(job));
   add("created", FormatTime(job.create_time()) + " UTC");

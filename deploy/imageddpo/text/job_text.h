@@ -14,8 +14,9 @@ std::string JobToJson(const v1::Job& job);
 /// {"jobs": [...]}.
 std::string JobsToJson(const std::vector<v1::Job>& jobs);
 
-/// One job on several lines, for a person.
-std::string JobDetails(const v1::Job& job);
+/// One job on several lines, for a person, with a verdict on whether it learns.
+/// @param events  its stored ones.
+std::string JobDetails(const v1::Job& job, const std::vector<v1::JobEvent>& events);
 /// A line per job under headings.
 std::string JobTable(const std::vector<v1::Job>& jobs);
 /// Its settings as a job file that can be submitted again, under a comment that says what it is.

@@ -3,19 +3,15 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "absl/strings/str_replace.h"
 #include "deploy/imageddpo/text/format.h"
 #include "deploy/imageddpo/text/plan_text.h"
+#include "deploy/imageddpo/text/svg.h"
 
 namespace imageddpo {
 namespace {
 
 constexpr double kWidth = 720, kHeight = 440, kLeft = 70, kRight = 20, kTop = 40, kBottom = 50;
 constexpr const char* kColours[] = {"#1f6fb4", "#c8531c", "#2d8a4e", "#7b4fa3"};
-
-std::string Escape(const std::string& text) {
-  return absl::StrReplaceAll(text, {{"&", "&amp;"}, {"<", "&lt;"}, {">", "&gt;"}});
-}
 
 /// A logarithmic axis over whole decades, from `begin` to `end` pixels.
 struct Axis {
@@ -37,29 +33,18 @@ int RanksOf(const Prediction& prediction) {
   return prediction.topology.ranks() + prediction.idle_ranks;
 }
 
-std::string Text(double x, double y, const std::string& anchor, const std::string& text,
-                 const std::string& more = "") {
-  return absl::StrFormat("<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"%s\"%s>%s</text>\n", x, y,
-                         anchor, more, Escape(text));
-}
-
-std::string Line(double x1, double y1, double x2, double y2, const std::string& style) {
-  return absl::StrFormat("<line x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\" %s/>\n", x1, y1, x2,
-                         y2, style);
-}
-
 std::string Grid(const Axis& x, const Axis& y) {
   const std::string style = "stroke=\"#ddd\"";
   std::string svg;
   for (int decade = x.low; decade <= x.high; ++decade) {
     const double at = x(std::pow(10, decade));
-    absl::StrAppend(&svg, Line(at, y.begin, at, y.end, style),
-                    Text(at, y.begin + 18, "middle", FormatNumber(std::pow(10, decade))));
+    absl::StrAppend(&svg, SvgLine(at, y.begin, at, y.end, style),
+                    SvgText(at, y.begin + 18, "middle", FormatNumber(std::pow(10, decade))));
   }
   for (int decade = y.low; decade <= y.high; ++decade) {
     const double at = y(std::pow(10, decade));
-    absl::StrAppend(&svg, Line(x.begin, at, x.end, at, style),
-                    Text(x.begin - 8, at + 4, "end", FormatNumber(std::pow(10, decade))));
+    absl::StrAppend(&svg, SvgLine(x.begin, at, x.end, at, style),
+                    SvgText(x.begin - 8, at + 4, "end", FormatNumber(std::pow(10, decade))));
   }
   return svg;
 }
@@ -84,9 +69,9 @@ std::string ScalingSvg(const std::string& title,
       "font-family=\"sans-serif\" font-size=\"12\">\n"
       "<rect width=\"100%%\" height=\"100%%\" fill=\"white\"/>\n",
       kWidth, kHeight);
-  absl::StrAppend(&svg, Text(kWidth / 2, 22, "middle", title, " font-size=\"14\""), Grid(x, y),
-                  Text(kWidth / 2, kHeight - 12, "middle", "ranks"),
-                  Text(16, kTop - 12, "start", "images/s"));
+  absl::StrAppend(&svg, SvgText(kWidth / 2, 22, "middle", title, " font-size=\"14\""), Grid(x, y),
+                  SvgText(kWidth / 2, kHeight - 12, "middle", "ranks"),
+                  SvgText(16, kTop - 12, "start", "images/s"));
   for (size_t i = 0; i < curves.size(); ++i) {
     const auto& [name, predictions] = curves[i];
     if (predictions.empty()) continue;
@@ -94,9 +79,9 @@ std::string ScalingSvg(const std::string& title,
     const double one = predictions.front().images_per_second() / RanksOf(predictions.front());
     // As far as a straight line from the first point stays in the picture.
     const double far = std::min(std::pow(10, x.high), std::pow(10, y.high) / one);
-    absl::StrAppend(&svg, Line(x(1), y(one), x(far), y(one * far),
-                               absl::StrCat("stroke=\"", colour,
-                                            "\" stroke-dasharray=\"3 4\" opacity=\"0.6\"")));
+    absl::StrAppend(&svg, SvgLine(x(1), y(one), x(far), y(one * far),
+                                  absl::StrCat("stroke=\"", colour,
+                                               "\" stroke-dasharray=\"3 4\" opacity=\"0.6\"")));
     std::string points;
     for (const Prediction& prediction : predictions) {
       absl::StrAppendFormat(&points, "%.1f,%.1f ", x(RanksOf(prediction)),
@@ -107,13 +92,13 @@ std::string ScalingSvg(const std::string& title,
         colour);
     const double legend_y = kTop + 18 + 18 * static_cast<double>(i);
     absl::StrAppend(&svg,
-                    Line(kLeft + 14, legend_y - 4, kLeft + 38, legend_y - 4,
-                         absl::StrCat("stroke=\"", colour, "\" stroke-width=\"2\"")),
-                    Text(kLeft + 44, legend_y, "start", name));
+                    SvgLine(kLeft + 14, legend_y - 4, kLeft + 38, legend_y - 4,
+                            absl::StrCat("stroke=\"", colour, "\" stroke-width=\"2\"")),
+                    SvgText(kLeft + 44, legend_y, "start", name));
   }
   absl::StrAppend(&svg,
-                  Text(kLeft + 44, kTop + 18 + 18 * static_cast<double>(curves.size()), "start",
-                       "dotted: as many times the speed as ranks"),
+                  SvgText(kLeft + 44, kTop + 18 + 18 * static_cast<double>(curves.size()), "start",
+                          "dotted: as many times the speed as ranks"),
                   "</svg>\n");
   return svg;
 }

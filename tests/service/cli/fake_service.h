@@ -215,7 +215,7 @@ class FakeService : public v1::TrainerService::Service {
   grpc::Status WatchJob(grpc::ServerContext* context, const v1::WatchJobRequest* request,
                         grpc::ServerWriter<v1::JobEvent>* writer) override {
     auto next = static_cast<size_t>(request->from_event());
-    {
+    if (!request->stored_only()) {
       absl::MutexLock lock(&mutex_);
       watched_from_.push_back(request->from_event());
     }
@@ -227,6 +227,7 @@ class FakeService : public v1::TrainerService::Service {
         if (next <= events_.size()) event = events_[next - 1];
       }
       if (event.number() == 0) {
+        if (request->stored_only()) return grpc::Status::OK;
         absl::SleepFor(absl::Milliseconds(10));
         continue;
       }

@@ -70,6 +70,25 @@ TEST_F(WatchTest, LiveEventsFollowStoredOnes) {
   EXPECT_EQ(events.back().state().state(), v1::SUCCEEDED);
 }
 
+TEST_F(WatchTest, StoredOnlyEndsThoughTheJobGoesOn) {
+  script_.epochs_allowed = 1;
+  const v1::Job job = MustSubmit(JobOf(2));
+  WaitForEpoch(job.id(), 1);
+  v1::WatchJobRequest request;
+  request.set_id(job.id());
+  request.set_stored_only(true);
+  grpc::ClientContext context;
+  const auto reader = stub_->WatchJob(&context, request);
+  std::vector<v1::JobEvent> events;
+  for (v1::JobEvent event; reader->Read(&event);) events.push_back(event);
+  EXPECT_TRUE(reader->Finish().ok());
+  EXPECT_THAT(States(events), ElementsAre(v1::QUEUED, v1::STARTING, v1::RUNNING));
+  for (const v1::JobEvent& event : events) EXPECT_FALSE(event.has_progress());
+  EXPECT_EQ(Numbers(events), OneTo(static_cast<int64_t>(events.size())));
+  script_.epochs_allowed = 100;
+  WaitFor(job.id(), v1::SUCCEEDED);
+}
+
 TEST_F(WatchTest, ProgressIsShownButNotStored) {
   script_.epochs_allowed = 1;
   const v1::Job job = MustSubmit(JobOf(2));

@@ -92,30 +92,45 @@ TEST(JobTable, HasALinePerJob) {
 
 TEST(JobDetails, SaysWhatIsKnown) {
   v1::Job job = Running();
-  EXPECT_THAT(JobDetails(job), HasSubstr("epochs       12/80, sampling\n"));
-  EXPECT_THAT(JobDetails(job), HasSubstr("reward       1.534 ± 0.812\n"));
-  EXPECT_THAT(JobDetails(job), Not(HasSubstr("resumed")));
-  EXPECT_THAT(JobDetails(job), Not(HasSubstr("data  ")));
+  EXPECT_THAT(JobDetails(job, {}), HasSubstr("epochs       12/80, sampling\n"));
+  EXPECT_THAT(JobDetails(job, {}), HasSubstr("reward       1.534 ± 0.812\n"));
+  EXPECT_THAT(JobDetails(job, {}), Not(HasSubstr("resumed")));
+  EXPECT_THAT(JobDetails(job, {}), Not(HasSubstr("data  ")));
   job.mutable_progress()->set_data_images(1980);
   job.mutable_progress()->set_data_images_listed(2000);
-  EXPECT_THAT(JobDetails(job), HasSubstr("data         1980 of 2000 images, 20 skipped\n"));
+  EXPECT_THAT(JobDetails(job, {}), HasSubstr("data         1980 of 2000 images, 20 skipped\n"));
   job.mutable_progress()->set_data_images_listed(1980);
-  EXPECT_THAT(JobDetails(job), HasSubstr("data         1980 images\n"));
-  EXPECT_THAT(JobDetails(job), Not(HasSubstr("waits for")));
+  EXPECT_THAT(JobDetails(job, {}), HasSubstr("data         1980 images\n"));
+  EXPECT_THAT(JobDetails(job, {}), Not(HasSubstr("waits for")));
   job.mutable_progress()->set_waiting_for("reward service 'taste'");
-  EXPECT_THAT(JobDetails(job), HasSubstr("waits for    reward service 'taste'\n"));
-  EXPECT_THAT(JobDetails(job), Not(HasSubstr("ended")));
+  EXPECT_THAT(JobDetails(job, {}), HasSubstr("waits for    reward service 'taste'\n"));
+  EXPECT_THAT(JobDetails(job, {}), Not(HasSubstr("ended")));
   job.set_state(v1::FAILED);
   job.set_state_reason("rank 2: killed by signal 9");
   job.set_resume_count(2);
   job.set_resumed_from_epoch(10);
   job.mutable_end_time()->set_seconds(1769847331 + 192);
   job.add_warnings("something");
-  const std::string details = JobDetails(job);
+  const std::string details = JobDetails(job, {});
   EXPECT_THAT(details, HasSubstr("state        FAILED: rank 2: killed by signal 9\n"));
   EXPECT_THAT(details, HasSubstr("resumed      2×, the last time from epoch 10\n"));
   EXPECT_THAT(details, HasSubstr("after 3m12s\n"));
   EXPECT_THAT(details, HasSubstr("warning      something\n"));
+}
+
+TEST(JobDetails, SaysWhetherTheJobLearns) {
+  v1::Job job = Running();
+  std::vector<v1::JobEvent> events(12);
+  for (int i = 0; i < 12; ++i) {
+    events[i].mutable_epoch()->set_epoch(i);
+    events[i].mutable_epoch()->set_reward_mean(i);
+    events[i].mutable_epoch()->set_reward_std(1);
+  }
+  // Windows of 3 epochs, differences of 1: σ = 1.0484, error 0.856.
+  EXPECT_THAT(JobDetails(job, events), HasSubstr("learning?    learning: reward 1 → 10 (means"));
+  EXPECT_THAT(JobDetails(job, {}), HasSubstr("learning?    too early: 0 of at least 8 epochs\n"));
+  job.mutable_progress()->clear_newest_epoch();
+  EXPECT_THAT(JobDetails(job, {}), Not(HasSubstr("learning?")));
 }
 
 TEST(JobAsFile, CanBeSubmittedAgain) {

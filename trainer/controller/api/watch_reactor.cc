@@ -28,6 +28,7 @@ WatchReactor* WatchReactor::Start(const Dependencies& dependencies,
 WatchReactor::WatchReactor(const Dependencies& dependencies, const v1::WatchJobRequest& request)
     : dependencies_(dependencies),
       job_id_(request.id()),
+      stored_only_(request.stored_only()),
       start_s_(dependencies.clock.NowSeconds()),
       next_number_(std::max<int64_t>(1, request.from_event())) {}
 
@@ -53,7 +54,7 @@ bool WatchReactor::ChooseNext() {
     page_.pop_front();
     return true;
   }
-  if (ended_) return end_with(absl::OkStatus());
+  if (ended_ || stored_only_) return end_with(absl::OkStatus());
   if (closed) {
     return end_with(absl::UnavailableError(absl::StrCat("the service is ending; watch ", job_id_,
                                                         " again from event ", next_number_,

@@ -50,6 +50,7 @@ class WatchReactor final : public grpc::ServerWriteReactor<v1::JobEvent>,
 
   const Dependencies dependencies_;
   const std::string job_id_;
+  const bool stored_only_;
   const double start_s_;
 
   absl::Mutex mutex_;

@@ -25,6 +25,9 @@ ActiveJob::ActiveJob(const Dependencies& dependencies, JobRecord& record, const 
       world_ranks_(world_ranks),
       gang_(world_ranks),
       artifacts_(dependencies.file_system, dependencies.table.store().JobDir(record.job.id())),
+      tensorboard_(dependencies.file_system, dependencies.clock, artifacts_.directory(),
+                   std::max<int64_t>(1, job.plan().updates_per_inner_epoch *
+                                            job.spec().train().num_inner_epochs())),
       checkpoints_(dependencies.file_system, absl::StrCat(artifacts_.directory(), "/checkpoints")) {
 }
 
@@ -43,6 +46,7 @@ absl::StatusOr<v1::StartJob> ActiveJob::Prepare() {
   const int64_t epoch = found.checkpoint.has_value() ? found.checkpoint->epoch() : 0;
   written_epoch_ = epoch;
   IMAGEDDPO_RETURN_IF_ERROR(artifacts_.CutBackTo(epoch));
+  WarnIfError(tensorboard_.ContinueFrom(epoch));
   if (job_.best().has_value()) {
     std::vector<std::string> warnings;
     IMAGEDDPO_ASSIGN_OR_RETURN(best_, checkpoints_.LoadBest(job_.best()->mode, &warnings));
@@ -109,6 +113,14 @@ void ActiveJob::ShowProgress() {
 
 void ActiveJob::WarnIfError(const absl::Status& status) {
   if (!status.ok()) dependencies_.table.AddWarning(record_, std::string(status.message()));
+}
+
+ArtifactWriter::Folder ActiveJob::OneFile(TensorBoardLog::File file) const {
+  ArtifactWriter::Folder folder{record_.job.id(), std::move(file.directory), {}};
+  if (!file.content.empty()) {
+    folder.files.emplace_back(std::move(file.name), std::move(file.content));
+  }
+  return folder;
 }
 
 void ActiveJob::PutPictures(ArtifactWriter::Folder folder) {
@@ -182,6 +194,8 @@ void ActiveJob::OnEpoch(v1::EpochReport report) {
   Running();
   const v1::EpochMetrics& metrics = report.metrics();
   WarnIfError(artifacts_.WriteEpoch(report));
+  WarnIfError(tensorboard_.WriteEpoch(report));
+  PutPictures(OneFile(tensorboard_.SamplesFile(report)));
   PutPictures(artifacts_.TakePictures(&report));
   dependencies_.metrics->EpochFinished(metrics, job_.plan().samples_per_epoch);
 
@@ -216,6 +230,8 @@ void ActiveJob::OnEval(v1::EvalReport report) {
   Running();
   const absl::Status written = artifacts_.WriteEval(report);
   if (!written.ok()) Tried(written);
+  WarnIfError(tensorboard_.WriteEval(report));
+  PutPictures(OneFile(tensorboard_.EvalFile(report)));
   PutPictures(artifacts_.TakePictures(&report));
   dependencies_.metrics->Evaluated(report);
   if (job_.best().has_value()) KeepBest(&report);
@@ -297,6 +313,7 @@ bool ActiveJob::AllWritten() const {
 bool ActiveJob::TooEarly() const { return !write_backoff_.IsDue(dependencies_.clock.NowSeconds()); }
 
 bool ActiveJob::Write(const v1::Checkpoint& checkpoint) {
+  WarnIfError(tensorboard_.Sync());
   // A checkpoint relies on the rows of its epochs.
   const absl::Status rows = artifacts_.SyncRows();
   const absl::StatusOr<std::string> path =

@@ -21,6 +21,7 @@
 #include "trainer/controller/pool/gang_tracker.h"
 #include "trainer/controller/store/artifact_writer.h"
 #include "trainer/controller/store/backoff.h"
+#include "trainer/controller/tensorboard/tensorboard_log.h"
 
 namespace imageddpo {
 
@@ -101,6 +102,8 @@ class ActiveJob {
   void ShowBest();          ///< In the record.
   void WarnIfError(const absl::Status& status);
   void PutPictures(ArtifactWriter::Folder folder);
+  /// A folder of one file; without files if its content is empty.
+  ArtifactWriter::Folder OneFile(TensorBoardLog::File file) const;
   /// The outcome of an attempt to write what the job needs: sets or clears its reason and the time
   /// of the next attempt.
   void Tried(const absl::Status& status);
@@ -117,6 +120,7 @@ class ActiveJob {
   GangTracker gang_;
   std::string tag_;
   JobArtifacts artifacts_;
+  TensorBoardLog tensorboard_;
   CheckpointStore checkpoints_;
   absl::Status result_;  // Of the last attempt to save a checkpoint.
   Backoff write_backoff_;

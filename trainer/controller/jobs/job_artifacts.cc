@@ -1,10 +1,6 @@
 #include "trainer/controller/jobs/job_artifacts.h"
 
-#include <fcntl.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
 #include <nlohmann/json.hpp>
 #include <utility>
 #include <vector>
@@ -33,17 +29,6 @@ bool IsRowBefore(absl::string_view line, int64_t epoch) {
   if (!row.is_object()) return false;
   const auto value = row.find("epoch");
   return value != row.end() && value->is_number_integer() && value->get<int64_t>() < epoch;
-}
-
-/// Syncs a file that others append to. OK if it does not exist.
-absl::Status SyncFile(const std::string& path) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0)
-    return errno == ENOENT ? absl::OkStatus()
-                           : ErrnoStatus(errno, absl::StrCat("cannot open ", path));
-  const int error = ::fsync(fd) == 0 ? 0 : errno;
-  ::close(fd);
-  return error == 0 ? absl::OkStatus() : ErrnoStatus(error, absl::StrCat("cannot sync ", path));
 }
 
 /// Contents are moved out.
