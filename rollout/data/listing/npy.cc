@@ -27,7 +27,7 @@ constexpr size_t kMaxHeaderBytes = 1 << 16;
 constexpr int64_t kMaxRows = 100'000'000;
 constexpr int64_t kSeverities = 5;
 
-absl::Status Fault(const std::string& path, absl::string_view what) {
+absl::Status Refuse(const std::string& path, absl::string_view what) {
   return absl::InvalidArgumentError(absl::StrCat("'", ValidText(path), "' ", what));
 }
 
@@ -97,7 +97,7 @@ absl::StatusOr<NpyHeader> ReadHeader(const PositionedFile& file, const std::stri
   IMAGEDDPO_ASSIGN_OR_RETURN(const std::string head, file.Read(0, kMaxHeaderBytes));
   constexpr size_t kShortHead = 10;
   if (head.size() < kShortHead || head.substr(0, kMagic.size()) != kMagic) {
-    return Fault(path, "is no NumPy array file (.npy)");
+    return Refuse(path, "is no NumPy array file (.npy)");
   }
   const auto byte = [&head](size_t i) { return static_cast<unsigned char>(head[i]); };
   size_t size = byte(8) | byte(9) << 8, begin = kShortHead;
@@ -106,19 +106,19 @@ absl::StatusOr<NpyHeader> ReadHeader(const PositionedFile& file, const std::stri
     begin = 12;
   }
   if (byte(6) > 3 || size > head.size() - begin) {
-    return Fault(path, "has a NumPy head that cannot be read");
+    return Refuse(path, "has a NumPy head that cannot be read");
   }
   const std::string_view dict = std::string_view(head).substr(begin, size);
   NpyHeader header{.data_begin = static_cast<int64_t>(begin + size)};
   const std::string_view dtype = ValueOf(dict, "'descr'", "'");
   if (!dtype.empty() && dtype.front() == '\'') header.dtype = std::string(dtype.substr(1));
   if (ValueOf(dict, "'fortran_order'", ",").substr(0, 4) == "True") {
-    return Fault(path, "is in Fortran order; save numpy.ascontiguousarray() of it");
+    return Refuse(path, "is in Fortran order; save numpy.ascontiguousarray() of it");
   }
   const std::string_view shape = ValueOf(dict, "'shape'", ")");
   const int64_t item = ItemBytes(header.dtype);
   if (shape.empty() || shape.front() != '(' || item < 0) {
-    return Fault(path, "has a NumPy head that cannot be read; it must be one array of numbers");
+    return Refuse(path, "has a NumPy head that cannot be read; it must be one array of numbers");
   }
   int64_t bytes = item;
   for (const absl::string_view text : absl::StrSplit(
@@ -126,13 +126,13 @@ absl::StatusOr<NpyHeader> ReadHeader(const PositionedFile& file, const std::stri
     int64_t extent = 0;
     if (!absl::SimpleAtoi(text, &extent) || extent < 0 ||
         __builtin_mul_overflow(bytes, extent, &bytes)) {
-      return Fault(path, "has a shape that cannot be read");
+      return Refuse(path, "has a shape that cannot be read");
     }
     header.shape.push_back(extent);
   }
   if (file.Size() - header.data_begin < bytes) {
-    return Fault(path, absl::StrCat("is cut off: its shape needs ", bytes, " bytes, and it has ",
-                                    file.Size() - header.data_begin));
+    return Refuse(path, absl::StrCat("is cut off: its shape needs ", bytes, " bytes, and it has ",
+                                     file.Size() - header.data_begin));
   }
   return header;
 }
@@ -144,8 +144,8 @@ absl::StatusOr<NpyHeader> PicturesOf(const PositionedFile& file, const std::stri
                            shape[0] <= kMaxRows && shape[1] >= 1 && shape[1] <= kMaxImageSide &&
                            shape[2] >= 1 && shape[2] <= kMaxImageSide;
   if (is_pictures) return header;
-  return Fault(path, absl::StrCat("holds ", header.dtype, " [", absl::StrJoin(shape, ","),
-                                  "]; pictures are 8-bit RGB, uint8 [N,H,W,3]"));
+  return Refuse(path, absl::StrCat("holds ", header.dtype, " [", absl::StrJoin(shape, ","),
+                                   "]; pictures are 8-bit RGB, uint8 [N,H,W,3]"));
 }
 
 /// The values of labels.npy.
@@ -156,8 +156,8 @@ absl::StatusOr<std::vector<int64_t>> ReadLabels(const std::string& path) {
   const char order = header.dtype[0], kind = header.dtype[1];
   if (header.shape.size() != 1 || (kind != 'i' && kind != 'u') || item > 8 ||
       (order != '<' && order != '|') || header.shape[0] > kMaxRows) {
-    return Fault(path, absl::StrCat("holds ", header.dtype, " [", absl::StrJoin(header.shape, ","),
-                                    "]; labels are whole numbers [N]"));
+    return Refuse(path, absl::StrCat("holds ", header.dtype, " [", absl::StrJoin(header.shape, ","),
+                                     "]; labels are whole numbers [N]"));
   }
   IMAGEDDPO_ASSIGN_OR_RETURN(
       const std::string bytes,
@@ -183,12 +183,12 @@ absl::StatusOr<Image> ReadNpyImage(const std::string& path, int64_t row) {
   IMAGEDDPO_ASSIGN_OR_RETURN(const PositionedFile file, PositionedFile::Open(path));
   IMAGEDDPO_ASSIGN_OR_RETURN(const NpyHeader header, PicturesOf(file, path));
   if (row < 0 || row >= header.shape[0]) {
-    return Fault(path, absl::StrCat("has no picture ", row, ", it has ", header.shape[0]));
+    return Refuse(path, absl::StrCat("has no picture ", row, ", it has ", header.shape[0]));
   }
   const int64_t bytes = header.shape[1] * header.shape[2] * header.shape[3];
   IMAGEDDPO_ASSIGN_OR_RETURN(const std::string pixels, file.Read(header.data_begin + row * bytes,
                                                                  static_cast<size_t>(bytes)));
-  if (static_cast<int64_t>(pixels.size()) != bytes) return Fault(path, "was cut off meanwhile");
+  if (static_cast<int64_t>(pixels.size()) != bytes) return Refuse(path, "was cut off meanwhile");
   return Image{.width = static_cast<int>(header.shape[2]),
                .height = static_cast<int>(header.shape[1]),
                .rgb = {pixels.begin(), pixels.end()}};
@@ -198,11 +198,11 @@ absl::StatusOr<Listing> ListNpy(const std::string& path, int severity) {
   IMAGEDDPO_ASSIGN_OR_RETURN(const PositionedFile file, PositionedFile::Open(path));
   IMAGEDDPO_ASSIGN_OR_RETURN(const NpyHeader header, PicturesOf(file, path));
   const int64_t rows = header.shape[0];
-  if (rows == 0) return Fault(path, "holds no picture");
+  if (rows == 0) return Refuse(path, "holds no picture");
   if (severity != 0 && rows % kSeverities != 0) {
-    return Fault(path, absl::StrCat("holds ", rows,
-                                    " pictures, which are not five severities of "
-                                    "equal number; leave `data.severity` out to use all of them"));
+    return Refuse(path, absl::StrCat("holds ", rows,
+                                     " pictures, which are not five severities of "
+                                     "equal number; leave `data.severity` out to use all of them"));
   }
   const std::filesystem::path whole(path);
   const std::string folder = whole.parent_path().string();
@@ -214,8 +214,8 @@ absl::StatusOr<Listing> ListNpy(const std::string& path, int severity) {
   if (std::filesystem::exists(labels_path, error)) {
     IMAGEDDPO_ASSIGN_OR_RETURN(labels, ReadLabels(labels_path));
     if (static_cast<int64_t>(labels.size()) != rows) {
-      return Fault(labels_path, absl::StrCat("has ", labels.size(), " labels for the ", rows,
-                                             " pictures of '", ValidText(path), "'"));
+      return Refuse(labels_path, absl::StrCat("has ", labels.size(), " labels for the ", rows,
+                                              " pictures of '", ValidText(path), "'"));
     }
   } else {
     listing.warnings.push_back(absl::StrCat("there is no labels.npy beside '", ValidText(path),
