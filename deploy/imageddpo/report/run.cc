@@ -46,7 +46,8 @@ Section WrongSection(const Subject& subject) {
   for (const v1::JobEvent& event : subject.report.events) {
     if (event.has_warning()) {
       table.rows.push_back({FormatTime(event.time()), event.warning().message()});
-    } else if (event.has_state() && !event.state().reason().empty()) {
+    } else if (event.has_state() && event.state().state() != v1::QUEUED &&
+               !event.state().reason().empty()) {  // A job that waits for ranks is all right.
       table.rows.push_back({FormatTime(event.time()), absl::StrCat(StateName(event.state().state()),
                                                                    ": ", event.state().reason())});
     }
