@@ -186,7 +186,6 @@ absl::Status CheckpointStore::Remove(int64_t epoch) {
 absl::StatusOr<v1::Checkpoint> CheckpointStore::Get(int64_t epoch) const {
   absl::StatusOr<v1::Checkpoint> checkpoint = Load(epoch);
   if (checkpoint.ok()) return checkpoint;
-  IMAGEDDPO_ASSIGN_OR_RETURN(const std::vector<int64_t> epochs, Epochs());
   if (!IsDamage(checkpoint.status())) return checkpoint.status();
   IMAGEDDPO_ASSIGN_OR_RETURN(const std::vector<int64_t> epochs, Epochs());
   std::vector<int64_t> complete;
