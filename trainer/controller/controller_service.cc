@@ -77,8 +77,8 @@ absl::Status ControllerService::Listen() {
   IMAGEDDPO_ASSIGN_OR_RETURN(
       api_,
       ApiServer::Start(grpc, limits, peers_, v1::TrainerService::service_full_name(), *service_));
-  const ServiceFile file{ReachableAddress(api_->address()), http_address(), ::getpid(), dependencies_.build.version,
-                         !grpc.tls.empty()};
+  const ServiceFile file{ReachableAddress(api_->address()), http_address(), ::getpid(),
+                         dependencies_.build.version, !grpc.tls.empty()};
   IMAGEDDPO_RETURN_IF_ERROR(WriteFileAtomically(dependencies_.file_system,
                                                 absl::StrCat(cluster_.data_dir, "/", kServiceFile),
                                                 ServiceFileToJson(file)));

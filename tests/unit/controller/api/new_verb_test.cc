@@ -41,7 +41,8 @@ class DirectApi final : public JobApi {
                                  absl::Duration) override {
     return jobs_.Submit({Judged(request.job()), request.request_id(), "hash", std::nullopt, owner});
   }
-  absl::StatusOr<v1::Job> Branch(const v1::BranchJobRequest&, absl::Duration) override {
+  absl::StatusOr<v1::Job> Branch(const v1::BranchJobRequest&, const std::string&,
+                                 absl::Duration) override {
     return absl::UnimplementedError("");
   }
   absl::StatusOr<v1::Job> Do(Verb verb, absl::Duration) override { return verb(jobs_); }

@@ -107,9 +107,10 @@ class JobVerbsTest : public StoredJobsTest {
   PosixFileSystem disk_;
   Scheduler pool_{Ranks()};
   Recovery recovery_{3, *table_, pool_};
+  ArtifactWriter writer_{{}, disk_, clock_};
   RunningJobs running_{{},
                        {disk_, clock_, *table_, *hub_, *job_metrics_, pool_, recovery_, logger_,
-                        [](int, const v1::ControllerMessage&) {}}};
+                        writer_, [](int, const v1::ControllerMessage&) {}}};
   JobService verbs_{{*table_, pool_, running_, [] { return false; }}};
 };
 

@@ -32,7 +32,7 @@ class ArtifactWriterTest : public testing::Test {
   std::vector<ArtifactWriter::Outcome> Errors(ArtifactWriter& writer) {
     std::vector<ArtifactWriter::Outcome> errors;
     Eventually([&] {
-      errors = writer.TakeErrors();
+      for (const auto& error : writer.TakeErrors()) errors.push_back(error);
       return !errors.empty();
     });
     return errors;

@@ -157,9 +157,12 @@ TEST_F(JobStoreTest, EventsComeInPages) {
 TEST_F(JobStoreTest, AChangeAndItsEventAreOne) {
   JobRecord record = Insert();
   record.job.set_state(v1::STARTING);
-  v1::JobEvent taken;
-  taken.set_number(1);  // Is there already: the whole change must fail.
-  EXPECT_FALSE(store_->Update(record, {taken}).ok());
+  v1::JobEvent large;  // Of the change's two rows only the event finds no room.
+  large.set_number(2);
+  large.mutable_state()->set_reason(std::string(100000, 'x'));
+  ASSERT_TRUE(store_->LimitSize(1).ok());
+  EXPECT_FALSE(store_->Update(record, {large}).ok());
+  ASSERT_TRUE(store_->LimitSize(0).ok());
   EXPECT_EQ(store_->Get(record.job.id())->job.state(), v1::QUEUED);
 }
 
@@ -265,7 +268,10 @@ TEST_F(JobStoreTest, KeepsPriorityLabelsAndWhereAJobWasBranched) {
   Reopen();
   const absl::StatusOr<JobRecord> stored = store_->Get(record.job.id());
   ASSERT_TRUE(stored.ok()) << stored.status();
-  EXPECT_EQ(stored->job.SerializeAsString(), record.job.SerializeAsString());
+  EXPECT_EQ(stored->job.priority(), -3);
+  EXPECT_EQ(stored->job.labels().at("sweep"), "zwei: \"ä\"");
+  EXPECT_EQ(stored->job.branched_from(), "job-000007");
+  EXPECT_EQ(stored->job.branched_from_epoch(), 12);
 }
 
 TEST_F(JobStoreTest, ARemovedJobLeavesNothingAndItsNumberIsNotUsedAgain) {
