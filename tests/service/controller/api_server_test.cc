@@ -156,6 +156,10 @@ class NoJobs final : public JobApi {
                                  absl::Duration) override {
     return absl::NotFoundError("none");
   }
+  absl::StatusOr<v1::Job> Branch(const v1::BranchJobRequest&, const std::string&,
+                                 absl::Duration) override {
+    return absl::UnimplementedError("");
+  }
   absl::StatusOr<v1::Job> Do(Verb, absl::Duration) override { return absl::NotFoundError("none"); }
   absl::StatusOr<v1::Job> Get(const std::string&) const override {
     return absl::NotFoundError("none");
