@@ -4,8 +4,10 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
+#include <memory>
 
 #include "common/base/logging.h"
+#include "common/comm/frame.h"
 #include "common/comm/mailbox/thread_communicator.h"
 #include "common/trajectory/record/tags.h"
 #include "tests/testing/judged.h"
@@ -113,7 +115,13 @@ v1::WeightReceipt RolloutSide::ReceiptFor(const v1::WeightAnnouncement& announce
 }
 
 void RolloutSide::Answer(int rank, int tag, const google::protobuf::Message& message) {
-  gang_[rank]->SendBytes(message.SerializeAsString(), kLeader, tag);
+  if (tag != kEvalTag) {
+    gang_[rank]->SendBytes(message.SerializeAsString(), kLeader, tag);
+    return;
+  }
+  const std::unique_ptr<google::protobuf::Message> copy(message.New());  // ToFrame() empties it.
+  copy->CopyFrom(message);
+  gang_[rank]->SendBytes(ToFrame(copy.get()).value(), kLeader, tag);
 }
 
 void RolloutSide::TakeAndAnswer(int64_t num_parameters) {

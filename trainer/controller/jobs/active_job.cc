@@ -39,9 +39,11 @@ absl::StatusOr<v1::StartJob> ActiveJob::Prepare() {
   for (const std::string& warning : found.warnings)
     dependencies_.table.AddWarning(record_, warning);
   if (!found.checkpoint.has_value() && !job.branched_from().empty()) {
-    return absl::DataLossError(absl::StrCat(
-        "it has no complete checkpoint, not even that of epoch ", job.branched_from_epoch(), " of ",
-        job.branched_from(), ", from which it was branched; branch it again"));
+    return WithFault(
+        absl::DataLossError(absl::StrCat("it has no complete checkpoint, not even that of epoch ",
+                                         job.branched_from_epoch(), " of ", job.branched_from(),
+                                         ", from which it was branched; branch it again")),
+        {.whose = Whose::kJob, .passes = false});
   }
   const int64_t epoch = found.checkpoint.has_value() ? found.checkpoint->epoch() : 0;
   written_epoch_ = epoch;

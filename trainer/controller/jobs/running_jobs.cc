@@ -59,8 +59,12 @@ void RunningJobs::Start(const Scheduler::Gang& gang) {
       *record, gang.job, gang.topology, gang.world_ranks);
   const absl::StatusOr<v1::StartJob> start = job->Prepare();
   if (!start.ok()) {
-    // Everything that is prepared lies in the service's own folder: no error there is the job's.
     dependencies_.scheduler.Release(gang.job_id);
+    if (const auto fault = FaultOf(start.status()); fault && fault->whose == Whose::kJob) {
+      table_.Transition(*record, v1::FAILED, std::string(start.status().message())).IgnoreError();
+      return;
+    }
+    // Everything that is prepared lies in the service's own folder: no other error is the job's.
     return dependencies_.recovery.Postpone(*record, start.status());
   }
   dependencies_.recovery.Prepared();
