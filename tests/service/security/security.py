@@ -118,7 +118,7 @@ def renew(service, address, access):
     """A new certificate is shown to new connections without a restart."""
     def shown():
         return subprocess.run(["openssl", "s_client", "-connect", address, "-alpn", "h2"], input="", capture_output=True,
-                              text=True, timeout=60, check=False).stdout.split("-----BEGIN CERTIFICATE-----")[-1][:200]
+                              text=True, errors="replace", timeout=60, check=False).stdout.split("-----BEGIN CERTIFICATE-----")[-1][:200]
     before = shown()
     service.admin("init", "--host", "gpu2.example.com")
     assert (access / "server.pem").exists()
