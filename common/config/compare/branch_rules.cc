@@ -9,7 +9,9 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "common/config/choices.h"
 #include "common/config/compare/job_difference.h"
+#include "common/config/reward_types.h"
 
 namespace imageddpo {
 namespace {
@@ -18,9 +20,6 @@ struct Kept {
   const char* setting;  ///< Of a section, all that is in it.
   const char* why;
 };
-
-constexpr char kPerKey[] = "per_key";
-constexpr char kFp16[] = "fp16";
 
 constexpr auto kKept = std::to_array<Kept>({
     {"model.path", "the checkpoint's LoRA belongs to that model"},
@@ -46,20 +45,26 @@ const char* WhyKept(const List& list, const std::string& setting) {
   return found == list.end() ? nullptr : found->why;
 }
 
-std::string NameOf(const v1::RewardSpec& reward) {
-  return reward.name().empty() ? reward.type() : reward.name();
+std::set<std::string> NormalisedRewards(const v1::JobSpec& job) {
+  const std::vector<std::string> names = RewardNames(job);
+  std::set<std::string> normalised;
+  for (int i = 0; i < job.rewards_size(); ++i) {
+    if (job.rewards(i).normalize()) normalised.insert(names[static_cast<size_t>(i)]);
+  }
+  return normalised;
 }
 
 }  // namespace
 
 absl::Status CheckBranch(const v1::JobSpec& parent, const v1::JobSpec& branch, int64_t epoch) {
   std::vector<std::string> faults;
-  const bool per_key = parent.advantage().mode() == kPerKey || branch.advantage().mode() == kPerKey;
+  const std::string mode = WordOf(kAdvantageModes, AdvantageMode::kPerKey);
+  const bool per_key = parent.advantage().mode() == mode || branch.advantage().mode() == mode;
   for (const SettingDifference& difference : DifferentSettings(parent, branch)) {
     const char* why = WhyKept(kKept, difference.setting);
     if (why == nullptr && per_key) why = WhyKept(kKeptPerKey, difference.setting);
     if (why == nullptr && difference.setting == "model.precision" &&
-        branch.model().precision() == kFp16) {
+        branch.model().precision() == WordOf(kPrecisions, Precision::kFp16)) {
       why = "the checkpoint has no loss scale, which fp16 goes on with";
     }
     if (why == nullptr) continue;
@@ -68,17 +73,15 @@ absl::Status CheckBranch(const v1::JobSpec& parent, const v1::JobSpec& branch, i
                      difference.before.empty() ? "nothing" : difference.before, " to ",
                      difference.after.empty() ? "nothing" : difference.after, ": ", why));
   }
-  std::set<std::string> normalised;
-  for (const v1::RewardSpec& reward : parent.rewards()) {
-    if (reward.normalize()) normalised.insert(NameOf(reward));
-  }
+  const std::set<std::string> has_spread = NormalisedRewards(parent);
+  const std::vector<std::string> names = RewardNames(branch);
   for (int i = 0; i < branch.rewards_size(); ++i) {
-    const v1::RewardSpec& reward = branch.rewards(i);
-    if (!reward.normalize() || normalised.contains(NameOf(reward))) continue;
+    const std::string& name = names[static_cast<size_t>(i)];
+    if (!branch.rewards(i).normalize() || has_spread.contains(name)) continue;
     faults.push_back(absl::StrCat("`rewards.", i,
                                   ".normalize` cannot be true: the checkpoint has no "
                                   "spread of the reward '",
-                                  NameOf(reward), "'"));
+                                  name, "'"));
   }
   if (branch.num_epochs() <= epoch) {
     faults.push_back(absl::StrCat("`num_epochs` is ", branch.num_epochs(),

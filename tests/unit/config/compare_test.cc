@@ -94,6 +94,9 @@ TEST(CheckBranch, PrecisionRewardsAndEpochs) {
   branch.mutable_rewards(0)->set_normalize(true);
   EXPECT_THAT(Faults(parent, branch), HasSubstr("`rewards.0.normalize` cannot be true"));
   EXPECT_EQ(Faults(branch, branch), "");
+  v1::JobSpec twice = branch;  // Of one type and without names, as metrics tell them apart.
+  *twice.add_rewards() = branch.rewards(0);
+  EXPECT_THAT(Faults(branch, twice), HasSubstr("`rewards.1.normalize` cannot be true"));
   EXPECT_EQ(Faults(parent, parent, 9), "");
   EXPECT_THAT(Faults(parent, parent, 10),
               HasSubstr("`num_epochs` is 10, and the checkpoint has 10 epochs already"));

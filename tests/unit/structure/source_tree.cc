@@ -31,9 +31,9 @@ struct Room {
 
 constexpr Room kRooms[] = {
     {"common/base", "common/base", 0, 0},
-    {"common/config/compare", "common/config", 1, 0},
     {"common/config/yaml", "common/config", 1, 0},
     {"common/config", "common/config", 1, 1},
+    {"common/config/compare", "common/config", 1, 2},
     {"common/io/codec", "common/io", 1, 0},
     {"common/io", "common/io", 1, 1},
     {"common/metrics", "common/metrics", 1, 0},
