@@ -149,8 +149,7 @@ std::string CauseOfFlat(const JobHistory& history, const Change& change) {
   const double spread = mean([](const v1::EpochMetrics& e) { return e.reward_std(); });
   if (spread <= kNoSpread * std::max(std::abs(change.last), kNoSpread)) {
     return "all rewards of an epoch are equal, so that nothing is better than anything else: take "
-           "a "
-           "reward that tells the images apart";
+           "a reward that tells the images apart";
   }
   const double equal = mean([](const v1::EpochMetrics& e) { return e.zero_std_ratio(); });
   if (equal > kMostEqualGroups) {
@@ -186,8 +185,7 @@ std::string CauseOfFlat(const JobHistory& history, const Change& change) {
   }
   return "no cause shows in the numbers: more samples an epoch make its trend clearer, a higher "
          "train.learning_rate makes it steeper, and more sample.noise_strength gives the model "
-         "more "
-         "to choose from";
+         "more to choose from";
 }
 
 std::string RewardText(const Change& change) {

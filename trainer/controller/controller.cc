@@ -28,11 +28,17 @@ constexpr int kDefaultPageSize = 50;
 constexpr int kMaxPageSize = 500;
 constexpr size_t kMaxRequestIdLength = 128;
 
-absl::Status CheckRequestId(const std::string& request_id) {
-  if (request_id.size() <= kMaxRequestIdLength) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat("`request_id` has ", request_id.size(),
-                                                 " bytes; at most ", kMaxRequestIdLength,
-                                                 " are allowed"));
+/// Whether a job of an earlier request has this id.
+absl::StatusOr<bool> IsRepeated(const JobStore& store, const std::string& request_id) {
+  if (request_id.size() > kMaxRequestIdLength) {
+    return absl::InvalidArgumentError(absl::StrCat("`request_id` has ", request_id.size(),
+                                                   " bytes; at most ", kMaxRequestIdLength,
+                                                   " are allowed"));
+  }
+  if (request_id.empty()) return false;
+  IMAGEDDPO_ASSIGN_OR_RETURN(const std::optional<JobRecord> earlier,
+                             store.FindByRequestId(request_id));
+  return earlier.has_value();
 }
 
 }  // namespace
@@ -221,19 +227,16 @@ absl::Status Controller::Admit(const v1::JobSpec& spec, const TimeLeft& left,
 
 absl::StatusOr<v1::Job> Controller::Submit(const v1::SubmitJobRequest& request,
                                            const std::string& owner, absl::Duration timeout) {
-  IMAGEDDPO_RETURN_IF_ERROR(CheckRequestId(request.request_id()));
   const TimeLeft left(dependencies_.clock, timeout);
+  IMAGEDDPO_ASSIGN_OR_RETURN(const bool is_repeated,
+                             IsRepeated(dependencies_.store, request.request_id()));
   JobService::NewJob job{.request_id = request.request_id(),
                          .request_sha256 = RequestSha256(request.job()),
                          .owner = owner,
                          .priority = request.priority(),
                          .labels = request.labels()};
-  std::optional<JobRecord> earlier;
-  if (!request.request_id().empty()) {
-    IMAGEDDPO_ASSIGN_OR_RETURN(earlier, dependencies_.store.FindByRequestId(request.request_id()));
-  }
   // A repeated request returns its job even if the files that it names no longer exist.
-  if (!earlier.has_value()) IMAGEDDPO_RETURN_IF_ERROR(Admit(request.job(), left, &job));
+  if (!is_repeated) IMAGEDDPO_RETURN_IF_ERROR(Admit(request.job(), left, &job));
   return Do([job = std::move(job)](JobService& jobs) { return jobs.Submit(job); }, left.Get());
 }
 
@@ -247,18 +250,15 @@ void Controller::ShowLive(v1::Job* job) const {
 
 absl::StatusOr<v1::Job> Controller::Branch(const v1::BranchJobRequest& request,
                                            const std::string& owner, absl::Duration timeout) {
-  IMAGEDDPO_RETURN_IF_ERROR(CheckRequestId(request.request_id()));
   const TimeLeft left(dependencies_.clock, timeout);
+  IMAGEDDPO_ASSIGN_OR_RETURN(const bool is_repeated,
+                             IsRepeated(dependencies_.store, request.request_id()));
   v1::BranchJobRequest asked = request;
   asked.clear_request_id();
   JobService::NewJob job{.request_id = request.request_id(),
                          .request_sha256 = Sha256Hex(asked.SerializeAsString()),
                          .owner = owner};
-  std::optional<JobRecord> earlier;
-  if (!request.request_id().empty()) {
-    IMAGEDDPO_ASSIGN_OR_RETURN(earlier, dependencies_.store.FindByRequestId(request.request_id()));
-  }
-  if (!earlier.has_value()) {
+  if (!is_repeated) {
     IMAGEDDPO_ASSIGN_OR_RETURN(const JobRecord parent, dependencies_.store.Get(request.id()));
     IMAGEDDPO_ASSIGN_OR_RETURN(const ResolvedJob before, ResolvedJob::Reopen(parent.job.spec()));
     v1::JobSpec spec = before.spec();

@@ -29,9 +29,8 @@ class ApiServer {
   /// an address of this host.
   /// @param peers         gets the users that connect to the Unix socket; must outlive the server.
   /// @param service_name  full name, for the health service.
-  /// @param service       must outlive the server. It checks callers itself (AccessControl):
-  /// without
-  ///                      TLS gRPC's server cannot refuse a call before the call's handler.
+  /// @param service       must outlive the server. It checks callers itself (AccessControl), since
+  ///                      without TLS gRPC's server refuses no call before the call's handler.
   /// @return PERMISSION_DENIED: other hosts could call without TLS or without a token;
   ///         FAILED_PRECONDITION: a file of TLS is missing or wrong; UNAVAILABLE: the port or the
   ///         socket is in use or may not be bound, naming setting and remedy.

@@ -13,11 +13,10 @@
 #include <vector>
 
 #include "absl/strings/match.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/string_view.h"
-#include "absl/strings/strip.h"
 #include "common/base/status.h"
+#include "common/io/file_system.h"
+#include "trainer/controller/jobs/checkpoint_store.h"
 #include "trainer/controller/jobs/manifest.h"
 
 namespace imageddpo {
@@ -26,7 +25,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr int kMaxPageSize = 1000;
-constexpr char kManifestName[] = "MANIFEST";
 
 struct FileState {
   int64_t size_bytes = 0;
@@ -62,15 +60,6 @@ std::map<std::string, FileState> FilesBelow(const fs::path& folder, bool hidden)
   return files;
 }
 
-/// The epoch of a checkpoint's folder; not set for other names.
-std::optional<int64_t> EpochOf(absl::string_view name) {
-  int64_t epoch = -1;
-  if (!absl::ConsumePrefix(&name, "epoch-") || !absl::SimpleAtoi(name, &epoch) || epoch < 0) {
-    return std::nullopt;
-  }
-  return epoch;
-}
-
 /// Whether the MANIFEST lists files that are there, with these sizes.
 bool IsComplete(const fs::path& folder, int64_t epoch,
                 const std::map<std::string, FileState>& files) {
@@ -91,31 +80,23 @@ bool IsComplete(const fs::path& folder, int64_t epoch,
 absl::StatusOr<v1::ListCheckpointsResponse> ListCheckpoints(const JobStore& store,
                                                             const std::string& job_id) {
   IMAGEDDPO_RETURN_IF_ERROR(store.Get(job_id).status());
-  const fs::path folder = fs::path(store.JobDir(job_id)) / "checkpoints";
-  std::vector<v1::CheckpointFolder> found;
-  std::error_code error;
-  fs::directory_iterator entry(folder, error);
-  while (!error && entry != fs::directory_iterator()) {
-    const fs::path path = entry->path();
-    if (const auto epoch = EpochOf(path.filename().string()); epoch.has_value()) {
-      const std::map<std::string, FileState> files = FilesBelow(path, /*hidden=*/false);
-      v1::CheckpointFolder checkpoint;
-      checkpoint.set_epoch(*epoch);
-      checkpoint.set_path(path.string());
-      for (const auto& [name, state] : files) {
-        checkpoint.set_size_bytes(checkpoint.size_bytes() + state.size_bytes);
-        if (name == kManifestName) *checkpoint.mutable_write_time() = state.write_time;
-      }
-      checkpoint.set_complete(IsComplete(path, *epoch, files));
-      found.push_back(std::move(checkpoint));
-    }
-    entry.increment(error);
-  }
-  std::sort(found.begin(), found.end(),
-            [](const auto& a, const auto& b) { return a.epoch() < b.epoch(); });
+  PosixFileSystem disk;
+  const CheckpointStore checkpoints(disk, absl::StrCat(store.JobDir(job_id), "/checkpoints"));
   v1::ListCheckpointsResponse response;
-  for (v1::CheckpointFolder& checkpoint : found) {
-    *response.add_checkpoints() = std::move(checkpoint);
+  const absl::StatusOr<std::vector<int64_t>> epochs = checkpoints.Epochs();
+  if (absl::IsNotFound(epochs.status())) return response;
+  IMAGEDDPO_RETURN_IF_ERROR(epochs.status());
+  for (const int64_t epoch : *epochs) {
+    const std::string path = checkpoints.PathOf(epoch);
+    const std::map<std::string, FileState> files = FilesBelow(path, /*hidden=*/false);
+    v1::CheckpointFolder& checkpoint = *response.add_checkpoints();
+    checkpoint.set_epoch(epoch);
+    checkpoint.set_path(path);
+    for (const auto& [name, state] : files) {
+      checkpoint.set_size_bytes(checkpoint.size_bytes() + state.size_bytes);
+      if (name == kManifestName) *checkpoint.mutable_write_time() = state.write_time;
+    }
+    checkpoint.set_complete(IsComplete(path, epoch, files));
   }
   return response;
 }

@@ -143,9 +143,7 @@ void ActiveJob::Tried(const absl::Status& status) {
                               "; it is kept in memory and tried again, and until then a death of "
                               "rank 0 would take the job back to the one before"));
   }
-  dependencies_.table.SetReason(
-      record_, absl::StrCat("waits for the service's disk, which is tried again by itself: ",
-                            status.message()));
+  dependencies_.table.SetReason(record_, WaitsForDisk(status));
 }
 
 double ActiveJob::SecondsLeft() const {

@@ -48,7 +48,8 @@ class ActiveJob {
   /// Creates or reopens the job's folder, finds the newest complete checkpoint and removes later
   /// rows from the job's files.
   /// @return the StartJob message for every rank of the gang. An error is one of the service's
-  ///         folder: nothing has changed, and a new ActiveJob may try again.
+  ///         folder, where nothing has changed and a new ActiveJob may try again; with a Fault of
+  ///         the job, that would fail again: a branch has lost the checkpoint that it started from.
   absl::StatusOr<v1::StartJob> Prepare();
 
   void OnProgress(const v1::Progress& report);

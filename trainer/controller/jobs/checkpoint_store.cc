@@ -22,7 +22,6 @@
 namespace imageddpo {
 namespace {
 
-constexpr char kManifestName[] = "MANIFEST";
 constexpr char kLoraName[] = "pytorch_lora_weights.safetensors";
 constexpr char kOptimizerName[] = "optimizer.safetensors";
 constexpr char kStateName[] = "state.json";

@@ -24,6 +24,19 @@ absl::Status RanksHaveNotStopped(const std::string& id, v1::JobState state) {
                    ", but some of its ranks have not stopped yet; try again in a few seconds"));
 }
 
+/// The record of a job that trains from its first epoch, with its settings closed.
+JobRecord RecordOf(JobService::NewJob job, const ResolvedJob& closed) {
+  JobRecord record;
+  record.request_id = std::move(job.request_id);
+  record.request_sha256 = std::move(job.request_sha256);
+  record.model = job.model;
+  record.job.set_owner(std::move(job.owner));
+  *record.job.mutable_spec() = closed.spec();
+  record.job.mutable_progress()->set_num_epochs(closed.spec().num_epochs());
+  record.job.mutable_progress()->set_seconds_left(-1);
+  return record;
+}
+
 absl::Status Unrunnable(const std::string& id, const absl::Status& why) {
   return absl::FailedPreconditionError(
       absl::StrCat("this version cannot run ", id, ": ", why.message()));
@@ -69,16 +82,11 @@ absl::StatusOr<v1::Job> JobService::Submit(NewJob job) {
   std::vector<std::string> warnings;
   IMAGEDDPO_ASSIGN_OR_RETURN(const ResolvedJob closed, FitToPool(*job.job, job.model, &warnings));
   for (std::string& warning : closed.Warnings()) warnings.push_back(std::move(warning));
-  JobRecord record;
-  record.request_id = std::move(job.request_id);
-  record.request_sha256 = std::move(job.request_sha256);
-  record.job.set_owner(std::move(job.owner));
-  record.model = job.model;
-  *record.job.mutable_spec() = closed.spec();
-  record.job.mutable_progress()->set_num_epochs(record.job.spec().num_epochs());
-  record.job.mutable_progress()->set_seconds_left(-1);
-  record.job.set_priority(job.priority);
-  IMAGEDDPO_RETURN_IF_ERROR(SetLabels(job.labels, &record.job));
+  const auto labels = std::exchange(job.labels, {});
+  const int32_t priority = job.priority;
+  JobRecord record = RecordOf(std::move(job), closed);
+  record.job.set_priority(priority);
+  IMAGEDDPO_RETURN_IF_ERROR(SetLabels(labels, &record.job));
   IMAGEDDPO_ASSIGN_OR_RETURN(JobRecord * added, table_.Add(std::move(record), warnings));
   Enqueue(*added, closed);
   return added->job;
@@ -228,21 +236,13 @@ absl::StatusOr<v1::Job> JobService::Branch(const std::string& id, std::optional<
   IMAGEDDPO_ASSIGN_OR_RETURN(const ResolvedJob closed, FitToPool(*job.job, job.model, &warnings));
   for (std::string& warning : closed.Warnings()) warnings.push_back(std::move(warning));
 
-  JobRecord record;
-  record.request_id = std::move(job.request_id);
-  record.request_sha256 = std::move(job.request_sha256);
+  JobRecord record = RecordOf(std::move(job), closed);
   record.checkpoint_reported = checkpoint.epoch();
-  record.model = job.model;
-  record.job.set_owner(std::move(job.owner));
-  *record.job.mutable_spec() = closed.spec();
   record.job.set_priority(parent.job.priority());
   *record.job.mutable_labels() = parent.job.labels();
   record.job.set_branched_from(id);
   record.job.set_branched_from_epoch(checkpoint.epoch());
-  v1::JobProgress& progress = *record.job.mutable_progress();
-  progress.set_epoch(checkpoint.epoch());
-  progress.set_num_epochs(closed.spec().num_epochs());
-  progress.set_seconds_left(-1);
+  record.job.mutable_progress()->set_epoch(checkpoint.epoch());
   IMAGEDDPO_ASSIGN_OR_RETURN(JobRecord * added, table_.Add(std::move(record), warnings));
   if (const absl::Status status = TakeOver(*added, checkpoint); !status.ok()) {
     const std::string new_id = added->job.id();

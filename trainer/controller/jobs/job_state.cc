@@ -121,6 +121,11 @@ absl::Status StateForbids(const std::string& job_id, v1::JobState state, const s
       hint.empty() ? "" : ": ", hint, "; possible now: ", absl::StrJoin(VerbsIn(state), ", ")));
 }
 
+std::string WaitsForDisk(const absl::Status& why) {
+  return absl::StrCat("waits for the service's disk, which is tried again by itself: ",
+                      why.message());
+}
+
 bool HoldsRanks(v1::JobState state) {
   return state == v1::STARTING || state == v1::RUNNING || state == v1::PAUSING ||
          state == v1::CANCELLING;

@@ -37,6 +37,9 @@ std::vector<std::string> VerbsIn(v1::JobState state);
 /// branch, …". @param hint  what the verb needs.
 absl::Status StateForbids(const std::string& job_id, v1::JobState state, const std::string& hint);
 
+/// The reason of a job that waits because the service's own disk has failed so.
+std::string WaitsForDisk(const absl::Status& why);
+
 /// Whether ranks work for the job, or did when the process ended: STARTING, RUNNING, PAUSING,
 /// CANCELLING.
 bool HoldsRanks(v1::JobState state);

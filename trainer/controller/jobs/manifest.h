@@ -10,6 +10,8 @@
 
 namespace imageddpo {
 
+inline constexpr char kManifestName[] = "MANIFEST";
+
 /// The content of a checkpoint's MANIFEST. It is written last, so a directory with a valid MANIFEST
 /// had all its files at that time.
 struct Manifest {

@@ -1,6 +1,5 @@
 #include "trainer/controller/jobs/outages.h"
 
-#include <algorithm>
 #include <utility>
 
 #include "absl/status/statusor.h"
@@ -30,8 +29,9 @@ void Outages::Tick() {
     const auto known = looks_.find(id);
     Look look = known != looks_.end()
                     ? known->second
-                    : Look{.next_s = now_s + kFirstPauseSeconds, .pause_s = 2 * kFirstPauseSeconds};
-    if (!look.is_asked && now_s >= look.next_s) {
+                    : Look{.pauses = Backoff(kFirstPauseSeconds, kLongestPauseSeconds)};
+    if (!look.pauses.failing()) look.pauses.Failed(now_s);  // Just paused: it was away then.
+    if (!look.is_asked && look.pauses.IsDue(now_s)) {
       // One that this version cannot run is put into the queue, which says so.
       const absl::StatusOr<ResolvedJob> job = ResolvedJob::Reopen(record->job.spec());
       if (!job.ok()) {
@@ -58,8 +58,7 @@ void Outages::OnAnswer(const std::string& job_id, bool is_back) {
   const auto look = looks_.find(job_id);
   if (look == looks_.end()) return;
   look->second.is_asked = false;
-  look->second.next_s = dependencies_.clock.NowSeconds() + look->second.pause_s;
-  look->second.pause_s = std::min(2 * look->second.pause_s, kLongestPauseSeconds);
+  look->second.pauses.Failed(dependencies_.clock.NowSeconds());
 }
 
 }  // namespace imageddpo

@@ -8,6 +8,7 @@
 #include "common/config/resolved_job.h"
 #include "trainer/controller/jobs/job_table.h"
 #include "trainer/controller/jobs/recovery.h"
+#include "trainer/controller/store/backoff.h"
 
 namespace imageddpo {
 
@@ -34,8 +35,7 @@ class Outages {
 
  private:
   struct Look {
-    double next_s = 0;
-    double pause_s = 0;  ///< Before the one after the next.
+    Backoff pauses;
     bool is_asked = false;
   };
 

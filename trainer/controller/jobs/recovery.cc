@@ -65,9 +65,7 @@ void Recovery::Requeue(JobRecord& record) {
 void Recovery::Postpone(JobRecord& record, const absl::Status& why) {
   if (!std::exchange(postponed_, true)) disk_.Failed(table_.clock().NowSeconds());
   Requeue(record);
-  queue_.Hold(record.job.id(),
-              absl::StrCat("waits for the service's disk, which is tried again by itself: ",
-                           why.message()));
+  queue_.Hold(record.job.id(), WaitsForDisk(why));
 }
 
 void Recovery::Prepared() {
