@@ -1,10 +1,8 @@
-# The four kinds of things a folder can declare.
+# The four kinds of things a folder can declare. The sources of one library or program are compiled several at a time
+# (Options.cmake), so their names outside of functions must be unique within it; those of a test are not.
 #
-#   imageddpo_library(NAME common_io SOURCES a.cc b.cc DEPS common_base deps::jpeg [TOGETHER])
-#     A static library; DEPS are public, so that whoever links it gets their headers too. TOGETHER: its
-#     sources are compiled a few at a time as one, where most of the time goes into headers that all of
-#     them include (the client's 14 files: 26 s of a core in place of 75); their names outside of
-#     functions must then be unique within the library.
+#   imageddpo_library(NAME common_io SOURCES a.cc b.cc DEPS common_base deps::jpeg)
+#     A static library; DEPS are public, so that whoever links it gets their headers too.
 #   imageddpo_program(NAME imageddpo SOURCES main.cc DEPS ... [CHECK])
 #     build/bin/imageddpo; part of the target "programs", which is what `make build` builds. CHECK: one that
 #     checks a machine and does no work on it; part of the target "checks" instead.
@@ -34,12 +32,9 @@ function(imageddpo_check_arguments kind)
 endfunction()
 
 function(imageddpo_library)
-  cmake_parse_arguments(arg "TOGETHER" "NAME" "SOURCES;DEPS" ${ARGN})
+  cmake_parse_arguments(arg "" "NAME" "SOURCES;DEPS" ${ARGN})
   imageddpo_check_arguments(imageddpo_library NAME SOURCES)
   add_library(${arg_NAME} STATIC ${arg_SOURCES})
-  if(arg_TOGETHER)
-    set_target_properties(${arg_NAME} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 4)
-  endif()
   set_property(GLOBAL APPEND PROPERTY imageddpo_libraries ${arg_NAME}) # tests/unit/structure reads them.
   target_link_libraries(${arg_NAME} PUBLIC imageddpo_flags ${arg_DEPS})
   imageddpo_precompile(${arg_NAME})
@@ -78,7 +73,7 @@ function(imageddpo_test)
     set(arg_TIMEOUT 120)
   endif()
   add_executable(${arg_NAME} ${arg_SOURCES})
-  set_target_properties(${arg_NAME} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests)
+  set_target_properties(${arg_NAME} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests UNITY_BUILD OFF)
   list(APPEND arg_DEPS deps::gtest)
   if(NOT arg_MAIN)
     list(APPEND arg_DEPS GTest::gtest_main)

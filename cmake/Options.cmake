@@ -21,6 +21,12 @@ endif()
 set(CMAKE_CXX_FLAGS_RELEASE "-O2 -DNDEBUG")
 set(CMAKE_CXX_FLAGS_RELWITHDEBINFO "-O2 -g -DNDEBUG")
 
+# Several sources are compiled as one: most of a file's time goes into headers that its neighbours include too (the client's
+# 14 files: 26 s of a core in place of 75). Whoever edits one file and compiles it again and again may prefer
+# -DCMAKE_UNITY_BUILD=OFF.
+set(CMAKE_UNITY_BUILD ON CACHE BOOL "Compile several sources of a target as one")
+set(CMAKE_UNITY_BUILD_BATCH_SIZE 8)
+
 find_program(CCACHE_PROGRAM ccache)
 if(CCACHE_PROGRAM AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
   # Paths relative to the tree, so that build, build-cuda and build-mpi3, and another clone, share what

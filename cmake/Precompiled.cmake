@@ -3,8 +3,8 @@
 #
 #   imageddpo_precompile(<target> [TEST])
 #     Gives a target one of four sets: what most files include, and beside it libtorch's for a target with sources that
-#     include it, directly or through other headers of the tree, and GoogleTest's for a TEST. In a target with such
-#     sources the others get none: they would wait for libtorch's, and libtorch and gRPC must not meet in one file.
+#     include it, directly or through other headers of the tree, and GoogleTest's for a TEST. libtorch and gRPC must not
+#     meet in one file, so no target has sources of both.
 #
 # A source still includes what it uses: clang-tidy (.ci/lint) compiles each without the precompiled headers. The flags
 # of imageddpo_flags have to be the same wherever they are used, so a source with other flags (optimization, OpenMP) is
@@ -18,6 +18,7 @@ function(imageddpo_precompiled_headers name deps)
   target_link_libraries(${name} PRIVATE imageddpo_flags ${deps})
   target_precompile_headers(${name} PRIVATE ${arg_HEADERS})
   target_compile_options(${name} PRIVATE -fpch-preprocess)
+  set_target_properties(${name} PROPERTIES UNITY_BUILD OFF)
 endfunction()
 
 # No templates that every file would then instantiate again, whether it needs them or not, as nlohmann/json.hpp's are:
@@ -64,8 +65,7 @@ endfunction()
 function(imageddpo_precompile target)
   cmake_parse_arguments(arg "TEST" "" "" ${ARGN})
   get_target_property(sources ${target} SOURCES)
-  set(any OFF)
-  set(others "")
+  set(headers imageddpo)
   foreach(source IN LISTS sources)
     get_filename_component(file ${source} ABSOLUTE)
     set(found OFF)
@@ -73,16 +73,10 @@ function(imageddpo_precompile target)
       imageddpo_includes_torch(${file} found)
     endif()
     if(found)
-      set(any ON)
-    else()
-      list(APPEND others ${source})
+      string(APPEND headers _torch)
+      break()
     endif()
   endforeach()
-  set(headers imageddpo)
-  if(any)
-    string(APPEND headers _torch)
-    set_source_files_properties(${others} PROPERTIES SKIP_PRECOMPILE_HEADERS ON)
-  endif()
   if(arg_TEST)
     string(APPEND headers _test)
   endif()

@@ -38,9 +38,11 @@ add_library(imageddpo_proto STATIC ${message_sources})
 target_include_directories(imageddpo_proto SYSTEM PUBLIC ${proto_out})
 target_link_libraries(imageddpo_proto PUBLIC protobuf::libprotobuf)
 target_compile_options(imageddpo_proto PRIVATE -w)
+set_target_properties(imageddpo_proto PROPERTIES UNITY_BUILD OFF) # Generated files share names.
 
 if(service_sources)
   add_library(imageddpo_grpc STATIC ${service_sources})
   target_link_libraries(imageddpo_grpc PUBLIC imageddpo_proto gRPC::grpc++ gRPC::grpc++_reflection)
   target_compile_options(imageddpo_grpc PRIVATE -w)
+  set_target_properties(imageddpo_grpc PROPERTIES UNITY_BUILD OFF)
 endif()

@@ -63,8 +63,8 @@ constexpr ForeignField kForeignFields[] = {
     {"tensor_format", "diffusers before 0.7 had other tensors than PyTorch's"},
 };
 
-std::string Choice(JsonConfig& file, const std::string& key, const std::string& fallback,
-                   const std::vector<std::string>& choices) {
+std::string OneOf(JsonConfig& file, const std::string& key, const std::string& fallback,
+                  const std::vector<std::string>& choices) {
   const std::string value = file.String(key, fallback);
   for (const std::string& choice : choices) {
     if (value == choice) return value;
@@ -107,7 +107,7 @@ void ReadForeignFields(JsonConfig& file, std::vector<std::string>* ignored) {
     }
     ignore("variance_type", "DDIM's variance follows from eta");
   }
-  Choice(file, "timestep_type", "discrete", {"discrete"});
+  OneOf(file, "timestep_type", "discrete", {"discrete"});
   file.Neutral("timestep_values");  // As the next, of diffusers before 0.11.
   file.Neutral("predict_epsilon", true);
   file.Neutral("use_flow_sigmas", false);
@@ -200,11 +200,11 @@ absl::StatusOr<DdimConfig> LoadDdimConfig(const std::string& scheduler_dir,
   config.beta_start = file.Double("beta_start", config.beta_start);
   config.beta_end = file.Double("beta_end", config.beta_end);
   config.trained_betas = TrainedBetas(file);
-  config.beta_schedule = Choice(file, "beta_schedule", config.beta_schedule,
-                                {"linear", "scaled_linear", "squaredcos_cap_v2"});
+  config.beta_schedule = OneOf(file, "beta_schedule", config.beta_schedule,
+                               {"linear", "scaled_linear", "squaredcos_cap_v2"});
   config.set_alpha_to_one = file.Bool("set_alpha_to_one", config.set_alpha_to_one);
   const std::string prediction =
-      Choice(file, "prediction_type", "epsilon", {"epsilon", "sample", "v_prediction"});
+      OneOf(file, "prediction_type", "epsilon", {"epsilon", "sample", "v_prediction"});
   config.prediction_type = prediction == "epsilon"  ? PredictionType::kEpsilon
                            : prediction == "sample" ? PredictionType::kSample
                                                     : PredictionType::kVPrediction;
@@ -214,7 +214,7 @@ absl::StatusOr<DdimConfig> LoadDdimConfig(const std::string& scheduler_dir,
   config.sample_max_value = file.Double("sample_max_value", config.sample_max_value);
   config.clip_sample_range = file.Double("clip_sample_range", config.clip_sample_range);
   const std::string spacing =
-      Choice(file, "timestep_spacing", "leading", {"leading", "trailing", "linspace"});
+      OneOf(file, "timestep_spacing", "leading", {"leading", "trailing", "linspace"});
   config.timestep_spacing = spacing == "leading"    ? TimestepSpacing::kLeading
                             : spacing == "trailing" ? TimestepSpacing::kTrailing
                                                     : TimestepSpacing::kLinspace;

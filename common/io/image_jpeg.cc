@@ -26,15 +26,15 @@ jpeg_error_mgr* SetUp(JpegErrorManager& manager) {
   return base;
 }
 
-class Writer {
+class JpegWriter {
  public:
-  Writer() { info_.err = SetUp(error_); }
-  ~Writer() {
+  JpegWriter() { info_.err = SetUp(error_); }
+  ~JpegWriter() {
     jpeg_destroy_compress(&info_);
     std::free(bytes_);
   }
-  Writer(const Writer&) = delete;
-  Writer& operator=(const Writer&) = delete;
+  JpegWriter(const JpegWriter&) = delete;
+  JpegWriter& operator=(const JpegWriter&) = delete;
 
   const char* error() const { return error_.text; }
   std::string_view bytes() const { return {reinterpret_cast<const char*>(bytes_), size_}; }
@@ -74,7 +74,7 @@ absl::StatusOr<std::string> EncodeJpeg(const Image& image, int quality) {
     return absl::InvalidArgumentError(
         absl::StrCat("JPEG quality ", quality, " is not between 1 and 100"));
   }
-  Writer writer;
+  JpegWriter writer;
   if (!writer.Write(image, quality)) {
     return absl::InternalError(absl::StrCat("cannot encode a JPEG image: ", writer.error()));
   }

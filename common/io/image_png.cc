@@ -18,9 +18,9 @@
 namespace imageddpo {
 namespace {
 
-class Writer {
+class PngWriter {
  public:
-  Writer() {
+  PngWriter() {
     png_ = png_create_write_struct(PNG_LIBPNG_VER_STRING, &error_, OnPngError, OnPngWarning);
     if (png_ == nullptr) throw std::bad_alloc();
     info_ = png_create_info_struct(png_);
@@ -29,16 +29,16 @@ class Writer {
       throw std::bad_alloc();
     }
   }
-  ~Writer() { png_destroy_write_struct(&png_, &info_); }
-  Writer(const Writer&) = delete;
-  Writer& operator=(const Writer&) = delete;
+  ~PngWriter() { png_destroy_write_struct(&png_, &info_); }
+  PngWriter(const PngWriter&) = delete;
+  PngWriter& operator=(const PngWriter&) = delete;
 
   const char* error() const { return error_.text; }
   std::string& bytes() { return bytes_; }
 
   bool Write(const Image& image, png_bytepp rows) {
     if (setjmp(png_jmpbuf(png_)) != 0) return false;
-    png_set_write_fn(png_, this, &Writer::OnWrite, nullptr);
+    png_set_write_fn(png_, this, &PngWriter::OnWrite, nullptr);
     png_set_user_limits(png_, kMaxImageSide, kMaxImageSide);
     png_set_IHDR(png_, info_, static_cast<png_uint_32>(image.width),
                  static_cast<png_uint_32>(image.height), 8, PNG_COLOR_TYPE_RGB, PNG_INTERLACE_NONE,
@@ -51,7 +51,7 @@ class Writer {
 
  private:
   static void OnWrite(png_structp png, png_bytep data, size_t size) {
-    auto* writer = static_cast<Writer*>(png_get_io_ptr(png));
+    auto* writer = static_cast<PngWriter*>(png_get_io_ptr(png));
     bool failed = false;
     try {
       writer->bytes_.append(reinterpret_cast<const char*>(data), size);
@@ -80,7 +80,7 @@ std::vector<png_bytep> RowPointers(const Image& image) {
 
 absl::StatusOr<std::string> EncodePng(const Image& image) {
   IMAGEDDPO_RETURN_IF_ERROR(CheckImage(image));
-  Writer writer;
+  PngWriter writer;
   std::vector<png_bytep> rows = RowPointers(image);
   if (!writer.Write(image, rows.data())) {
     return absl::InternalError(absl::StrCat("cannot encode a PNG image: ", writer.error()));

@@ -22,7 +22,7 @@ namespace {
 constexpr int64_t kMostPatchBytes = int64_t{24} << 20;
 constexpr int64_t kMostBlockBytes = int64_t{8} << 20;
 constexpr int64_t kLeastTiles = 128;  ///< At once: with fewer, products are no longer fast.
-constexpr int64_t kTaps = 9;
+constexpr int64_t kFilterTaps = 9;
 
 /// What WinogradTile() goes by; measured, see docs/kernels.md.
 constexpr int64_t kChannelMultiple = 32;
@@ -99,11 +99,11 @@ class Convolution {
 
   /// [K, T, F]
   void MakeFilters(int64_t first, int64_t count) {
-    const int64_t stride = transposed_ ? in_channels_ * kTaps : kTaps;
+    const int64_t stride = transposed_ ? in_channels_ * kFilterTaps : kFilterTaps;
     ParallelFor(count, [&](int64_t begin, int64_t end) {
       for (int64_t c = begin; c < end; ++c) {
         const Scalar* const filters =
-            weight_ + (first + c) * (transposed_ ? kTaps : in_channels_ * kTaps);
+            weight_ + (first + c) * (transposed_ ? kFilterTaps : in_channels_ * kFilterTaps);
         TransformFilters(tile_, from_, filters, stride, transposed_, filters_ + c * from_,
                          count * from_);
       }

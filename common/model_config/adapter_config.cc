@@ -13,6 +13,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/strings/strip.h"
 #include "common/base/text.h"
+#include "common/model_config/json_config.h"
 
 namespace imageddpo {
 namespace {
@@ -20,7 +21,6 @@ namespace {
 using Json = nlohmann::ordered_json;  // The order of patterns counts.
 
 constexpr absl::string_view kUnetPrefix = "unet.";
-constexpr size_t kMaxShownBytes = 120;
 constexpr size_t kMaxPatternBytes = 512;
 /// PEFT's default of both r and lora_alpha.
 constexpr double kPeftDefault = 8;
@@ -35,10 +35,6 @@ constexpr absl::string_view kWithoutEffect[] = {
 
 /// Ways to start a LoRA that change the model's own weights, so that the file alone is not enough.
 constexpr absl::string_view kChangeBase[] = {"corda", "loftq", "lora_ga", "olora", "pissa"};
-
-std::string Dump(const Json& value) {
-  return Excerpt(value.dump(-1, ' ', false, Json::error_handler_t::replace), kMaxShownBytes);
-}
 
 /// null, false, 0, "", [] and {}: what Python takes for false, which a feature that is off has.
 bool IsOff(const Json& value) {
@@ -153,7 +149,7 @@ class AdapterConfig::Reader {
   }
 
   void Refuse(const std::string& key, const Json& value, absl::string_view problem) {
-    problems_.push_back(absl::StrCat(key, " = ", Dump(value), ": ", problem));
+    problems_.push_back(absl::StrCat(key, " = ", ShownJson(value), ": ", problem));
   }
 
   Json fields_;
@@ -247,7 +243,7 @@ absl::StatusOr<std::string> FindLoraFile(const std::string& path) {
     return absl::InvalidArgumentError(absl::StrCat(
         folder, found.size(),
         " safetensors files, none with a name that PEFT or diffusers gives a LoRA; name one of ",
-        Excerpt(absl::StrJoin(found, ", "), kMaxShownBytes)));
+        Excerpt(absl::StrJoin(found, ", "), kMaxShownJsonBytes)));
   }
   if (!pickles.empty()) {
     return absl::InvalidArgumentError(

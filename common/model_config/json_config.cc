@@ -14,8 +14,6 @@
 namespace imageddpo {
 namespace {
 
-constexpr size_t kMaxShownBytes = 120;
-
 /// Fields that say nothing of a model, see JsonConfig.
 constexpr std::string_view kBookkeeping[] = {
     "architectures", "dtype", "name_or_path", "torch_dtype", "transformers_version",
@@ -26,11 +24,6 @@ constexpr std::string_view kBookkeeping[] = {
 bool IsBookkeeping(std::string_view key) {
   return key.starts_with('_') ||
          std::find(std::begin(kBookkeeping), std::end(kBookkeeping), key) != std::end(kBookkeeping);
-}
-
-std::string Dump(const nlohmann::json& value) {
-  return Excerpt(value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace),
-                 kMaxShownBytes);
 }
 
 /// Python writes infinite numbers as bare words, which JSON does not know: they become null.
@@ -90,7 +83,7 @@ const nlohmann::json* JsonConfig::Find(const std::string& key) {
 const nlohmann::json* JsonConfig::Value(const std::string& key, const nlohmann::json& fallback) {
   const nlohmann::json* value = Find(key);
   if (value == nullptr || !value->is_null()) return value;
-  Warn(key, absl::StrCat("read as the default, ", Dump(fallback)));
+  Warn(key, absl::StrCat("read as the default, ", ShownJson(fallback)));
   return nullptr;
 }
 
@@ -104,7 +97,7 @@ void JsonConfig::RefuseNull(std::initializer_list<std::string_view> keys) {
 
 std::string JsonConfig::Show(const std::string& key) const {
   const auto it = root_.find(key);
-  return absl::StrCat(path_, ": ", key, " = ", it == root_.end() ? "(absent)" : Dump(*it));
+  return absl::StrCat(path_, ": ", key, " = ", it == root_.end() ? "(absent)" : ShownJson(*it));
 }
 
 void JsonConfig::Refuse(const std::string& key, const std::string& problem) {
@@ -217,7 +210,7 @@ void JsonConfig::Neutral(const std::string& key, const nlohmann::json& neutral) 
   const nlohmann::json* value = Find(key);
   if (value == nullptr || value->is_null() || *value == neutral) return;
   Refuse(key, neutral.is_null() ? "not supported; supported: null"
-                                : absl::StrCat("not supported; supported: ", Dump(neutral)));
+                                : absl::StrCat("not supported; supported: ", ShownJson(neutral)));
 }
 
 void JsonConfig::Ignore(std::initializer_list<std::string_view> keys) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <initializer_list>
 #include <nlohmann/json.hpp>
@@ -10,8 +11,16 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "common/base/text.h"
 
 namespace imageddpo {
+
+/// As messages show a value: on one line, its beginning alone if it is long.
+constexpr size_t kMaxShownJsonBytes = 120;
+template <typename Json>
+std::string ShownJson(const Json& value) {
+  return Excerpt(value.dump(-1, ' ', false, Json::error_handler_t::replace), kMaxShownJsonBytes);
+}
 
 /// One config.json of a model folder, read so that nothing is assumed: every field of the file is
 /// taken by a getter, listed as harmless, or stated as neutral; Finish() refuses the rest by name.

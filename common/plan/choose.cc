@@ -11,7 +11,6 @@
 namespace imageddpo {
 namespace {
 
-constexpr double kFloatBytes = 4;
 constexpr double kParametersOfARank = 0.2e6;  // Of a LoRA, for each unit of lora.rank.
 constexpr double kShareOfGradients = 0.25;    // Of a rank's memory.
 constexpr double kMostGradientBytes = 2e9;    // Where the memory is not known.

@@ -10,7 +10,6 @@
 namespace imageddpo {
 namespace {
 
-constexpr double kFloatBytes = 4;
 constexpr double kHeadBytes = 256;            // Of a record, and for each of its samples.
 constexpr double kRecordsInFlight = 4;        // Of a rollout rank, to each trainer.
 constexpr double kPosteriorCacheBytes = 5e8;  // Of a rollout rank.

@@ -12,6 +12,8 @@
 
 namespace imageddpo {
 
+constexpr double kFloatBytes = 4;
+
 /// Bytes that one rank needs, part by part.
 struct MemoryUse {
   double weights = 0;  ///< The frozen model, in its precision.

@@ -294,7 +294,7 @@ absl::Status StageTimer::Run(const std::vector<int64_t>& batch_sizes, Costs* cos
   return absl::OkStatus();
 }
 
-absl::Status CheckOptions(const TraceCostsOptions& options) {
+absl::Status CheckCostsOptions(const TraceCostsOptions& options) {
   for (const int64_t size : options.batch_sizes) {
     if (size < 1 || size > 65536) {
       return absl::InvalidArgumentError(
@@ -327,7 +327,7 @@ LinkCosts MakeLink(const TraceCostsOptions& options) {
 }  // namespace
 
 absl::Status TraceCosts(const TraceCostsOptions& options) {
-  IMAGEDDPO_RETURN_IF_ERROR(CheckOptions(options));
+  IMAGEDDPO_RETURN_IF_ERROR(CheckCostsOptions(options));
   IMAGEDDPO_ASSIGN_OR_RETURN(const ResolvedJob resolved, ReadJob(options.job));
   const v1::JobSpec& job = resolved.spec();
   const JobPlan& plan = resolved.plan();

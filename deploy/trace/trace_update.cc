@@ -18,7 +18,7 @@
 namespace imageddpo {
 namespace {
 
-absl::Status CheckOptions(const TraceUpdateOptions& options) {
+absl::Status CheckUpdateOptions(const TraceUpdateOptions& options) {
   if (options.optimizer != "adamw" && options.optimizer != "adamw8bit") {
     return absl::InvalidArgumentError(
         absl::StrCat("--optimizer is ", options.optimizer, ", it must be adamw or adamw8bit"));
@@ -205,7 +205,7 @@ class UpdateRecorder {
 }  // namespace
 
 absl::Status TraceUpdate(const TraceUpdateOptions& options) {
-  IMAGEDDPO_RETURN_IF_ERROR(CheckOptions(options));
+  IMAGEDDPO_RETURN_IF_ERROR(CheckUpdateOptions(options));
   IMAGEDDPO_ASSIGN_OR_RETURN(const ModelOptions model, MakeModelOptions(options.policy));
   IMAGEDDPO_ASSIGN_OR_RETURN(const Pipeline pipeline,
                              Pipeline::Load(options.model, model, {.vae = false, .text = false}));

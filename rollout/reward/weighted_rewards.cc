@@ -10,7 +10,7 @@
 namespace imageddpo {
 namespace {
 
-constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+constexpr double kNotScored = std::numeric_limits<double>::quiet_NaN();
 
 /// The sum of terms that are pending.
 class PendingSum final : public PendingReward {
@@ -67,7 +67,7 @@ class PendingSum final : public PendingReward {
         sum_.why_dropped.try_emplace(name, Annotate(value.status(), image).message());
       }
       dropped_B.push_back(is_dropped ? 1.0 : 0.0);
-      values_B.push_back(value.ok() ? *value : kNan);
+      values_B.push_back(value.ok() ? *value : kNotScored);
       absl::StatusOr<double>& sum = sum_.values_B[i];
       if (!sum.ok()) continue;
       if (value.ok() || is_dropped) {

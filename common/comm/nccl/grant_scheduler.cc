@@ -8,7 +8,7 @@
 namespace imageddpo {
 namespace {
 
-using Kind = GrantMessage::Kind;
+using GrantKind = GrantMessage::Kind;
 
 // Most transfers of one round between two ranks.
 constexpr std::size_t kMaxTransfersOfARound = 64;
@@ -47,13 +47,13 @@ void GrantScheduler::Post(OperationId id, const OperationSpec& spec) {
     if (rank_ == coordinator) {
       AddCollective(rank_, {id, spec});
     } else {
-      host_->SendGrant(coordinator, {.kind = Kind::kReady,
+      host_->SendGrant(coordinator, {.kind = GrantKind::kReady,
                                      .participants = spec.participants,
                                      .operations = {id},
                                      .spec = spec});
     }
   } else if (spec.peer < rank_) {
-    host_->SendGrant(spec.peer, {.kind = Kind::kReady, .operations = {id}, .spec = spec});
+    host_->SendGrant(spec.peer, {.kind = GrantKind::kReady, .operations = {id}, .spec = spec});
   } else {
     // Both ends of a transfer to oneself are on this rank.
     const bool is_mine = spec.peer > rank_ || spec.kind == OperationSpec::Kind::kSend;
@@ -82,7 +82,7 @@ void GrantScheduler::AddOffer(int peer, bool towards_peer, bool is_mine, const O
     if (peer == rank_) {
       Refuse(theirs.id, why);
     } else {
-      host_->SendGrant(peer, {.kind = Kind::kRefused, .operations = {theirs.id}, .text = why});
+      host_->SendGrant(peer, {.kind = GrantKind::kRefused, .operations = {theirs.id}, .text = why});
     }
     return;
   }
@@ -120,12 +120,12 @@ void GrantScheduler::AddCollective(int from, const Offer& offer) {
   if (why.empty()) {
     candidates_.push_back(
         {.kind = Candidate::Kind::kCollective,
-         .ask = {.kind = Kind::kAsk, .participants = ranks, .operations = ids, .spec = mine}});
+         .ask = {.kind = GrantKind::kAsk, .participants = ranks, .operations = ids, .spec = mine}});
     return;
   }
   Refuse(ids.front(), why);
   for (std::size_t i = 1; i < ranks.size(); ++i) {
-    host_->SendGrant(ranks[i], {.kind = Kind::kRefused, .operations = {ids[i]}, .text = why});
+    host_->SendGrant(ranks[i], {.kind = GrantKind::kRefused, .operations = {ids[i]}, .text = why});
   }
 }
 
@@ -151,7 +151,7 @@ std::vector<GrantScheduler::OperationId> GrantScheduler::OperationsOf(
 void GrantScheduler::OnMessage(int from, const GrantMessage& message) {
   const bool names_operation = !message.operations.empty();
   switch (message.kind) {
-    case Kind::kReady: {
+    case GrantKind::kReady: {
       OperationSpec spec = message.spec;
       spec.participants = message.participants;
       const auto& ranks = spec.participants;
@@ -168,29 +168,29 @@ void GrantScheduler::OnMessage(int from, const GrantMessage& message) {
       }
       break;
     }
-    case Kind::kAsk:
+    case GrantKind::kAsk:
       if (OperationsOf(message).empty()) {
         ThrowUnexpected(from, message);
       }
       candidates_.push_back({.kind = Candidate::Kind::kAsk, .ask = message});
       break;
-    case Kind::kGo:
+    case GrantKind::kGo:
       if (!current_.has_value() || current_->running || current_->round.number != message.round ||
           current_->round.participants != message.participants) {
         ThrowUnexpected(from, message);
       }
       Run();
       break;
-    case Kind::kDone:
+    case GrantKind::kDone:
       OnDone(from, message);
       break;
-    case Kind::kEnd:
+    case GrantKind::kEnd:
       if (!over_.contains({from, message.round})) {
         ThrowUnexpected(from, message);
       }
       CompleteRound({from, message.round});
       break;
-    case Kind::kRefused:
+    case GrantKind::kRefused:
       for (const OperationId id : message.operations) {
         Refuse(id, message.text);
       }
@@ -254,7 +254,7 @@ void GrantScheduler::AskNextOrGo() {
   const Round& round = current_->round;
   const auto next = std::upper_bound(round.participants.begin(), round.participants.end(), rank_);
   if (next != round.participants.end()) {
-    host_->SendGrant(*next, {.kind = Kind::kAsk,
+    host_->SendGrant(*next, {.kind = GrantKind::kAsk,
                              .round = round.number,
                              .participants = round.participants,
                              .operations = current_->ask.operations,
@@ -265,7 +265,8 @@ void GrantScheduler::AskNextOrGo() {
   for (const std::int32_t rank : round.participants) {
     if (rank != rank_) {
       host_->SendGrant(
-          rank, {.kind = Kind::kGo, .round = round.number, .participants = round.participants});
+          rank,
+          {.kind = GrantKind::kGo, .round = round.number, .participants = round.participants});
     }
   }
   Run();
@@ -282,7 +283,7 @@ void GrantScheduler::RoundIsOver() {
   const auto& ranks = round.participants;
   const RoundName name{ranks[0], round.number};
   over_[name] = std::move(round.operations);
-  const GrantMessage done{.kind = Kind::kDone, .round = round.number, .participants = ranks};
+  const GrantMessage done{.kind = GrantKind::kDone, .round = round.number, .participants = ranks};
   if (ranks.size() == 2) {
     host_->SendGrant(ranks[0] == rank_ ? ranks[1] : ranks[0], done);
   } else if (ranks[0] != rank_) {
@@ -314,7 +315,7 @@ void GrantScheduler::EndIfAllAreDone(const RoundName& name,
     done_.erase(done);
   }
   for (std::size_t i = 1; i < ranks.size() && ranks.size() > 2; ++i) {
-    host_->SendGrant(ranks[i], {.kind = Kind::kEnd, .round = name.second});
+    host_->SendGrant(ranks[i], {.kind = GrantKind::kEnd, .round = name.second});
   }
   CompleteRound(name);
 }

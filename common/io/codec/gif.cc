@@ -23,7 +23,7 @@ int OnRead(GifFileType* gif, GifByteType* target, int size) {
   return static_cast<int>(taken);
 }
 
-absl::Status Corrupt(int code) {
+absl::Status CorruptGif(int code) {
   if (code == D_GIF_ERR_READ_FAILED || code == D_GIF_ERR_EOF_TOO_SOON ||
       code == D_GIF_ERR_NO_SCRN_DSCR) {
     return absl::InvalidArgumentError("the file is truncated");
@@ -49,20 +49,20 @@ Palette PaletteOf(const GifFileType& gif) {
 absl::Status FindFrame(GifFileType* gif, int& transparent) {
   for (;;) {
     GifRecordType type;
-    if (DGifGetRecordType(gif, &type) != GIF_OK) return Corrupt(gif->Error);
+    if (DGifGetRecordType(gif, &type) != GIF_OK) return CorruptGif(gif->Error);
     if (type == IMAGE_DESC_RECORD_TYPE) {
-      return DGifGetImageDesc(gif) == GIF_OK ? absl::OkStatus() : Corrupt(gif->Error);
+      return DGifGetImageDesc(gif) == GIF_OK ? absl::OkStatus() : CorruptGif(gif->Error);
     }
     if (type != EXTENSION_RECORD_TYPE) return absl::InvalidArgumentError("it has no frame");
     int code = 0;
     GifByteType* block = nullptr;
-    if (DGifGetExtension(gif, &code, &block) != GIF_OK) return Corrupt(gif->Error);
+    if (DGifGetExtension(gif, &code, &block) != GIF_OK) return CorruptGif(gif->Error);
     while (block != nullptr) {
       // A block starts with its length.
       if (code == GRAPHICS_EXT_FUNC_CODE && block[0] >= 4 && (block[1] & 1) != 0) {
         transparent = block[4];
       }
-      if (DGifGetExtensionNext(gif, &block) != GIF_OK) return Corrupt(gif->Error);
+      if (DGifGetExtensionNext(gif, &block) != GIF_OK) return CorruptGif(gif->Error);
     }
   }
 }
@@ -85,7 +85,7 @@ std::vector<size_t> RowOrder(size_t height, bool interlaced) {
 absl::StatusOr<RawPicture> DecodeGif(std::string_view bytes) {
   int code = 0;
   GifFileType* gif = DGifOpen(&bytes, &OnRead, &code);
-  if (gif == nullptr) return Corrupt(code);
+  if (gif == nullptr) return CorruptGif(code);
   const absl::Cleanup close = [gif] { DGifCloseFile(gif, nullptr); };
   int transparent = 0;  // Without one, what the frame leaves free has the first colour.
   IMAGEDDPO_RETURN_IF_ERROR(FindFrame(gif, transparent));
@@ -105,7 +105,7 @@ absl::StatusOr<RawPicture> DecodeGif(std::string_view bytes) {
   }
   std::vector<GifPixelType> line(static_cast<size_t>(frame.Width));
   for (const size_t y : RowOrder(static_cast<size_t>(frame.Height), frame.Interlace)) {
-    if (DGifGetLine(gif, line.data(), frame.Width) != GIF_OK) return Corrupt(gif->Error);
+    if (DGifGetLine(gif, line.data(), frame.Width) != GIF_OK) return CorruptGif(gif->Error);
     uint8_t* row = picture.row(static_cast<size_t>(frame.Top) + y) +
                    size_t{3} * static_cast<size_t>(frame.Left);
     for (size_t x = 0; x < line.size(); ++x) put(line[x], row + 3 * x);

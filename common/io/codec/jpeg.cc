@@ -52,16 +52,16 @@ void OnProgress(j_common_ptr info) {
   std::longjmp(manager->jump, 1);
 }
 
-class Reader {
+class JpegReader {
  public:
-  explicit Reader(std::string_view bytes) : bytes_(bytes) {
+  explicit JpegReader(std::string_view bytes) : bytes_(bytes) {
     info_.err = jpeg_std_error(&error_.base);
     error_.base.error_exit = OnJpegError;
     error_.base.emit_message = OnMessage;
   }
-  ~Reader() { jpeg_destroy_decompress(&info_); }
-  Reader(const Reader&) = delete;
-  Reader& operator=(const Reader&) = delete;
+  ~JpegReader() { jpeg_destroy_decompress(&info_); }
+  JpegReader(const JpegReader&) = delete;
+  JpegReader& operator=(const JpegReader&) = delete;
 
   absl::Status error() const { return absl::InvalidArgumentError(error_.text); }
   int width() const { return static_cast<int>(info_.image_width); }
@@ -117,7 +117,7 @@ class Reader {
 };
 
 /// A profile that is longer than a segment comes in numbered parts.
-std::string Profile(const Reader& reader) {
+std::string ProfileOf(const JpegReader& reader) {
   std::vector<std::string_view> parts = reader.Segments(kIccMarker, kIccHeader);
   std::erase_if(parts, [](std::string_view part) { return part.size() < kIccPartHeader; });
   std::sort(parts.begin(), parts.end());
@@ -128,7 +128,7 @@ std::string Profile(const Reader& reader) {
   return profile;
 }
 
-int Orientation(const Reader& reader) {
+int Orientation(const JpegReader& reader) {
   std::string exif;  // A block longer than a segment goes on in the next.
   for (const std::string_view part : reader.Segments(kExifMarker, kExifHeader)) {
     exif += part.substr(kExifHeader.size());
@@ -140,7 +140,7 @@ int Orientation(const Reader& reader) {
 }  // namespace
 
 absl::StatusOr<RawPicture> DecodeJpeg(std::string_view bytes) {
-  Reader reader(bytes);
+  JpegReader reader(bytes);
   if (!reader.ReadInfo()) return reader.error();
   const int channels = reader.num_components();
   if (channels != 1 && channels != 3 && channels != 4) {
@@ -148,7 +148,7 @@ absl::StatusOr<RawPicture> DecodeJpeg(std::string_view bytes) {
   }
   IMAGEDDPO_ASSIGN_OR_RETURN(RawPicture picture,
                              MakePicture(reader.width(), reader.height(), channels));
-  picture.profile = Profile(reader);
+  picture.profile = ProfileOf(reader);
   picture.orientation = Orientation(reader);
   if (!reader.ReadRows(picture.samples.data())) return reader.error();
   if (channels == 4) {  // Ink is stored inverted, as Adobe does.

@@ -19,9 +19,9 @@ namespace {
 
 constexpr png_alloc_size_t kMaxChunkBytes = png_alloc_size_t{16} << 20;
 
-class Reader {
+class PngReader {
  public:
-  explicit Reader(std::string_view bytes) : rest_(bytes) {
+  explicit PngReader(std::string_view bytes) : rest_(bytes) {
     png_ = png_create_read_struct(PNG_LIBPNG_VER_STRING, &error_, OnPngError, OnPngWarning);
     if (png_ == nullptr) throw std::bad_alloc();
     info_ = png_create_info_struct(png_);
@@ -30,9 +30,9 @@ class Reader {
       throw std::bad_alloc();
     }
   }
-  ~Reader() { png_destroy_read_struct(&png_, &info_, nullptr); }
-  Reader(const Reader&) = delete;
-  Reader& operator=(const Reader&) = delete;
+  ~PngReader() { png_destroy_read_struct(&png_, &info_, nullptr); }
+  PngReader(const PngReader&) = delete;
+  PngReader& operator=(const PngReader&) = delete;
 
   absl::Status error() const { return absl::InvalidArgumentError(error_.text); }
   png_uint_32 width() const { return png_get_image_width(png_, info_); }
@@ -44,7 +44,7 @@ class Reader {
 
   bool ReadInfo() {
     if (setjmp(png_jmpbuf(png_)) != 0) return false;
-    png_set_read_fn(png_, this, &Reader::OnRead);
+    png_set_read_fn(png_, this, &PngReader::OnRead);
     // Larger ones are refused by MakePicture(), with their size.
     png_set_user_limits(png_, PNG_UINT_31_MAX, PNG_UINT_31_MAX);
     png_set_chunk_malloc_max(png_, kMaxChunkBytes);
@@ -72,7 +72,7 @@ class Reader {
 
  private:
   static void OnRead(png_structp png, png_bytep target, size_t size) {
-    auto* reader = static_cast<Reader*>(png_get_io_ptr(png));
+    auto* reader = static_cast<PngReader*>(png_get_io_ptr(png));
     if (size > reader->rest_.size()) png_error(png, "the file is truncated");
     std::memcpy(target, reader->rest_.data(), size);
     reader->rest_.remove_prefix(size);
@@ -87,7 +87,7 @@ class Reader {
 }  // namespace
 
 absl::StatusOr<RawPicture> DecodePng(std::string_view bytes) {
-  Reader reader(bytes);
+  PngReader reader(bytes);
   if (!reader.ReadInfo()) return reader.error();
   IMAGEDDPO_ASSIGN_OR_RETURN(RawPicture picture,
                              MakePicture(reader.width(), reader.height(), reader.channels()));

@@ -18,7 +18,7 @@ struct AnimationDeleter {
   void operator()(WebPAnimDecoder* decoder) const { WebPAnimDecoderDelete(decoder); }
 };
 
-absl::Status Corrupt(VP8StatusCode code) {
+absl::Status CorruptWebp(VP8StatusCode code) {
   switch (code) {
     case VP8_STATUS_NOT_ENOUGH_DATA:
       return absl::InvalidArgumentError("the file is truncated");
@@ -69,7 +69,7 @@ absl::Status ReadStill(std::string_view bytes, RawPicture& picture) {
   config.output.u.RGBA.size = picture.samples.size();
   const VP8StatusCode code =
       WebPDecode(reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size(), &config);
-  return code == VP8_STATUS_OK ? absl::OkStatus() : Corrupt(code);
+  return code == VP8_STATUS_OK ? absl::OkStatus() : CorruptWebp(code);
 }
 
 }  // namespace
@@ -78,7 +78,7 @@ absl::StatusOr<RawPicture> DecodeWebp(std::string_view bytes) {
   const WebPData data{reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()};
   WebPBitstreamFeatures features;
   const VP8StatusCode code = WebPGetFeatures(data.bytes, data.size, &features);
-  if (code != VP8_STATUS_OK) return Corrupt(code);
+  if (code != VP8_STATUS_OK) return CorruptWebp(code);
   IMAGEDDPO_ASSIGN_OR_RETURN(RawPicture picture, MakePicture(features.width, features.height, 3));
   WebPDemuxState state;
   const std::unique_ptr<WebPDemuxer, DemuxDeleter> demuxer(WebPDemuxPartial(&data, &state));

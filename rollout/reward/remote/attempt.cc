@@ -18,7 +18,6 @@ namespace {
 
 using std::chrono::steady_clock;
 
-constexpr std::chrono::milliseconds kWatchInterval{100};
 constexpr uint32_t kLengthDelimited = 2;  // Protobuf's wire type of bytes.
 
 /// Appends a field of type bytes: its tag and length, then the bytes themselves.

@@ -13,6 +13,9 @@
 
 namespace imageddpo {
 
+/// Whoever waits for an answer or for its next try asks its WaitWatch so often.
+constexpr std::chrono::milliseconds kWatchInterval{100};
+
 /// One call of one replica. The destructor cancels it and does not wait.
 class Attempt {
  public:

@@ -31,7 +31,6 @@ constexpr milliseconds kHealthTimeout{2'000};
 constexpr milliseconds kDescribeTimeout{10'000};
 constexpr milliseconds kFirstPause{100};
 constexpr milliseconds kLongestPause{5'000};
-constexpr milliseconds kWatchInterval{100};
 constexpr double kJitter = 0.2;
 constexpr size_t kMostBytes = size_t{2} << 30;  // Of a protobuf message.
 
