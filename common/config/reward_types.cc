@@ -70,6 +70,12 @@ const Info* Find(absl::Span<const Info> infos, absl::string_view name) {
 
 }  // namespace
 
+bool IsBelowSsimWindow(const v1::DataSpec& data) {
+  const bool is_square = !data.has_width() && !data.has_height();
+  const int64_t side = is_square ? data.resolution() : std::min(data.width(), data.height());
+  return side > 0 && side < kSsimWindow;
+}
+
 absl::Span<const RewardTypeInfo> RewardTypes() { return kTypes; }
 
 absl::string_view NameOf(RewardType type) {

@@ -31,6 +31,9 @@ enum class RewardType {
 /// Pixels each way of the window of `type: ssim`. Smaller images have no value: scikit-image
 /// refuses them too, and a smaller window would be another measure.
 inline constexpr int kSsimWindow = 11;
+/// Whether a job makes its images smaller than that. False where the model's own size decides: it
+/// is checked when the job starts.
+bool IsBelowSsimWindow(const v1::DataSpec& data);
 
 /// What a reward measures; each type has measures of its own.
 enum class RewardMeasure {

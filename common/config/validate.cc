@@ -208,12 +208,11 @@ std::string SomeKlToBase(const v1::JobSpec& job) {
   return "";
 }
 
-/// Where the job says how large images are. The model's own size is checked when the job starts.
 void CheckSsimSize(const v1::DataSpec& data, int index, Faults* faults) {
+  if (!IsBelowSsimWindow(data)) return;
   const bool is_square = !data.has_width() && !data.has_height();
   const int64_t width = is_square ? data.resolution() : data.width();
   const int64_t height = is_square ? data.resolution() : data.height();
-  if (std::min(width, height) <= 0 || std::min(width, height) >= kSsimWindow) return;
   faults->Add(absl::StrCat("`rewards[", index, "].type: ssim` compares windows of ", kSsimWindow,
                            "x", kSsimWindow, " pixels and `data` makes images of ", width, "x",
                            height, "; use larger images, or `type: l1` or `psnr`"));

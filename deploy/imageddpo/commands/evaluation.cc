@@ -15,6 +15,7 @@
 #include "common/base/status.h"
 #include "common/base/text.h"
 #include "common/config/job_config.h"
+#include "common/config/reward_types.h"
 #include "deploy/imageddpo/client/submit_job.h"
 #include "deploy/imageddpo/client/watch_job.h"
 #include "deploy/imageddpo/text/screen.h"
@@ -136,6 +137,7 @@ void AddDistances(bool to_targets, v1::JobSpec* job) {
   for (const std::string reference : {"input", "target"}) {
     if (reference == "target" && !to_targets) continue;
     for (const std::string type : {"l1", "psnr", "ssim"}) {
+      if (type == "ssim" && IsBelowSsimWindow(job->data())) continue;
       const bool is_there = std::any_of(
           job->rewards().begin(), job->rewards().end(),
           [&](const v1::RewardSpec& reward) { return IsPlainDistance(reward, type, reference); });

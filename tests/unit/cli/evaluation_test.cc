@@ -116,6 +116,10 @@ TEST(EvaluationOf, AModelAloneNeedsNothingElse) {
   EXPECT_EQ(job->WithMicroBatch(2)->spec().eval().batch_size(), 2) << "memory decides";
   AddDistances(/*to_targets=*/true, &spec);
   EXPECT_EQ(Compose(spec, {})->rewards().size(), 6U);
+  v1::JobSpec tiny = EvaluationOfModel("sample", "m");
+  tiny.mutable_data()->set_resolution(8);
+  AddDistances(/*to_targets=*/false, &tiny);
+  EXPECT_EQ(tiny.rewards_size(), 2) << "windows of ssim are larger than the images";
   EXPECT_THAT(std::string(Compose(spec, {"eval.num_seeds=0"}).status().message()),
               HasSubstr("this cannot run:\n  `eval.num_seeds` is 0"));
 }
