@@ -44,7 +44,8 @@ find_package(Threads REQUIRED)
 # Flags of our own code; generated code is compiled without warnings.
 add_library(imageddpo_flags INTERFACE)
 # (GCC 12 warns of designated initializers that leave a member at its default; that is their point.)
-target_compile_options(imageddpo_flags INTERFACE -Wall -Wextra -Wno-missing-field-initializers -pthread)
+# (-Wsubobject-linkage takes what is private to a source for a header's where several are compiled as one.)
+target_compile_options(imageddpo_flags INTERFACE -Wall -Wextra -Wno-missing-field-initializers -Wno-subobject-linkage -pthread)
 target_include_directories(imageddpo_flags INTERFACE ${PROJECT_SOURCE_DIR})
 # Newer packages of abseil ask for it on every system; precompiled headers need the same flags in every target.
 target_compile_definitions(imageddpo_flags INTERFACE NOMINMAX)
