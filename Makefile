@@ -1,6 +1,8 @@
 # Shortcuts; every target is one line and can be typed by hand. Two commands matter: make demo, make test.
 BUILD ?= build
 JOBS ?= $(shell deploy/build-jobs.sh)
+# Many tests wait for processes that they started: more of them than processors at once are done sooner.
+TESTS_AT_ONCE ?= $(shell echo $$((2 * $$(nproc))))
 CONFIGURE = cmake --preset default -B $(BUILD) --log-level=NOTICE
 COMPILE = deploy/progress.sh building cmake --build
 DEMO_PROGRAMS = imageddpod imageddpo imageddpo-demo-data imageddpo-demo-report
@@ -12,7 +14,7 @@ build: setup ; @$(CONFIGURE) && $(COMPILE) $(BUILD) -j $(JOBS) --target programs
 build-cuda: ; @deploy/setup.sh --cuda && cmake --preset cuda --log-level=NOTICE && $(COMPILE) build-cuda -j $(JOBS) --target programs checks
 build-tests: build ; @$(COMPILE) $(BUILD) -j $(JOBS)
 demo: setup ; @$(CONFIGURE) && $(COMPILE) $(BUILD) -j $(JOBS) --target $(DEMO_PROGRAMS) && BIN=$(BUILD)/bin deploy/demo/run.sh
-test: build-tests ; @ctest --test-dir $(BUILD) -j 2 --output-on-failure --no-tests=error
+test: build-tests ; @ctest --test-dir $(BUILD) -j $(TESTS_AT_ONCE) --output-on-failure --no-tests=error
 bench: build ; @cmake --build $(BUILD) -j $(JOBS) --target bench
 gpu-check: ; @deploy/gpu-check/bundle.sh -j $(JOBS)
 soak: build ; @tests/soak/run.sh
