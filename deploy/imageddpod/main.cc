@@ -23,6 +23,7 @@
 #include "common/comm/mpi/mpi_messenger.h"
 #include "common/comm/mpi/mpi_runtime.h"
 #include "common/comm/nccl/device_communicator.h"
+#include "common/device/numerics.h"
 #include "common/io/file.h"
 #include "common/worker/exit_codes.h"
 #include "common/worker/worker.h"
@@ -172,6 +173,7 @@ RankOutcome RunRank(DaemonOptions options, MpiRuntime& runtime, const StopFlag& 
 }
 
 int Main(int argc, char** argv) {
+  PrepareNumerics();
   DaemonOptions options;
   const absl::Status parsed = ParseDaemonOptions(argc, argv, &options);
   if (absl::IsCancelled(parsed)) return 0;

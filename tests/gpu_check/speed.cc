@@ -17,6 +17,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/base/status.h"
+#include "common/device/copies.h"
 #include "common/diffusion/keyed_noise.h"
 #include "common/diffusion/log_prob_gradients.h"
 #include "common/diffusion/pipeline.h"
@@ -216,23 +217,26 @@ class SpeedRun {
     const at::Tensor advantages_B = at::tensor(signs, at::kFloat);
     const double weight = 1.0 / static_cast<double>(micro_batches() * result_.num_steps);
     const at::AutoGradMode with_graph(true);
+    std::vector<at::Tensor> numbers;  // Of the micro-batches, read once.
     for (int64_t m = 0; m < micro_batches(); ++m) {
       const SampledTrajectories& sampled = trajectories[static_cast<size_t>(m)];
-      const std::vector<StepStatistics> steps =
-          single_pass() ? single_pass_.Accumulate(m, advantages_B, result_.num_steps, weight)
-                        : replay_.Accumulate({.latents_BKCHW = sampled.latents_BKCHW,
-                                              .timesteps_BK = sampled.timesteps_BK,
-                                              .log_probs_BK = sampled.log_probs_BK,
-                                              .advantages_B = advantages_B,
-                                              .conditioning = conditioning_},
-                                             weight);
-      for (const StepStatistics& step : steps) {
-        result_.ratio_max_error = std::max(result_.ratio_max_error, step.ratio_max_error);
-      }
+      numbers.push_back(single_pass()
+                            ? single_pass_.Accumulate(m, advantages_B, result_.num_steps, weight)
+                            : replay_.Accumulate({.latents_BKCHW = sampled.latents_BKCHW,
+                                                  .timesteps_BK = sampled.timesteps_BK,
+                                                  .log_probs_BK = sampled.log_probs_BK,
+                                                  .advantages_B = advantages_B,
+                                                  .conditioning = conditioning_},
+                                                 weight));
     }
     const at::Tensor gradient_P =
         single_pass() ? single_pass_.TakeGradient() : replay_.TakeGradient();
     result_.gradient_norm = ClipAndStep(gradient_P, kMaxGradNorm, lora_.Parameters(), &optimizer_);
+    for (const at::Tensor& numbers_KN : ReadTogether(numbers)) {
+      for (const StepStatistics& step : StatisticsOf(numbers_KN)) {
+        result_.ratio_max_error = std::max(result_.ratio_max_error, step.ratio_max_error);
+      }
+    }
     Synchronize(options_.device);
     result_.epoch_seconds.push_back(SecondsSince(start));
     ++epoch_;

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "common/base/status.h"
+#include "common/device/copies.h"
 #include "common/trajectory/record/tags.h"
 
 namespace imageddpo {
@@ -28,7 +29,7 @@ absl::StatusOr<at::Tensor> ShardExchange::SumShards(int64_t num_shards, int64_t 
   for (int64_t v = 0; v < num_shards; ++v) {
     if (owner_of_shard(v) != my_index_) continue;
     IMAGEDDPO_ASSIGN_OR_RETURN(at::Tensor shard_P, compute(v));
-    if (!is_alone) shard_P = shard_P.to(gang_->device());
+    if (!is_alone) shard_P = MoveTo(shard_P, gang_->transfer_device());
     if (own_P.empty() || (reduce_ == ReduceKind::kExact && !is_alone)) {
       own_P.push_back(std::move(shard_P));
     } else {
@@ -39,9 +40,10 @@ absl::StatusOr<at::Tensor> ShardExchange::SumShards(int64_t num_shards, int64_t 
   if (reduce_ == ReduceKind::kExact) {
     return SumInOrder(num_shards, num_parameters, owner_of_shard, std::move(own_P));
   }
+  const at::Device transfer_device = gang_->transfer_device();
   const at::Tensor sum_P =
       own_P.empty() ? at::zeros({num_parameters},
-                                at::TensorOptions().dtype(at::kFloat).device(gang_->device()))
+                                at::TensorOptions().dtype(at::kFloat).device(transfer_device))
                     : own_P.front();
   gang_->AllReduceSum(sum_P, group_)->Wait(timeout_);
   return sum_P;
@@ -49,7 +51,7 @@ absl::StatusOr<at::Tensor> ShardExchange::SumShards(int64_t num_shards, int64_t 
 
 at::Tensor ShardExchange::SumInOrder(int64_t num_shards, int64_t num_parameters,
                                      const Owner& owner_of_shard, std::vector<at::Tensor> own_P) {
-  const at::TensorOptions options = at::TensorOptions().dtype(at::kFloat).device(gang_->device());
+  const auto options = at::TensorOptions().dtype(at::kFloat).device(gang_->transfer_device());
   const int64_t slice_size = (num_parameters + num_trainers() - 1) / num_trainers();
   const auto slice = [&](const at::Tensor& values_P, int index) {
     const int64_t begin = std::min(index * slice_size, num_parameters);
