@@ -116,6 +116,19 @@ TEST_F(DeviceJobs, WorkersTakeTheDevicesInOrder) {
   EXPECT_EQ(DeviceMemoryBytes(at::kCPU), 0);
 }
 
+TEST_F(DeviceJobs, ADeviceWorksUntilItsCallsFail) {
+  const at::Device device = TestDevice(1);
+  EXPECT_TRUE(DeviceWorks(at::kCPU));
+  EXPECT_TRUE(DeviceWorks(device));
+  const size_t before = LimitMemory(device, 0);
+  EXPECT_TRUE(DeviceWorks(device)) << "without free memory";
+  LimitMemory(device, before);
+  const at::Tensor y = at::zeros({4}, device);
+  y.copy_(at::ones({4}), /*non_blocking=*/true);  // Its source is gone when it runs.
+  EXPECT_FALSE(DeviceWorks(device));
+  EXPECT_TRUE(DeviceWorks(device)) << "a test device forgets its error, a GPU does not";
+}
+
 TEST_F(DeviceJobs, Replay) { ExpectTheCpusNumbers(Job("train: {update: replay}"), Split(1, 1)); }
 
 TEST_F(DeviceJobs, SinglePass) {

@@ -1,6 +1,7 @@
 #include "trainer/loop/shard_exchange.h"
 
 #include <ATen/ops/empty.h>
+#include <ATen/ops/equal.h>
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
@@ -115,6 +116,20 @@ void ShardExchange::AllGatherRows(const at::Tensor& rows_V, const Owner& owner_o
       rows_V.select(0, rows_of[index][i]).copy_(row.select(0, static_cast<int64_t>(i)));
     }
   }
+}
+
+std::vector<int> ShardExchange::Differing(std::string_view text) {
+  if (num_trainers() == 1) return {};
+  const auto size = static_cast<int64_t>(text.size());
+  const at::Tensor mine = at::empty({size}, at::kByte);
+  std::copy(text.begin(), text.end(), mine.mutable_data_ptr<uint8_t>());
+  const at::Tensor all = at::empty({num_trainers(), size}, at::kByte);
+  gang_->AllGather(all, mine, group_)->Wait(timeout_);
+  std::vector<int> differing;
+  for (int index = 1; index < num_trainers(); ++index) {
+    if (!at::equal(all.select(0, index), all.select(0, 0))) differing.push_back(index);
+  }
+  return differing;
 }
 
 }  // namespace imageddpo

@@ -4,6 +4,7 @@
 #include <ATen/ops/stack.h>
 #include <ATen/ops/zeros.h>
 #include <absl/strings/str_cat.h>
+#include <absl/strings/str_join.h>
 
 #include <algorithm>
 #include <cmath>
@@ -183,6 +184,14 @@ absl::StatusOr<std::vector<v1::EpochMetrics>> Trainer::TrainEpoch(
       }
       rows.push_back(std::move(row));
     }
+  }
+  const std::vector<int> differing =
+      exchange_->num_trainers() > 1 ? exchange_->Differing(lora_->Hash()) : std::vector<int>();
+  if (!differing.empty()) {
+    return absl::InternalError(absl::StrCat(
+        "after epoch ", epoch, " the trainers' LoRAs differ: that of trainer ",
+        absl::StrJoin(differing, ", "), " is not that of trainer 0, although all take the same ",
+        "steps; a rank computes or keeps wrong values"));
   }
   state_.epochs_trained = epoch + 1;
   return rows;
