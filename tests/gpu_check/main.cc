@@ -39,6 +39,8 @@ struct Options {
   std::string root = ".";
   std::vector<std::string> cases;  ///< Further folders as in tests/data/parity/models.
   int ranks = 2;
+  int64_t times = 2;
+  std::string trace_file;
   SpeedOptions speed;
 };
 
@@ -89,6 +91,19 @@ absl::StatusOr<Outcome> Speed(Options options) {
   return Outcome{json};
 }
 
+/// The same epoch several times: whether it has the same bits, here and, by the hashes, elsewhere.
+absl::StatusOr<Outcome> Repeat(Options options) {
+  IMAGEDDPO_ASSIGN_OR_RETURN(options.speed.device, FindDevice(options.device));
+  UseNumerics(options.speed.device,
+              {.deterministic = options.deterministic, .allow_tf32 = options.tf32});
+  IMAGEDDPO_ASSIGN_OR_RETURN(const RepeatResult result,
+                             RepeatEpoch(options.speed, options.times, options.trace_file));
+  Json json = ToJson(result);
+  json["device"] = options.device;
+  json["deterministic"] = options.deterministic;
+  return Outcome{json};
+}
+
 /// The conformance suite over threads and CPU tensors: what nccl_check runs over NCCL.
 absl::StatusOr<Outcome> Transport(const Options& options) {
   CheckedDevices devices{.count = options.ranks, .nccl_version = "none: threads on the CPU"};
@@ -132,14 +147,19 @@ int Main(int argc, char** argv) {
   parity->add_option("--case", options.cases, "A further folder with a recorded model");
   CLI::App* speed = app.add_subcommand("speed", "Epochs of sampling and one update");
   AddSpeedOptions(*speed, options.speed);
+  CLI::App* repeat = app.add_subcommand("repeat", "The same epoch several times: equal bits?");
+  AddSpeedOptions(*repeat, options.speed);
+  repeat->add_option("--times", options.times)->check(CLI::PositiveNumber);
+  repeat->add_option("--trace", options.trace_file, "Once more, profiled into this file");
   CLI::App* transport = app.add_subcommand("transport", "nccl_check's suite without NCCL");
   transport->add_option("--ranks", options.ranks)->check(CLI::PositiveNumber);
   CLI11_PARSE(app, argc, argv);
 
   UseThreads(options.threads > 0 ? options.threads : AvailableProcessors());
-  const absl::StatusOr<Outcome> outcome = parity->parsed()  ? Parity(options)
-                                          : speed->parsed() ? Speed(options)
-                                                            : Transport(options);
+  const absl::StatusOr<Outcome> outcome = parity->parsed()   ? Parity(options)
+                                          : speed->parsed()  ? Speed(options)
+                                          : repeat->parsed() ? Repeat(options)
+                                                             : Transport(options);
   if (!outcome.ok()) {
     std::cerr << "gpu_check: " << outcome.status() << "\n";
     return kExitError;

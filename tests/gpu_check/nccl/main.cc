@@ -32,6 +32,7 @@ namespace {
 struct Options {
   int ranks = 0;
   bool processes = false;
+  bool share_gpus = false;
   int timeout_seconds = 480;
   std::string json_file;
   // How this program starts its ranks as processes.
@@ -73,12 +74,16 @@ std::filesystem::path ResultsFile(const std::string& folder, int rank) {
   return std::filesystem::path(folder) / absl::StrCat("rank-", rank, ".json");
 }
 
-pid_t StartRank(const std::string& program, const std::string& folder, int rank, int ranks) {
+/// @param own_host  NCCL, which refuses two ranks of one host on one GPU, takes this rank for one
+/// of another host, and its tensors go through sockets.
+pid_t StartRank(const std::string& program, const std::string& folder, int rank, int ranks,
+                bool own_host) {
   const std::string rank_text = absl::StrCat(rank);
   const std::string ranks_text = absl::StrCat(ranks);
   const pid_t child = fork();
   if (child == 0) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (own_host) setenv("NCCL_HOSTID", absl::StrCat("nccl-check-", rank).c_str(), 1);
     execl(program.c_str(), program.c_str(), "--rank", rank_text.c_str(), "--ranks",
           ranks_text.c_str(), "--folder", folder.c_str(), nullptr);
     _exit(127);
@@ -87,7 +92,7 @@ pid_t StartRank(const std::string& program, const std::string& folder, int rank,
 }
 
 /// Starts this program once for each rank; a rank that does not end in time is killed.
-std::vector<CaseResult> CheckOnProcesses(int ranks, int timeout_seconds) {
+std::vector<CaseResult> CheckOnProcesses(int ranks, int timeout_seconds, bool share_gpus) {
   std::string folder = (std::filesystem::temp_directory_path() / "nccl-check.XXXXXX").string();
   std::vector<std::vector<CaseResult>> by_rank(static_cast<std::size_t>(ranks));
   if (mkdtemp(folder.data()) == nullptr) {
@@ -96,7 +101,7 @@ std::vector<CaseResult> CheckOnProcesses(int ranks, int timeout_seconds) {
   const std::string program = std::filesystem::read_symlink("/proc/self/exe");
   std::vector<pid_t> children;
   for (int rank = 0; rank < ranks; ++rank) {
-    children.push_back(StartRank(program, folder, rank, ranks));
+    children.push_back(StartRank(program, folder, rank, ranks, share_gpus));
   }
   const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(timeout_seconds);
   for (int rank = 0; rank < ranks; ++rank) {
@@ -121,7 +126,8 @@ std::vector<CaseResult> CheckOnProcesses(int ranks, int timeout_seconds) {
 }
 
 int Run(const Options& options) {
-  const CheckedDevices devices = FindDevices();
+  CheckedDevices devices = FindDevices();
+  devices.several_ranks_each = devices.several_ranks_each || options.share_gpus;
   if (options.rank >= 0) {
     const auto results =
         CheckAsProcess(devices, options.folder, options.rank, std::max(1, options.ranks));
@@ -133,9 +139,10 @@ int Run(const Options& options) {
   CheckExitCode exit_code = kCheckNotPossible;
   if (choice.ranks > 0) {
     results = CheckLibrary(devices);
-    const auto conformance = options.processes
-                                 ? CheckOnProcesses(choice.ranks, options.timeout_seconds)
-                                 : CheckOnThreads(devices, choice.ranks);
+    const auto conformance =
+        options.processes
+            ? CheckOnProcesses(choice.ranks, options.timeout_seconds, options.share_gpus)
+            : CheckOnThreads(devices, choice.ranks);
     results.insert(results.end(), conformance.begin(), conformance.end());
     exit_code = ExitCodeOf(results);
   }
@@ -158,7 +165,11 @@ int main(int argc, char** argv) {
   CLI::App app("The conformance suite over NCCL on the GPUs of this machine.");
   app.add_option("--ranks", options.ranks, "Ranks; default: one for each GPU")
       ->check(CLI::NonNegativeNumber);
-  app.add_flag("--processes", options.processes, "Ranks as processes; default: as threads");
+  CLI::Option* const processes =
+      app.add_flag("--processes", options.processes, "Ranks as processes; default: as threads");
+  app.add_flag("--share-gpus", options.share_gpus,
+               "With --processes: more ranks than GPUs; each says that it is on a host of its own")
+      ->needs(processes);
   app.add_option("--timeout-seconds", options.timeout_seconds, "For ranks as processes")
       ->check(CLI::PositiveNumber);
   app.add_option("--json", options.json_file, "A file for the summary, beside the output");
