@@ -57,9 +57,8 @@ def print_nccl(nccl, dry):
     else:
         print(f"   not run: {nccl.get('note') or nccl.get('failed')}")
     for ranks, shared in nccl.get("sharing", {}).items():
-        found = shared.get("failed", 0)
-        print(f"   {ranks} processes that share the GPUs: " +
-              (f"{shared['passed']} cases passed, {found} failed" if "passed" in shared else f"FAILED: {found or shared.get('note')}"), flush=True)
+        found = f"{shared['passed']} cases passed, {shared['failed']} failed" if "passed" in shared else f"FAILED: {shared.get('failed')}"
+        print(f"   {ranks} processes that share the GPUs: {found}", flush=True)
     if dry:
         threads = nccl["over_threads"]
         print(f"   its suite over threads and CPU tensors instead: {threads.get('passed', 0)} cases passed,"
@@ -165,7 +164,8 @@ def goals(rows):
     result += [goal("single_pass at guidance 1: 2 times the original's images/s", "bf16-g1", ratio, lambda x: x >= 2),
                goal("replay at guidance 7.5: 1.5 times the original's images/s", "bf16-g7.5", ratio, lambda x: x >= 1.5)]
     for precision in ("bf16", "fp32"):
-        result += [goal(f"SD 1.5 LoRA at batch 1: below {LORA_MEMORY_GOAL:.0f} GB", f"{precision}-batch-1", memory, lambda x: x < LORA_MEMORY_GOAL),
+        result += [goal(f"SD 1.5 LoRA at batch 1: below {LORA_MEMORY_GOAL:.0f} GB", f"{precision}-batch-1", memory,
+                        lambda x: x < LORA_MEMORY_GOAL),
                    goal(f"MFU of at least {MFU_GOAL:.0%}", f"{precision}-g1", mfu, lambda x: x >= MFU_GOAL)]
     return result
 
@@ -184,7 +184,8 @@ def _failures(results):
             found.append("nccl_check")
         if nccl.get("over_threads", {}).get("exit_code", 0) != 0:
             found.append("the transport suite over threads")
-        found += [f"{ranks} processes that share the GPUs" for ranks, shared in nccl.get("sharing", {}).items() if shared.get("exit_code") != 0]
+        found += [f"{ranks} processes that share the GPUs" for ranks, shared in nccl.get("sharing", {}).items()
+                  if shared.get("exit_code") != 0]
     for row in results.get("determinism", []):
         if "failed" in row:
             found.append(f"equal bits: {row['failed'][-200:]}")

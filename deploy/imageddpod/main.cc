@@ -64,7 +64,7 @@ void EndIfDeviceIsLost(const JobContext& context, const absl::Status& status) {
   context.logger->critical(
       "{} can do nothing more in this process after: {}; the process ends with exit code {}, so "
       "that the job goes on elsewhere",
-      context.device.str(), status.message(), kExitRestart);
+      context.device.str(), status.ToString(), kExitRestart);
   context.logger->flush();
   _exit(kExitRestart);
 }
@@ -79,7 +79,7 @@ RankOutcome RunWorkerRank(const ClusterConfig& cluster, WorkerChannel& channel,
                  .run_job =
                      [](JobContext& context) {
                        const absl::Status status = RunCatching([&] { return RunJob(context); });
-                       if (!status.ok()) EndIfDeviceIsLost(context, status);
+                       if (absl::IsInternal(status)) EndIfDeviceIsLost(context, status);
                        ReturnDeviceMemory(context.device);
                        ReturnFreeMemory();
                        return status;

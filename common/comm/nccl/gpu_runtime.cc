@@ -8,15 +8,15 @@
 namespace imageddpo {
 namespace {
 
-void Check(const GpuRuntime& runtime, int result, const char* what) {
+void CheckCall(const GpuRuntime& runtime, int result, const char* what) {
   if (result == 0) return;
   throw CommError(CommError::Kind::kTransport, absl::StrCat(what, ": ", runtime.describe(result)));
 }
 
 void UseDevice(const GpuRuntime& runtime, int device) {
   int current = -1;
-  Check(runtime, runtime.get_device(&current), "the thread's device");
-  if (current != device) Check(runtime, runtime.set_device(device), "setting the device");
+  CheckCall(runtime, runtime.get_device(&current), "the thread's device");
+  if (current != device) CheckCall(runtime, runtime.set_device(device), "setting the device");
 }
 
 using SharedRuntime = std::shared_ptr<const GpuRuntime>;
@@ -25,11 +25,11 @@ class TableEvent : public GpuEvent {
  public:
   TableEvent(SharedRuntime runtime, void* stream, int device) : runtime_(std::move(runtime)) {
     UseDevice(*runtime_, device);
-    Check(*runtime_, runtime_->create_event(&event_), "making an event");
+    CheckCall(*runtime_, runtime_->create_event(&event_), "making an event");
     const int recorded = runtime_->record_event(event_, stream);
     if (recorded == 0) return;
     runtime_->destroy_event(event_);
-    Check(*runtime_, recorded, "recording an event");
+    CheckCall(*runtime_, recorded, "recording an event");
   }
   ~TableEvent() override { runtime_->destroy_event(event_); }
   TableEvent(const TableEvent&) = delete;
@@ -38,7 +38,7 @@ class TableEvent : public GpuEvent {
   bool Done() override {
     const int result = runtime_->query_event(event_);
     if (result == GpuRuntime::kNotReady) return false;
-    Check(*runtime_, result, "asking for an event");
+    CheckCall(*runtime_, result, "asking for an event");
     return true;
   }
 
@@ -54,7 +54,7 @@ class TableStream : public GpuStream {
   TableStream(GpuRuntime runtime, int device)
       : runtime_(std::make_shared<GpuRuntime>(std::move(runtime))), device_(device) {
     UseDevice(*runtime_, device_);
-    Check(*runtime_, runtime_->create_stream(&stream_), "making a stream");
+    CheckCall(*runtime_, runtime_->create_stream(&stream_), "making a stream");
   }
   ~TableStream() override { runtime_->destroy_stream(stream_); }
   TableStream(const TableStream&) = delete;
@@ -69,8 +69,8 @@ class TableStream : public GpuStream {
   }
 
   void WaitFor(GpuEvent& event) override {
-    Check(*runtime_, runtime_->wait_event(stream_, static_cast<TableEvent&>(event).get()),
-          "waiting for an event");
+    CheckCall(*runtime_, runtime_->wait_event(stream_, static_cast<TableEvent&>(event).get()),
+              "waiting for an event");
   }
 
   std::unique_ptr<GpuEvent> Mark() override {
@@ -78,7 +78,7 @@ class TableStream : public GpuStream {
   }
 
   void Copy(void* to, const void* from, std::size_t size_bytes) override {
-    Check(*runtime_, runtime_->copy(to, from, size_bytes, stream_), "copying on the device");
+    CheckCall(*runtime_, runtime_->copy(to, from, size_bytes, stream_), "copying on the device");
   }
 
  private:
