@@ -79,7 +79,9 @@ RankOutcome RunWorkerRank(const ClusterConfig& cluster, WorkerChannel& channel,
                  .run_job =
                      [](JobContext& context) {
                        const absl::Status status = RunCatching([&] { return RunJob(context); });
-                       if (absl::IsInternal(status)) EndIfDeviceIsLost(context, status);
+                       if (absl::IsInternal(status) || absl::IsInvalidArgument(status)) {
+                         EndIfDeviceIsLost(context, status);
+                       }
                        ReturnDeviceMemory(context.device);
                        ReturnFreeMemory();
                        return status;
