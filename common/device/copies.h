@@ -15,8 +15,8 @@ namespace imageddpo {
 /// Pinned memory is taken from libtorch's allocator, which keeps it until the copies have run.
 
 /// The values on `device`; the tensor itself where it is there already. From the host to a device
-/// this does not wait, and the source may be changed as soon as it returns; from a device to the
-/// host it waits once.
+/// this does not wait, and a source that is not pinned may be changed as soon as it returns; from a
+/// device to the host it waits once.
 at::Tensor MoveTo(const at::Tensor& tensor, at::Device device);
 
 /// The values of all tensors on the host, in their order: those of the host themselves, of the
