@@ -59,6 +59,10 @@ def print_nccl(nccl, dry):
     for ranks, shared in nccl.get("sharing", {}).items():
         found = f"{shared['passed']} cases passed, {shared['failed']} failed" if "passed" in shared else f"FAILED: {shared.get('failed')}"
         print(f"   {ranks} processes that share the GPUs: {found}", flush=True)
+    if "kill" in nccl:
+        seen = nccl["kill"].get("cases", [{}])[0]
+        found = f"after {seen['seconds']:.1f} s" if seen.get("passed") else f"FAILED: {seen.get('wrong') or nccl['kill'].get('failed')}"
+        print(f"   one of two processes is killed in a round; the other one's wait ends: {found}", flush=True)
     if dry:
         threads = nccl["over_threads"]
         print(f"   its suite over threads and CPU tensors instead: {threads.get('passed', 0)} cases passed,"
@@ -186,6 +190,8 @@ def _failures(results):
             found.append("the transport suite over threads")
         found += [f"{ranks} processes that share the GPUs" for ranks, shared in nccl.get("sharing", {}).items()
                   if shared.get("exit_code") != 0]
+        if "kill" in nccl and nccl["kill"].get("exit_code") != 0:
+            found.append("a rank that outlives another")
     for row in results.get("determinism", []):
         if "failed" in row:
             found.append(f"equal bits: {row['failed'][-200:]}")

@@ -24,7 +24,7 @@ DRY_RUN_SECONDS = 0.2  # Of each measurement.
 
 # In their order, with the most seconds that each may take. What a card has to show first comes first.
 MODEL_SECONDS = 40  # Random weights, before the parts.
-PARTS = {"parity": 100, "determinism": 90, "nccl": 60, "speed": 120, "trace": 30, "original": 90}
+PARTS = {"parity": 100, "determinism": 90, "nccl": 75, "speed": 105, "trace": 30, "original": 90}
 
 
 class Runner:
@@ -165,12 +165,14 @@ def check_determinism(run, device, case, model):
 
 
 def check_nccl(run, device):
-    """One rank for each GPU; on GPUs also two and four processes that share them, as if each had a host of its own."""
+    """One rank for each GPU; on GPUs also two and four processes that share them, as if each had
+    a host of its own, and two of which one is killed."""
     if (run.bin / "nccl_check").exists():
         result = run.program("nccl_check", most_seconds=30)
         if device != "cpu":
             result["sharing"] = {ranks: run.program("nccl_check", "--processes", "--share-gpus", "--ranks", str(ranks), "--timeout-seconds",
                                                     "20", most_seconds=25) for ranks in (2, 4)}
+            result["kill"] = run.program("nccl_check", "--kill", "--timeout-seconds", "40", most_seconds=45)
     else:
         result = {"note": "this is the CPU configuration, which has no NCCL", "exit_code": 2}
     if device == "cpu":
