@@ -80,6 +80,10 @@ class Communicator {
   virtual int rank() const = 0;        ///< 0-based, < world_size().
   virtual int world_size() const = 0;  ///< Ranks in the gang, >= 1.
   virtual at::Device device() const = 0;
+  /// Where a tensor travels without a detour: device() if the transport reads that memory itself,
+  /// otherwise the CPU, since a tensor elsewhere is copied to the host first, which waits for all
+  /// that its device has been asked for. The same kind on every rank of a gang.
+  virtual at::Device transfer_device() const = 0;
   /// "messages" or "NCCL". For error texts, and to check that all ranks of a group use the same.
   virtual std::string transport() const = 0;
 

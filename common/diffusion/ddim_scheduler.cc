@@ -10,6 +10,7 @@
 #include <ATen/ops/pow.h>
 #include <ATen/ops/quantile.h>
 #include <ATen/ops/scalar_tensor.h>
+#include <ATen/ops/stack.h>
 #include <ATen/ops/tensor.h>
 #include <ATen/ops/where.h>
 #include <ATen/ops/zeros_like.h>
@@ -22,6 +23,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/base/status.h"
 #include "common/config/job_plan.h"
+#include "common/device/copies.h"
 
 // Shapes: B samples, C channels, H and W of the latents, T training timesteps.
 // alpha_t is abar_t, the cumulative product; sigma the deviation of the step's noise.
@@ -123,26 +125,22 @@ void CheckStep(const at::Tensor& model_output, const at::Tensor& timesteps,
   if (other.sizes() != sample.sizes()) fail("noise or next sample and sample differ in shape");
   if (timesteps.dim() != 1 || timesteps.size(0) != sample.size(0))
     fail("one timestep per sample is needed");
+  if (!timesteps.is_cpu()) fail("the timesteps must be on the CPU");
   if (num_steps < 1 || num_steps > num_train_timesteps)
     fail("num_steps is " + std::to_string(num_steps));
 }
 
 }  // namespace
 
-DdimScheduler::DdimScheduler(DdimConfig config, at::Device device) : config_(std::move(config)) {
+DdimScheduler::DdimScheduler(DdimConfig config) : config_(std::move(config)) {
   if (absl::Status status = config_.Validate(); !status.ok()) {
     throw std::invalid_argument("DdimScheduler: " + std::string(status.message()));
   }
   at::Tensor betas_T = Betas(config_);
   if (config_.rescale_betas_zero_snr) betas_T = RescaleToZeroSnr(betas_T);
-  alphas_.cumprod_T = at::cumprod(1.0 - betas_T, 0).contiguous();
-  alphas_.final =
-      config_.set_alpha_to_one ? at::scalar_tensor(1.0, at::kFloat) : alphas_.cumprod_T[0].clone();
-  alphas_of_device_ = alphas_.To(device);
-}
-
-DdimScheduler::Alphas DdimScheduler::AlphasOn(at::Device device) const {
-  return device == alphas_of_device_.cumprod_T.device() ? alphas_of_device_ : alphas_.To(device);
+  alphas_cumprod_T_ = at::cumprod(1.0 - betas_T, 0).contiguous();
+  final_alpha_ =
+      config_.set_alpha_to_one ? at::scalar_tensor(1.0, at::kFloat) : alphas_cumprod_T_[0].clone();
 }
 
 absl::StatusOr<Schedule> DdimScheduler::MakeSchedule(int64_t num_steps,
@@ -163,7 +161,7 @@ absl::StatusOr<Schedule> DdimScheduler::MakeSchedule(int64_t num_steps,
   const std::vector<int64_t> all = FullTimesteps(config_, num_steps);
   schedule.timesteps.assign(all.begin() + schedule.start_index, all.end());
 
-  const float* alphas = alphas_.cumprod_T.const_data_ptr<float>();
+  const float* alphas = alphas_cumprod_T_.const_data_ptr<float>();
   for (int64_t timestep : schedule.timesteps) {
     if (timestep < 0 || timestep >= T) {
       return absl::InvalidArgumentError(
@@ -215,18 +213,20 @@ absl::Status DdimScheduler::CheckEta(const Schedule& schedule, double eta) const
 
 at::Tensor DdimScheduler::AddNoise(const at::Tensor& x0_BCHW, const at::Tensor& noise_BCHW,
                                    const at::Tensor& timesteps_B) const {
-  const at::Tensor alpha_B = AlphasOn(x0_BCHW.device()).cumprod_T.index_select(0, timesteps_B);
-  return Spread(alpha_B.sqrt()) * x0_BCHW + Spread((1.0 - alpha_B).sqrt()) * noise_BCHW;
+  const at::Device device = x0_BCHW.device();
+  const at::Tensor alpha_B = alphas_cumprod_T_.index_select(0, timesteps_B);
+  const at::Tensor root_alpha_B = MoveTo(alpha_B.sqrt(), device);
+  const at::Tensor root_beta_B = MoveTo((1.0 - alpha_B).sqrt(), device);
+  return Spread(root_alpha_B) * x0_BCHW + Spread(root_beta_B) * noise_BCHW;
 }
 
 DdimScheduler::Coefficients DdimScheduler::Gather(const at::Tensor& timesteps_B,
                                                   int64_t num_steps) const {
-  const Alphas alphas = AlphasOn(timesteps_B.device());
   const at::Tensor prev_B = timesteps_B - config_.num_train_timesteps / num_steps;
   Coefficients step;
-  step.alpha_t_B = alphas.cumprod_T.index_select(0, timesteps_B);
+  step.alpha_t_B = alphas_cumprod_T_.index_select(0, timesteps_B);
   step.alpha_prev_B =
-      at::where(prev_B >= 0, alphas.cumprod_T.index_select(0, prev_B.clamp_min(0)), alphas.final);
+      at::where(prev_B >= 0, alphas_cumprod_T_.index_select(0, prev_B.clamp_min(0)), final_alpha_);
   step.variance_B = ((1.0 - step.alpha_prev_B) / (1.0 - step.alpha_t_B)) *
                     (1.0 - step.alpha_t_B / step.alpha_prev_B);
   return step;
@@ -234,6 +234,42 @@ DdimScheduler::Coefficients DdimScheduler::Gather(const at::Tensor& timesteps_B,
 
 DdimScheduler::Coefficients DdimScheduler::GatherSchedule(const Schedule& schedule) const {
   return Gather(at::tensor(schedule.timesteps, at::kLong), schedule.num_steps);
+}
+
+DdimScheduler::Factors DdimScheduler::FactorsOf(const at::Tensor& timesteps_B, int64_t num_steps,
+                                                double eta) const {
+  const Coefficients step = Gather(timesteps_B, num_steps);
+  const at::Tensor is_random_B =
+      eta > 0.0 ? step.variance_B >= kMinVariance : at::zeros_like(timesteps_B, at::kBool);
+  const at::Tensor sigma_B =
+      at::where(is_random_B, eta * step.variance_B.clamp_min(kMinVariance).sqrt(),
+                at::zeros_like(step.variance_B));
+  return {.root_alpha_B = step.alpha_t_B.sqrt(),
+          .root_beta_B = (1.0 - step.alpha_t_B).sqrt(),
+          .root_alpha_prev_B = step.alpha_prev_B.sqrt(),
+          // Exactly 0 at eta 1 where abar_prev is 0; rounding must not make it the root of a
+          // negative number.
+          .direction_B = (1.0 - step.alpha_prev_B - sigma_B.pow(2)).clamp_min(0.0).sqrt(),
+          .sigma_B = sigma_B,
+          // Where deterministic, a deviation of 1 keeps the unused branch finite, so that its
+          // gradient is 0 and not NaN.
+          .safe_sigma_B = at::where(is_random_B, sigma_B, at::ones_like(sigma_B)),
+          .is_random_B = is_random_B};
+}
+
+DdimScheduler::Factors DdimScheduler::Factors::On(at::Device device) const {
+  if (sigma_B.device() == device) return *this;
+  const at::Tensor rows =
+      MoveTo(at::stack({root_alpha_B, root_beta_B, root_alpha_prev_B, direction_B, sigma_B,
+                        safe_sigma_B, is_random_B.to(at::kFloat)}),
+             device);
+  return {.root_alpha_B = rows.select(0, 0),
+          .root_beta_B = rows.select(0, 1),
+          .root_alpha_prev_B = rows.select(0, 2),
+          .direction_B = rows.select(0, 3),
+          .sigma_B = rows.select(0, 4),
+          .safe_sigma_B = rows.select(0, 5),
+          .is_random_B = rows.select(0, 6) > 0};
 }
 
 at::Tensor DdimScheduler::ClipPredicted(const at::Tensor& x0_BCHW) const {
@@ -258,9 +294,11 @@ StepResult DdimScheduler::Step(const at::Tensor& model_output_BCHW, const at::Te
   // The order of a sum follows the memory layout, and that must not tell a replay from its rollout.
   const at::Tensor output_BCHW = model_output_BCHW.to(at::kFloat).contiguous();
   const at::Tensor latents_BCHW = sample_BCHW.contiguous();
-  const Coefficients step = Gather(timesteps_B, num_steps);
-  const at::Tensor root_alpha = Spread(step.alpha_t_B.sqrt());
-  const at::Tensor root_beta = Spread((1.0 - step.alpha_t_B).sqrt());
+  StepResult result;
+  const Factors on_host = FactorsOf(timesteps_B, num_steps, eta);
+  result.stochastic_B = on_host.is_random_B;
+  const Factors step = on_host.On(latents_BCHW.device());
+  const at::Tensor root_alpha = Spread(step.root_alpha_B), root_beta = Spread(step.root_beta_B);
 
   // x_0 and the noise as the model sees them.
   at::Tensor x0_BCHW;
@@ -281,34 +319,22 @@ StepResult DdimScheduler::Step(const at::Tensor& model_output_BCHW, const at::Te
   }
   x0_BCHW = ClipPredicted(x0_BCHW);
 
-  StepResult result;
-  result.stochastic_B =
-      eta > 0.0 ? step.variance_B >= kMinVariance : at::zeros_like(timesteps_B, at::kBool);
-  const at::Tensor zero_B = at::zeros_like(step.variance_B);
-  const at::Tensor sigma_B =
-      at::where(result.stochastic_B, eta * step.variance_B.clamp_min(kMinVariance).sqrt(), zero_B);
-  // Exactly 0 at eta 1 where abar_prev is 0; rounding must not make it the root of a negative
-  // number.
-  const at::Tensor direction_B = (1.0 - step.alpha_prev_B - sigma_B.pow(2)).clamp_min(0.0).sqrt();
   const at::Tensor mean_BCHW =
-      Spread(step.alpha_prev_B.sqrt()) * x0_BCHW + Spread(direction_B) * epsilon_BCHW;
+      Spread(step.root_alpha_prev_B) * x0_BCHW + Spread(step.direction_B) * epsilon_BCHW;
 
   const at::Tensor prev_BCHW = noise_BCHW.defined()
-                                   ? mean_BCHW + Spread(sigma_B) * noise_BCHW.contiguous()
+                                   ? mean_BCHW + Spread(step.sigma_B) * noise_BCHW.contiguous()
                                    : prev_sample_BCHW.contiguous();
   result.prev_sample_BCHW = prev_BCHW.detach();
   result.mean_BCHW = mean_BCHW;
-  result.sigma_B = sigma_B;
+  result.sigma_B = step.sigma_B;
 
-  // Where deterministic, a deviation of 1 keeps the unused branch finite, so that its gradient is 0
-  // and not NaN.
-  const at::Tensor safe_sigma =
-      Spread(at::where(result.stochastic_B, sigma_B, at::ones_like(sigma_B)));
+  const at::Tensor safe_sigma = Spread(step.safe_sigma_B);
   const at::Tensor log_prob_BCHW =
       -(result.prev_sample_BCHW - mean_BCHW).pow(2) / (2.0 * safe_sigma.pow(2)) - safe_sigma.log() -
       kLogSqrtTwoPi;
-  result.log_prob_B =
-      at::where(result.stochastic_B, log_prob_BCHW.mean(at::IntArrayRef({1, 2, 3})), zero_B);
+  const at::Tensor log_prob_B = log_prob_BCHW.mean(at::IntArrayRef({1, 2, 3}));
+  result.log_prob_B = at::where(step.is_random_B, log_prob_B, at::zeros_like(step.sigma_B));
   return result;
 }
 

@@ -58,14 +58,12 @@ absl::StatusOr<DdimConfig> LoadDdimConfig(const std::string& scheduler_dir,
 /// and deterministic where eta is 0 or the variance is below 1e-20.
 class DdimScheduler final : public StepRule {
  public:
-  /// @param device  where steps are run: a copy of the noise schedule stays there, so that a step
-  ///                does not wait for one. Steps elsewhere copy it each time.
   /// @throws std::invalid_argument  config.Validate() fails.
-  explicit DdimScheduler(DdimConfig config, at::Device device = at::kCPU);
+  explicit DdimScheduler(DdimConfig config);
 
   const DdimConfig& config() const { return config_; }
   /// abar_t = prod_{s<=t} (1 - beta_s): float32 [num_train_timesteps] on the CPU.
-  const at::Tensor& alphas_cumprod() const { return alphas_.cumprod_T; }
+  const at::Tensor& alphas_cumprod() const { return alphas_cumprod_T_; }
 
   int64_t num_train_timesteps() const override { return config_.num_train_timesteps; }
 
@@ -88,24 +86,26 @@ class DdimScheduler final : public StepRule {
                   const at::Tensor& noise_BCHW, const at::Tensor& prev_sample_BCHW) const override;
 
  private:
-  /// Constants of one step, each [B].
+  /// Constants of one step, each [B] float32, on the CPU.
   struct Coefficients {
     at::Tensor alpha_t_B, alpha_prev_B, variance_B;
   };
   Coefficients Gather(const at::Tensor& timesteps_B, int64_t num_steps) const;
   Coefficients GatherSchedule(const Schedule& schedule) const;  ///< B is the executed steps.
+  /// What a step multiplies by and divides by, each [B] float32; is_random_B is bool.
+  struct Factors {
+    at::Tensor root_alpha_B, root_beta_B, root_alpha_prev_B, direction_B, sigma_B, safe_sigma_B,
+        is_random_B;
+    /// On `device`: in one copy, for which the host does not wait.
+    Factors On(at::Device device) const;
+  };
+  /// On the CPU.
+  Factors FactorsOf(const at::Tensor& timesteps_B, int64_t num_steps, double eta) const;
   at::Tensor ClipPredicted(const at::Tensor& x0_BCHW) const;
 
-  /// abar, and 0-d the abar before timestep 0.
-  struct Alphas {
-    at::Tensor cumprod_T, final;
-    Alphas To(at::Device device) const { return {cumprod_T.to(device), final.to(device)}; }
-  };
-  Alphas AlphasOn(at::Device device) const;
-
   DdimConfig config_;
-  Alphas alphas_;            ///< On the CPU.
-  Alphas alphas_of_device_;  ///< The same tensors where the device is the CPU.
+  at::Tensor alphas_cumprod_T_;
+  at::Tensor final_alpha_;  ///< 0-d: the abar before timestep 0.
 };
 
 }  // namespace imageddpo

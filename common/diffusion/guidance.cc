@@ -8,6 +8,8 @@
 #include <stdexcept>
 #include <string>
 
+#include "common/device/copies.h"
+
 // Shapes: B samples, C channels, H and W of the latents, L tokens, D width of the embeddings,
 //         P samples with two branches ("pairs"), S samples with one ("singles"), P + S = B.
 
@@ -37,7 +39,7 @@ Split SplitBatch(int64_t batch, const std::vector<bool>& same_tokens_B, const Gu
 }
 
 at::Tensor Indices(const std::vector<int64_t>& indices, const at::Tensor& like) {
-  return at::tensor(indices, at::TensorOptions(at::kLong).device(like.device()));
+  return MoveTo(at::tensor(indices, at::kLong), like.device());
 }
 
 at::Tensor Float(const at::Tensor& tensor) { return tensor.to(at::kFloat); }

@@ -8,6 +8,8 @@
 #include <string>
 #include <utility>
 
+#include "common/kernels/threads.h"
+
 namespace imageddpo {
 namespace {
 
@@ -93,15 +95,28 @@ double KeyedStream::NextNormal() {
 }
 
 at::Tensor KeyedNormal(const StreamKey& key, at::IntArrayRef shape) {
+  return KeyedNormals({key}, shape).squeeze(0);
+}
+
+at::Tensor KeyedNormals(const std::vector<StreamKey>& keys_B, at::IntArrayRef shape) {
+  if (keys_B.empty()) throw std::invalid_argument("KeyedNormals: no keys");
+  std::vector<int64_t> sizes = {static_cast<int64_t>(keys_B.size())};
   for (int64_t size : shape) {
     if (size < 0) {
       throw std::invalid_argument("KeyedNormal: negative dimension " + std::to_string(size));
     }
+    sizes.push_back(size);
   }
-  at::Tensor noise = at::empty(shape, at::kFloat);
-  KeyedStream stream(key);
-  float* out = noise.mutable_data_ptr<float>();
-  for (int64_t i = 0; i < noise.numel(); ++i) out[i] = static_cast<float>(stream.NextNormal());
+  at::Tensor noise = at::empty(sizes, at::kFloat);
+  const int64_t count = noise.numel() / sizes.front();
+  float* const values = noise.mutable_data_ptr<float>();
+  ParallelFor(sizes.front(), [&](int64_t begin, int64_t end) {
+    for (int64_t b = begin; b < end; ++b) {
+      KeyedStream stream(keys_B[static_cast<size_t>(b)]);
+      float* const out = values + b * count;
+      for (int64_t i = 0; i < count; ++i) out[i] = static_cast<float>(stream.NextNormal());
+    }
+  });
   return noise;
 }
 

@@ -71,6 +71,11 @@ class KeyedStream {
 /// @throws std::invalid_argument  a negative dimension.
 at::Tensor KeyedNormal(const StreamKey& key, at::IntArrayRef shape);
 
+/// KeyedNormal() of each key, stacked: [B, shape], with the same bits. The streams are drawn in
+/// parallel, on the threads that libtorch's kernels use.
+/// @throws std::invalid_argument  a negative dimension; no keys.
+at::Tensor KeyedNormals(const std::vector<StreamKey>& keys_B, at::IntArrayRef shape);
+
 /// A uniformly random permutation of 0 … n-1 (Fisher and Yates).
 /// @throws std::invalid_argument  n is negative.
 std::vector<int64_t> KeyedPermutation(const StreamKey& key, int64_t n);

@@ -8,6 +8,8 @@
 
 #include <utility>
 
+#include "common/device/copies.h"
+
 namespace imageddpo {
 
 LogProbGradients::LogProbGradients(Denoiser* denoiser, const Lora& lora, int64_t batch,
@@ -42,8 +44,8 @@ at::Tensor LogProbGradients::Take() {
   if (loss_scale_ != 1) rows_RP.div_(loss_scale_);
   if (rows_RP.size(0) == batch_) return rows_RP;  // One row each, in the order of the samples.
   const at::Tensor gradients_BP = at::zeros({batch_, rows_RP.size(1)}, rows_RP.options());
-  const auto index = at::TensorOptions().dtype(at::kLong).device(rows_RP.device());
-  return gradients_BP.index_add_(0, at::tensor(row_samples_R_, index), rows_RP);
+  const at::Tensor samples_R = MoveTo(at::tensor(row_samples_R_, at::kLong), rows_RP.device());
+  return gradients_BP.index_add_(0, samples_R, rows_RP);
 }
 
 }  // namespace imageddpo

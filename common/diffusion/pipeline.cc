@@ -50,7 +50,7 @@ absl::StatusOr<Pipeline> Pipeline::Load(const std::string& dir, const ModelOptio
   IMAGEDDPO_RETURN_IF_ERROR(ddim.Validate());
   IMAGEDDPO_ASSIGN_OR_RETURN(std::unique_ptr<Unet> loaded,
                              Unet::Load(dir + "/unet", options, warnings));
-  pipeline.step_rule = std::make_unique<DdimScheduler>(std::move(ddim), options.device);
+  pipeline.step_rule = std::make_unique<DdimScheduler>(std::move(ddim));
   const UnetConfig unet = loaded->config();
   pipeline.denoiser = std::move(loaded);
   pipeline.sample_size = unet.sample_size;

@@ -2,6 +2,8 @@
 
 #include <ATen/ops/select.h>
 
+#include "common/device/copies.h"
+
 namespace imageddpo {
 
 PolicyOptions MakePolicyOptions(const v1::SampleSpec& sample, const Schedule& schedule) {
@@ -50,9 +52,9 @@ StepResult Policy::Step(const at::Tensor& latents_BCHW, const at::Tensor& timest
   const RowPredictor predict = [&](const at::Tensor& latents_RCHW, const at::Tensor& timesteps_R) {
     return denoiser_.Forward(latents_RCHW, timesteps_R, conditioning.text);
   };
-  const at::Tensor prediction_BCHW =
-      PredictGuided(predict, LayOut(latents_BCHW, timesteps_B, options_.first_timestep),
-                    timesteps_B, conditioning.same_tokens_B, options_.guidance);
+  const at::Tensor prediction_BCHW = PredictGuided(
+      predict, LayOut(latents_BCHW, timesteps_B, options_.first_timestep),
+      MoveTo(timesteps_B, latents_BCHW.device()), conditioning.same_tokens_B, options_.guidance);
   return step_rule_.Step(prediction_BCHW, timesteps_B, latents_BCHW, options_.num_steps,
                          options_.eta, noise_BCHW, next_latents_BCHW);
 }

@@ -57,7 +57,7 @@ class Policy {
   /// @throws std::invalid_argument  batch sizes that differ.
   StepConditioning Prepare(const Conditioning& conditioning) const;
 
-  /// Draws the next latents, from standard normal noise.
+  /// Draws the next latents, from standard normal noise. For timesteps see StepRule::Step().
   StepResult Sample(const at::Tensor& latents_BCHW, const at::Tensor& timesteps_B,
                     const StepConditioning& conditioning, const at::Tensor& noise_BCHW) const;
 

@@ -23,7 +23,7 @@ struct Schedule {
 struct StepResult {
   at::Tensor prev_sample_BCHW;  ///< float32, no graph; the given one in a replay.
   at::Tensor log_prob_B;        ///< float32, with graph; 0 where deterministic.
-  at::Tensor stochastic_B;      ///< bool; false where the step draws nothing.
+  at::Tensor stochastic_B;      ///< bool, on the CPU; false where the step draws nothing.
   /// Of a Gaussian step, float32; else undefined. The mean has a graph, σ is 0 where deterministic.
   at::Tensor mean_BCHW, sigma_B;
 };
@@ -53,7 +53,7 @@ class StepRule {
 
   /// Adds noise to x0 up to the given timesteps.
   /// @param x0_BCHW, noise_BCHW  float32, same shape and device.
-  /// @param timesteps_B          int64.
+  /// @param timesteps_B          int64, on the CPU.
   virtual at::Tensor AddNoise(const at::Tensor& x0_BCHW, const at::Tensor& noise_BCHW,
                               const at::Tensor& timesteps_B) const = 0;
 
@@ -63,11 +63,13 @@ class StepRule {
   /// then its log-prob is 0 without gradient, and its noise is unused. Gradients flow from
   /// log_prob_B into model_output_BCHW; the recorded sample is a constant.
   /// @param model_output_BCHW  float32 (other floating types are widened), the (guided) prediction.
-  /// @param timesteps_B        int64, each in [0, num_train_timesteps).
+  /// @param timesteps_B        int64, each in [0, num_train_timesteps). On the CPU, so that the
+  /// host
+  ///                           knows what a step draws without waiting for a device.
   /// @param sample_BCHW        float32, the latents that the prediction was made from.
   /// @param num_steps          of the full schedule (Schedule::num_steps).
   /// @throws std::invalid_argument  neither or both of noise and prev_sample given; shapes differ;
-  /// num_steps out of range.
+  /// num_steps out of range; timesteps on a device.
   virtual StepResult Step(const at::Tensor& model_output_BCHW, const at::Tensor& timesteps_B,
                           const at::Tensor& sample_BCHW, int64_t num_steps, double eta,
                           const at::Tensor& noise_BCHW,

@@ -16,6 +16,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "common/device/copies.h"
 #include "common/io/file.h"
 
 namespace imageddpo {
@@ -96,13 +97,13 @@ int64_t Lora::num_parameters() const {
   return count;
 }
 
-std::string Lora::Hash() const {
+std::string Lora::HashWith(const at::Tensor& flat_P) const {
   std::string bytes;
   for (const Module& module : modules_) {
     absl::StrAppendFormat(&bytes, "%s %d %.17g\n", module.path, module.rank(), module.alpha);
   }
-  const at::Tensor flat_P = Flatten().cpu();
-  bytes.append(static_cast<const char*>(flat_P.const_data_ptr()), flat_P.nbytes());
+  const at::Tensor values_P = MoveTo(flat_P, at::kCPU);
+  bytes.append(static_cast<const char*>(values_P.const_data_ptr()), values_P.nbytes());
   return Sha256Hex(bytes);
 }
 
@@ -146,10 +147,12 @@ void Lora::Unflatten(const at::Tensor& flat_P) {
         "Lora::Unflatten: expected float32 [", num_parameters(), "], got ",
         c10::toString(flat_P.scalar_type()), " [", absl::StrJoin(flat_P.sizes(), ", "), "]"));
   }
+  if (modules_.empty()) return;
   const at::NoGradGuard no_grad;
+  const at::Tensor values_P = MoveTo(flat_P, modules_.front().down_RI.device());
   int64_t offset = 0;
   for (at::Tensor& parameter : Parameters()) {
-    parameter.copy_(flat_P.narrow(0, offset, parameter.numel()).view(parameter.sizes()));
+    parameter.copy_(values_P.narrow(0, offset, parameter.numel()).view(parameter.sizes()));
     offset += parameter.numel();
   }
 }

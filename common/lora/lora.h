@@ -97,7 +97,9 @@ class Lora {
   std::vector<std::string> ParameterNames() const;
   int64_t num_parameters() const;
   /// SHA-256 over paths, alphas, shapes and values, as 64 hexadecimal digits.
-  std::string Hash() const;
+  std::string Hash() const { return HashWith(Flatten()); }
+  /// What Hash() would be with these values. @param flat_P  as Flatten(), on any device.
+  std::string HashWith(const at::Tensor& flat_P) const;
 
   Lora Clone() const;  ///< New tensors on the same device, requiring gradients.
   /// In place, so that whoever shares the tensors sees it. @throws std::invalid_argument where
@@ -105,7 +107,7 @@ class Lora {
   void CopyFrom(const Lora& other);
   at::Tensor Flatten()
       const;  ///< [P] float32: a copy in the order of Parameters(), on their device.
-  /// In place. @throws std::invalid_argument  not [P] float32.
+  /// In place. @param flat_P  on any device. @throws std::invalid_argument  not [P] float32.
   void Unflatten(const at::Tensor& flat_P);
 
  private:

@@ -14,6 +14,7 @@
 #include "absl/strings/str_join.h"
 #include "common/base/status.h"
 #include "common/base/text.h"
+#include "common/device/copies.h"
 #include "common/io/file.h"
 #include "common/lora/lora.h"
 #include "common/lora/lora_keys.h"
@@ -299,10 +300,13 @@ absl::StatusOr<Lora> Lora::Load(const std::string& path, const std::vector<Linea
 TensorMap Lora::ToTensors() const {
   TensorMap tensors;
   const std::vector<std::string> names = ParameterNames();
-  const std::vector<at::Tensor> parameters = Parameters();
+  std::vector<at::Tensor> parameters;
+  for (const at::Tensor& parameter : Parameters()) {
+    parameters.push_back(parameter.is_cpu() ? parameter.detach().clone() : parameter.detach());
+  }
+  parameters = ReadTogether(parameters);
   for (size_t i = 0; i < names.size(); ++i) {
-    at::Tensor tensor = parameters[i].detach().to(at::TensorOptions().device(at::kCPU),
-                                                  /*non_blocking=*/false, /*copy=*/true);
+    at::Tensor tensor = parameters[i];
     if (modules_[i / 2].is_convolution)
       tensor = tensor.view({tensor.size(0), tensor.size(1), 1, 1});
     tensors[names[i]] = tensor;

@@ -204,6 +204,8 @@ void Worker::SayHello() {
   hello.set_cores(AvailableProcessors());
   hello.set_host_memory_bytes(HostMemoryBytes());
   hello.set_device_memory_bytes(parts_.device_memory_bytes);
+  hello.set_device_id(parts_.identity.id);
+  hello.set_device_name(parts_.identity.name);
   const ProcessId process = ThisProcess();
   hello.mutable_process()->set_host(process.host);
   hello.mutable_process()->set_pid(process.pid);

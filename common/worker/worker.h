@@ -12,6 +12,7 @@
 #include "common/base/crash_watch.h"
 #include "common/comm/communicator.h"
 #include "common/comm/control_channel.h"
+#include "common/device/identity.h"
 #include "common/worker/exit_codes.h"
 #include "common/worker/job_context.h"
 
@@ -53,6 +54,7 @@ class Worker {
     const Clock& clock;
     std::shared_ptr<spdlog::logger> logger;
     int64_t device_memory_bytes = 0;      ///< Of a GPU; 0: not known, or there is none.
+    DeviceIdentity identity;              ///< Of `device`.
     const CrashWatch* crashes = nullptr;  ///< If set, crashes are reported to the controller.
   };
 

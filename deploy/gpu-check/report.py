@@ -3,6 +3,9 @@ import statistics
 
 GB = 1e9
 LORA_MEMORY_GOAL = 8.0
+MFU_GOAL = 0.35
+MOST_RATIO_ERROR = 1e-5  # A tenth of the clip range, as in gpu_check.
+LONGEST_KERNELS = 30
 
 
 def print_head(results):
@@ -32,8 +35,20 @@ def print_parity(parity):
     print(f"   plain PyTorch on this device, at the size whose speed is measured: {parity['live']}", flush=True)
 
 
+def print_determinism(rows):
+    print("\n2. Equal bits: the same epoch twice in a process, and once in another one")
+    for row in rows:
+        setting = f"device.deterministic: {str(row['deterministic']).lower():5}"
+        if "failed" in row:
+            print(f"   {setting} FAILED: {row['failed']}", flush=True)
+            continue
+        found = ", ".join(f"{what} {'equal' if row[f'{what}_equal_in_a_process'] else 'DIFFERENT'} and"
+                          f" {'equal' if row[f'{what}_equal_in_another'] else 'DIFFERENT'}" for what in ("samples", "gradients"))
+        print(f"   {setting} {found}; first ratio off by at most {row['ratio_max_error']:.1e}", flush=True)
+
+
 def print_nccl(nccl, dry):
-    print("\n2. NCCL")
+    print("\n3. NCCL")
     if "passed" in nccl:
         print(f"   {nccl['passed']} cases passed, {nccl['failed']} failed; {nccl['ranks']} ranks, NCCL {nccl['nccl']}. {nccl['note']}")
         for case in nccl["cases"]:
@@ -41,6 +56,13 @@ def print_nccl(nccl, dry):
                 print(f"   FAILED: {case['name']}, {case['world_size']} ranks: {'; '.join(case['wrong'][:3])}")
     else:
         print(f"   not run: {nccl.get('note') or nccl.get('failed')}")
+    for ranks, shared in nccl.get("sharing", {}).items():
+        found = f"{shared['passed']} cases passed, {shared['failed']} failed" if "passed" in shared else f"FAILED: {shared.get('failed')}"
+        print(f"   {ranks} processes that share the GPUs: {found}", flush=True)
+    if "kill" in nccl:
+        seen = nccl["kill"].get("cases", [{}])[0]
+        found = f"after {seen['seconds']:.1f} s" if seen.get("passed") else f"FAILED: {seen.get('wrong') or nccl['kill'].get('failed')}"
+        print(f"   one of two processes is killed in a round; the other one's wait ends: {found}", flush=True)
     if dry:
         threads = nccl["over_threads"]
         print(f"   its suite over threads and CPU tensors instead: {threads.get('passed', 0)} cases passed,"
@@ -78,11 +100,48 @@ def _side(name, side):
 
 
 def print_speed_row(row):
-    ratio = f"; ratio {row['ratio']:.2f}" if "ratio" in row else ""
-    print(f"\n3. Speed, {row['case']}{ratio}")
-    print(f"   {_side('ours    ', row['ours'])}")
-    if "seed" in row:
-        print(f"   {_side('original', row['seed'])}", flush=True)
+    print(f"\n4. Speed, {row['case']}")
+    print(f"   {_side('ours', row['ours'])}", flush=True)
+
+
+def print_original_row(row):
+    ratio = f"; ours is {row['ratio']:.2f} times as fast" if "ratio" in row else ""
+    print(f"\n6. The original, {row['case']}{ratio}")
+    print(f"   {_side('original', row['seed'])}", flush=True)
+
+
+def sum_up_trace(trace, kernels):
+    """Of what a device did (or, without one, of the operators): time by name, busy share, gaps. Microseconds in the trace."""
+    wanted = {"kernel", "gpu_memcpy", "gpu_memset"} if kernels else {"cpu_op"}
+    events = sorted((event["ts"], event["ts"] + event["dur"], event["name"]) for event in trace["traceEvents"]
+                    if event.get("ph") == "X" and event.get("cat") in wanted)
+    if not events:
+        return {"failed": "the trace has no kernels" if kernels else "the trace has no operators"}
+    by_name, gaps = {}, []
+    busy, end = 0, events[0][0]
+    for first, last, name in events:
+        calls, total = by_name.get(name, (0, 0))
+        by_name[name] = (calls + 1, total + last - first)
+        if first > end:
+            gaps.append(first - end)
+        busy += max(0, last - max(first, end))
+        end = max(end, last)
+    span = end - events[0][0]
+    longest = sorted(by_name.items(), key=lambda item: -item[1][1])[:LONGEST_KERNELS]
+    return {"span_ms": span / 1e3, "busy_share": busy / span if span else 1, "events": len(events),
+            "gaps_above_20_us": sum(gap > 20 for gap in gaps), "longest_gap_us": max(gaps, default=0),
+            "longest": [{"name": name[:120], "calls": calls, "ms": total / 1e3} for name, (calls, total) in longest]}
+
+
+def print_trace(trace):
+    print("\n5. Trace of two steps, sampled and replayed")
+    if "failed" in trace:
+        print(f"   FAILED: {trace['failed']}", flush=True)
+        return
+    print(f"   {trace['events']} calls in {trace['span_ms']:.1f} ms, busy {trace['busy_share']:.1%} of them;"
+          f" {trace['gaps_above_20_us']} gaps above 20 us, the longest {trace['longest_gap_us']:.0f} us")
+    for row in trace["longest"][:10]:
+        print(f"   {row['ms']:9.2f} ms {row['calls']:6} {row['name']}", flush=True)
 
 
 def goals(rows):
@@ -106,11 +165,13 @@ def goals(rows):
         return max(side[when]["peak_allocated_bytes"] for when in ("memory", "load_memory")) / GB
 
     result = []
+    result += [goal("single_pass at guidance 1: 2 times the original's images/s", "bf16-g1", ratio, lambda x: x >= 2),
+               goal("replay at guidance 7.5: 1.5 times the original's images/s", "bf16-g7.5", ratio, lambda x: x >= 1.5)]
     for precision in ("bf16", "fp32"):
-        result += [goal("single_pass at guidance 1: 2 times the original's images/s", f"{precision}-g1", ratio, lambda x: x >= 2),
-                   goal("replay at guidance 7.5: 1.5 times the original's images/s", f"{precision}-g7.5", ratio, lambda x: x >= 1.5),
-                   goal(f"SD 1.5 LoRA at batch 1: below {LORA_MEMORY_GOAL:.0f} GB", f"{precision}-batch-1", memory, lambda x: x < LORA_MEMORY_GOAL)]
-    return result + [goal("MFU of at least 45%", f"{precision}-g1", mfu, lambda x: x >= 0.45) for precision in ("bf16", "fp32")]
+        result += [goal(f"SD 1.5 LoRA at batch 1: below {LORA_MEMORY_GOAL:.0f} GB", f"{precision}-batch-1", memory,
+                        lambda x: x < LORA_MEMORY_GOAL),
+                   goal(f"MFU of at least {MFU_GOAL:.0%}", f"{precision}-g1", mfu, lambda x: x >= MFU_GOAL)]
+    return result
 
 
 def _failures(results):
@@ -127,6 +188,19 @@ def _failures(results):
             found.append("nccl_check")
         if nccl.get("over_threads", {}).get("exit_code", 0) != 0:
             found.append("the transport suite over threads")
+        found += [f"{ranks} processes that share the GPUs" for ranks, shared in nccl.get("sharing", {}).items()
+                  if shared.get("exit_code") != 0]
+        if "kill" in nccl and nccl["kill"].get("exit_code") != 0:
+            found.append("a rank that outlives another")
+    for row in results.get("determinism", []):
+        if "failed" in row:
+            found.append(f"equal bits: {row['failed'][-200:]}")
+        elif row["deterministic"]:
+            found += [name.replace("_", " ") for name, equal in row.items() if "_equal_" in name and not equal]
+            if row["ratio_max_error"] > MOST_RATIO_ERROR:
+                found.append(f"the first ratio is off by {row['ratio_max_error']:.1e}")
+    if "failed" in results.get("trace", {}):
+        found.append(f"trace: {results['trace']['failed'][-200:]}")
     for row in results.get("speed", []):
         for side in ("ours", "seed"):
             if "failed" in row.get(side, {}) and not (side == "seed" and not results["machine"].get("torch")):

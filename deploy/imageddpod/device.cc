@@ -1,7 +1,11 @@
 #include "deploy/imageddpod/device.h"
 
 #include <ATen/DeviceAccelerator.h>
+#include <ATen/core/CachingHostAllocator.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/ones.h>
 #include <c10/core/CachingDeviceAllocator.h>
+#include <c10/core/DeviceGuard.h>
 
 #include <algorithm>
 #include <cstdlib>
@@ -41,17 +45,21 @@ void ReturnDeviceMemory(at::Device device) {
   if (device.is_cpu()) return;
   try {
     c10::getDeviceAllocator(device.type())->emptyCache();
+    if (device.is_cuda()) at::getHostAllocator(device.type())->empty_cache();
   } catch (const c10::Error&) {  // The next job will say what is wrong with the GPU.
   }
 }
 
-bool WorkersShareGpus() {
-  if (!at::getAccelerator()) return false;
-  const int local_ranks = NumberFromEnvironment("OMPI_COMM_WORLD_LOCAL_SIZE");
-  const bool has_controller = NumberFromEnvironment("OMPI_COMM_WORLD_RANK") ==
-                              NumberFromEnvironment("OMPI_COMM_WORLD_LOCAL_RANK");
-  const int workers = has_controller ? local_ranks - 1 : local_ranks;
-  return workers > at::accelerator::deviceCount();
+bool DeviceWorks(at::Device device) {
+  if (device.is_cpu()) return true;
+  try {
+    const c10::DeviceGuard guard(device);
+    return at::ones({1}, at::TensorOptions().device(device)).item<float>() == 1.0F;
+  } catch (const c10::OutOfMemoryError&) {
+    return true;
+  } catch (const c10::Error&) {
+    return false;
+  }
 }
 
 int LocalWorkerIndex() {

@@ -17,10 +17,10 @@
 #include "common/base/status.h"
 #include "common/base/text.h"
 #include "common/config/resolved_job.h"
+#include "common/device/numerics.h"
 #include "common/diffusion/keyed_noise.h"
 #include "common/diffusion/pipeline.h"
 #include "common/io/safetensors.h"
-#include "common/kernels/tf32.h"
 #include "common/kernels/threads.h"
 #include "common/lora/lora.h"
 #include "common/trajectory/schedule/version_schedule.h"
@@ -138,7 +138,9 @@ absl::Status SetUpRollout(JobContext& context, int index, Rank* rank) {
   }
   IMAGEDDPO_ASSIGN_OR_RETURN(
       rank->rollout, Rollout::Create(rank->job, &rank->pipeline, std::move(reward), context.device,
-                                     {index, context.start.gang().rollout_size()},
+                                     {.index = index,
+                                      .num_ranks = context.start.gang().rollout_size(),
+                                      .records_device = context.gang.transfer_device()},
                                      RewardTimeout(rank->job), data));
   if (rank->job.plan().single_pass) {
     rank->rollout->CollectGradients(&rank->lora, &rank->gradients);
@@ -189,7 +191,8 @@ absl::Status SetUp(JobContext& context, Rank* rank) {
   const int rollout_index = IndexOf(gang.rollout(), context.gang_rank);
   const int trainer_index = IndexOf(gang.trainer(), context.gang_rank);
   UseThreads(job.device().num_threads());
-  AllowTf32(job.device().allow_tf32());
+  UseNumerics(context.device, {.deterministic = job.device().deterministic(),
+                               .allow_tf32 = job.device().allow_tf32()});
   if (rank->job.precision() == Precision::kFp16 && context.device.is_cpu()) {
     return absl::InvalidArgumentError(
         "`model.precision: fp16` needs a GPU and this rank has none; use `bf16`");

@@ -23,8 +23,11 @@
 #include "common/comm/mpi/mpi_messenger.h"
 #include "common/comm/mpi/mpi_runtime.h"
 #include "common/comm/nccl/device_communicator.h"
+#include "common/device/identity.h"
+#include "common/device/numerics.h"
 #include "common/io/file.h"
 #include "common/worker/exit_codes.h"
+#include "common/worker/run_catching.h"
 #include "common/worker/worker.h"
 #include "deploy/imageddpod/controller_rank.h"
 #include "deploy/imageddpod/device.h"
@@ -53,6 +56,19 @@ Worker::Options WorkerOptions(const ClusterConfig& cluster) {
   return options;
 }
 
+/// After some errors of a kernel every later call for its GPU fails, in any job, until the process
+/// ends. Then the process does so at once and says nothing of the job's end: for the controller
+/// this rank is lost, and the job goes on without it as after any other loss.
+void EndIfDeviceIsLost(const JobContext& context, const absl::Status& status) {
+  if (DeviceWorks(context.device)) return;
+  context.logger->critical(
+      "{} can do nothing more in this process after: {}; the process ends with exit code {}, so "
+      "that the job goes on elsewhere",
+      context.device.str(), status.ToString(), kExitRestart);
+  context.logger->flush();
+  _exit(kExitRestart);
+}
+
 RankOutcome RunWorkerRank(const ClusterConfig& cluster, WorkerChannel& channel,
                           Worker::GangFactory open_gang, at::Device device, const Logger& logger) {
   KeepFreeMemory();
@@ -62,7 +78,10 @@ RankOutcome RunWorkerRank(const ClusterConfig& cluster, WorkerChannel& channel,
                  .open_gang = std::move(open_gang),
                  .run_job =
                      [](JobContext& context) {
-                       const absl::Status status = RunJob(context);
+                       const absl::Status status = RunCatching([&] { return RunJob(context); });
+                       if (absl::IsInternal(status) || absl::IsInvalidArgument(status)) {
+                         EndIfDeviceIsLost(context, status);
+                       }
                        ReturnDeviceMemory(context.device);
                        ReturnFreeMemory();
                        return status;
@@ -71,6 +90,7 @@ RankOutcome RunWorkerRank(const ClusterConfig& cluster, WorkerChannel& channel,
                  .clock = clock,
                  .logger = logger,
                  .device_memory_bytes = DeviceMemoryBytes(device),
+                 .identity = IdentityOf(device),
                  .crashes = &crashes},
                 WorkerOptions(cluster));
   const int exit_code = worker.Run();
@@ -125,9 +145,9 @@ RankOutcome RunAmongMany(const DaemonOptions& options, MpiRuntime& runtime, cons
   } else {
     const auto channel = MakeMpiWorkerChannel(messenger);
     const at::Device device = ChooseDevice(LocalWorkerIndex());
-    const GpuTransport transport =
-        WorkersShareGpus() ? GpuTransport::kHostMemory : GpuTransport::kNccl;
     const auto open_gang = [&](const v1::GangLayout& gang) {
+      const GpuTransport transport =
+          gang.shares_devices() ? GpuTransport::kHostMemory : GpuTransport::kNccl;
       return OpenGang(messenger, {gang.world_ranks().begin(), gang.world_ranks().end()}, gang.tag(),
                       device, transport);
     };
@@ -172,6 +192,7 @@ RankOutcome RunRank(DaemonOptions options, MpiRuntime& runtime, const StopFlag& 
 }
 
 int Main(int argc, char** argv) {
+  PrepareNumerics();
   DaemonOptions options;
   const absl::Status parsed = ParseDaemonOptions(argc, argv, &options);
   if (absl::IsCancelled(parsed)) return 0;

@@ -19,6 +19,7 @@
 #include "common/base/text.h"
 #include "common/config/job_config.h"
 #include "common/config/job_plan.h"
+#include "common/device/copies.h"
 #include "common/diffusion/keyed_noise.h"
 #include "common/diffusion/log_prob_gradients.h"
 #include "common/diffusion/pipeline.h"
@@ -175,14 +176,13 @@ double StageTimer::DrawSeconds(const Batch& batch) const {
       }
       noise.push_back(at::stack(steps));
     }
-    const at::Tensor images_BCHW = at::stack(images).to(device_);
-    return at::stack(noise).to(device_);
+    const at::Tensor images_BCHW = MoveTo(at::stack(images), device_);
+    return MoveTo(at::stack(noise), device_);
   });
 }
 
 /// Seconds of one step of the policy, without gradients or with those of a single pass.
 double StageTimer::StepSeconds(const Batch& batch, bool with_gradients) {
-  const auto index = at::TensorOptions().dtype(at::kLong).device(device_);
   const double seconds = Time([&] {
     const at::AutoGradMode with_graph(with_gradients);
     std::optional<LogProbGradients> gradients;
@@ -194,7 +194,7 @@ double StageTimer::StepSeconds(const Batch& batch, bool with_gradients) {
     at::Tensor latents_BCHW = batch.latents_BCHW;
     for (size_t k = 0; k < schedule_.timesteps.size(); ++k) {
       const auto step =
-          policy_.Sample(latents_BCHW, at::full({batch.size}, schedule_.timesteps[k], index),
+          policy_.Sample(latents_BCHW, at::full({batch.size}, schedule_.timesteps[k], at::kLong),
                          conditioning, batch.inputs.step_noise(static_cast<int64_t>(k)));
       if (gradients) gradients->Add(step);
       latents_BCHW = step.prev_sample_BCHW.detach();
@@ -272,7 +272,7 @@ absl::Status StageTimer::Run(const std::vector<int64_t>& batch_sizes, Costs* cos
     gradient.push_back({step_work, StepSeconds(batch, true)});
     replay.push_back({step_work, Time([&] {
                                    const at::AutoGradMode with_graph(true);
-                                   replay_.Accumulate(batch.replay, 1.0);
+                                   StatisticsOf(replay_.Accumulate(batch.replay, 1.0));
                                    return replay_.TakeGradient();
                                  }) / num_steps});
     decode.push_back({images * count_.decoder.flops, Time([&] {

@@ -96,9 +96,8 @@ absl::StatusOr<ReplayBatch> ReadSamples(const TraceUpdateOptions& options,
   IMAGEDDPO_ASSIGN_OR_RETURN(const auto inputs, SafetensorsFile::Open(options.inputs));
   IMAGEDDPO_ASSIGN_OR_RETURN(all.advantages_B,
                              GetTensor(*inputs, "advantages", at::kFloat, {num_samples}));
-  for (at::Tensor* tensor :
-       {&all.latents_BKCHW, &all.timesteps_BK, &all.log_probs_BK, &all.advantages_B,
-        &conditioning.prompt_embeds_BLD, &conditioning.negative_embeds_BLD}) {
+  for (at::Tensor* tensor : {&all.latents_BKCHW, &all.log_probs_BK, &all.advantages_B,
+                             &conditioning.prompt_embeds_BLD, &conditioning.negative_embeds_BLD}) {
     *tensor = tensor->to(device);
   }
   return all;
@@ -140,7 +139,8 @@ class UpdateRecorder {
     const double weight =
         1.0 / static_cast<double>(options_.gradient_accumulation_steps * num_steps);
     for (const StepStatistics& step :
-         single_pass() ? AccumulateSinglePass(batch, weight) : replay_.Accumulate(batch, weight)) {
+         StatisticsOf(single_pass() ? AccumulateSinglePass(batch, weight)
+                                    : replay_.Accumulate(batch, weight))) {
       losses_.push_back(at::tensor({step.loss, step.approx_kl, step.clipfrac}, at::kFloat));
     }
     if (++micro_batches_ % options_.gradient_accumulation_steps != 0) return absl::OkStatus();
@@ -170,7 +170,7 @@ class UpdateRecorder {
   bool single_pass() const { return options_.update == "single_pass"; }
 
   /// What the rollout of a single pass collects, from the stored latents of its steps.
-  std::vector<StepStatistics> AccumulateSinglePass(const ReplayBatch& batch, double weight) {
+  at::Tensor AccumulateSinglePass(const ReplayBatch& batch, double weight) {
     const int64_t num_steps = batch.timesteps_BK.size(1);
     LogProbGradients gradients(denoiser_, lora_, batch.advantages_B.size(0), batch.conditioning,
                                policy_.options().guidance);
@@ -212,7 +212,7 @@ absl::Status TraceUpdate(const TraceUpdateOptions& options) {
   IMAGEDDPO_ASSIGN_OR_RETURN(const ReplayBatch all,
                              ReadSamples(options, *pipeline.step_rule, model.device));
   Schedule schedule{.num_steps = options.policy.num_steps};
-  const at::Tensor timesteps_K = all.timesteps_BK[0].cpu();
+  const at::Tensor timesteps_K = all.timesteps_BK[0];
   schedule.timesteps.assign(timesteps_K.const_data_ptr<int64_t>(),
                             timesteps_K.const_data_ptr<int64_t>() + timesteps_K.numel());
   IMAGEDDPO_RETURN_IF_ERROR(pipeline.step_rule->MakeSchedule(schedule.num_steps, 0.0).status());

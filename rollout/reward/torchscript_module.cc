@@ -14,6 +14,7 @@
 #include "absl/strings/str_join.h"
 #include "common/base/status.h"
 #include "common/base/text.h"
+#include "common/device/copies.h"
 #include "common/io/file.h"
 
 namespace imageddpo {
@@ -92,7 +93,7 @@ absl::StatusOr<std::vector<ScriptOutput>> TorchScriptModule::Run(
   const torch::jit::GraphOptimizerEnabledGuard no_profiling(false);
   try {
     std::vector<c10::IValue> arguments;
-    for (const at::Tensor& input : inputs) arguments.emplace_back(input.to(state_->device));
+    for (const at::Tensor& input : inputs) arguments.emplace_back(MoveTo(input, state_->device));
     const c10::IValue returned = state_->module.forward(std::move(arguments));
     std::optional<std::vector<ScriptOutput>> outputs = OutputsOf(returned);
     if (outputs) return *std::move(outputs);

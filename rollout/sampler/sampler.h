@@ -28,12 +28,15 @@ struct SamplerInputs {
   Conditioning conditioning;
 };
 
-/// What else is wanted of the steps, beside what every update needs.
+/// What else is wanted of the steps, beside what every update needs, and where.
 struct StepRecords {
+  /// Where latents and means are left: the CPU, or the model's device.
+  at::Device device = at::kCPU;
   bool means = false;        ///< SampledTrajectories::means_BKCHW.
   Denoiser* base = nullptr;  ///< The policy's denoiser: base_means_BKCHW and kl_to_base_B too.
 };
 
+/// On the CPU, except latents and means: see StepRecords::device.
 struct SampledTrajectories {
   at::Tensor latents_BKCHW;  ///< [B,K+1,C,h,w] float32: before each step and after the last.
   at::Tensor timesteps_BK;   ///< int64
@@ -53,7 +56,7 @@ Vae::Posterior EncodeImages(const Vae& vae, const at::Tensor& images_BCHW,
 
 /// Noises encoded images to the schedule's first executed step and denoises them:
 /// z0 = (mean + std·encode_noise)·scaling_factor, z_start = add_noise(z0, init_noise), then the K
-/// steps, then decode and (x+1)/2 clamped to [0,1]. Results are on the CPU.
+/// steps, then decode and (x+1)/2 clamped to [0,1]. Waits for the device once, at the end.
 /// @param gradients  not null: each step's log-probabilities are back-propagated into it at once;
 ///                   what is sampled is the same, bit for bit. Null: no graph is recorded.
 /// @param records    with a base, the model is run once more over the steps, without its LoRA.

@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/base/text.h"
+#include "common/device/copies.h"
 
 namespace imageddpo {
 
@@ -46,8 +47,9 @@ PromptCache::Entry PromptCache::Lookup(const std::string& prompt, bool encode) {
   Entry entry{.hash = HashTokens(tokens)};
   if (encode) {
     const at::NoGradGuard no_grad;
-    const at::Tensor tokens_BL = at::tensor(tokens, at::kLong).unsqueeze(0).to(device_);
+    const at::Tensor tokens_BL = MoveTo(at::tensor(tokens, at::kLong).unsqueeze(0), device_);
     entry.embedding_LD = pipeline_.text_encoder->Forward(tokens_BL).squeeze(0).contiguous();
+    entry.on_host_LD = MoveTo(entry.embedding_LD, at::kCPU);
   }
   const size_t size_bytes = prompt.size() + (encode ? entry.embedding_LD.nbytes() : 0);
   if (size_bytes <= budget_bytes_ - used_bytes_) {
@@ -63,7 +65,7 @@ PromptCache::Encoded PromptCache::Encode(const std::vector<std::string>& prompts
   const Entry negative = Lookup(negative_prompt_, true);
   Encoded encoded;
   encoded.keys.negative_hash = negative.hash;
-  encoded.embeddings_LD[negative.hash] = negative.embedding_LD.to(at::kCPU);
+  encoded.embeddings_LD[negative.hash] = negative.on_host_LD;
   std::vector<at::Tensor> prompt_embeds;
   for (const auto& prompt : prompts) {
     const Entry entry = Lookup(prompt, use_prompts);
@@ -71,7 +73,7 @@ PromptCache::Encoded PromptCache::Encode(const std::vector<std::string>& prompts
     encoded.keys.same_tokens.push_back(entry.hash == negative.hash);
     if (!use_prompts) continue;
     prompt_embeds.push_back(entry.embedding_LD);
-    encoded.embeddings_LD.try_emplace(entry.hash, entry.embedding_LD.to(at::kCPU));
+    encoded.embeddings_LD.try_emplace(entry.hash, entry.on_host_LD);
   }
   const auto batch = static_cast<int64_t>(prompts.size());
   encoded.conditioning.negative_embeds_BLD =

@@ -42,7 +42,8 @@ class PromptCache {
  private:
   struct Entry {
     uint64_t hash = 0;
-    at::Tensor embedding_LD;  ///< On the device; undefined where it is never used.
+    at::Tensor embedding_LD;  ///< On the device; undefined where it is never used, as the next.
+    at::Tensor on_host_LD;    ///< The same, for records.
   };
   Entry Lookup(const std::string& prompt, bool encode);
 

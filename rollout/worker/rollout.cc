@@ -67,11 +67,13 @@ struct Rollout::Scores {
 };
 
 Rollout::Rollout(const ResolvedJob& job, Pipeline* pipeline, std::unique_ptr<Reward> reward,
-                 at::Device device, std::chrono::milliseconds reward_timeout)
+                 at::Device device, at::Device records_device,
+                 std::chrono::milliseconds reward_timeout)
     : job_(job),
       plan_(job.plan()),
       pipeline_(pipeline),
       device_(device),
+      records_device_(records_device),
       reward_(std::move(reward)),
       reward_timeout_(reward_timeout) {}
 
@@ -82,7 +84,7 @@ absl::StatusOr<std::unique_ptr<Rollout>> Rollout::Create(const ResolvedJob& job,
                                                          std::chrono::milliseconds reward_timeout,
                                                          const DataStart& data_start) {
   std::unique_ptr<Rollout> rollout(
-      new Rollout(job, pipeline, std::move(reward), device, reward_timeout));
+      new Rollout(job, pipeline, std::move(reward), device, share.records_device, reward_timeout));
   IMAGEDDPO_RETURN_IF_ERROR(rollout->SetSize());
   if (job.trains()) IMAGEDDPO_RETURN_IF_ERROR(rollout->OpenData(share, data_start));
   IMAGEDDPO_RETURN_IF_ERROR(rollout->OpenEvaluation(share, data_start));
@@ -135,11 +137,11 @@ absl::StatusOr<Rollout::Drawn> Rollout::Draw(
     const std::function<StreamKey(StreamPurpose, int64_t)>& key_of) {
   const Dataset& dataset = *source.examples;
   Drawn drawn;
-  std::vector<at::Tensor> images, targets, encode_noise, init_noise;
+  std::vector<at::Tensor> images, targets;
   const PictureSize latent = size_.DividedBy(pipeline_->vae->config().downscale());
   const std::vector<int64_t> shape = {pipeline_->vae->config().latent_channels, latent.height,
                                       latent.width};
-  std::vector<StreamKey> step_keys;
+  std::vector<StreamKey> encode_keys, init_keys, step_keys;
   for (size_t i = 0; i < examples.size(); ++i) {
     const auto position = static_cast<int64_t>(i);
     drawn.examples.push_back(dataset.at(examples[i]));
@@ -154,8 +156,8 @@ absl::StatusOr<Rollout::Drawn> Rollout::Draw(
                                                     static_cast<int>(size_.height)));
       targets.push_back(std::move(target));
     }
-    encode_noise.push_back(KeyedNormal(key_of(StreamPurpose::kEncodeNoise, position), shape));
-    init_noise.push_back(KeyedNormal(key_of(StreamPurpose::kInitNoise, position), shape));
+    encode_keys.push_back(key_of(StreamPurpose::kEncodeNoise, position));
+    init_keys.push_back(key_of(StreamPurpose::kInitNoise, position));
     step_keys.push_back(key_of(StreamPurpose::kStepNoise, position));
   }
   drawn.encoded = prompts_->Encode(drawn.prompts, source.uses_prompt());
@@ -163,16 +165,12 @@ absl::StatusOr<Rollout::Drawn> Rollout::Draw(
   if (!targets.empty()) drawn.targets_BCHW = at::stack(targets);
   drawn.inputs = {
       .posterior = source.posteriors->Encode(*pipeline_->vae, examples, drawn.images_BCHW, device_),
-      .encode_noise_BCHW = at::stack(encode_noise),
-      .init_noise_BCHW = at::stack(init_noise),
+      .encode_noise_BCHW = KeyedNormals(encode_keys, shape),
+      .init_noise_BCHW = KeyedNormals(init_keys, shape),
       .step_noise =
-          [shape, step_keys](int64_t k) {
-            std::vector<at::Tensor> noise;
-            for (StreamKey key : step_keys) {
-              key.step = static_cast<uint64_t>(k);
-              noise.push_back(KeyedNormal(key, shape));
-            }
-            return at::stack(noise);
+          [shape, step_keys](int64_t k) mutable {
+            for (StreamKey& key : step_keys) key.step = static_cast<uint64_t>(k);
+            return KeyedNormals(step_keys, shape);
           },
       .conditioning = drawn.encoded.conditioning};
   ReleaseEncoders();
@@ -240,7 +238,8 @@ absl::StatusOr<WhenScored<TrajectoryBatch>> Rollout::Sample(int64_t epoch, int64
   const SampledTrajectories sampled =
       SampleTrajectories(*data_.policy, *pipeline_->vae, data_.schedule, drawn.inputs, device_,
                          gradients ? &*gradients : nullptr,
-                         {.means = job_.trust_region().records_means,
+                         {.device = plan_.single_pass ? device_ : records_device_,
+                          .means = job_.trust_region().records_means,
                           .base = BaseIf(job_.trust_region().records_base_means)});
   if (gradients) gradients_->Put(micro_batch, gradients->Take());
   TrajectoryBatch batch;
@@ -347,9 +346,9 @@ absl::StatusOr<WhenScored<v1::EvalBatch>> Rollout::Evaluate(int64_t batch, int64
                              }));
   pipeline_->denoiser->FoldLora();
   const absl::Cleanup unfold = [this] { pipeline_->denoiser->UnfoldLora(); };
-  const SampledTrajectories sampled =
-      SampleTrajectories(*eval_data_.policy, *pipeline_->vae, eval_data_.schedule, drawn.inputs,
-                         device_, /*gradients=*/nullptr, {.base = BaseIf(false)});
+  const SampledTrajectories sampled = SampleTrajectories(
+      *eval_data_.policy, *pipeline_->vae, eval_data_.schedule, drawn.inputs, device_,
+      /*gradients=*/nullptr, {.device = device_, .base = BaseIf(false)});
   WhenScored<Scores> scores = StartScoring(drawn, sampled);
   v1::EvalBatch result;
   result.set_weight_version(weight_version);

@@ -35,10 +35,11 @@
 
 namespace imageddpo {
 
-/// Which of a job's rollout ranks this is.
+/// Which of a job's rollout ranks this is, and how its records travel.
 struct RolloutShare {
   int index = 0;
   int num_ranks = 1;
+  at::Device records_device = at::kCPU;  ///< Communicator::transfer_device() of the gang.
 };
 
 /// A result that lacks only its scores. Calling it, once, waits for them; destroying it abandons
@@ -125,7 +126,7 @@ class Rollout {
   struct Drawn;   ///< A batch of inputs.
   struct Scores;  ///< Values and parts of a batch.
   Rollout(const ResolvedJob& job, Pipeline* pipeline, std::unique_ptr<Reward> reward,
-          at::Device device, std::chrono::milliseconds reward_timeout);
+          at::Device device, at::Device records_device, std::chrono::milliseconds reward_timeout);
   absl::Status SetPolicy(const v1::SampleSpec& sample, Images* images);
   /// The prompts, beside the negative one, that are encoded here or, if asked for, on any rank.
   std::set<std::string> Prompts(bool of_all_ranks) const;
@@ -161,8 +162,9 @@ class Rollout {
   JobPlan plan_;
   Pipeline* pipeline_;
   at::Device device_;
-  PictureSize size_;  ///< Of images.
-  Images data_;       ///< Without examples where nothing is trained.
+  at::Device records_device_;  ///< Where latents and means that are sent are left.
+  PictureSize size_;           ///< Of images.
+  Images data_;                ///< Without examples where nothing is trained.
   Images eval_data_;
   v1::DataReport data_report_;
   std::vector<std::string> data_warnings_;

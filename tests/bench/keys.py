@@ -138,6 +138,16 @@ def reward_rpc(runs):
                    transport_milliseconds=[result["transport_milliseconds"] for result in rounds])
 
 
+def device_counters(runs):
+    """Of both updates the one that waits more often; what else was counted, for a micro-batch."""
+    updates = ("replay", "single_pass")
+    rounds = runs["device_counters"]
+    counted = {update: [{name: count / result["micro_batches"] for name, count in result[update].items()} for result in rounds]
+               for update in updates}
+    return summary([max(counted[update][i]["synchronisations"] for update in updates) for i in range(len(rounds))],
+                   of_a_micro_batch=counted)
+
+
 @dataclasses.dataclass
 class Key:
     what: str
@@ -181,6 +191,8 @@ KEYS = {
                           reward_overlap, 1.05, at_most=True),
     "reward_rpc": Key("milliseconds that a reward service of this host adds to a batch of 8 images of 512 pixels", ("reward_call",),
                       reward_rpc, 3, at_most=True),
+    "device_counters": Key("waits of the host for the device in a micro-batch, on a device that stands in for a GPU",
+                           ("device_counters",), device_counters, 1, at_most=True),
     "open_100k": Key("seconds to open a folder of 100,000 images, after the first time", ("open_100k",), open_seconds, 10, at_most=True),
     "open_100k_memory": Key("resident MB of a process without a model that has opened it", ("open_100k",), open_memory, 300, at_most=True),
 }

@@ -211,6 +211,20 @@ class OpenImages:
         return json.loads(done.stdout)
 
 
+@dataclasses.dataclass
+class DeviceCounters:
+    """What four more micro-batches of an epoch ask of a device that stands in for a GPU, for each kind of update."""
+
+    def measure(self):
+        done = subprocess.run([harness.BIN.parent / "tests/dist_device_jobs",
+                               "--gtest_filter=DeviceJobs.AMicroBatchWaitsForTheDeviceOnce"], check=True, cwd=ROOT,
+                              stdout=subprocess.PIPE, text=True, timeout=LONGEST_RUN_S,
+                              env=dict(os.environ, IMAGEDDPO_SOURCE_DIR=str(ROOT)))
+        names = ("launches", "synchronisations", "h2d_bytes", "d2h_bytes", "allocations")
+        rows = re.findall(r"^device_counters (\w+)((?: -?\d+)+)$", done.stdout, re.MULTILINE)
+        return {"micro_batches": 4, **{update: dict(zip(names, map(int, numbers.split()))) for update, numbers in rows}}
+
+
 REWARD_BENCH = "tests/reward_bench"
 
 
@@ -265,6 +279,7 @@ RUNS = {
     "step_sd15": OurStep(SD15, 2, 32, "sd15_g1_fp32.yaml"),
     "stream": Stream(),
     "open_100k": OpenImages(100_000),
+    "device_counters": DeviceCounters(),
     "reward_call": RewardCall(),
     "reward_overlap": RewardOverlap("overlap.yaml", 0.3),
     "original_sd15_g1_fp32": Original("sd15_g1_fp32.yaml", short_warm_up=True),

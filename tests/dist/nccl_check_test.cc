@@ -4,6 +4,8 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
+#include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <thread>
@@ -90,6 +92,23 @@ TEST(NcclCheck, PassesWithRanksThatShareAFolder) {
   EXPECT_TRUE(CaseResultsFromJson(CaseResultsToJson(Merge(by_rank)), &read));
   EXPECT_EQ(read.size(), 2 * ConformanceCases().size());
   EXPECT_EQ(ExitCodeOf(read), kCheckPassed) << CaseResultsToJson(read);
+}
+
+TEST(NcclCheck, ARankOutlivesAnother) {
+  FakeNccl nccl(2);
+  const CheckedDevices devices = FakeDevices(nccl, 2);
+  const TempDir folder;
+  CaseResult survivor, early;
+  std::thread first(
+      [&] { survivor = OutliveAPeer(devices, folder.path(), 0, std::chrono::seconds(6)); });
+  std::thread second([&] {  // Its waits end before the other one's, and it leaves.
+    early = OutliveAPeer(devices, folder.path(), 1, std::chrono::seconds(3));
+  });
+  second.join();
+  EXPECT_TRUE(std::filesystem::exists(AtWorkFile(folder.path(), 1)));
+  EXPECT_EQ(early.wrong.size(), 1U) << "the other rank was alive";
+  first.join();
+  EXPECT_TRUE(survivor.wrong.empty()) << survivor.wrong.front();
 }
 
 TEST(NcclCheck, AFailureIsShown) {

@@ -14,7 +14,7 @@
 #include "common/base/available_processors.h"
 #include "common/base/status.h"
 #include "common/comm/mailbox/mailbox_communicator.h"
-#include "common/kernels/tf32.h"
+#include "common/device/numerics.h"
 #include "common/kernels/threads.h"
 #include "deploy/trace/guard.h"
 #include "tests/gpu_check/device.h"
@@ -34,10 +34,13 @@ struct Options {
   std::string device = "cpu";
   std::string json_file;
   bool tf32 = false;
+  bool deterministic = true;
   int threads = 0;
   std::string root = ".";
   std::vector<std::string> cases;  ///< Further folders as in tests/data/parity/models.
   int ranks = 2;
+  int64_t times = 2;
+  std::string trace_file;
   SpeedOptions speed;
 };
 
@@ -48,7 +51,7 @@ struct Outcome {
 
 absl::StatusOr<Outcome> Parity(const Options& options) {
   IMAGEDDPO_ASSIGN_OR_RETURN(const at::Device device, FindDevice(options.device));
-  AllowTf32(options.tf32);
+  UseNumerics(device, {.deterministic = options.deterministic, .allow_tf32 = options.tf32});
   std::vector<CheckRow> rows;
   const auto add = [&rows](const std::vector<CheckRow>& more) {
     rows.insert(rows.end(), more.begin(), more.end());
@@ -73,7 +76,8 @@ absl::StatusOr<Outcome> Parity(const Options& options) {
 
 absl::StatusOr<Outcome> Speed(Options options) {
   IMAGEDDPO_ASSIGN_OR_RETURN(options.speed.device, FindDevice(options.device));
-  AllowTf32(options.tf32);
+  UseNumerics(options.speed.device,
+              {.deterministic = options.deterministic, .allow_tf32 = options.tf32});
   Json json;
   try {
     IMAGEDDPO_ASSIGN_OR_RETURN(const SpeedResult result, MeasureSpeed(options.speed));
@@ -83,6 +87,20 @@ absl::StatusOr<Outcome> Speed(Options options) {
   }
   json["device"] = options.device;
   json["tf32"] = options.tf32;
+  json["deterministic"] = options.deterministic;
+  return Outcome{json};
+}
+
+/// The same epoch several times: whether it has the same bits, here and, by the hashes, elsewhere.
+absl::StatusOr<Outcome> Repeat(Options options) {
+  IMAGEDDPO_ASSIGN_OR_RETURN(options.speed.device, FindDevice(options.device));
+  UseNumerics(options.speed.device,
+              {.deterministic = options.deterministic, .allow_tf32 = options.tf32});
+  IMAGEDDPO_ASSIGN_OR_RETURN(const RepeatResult result,
+                             RepeatEpoch(options.speed, options.times, options.trace_file));
+  Json json = ToJson(result);
+  json["device"] = options.device;
+  json["deterministic"] = options.deterministic;
   return Outcome{json};
 }
 
@@ -113,6 +131,7 @@ void AddSpeedOptions(CLI::App& command, SpeedOptions& speed) {
 }
 
 int Main(int argc, char** argv) {
+  PrepareNumerics();
   Options options;
   CLI::App app("Parity and speed of the models on this machine.", "gpu_check");
   app.require_subcommand(1);
@@ -121,19 +140,26 @@ int Main(int argc, char** argv) {
   app.add_option("--json", options.json_file, "A file for the results, instead of the output");
   app.add_option("--threads", options.threads, "Of a CPU; 0: one for each core");
   app.add_flag("--tf32", options.tf32, "Allow TF32 in float32 products and convolutions");
+  app.add_flag("--deterministic,!--nondeterministic", options.deterministic,
+               "As device.deterministic; by default it is on");
   CLI::App* parity = app.add_subcommand("parity", "Against the recordings, in fp32 and bf16");
   parity->add_option("--root", options.root, "Folder with tests/data/parity");
   parity->add_option("--case", options.cases, "A further folder with a recorded model");
   CLI::App* speed = app.add_subcommand("speed", "Epochs of sampling and one update");
   AddSpeedOptions(*speed, options.speed);
+  CLI::App* repeat = app.add_subcommand("repeat", "The same epoch several times: equal bits?");
+  AddSpeedOptions(*repeat, options.speed);
+  repeat->add_option("--times", options.times)->check(CLI::PositiveNumber);
+  repeat->add_option("--trace", options.trace_file, "Once more, profiled into this file");
   CLI::App* transport = app.add_subcommand("transport", "nccl_check's suite without NCCL");
   transport->add_option("--ranks", options.ranks)->check(CLI::PositiveNumber);
   CLI11_PARSE(app, argc, argv);
 
   UseThreads(options.threads > 0 ? options.threads : AvailableProcessors());
-  const absl::StatusOr<Outcome> outcome = parity->parsed()  ? Parity(options)
-                                          : speed->parsed() ? Speed(options)
-                                                            : Transport(options);
+  const absl::StatusOr<Outcome> outcome = parity->parsed()   ? Parity(options)
+                                          : speed->parsed()  ? Speed(options)
+                                          : repeat->parsed() ? Repeat(options)
+                                                             : Transport(options);
   if (!outcome.ok()) {
     std::cerr << "gpu_check: " << outcome.status() << "\n";
     return kExitError;

@@ -40,7 +40,7 @@ absl::StatusOr<double> CheckOne(const std::string& name, const nlohmann::json& f
   IMAGEDDPO_ASSIGN_OR_RETURN(const DdimConfig config, LoadDdimConfig(folder.path()));
   const DdimScheduler scheduler(config);
   const at::Tensor timesteps_B =
-      at::tensor(fact.at("timesteps").get<std::vector<int64_t>>(), at::kLong).to(device);
+      at::tensor(fact.at("timesteps").get<std::vector<int64_t>>(), at::kLong);
   const auto num_steps = fact.at("num_steps").get<int64_t>();
   IMAGEDDPO_ASSIGN_OR_RETURN(const at::Tensor recorded_output, reference.Get("model_output"));
   IMAGEDDPO_ASSIGN_OR_RETURN(const at::Tensor sample, reference.Get("sample"));

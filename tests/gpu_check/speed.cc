@@ -12,17 +12,21 @@
 #include <chrono>
 #include <cmath>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "common/base/status.h"
+#include "common/device/copies.h"
 #include "common/diffusion/keyed_noise.h"
 #include "common/diffusion/log_prob_gradients.h"
 #include "common/diffusion/pipeline.h"
+#include "common/io/file.h"
 #include "common/lora/lora.h"
 #include "common/nn/peak_flops.h"
 #include "rollout/sampler/sampler.h"
+#include "tests/gpu_check/trace.h"
 #include "trainer/algo/ppo_loss.h"
 #include "trainer/loop/replay_update.h"
 #include "trainer/loop/single_pass_update.h"
@@ -49,6 +53,15 @@ at::Tensor Draw(StreamPurpose purpose, uint64_t epoch, int64_t sample, uint64_t 
                       .sample = static_cast<uint64_t>(sample),
                       .step = step},
                      shape);
+}
+
+std::string HashOf(const std::vector<at::Tensor>& tensors) {
+  std::string bytes;
+  for (const at::Tensor& tensor : ReadTogether(tensors)) {
+    const at::Tensor values = tensor.contiguous();
+    bytes.append(static_cast<const char*>(values.const_data_ptr()), values.nbytes());
+  }
+  return Sha256Hex(bytes);
 }
 
 /// Clocks rise and libraries choose kernels during the first products: the best of several calls.
@@ -109,6 +122,26 @@ class SpeedRun {
   }
 
   void set_product_flops(double flops) { result_.product_flops = flops; }
+
+  RepeatResult Repeat(int64_t times, const std::string& trace_file) {
+    Encode();
+    RepeatResult repeated;
+    for (int64_t i = 0; i < times; ++i) {
+      std::vector<SampledTrajectories> trajectories = SampleEpoch();
+      std::vector<at::Tensor> samples;
+      for (const SampledTrajectories& sampled : trajectories) {
+        samples.insert(samples.end(),
+                       {sampled.latents_BKCHW, sampled.log_probs_BK, sampled.images_BCHW});
+      }
+      repeated.samples.push_back(HashOf(samples));
+      repeated.gradients.push_back(HashOf({GradientOf(trajectories)}));
+    }
+    repeated.ratio_max_error = result_.ratio_max_error;
+    if (!trace_file.empty()) {
+      Trace(options_.device, trace_file, [this] { GradientOf(SampleEpoch()); });
+    }
+    return repeated;
+  }
 
  private:
   int64_t micro_batches() const { return options_.samples_per_epoch / options_.batch_size; }
@@ -205,34 +238,45 @@ class SpeedRun {
     return sampled;
   }
 
-  absl::Status RunEpoch() {
-    const auto start = Clock::now();
+  std::vector<SampledTrajectories> SampleEpoch() {
     std::vector<SampledTrajectories> trajectories;
     for (int64_t m = 0; m < micro_batches(); ++m) trajectories.push_back(Sample(m));
-    result_.sample_seconds.push_back(SecondsSince(start));  // Results are on the CPU by now.
+    return trajectories;
+  }
 
+  /// Of the epoch's update, not clipped.
+  at::Tensor GradientOf(const std::vector<SampledTrajectories>& trajectories) {
     std::vector<float> signs;
     for (int64_t i = 0; i < options_.batch_size; ++i) signs.push_back(i % 2 == 0 ? 1.0F : -1.0F);
     const at::Tensor advantages_B = at::tensor(signs, at::kFloat);
     const double weight = 1.0 / static_cast<double>(micro_batches() * result_.num_steps);
     const at::AutoGradMode with_graph(true);
+    std::vector<at::Tensor> numbers;  // Of the micro-batches, read once.
     for (int64_t m = 0; m < micro_batches(); ++m) {
       const SampledTrajectories& sampled = trajectories[static_cast<size_t>(m)];
-      const std::vector<StepStatistics> steps =
-          single_pass() ? single_pass_.Accumulate(m, advantages_B, result_.num_steps, weight)
-                        : replay_.Accumulate({.latents_BKCHW = sampled.latents_BKCHW,
-                                              .timesteps_BK = sampled.timesteps_BK,
-                                              .log_probs_BK = sampled.log_probs_BK,
-                                              .advantages_B = advantages_B,
-                                              .conditioning = conditioning_},
-                                             weight);
-      for (const StepStatistics& step : steps) {
+      numbers.push_back(single_pass()
+                            ? single_pass_.Accumulate(m, advantages_B, result_.num_steps, weight)
+                            : replay_.Accumulate({.latents_BKCHW = sampled.latents_BKCHW,
+                                                  .timesteps_BK = sampled.timesteps_BK,
+                                                  .log_probs_BK = sampled.log_probs_BK,
+                                                  .advantages_B = advantages_B,
+                                                  .conditioning = conditioning_},
+                                                 weight));
+    }
+    for (const at::Tensor& numbers_KN : ReadTogether(numbers)) {
+      for (const StepStatistics& step : StatisticsOf(numbers_KN)) {
         result_.ratio_max_error = std::max(result_.ratio_max_error, step.ratio_max_error);
       }
     }
-    const at::Tensor gradient_P =
-        single_pass() ? single_pass_.TakeGradient() : replay_.TakeGradient();
-    result_.gradient_norm = ClipAndStep(gradient_P, kMaxGradNorm, lora_.Parameters(), &optimizer_);
+    return single_pass() ? single_pass_.TakeGradient() : replay_.TakeGradient();
+  }
+
+  absl::Status RunEpoch() {
+    const auto start = Clock::now();
+    const std::vector<SampledTrajectories> trajectories = SampleEpoch();
+    result_.sample_seconds.push_back(SecondsSince(start));  // Results are on the CPU by now.
+    result_.gradient_norm =
+        ClipAndStep(GradientOf(trajectories), kMaxGradNorm, lora_.Parameters(), &optimizer_);
     Synchronize(options_.device);
     result_.epoch_seconds.push_back(SecondsSince(start));
     ++epoch_;
@@ -288,19 +332,18 @@ absl::Status CheckOptions(const SpeedOptions& options) {
   return absl::OkStatus();
 }
 
-}  // namespace
+at::ScalarType DtypeOf(const SpeedOptions& options) {
+  return options.precision == "bf16" ? at::kBFloat16 : at::kFloat;
+}
 
-absl::StatusOr<SpeedResult> MeasureSpeed(const SpeedOptions& options) {
-  IMAGEDDPO_RETURN_IF_ERROR(CheckOptions(options));
+absl::StatusOr<std::unique_ptr<SpeedRun>> MakeRun(const SpeedOptions& options) {
   IMAGEDDPO_ASSIGN_OR_RETURN(
       const ModelCount count,
       CountModel(options.model, {options.resolution, options.resolution}, {.rank = kRank}));
-  const at::ScalarType dtype = options.precision == "bf16" ? at::kBFloat16 : at::kFloat;
-  const double product_flops = MeasureProduct(options.device, dtype);
-  ResetPeakMemory(options.device);  // The product's matrices are not part of the job's memory.
   IMAGEDDPO_ASSIGN_OR_RETURN(
-      Pipeline pipeline, Pipeline::Load(options.model, {.device = options.device, .dtype = dtype},
-                                        {.vae = true, .text = false}));
+      Pipeline pipeline,
+      Pipeline::Load(options.model, {.device = options.device, .dtype = DtypeOf(options)},
+                     {.vae = true, .text = false}));
   IMAGEDDPO_ASSIGN_OR_RETURN(
       const Schedule schedule,
       pipeline.step_rule->MakeSchedule(options.num_steps, options.noise_strength));
@@ -315,43 +358,25 @@ absl::StatusOr<SpeedResult> MeasureSpeed(const SpeedOptions& options) {
                      },
                      options.device));
   IMAGEDDPO_RETURN_IF_ERROR(pipeline.denoiser->BindLora(lora).status());
-  SpeedRun run(options, std::move(pipeline), std::move(lora), schedule, count);
-  run.set_product_flops(product_flops);
-  return run.Run();
+  return std::make_unique<SpeedRun>(options, std::move(pipeline), std::move(lora), schedule, count);
 }
 
-nlohmann::json ToJson(const SpeedOptions& options, const SpeedResult& result) {
-  const auto memory = [](const DeviceMemory& of) {
-    return nlohmann::json{{"peak_allocated_bytes", of.peak_allocated_bytes},
-                          {"peak_reserved_bytes", of.peak_reserved_bytes}};
-  };
-  const PassCount& unet = result.count.unet;
-  return {{"precision", options.precision},
-          {"update", options.update},
-          {"guidance_scale", options.guidance_scale},
-          {"resolution", options.resolution},
-          {"num_steps", options.num_steps},
-          {"executed_steps", result.num_steps},
-          {"batch_size", options.batch_size},
-          {"samples_per_epoch", options.samples_per_epoch},
-          {"first_epoch_seconds", result.first_epoch_seconds},
-          {"epoch_seconds", result.epoch_seconds},
-          {"sample_seconds", result.sample_seconds},
-          {"draw_seconds", result.draw_seconds},
-          {"encode_seconds", result.encode_seconds},
-          {"forward_seconds", result.forward_seconds},
-          {"forward_backward_seconds", result.forward_backward_seconds},
-          {"model_flops", result.model_flops},
-          {"product_flops", result.product_flops},
-          {"count",
-           {{"forward", unet.flops + unet.lora_flops},
-            {"backward", unet.backward_flops},
-            {"encode", result.count.encoder.flops},
-            {"decode", result.count.decoder.flops}}},
-          {"memory", memory(result.memory)},
-          {"load_memory", memory(result.load_memory)},
-          {"gradient_norm", result.gradient_norm},
-          {"ratio_max_error", result.ratio_max_error}};
+}  // namespace
+
+absl::StatusOr<SpeedResult> MeasureSpeed(const SpeedOptions& options) {
+  IMAGEDDPO_RETURN_IF_ERROR(CheckOptions(options));
+  const double product_flops = MeasureProduct(options.device, DtypeOf(options));
+  ResetPeakMemory(options.device);  // The product's matrices are not part of the job's memory.
+  IMAGEDDPO_ASSIGN_OR_RETURN(const std::unique_ptr<SpeedRun> run, MakeRun(options));
+  run->set_product_flops(product_flops);
+  return run->Run();
+}
+
+absl::StatusOr<RepeatResult> RepeatEpoch(const SpeedOptions& options, int64_t times,
+                                         const std::string& trace_file) {
+  IMAGEDDPO_RETURN_IF_ERROR(CheckOptions(options));
+  IMAGEDDPO_ASSIGN_OR_RETURN(const std::unique_ptr<SpeedRun> run, MakeRun(options));
+  return run->Repeat(times, trace_file);
 }
 
 }  // namespace imageddpo

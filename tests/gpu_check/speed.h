@@ -57,4 +57,17 @@ absl::StatusOr<SpeedResult> MeasureSpeed(const SpeedOptions& options);
 
 nlohmann::json ToJson(const SpeedOptions& options, const SpeedResult& result);
 
+/// One epoch of the above several times, with the same noise and the same weights.
+struct RepeatResult {
+  /// Of each time, as SHA-256: of latents, log-probabilities and images; of the gradient.
+  std::vector<std::string> samples, gradients;
+  double ratio_max_error = 0;  ///< Of a replay.
+};
+/// @param trace_file  not empty: one more time, under PyTorch's profiler, see Trace().
+/// @return as MeasureSpeed(). @throws as MeasureSpeed()
+absl::StatusOr<RepeatResult> RepeatEpoch(const SpeedOptions& options, int64_t times,
+                                         const std::string& trace_file);
+
+nlohmann::json ToJson(const RepeatResult& result);
+
 }  // namespace imageddpo

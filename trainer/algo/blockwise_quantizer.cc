@@ -11,6 +11,8 @@
 #include <cmath>
 #include <vector>
 
+#include "common/device/copies.h"
+
 namespace imageddpo {
 namespace {
 
@@ -54,7 +56,7 @@ BlockwiseQuantizer::Quantized BlockwiseQuantizer::Quantize(const at::Tensor& val
   const at::Tensor scales_N = blocks_NS.abs().amax(1);
   const at::Tensor divisors_N = at::where(scales_N > 0, scales_N, at::ones_like(scales_N));
   const at::Tensor codes_NS =
-      at::bucketize(blocks_NS / divisors_N.unsqueeze(1), borders_.to(values.device()),
+      at::bucketize(blocks_NS / divisors_N.unsqueeze(1), MoveTo(borders_, values.device()),
                     /*out_int32=*/true);
   return {.codes = codes_NS.to(at::kByte)
                        .reshape({-1})
@@ -65,7 +67,7 @@ BlockwiseQuantizer::Quantized BlockwiseQuantizer::Quantize(const at::Tensor& val
 }
 
 at::Tensor BlockwiseQuantizer::Dequantize(const Quantized& quantized) const {
-  const at::Tensor values = levels_.to(quantized.codes.device())
+  const at::Tensor values = MoveTo(levels_, quantized.codes.device())
                                 .index_select(0, quantized.codes.reshape({-1}).to(at::kLong));
   return (Blocks(values) * quantized.scales_N.unsqueeze(1))
       .reshape({-1})

@@ -4,15 +4,72 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/stack.h>
+#include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 
 #include <cmath>
 #include <stdexcept>
 #include <utility>
 
+#include "common/device/copies.h"
 #include "common/diffusion/gaussian_kl.h"
 
 namespace imageddpo {
+
+namespace {
+
+/// What StepStatistics says of one step, as 0-d float64 tensors in the order of its fields.
+void AddNumbers(const LossInputs& inputs, const LossResult& result,
+                std::vector<at::Tensor>* numbers) {
+  const at::Tensor zero = at::zeros({}, result.loss.options().dtype(at::kDouble));
+  const auto add = [&](const at::Tensor& number) {
+    numbers->push_back(number.defined() ? number.detach().to(at::kDouble) : zero);
+  };
+  const auto add_deviation = [&](const at::Tensor& ratio_B) {
+    const at::Tensor d_B = ratio_B.defined() ? ratio_B.to(at::kDouble) - 1 : ratio_B;
+    add(d_B.defined() ? d_B.mean() : d_B);
+    add(d_B.defined() ? d_B.pow(2).mean() : d_B);
+  };
+  add(result.loss);
+  add(result.approx_kl);
+  add(result.clipfrac);
+  add((result.ratio_B - 1).abs().max());
+  add(result.clipped_high);
+  add(result.clipped_low);
+  add_deviation(inputs.is_stale() ? result.behaviour_ratio_B : at::Tensor());
+  add_deviation(result.ratio_B);
+  const at::Tensor& to_recorded_B = inputs.kl_to_recorded_B;
+  add(to_recorded_B.defined() ? to_recorded_B.mean() : to_recorded_B);
+  add(to_recorded_B.defined() ? to_recorded_B.max() : to_recorded_B);
+  add(result.masked);
+  const at::Tensor& to_base_B = inputs.kl_to_base_B;
+  add(to_base_B.defined() ? to_base_B.detach().mean() : to_base_B);
+}
+
+}  // namespace
+
+std::vector<StepStatistics> StatisticsOf(const at::Tensor& numbers_KN) {
+  const at::Tensor on_host_KN = MoveTo(numbers_KN, at::kCPU).contiguous();
+  const auto* row = on_host_KN.const_data_ptr<double>();
+  std::vector<StepStatistics> statistics;
+  for (int64_t k = 0; k < on_host_KN.size(0); ++k, row += kNumbersPerStep) {
+    statistics.push_back({.loss = row[0],
+                          .approx_kl = row[1],
+                          .clipfrac = row[2],
+                          .ratio_max_error = row[3],
+                          .clipped_high = row[4],
+                          .clipped_low = row[5],
+                          .behaviour_mean = row[6],
+                          .behaviour_square = row[7],
+                          .proximal_mean = row[8],
+                          .proximal_square = row[9],
+                          .kl_mean = row[10],
+                          .kl_max = row[11],
+                          .masked = row[12],
+                          .kl_to_base = row[13]});
+  }
+  return statistics;
+}
 
 ReplayUpdate::ReplayUpdate(const Policy& policy, std::vector<at::Tensor> parameters,
                            const LossRule& loss)
@@ -28,10 +85,10 @@ ReplayUpdate::ReplayUpdate(const Policy& policy, std::vector<at::Tensor> paramet
 ReplayBatch ReplayUpdate::ToDevice(const ReplayBatch& batch) const {
   const at::Device device = parameters_.front().device();
   ReplayBatch moved = batch;
-  for (at::Tensor* tensor : {&moved.latents_BKCHW, &moved.timesteps_BK, &moved.log_probs_BK,
-                             &moved.advantages_B, &moved.proximal_log_probs_BK, &moved.means_BKCHW,
+  for (at::Tensor* tensor : {&moved.latents_BKCHW, &moved.log_probs_BK, &moved.advantages_B,
+                             &moved.proximal_log_probs_BK, &moved.means_BKCHW,
                              &moved.base_means_BKCHW, &moved.is_kept_B}) {
-    if (tensor->defined()) *tensor = tensor->to(device);
+    if (tensor->defined()) *tensor = MoveTo(*tensor, device);
   }
   return moved;
 }
@@ -52,14 +109,15 @@ at::Tensor ReplayUpdate::LogProbs(const ReplayBatch& batch) const {
   for (int64_t k = 0; k < batch.timesteps_BK.size(1); ++k) {
     log_probs.push_back(Step(on_device, conditioning, k).log_prob_B);
   }
-  return at::stack(log_probs, 1).cpu();
+  return at::stack(log_probs, 1);
 }
 
-std::vector<StepStatistics> ReplayUpdate::Accumulate(const ReplayBatch& batch, double weight) {
+at::Tensor ReplayUpdate::Accumulate(const ReplayBatch& batch, double weight) {
   const ReplayBatch on_device = ToDevice(batch);
   StepConditioning conditioning = policy_.Prepare(on_device.conditioning);
-  std::vector<StepStatistics> statistics;
-  for (int64_t k = 0; k < batch.timesteps_BK.size(1); ++k) {
+  std::vector<at::Tensor> numbers;
+  const int64_t num_steps = batch.timesteps_BK.size(1);
+  for (int64_t k = 0; k < num_steps; ++k) {
     const StepResult replayed = Step(on_device, conditioning, k);
     LossInputs inputs{.log_prob_B = replayed.log_prob_B,
                       .recorded_log_prob_B = on_device.log_probs_BK.select(1, k),
@@ -81,33 +139,10 @@ std::vector<StepStatistics> ReplayUpdate::Accumulate(const ReplayBatch& batch, d
     }
     const LossResult result = loss_.Loss(inputs);
     if (result.loss.requires_grad()) (result.loss * (weight * loss_scale_)).backward();
-    StepStatistics step{.loss = result.loss.item<double>(),
-                        .approx_kl = result.approx_kl.item<double>(),
-                        .clipfrac = result.clipfrac.item<double>(),
-                        .ratio_max_error = (result.ratio_B - 1).abs().max().item<double>()};
-    if (result.clipped_high.defined()) step.clipped_high = result.clipped_high.item<double>();
-    if (result.clipped_low.defined()) step.clipped_low = result.clipped_low.item<double>();
-    const auto deviation = [](const at::Tensor& ratio_B, double* mean, double* square) {
-      const at::Tensor d_B = ratio_B.to(at::kDouble) - 1;
-      *mean = d_B.mean().item<double>();
-      *square = d_B.pow(2).mean().item<double>();
-    };
-    deviation(result.ratio_B, &step.proximal_mean, &step.proximal_square);
-    if (inputs.is_stale()) {
-      deviation(result.behaviour_ratio_B, &step.behaviour_mean, &step.behaviour_square);
-    }
-    if (inputs.kl_to_recorded_B.defined()) {
-      step.kl_mean = inputs.kl_to_recorded_B.mean().item<double>();
-      step.kl_max = inputs.kl_to_recorded_B.max().item<double>();
-    }
-    if (result.masked.defined()) step.masked = result.masked.item<double>();
-    if (inputs.kl_to_base_B.defined()) {
-      step.kl_to_base = inputs.kl_to_base_B.detach().mean().item<double>();
-    }
-    statistics.push_back(step);
+    AddNumbers(inputs, result, &numbers);
   }
   conditioning.text.Backward();
-  return statistics;
+  return at::stack(numbers).view({num_steps, kNumbersPerStep});
 }
 
 at::Tensor ReplayUpdate::TakeGradient() {

@@ -14,12 +14,13 @@
 
 namespace imageddpo {
 
-/// One micro-batch of recorded trajectories, as an update replays it. float32, any device.
+/// One micro-batch of recorded trajectories, as an update replays it. float32, any device but for
+/// the timesteps.
 ///
 /// Shapes: B samples, K recorded steps, C h w latents.
 struct ReplayBatch {
   at::Tensor latents_BKCHW;  ///< [B,K+1,C,h,w]: before each step and after the last.
-  at::Tensor timesteps_BK;   ///< int64
+  at::Tensor timesteps_BK;   ///< int64, on the CPU.
   at::Tensor log_probs_BK;   ///< Recorded in the rollout.
   at::Tensor advantages_B;   ///< Not yet clamped.
   Conditioning conditioning;
@@ -53,6 +54,13 @@ struct StepStatistics {
   double kl_mean = 0, kl_max = 0, masked = 0, kl_to_base = 0;
 };
 
+/// Numbers of StepStatistics, whose fields in their order are a row: N below.
+constexpr int64_t kNumbersPerStep = 14;
+
+/// The statistics of steps that an update has left as numbers. Waits for their device.
+/// @param numbers_KN  [K,kNumbersPerStep] float64, any device.
+std::vector<StepStatistics> StatisticsOf(const at::Tensor& numbers_KN);
+
 /// Replays micro-batches and sums the LoRA's gradient: forward and backward again over the stored
 /// latents, with one graph per timestep, which is freed at once. Leaves the parameters' .grad
 /// undefined between calls. Thread-compatible.
@@ -65,15 +73,16 @@ class ReplayUpdate {
   /// Adds the gradient of `weight` × mean loss of `batch` to the sum that TakeGradient() returns.
   /// @param weight  1 / (micro-batches of the update × K), so that an update's gradients add up to
   ///                that of the mean over its N samples × K steps.
-  /// @return        K entries.
-  std::vector<StepStatistics> Accumulate(const ReplayBatch& batch, double weight);
+  /// @return        [K,kNumbersPerStep] float64 on the parameters' device: see StatisticsOf(). Not
+  ///                read here, since the host would wait for every step that it has just asked for.
+  at::Tensor Accumulate(const ReplayBatch& batch, double weight);
 
   /// From now on losses are multiplied by `scale` before the backward pass; TakeGradient() divides
   /// by it. @param scale  a power of two; initially 1.
   void SetLossScale(double scale) { loss_scale_ = scale; }
 
-  /// log p of the recorded steps under the current weights, without gradients: [B,K] float32, with
-  /// the same bits as in Accumulate().
+  /// log p of the recorded steps under the current weights, without gradients: [B,K] float32 on the
+  /// parameters' device, with the same bits as in Accumulate().
   at::Tensor LogProbs(const ReplayBatch& batch) const;
 
   /// Returns the sum since the last call, as one flat [P] float32 tensor in parameter order, and

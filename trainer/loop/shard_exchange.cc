@@ -1,6 +1,7 @@
 #include "trainer/loop/shard_exchange.h"
 
 #include <ATen/ops/empty.h>
+#include <ATen/ops/equal.h>
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
@@ -8,6 +9,7 @@
 #include <utility>
 
 #include "common/base/status.h"
+#include "common/device/copies.h"
 #include "common/trajectory/record/tags.h"
 
 namespace imageddpo {
@@ -28,7 +30,7 @@ absl::StatusOr<at::Tensor> ShardExchange::SumShards(int64_t num_shards, int64_t 
   for (int64_t v = 0; v < num_shards; ++v) {
     if (owner_of_shard(v) != my_index_) continue;
     IMAGEDDPO_ASSIGN_OR_RETURN(at::Tensor shard_P, compute(v));
-    if (!is_alone) shard_P = shard_P.to(gang_->device());
+    if (!is_alone) shard_P = MoveTo(shard_P, gang_->transfer_device());
     if (own_P.empty() || (reduce_ == ReduceKind::kExact && !is_alone)) {
       own_P.push_back(std::move(shard_P));
     } else {
@@ -39,9 +41,10 @@ absl::StatusOr<at::Tensor> ShardExchange::SumShards(int64_t num_shards, int64_t 
   if (reduce_ == ReduceKind::kExact) {
     return SumInOrder(num_shards, num_parameters, owner_of_shard, std::move(own_P));
   }
+  const at::Device transfer_device = gang_->transfer_device();
   const at::Tensor sum_P =
       own_P.empty() ? at::zeros({num_parameters},
-                                at::TensorOptions().dtype(at::kFloat).device(gang_->device()))
+                                at::TensorOptions().dtype(at::kFloat).device(transfer_device))
                     : own_P.front();
   gang_->AllReduceSum(sum_P, group_)->Wait(timeout_);
   return sum_P;
@@ -49,7 +52,7 @@ absl::StatusOr<at::Tensor> ShardExchange::SumShards(int64_t num_shards, int64_t 
 
 at::Tensor ShardExchange::SumInOrder(int64_t num_shards, int64_t num_parameters,
                                      const Owner& owner_of_shard, std::vector<at::Tensor> own_P) {
-  const at::TensorOptions options = at::TensorOptions().dtype(at::kFloat).device(gang_->device());
+  const auto options = at::TensorOptions().dtype(at::kFloat).device(gang_->transfer_device());
   const int64_t slice_size = (num_parameters + num_trainers() - 1) / num_trainers();
   const auto slice = [&](const at::Tensor& values_P, int index) {
     const int64_t begin = std::min(index * slice_size, num_parameters);
@@ -113,6 +116,20 @@ void ShardExchange::AllGatherRows(const at::Tensor& rows_V, const Owner& owner_o
       rows_V.select(0, rows_of[index][i]).copy_(row.select(0, static_cast<int64_t>(i)));
     }
   }
+}
+
+std::vector<int> ShardExchange::Differing(std::string_view text) {
+  if (num_trainers() == 1) return {};
+  const auto size = static_cast<int64_t>(text.size());
+  const at::Tensor mine = at::empty({size}, at::kByte);
+  std::copy(text.begin(), text.end(), mine.mutable_data_ptr<uint8_t>());
+  const at::Tensor all = at::empty({num_trainers(), size}, at::kByte);
+  gang_->AllGather(all, mine, group_)->Wait(timeout_);
+  std::vector<int> differing;
+  for (int index = 1; index < num_trainers(); ++index) {
+    if (!at::equal(all.select(0, index), all.select(0, 0))) differing.push_back(index);
+  }
+  return differing;
 }
 
 }  // namespace imageddpo

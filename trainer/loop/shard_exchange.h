@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <string_view>
 #include <vector>
 
 #include "common/comm/communicator.h"
@@ -47,7 +48,8 @@ class ShardExchange {
   /// Computes a shard of this rank: [P] float32, held by nobody else.
   using Compute = std::function<absl::StatusOr<at::Tensor>(int64_t shard)>;
 
-  /// The sum [P] of all gradient shards, on the shards' device or the gang's. Calls `compute` for
+  /// The sum [P] of all gradient shards, on the shards' device, or where the gang's tensors travel
+  /// from (Communicator::transfer_device()). Calls `compute` for
   /// the shards of this rank, in order, then blocks until all trainers have done so.
   /// @param num_shards      V >= 1. @param num_parameters  P.
   /// @return what `compute` returned if it is an error; nothing has been exchanged then.
@@ -60,6 +62,11 @@ class ShardExchange {
   /// @param rows_V  contiguous, on the CPU, same shape and dtype everywhere.
   /// @throws CommError  as above; after kTransport the gang stays usable.
   void AllGatherRows(const at::Tensor& rows_V, const Owner& owner_of_row);
+
+  /// Compares texts of one length, such as hashes, among all trainers. Blocks.
+  /// @return  the indices of the trainers whose text is not the first trainer's.
+  /// @throws CommError  as above.
+  std::vector<int> Differing(std::string_view text);
 
  private:
   /// @param own_P  the shards of this rank, in order; released when they have been sent.

@@ -21,14 +21,15 @@ void AddWeighted(const at::Tensor& gradients_BP, const std::vector<double>& deri
   }
 }
 
-std::vector<StepStatistics> SinglePassUpdate::Accumulate(int64_t micro_batch,
-                                                         const at::Tensor& advantages_B,
-                                                         int64_t num_steps, double weight) {
+at::Tensor SinglePassUpdate::Accumulate(int64_t micro_batch, const at::Tensor& advantages_B,
+                                        int64_t num_steps, double weight) {
   const at::Tensor gradients_BP = gradients_->Take(micro_batch);
   if (!sum_P_.defined()) sum_P_ = at::zeros({gradients_BP.size(1)}, gradients_BP.options());
   const OnPolicyLoss loss = loss_.LossAtSampling(advantages_B);
   AddWeighted(gradients_BP, loss.derivative_B, weight, sum_P_);
-  return std::vector<StepStatistics>(static_cast<size_t>(num_steps), {.loss = loss.loss});
+  at::Tensor numbers_KN = at::zeros({num_steps, kNumbersPerStep}, at::kDouble);
+  numbers_KN.select(1, 0).fill_(loss.loss);
+  return numbers_KN;
 }
 
 at::Tensor SinglePassUpdate::TakeGradient() { return std::exchange(sum_P_, at::Tensor()); }

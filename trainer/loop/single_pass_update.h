@@ -27,9 +27,10 @@ class SinglePassUpdate {
   /// sample after sample, in order.
   /// @param advantages_B  float32 on the CPU, not yet clamped.
   /// @param weight        1 / (micro-batches of the update × K).
-  /// @return              K entries: the loss at ratio 1; no divergence, nothing clipped.
-  std::vector<StepStatistics> Accumulate(int64_t micro_batch, const at::Tensor& advantages_B,
-                                         int64_t num_steps, double weight);
+  /// @return              [K,kNumbersPerStep] float64 on the CPU, see StatisticsOf(): the loss at
+  ///                      ratio 1; no divergence, nothing clipped.
+  at::Tensor Accumulate(int64_t micro_batch, const at::Tensor& advantages_B, int64_t num_steps,
+                        double weight);
 
   /// Returns the sum since the last call, [P] float32, and resets it.
   at::Tensor TakeGradient();

@@ -4,13 +4,14 @@
 #include <ATen/ops/stack.h>
 #include <ATen/ops/zeros.h>
 #include <absl/strings/str_cat.h>
+#include <absl/strings/str_join.h>
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <optional>
 
 #include "common/base/status.h"
+#include "common/device/copies.h"
 #include "trainer/algo/group_advantages.h"
 #include "trainer/algo/learning_rate.h"
 #include "trainer/algo/moments.h"
@@ -41,8 +42,23 @@ at::Tensor AdvantagesOf(const TrajectoryBatch& batch, const std::vector<double>&
 
 // The fields of StepStatistics in four parts; a mean's bits follow from the width of its part.
 constexpr int64_t kStatisticsPerStep = 4, kSidesPerStep = 2, kStalenessPerStep = 4, kKlPerStep = 4;
-constexpr int64_t kNumbersPerStep =
-    kStatisticsPerStep + kSidesPerStep + kStalenessPerStep + kKlPerStep;
+static_assert(kNumbersPerStep ==
+              kStatisticsPerStep + kSidesPerStep + kStalenessPerStep + kKlPerStep);
+
+/// The statistics of an update's micro-batches by position, [num_micro,num_steps,kNumbersPerStep]
+/// float64 on the CPU; zeros for those that another rank computes. Waits once.
+at::Tensor ReadNumbers(const std::map<int64_t, at::Tensor>& numbers_of, int64_t num_micro,
+                       int64_t num_steps) {
+  const at::Tensor numbers = at::zeros({num_micro, num_steps, kNumbersPerStep}, at::kDouble);
+  std::vector<at::Tensor> own;
+  for (const auto& [position, numbers_KN] : numbers_of) own.push_back(numbers_KN);
+  own = ReadTogether(own);
+  size_t next = 0;
+  for (const auto& [position, numbers_KN] : numbers_of) {
+    numbers.select(0, position).copy_(own[next++]);
+  }
+  return numbers;
+}
 
 /// @param kl_NK4  float64: StepStatistics' last four fields, in their order.
 void SetKl(const TrustRegionSettings& region, const at::Tensor& kl_NK4, v1::EpochMetrics* metrics) {
@@ -128,7 +144,7 @@ absl::StatusOr<std::vector<v1::EpochMetrics>> Trainer::TrainEpoch(
           versions_.SamplingVersion(epoch), ": versions are never mixed"));
     }
     for (const auto& [hash, embedding] : batch.new_embeddings) {
-      embeddings_.try_emplace(hash, embedding.to(lora_->Parameters().front().device()));
+      embeddings_.try_emplace(hash, MoveTo(embedding, lora_->Parameters().front().device()));
     }
   }
   IMAGEDDPO_ASSIGN_OR_RETURN(EpochScores scores,
@@ -169,6 +185,14 @@ absl::StatusOr<std::vector<v1::EpochMetrics>> Trainer::TrainEpoch(
       rows.push_back(std::move(row));
     }
   }
+  const std::vector<int> differing =
+      exchange_->num_trainers() > 1 ? exchange_->Differing(lora_->Hash()) : std::vector<int>();
+  if (!differing.empty()) {
+    return absl::InternalError(absl::StrCat(
+        "after epoch ", epoch, " the trainers' LoRAs differ: that of trainer ",
+        absl::StrJoin(differing, ", "), " is not that of trainer 0, although all take the same ",
+        "steps; a rank computes or keeps wrong values"));
+  }
   state_.epochs_trained = epoch + 1;
   return rows;
 }
@@ -185,25 +209,14 @@ absl::StatusOr<v1::EpochMetrics> Trainer::Update(int64_t epoch, int64_t inner_ep
   const double kept_share = KeptShare(batches, micro_batches);
   const double weight = 1.0 / kept_share / static_cast<double>(num_micro * num_steps);
 
-  const at::Tensor numbers = at::zeros({num_micro, num_steps, kNumbersPerStep}, at::kDouble);
+  std::map<int64_t, at::Tensor> numbers_of;  // By position: of those that this rank computes.
   const bool first_update = inner_epoch == 0 && update_in_epoch == 0;
   const int64_t sample_age = epoch - versions_.SamplingVersion(epoch);
   const auto compute = [&](int64_t shard) -> absl::StatusOr<at::Tensor> {
     const auto [begin, end] = plan_.ShardRange(shard);
     for (int64_t p = begin; p < end; ++p) {
-      IMAGEDDPO_ASSIGN_OR_RETURN(
-          const std::vector<StepStatistics> steps,
-          Accumulate(batches[micro_batches[p]], advantages, weight, sample_age, first_update));
-      for (int64_t k = 0; k < num_steps; ++k) {
-        const StepStatistics& step = steps[k];
-        const std::array values = {
-            step.loss,          step.approx_kl,       step.clipfrac,       step.ratio_max_error,
-            step.clipped_high,  step.clipped_low,     step.behaviour_mean, step.behaviour_square,
-            step.proximal_mean, step.proximal_square, step.kl_mean,        step.kl_max,
-            step.masked,        step.kl_to_base};
-        std::copy(values.begin(), values.end(),
-                  numbers.select(0, p).select(0, k).mutable_data_ptr<double>());
-      }
+      IMAGEDDPO_ASSIGN_OR_RETURN(numbers_of[p], Accumulate(batches[micro_batches[p]], advantages,
+                                                           weight, sample_age, first_update));
       IMAGEDDPO_RETURN_IF_ERROR(between());
     }
     return plan_.single_pass ? single_pass_.TakeGradient() : replay_.TakeGradient();
@@ -216,6 +229,7 @@ absl::StatusOr<v1::EpochMetrics> Trainer::Update(int64_t epoch, int64_t inner_ep
   const auto owner_of_position = [this](int64_t position) {
     return schedule_.OwnerOfShard(plan_.ShardOf(position));
   };
+  const at::Tensor numbers = ReadNumbers(numbers_of, num_micro, num_steps);
   exchange_->AllGatherRows(numbers, owner_of_position);
   const auto part = [&](int64_t first, int64_t width) {
     return numbers.narrow(2, first, width).contiguous();
@@ -226,7 +240,7 @@ absl::StatusOr<v1::EpochMetrics> Trainer::Update(int64_t epoch, int64_t inner_ep
   const double learning_rate = LearningRateOf(state_.updates, job_.learning_rate());
   optimizer_.set_learning_rate(learning_rate);
   bool is_spike = false;
-  const double grad_norm = ClipAndStep(gradient_P.to(lora_->Parameters().front().device()),
+  const double grad_norm = ClipAndStep(MoveTo(gradient_P, lora_->Parameters().front().device()),
                                        job_.spec().train().max_grad_norm(), lora_->Parameters(),
                                        &optimizer_, [&](double norm) {
                                          is_spike = !state_.gradient_guard.Judge(norm);
@@ -297,9 +311,9 @@ double Trainer::KeptShare(const std::vector<TrajectoryBatch>& batches,
   return kept > 0 ? static_cast<double>(kept) / static_cast<double>(all) : 1.0;
 }
 
-absl::StatusOr<std::vector<StepStatistics>> Trainer::Accumulate(
-    const TrajectoryBatch& batch, const std::vector<double>& advantages, double weight, int64_t age,
-    bool first_update) {
+absl::StatusOr<at::Tensor> Trainer::Accumulate(const TrajectoryBatch& batch,
+                                               const std::vector<double>& advantages, double weight,
+                                               int64_t age, bool first_update) {
   if (plan_.single_pass) {
     return single_pass_.Accumulate(batch.micro_batch, AdvantagesOf(batch, advantages),
                                    batch.timesteps_BK.size(1), weight);

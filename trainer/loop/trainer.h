@@ -123,11 +123,10 @@ class Trainer {
   /// Takes the average out of them; without one it starts from the LoRA.
   absl::Status RestoreAverage(std::map<std::string, at::Tensor>* tensors);
   /// Adds one micro-batch to the gradient of the current update and returns the statistics of each
-  /// step.
-  absl::StatusOr<std::vector<StepStatistics>> Accumulate(const TrajectoryBatch& batch,
-                                                         const std::vector<double>& advantages,
-                                                         double weight, int64_t age,
-                                                         bool first_update);
+  /// step, not read yet: [K,kNumbersPerStep].
+  absl::StatusOr<at::Tensor> Accumulate(const TrajectoryBatch& batch,
+                                        const std::vector<double>& advantages, double weight,
+                                        int64_t age, bool first_update);
   absl::StatusOr<ReplayBatch> MakeReplayBatch(const TrajectoryBatch& batch,
                                               const std::vector<double>& advantages) const;
 

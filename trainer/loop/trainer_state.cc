@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "common/base/status.h"
+#include "common/device/copies.h"
 #include "trainer/loop/trainer.h"
 
 namespace imageddpo {
@@ -52,10 +53,10 @@ Lora Trainer::AverageLora() const {
 std::map<std::string, at::Tensor> Trainer::OptimizerTensors() const {
   std::map<std::string, at::Tensor> tensors = optimizer_.State();
   for (const auto& [version, values_P] : state_.older_versions) {
-    tensors[absl::StrCat(kVersionPrefix, version)] = values_P.cpu();
+    tensors[absl::StrCat(kVersionPrefix, version)] = values_P;
   }
-  if (state_.average) tensors[kAverage] = state_.average->values().cpu().clone();
-  return tensors;
+  if (state_.average) tensors[kAverage] = state_.average->values().clone();
+  return ReadTogether(tensors);
 }
 
 nlohmann::ordered_json Trainer::StateJson() const {

@@ -31,6 +31,7 @@ class MailboxCommunicator : public Communicator {
   int rank() const override;
   int world_size() const override;
   at::Device device() const override;
+  at::Device transfer_device() const override { return at::kCPU; }
   std::string transport() const override;
   std::unique_ptr<Work> Send(const at::Tensor& tensor, int to, int tag) override;
   std::unique_ptr<Work> Recv(const at::Tensor& tensor, int from, int tag) override;

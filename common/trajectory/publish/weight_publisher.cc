@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "common/base/status.h"
+#include "common/device/copies.h"
 #include "common/trajectory/record/tags.h"
 #include "imageddpo/v1/trajectory.pb.h"
 
@@ -36,9 +37,10 @@ WeightPublisher::WeightPublisher(Communicator* gang, const std::vector<int>& rol
       group_(PublicationGroup(gang->rank(), rollout_ranks)) {}
 
 void WeightPublisher::Announce(const Lora& lora, int64_t version) {
+  const at::Tensor values_P = MoveTo(lora.Flatten(), gang_->transfer_device());
   Published published{.version = version,
                       .num_modules = static_cast<int64_t>(lora.modules().size()),
-                      .hash = lora.Hash(),
+                      .hash = lora.HashWith(values_P),
                       .works = {}};
   v1::WeightAnnouncement announcement;
   announcement.set_version(version);
@@ -46,7 +48,6 @@ void WeightPublisher::Announce(const Lora& lora, int64_t version) {
   announcement.set_num_parameters(lora.num_parameters());
   announcement.set_hash(published.hash);
   const std::string head = announcement.SerializeAsString();
-  const at::Tensor values_P = lora.Flatten().to(gang_->device());
   for (const int rank : rollout_ranks_) {
     published.works.push_back(gang_->SendBytes(head, rank, kWeightsTag));
     if (rank == gang_->rank()) {
@@ -86,8 +87,8 @@ WeightReceiver::WeightReceiver(Communicator* gang, int leader,
     : gang_(gang), leader_(leader), group_(PublicationGroup(leader, rollout_ranks)) {}
 
 void WeightReceiver::Expect(int64_t num_parameters) {
-  values_P_ =
-      at::empty({num_parameters}, at::TensorOptions().dtype(at::kFloat).device(gang_->device()));
+  values_P_ = at::empty({num_parameters},
+                        at::TensorOptions().dtype(at::kFloat).device(gang_->transfer_device()));
   work_ = leader_ == gang_->rank() ? gang_->Recv(values_P_, leader_, kWeightsTag)
                                    : gang_->Broadcast(values_P_, leader_, group_);
 }

@@ -28,7 +28,8 @@ struct NamedPicture {
 ///
 /// Shapes: B samples of the micro-batch, K executed steps, C h w latent channels, height, width, P
 /// reward parts, L tokens, D embedding width. All tensors are contiguous. They are on the CPU,
-/// except that received latents, means and embeddings are on the gang's device.
+/// except that latents and means are where the gang's tensors travel from and arrive
+/// (Communicator::transfer_device()), and those that are not sent on the device that made them.
 struct TrajectoryBatch {
   std::string job_id;
   int64_t epoch = 0;

@@ -35,8 +35,7 @@ void TrajectoryInbox::Expect(const std::vector<ExpectedRecord>& records) {
 
 void TrajectoryInbox::Receive(Source& source, int64_t size, bool is_length) {
   source.is_length = is_length;
-  source.header = at::empty(
-      {size}, at::TensorOptions().dtype(is_length ? at::kLong : at::kByte).device(gang_->device()));
+  source.header = at::empty({size}, is_length ? at::kLong : at::kByte);
   source.work = gang_->Recv(source.header, source.rank, kTrajectoryTag);
 }
 
@@ -46,13 +45,13 @@ at::Tensor TrajectoryInbox::LatentsBuffer(at::IntArrayRef sizes) {
     if (is_free && buffer.sizes() == sizes) return buffer;
   }
   buffers_.push_back(
-      at::empty(sizes, at::TensorOptions().dtype(at::kFloat).device(gang_->device())));
+      at::empty(sizes, at::TensorOptions().dtype(at::kFloat).device(gang_->transfer_device())));
   return buffers_.back();
 }
 
 absl::Status TrajectoryInbox::TakeHeader(Source& source) {
   Slot& slot = *source.expected.front();
-  const at::Tensor bytes = source.header.cpu();
+  const at::Tensor& bytes = source.header;
   v1::TrajectoryHeader header;
   if (!header.ParseFromArray(bytes.const_data_ptr(), static_cast<int>(bytes.numel()))) {
     return absl::InternalError(
@@ -74,8 +73,7 @@ absl::Status TrajectoryInbox::TakeHeader(Source& source) {
   if (header.has_means()) slot.batch.means = receive(LatentsBuffer(of_means));
   if (header.has_base_means()) slot.batch.base_means = receive(LatentsBuffer(of_means));
   for (const uint64_t hash : header.new_embeddings()) {
-    slot.batch.new_embeddings[hash] = receive(at::empty(
-        {shape[5], shape[6]}, at::TensorOptions().dtype(at::kFloat).device(gang_->device())));
+    slot.batch.new_embeddings[hash] = receive(at::empty({shape[5], shape[6]}, at::kFloat));
   }
   slot.has_header = true;
   source.expected.pop_front();

@@ -10,6 +10,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "common/device/copies.h"
 #include "common/trajectory/record/tags.h"
 
 namespace imageddpo {
@@ -117,14 +118,14 @@ void TrajectorySender::Send(const TrajectoryBatch& batch, const Parts& parts,
   }
   Record record;
   const auto send = [&](const at::Tensor& tensor) {
-    record.push_back(gang_->Send(tensor.to(gang_->device()), to_rank_, kTrajectoryTag));
+    record.push_back(gang_->Send(tensor, to_rank_, kTrajectoryTag));
   };
   const at::Tensor header = Bytes(MakeHeader(batch, parts, new_embeddings));
   send(at::scalar_tensor(header.numel(), at::kLong).view({1}));
   send(header);
   if (parts.latents) {
     for (const at::Tensor* tensor : {&batch.latents, &batch.means, &batch.base_means}) {
-      if (tensor->defined()) send(*tensor);
+      if (tensor->defined()) send(MoveTo(*tensor, gang_->transfer_device()));
     }
   }
   for (const uint64_t hash : new_embeddings) send(batch.new_embeddings.at(hash));

@@ -29,9 +29,13 @@
 namespace imageddpo {
 namespace {
 
+constexpr int kOutlivePatienceSeconds = 15;
+
 struct Options {
   int ranks = 0;
   bool processes = false;
+  bool share_gpus = false;
+  bool kill = false;
   int timeout_seconds = 480;
   std::string json_file;
   // How this program starts its ranks as processes.
@@ -73,21 +77,25 @@ std::filesystem::path ResultsFile(const std::string& folder, int rank) {
   return std::filesystem::path(folder) / absl::StrCat("rank-", rank, ".json");
 }
 
-pid_t StartRank(const std::string& program, const std::string& folder, int rank, int ranks) {
+/// @param own_host  NCCL, which refuses two ranks of one host on one GPU, takes this rank for one
+/// of another host, and its tensors go through sockets.
+pid_t StartRank(const std::string& program, const std::string& folder, int rank, int ranks,
+                bool own_host, bool kill) {
   const std::string rank_text = absl::StrCat(rank);
   const std::string ranks_text = absl::StrCat(ranks);
   const pid_t child = fork();
   if (child == 0) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (own_host) setenv("NCCL_HOSTID", absl::StrCat("nccl-check-", rank).c_str(), 1);
     execl(program.c_str(), program.c_str(), "--rank", rank_text.c_str(), "--ranks",
-          ranks_text.c_str(), "--folder", folder.c_str(), nullptr);
+          ranks_text.c_str(), "--folder", folder.c_str(), kill ? "--kill" : nullptr, nullptr);
     _exit(127);
   }
   return child;
 }
 
 /// Starts this program once for each rank; a rank that does not end in time is killed.
-std::vector<CaseResult> CheckOnProcesses(int ranks, int timeout_seconds) {
+std::vector<CaseResult> CheckOnProcesses(int ranks, int timeout_seconds, bool share_gpus) {
   std::string folder = (std::filesystem::temp_directory_path() / "nccl-check.XXXXXX").string();
   std::vector<std::vector<CaseResult>> by_rank(static_cast<std::size_t>(ranks));
   if (mkdtemp(folder.data()) == nullptr) {
@@ -96,7 +104,7 @@ std::vector<CaseResult> CheckOnProcesses(int ranks, int timeout_seconds) {
   const std::string program = std::filesystem::read_symlink("/proc/self/exe");
   std::vector<pid_t> children;
   for (int rank = 0; rank < ranks; ++rank) {
-    children.push_back(StartRank(program, folder, rank, ranks));
+    children.push_back(StartRank(program, folder, rank, ranks, share_gpus, /*kill=*/false));
   }
   const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(timeout_seconds);
   for (int rank = 0; rank < ranks; ++rank) {
@@ -120,12 +128,54 @@ std::vector<CaseResult> CheckOnProcesses(int ranks, int timeout_seconds) {
   return Merge(by_rank);
 }
 
+/// Kills one of two processes, each as if it had a host of its own, while they sum a tensor.
+/// @return  what the other one saw.
+std::vector<CaseResult> CheckThatARankOutlivesAnother(int timeout_seconds) {
+  std::string folder = (std::filesystem::temp_directory_path() / "nccl-check.XXXXXX").string();
+  if (mkdtemp(folder.data()) == nullptr) {
+    return {{.name = "start", .wrong = {"cannot make a folder " + folder}}};
+  }
+  const std::string program = std::filesystem::read_symlink("/proc/self/exe");
+  const pid_t survivor = StartRank(program, folder, 0, 2, /*own_host=*/true, /*kill=*/true);
+  const pid_t victim = StartRank(program, folder, 1, 2, /*own_host=*/true, /*kill=*/true);
+  const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(timeout_seconds);
+  const auto is_late = [until] { return std::chrono::steady_clock::now() > until; };
+  const auto nap = [] { std::this_thread::sleep_for(std::chrono::milliseconds(20)); };
+  while (!std::filesystem::exists(AtWorkFile(folder, 1)) && !is_late()) nap();
+  kill(victim, SIGKILL);
+  waitpid(victim, nullptr, 0);
+  int status = 0;
+  while (waitpid(survivor, &status, WNOHANG) == 0) {
+    if (is_late()) kill(survivor, SIGKILL);
+    nap();
+  }
+  std::vector<CaseResult> results;
+  std::ifstream file(ResultsFile(folder, 0));
+  const std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+  if (!CaseResultsFromJson(text, &results)) {
+    results = {{.name = "OutlivesAPeer",
+                .wrong = {absl::StrCat("ended with status ", status, " and no results")}}};
+  }
+  std::filesystem::remove_all(folder);
+  return results;
+}
+
 int Run(const Options& options) {
-  const CheckedDevices devices = FindDevices();
+  CheckedDevices devices = FindDevices();
+  devices.several_ranks_each = devices.several_ranks_each || options.share_gpus;
   if (options.rank >= 0) {
-    const auto results =
-        CheckAsProcess(devices, options.folder, options.rank, std::max(1, options.ranks));
+    const std::vector<CaseResult> results =
+        options.kill
+            ? std::vector{OutliveAPeer(devices, options.folder, options.rank,
+                                       std::chrono::seconds(kOutlivePatienceSeconds))}
+            : CheckAsProcess(devices, options.folder, options.rank, std::max(1, options.ranks));
     std::ofstream(ResultsFile(options.folder, options.rank)) << CaseResultsToJson(results);
+    return ExitCodeOf(results);
+  }
+  if (options.kill && devices.count > 0) {
+    const std::vector<CaseResult> results = CheckThatARankOutlivesAnother(options.timeout_seconds);
+    const RankChoice choice{.ranks = 2, .note = "two processes, one of which is killed"};
+    std::cout << CheckSummary(devices, choice, results, ExitCodeOf(results)) << std::endl;
     return ExitCodeOf(results);
   }
   const RankChoice choice = ChooseRanks(devices, options.ranks);
@@ -133,9 +183,10 @@ int Run(const Options& options) {
   CheckExitCode exit_code = kCheckNotPossible;
   if (choice.ranks > 0) {
     results = CheckLibrary(devices);
-    const auto conformance = options.processes
-                                 ? CheckOnProcesses(choice.ranks, options.timeout_seconds)
-                                 : CheckOnThreads(devices, choice.ranks);
+    const auto conformance =
+        options.processes
+            ? CheckOnProcesses(choice.ranks, options.timeout_seconds, options.share_gpus)
+            : CheckOnThreads(devices, choice.ranks);
     results.insert(results.end(), conformance.begin(), conformance.end());
     exit_code = ExitCodeOf(results);
   }
@@ -158,7 +209,13 @@ int main(int argc, char** argv) {
   CLI::App app("The conformance suite over NCCL on the GPUs of this machine.");
   app.add_option("--ranks", options.ranks, "Ranks; default: one for each GPU")
       ->check(CLI::NonNegativeNumber);
-  app.add_flag("--processes", options.processes, "Ranks as processes; default: as threads");
+  CLI::Option* const processes =
+      app.add_flag("--processes", options.processes, "Ranks as processes; default: as threads");
+  app.add_flag("--share-gpus", options.share_gpus,
+               "With --processes: more ranks than GPUs; each says that it is on a host of its own")
+      ->needs(processes);
+  app.add_flag("--kill", options.kill,
+               "Instead of all else: kill one of two processes and see what the other one does");
   app.add_option("--timeout-seconds", options.timeout_seconds, "For ranks as processes")
       ->check(CLI::PositiveNumber);
   app.add_option("--json", options.json_file, "A file for the summary, beside the output");

@@ -1,7 +1,11 @@
 #include "tests/gpu_check/nccl/nccl_check.h"
 
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/zeros.h>
+
 #include <algorithm>
 #include <chrono>
+#include <fstream>
 #include <nlohmann/json.hpp>
 #include <thread>
 #include <utility>
@@ -106,6 +110,40 @@ std::vector<CaseResult> CheckAsProcess(const CheckedDevices& devices,
     }
   }
   return results;
+}
+
+std::filesystem::path AtWorkFile(const std::filesystem::path& folder, int rank) {
+  return folder / absl::StrCat("rank-", rank, ".at-work");
+}
+
+CaseResult OutliveAPeer(const CheckedDevices& devices, const std::filesystem::path& folder,
+                        int rank, std::chrono::milliseconds patience) {
+  using Clock = std::chrono::steady_clock;
+  constexpr int kRoundsBefore = 3;
+  constexpr int64_t kValues = int64_t{1} << 20;
+  CaseResult result{.name = "OutlivesAPeer", .world_size = 2};
+  const FolderMailbox mailbox(folder / result.name, rank, 2);
+  auto start = Clock::now();
+  try {
+    const std::unique_ptr<Communicator> gang = devices.communicator(mailbox.mailbox(), rank);
+    const at::Tensor values =
+        at::zeros({kValues}, at::TensorOptions().dtype(at::kFloat).device(gang->device()));
+    const auto until = Clock::now() + patience;
+    for (int round = 0; Clock::now() < until; ++round) {
+      start = Clock::now();
+      gang->AllReduceSum(values, {.ranks = {0, 1}, .tag = 1})->Wait(patience);
+      if (round == kRoundsBefore) std::ofstream(AtWorkFile(folder, rank)) << "\n";
+    }
+    result.wrong.push_back(absl::StrCat("rank ", rank, ": the other rank is still alive"));
+  } catch (const CommError& error) {
+    if (error.kind() == CommError::Kind::kAborted) {
+      result.wrong.push_back(absl::StrCat("rank ", rank, ": ", error.what()));
+    }
+  } catch (const std::exception& error) {
+    result.wrong.push_back(absl::StrCat("rank ", rank, ": no communicator: ", error.what()));
+  }
+  result.seconds = std::chrono::duration<double>(Clock::now() - start).count();
+  return result;
 }
 
 std::vector<CaseResult> Merge(const std::vector<std::vector<CaseResult>>& by_rank) {

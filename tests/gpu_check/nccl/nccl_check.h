@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <filesystem>
 #include <functional>
 #include <memory>
@@ -49,6 +50,14 @@ std::vector<CaseResult> CheckOnThreads(const CheckedDevices& devices, int ranks)
 /// The same as one rank among processes that share `folder`: the groups that it belongs to.
 std::vector<CaseResult> CheckAsProcess(const CheckedDevices& devices,
                                        const std::filesystem::path& folder, int rank, int ranks);
+
+/// The file in `folder` by which a rank of OutliveAPeer() says that its group is at work.
+std::filesystem::path AtWorkFile(const std::filesystem::path& folder, int rank);
+
+/// One of two ranks, processes that share `folder`, which sum tensors round after round until the
+/// other one is killed. All is well if a wait then ends with an error, within `patience`.
+CaseResult OutliveAPeer(const CheckedDevices& devices, const std::filesystem::path& folder,
+                        int rank, std::chrono::milliseconds patience);
 
 /// What ranks saw, case by case: the longest time, all that is wrong.
 std::vector<CaseResult> Merge(const std::vector<std::vector<CaseResult>>& by_rank);

@@ -23,6 +23,7 @@ class CountingCommunicator : public Communicator {
   int rank() const override { return gang_.rank(); }
   int world_size() const override { return gang_.world_size(); }
   at::Device device() const override { return gang_.device(); }
+  at::Device transfer_device() const override { return gang_.transfer_device(); }
   std::string transport() const override { return gang_.transport(); }
 
   std::unique_ptr<Work> Send(const at::Tensor& tensor, int to, int tag) override {

@@ -99,6 +99,22 @@ TEST(KeyedNormal, IsItsStreamWhateverTheShape) {
   EXPECT_THROW(KeyedNormal(Key(), {2, -1}), std::invalid_argument);
 }
 
+TEST(KeyedNormal, ManyStreamsHaveTheBitsOfEach) {
+  std::vector<StreamKey> keys(7, Key());
+  std::vector<at::Tensor> each;
+  for (size_t i = 0; i < keys.size(); ++i) {
+    keys[i].sample = i;
+    each.push_back(KeyedNormal(keys[i], {3, 5}));
+  }
+  const int threads = at::get_num_threads();
+  for (const int count : {1, 2}) {
+    at::set_num_threads(count);
+    EXPECT_TRUE(at::equal(KeyedNormals(keys, {3, 5}), at::stack(each))) << count << " threads";
+  }
+  at::set_num_threads(threads);
+  EXPECT_THROW(KeyedNormals({}, {3}), std::invalid_argument);
+}
+
 TEST(KeyedPermutation, HoldsEveryIndexOnce) {
   for (int64_t n : {0, 1, 2, 17, 1000}) {
     std::vector<int64_t> order = KeyedPermutation(Key(), n);

@@ -32,7 +32,8 @@ TEST_P(RecomputeTest, ReplayHasTheSameBits) {
   const PpoLoss loss;
   ReplayUpdate with(*recomputed_.policy, recomputed_.lora.Parameters(), loss);
   ReplayUpdate without(*kept_.policy, kept_.lora.Parameters(), loss);
-  const auto steps = with.Accumulate(batch, 0.25), expected = without.Accumulate(batch, 0.25);
+  const std::vector<StepStatistics> steps = StatisticsOf(with.Accumulate(batch, 0.25)),
+                                    expected = StatisticsOf(without.Accumulate(batch, 0.25));
   ASSERT_EQ(steps.size(), expected.size());
   for (size_t k = 0; k < steps.size(); ++k) {
     EXPECT_EQ(steps[k].ratio_max_error, 0);

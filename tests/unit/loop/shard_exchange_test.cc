@@ -137,6 +137,16 @@ TEST_P(ShardSum, IsTheDirectSumInShardOrder) {
   }
 }
 
+TEST(ShardExchange, NamesTrainersWhoseTextDiffers) {
+  Trainers alone(1), three(3);
+  EXPECT_TRUE(alone.Exchange(0).Differing("a").empty());
+  three.Run([&](int index) {
+    ShardExchange exchange = three.Exchange(index);
+    EXPECT_TRUE(exchange.Differing("same").empty());
+    EXPECT_EQ(exchange.Differing(index == 2 ? "bad!" : "good"), std::vector<int>{2});
+  });
+}
+
 INSTANTIATE_TEST_SUITE_P(Sizes, ShardSum,
                          testing::Combine(testing::Values(1, 2, 3, 5, 8),
                                           testing::Values(1, 7, 8, 13)),

@@ -42,11 +42,11 @@ TEST_P(SinglePassTest, SamplesTheSameBitsAndHasTheReplaysGradient) {
   const double weight = 1.0 / static_cast<double>(num_steps);
   const PpoLoss loss;
   ReplayUpdate replay(*small_.policy, small_.lora.Parameters(), loss);
-  const std::vector<StepStatistics> expected_steps = replay.Accumulate(batch, weight);
+  const std::vector<StepStatistics> expected_steps = StatisticsOf(replay.Accumulate(batch, weight));
   const at::Tensor expected_P = replay.TakeGradient();
   SinglePassUpdate single_pass(&store, loss);
   const std::vector<StepStatistics> steps =
-      single_pass.Accumulate(0, batch.advantages_B, num_steps, weight);
+      StatisticsOf(single_pass.Accumulate(0, batch.advantages_B, num_steps, weight));
   const at::Tensor found_P = single_pass.TakeGradient();
   EXPECT_TRUE(store.empty());
 

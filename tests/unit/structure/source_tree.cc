@@ -43,6 +43,7 @@ constexpr Room kRooms[] = {
     {"common/comm/mpi", "common/comm", 1, 3},
     {"common/access", "common/access", 2, 0},
     {"common/learning", "common/learning", 2, 0},
+    {"common/device", "common/device", 2, 0},
     {"common/kernels", "common/kernels", 2, 0},
     {"common/model_config", "common/model_config", 2, 0},
     {"common/nn", "common/nn", 3, 0},

@@ -9,6 +9,7 @@
 #include "common/base/status.h"
 #include "common/config/job_states.h"
 #include "trainer/controller/jobs/job_state.h"
+#include "trainer/controller/pool/gang_devices.h"
 #include "trainer/controller/pool/verdict.h"
 
 namespace imageddpo {
@@ -57,7 +58,7 @@ void RunningJobs::Start(const Scheduler::Gang& gang) {
           dependencies_.writer,
           dependencies_.job_metrics.Get(gang.job_id, record->job.spec().name())},
       *record, gang.job, gang.topology, gang.world_ranks);
-  const absl::StatusOr<v1::StartJob> start = job->Prepare();
+  absl::StatusOr<v1::StartJob> start = job->Prepare();
   if (!start.ok()) {
     dependencies_.scheduler.Release(gang.job_id);
     if (const auto fault = FaultOf(start.status()); fault && fault->whose == Whose::kJob) {
@@ -68,6 +69,15 @@ void RunningJobs::Start(const Scheduler::Gang& gang) {
     return dependencies_.recovery.Postpone(*record, start.status());
   }
   dependencies_.recovery.Prepared();
+  const GangDevices devices = DevicesOf(dependencies_.scheduler.workers(), gang.world_ranks);
+  start->mutable_gang()->set_shares_devices(devices.are_shared);
+  if (devices.models.size() > 1) {
+    table_.AddWarning(
+        *record, absl::StrCat("its ranks compute on GPUs of ", devices.models.size(), " models (",
+                              absl::StrJoin(devices.models, ", "),
+                              "), which round differently: the same job gives other last bits "
+                              "on other ranks; `topology` and the hosts decide who takes part"));
+  }
   dependencies_.logger->info("{}: forms a gang of ranks {} ({})", gang.job_id,
                              absl::StrJoin(gang.world_ranks, ", "), gang.topology.ToString());
   for (const int world_rank : gang.world_ranks) {

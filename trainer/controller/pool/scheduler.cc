@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/plan/nominal.h"
+#include "trainer/controller/pool/gang_devices.h"
 
 namespace imageddpo {
 
@@ -20,6 +21,8 @@ void Scheduler::WorkerReported(int world_rank, const v1::Hello& hello) {
   worker->second.process = {hello.process().host(), hello.process().pid(),
                             hello.process().start_ticks()};
   worker->second.device = hello.device();
+  worker->second.device_id = hello.device_id();
+  worker->second.device_name = hello.device_name();
   worker->second.host_memory_bytes = hello.host_memory_bytes();
   worker->second.device_memory_bytes = hello.device_memory_bytes();
   worker->second.cores = std::max(1, hello.cores());
@@ -83,11 +86,11 @@ Scheduler::RankMemory Scheduler::MemoryOfRank(int gang_size) const {
     int workers = 0;
     double bytes = 0;
   };
-  std::map<std::pair<std::string, std::string>, Place> places;  // By host, and GPU or none.
+  std::map<std::string, Place> places;  // By GPU, or by host where there is none.
   for (const auto& [rank, worker] : workers_) {
     if (!worker.reported() || worker.dead) continue;
     const bool gpu = worker.device.starts_with("cuda");
-    Place& place = places[{worker.hostname, gpu ? worker.device : ""}];
+    Place& place = places[gpu ? GpuOf(worker) : worker.hostname];
     place.bytes = static_cast<double>(gpu ? worker.device_memory_bytes : worker.host_memory_bytes);
     ++place.workers;
   }

@@ -29,7 +29,7 @@ class Scheduler {
     std::string hostname;  ///< Empty until the worker has reported.
     int pid = 0;
     ProcessId process;
-    std::string device;
+    std::string device, device_id, device_name;  ///< As in Hello.
     int cores = 0;
     int64_t host_memory_bytes = 0, device_memory_bytes = 0;  ///< 0: not known.
     std::string job_id;                                      ///< The job it works for; empty: idle.
