@@ -1,5 +1,6 @@
 #include "common/worker/worker.h"
 
+#include <c10/core/CachingDeviceAllocator.h>
 #include <malloc.h>
 #include <unistd.h>
 
@@ -41,14 +42,31 @@ double Seconds(std::chrono::milliseconds duration) {
   return std::chrono::duration<double>(duration).count();
 }
 
+v1::RankStats StatsOf(at::Device device, const SentBytes& sent) {
+  v1::RankStats stats;
+  stats.set_resident_bytes(ResidentBytes());
+  stats.set_sent_message_bytes(sent.messages);
+  stats.set_sent_nccl_bytes(sent.nccl);
+  if (device.is_cpu()) return stats;
+  auto* const allocator = dynamic_cast<c10::DeviceAllocator*>(c10::GetAllocator(device.type()));
+  if (allocator == nullptr || !allocator->initialized()) return stats;
+  constexpr auto kAll = static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE);
+  const auto memory = allocator->getDeviceStats(device.index());
+  stats.set_device_allocated_bytes(memory.allocated_bytes[kAll].current);
+  stats.set_device_reserved_bytes(memory.reserved_bytes[kAll].current);
+  return stats;
+}
+
 }  // namespace
 
 /// One job on its thread. The thread starts with the object and is joined by its destructor.
 class Worker::Job {
  public:
-  Job(const Parts& parts, const v1::StartJob& start, std::chrono::milliseconds gang_timeout)
+  Job(const Parts& parts, const v1::StartJob& start, std::chrono::milliseconds gang_timeout,
+      std::shared_ptr<SentBytes> sent)
       : parts_(parts),
         start_(start),
+        sent_(std::move(sent)),
         gang_timeout_(gang_timeout),
         logger_(WithJob(*parts.logger, start.job_id())) {
     thread_ = std::thread([this] { Run(); });
@@ -115,7 +133,8 @@ class Worker::Job {
     if (self == ranks.end()) {
       return absl::InvalidArgumentError("StartJob went to a rank that is not in the gang");
     }
-    IMAGEDDPO_ASSIGN_OR_RETURN(auto opened, parts_.open_gang(start_.gang()));
+    IMAGEDDPO_ASSIGN_OR_RETURN(auto uncounted, parts_.open_gang(start_.gang()));
+    auto opened = std::make_unique<CountedCommunicator>(std::move(uncounted), sent_);
     Communicator& gang = *opened;
     {
       absl::MutexLock lock(&mutex_);
@@ -140,6 +159,7 @@ class Worker::Job {
 
   const Parts& parts_;
   const v1::StartJob start_;
+  const std::shared_ptr<SentBytes> sent_;
   const std::chrono::milliseconds gang_timeout_;
   const std::shared_ptr<spdlog::logger> logger_;
   StopToken stop_;
@@ -214,6 +234,7 @@ void Worker::SayHello() {
 void Worker::SendHeartbeat() {
   v1::WorkerMessage message;
   message.mutable_heartbeat()->set_lease_number(lease_number_);
+  *message.mutable_heartbeat()->mutable_stats() = StatsOf(parts_.device, *sent_);
   parts_.channel.Send(std::move(message));
 }
 

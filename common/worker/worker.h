@@ -10,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "common/base/clock.h"
 #include "common/base/crash_watch.h"
+#include "common/comm/counted_communicator.h"
 #include "common/comm/communicator.h"
 #include "common/comm/control_channel.h"
 #include "common/worker/exit_codes.h"
@@ -82,6 +83,7 @@ class Worker {
 
   Parts parts_;
   const Options options_;
+  const std::shared_ptr<SentBytes> sent_ = std::make_shared<SentBytes>();  // By all jobs.
   std::unique_ptr<Job> job_;
   std::uint64_t lease_number_ = 0;
   bool shutdown_ = false;

@@ -14,6 +14,7 @@
 #include "trainer/algo/group_advantages.h"
 #include "trainer/algo/learning_rate.h"
 #include "trainer/algo/moments.h"
+#include "trainer/loop/update_numbers.h"
 
 namespace imageddpo {
 namespace {
@@ -56,15 +57,19 @@ void SetKl(const TrustRegionSettings& region, const at::Tensor& kl_NK4, v1::Epoc
   if (region.kl_coef > 0) metrics->set_kl_to_base(values[3]);
 }
 
+/// @param sample_age  none: the job's samples are always fresh.
 /// @param means  [4] float64: means of StepStatistics' fields of staleness, in their order.
-void SetStaleness(int64_t sample_age, const at::Tensor& means, v1::EpochMetrics* metrics) {
+void SetRatios(std::optional<int64_t> sample_age, const at::Tensor& means,
+               v1::EpochMetrics* metrics) {
   const auto* values = means.const_data_ptr<double>();
   const auto spread = [](double mean, double square) {
     return std::sqrt(std::max(0.0, square - mean * mean));
   };
-  metrics->set_sample_age(sample_age);
-  metrics->set_behaviour_ratio_mean(1 + values[0]);
-  metrics->set_behaviour_ratio_std(spread(values[0], values[1]));
+  if (sample_age) {
+    metrics->set_sample_age(*sample_age);
+    metrics->set_behaviour_ratio_mean(1 + values[0]);
+    metrics->set_behaviour_ratio_std(spread(values[0], values[1]));
+  }
   metrics->set_proximal_ratio_mean(1 + values[2]);
   metrics->set_proximal_ratio_std(spread(values[2], values[3]));
 }
@@ -88,6 +93,7 @@ Trainer::Trainer(const ResolvedJob& job, const Policy& policy, Lora* lora,
       optimizer_(lora->ParameterNames(), lora->Parameters(), MakeAdamWOptions(job)),
       replay_(policy, lora->Parameters(), *loss_rule_),
       single_pass_(gradients, *loss_rule_),
+      norms_(*lora),
       state_(job.precision() == Precision::kFp16, job.spec().train().max_grad_zscore()) {
   const v1::TrainSpec& train = job.spec().train();
   if (train.ema_decay() > 0) {
@@ -137,6 +143,8 @@ absl::StatusOr<std::vector<v1::EpochMetrics>> Trainer::TrainEpoch(
     combination_.Combine(epoch, std::move(scores.values_TN), &scores.rewards);
   }
   const Moments reward = MomentsOf(scores.rewards.rewards);
+  v1::EpochMetrics of_epoch;
+  SetRewardSpread(scores.rewards.rewards, &of_epoch);
   std::optional<double> zero_std_ratio;
   if (job_.advantage().mode == AdvantageMode::kGroup) {
     const GroupSpread spread = SpreadOfGroups(scores.rewards, job_.advantage().combine);
@@ -144,6 +152,7 @@ absl::StatusOr<std::vector<v1::EpochMetrics>> Trainer::TrainEpoch(
     if (job_.advantage().zero_std == ZeroStd::kDrop) scores.Keep(spread.has_spread);
   }
   IMAGEDDPO_ASSIGN_OR_RETURN(const std::vector<double> of_kept, Advantages(scores.rewards));
+  SetAdvantageSpread(of_kept, scores.is_kept.size(), &of_epoch);
   const std::vector<double> advantages = scores.ForAll(of_kept);
   is_kept_ = scores.is_kept;
   const std::map<std::string, double> parts_mean = MeansOfParts(batches);
@@ -156,6 +165,7 @@ absl::StatusOr<std::vector<v1::EpochMetrics>> Trainer::TrainEpoch(
     for (int64_t update = 0; update < plan_.updates_per_inner_epoch; ++update) {
       IMAGEDDPO_ASSIGN_OR_RETURN(v1::EpochMetrics row,
                                  Update(epoch, inner, update, batches, advantages, between));
+      row.MergeFrom(of_epoch);
       row.set_reward_mean(reward.mean);
       row.set_reward_std(reward.std);
       if (zero_std_ratio) row.set_zero_std_ratio(*zero_std_ratio);
@@ -169,6 +179,7 @@ absl::StatusOr<std::vector<v1::EpochMetrics>> Trainer::TrainEpoch(
       rows.push_back(std::move(row));
     }
   }
+  norms_.TakeInto(&rows);
   state_.epochs_trained = epoch + 1;
   return rows;
 }
@@ -226,6 +237,7 @@ absl::StatusOr<v1::EpochMetrics> Trainer::Update(int64_t epoch, int64_t inner_ep
   const double learning_rate = LearningRateOf(state_.updates, job_.learning_rate());
   optimizer_.set_learning_rate(learning_rate);
   bool is_spike = false;
+  norms_.Begin();
   const double grad_norm = ClipAndStep(gradient_P.to(lora_->Parameters().front().device()),
                                        job_.spec().train().max_grad_norm(), lora_->Parameters(),
                                        &optimizer_, [&](double norm) {
@@ -261,13 +273,13 @@ absl::StatusOr<v1::EpochMetrics> Trainer::Update(int64_t epoch, int64_t inner_ep
     loss_rule_->EndUpdate(
         {.loss = metrics.loss(), .approx_kl = metrics.approx_kl(), .clipfrac = metrics.clipfrac()});
   }
+  norms_.End(state_.average ? &*state_.average : nullptr);
   if (first_update) {
     metrics.set_ratio_first_step_max_error(statistics.select(2, 3).max().item<double>());
   }
-  if (versions_.max_staleness() > 0) {
-    const at::Tensor staleness = part(kStatisticsPerStep + kSidesPerStep, kStalenessPerStep);
-    SetStaleness(sample_age, staleness.mean(at::IntArrayRef{0, 1}), &metrics);
-  }
+  const at::Tensor ratios = part(kStatisticsPerStep + kSidesPerStep, kStalenessPerStep);
+  SetRatios(versions_.max_staleness() > 0 ? std::optional(sample_age) : std::nullopt,
+            ratios.mean(at::IntArrayRef{0, 1}), &metrics);
   SetKl(job_.trust_region(), part(kNumbersPerStep - kKlPerStep, kKlPerStep), &metrics);
   if (state_.loss_scaler.enabled()) {
     metrics.set_loss_scale(state_.loss_scaler.scale());

@@ -32,6 +32,7 @@
 #include "trainer/loop/replay_update.h"
 #include "trainer/loop/shard_exchange.h"
 #include "trainer/loop/single_pass_update.h"
+#include "trainer/loop/update_numbers.h"
 
 namespace imageddpo {
 
@@ -144,6 +145,7 @@ class Trainer {
   AdamW optimizer_;
   ReplayUpdate replay_;
   SinglePassUpdate single_pass_;  ///< Instead of replay_ where plan_.single_pass.
+  UpdateNorms norms_;
   TrainerState state_;
   std::vector<bool> is_kept_;               ///< By sample, of the epoch under way.
   std::map<int64_t, at::Tensor> proximal_;  ///< [B,K] by micro-batch, of the epoch under way.

@@ -80,10 +80,13 @@ TEST(EpochMetrics, TheTableHasEveryFieldOnce) {
 TEST(EpochMetrics, ARowHasTheNumbersOfAnUpdateInTheTablesOrder) {
   EXPECT_EQ(RowOf(Numbered(0)).dump(),
             R"({"epoch":1,"inner_epoch":12,"update":13,"samples_seen":2,"reward_mean":3.0,)"
-            R"("reward_std":4.0,"zero_std_ratio":80.0,"loss":5.0,"approx_kl":6.0,"clipfrac":7.0,)"
+            R"("reward_std":4.0,"reward_min":114.0,"reward_p10":115.0,"reward_median":116.0,)"
+            R"("reward_p90":117.0,"reward_max":118.0,"advantage_std":119.0,)"
+            R"("advantage_max":120.0,"left_out_fraction":121.0,)"
+            R"("zero_std_ratio":80.0,"loss":5.0,"approx_kl":6.0,"clipfrac":7.0,)"
             R"("clip_fraction_high":81.0,"clip_fraction_low":82.0,"kl_step_mean":90.0,)"
             R"("kl_step_max":91.0,"masked_fraction":92.0,"kl_to_base":93.0,)"
-            R"("grad_norm":9.0,"learning_rate":83.0,)"
+            R"("grad_norm":9.0,"update_norm":122.0,"ema_distance":123.0,"learning_rate":83.0,)"
             R"("ratio_first_step_max_error":8.0,"parts_mean":{"classifier.value":1.0,)"
             R"("jpeg.value":0.0},"sample_age":14,"behaviour_ratio_mean":15.0,)"
             R"("behaviour_ratio_std":16.0,"proximal_ratio_mean":17.0,"proximal_ratio_std":18.0,)"
@@ -118,7 +121,7 @@ TEST(EpochMetrics, AnEpochsNumbersComeFromThoseOfItsUpdates) {
 TEST(JobMetrics, ShowAnEpoch) {
   prometheus::Registry registry;
   JobMetrics metrics(registry, "job-000001", "deblur");
-  metrics.Started("rollout 1, trainer 1", 80);
+  metrics.Started("rollout 1, trainer 1", 80, 1e9);
   metrics.EpochFinished(Metrics(11), 128);
   const std::string text = Text(registry);
   EXPECT_THAT(text, HasSubstr(Line("imageddpo_job_reward_mean", "1.5")));
@@ -191,8 +194,8 @@ TEST(JobMetrics, CountersGrowAndGaugesFollow) {
   prometheus::Registry registry;
   JobMetrics metrics(registry, "job-000001", "deblur");
   for (int64_t epoch = 0; epoch < 3; ++epoch) metrics.EpochFinished(Metrics(epoch), 128);
-  metrics.CheckpointWritten(0, 100);
-  metrics.CheckpointWritten(10, 300);
+  metrics.CheckpointWritten(0, 100, 1000);
+  metrics.CheckpointWritten(10, 300, 2000);
   metrics.Resumed();
   metrics.Warned();
   v1::EvalReport eval;
@@ -207,6 +210,7 @@ TEST(JobMetrics, CountersGrowAndGaugesFollow) {
   EXPECT_THAT(text, HasSubstr(Line("imageddpo_job_checkpoints_total", "2")));
   EXPECT_THAT(text, HasSubstr(Line("imageddpo_job_checkpoint_bytes", "300")));
   EXPECT_THAT(text, HasSubstr(Line("imageddpo_job_checkpoint_epoch", "10")));
+  EXPECT_THAT(text, HasSubstr(Line("imageddpo_job_checkpoint_time_seconds", "2000")));
   EXPECT_THAT(text, HasSubstr(Line("imageddpo_job_resumes_total", "1")));
   EXPECT_THAT(text, HasSubstr(Line("imageddpo_job_warnings_total", "1")));
   EXPECT_THAT(text, HasSubstr(Line("imageddpo_job_eval_reward_mean", "0.5")));
@@ -217,7 +221,7 @@ TEST(JobMetrics, CountersGrowAndGaugesFollow) {
 TEST(JobMetrics, NothingIsMadeUpBeforeTheFirstValue) {
   prometheus::Registry registry;
   JobMetrics metrics(registry, "job-000001", "deblur");
-  metrics.Started("colocated 1", 80);
+  metrics.Started("colocated 1", 80, 1e9);
   EXPECT_THAT(Text(registry), Not(HasSubstr("imageddpo_job_reward_mean{")));
   EXPECT_THAT(Text(registry), Not(HasSubstr("imageddpo_job_eval_reward_mean{")));
   EXPECT_THAT(Text(registry), HasSubstr(Line("imageddpo_job_samples_total", "0")));
@@ -229,8 +233,8 @@ TEST(JobMetrics, NothingIsMadeUpBeforeTheFirstValue) {
 TEST(JobMetrics, AJobInAnotherShapeHasOneInfo) {
   prometheus::Registry registry;
   JobMetrics metrics(registry, "job-000001", "deblur");
-  metrics.Started("rollout 2, trainer 1", 80);
-  metrics.Started("colocated 1", 80);
+  metrics.Started("rollout 2, trainer 1", 80, 1e9);
+  metrics.Started("colocated 1", 80, 1e9);
   EXPECT_THAT(Text(registry), Not(HasSubstr("rollout 2")));
   EXPECT_THAT(Text(registry), HasSubstr("topology=\"colocated 1\"} 1"));
 }
@@ -240,9 +244,9 @@ TEST(JobMetrics, LeaveNothingBehind) {
   {
     JobMetrics one(registry, "job-000001", "deblur");
     JobMetrics two(registry, "job-000002", "other");
-    one.Started("colocated 1", 80);
+    one.Started("colocated 1", 80, 1e9);
     one.EpochFinished(Metrics(0), 1);
-    two.Started("colocated 1", 80);
+    two.Started("colocated 1", 80, 1e9);
     two.EpochFinished(Metrics(0), 1);
   }
   EXPECT_EQ(Text(registry), "");
@@ -260,7 +264,7 @@ class JobMetricsTableTest : public ::testing::Test {
 
 TEST_F(JobMetricsTableTest, AnEndedJobStaysForAWhile) {
   JobMetricsTable table(registry_, {seconds(60), 10});
-  table.Get("a", "x")->Started("colocated 1", 1);
+  table.Get("a", "x")->Started("colocated 1", 1, 1e9);
   table.Ended("a", now_);
   table.Ended("a", now_ + seconds(50));  // A second call changes nothing.
   table.Sweep(now_ + seconds(59));
@@ -272,7 +276,7 @@ TEST_F(JobMetricsTableTest, AnEndedJobStaysForAWhile) {
 
 TEST_F(JobMetricsTableTest, ARunningJobStaysForEver) {
   JobMetricsTable table(registry_, {seconds(60), 0});
-  table.Get("a", "x")->Started("colocated 1", 1);
+  table.Get("a", "x")->Started("colocated 1", 1, 1e9);
   table.Sweep(now_ + seconds(1000000));
   EXPECT_TRUE(Has("a"));
   table.Ended("unknown", now_);
@@ -292,7 +296,7 @@ TEST_F(JobMetricsTableTest, TheNumberOfEndedJobsIsBounded) {
   JobMetricsTable table(registry_, {seconds(3600), 3});
   for (int i = 0; i < 100; ++i) {
     const std::string id = "job-" + std::to_string(i);
-    table.Get(id, "x")->Started("colocated 1", 1);
+    table.Get(id, "x")->Started("colocated 1", 1, 1e9);
     table.Ended(id, now_ + seconds(i));
     table.Sweep(now_ + seconds(i));
     EXPECT_LE(table.size(), 3U);
@@ -300,6 +304,16 @@ TEST_F(JobMetricsTableTest, TheNumberOfEndedJobsIsBounded) {
   EXPECT_TRUE(Has("job-99"));
   EXPECT_TRUE(Has("job-97"));
   EXPECT_FALSE(Has("job-96"));
+}
+
+TEST_F(JobMetricsTableTest, OnlyAJobWithAReporterIsSaidToRun) {
+  JobMetricsTable table(registry_);
+  table.SetRunning("a", false);
+  EXPECT_EQ(table.size(), 0U);
+  table.Get("a", "x")->Started("colocated 1", 1, 1e9);
+  EXPECT_THAT(Text(registry_), HasSubstr("imageddpo_job_running{job_id=\"a\",job_name=\"x\"} 1"));
+  table.SetRunning("a", false);
+  EXPECT_THAT(Text(registry_), HasSubstr("imageddpo_job_running{job_id=\"a\",job_name=\"x\"} 0"));
 }
 
 TEST_F(JobMetricsTableTest, WhatSomeoneHoldsIsKept) {
@@ -358,10 +372,52 @@ TEST_F(ServiceMetricsTest, WorkersComeAndGo) {
   EXPECT_THAT(Text(registry_), HasSubstr("imageddpo_workers{state=\"dead\"} 1"));
   EXPECT_THAT(Text(registry_),
               HasSubstr("imageddpo_worker_heartbeat_age_seconds{rank=\"2\"} 1.25"));
-  metrics_.RemoveWorker(2);
-  metrics_.RemoveWorker(77);
+  metrics_.WorkerDied(2);
+  metrics_.WorkerDied(77);
   EXPECT_THAT(Text(registry_), Not(HasSubstr("rank=\"2\"")));
   EXPECT_THAT(Text(registry_), HasSubstr("rank=\"1\"} 0.5"));
+}
+
+TEST_F(ServiceMetricsTest, ADeadWorkersMemoryGoesAndItsCountersStay) {
+  v1::RankStats stats;
+  stats.set_resident_bytes(1000);
+  stats.set_sent_message_bytes(70);
+  metrics_.SetRank(2, stats);
+  metrics_.SetRank(2, stats);
+  EXPECT_THAT(Text(registry_), HasSubstr("imageddpo_rank_resident_bytes{rank=\"2\"} 1000"));
+  EXPECT_THAT(Text(registry_), HasSubstr("rank_sent_bytes_total{rank=\"2\",transport=\"messages\"} 70"));
+  EXPECT_THAT(Text(registry_), Not(HasSubstr("device_allocated_bytes{"))) << "it has no GPU";
+  stats.set_sent_message_bytes(90);
+  stats.set_device_allocated_bytes(5);
+  stats.set_sent_nccl_bytes(7);
+  metrics_.SetRank(2, stats);
+  EXPECT_THAT(Text(registry_), HasSubstr("rank_sent_bytes_total{rank=\"2\",transport=\"messages\"} 90"));
+  EXPECT_THAT(Text(registry_), HasSubstr("rank_sent_bytes_total{rank=\"2\",transport=\"NCCL\"} 7"));
+  EXPECT_THAT(Text(registry_), HasSubstr("imageddpo_worker_deaths_total 0"));
+  metrics_.WorkerDied(2);
+  EXPECT_THAT(Text(registry_), HasSubstr("imageddpo_worker_deaths_total 1"));
+  EXPECT_THAT(Text(registry_), Not(HasSubstr("imageddpo_rank_resident_bytes{")));
+  EXPECT_THAT(Text(registry_), HasSubstr("transport=\"messages\"} 90"));
+}
+
+TEST_F(ServiceMetricsTest, TimesAreInHistograms) {
+  metrics_.QueueWaited(20);
+  metrics_.StoreWritten(0.002);
+  metrics_.Ticked(0.002);
+  metrics_.CheckpointWritten(0.3);
+  metrics_.RewardCalled(false, 20);
+  v1::EpochMetrics epoch;
+  (*epoch.mutable_stage_seconds())["sample"] = 3;
+  metrics_.EpochFinished(epoch.stage_seconds());
+  const std::string text = Text(registry_);
+  EXPECT_THAT(text, HasSubstr("imageddpo_queue_wait_seconds_sum 20"));
+  EXPECT_THAT(text, HasSubstr("imageddpo_store_write_seconds_bucket{le=\"0.001\"} 0"));
+  EXPECT_THAT(text, HasSubstr("imageddpo_store_write_seconds_bucket{le=\"0.0025\"} 1"));
+  EXPECT_THAT(text, HasSubstr("imageddpo_tick_seconds_count 1"));
+  EXPECT_THAT(text, HasSubstr("imageddpo_checkpoint_write_seconds_sum 0.3"));
+  EXPECT_THAT(text, HasSubstr("imageddpo_reward_call_seconds_count{outcome=\"ok\"} 0"));
+  EXPECT_THAT(text, HasSubstr("imageddpo_reward_call_seconds_count{outcome=\"error\"} 1"));
+  EXPECT_THAT(text, HasSubstr("imageddpo_stage_seconds_sum{stage=\"sample\"} 3"));
 }
 
 TEST_F(ServiceMetricsTest, RpcsAreCountedByMethodAndCode) {

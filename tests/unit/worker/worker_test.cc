@@ -159,6 +159,11 @@ TEST_F(WorkerTest, SaysHelloAndSendsHeartbeatsWithItsNewestLease) {
   for (int i = 0; i < 100 && !heard; ++i) {
     const auto message = plane_.controller().Receive(milliseconds(200));
     heard = message.has_value() && message->second.heartbeat().lease_number() == 42;
+    if (!heard) continue;
+    const v1::RankStats& stats = message->second.heartbeat().stats();
+    EXPECT_GT(stats.resident_bytes(), 1 << 20);
+    EXPECT_EQ(stats.sent_message_bytes(), 0);
+    EXPECT_FALSE(stats.has_device_allocated_bytes()) << "it has no GPU";
   }
   EXPECT_TRUE(heard);
 }

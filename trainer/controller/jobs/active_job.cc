@@ -67,7 +67,8 @@ absl::StatusOr<v1::StartJob> ActiveJob::Prepare() {
   progress.clear_waiting_for();
   job.set_topology(topology_.ToString());
   job.set_lora_path(found.checkpoint.has_value() ? CheckpointStore::LoraFileIn(found.path) : "");
-  dependencies_.metrics->Started(job.topology(), progress.num_epochs());
+  dependencies_.metrics->Started(job.topology(), progress.num_epochs(),
+                                 dependencies_.clock.UnixSeconds());
   dependencies_.metrics->Waiting(false);
 
   last_write_s_ = dependencies_.clock.NowSeconds();
@@ -190,6 +191,11 @@ void ActiveJob::OnWaiting(int world_rank, const v1::Waiting& report) {
   }
 }
 
+void ActiveJob::OnRewardCall(const v1::RewardCall& report) {
+  dependencies_.service_metrics.RewardCalled(report.ok(), report.seconds());
+  if (!report.ok()) dependencies_.metrics->RewardCallFailed();
+}
+
 void ActiveJob::OnEpoch(v1::EpochReport report) {
   Running();
   const v1::EpochMetrics& metrics = report.metrics();
@@ -198,6 +204,7 @@ void ActiveJob::OnEpoch(v1::EpochReport report) {
   PutPictures(OneFile(tensorboard_.SamplesFile(report)));
   PutPictures(artifacts_.TakePictures(&report));
   dependencies_.metrics->EpochFinished(metrics, job_.plan().samples_per_epoch);
+  dependencies_.service_metrics.EpochFinished(metrics.stage_seconds());
 
   const double now_s = dependencies_.clock.NowSeconds();
   epoch_seconds_.push_back(epoch_seconds_.empty() ? metrics.epoch_seconds()
@@ -313,6 +320,7 @@ bool ActiveJob::AllWritten() const {
 bool ActiveJob::TooEarly() const { return !write_backoff_.IsDue(dependencies_.clock.NowSeconds()); }
 
 bool ActiveJob::Write(const v1::Checkpoint& checkpoint) {
+  const double start_s = dependencies_.clock.NowSeconds();
   WarnIfError(tensorboard_.Sync());
   // A checkpoint relies on the rows of its epochs.
   const absl::Status rows = artifacts_.SyncRows();
@@ -324,10 +332,12 @@ bool ActiveJob::Write(const v1::Checkpoint& checkpoint) {
   wants_checkpoint_ = false;
   written_epoch_ = std::max(written_epoch_, checkpoint.epoch());
   last_write_s_ = dependencies_.clock.NowSeconds();
+  dependencies_.service_metrics.CheckpointWritten(last_write_s_ - start_s);
   dependencies_.metrics->CheckpointWritten(
       checkpoint.epoch(),
       static_cast<int64_t>(checkpoint.lora().size() + checkpoint.optimizer().size() +
-                           checkpoint.state().size() + checkpoint.ema_lora().size()));
+                           checkpoint.state().size() + checkpoint.ema_lora().size()),
+      dependencies_.clock.UnixSeconds());
   record_.job.set_lora_path(CheckpointStore::LoraFileIn(*path));
   if (checkpoint.epoch() > record_.checkpoint_reported) {
     record_.checkpoint_reported = checkpoint.epoch();

@@ -32,6 +32,8 @@ const std::string& JobIdOf(const v1::WorkerMessage& message) {
       return message.data().job_id();
     case M::kWaiting:
       return message.waiting().job_id();
+    case M::kRewardCall:
+      return message.reward_call().job_id();
     default:
       return message.warning().job_id();
   }
@@ -54,7 +56,7 @@ void RunningJobs::Start(const Scheduler::Gang& gang) {
   auto job = std::make_unique<ActiveJob>(
       ActiveJob::Dependencies{
           dependencies_.file_system, dependencies_.clock, table_, dependencies_.hub,
-          dependencies_.writer,
+          dependencies_.writer, dependencies_.metrics,
           dependencies_.job_metrics.Get(gang.job_id, record->job.spec().name())},
       *record, gang.job, gang.topology, gang.world_ranks);
   const absl::StatusOr<v1::StartJob> start = job->Prepare();
@@ -188,6 +190,9 @@ void RunningJobs::OnReport(int world_rank, v1::WorkerMessage message) {
       break;
     case M::kWaiting:
       job->OnWaiting(world_rank, message.waiting());
+      break;
+    case M::kRewardCall:
+      job->OnRewardCall(message.reward_call());
       break;
     case M::kWarning:
       table_.AddWarning(job->record(), message.warning().message());

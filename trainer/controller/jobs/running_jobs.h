@@ -36,6 +36,7 @@ class RunningJobs {
     const Clock& clock;
     JobTable& table;
     EventHub& hub;
+    ServiceMetrics& metrics;
     JobMetricsTable& job_metrics;
     Scheduler& scheduler;  ///< Gets the ranks back when a gang has ended.
     Recovery& recovery;
