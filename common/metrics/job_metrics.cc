@@ -34,6 +34,7 @@ JobMetrics::JobMetrics(prometheus::Registry& registry, const std::string& job_id
       checkpoint_bytes_(registry, metric::kJobCheckpointBytes, JobLabels(job_id, job_name)),
       checkpoint_epoch_(registry, metric::kJobCheckpointEpoch, JobLabels(job_id, job_name)),
       checkpoint_time_(registry, metric::kJobCheckpointTimeSeconds, JobLabels(job_id, job_name)),
+      epoch_time_(registry, metric::kJobEpochTimeSeconds, JobLabels(job_id, job_name)),
       waiting_(registry, metric::kJobWaiting, JobLabels(job_id, job_name)),
       running_(registry, metric::kJobRunning, JobLabels(job_id, job_name)),
       samples_total_(registry, metric::kJobSamplesTotal, JobLabels(job_id, job_name)),
@@ -58,6 +59,7 @@ void JobMetrics::Started(const std::string& topology, int64_t num_epochs, double
   waiting_.At().Set(0);
   running_.At().Set(1);
   checkpoint_time_.At().Set(unix_s);
+  epoch_time_.At().Set(unix_s);
   // From here on "none so far" is a fact, and rates need a first point.
   for (CounterSeries* counter :
        {&samples_total_, &epochs_total_, &checkpoints_total_, &resumes_total_, &warnings_total_,
@@ -66,7 +68,8 @@ void JobMetrics::Started(const std::string& topology, int64_t num_epochs, double
   }
 }
 
-void JobMetrics::EpochFinished(const v1::EpochMetrics& metrics, int64_t samples) {
+void JobMetrics::EpochFinished(const v1::EpochMetrics& metrics, int64_t samples, double unix_s) {
+  epoch_time_.At().Set(unix_s);
   epoch_.At().Set(static_cast<double>(metrics.epoch() + 1));
   for (const EpochSeries& shown : epoch_series_) {
     ForEachValue(metrics, *shown.metric, [&](const std::string& label, double value) {

@@ -32,8 +32,9 @@ class JobMetrics {
 
   /// The job's ranks start. @param topology  Topology::ToString(). @param unix_s  the time.
   void Started(const std::string& topology, int64_t num_epochs, double unix_s);
-  /// An epoch is finished. @param samples  drawn in this epoch, over all ranks.
-  void EpochFinished(const v1::EpochMetrics& metrics, int64_t samples);
+  /// An epoch is finished. @param samples  drawn in this epoch, over all ranks. @param unix_s  the
+  /// time.
+  void EpochFinished(const v1::EpochMetrics& metrics, int64_t samples, double unix_s);
   void Evaluated(const v1::EvalReport& report);
   /// A checkpoint is on disk. @param epoch  epochs trained. @param unix_s  the time.
   void CheckpointWritten(int64_t epoch, int64_t size_bytes, double unix_s);
@@ -55,7 +56,7 @@ class JobMetrics {
 
   GaugeSeries info_, epoch_, num_epochs_, eval_reward_, eval_part_, eval_reward_stderr_,
       eval_part_stderr_, eval_epoch_, checkpoint_bytes_, checkpoint_epoch_, checkpoint_time_,
-      waiting_, running_;
+      epoch_time_, waiting_, running_;
   CounterSeries samples_total_, epochs_total_, stage_seconds_, checkpoints_total_, resumes_total_,
       warnings_total_, reward_errors_;
   std::vector<EpochSeries> epoch_series_;

@@ -72,6 +72,9 @@ inline constexpr Info kJobRunning{"imageddpo_job_running", Kind::kGauge, "job_id
 inline constexpr Info kJobCheckpointTimeSeconds{
     "imageddpo_job_checkpoint_time_seconds", Kind::kGauge, "job_id,job_name",
     "When the newest checkpoint was written, or else the ranks began, seconds since 1970."};
+inline constexpr Info kJobEpochTimeSeconds{
+    "imageddpo_job_epoch_time_seconds", Kind::kGauge, "job_id,job_name",
+    "When the newest epoch was finished, or else the ranks began, seconds since 1970."};
 inline constexpr Info kJobRewardErrorsTotal{
     "imageddpo_job_reward_errors_total", Kind::kCounter, "job_id,job_name",
     "Calls of reward services that failed, since this process started."};
@@ -158,6 +161,7 @@ inline constexpr std::array kAll = {
     &kJobWaiting,
     &kJobRunning,
     &kJobCheckpointTimeSeconds,
+    &kJobEpochTimeSeconds,
     &kJobRewardErrorsTotal,
     &kJobs,
     &kJobTransitionsTotal,

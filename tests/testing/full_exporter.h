@@ -81,7 +81,7 @@ class FullExporter {
         (*metrics.mutable_stage_seconds())[stage] = 0.4;
       }
       (*metrics.mutable_parts_mean())["classifier.value"] = 0.9;
-      job.EpochFinished(metrics, 128);
+      job.EpochFinished(metrics, 128, Now());
       v1::EvalReport eval;
       eval.set_epoch(epoch_);
       eval.set_reward_mean(1.1);

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The dashboard's queries against a real job: three ranks, one of them rollout, one trainer, sampling ahead."""
+"""The queries of dashboards and rules against a real job: three ranks, one of them rollout, one trainer, sampling ahead."""
 import json
 import pathlib
 import subprocess
@@ -31,8 +31,7 @@ def main():
         caller = threading.Thread(target=call)
         caller.start()
         try:
-            subprocess.run([HERE / "grafana_queries.py", "--scrape", address, "--may-be-empty", "Loss scale (fp16)"],
-                           check=True)
+            subprocess.run([HERE / "grafana_queries.py", "--scrape", address, "--plain"], check=True)
         finally:
             done.set()
             caller.join()

@@ -122,7 +122,7 @@ TEST(JobMetrics, ShowAnEpoch) {
   prometheus::Registry registry;
   JobMetrics metrics(registry, "job-000001", "deblur");
   metrics.Started("rollout 1, trainer 1", 80, 1e9);
-  metrics.EpochFinished(Metrics(11), 128);
+  metrics.EpochFinished(Metrics(11), 128, 1e9);
   const std::string text = Text(registry);
   EXPECT_THAT(text, HasSubstr(Line("imageddpo_job_reward_mean", "1.5")));
   EXPECT_THAT(text, HasSubstr(Line("imageddpo_job_reward_std", "0.75")));
@@ -151,7 +151,7 @@ TEST(JobMetrics, ShowEveryPartOfTheRewards) {
   v1::EpochMetrics values = Metrics(0);
   (*values.mutable_parts_mean())["ssim.value"] = 0.25;
   (*values.mutable_parts_mean())["l1.dropped"] = 0.5;
-  metrics.EpochFinished(values, 128);
+  metrics.EpochFinished(values, 128, 1e9);
   for (const char* line : {"part=\"ssim.value\"} 0.25", "part=\"l1.dropped\"} 0.5"}) {
     EXPECT_THAT(Text(registry), HasSubstr(line));
   }
@@ -161,11 +161,11 @@ TEST(JobMetrics, ShowTheLossScaleWhereThereIsOne) {
   prometheus::Registry registry;
   JobMetrics metrics(registry, "job-000001", "deblur");
   v1::EpochMetrics values = Metrics(0);
-  metrics.EpochFinished(values, 128);
+  metrics.EpochFinished(values, 128, 1e9);
   EXPECT_THAT(Text(registry), Not(HasSubstr("imageddpo_job_loss_scale{")));
   values.set_loss_scale(32768);
   values.set_skipped_updates(1);
-  metrics.EpochFinished(values, 128);
+  metrics.EpochFinished(values, 128, 1e9);
   EXPECT_THAT(Text(registry), HasSubstr(Line("imageddpo_job_loss_scale", "32768")));
   EXPECT_THAT(Text(registry), HasSubstr(Line("imageddpo_job_skipped_updates", "1")));
 }
@@ -174,14 +174,14 @@ TEST(JobMetrics, ShowHowOldSamplesAreWhereTheyMayBe) {
   prometheus::Registry registry;
   JobMetrics metrics(registry, "job-000001", "deblur");
   v1::EpochMetrics values = Metrics(1);
-  metrics.EpochFinished(values, 128);
+  metrics.EpochFinished(values, 128, 1e9);
   EXPECT_THAT(Text(registry), Not(HasSubstr("imageddpo_job_sample_age{")));
   values.set_sample_age(1);
   values.set_behaviour_ratio_mean(1.25);
   values.set_behaviour_ratio_std(0.5);
   values.set_proximal_ratio_mean(0.75);
   values.set_proximal_ratio_std(0.125);
-  metrics.EpochFinished(values, 128);
+  metrics.EpochFinished(values, 128, 1e9);
   const std::string text = Text(registry);
   EXPECT_THAT(text, HasSubstr(Line("imageddpo_job_sample_age", "1")));
   EXPECT_THAT(text, HasSubstr(Line("imageddpo_job_behaviour_ratio_mean", "1.25")));
@@ -193,7 +193,7 @@ TEST(JobMetrics, ShowHowOldSamplesAreWhereTheyMayBe) {
 TEST(JobMetrics, CountersGrowAndGaugesFollow) {
   prometheus::Registry registry;
   JobMetrics metrics(registry, "job-000001", "deblur");
-  for (int64_t epoch = 0; epoch < 3; ++epoch) metrics.EpochFinished(Metrics(epoch), 128);
+  for (int64_t epoch = 0; epoch < 3; ++epoch) metrics.EpochFinished(Metrics(epoch), 128, 1e9);
   metrics.CheckpointWritten(0, 100, 1000);
   metrics.CheckpointWritten(10, 300, 2000);
   metrics.Resumed();
@@ -245,9 +245,9 @@ TEST(JobMetrics, LeaveNothingBehind) {
     JobMetrics one(registry, "job-000001", "deblur");
     JobMetrics two(registry, "job-000002", "other");
     one.Started("colocated 1", 80, 1e9);
-    one.EpochFinished(Metrics(0), 1);
+    one.EpochFinished(Metrics(0), 1, 1e9);
     two.Started("colocated 1", 80, 1e9);
-    two.EpochFinished(Metrics(0), 1);
+    two.EpochFinished(Metrics(0), 1, 1e9);
   }
   EXPECT_EQ(Text(registry), "");
 }
@@ -321,7 +321,7 @@ TEST_F(JobMetricsTableTest, WhatSomeoneHoldsIsKept) {
   auto held = table.Get("a", "x");
   table.Ended("a", now_);
   table.Sweep(now_ + seconds(100));
-  held->EpochFinished(Metrics(0), 1);
+  held->EpochFinished(Metrics(0), 1, 1e9);
   EXPECT_TRUE(Has("a"));
   held.reset();
   table.Sweep(now_ + seconds(100));

@@ -203,7 +203,8 @@ void ActiveJob::OnEpoch(v1::EpochReport report) {
   WarnIfError(tensorboard_.WriteEpoch(report));
   PutPictures(OneFile(tensorboard_.SamplesFile(report)));
   PutPictures(artifacts_.TakePictures(&report));
-  dependencies_.metrics->EpochFinished(metrics, job_.plan().samples_per_epoch);
+  dependencies_.metrics->EpochFinished(metrics, job_.plan().samples_per_epoch,
+                                       dependencies_.clock.UnixSeconds());
   dependencies_.service_metrics.EpochFinished(metrics.stage_seconds());
 
   const double now_s = dependencies_.clock.NowSeconds();
