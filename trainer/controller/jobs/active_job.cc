@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/base/status.h"
+#include "common/config/compare/job_difference.h"
 #include "trainer/controller/jobs/job_state.h"
 
 namespace imageddpo {
@@ -13,6 +14,15 @@ namespace {
 
 constexpr size_t kEpochsForEstimate = 10;
 constexpr double kSecondsPerMinute = 60;
+
+/// Every setting of a job that has a value, by its name.
+std::map<std::string, std::string> SettingsOf(const v1::JobSpec& spec) {
+  std::map<std::string, std::string> settings;
+  for (SettingDifference& found : DifferentSettings(v1::JobSpec(), spec)) {
+    settings.emplace(std::move(found.setting), std::move(found.after));
+  }
+  return settings;
+}
 
 }  // namespace
 
@@ -27,7 +37,8 @@ ActiveJob::ActiveJob(const Dependencies& dependencies, JobRecord& record, const 
       artifacts_(dependencies.file_system, dependencies.table.store().JobDir(record.job.id())),
       tensorboard_(dependencies.file_system, dependencies.clock, artifacts_.directory(),
                    std::max<int64_t>(1, job.plan().updates_per_inner_epoch *
-                                            job.spec().train().num_inner_epochs())),
+                                            job.spec().train().num_inner_epochs()),
+                   SettingsOf(job.spec())),
       checkpoints_(dependencies.file_system, absl::StrCat(artifacts_.directory(), "/checkpoints")) {
 }
 
