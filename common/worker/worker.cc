@@ -68,7 +68,8 @@ class Worker::Job {
         start_(start),
         sent_(std::move(sent)),
         gang_timeout_(gang_timeout),
-        logger_(WithJob(*parts.logger, start.job_id())) {
+        logger_(WithJob(*parts.logger, start.job_id())),
+        spans_(parts.clock, parts.channel.world_rank()) {
     thread_ = std::thread([this] { Run(); });
   }
   ~Job() { thread_.join(); }
@@ -78,6 +79,8 @@ class Worker::Job {
   bool WaitUntilEnded(std::chrono::milliseconds timeout) const {
     return ended_.WaitForNotificationWithTimeout(absl::FromChrono(timeout));
   }
+
+  void Profile(const std::string& folder, int64_t num_epochs) { spans_.Request(folder, num_epochs); }
 
   /// After ended(): what to tell the controller.
   const v1::WorkerMessage& ended_message() const { return ended_message_; }
@@ -153,7 +156,8 @@ class Worker::Job {
                        .stop = stop_,
                        .report = [&channel = parts_.channel](v1::WorkerMessage message) {
                          channel.Send(std::move(message));
-                       }};
+                       },
+                       .spans = &spans_};
     return parts_.run_job(context);
   }
 
@@ -163,6 +167,7 @@ class Worker::Job {
   const std::chrono::milliseconds gang_timeout_;
   const std::shared_ptr<spdlog::logger> logger_;
   StopToken stop_;
+  SpanLog spans_;
   absl::Mutex mutex_;
   std::unique_ptr<Communicator> gang_ ABSL_GUARDED_BY(mutex_);
   v1::WorkerMessage ended_message_;  // Written before ended_ is notified.
@@ -268,6 +273,9 @@ void Worker::Handle(const v1::ControllerMessage& message) {
     case v1::ControllerMessage::kKillProcess:
       KillOther(message.kill_process());
       return;
+    case v1::ControllerMessage::kProfile:
+      ProfileJob(message.profile());
+      return;
     case v1::ControllerMessage::kLease:
     case v1::ControllerMessage::MESSAGE_NOT_SET:
       return;
@@ -285,12 +293,18 @@ void Worker::StartJob(const v1::StartJob& start) {
     parts_.channel.Send(std::move(message));
     return;
   }
-  job_ = std::make_unique<Job>(parts_, start, options_.gang_timeout);
+  job_ = std::make_unique<Job>(parts_, start, options_.gang_timeout, sent_);
 }
 
 void Worker::StopJob(const std::string& job_id, const std::string& reason) {
   if (job_ != nullptr && job_->id() == job_id) {
     job_->Stop(reason);
+  }
+}
+
+void Worker::ProfileJob(const v1::ProfileEpochs& profile) {
+  if (job_ != nullptr && job_->id() == profile.job_id()) {
+    job_->Profile(profile.folder(), profile.num_epochs());
   }
 }
 

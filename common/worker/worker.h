@@ -77,6 +77,7 @@ class Worker {
   void Handle(const v1::ControllerMessage& message);
   void StartJob(const v1::StartJob& start);
   void StopJob(const std::string& job_id, const std::string& reason);
+  void ProfileJob(const v1::ProfileEpochs& profile);
   void ReapJob();
   /// Asks the job to stop and waits for it.
   void EndJob(const std::string& reason);

@@ -202,6 +202,7 @@ absl::StatusOr<v1::EpochMetrics> Trainer::Update(int64_t epoch, int64_t inner_ep
   const auto compute = [&](int64_t shard) -> absl::StatusOr<at::Tensor> {
     const auto [begin, end] = plan_.ShardRange(shard);
     for (int64_t p = begin; p < end; ++p) {
+      const SpanLog::Span span(spans_, "micro-batch");
       IMAGEDDPO_ASSIGN_OR_RETURN(
           const std::vector<StepStatistics> steps,
           Accumulate(batches[micro_batches[p]], advantages, weight, sample_age, first_update));
@@ -219,6 +220,7 @@ absl::StatusOr<v1::EpochMetrics> Trainer::Update(int64_t epoch, int64_t inner_ep
     }
     return plan_.single_pass ? single_pass_.TakeGradient() : replay_.TakeGradient();
   };
+  std::optional<SpanLog::Span> span(std::in_place, spans_, "gradients and exchange");
   IMAGEDDPO_ASSIGN_OR_RETURN(
       const at::Tensor gradient_P,
       exchange_->SumShards(
@@ -227,7 +229,9 @@ absl::StatusOr<v1::EpochMetrics> Trainer::Update(int64_t epoch, int64_t inner_ep
   const auto owner_of_position = [this](int64_t position) {
     return schedule_.OwnerOfShard(plan_.ShardOf(position));
   };
+  span.emplace(spans_, "exchange of numbers");
   exchange_->AllGatherRows(numbers, owner_of_position);
+  span.emplace(spans_, "optimizer");
   const auto part = [&](int64_t first, int64_t width) {
     return numbers.narrow(2, first, width).contiguous();
   };

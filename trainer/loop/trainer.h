@@ -19,6 +19,7 @@
 #include "common/trajectory/record/trajectory.h"
 #include "common/trajectory/schedule/update_schedule.h"
 #include "common/trajectory/schedule/version_schedule.h"
+#include "common/worker/span_log.h"
 #include "imageddpo/v1/job.pb.h"
 #include "imageddpo/v1/metrics.pb.h"
 #include "trainer/algo/adamw.h"
@@ -80,6 +81,9 @@ class Trainer {
   /// @throws CommError  of the exchange with the other trainer ranks.
   absl::StatusOr<std::vector<v1::EpochMetrics>> TrainEpoch(
       int64_t epoch, const std::vector<TrajectoryBatch>& batches, const Between& between);
+
+  /// Where parts of an update are noted from now on; null: nowhere. It must outlive the trainer.
+  void set_spans(SpanLog* spans) { spans_ = spans; }
 
   const ResolvedJob& job() const { return job_; }
   /// Says, among other things, which micro-batches this rank needs with latents.
@@ -146,6 +150,7 @@ class Trainer {
   ReplayUpdate replay_;
   SinglePassUpdate single_pass_;  ///< Instead of replay_ where plan_.single_pass.
   UpdateNorms norms_;
+  SpanLog* spans_ = nullptr;
   TrainerState state_;
   std::vector<bool> is_kept_;               ///< By sample, of the epoch under way.
   std::map<int64_t, at::Tensor> proximal_;  ///< [B,K] by micro-batch, of the epoch under way.

@@ -207,6 +207,12 @@ void ActiveJob::OnRewardCall(const v1::RewardCall& report) {
   if (!report.ok()) dependencies_.metrics->RewardCallFailed();
 }
 
+void ActiveJob::OnTrace(int world_rank, v1::Trace trace) {
+  PutPictures({record_.job.id(),
+               absl::StrCat(artifacts_.directory(), "/profile/", trace.folder()),
+               {{absl::StrCat("rank-", world_rank, ".json"), std::move(*trace.mutable_json())}}});
+}
+
 void ActiveJob::OnEpoch(v1::EpochReport report) {
   Running();
   const v1::EpochMetrics& metrics = report.metrics();

@@ -58,6 +58,7 @@ class ActiveJob {
   void OnData(const v1::DataReport& report);
   void OnWaiting(int world_rank, const v1::Waiting& report);
   void OnRewardCall(const v1::RewardCall& report);
+  void OnTrace(int world_rank, v1::Trace trace);
   void OnEpoch(v1::EpochReport report);
   void OnEval(v1::EvalReport report);
   /// The state after an epoch. It is written where the job's settings ask for that or somebody

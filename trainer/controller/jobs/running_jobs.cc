@@ -5,6 +5,7 @@
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "common/base/status.h"
 #include "common/config/job_states.h"
@@ -15,6 +16,8 @@ namespace imageddpo {
 namespace {
 
 using M = v1::WorkerMessage;
+
+constexpr int64_t kMostTracedEpochs = 100;
 
 const std::string& JobIdOf(const v1::WorkerMessage& message) {
   switch (message.message_case()) {
@@ -34,6 +37,8 @@ const std::string& JobIdOf(const v1::WorkerMessage& message) {
       return message.waiting().job_id();
     case M::kRewardCall:
       return message.reward_call().job_id();
+    case M::kTrace:
+      return message.trace().job_id();
     default:
       return message.warning().job_id();
   }
@@ -108,6 +113,24 @@ void RunningJobs::Tick() {
 
 void RunningJobs::WantCheckpoint(const std::string& job_id) {
   if (ActiveJob* job = Find(job_id); job != nullptr) job->WantCheckpoint();
+}
+
+absl::Status RunningJobs::Profile(const std::string& job_id, int64_t num_epochs) {
+  if (num_epochs < 1 || num_epochs > kMostTracedEpochs) {
+    return absl::InvalidArgumentError(absl::StrCat("`num_epochs` is ", num_epochs,
+                                                   "; it must be from 1 to ", kMostTracedEpochs));
+  }
+  ActiveJob* job = Find(job_id);
+  if (job == nullptr) return absl::OkStatus();
+  for (const int world_rank : job->gang().Working()) {
+    v1::ControllerMessage message;
+    message.mutable_profile()->set_job_id(job_id);
+    message.mutable_profile()->set_folder(
+        absl::StrFormat("epoch-%06d", job->record().job.progress().epoch()));
+    message.mutable_profile()->set_num_epochs(num_epochs);
+    dependencies_.send(world_rank, std::move(message));
+  }
+  return absl::OkStatus();
 }
 
 void RunningJobs::WantCheckpoints() {
@@ -193,6 +216,9 @@ void RunningJobs::OnReport(int world_rank, v1::WorkerMessage message) {
       break;
     case M::kRewardCall:
       job->OnRewardCall(message.reward_call());
+      break;
+    case M::kTrace:
+      job->OnTrace(world_rank, std::move(*message.mutable_trace()));
       break;
     case M::kWarning:
       table_.AddWarning(job->record(), message.warning().message());
