@@ -6,6 +6,9 @@
 #include <algorithm>
 #include <map>
 
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+
 namespace imageddpo {
 namespace {
 
@@ -290,6 +293,20 @@ void ForEachValue(const v1::EpochMetrics& metrics, const EpochMetric& metric,
   } else if (IsThere(metrics, field)) {
     use("", NumberOf(metrics, field));
   }
+}
+
+std::string EpochLine(const v1::EpochMetrics& epoch, int64_t num_epochs) {
+  std::vector<std::string> stages;
+  for (const auto& [stage, seconds] : std::map<std::string, double>(
+           epoch.stage_seconds().begin(), epoch.stage_seconds().end())) {
+    stages.push_back(absl::StrFormat("%s %.3g", stage, seconds));
+  }
+  return absl::StrFormat(
+      "epoch %d of %d: reward %.4g (spread %.3g), loss %.3g, KL %.3g, %.0f%% clipped, "
+      "%.3g images/s, %.3g s%s%s%s",
+      epoch.epoch() + 1, num_epochs, epoch.reward_mean(), epoch.reward_std(), epoch.loss(),
+      epoch.approx_kl(), 100 * epoch.clipfrac(), epoch.images_per_second(), epoch.epoch_seconds(),
+      stages.empty() ? "" : " (", absl::StrJoin(stages, ", "), stages.empty() ? "" : ")");
 }
 
 std::vector<const metric::Info*> AllMetrics() {

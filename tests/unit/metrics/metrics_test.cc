@@ -118,6 +118,12 @@ TEST(EpochMetrics, AnEpochsNumbersComeFromThoseOfItsUpdates) {
   EXPECT_FALSE(OfUpdates({v1::EpochMetrics()}).has_sample_age()) << "What is not there stays so.";
 }
 
+TEST(EpochMetrics, ALineTellsAPersonHowItWent) {
+  EXPECT_EQ(EpochLine(Metrics(11), 80),
+            "epoch 12 of 80: reward 1.5 (spread 0.75), loss -0.25, KL 0.125, 50% clipped, "
+            "32 images/s, 4 s (sample 1.5, train 2.5)");
+}
+
 TEST(JobMetrics, ShowAnEpoch) {
   prometheus::Registry registry;
   JobMetrics metrics(registry, "job-000001", "deblur");

@@ -7,8 +7,10 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "common/base/logging.h"
 #include "common/base/status.h"
 #include "common/config/job_states.h"
+#include "common/metrics/epoch_metrics.h"
 #include "trainer/controller/jobs/job_state.h"
 #include "trainer/controller/pool/verdict.h"
 
@@ -196,6 +198,9 @@ void RunningJobs::OnReport(int world_rank, v1::WorkerMessage message) {
       job->OnProgress(message.progress());
       break;
     case M::kEpoch:
+      WithJob(*dependencies_.logger, job_id)
+          ->info("{}", EpochLine(message.epoch().metrics(),
+                                 job->record().job.spec().num_epochs()));
       job->OnEpoch(std::move(*message.mutable_epoch()));
       moved_ = true;
       break;

@@ -191,6 +191,29 @@ TEST_F(JobServiceTest, ACheckpointThatIsNotThereIsRefusedWithThoseThatAre) {
   EXPECT_THAT(*checkpoints.Epochs(), ElementsAre(2));
 }
 
+TEST_F(JobServiceTest, EachRankTracesTheNextEpochsIntoTheJobsFolder) {
+  const std::string id = Submitted(2);
+  StartAll();
+  Move(*table_->Find(id), {v1::RUNNING});
+  sent_.clear();
+  ASSERT_TRUE(verbs_.Profile(id, 3).ok());
+  ASSERT_THAT(sent_, SizeIs(2));
+  for (const auto& [rank, message] : sent_) {
+    EXPECT_EQ(message.profile().job_id(), id);
+    EXPECT_EQ(message.profile().num_epochs(), 3);
+    EXPECT_EQ(message.profile().folder(), "epoch-000000");
+  }
+  v1::WorkerMessage report;
+  report.mutable_trace()->set_job_id(id);
+  report.mutable_trace()->set_folder("epoch-000000");
+  report.mutable_trace()->set_json("{}");
+  running_.OnReport(2, report);
+  for (int i = 0; i < 2000 && running_.WritesPictures(id); ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  EXPECT_EQ(dir_.Read("data/jobs/" + id + "/profile/epoch-000000/rank-2.json"), "{}");
+}
+
 TEST_F(JobServiceTest, ARunningJobIsToldToStopOnce) {
   const std::string id = Submitted(2);
   StartAll();
