@@ -144,8 +144,9 @@ absl::StatusOr<std::shared_ptr<spdlog::logger>> MakeLogger(const LogOptions& opt
   sink->set_formatter(MakeFormatter(options));
   std::vector<spdlog::sink_ptr> sinks = {std::move(sink)};
   if (!options.file.empty()) {
-    const std::string file = options.rank.has_value() ? absl::StrCat(options.file, ".rank-", *options.rank)
-                                                      : options.file;
+    const std::string file = options.rank.has_value()
+                                 ? absl::StrCat(options.file, ".rank-", *options.rank)
+                                 : options.file;
     try {
       sinks.push_back(std::make_shared<spdlog::sinks::rotating_file_sink_mt>(
           file, static_cast<size_t>(options.max_file_bytes),

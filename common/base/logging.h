@@ -24,8 +24,8 @@ struct LogOptions {
   /// Lines go here; nullptr: standard error. Must outlive the logger and its clones.
   std::ostream* stream = nullptr;
   /// They go to this file too, with ".rank-<rank>" behind its name; empty: they do not. When the
-  /// file is full, a new one begins, and the old one is FILE.1.rank-<rank>, the one before FILE.2.…,
-  /// up to max_files.
+  /// file is full, a new one begins, and the old one is FILE.1.rank-<rank>, the one before
+  /// FILE.2.…, up to max_files.
   std::string file = "";
   int64_t max_file_bytes = 64 << 20;
   int64_t max_files = 5;

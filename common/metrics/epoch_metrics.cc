@@ -297,8 +297,8 @@ void ForEachValue(const v1::EpochMetrics& metrics, const EpochMetric& metric,
 
 std::string EpochLine(const v1::EpochMetrics& epoch, int64_t num_epochs) {
   std::vector<std::string> stages;
-  for (const auto& [stage, seconds] : std::map<std::string, double>(
-           epoch.stage_seconds().begin(), epoch.stage_seconds().end())) {
+  for (const auto& [stage, seconds] :
+       std::map<std::string, double>(epoch.stage_seconds().begin(), epoch.stage_seconds().end())) {
     stages.push_back(absl::StrFormat("%s %.3g", stage, seconds));
   }
   return absl::StrFormat(

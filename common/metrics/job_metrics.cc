@@ -61,9 +61,8 @@ void JobMetrics::Started(const std::string& topology, int64_t num_epochs, double
   checkpoint_time_.At().Set(unix_s);
   epoch_time_.At().Set(unix_s);
   // From here on "none so far" is a fact, and rates need a first point.
-  for (CounterSeries* counter :
-       {&samples_total_, &epochs_total_, &checkpoints_total_, &resumes_total_, &warnings_total_,
-        &reward_errors_}) {
+  for (CounterSeries* counter : {&samples_total_, &epochs_total_, &checkpoints_total_,
+                                 &resumes_total_, &warnings_total_, &reward_errors_}) {
     counter->At();
   }
 }

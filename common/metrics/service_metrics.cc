@@ -123,8 +123,7 @@ void ServiceMetrics::WorkerSlow(int world_rank) {
 void ServiceMetrics::WorkerDied(int world_rank) {
   deaths_.At().Increment();
   const std::string rank = absl::StrCat(world_rank);
-  for (GaugeSeries* series :
-       {&heartbeat_age_, &resident_, &device_allocated_, &device_reserved_}) {
+  for (GaugeSeries* series : {&heartbeat_age_, &resident_, &device_allocated_, &device_reserved_}) {
     series->Remove(rank);
   }
 }

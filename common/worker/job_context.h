@@ -36,7 +36,7 @@ struct JobContext {
   std::shared_ptr<spdlog::logger> logger;
   const StopToken& stop;  ///< Poll it between micro-batches.
   std::function<void(v1::WorkerMessage)>
-      report;  ///< To the controller; thread-safe, does not block.
+      report;                ///< To the controller; thread-safe, does not block.
   SpanLog* spans = nullptr;  ///< Where the job notes what it does when; null: nobody asks.
 
   /// Logs a warning and shows it with the job; the controller keeps only one of several equal

@@ -80,7 +80,9 @@ class Worker::Job {
     return ended_.WaitForNotificationWithTimeout(absl::FromChrono(timeout));
   }
 
-  void Profile(const std::string& folder, int64_t num_epochs) { spans_.Request(folder, num_epochs); }
+  void Profile(const std::string& folder, int64_t num_epochs) {
+    spans_.Request(folder, num_epochs);
+  }
 
   /// After ended(): what to tell the controller.
   const v1::WorkerMessage& ended_message() const { return ended_message_; }
@@ -147,17 +149,17 @@ class Worker::Job {
       return absl::CancelledError("stopped before the gang was formed");
     }
     IMAGEDDPO_RETURN_IF_ERROR(MeetGang(gang, absl::StrJoin(ranks, ","), gang_timeout_));
-    JobContext context{.start = start_,
-                       .gang_rank = static_cast<int>(self - ranks.begin()),
-                       .gang = gang,
-                       .device = parts_.device,
-                       .clock = parts_.clock,
-                       .logger = logger_,
-                       .stop = stop_,
-                       .report = [&channel = parts_.channel](v1::WorkerMessage message) {
-                         channel.Send(std::move(message));
-                       },
-                       .spans = &spans_};
+    JobContext context{
+        .start = start_,
+        .gang_rank = static_cast<int>(self - ranks.begin()),
+        .gang = gang,
+        .device = parts_.device,
+        .clock = parts_.clock,
+        .logger = logger_,
+        .stop = stop_,
+        .report = [&channel = parts_.channel](
+                      v1::WorkerMessage message) { channel.Send(std::move(message)); },
+        .spans = &spans_};
     return parts_.run_job(context);
   }
 

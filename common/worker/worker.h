@@ -10,9 +10,9 @@
 #include "absl/status/statusor.h"
 #include "common/base/clock.h"
 #include "common/base/crash_watch.h"
-#include "common/comm/counted_communicator.h"
 #include "common/comm/communicator.h"
 #include "common/comm/control_channel.h"
+#include "common/comm/counted_communicator.h"
 #include "common/worker/exit_codes.h"
 #include "common/worker/job_context.h"
 

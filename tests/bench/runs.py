@@ -211,6 +211,18 @@ class OpenImages:
         return json.loads(done.stdout)
 
 
+@dataclasses.dataclass
+class Scrape:
+    """A scrape of a service with so many ranks and jobs, and the recording of an epoch's numbers there."""
+    ranks: int
+    jobs: int
+
+    def measure(self):
+        done = subprocess.run([harness.BIN.parent / "tests/scrape_bench", str(self.ranks), str(self.jobs)], check=True,
+                              stdout=subprocess.PIPE, text=True, timeout=LONGEST_RUN_S)
+        return json.loads(done.stdout)
+
+
 REWARD_BENCH = "tests/reward_bench"
 
 
@@ -265,6 +277,7 @@ RUNS = {
     "step_sd15": OurStep(SD15, 2, 32, "sd15_g1_fp32.yaml"),
     "stream": Stream(),
     "open_100k": OpenImages(100_000),
+    "scrape": Scrape(64, 50),
     "reward_call": RewardCall(),
     "reward_overlap": RewardOverlap("overlap.yaml", 0.3),
     "original_sd15_g1_fp32": Original("sd15_g1_fp32.yaml", short_warm_up=True),

@@ -25,8 +25,8 @@ double Quantile(const std::vector<double>& ascending, double q) {
 /// The distance of a LoRA from flat values of it: [P] on any device; 0-d float32 on the LoRA's.
 at::Tensor Distance(const Lora& lora, const at::Tensor& from_P) {
   const std::vector<at::Tensor> parameters = lora.Parameters();
-  std::vector<at::Tensor> differences = SplitLike(
-      lora.Flatten() - from_P.to(parameters.front().device()), parameters);
+  std::vector<at::Tensor> differences =
+      SplitLike(lora.Flatten() - from_P.to(parameters.front().device()), parameters);
   return NormOf(differences);
 }
 

@@ -34,8 +34,9 @@ TEST(MakeLogger, PlainLinesCarryRankAndJob) {
 TEST(MakeLogger, AFullFileMakesRoomForANewOne) {
   const TempDir dir;
   std::ostringstream stream;
-  const auto logger = Make(
-      {.rank = 3, .file = dir / "logs/service.log", .max_file_bytes = 1000, .max_files = 2}, &stream);
+  const auto logger =
+      Make({.rank = 3, .file = dir / "logs/service.log", .max_file_bytes = 1000, .max_files = 2},
+           &stream);
   for (int line = 0; line < 100; ++line) logger->info("line {} {}", line, std::string(100, 'x'));
   EXPECT_NE(dir.Read("logs/service.log.rank-3").find("line 99 x"), std::string::npos);
   EXPECT_NE(dir.Read("logs/service.log.1.rank-3").find(" info rank 3: line "), std::string::npos);

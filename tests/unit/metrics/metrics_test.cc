@@ -391,13 +391,15 @@ TEST_F(ServiceMetricsTest, ADeadWorkersMemoryGoesAndItsCountersStay) {
   metrics_.SetRank(2, stats);
   metrics_.SetRank(2, stats);
   EXPECT_THAT(Text(registry_), HasSubstr("imageddpo_rank_resident_bytes{rank=\"2\"} 1000"));
-  EXPECT_THAT(Text(registry_), HasSubstr("rank_sent_bytes_total{rank=\"2\",transport=\"messages\"} 70"));
+  EXPECT_THAT(Text(registry_),
+              HasSubstr("rank_sent_bytes_total{rank=\"2\",transport=\"messages\"} 70"));
   EXPECT_THAT(Text(registry_), Not(HasSubstr("device_allocated_bytes{"))) << "it has no GPU";
   stats.set_sent_message_bytes(90);
   stats.set_device_allocated_bytes(5);
   stats.set_sent_nccl_bytes(7);
   metrics_.SetRank(2, stats);
-  EXPECT_THAT(Text(registry_), HasSubstr("rank_sent_bytes_total{rank=\"2\",transport=\"messages\"} 90"));
+  EXPECT_THAT(Text(registry_),
+              HasSubstr("rank_sent_bytes_total{rank=\"2\",transport=\"messages\"} 90"));
   EXPECT_THAT(Text(registry_), HasSubstr("rank_sent_bytes_total{rank=\"2\",transport=\"NCCL\"} 7"));
   EXPECT_THAT(Text(registry_), HasSubstr("imageddpo_worker_deaths_total 0"));
   metrics_.WorkerDied(2);

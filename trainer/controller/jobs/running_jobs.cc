@@ -119,8 +119,8 @@ void RunningJobs::WantCheckpoint(const std::string& job_id) {
 
 absl::Status RunningJobs::Profile(const std::string& job_id, int64_t num_epochs) {
   if (num_epochs < 1 || num_epochs > kMostTracedEpochs) {
-    return absl::InvalidArgumentError(absl::StrCat("`num_epochs` is ", num_epochs,
-                                                   "; it must be from 1 to ", kMostTracedEpochs));
+    return absl::InvalidArgumentError(
+        absl::StrCat("`num_epochs` is ", num_epochs, "; it must be from 1 to ", kMostTracedEpochs));
   }
   ActiveJob* job = Find(job_id);
   if (job == nullptr) return absl::OkStatus();
@@ -199,8 +199,7 @@ void RunningJobs::OnReport(int world_rank, v1::WorkerMessage message) {
       break;
     case M::kEpoch:
       WithJob(*dependencies_.logger, job_id)
-          ->info("{}", EpochLine(message.epoch().metrics(),
-                                 job->record().job.spec().num_epochs()));
+          ->info("{}", EpochLine(message.epoch().metrics(), job->record().job.spec().num_epochs()));
       job->OnEpoch(std::move(*message.mutable_epoch()));
       moved_ = true;
       break;

@@ -137,7 +137,8 @@ void TensorBoardLog::AddSettings() {
   added.mutable_metadata()->mutable_plugin_data()->set_plugin_name("hparams");
   added.mutable_metadata()->mutable_plugin_data()->set_content(data.SerializeAsString());
   added.mutable_metadata()->set_data_class(kTensorClass);
-  added.mutable_tensor()->set_dtype(kFloatType);  // Without values: all there is to say stands above.
+  added.mutable_tensor()->set_dtype(
+      kFloatType);  // Without values: all there is to say stands above.
   added.mutable_tensor()->mutable_tensor_shape()->add_dim()->set_size(0);
   AddSummary(summary, 0);
 }

@@ -46,8 +46,8 @@ class JobServiceTest : public StoredJobsTest {
   std::vector<std::pair<int, v1::ControllerMessage>> sent_;
   ArtifactWriter writer_{{}, disk_, clock_};
   RunningJobs running_{{},
-                       {disk_, clock_, *table_, *hub_, *metrics_, *job_metrics_, pool_, recovery_, logger_,
-                        writer_, [this](int rank, v1::ControllerMessage message) {
+                       {disk_, clock_, *table_, *hub_, *metrics_, *job_metrics_, pool_, recovery_,
+                        logger_, writer_, [this](int rank, v1::ControllerMessage message) {
                           sent_.emplace_back(rank, std::move(message));
                         }}};
   bool is_ending_ = false;
