@@ -60,8 +60,9 @@ ExitCode Profile(const Program& program, const std::string& id, int64_t num_epoc
     if (names->size() >= ranks || IsFinal(now->state())) {
       for (const std::string& name : *names) std::cout << job->output_dir() << "/" << name << "\n";
       if (names->size() >= ranks) return ExitCode::kOk;
-      return Report(absl::AbortedError(
+      Report(absl::AbortedError(
           absl::StrCat(id, " has ended with traces of ", names->size(), " of ", ranks, " ranks")));
+      return ExitCode::kJobFailed;
     }
     clock.SleepSeconds(kAskSeconds);
     if (client.is_interrupted()) return Report(absl::CancelledError("interrupted"));

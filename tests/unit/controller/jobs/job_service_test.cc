@@ -2,9 +2,11 @@
 
 #include "trainer/controller/jobs/job_service.h"
 
+#include <chrono>
 #include <map>
 #include <optional>
 #include <set>
+#include <thread>
 
 #include "common/base/status.h"
 #include "common/config/job_states.h"
