@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The queries of dashboards and rules against a real job: three ranks, one of them rollout, one trainer, sampling ahead."""
+"""The queries of dashboards and rules, and a trace, of a real job: three ranks, one of them rollout, one trainer, sampling ahead."""
 import json
 import pathlib
 import subprocess
@@ -37,6 +37,12 @@ def main():
             caller.join()
         with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as reply:
             subprocess.run(["promtool", "check", "metrics"], input=reply.read(), check=True)
+        traces = service.client("profile", job_id).stdout.split()
+        assert len(traces) == 2, traces  # A rollout and a trainer rank.
+        events = [event for trace in traces for event in json.loads(pathlib.Path(trace).read_text())["traceEvents"]]
+        assert {"publish", "rollout", "sample", "wait for scores", "send", "wait for samples", "train", "micro-batch",
+                "exchange of numbers", "optimizer"} <= {event["name"] for event in events}, events
+        assert len({event["pid"] for event in events}) == 2, events
         service.client("cancel", job_id)
         ended = service.wait_end(job_id)
         assert ended["state"] == "CANCELLED", ended["state"]
