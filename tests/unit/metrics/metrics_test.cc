@@ -412,7 +412,7 @@ TEST_F(ServiceMetricsTest, TimesAreInHistograms) {
   metrics_.QueueWaited(20);
   metrics_.StoreWritten(0.002);
   metrics_.Ticked(0.002);
-  metrics_.CheckpointWritten(0.3);
+  metrics_.CheckpointWritten(0.25);
   metrics_.RewardCalled(false, 20);
   v1::EpochMetrics epoch;
   (*epoch.mutable_stage_seconds())["sample"] = 3;
@@ -422,7 +422,7 @@ TEST_F(ServiceMetricsTest, TimesAreInHistograms) {
   EXPECT_THAT(text, HasSubstr("imageddpo_store_write_seconds_bucket{le=\"0.001\"} 0"));
   EXPECT_THAT(text, HasSubstr("imageddpo_store_write_seconds_bucket{le=\"0.0025\"} 1"));
   EXPECT_THAT(text, HasSubstr("imageddpo_tick_seconds_count 1"));
-  EXPECT_THAT(text, HasSubstr("imageddpo_checkpoint_write_seconds_sum 0.3"));
+  EXPECT_THAT(text, HasSubstr("imageddpo_checkpoint_write_seconds_sum 0.25"));
   EXPECT_THAT(text, HasSubstr("imageddpo_reward_call_seconds_count{outcome=\"ok\"} 0"));
   EXPECT_THAT(text, HasSubstr("imageddpo_reward_call_seconds_count{outcome=\"error\"} 1"));
   EXPECT_THAT(text, HasSubstr("imageddpo_stage_seconds_sum{stage=\"sample\"} 3"));
