@@ -15,10 +15,10 @@
 namespace imageddpo {
 namespace {
 
-constexpr double kAskSeconds = 0.5;
+constexpr double kTraceLookSeconds = 0.5;
 
 /// Of "rollout 2, trainer 1" or "colocated 2".
-int RanksOf(const std::string& topology) {
+int NumRanksOf(const std::string& topology) {
   int ranks = 0, number = 0;
   for (const absl::string_view word : absl::StrSplit(topology, absl::ByAnyChar(" ,"))) {
     if (absl::SimpleAtoi(word, &number)) ranks += number;
@@ -27,8 +27,8 @@ int RanksOf(const std::string& topology) {
 }
 
 /// The traces of a folder that are there.
-absl::StatusOr<std::vector<std::string>> Traces(Client& client, const std::string& id,
-                                                const std::string& folder) {
+absl::StatusOr<std::vector<std::string>> TracesIn(Client& client, const std::string& id,
+                                                  const std::string& folder) {
   v1::ListArtifactsRequest request;
   request.set_id(id);
   request.set_page_token(folder);  // Names are sorted: what comes before it is not asked for.
@@ -41,7 +41,7 @@ absl::StatusOr<std::vector<std::string>> Traces(Client& client, const std::strin
   return names;
 }
 
-ExitCode Profile(const Program& program, const std::string& id, int64_t num_epochs) {
+ExitCode TraceEpochs(const Program& program, const std::string& id, int64_t num_epochs) {
   Client client = program.MakeClient();
   v1::ProfileJobRequest request;
   request.set_id(id);
@@ -49,13 +49,13 @@ ExitCode Profile(const Program& program, const std::string& id, int64_t num_epoc
   const absl::StatusOr<v1::Job> job = client.Call(&Client::Stub::ProfileJob, request);
   if (!job.ok()) return Report(job.status());
   const std::string folder = absl::StrFormat("profile/epoch-%06d/", job->progress().epoch());
-  const auto ranks = static_cast<size_t>(RanksOf(job->topology()));
+  const auto ranks = static_cast<size_t>(NumRanksOf(job->topology()));
   SystemClock clock;
   while (true) {
     // First, so that what is listed then is all that there will be.
     const absl::StatusOr<v1::Job> now = client.GetJob(id);
     if (!now.ok()) return Report(now.status());
-    const absl::StatusOr<std::vector<std::string>> names = Traces(client, id, folder);
+    const absl::StatusOr<std::vector<std::string>> names = TracesIn(client, id, folder);
     if (!names.ok()) return Report(names.status());
     if (names->size() >= ranks || IsFinal(now->state())) {
       for (const std::string& name : *names) std::cout << job->output_dir() << "/" << name << "\n";
@@ -64,7 +64,7 @@ ExitCode Profile(const Program& program, const std::string& id, int64_t num_epoc
           absl::StrCat(id, " has ended with traces of ", names->size(), " of ", ranks, " ranks")));
       return ExitCode::kJobFailed;
     }
-    clock.SleepSeconds(kAskSeconds);
+    clock.SleepSeconds(kTraceLookSeconds);
     if (client.is_interrupted()) return Report(absl::CancelledError("interrupted"));
   }
 }
@@ -83,7 +83,7 @@ void AddProfileCommand(CLI::App& app, Program& program) {
       "\nWaits until the epochs are over and prints where the traces lie on the service's host.\n"
       "\nExample: imageddpo profile job-000001 --epochs 2");
   command->callback([id, epochs, &program] {
-    program.action = [id, epochs, &program] { return Profile(program, *id, *epochs); };
+    program.action = [id, epochs, &program] { return TraceEpochs(program, *id, *epochs); };
   });
 }
 
