@@ -13,8 +13,9 @@ sys.dont_write_bytecode = True
 import harness  # noqa: E402  (found by the line above)
 
 
-def main():
-    with harness.workspace() as directory, harness.Service(directory, 3) as service:
+def run(directory):
+    """The folder of the job, when the service has ended and all files are written."""
+    with harness.Service(directory, 3) as service:
         job_id = service.submit(harness.job(directory, num_epochs=100000, eval={"every_epochs": 2},
                                             checkpoint={"every_epochs": 2}, sample={"max_staleness": 1}))
         service.wait(job_id, lambda job: job["progress"]["epoch"] >= 3 and job["lora_path"], 300, "three epochs")
@@ -46,9 +47,14 @@ def main():
         service.client("cancel", job_id)
         ended = service.wait_end(job_id)
         assert ended["state"] == "CANCELLED", ended["state"]
+        return service.data_dir / "jobs" / job_id
+
+
+def main():
+    with harness.workspace() as directory:
+        job = run(directory)
         if (harness.ROOT / "third_party/tensorboard").is_dir():
-            subprocess.run(["/usr/bin/python3", HERE.parents[1] / "e2e/tensorboard_loader.py",
-                            service.data_dir / "jobs" / job_id], check=True)
+            subprocess.run(["/usr/bin/python3", HERE.parents[1] / "e2e/tensorboard_loader.py", job], check=True)
         else:
             print("TensorBoard's own loader was not run: deploy/setup.sh --ci unpacks it")
 
