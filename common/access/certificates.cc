@@ -12,6 +12,7 @@
 
 #include <algorithm>
 #include <array>
+#include <ctime>
 #include <memory>
 
 #include "absl/strings/str_cat.h"
@@ -182,6 +183,17 @@ absl::Status CheckKeyPair(const KeyPair& pair) {
     return absl::InvalidArgumentError("the certificate is not valid yet");
   }
   return absl::OkStatus();
+}
+
+std::optional<double> ExpiryOf(const std::string& certificate_pem) {
+  const CertificatePtr certificate = CertificateOf(certificate_pem);
+  ERR_clear_error();
+  std::tm time{};
+  if (certificate == nullptr ||
+      ASN1_TIME_to_tm(X509_get0_notAfter(certificate.get()), &time) != 1) {
+    return std::nullopt;
+  }
+  return static_cast<double>(::timegm(&time));
 }
 
 }  // namespace imageddpo

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -28,5 +29,8 @@ absl::StatusOr<KeyPair> IssueCertificate(const KeyPair& authority, const std::st
 /// @return INVALID_ARGUMENT: one of them is no PEM, the key is not the certificate's, or the
 /// certificate is not valid now.
 absl::Status CheckKeyPair(const KeyPair& pair);
+
+/// When a certificate expires, in seconds since 1970; nothing: it is no PEM.
+std::optional<double> ExpiryOf(const std::string& certificate_pem);
 
 }  // namespace imageddpo

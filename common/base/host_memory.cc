@@ -36,4 +36,11 @@ int64_t HostMemoryBytes(const std::string& root) {
   return bytes;
 }
 
+int64_t ResidentBytes() {
+  std::ifstream stream("/proc/self/statm");  // In pages: all of its memory, then what is resident.
+  int64_t size = 0, resident = 0;
+  if (!(stream >> size >> resident)) return 0;
+  return resident * ::sysconf(_SC_PAGESIZE);
+}
+
 }  // namespace imageddpo

@@ -11,4 +11,7 @@ namespace imageddpo {
 /// @return 0 where it cannot be known.
 int64_t HostMemoryBytes(const std::string& root = "");
 
+/// Memory that this process has on its host; 0 where it cannot be known.
+int64_t ResidentBytes();
+
 }  // namespace imageddpo

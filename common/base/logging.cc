@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
@@ -10,6 +11,7 @@
 #include "common/base/text.h"
 #include "spdlog/pattern_formatter.h"
 #include "spdlog/sinks/ostream_sink.h"
+#include "spdlog/sinks/rotating_file_sink.h"
 #include "spdlog/sinks/stdout_sinks.h"
 
 namespace imageddpo {
@@ -140,7 +142,22 @@ absl::StatusOr<std::shared_ptr<spdlog::logger>> MakeLogger(const LogOptions& opt
     sink = std::make_shared<spdlog::sinks::stderr_sink_mt>();
   }
   sink->set_formatter(MakeFormatter(options));
-  auto logger = std::make_shared<spdlog::logger>("", std::move(sink));
+  std::vector<spdlog::sink_ptr> sinks = {std::move(sink)};
+  if (!options.file.empty()) {
+    const std::string file = options.rank.has_value()
+                                 ? absl::StrCat(options.file, ".rank-", *options.rank)
+                                 : options.file;
+    try {
+      sinks.push_back(std::make_shared<spdlog::sinks::rotating_file_sink_mt>(
+          file, static_cast<size_t>(options.max_file_bytes),
+          static_cast<size_t>(options.max_files)));
+    } catch (const spdlog::spdlog_ex& error) {
+      return absl::FailedPreconditionError(
+          absl::StrCat("`log.file`: ", file, " cannot be written: ", error.what()));
+    }
+    sinks.back()->set_formatter(MakeFormatter(options));
+  }
+  auto logger = std::make_shared<spdlog::logger>("", sinks.begin(), sinks.end());
   logger->set_level(level->second);
   logger->flush_on(spdlog::level::trace);
   return logger;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <ostream>
@@ -22,12 +23,18 @@ struct LogOptions {
   bool json = false;
   /// Lines go here; nullptr: standard error. Must outlive the logger and its clones.
   std::ostream* stream = nullptr;
+  /// They go to this file too, with ".rank-<rank>" behind its name; empty: they do not. When the
+  /// file is full, a new one begins, and the old one is FILE.1.rank-<rank>, the one before
+  /// FILE.2.…, up to max_files.
+  std::string file = "";
+  int64_t max_file_bytes = 64 << 20;
+  int64_t max_files = 5;
 };
 
 /// Builds the one logger of a process, which is then passed by constructor; nothing is registered
 /// globally. The logger is thread-safe; each line is flushed. A message is one line of valid UTF-8,
 /// whatever is in it: Printable() of common/base/text.h.
-/// Errors: INVALID_ARGUMENT for an unknown level.
+/// Errors: INVALID_ARGUMENT for an unknown level; FAILED_PRECONDITION: the file cannot be written.
 absl::StatusOr<std::shared_ptr<spdlog::logger>> MakeLogger(const LogOptions& options);
 
 /// A logger with the same options and sink whose lines carry `job_id` as well.

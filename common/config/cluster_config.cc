@@ -30,6 +30,9 @@ constexpr double kMostDrainSeconds = 86'400;
 constexpr int64_t kFewestMessageBytes = 64 << 10;
 constexpr int64_t kMostMessageBytes = 64 << 20;
 constexpr int64_t kMostStreams = 100'000;
+constexpr int64_t kFewestLogBytes = 64 << 10;
+constexpr int64_t kMostLogBytes = int64_t{1} << 40;
+constexpr int64_t kMostLogFiles = 1000;
 constexpr char kDefaultSocket[] = "unix:api.sock";  // In data_dir.
 
 // What the file says, over the defaults.
@@ -45,6 +48,10 @@ ClusterConfig WithDefaults(const v1::ClusterFile& file) {
   config.allowed_roots = {file.allowed_roots().begin(), file.allowed_roots().end()};
   config.reward_endpoints = {file.reward_endpoints().begin(), file.reward_endpoints().end()};
   if (file.has_log_level()) config.log_level = file.log_level();
+  if (file.log().has_format()) config.log.format = file.log().format();
+  config.log.file = file.log().file();
+  if (file.log().has_max_bytes()) config.log.max_bytes = file.log().max_bytes();
+  if (file.log().has_max_files()) config.log.max_files = file.log().max_files();
   read_listen(file.grpc(), &config.grpc);
   read_listen(file.http(), &config.http);
   config.grpc.group = file.grpc().group();
@@ -152,6 +159,13 @@ absl::Status ResolveClusterConfig(ClusterConfig* config) {
   const std::set<std::string> levels = {"trace", "debug", "info", "warning", "error", "off"};
   check(levels.contains(config->log_level), "log_level", absl::StrCat("`", config->log_level, "`"),
         "trace, debug, info, warning, error or off");
+  check(config->log.format == "text" || config->log.format == "json", "log.format",
+        absl::StrCat("`", config->log.format, "`"), "text or json");
+  check(config->log.max_bytes >= kFewestLogBytes && config->log.max_bytes <= kMostLogBytes,
+        "log.max_bytes", absl::StrCat(config->log.max_bytes),
+        absl::StrCat("from ", kFewestLogBytes, " to ", kMostLogBytes));
+  check(config->log.max_files >= 1 && config->log.max_files <= kMostLogFiles, "log.max_files",
+        absl::StrCat(config->log.max_files), absl::StrCat("from 1 to ", kMostLogFiles));
   for (const std::string& pattern : config->reward_endpoints) {
     check(CheckEndpointPattern(pattern).ok(), "reward_endpoints",
           absl::StrCat("`", Excerpt(pattern, 200), "`"),
@@ -159,7 +173,8 @@ absl::Status ResolveClusterConfig(ClusterConfig* config) {
   }
   check(!config->data_dir.empty(), "data_dir", "empty", "a folder");
   std::vector<std::pair<std::string, std::string>> paths = {{"data_dir", config->data_dir},
-                                                            {"base_dir", config->base_dir}};
+                                                            {"base_dir", config->base_dir},
+                                                            {"log.file", config->log.file}};
   for (const std::string& root : config->allowed_roots) paths.emplace_back("allowed_roots", root);
   for (const auto& [setting, path] : FilesOf(&config->access)) paths.emplace_back(setting, *path);
   for (const auto& [setting, path] : paths) {
@@ -177,6 +192,7 @@ absl::Status ResolveClusterConfig(ClusterConfig* config) {
   }
   config->base_dir = Absolute(working_dir, config->base_dir);
   config->data_dir = Absolute(config->base_dir, config->data_dir);
+  if (!config->log.file.empty()) config->log.file = Absolute(config->base_dir, config->log.file);
   if (grpc.is_unix()) {
     const std::string& folder = config->grpc.address.empty() ? config->data_dir : config->base_dir;
     const Address absolute{.unix_path = Absolute(folder, grpc.unix_path)};

@@ -56,6 +56,13 @@ struct ClusterConfig {
   } pool;
   /// Reward services that jobs may name, see IsEndpointAllowed(); empty: those of this host alone.
   std::vector<std::string> reward_endpoints;
+  /// Log lines of every rank; they go to standard error in any case.
+  struct {
+    std::string format = "text";   ///< text, or json: one object a line.
+    std::string file = "";         ///< Rank N writes them to FILE.rank-N too; empty: no.
+    int64_t max_bytes = 64 << 20;  ///< Of that file; then a new one begins.
+    int64_t max_files = 5;         ///< So many full ones are kept.
+  } log;
   std::string log_level = "info";  ///< trace | debug | info | warn | error
 };
 

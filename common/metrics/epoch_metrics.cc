@@ -6,6 +6,9 @@
 #include <algorithm>
 #include <map>
 
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+
 namespace imageddpo {
 namespace {
 
@@ -30,6 +33,38 @@ const EpochMetric kTable[] = {
      Aggregate::kFirst,
      {"imageddpo_job_reward_std", Kind::kGauge, "job_id,job_name",
       "Standard deviation of the newest epoch's rewards."}},
+    {"reward_min",
+     Aggregate::kFirst,
+     {"imageddpo_job_reward_min", Kind::kGauge, "job_id,job_name",
+      "Smallest reward of the newest epoch."}},
+    {"reward_p10",
+     Aggregate::kFirst,
+     {"imageddpo_job_reward_p10", Kind::kGauge, "job_id,job_name",
+      "10% quantile of the newest epoch's rewards."}},
+    {"reward_median",
+     Aggregate::kFirst,
+     {"imageddpo_job_reward_median", Kind::kGauge, "job_id,job_name",
+      "Median of the newest epoch's rewards."}},
+    {"reward_p90",
+     Aggregate::kFirst,
+     {"imageddpo_job_reward_p90", Kind::kGauge, "job_id,job_name",
+      "90% quantile of the newest epoch's rewards."}},
+    {"reward_max",
+     Aggregate::kFirst,
+     {"imageddpo_job_reward_max", Kind::kGauge, "job_id,job_name",
+      "Largest reward of the newest epoch."}},
+    {"advantage_std",
+     Aggregate::kFirst,
+     {"imageddpo_job_advantage_std", Kind::kGauge, "job_id,job_name",
+      "Standard deviation of the newest epoch's advantages, before they are clamped."}},
+    {"advantage_max",
+     Aggregate::kFirst,
+     {"imageddpo_job_advantage_max", Kind::kGauge, "job_id,job_name",
+      "Largest magnitude of these advantages."}},
+    {"left_out_fraction",
+     Aggregate::kFirst,
+     {"imageddpo_job_left_out_fraction", Kind::kGauge, "job_id,job_name",
+      "Share of the newest epoch's samples that are left out of advantages and loss."}},
     {"zero_std_ratio",
      Aggregate::kFirst,
      {"imageddpo_job_zero_std_ratio", Kind::kGauge, "job_id,job_name",
@@ -78,6 +113,14 @@ const EpochMetric kTable[] = {
      Aggregate::kMean,
      {"imageddpo_job_grad_norm", Kind::kGauge, "job_id,job_name",
       "Norm of the LoRA gradient before clipping, mean over the newest epoch's updates."}},
+    {"update_norm",
+     Aggregate::kMean,
+     {"imageddpo_job_update_norm", Kind::kGauge, "job_id,job_name",
+      "Norm of what an update adds to the LoRA, mean over the newest epoch's updates."}},
+    {"ema_distance",
+     Aggregate::kLast,
+     {"imageddpo_job_ema_distance", Kind::kGauge, "job_id,job_name",
+      "Norm of the LoRA minus its moving average, after the newest epoch (train.ema_decay)."}},
     {"learning_rate",
      Aggregate::kLast,
      {"imageddpo_job_learning_rate", Kind::kGauge, "job_id,job_name",
@@ -250,6 +293,20 @@ void ForEachValue(const v1::EpochMetrics& metrics, const EpochMetric& metric,
   } else if (IsThere(metrics, field)) {
     use("", NumberOf(metrics, field));
   }
+}
+
+std::string EpochLine(const v1::EpochMetrics& epoch, int64_t num_epochs) {
+  std::vector<std::string> stages;
+  for (const auto& [stage, seconds] :
+       std::map<std::string, double>(epoch.stage_seconds().begin(), epoch.stage_seconds().end())) {
+    stages.push_back(absl::StrFormat("%s %.3g", stage, seconds));
+  }
+  return absl::StrFormat(
+      "epoch %d of %d: reward %.4g (spread %.3g), loss %.3g, KL %.3g, %.0f%% clipped, "
+      "%.3g images/s, %.3g s%s%s%s",
+      epoch.epoch() + 1, num_epochs, epoch.reward_mean(), epoch.reward_std(), epoch.loss(),
+      epoch.approx_kl(), 100 * epoch.clipfrac(), epoch.images_per_second(), epoch.epoch_seconds(),
+      stages.empty() ? "" : " (", absl::StrJoin(stages, ", "), stages.empty() ? "" : ")");
 }
 
 std::vector<const metric::Info*> AllMetrics() {

@@ -2,6 +2,7 @@
 
 #include <absl/types/span.h>
 
+#include <cstdint>
 #include <functional>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -45,6 +46,9 @@ nlohmann::ordered_json RowOf(const v1::EpochMetrics& update);
 /// for each entry of a map, with its key.
 void ForEachValue(const v1::EpochMetrics& metrics, const EpochMetric& metric,
                   const std::function<void(const std::string&, double)>& use);
+
+/// An epoch in a line for people: "epoch 12 of 80: reward 1.25 (spread 0.5), ...".
+std::string EpochLine(const v1::EpochMetrics& epoch, int64_t num_epochs);
 
 /// Every metric that the service exports.
 std::vector<const metric::Info*> AllMetrics();

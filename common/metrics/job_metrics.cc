@@ -33,13 +33,17 @@ JobMetrics::JobMetrics(prometheus::Registry& registry, const std::string& job_id
       eval_epoch_(registry, metric::kJobEvalEpoch, JobLabels(job_id, job_name)),
       checkpoint_bytes_(registry, metric::kJobCheckpointBytes, JobLabels(job_id, job_name)),
       checkpoint_epoch_(registry, metric::kJobCheckpointEpoch, JobLabels(job_id, job_name)),
+      checkpoint_time_(registry, metric::kJobCheckpointTimeSeconds, JobLabels(job_id, job_name)),
+      epoch_time_(registry, metric::kJobEpochTimeSeconds, JobLabels(job_id, job_name)),
       waiting_(registry, metric::kJobWaiting, JobLabels(job_id, job_name)),
+      running_(registry, metric::kJobRunning, JobLabels(job_id, job_name)),
       samples_total_(registry, metric::kJobSamplesTotal, JobLabels(job_id, job_name)),
       epochs_total_(registry, metric::kJobEpochsTotal, JobLabels(job_id, job_name)),
       stage_seconds_(registry, metric::kJobStageSecondsTotal, JobLabels(job_id, job_name), "stage"),
       checkpoints_total_(registry, metric::kJobCheckpointsTotal, JobLabels(job_id, job_name)),
       resumes_total_(registry, metric::kJobResumesTotal, JobLabels(job_id, job_name)),
-      warnings_total_(registry, metric::kJobWarningsTotal, JobLabels(job_id, job_name)) {
+      warnings_total_(registry, metric::kJobWarningsTotal, JobLabels(job_id, job_name)),
+      reward_errors_(registry, metric::kJobRewardErrorsTotal, JobLabels(job_id, job_name)) {
   for (const EpochMetric& metric : EpochMetricTable()) {
     if (metric.info.name.empty()) continue;
     epoch_series_.push_back(
@@ -48,19 +52,23 @@ JobMetrics::JobMetrics(prometheus::Registry& registry, const std::string& job_id
   }
 }
 
-void JobMetrics::Started(const std::string& topology, int64_t num_epochs) {
+void JobMetrics::Started(const std::string& topology, int64_t num_epochs, double unix_s) {
   info_.Clear();  // A gang may be formed again in another shape.
   info_.At(topology).Set(1);
   num_epochs_.At().Set(static_cast<double>(num_epochs));
   waiting_.At().Set(0);
+  running_.At().Set(1);
+  checkpoint_time_.At().Set(unix_s);
+  epoch_time_.At().Set(unix_s);
   // From here on "none so far" is a fact, and rates need a first point.
-  for (CounterSeries* counter :
-       {&samples_total_, &epochs_total_, &checkpoints_total_, &resumes_total_, &warnings_total_}) {
+  for (CounterSeries* counter : {&samples_total_, &epochs_total_, &checkpoints_total_,
+                                 &resumes_total_, &warnings_total_, &reward_errors_}) {
     counter->At();
   }
 }
 
-void JobMetrics::EpochFinished(const v1::EpochMetrics& metrics, int64_t samples) {
+void JobMetrics::EpochFinished(const v1::EpochMetrics& metrics, int64_t samples, double unix_s) {
+  epoch_time_.At().Set(unix_s);
   epoch_.At().Set(static_cast<double>(metrics.epoch() + 1));
   for (const EpochSeries& shown : epoch_series_) {
     ForEachValue(metrics, *shown.metric, [&](const std::string& label, double value) {
@@ -82,10 +90,11 @@ void JobMetrics::Evaluated(const v1::EvalReport& report) {
   for (const auto& [part, error] : report.parts_stderr()) eval_part_stderr_.At(part).Set(error);
 }
 
-void JobMetrics::CheckpointWritten(int64_t epoch, int64_t size_bytes) {
+void JobMetrics::CheckpointWritten(int64_t epoch, int64_t size_bytes, double unix_s) {
   checkpoints_total_.At().Increment();
   checkpoint_epoch_.At().Set(static_cast<double>(epoch));
   checkpoint_bytes_.At().Set(static_cast<double>(size_bytes));
+  checkpoint_time_.At().Set(unix_s);
 }
 
 void JobMetrics::Resumed() { resumes_total_.At().Increment(); }
@@ -93,6 +102,10 @@ void JobMetrics::Resumed() { resumes_total_.At().Increment(); }
 void JobMetrics::Warned() { warnings_total_.At().Increment(); }
 
 void JobMetrics::Waiting(bool waits) { waiting_.At().Set(waits ? 1 : 0); }
+
+void JobMetrics::Running(bool runs) { running_.At().Set(runs ? 1 : 0); }
+
+void JobMetrics::RewardCallFailed() { reward_errors_.At().Increment(); }
 
 JobMetricsTable::JobMetricsTable(prometheus::Registry& registry)
     : JobMetricsTable(registry, Options()) {}
@@ -109,6 +122,12 @@ std::shared_ptr<JobMetrics> JobMetricsTable::Get(const std::string& job_id,
   }
   entry.ended_at.reset();
   return entry.metrics;
+}
+
+void JobMetricsTable::SetRunning(const std::string& job_id, bool runs) {
+  absl::MutexLock lock(&mutex_);
+  const auto it = entries_.find(job_id);
+  if (it != entries_.end()) it->second.metrics->Running(runs);
 }
 
 void JobMetricsTable::Ended(const std::string& job_id, TimePoint now) {

@@ -30,17 +30,22 @@ class JobMetrics {
   JobMetrics(const JobMetrics&) = delete;
   JobMetrics& operator=(const JobMetrics&) = delete;
 
-  /// The job's ranks start. @param topology  Topology::ToString().
-  void Started(const std::string& topology, int64_t num_epochs);
-  /// An epoch is finished. @param samples  drawn in this epoch, over all ranks.
-  void EpochFinished(const v1::EpochMetrics& metrics, int64_t samples);
+  /// The job's ranks start. @param topology  Topology::ToString(). @param unix_s  the time.
+  void Started(const std::string& topology, int64_t num_epochs, double unix_s);
+  /// An epoch is finished. @param samples  drawn in this epoch, over all ranks. @param unix_s  the
+  /// time.
+  void EpochFinished(const v1::EpochMetrics& metrics, int64_t samples, double unix_s);
   void Evaluated(const v1::EvalReport& report);
-  /// A checkpoint is on disk. @param epoch  epochs trained.
-  void CheckpointWritten(int64_t epoch, int64_t size_bytes);
+  /// A checkpoint is on disk. @param epoch  epochs trained. @param unix_s  the time.
+  void CheckpointWritten(int64_t epoch, int64_t size_bytes, double unix_s);
   void Resumed();
   void Warned();
   /// Whether the job waits for something outside of the service.
   void Waiting(bool waits);
+  /// Whether ranks work for the job.
+  void Running(bool runs);
+  /// A call of a reward service has failed.
+  void RewardCallFailed();
 
  private:
   /// A field of v1.EpochMetrics that Prometheus shows.
@@ -50,9 +55,10 @@ class JobMetrics {
   };
 
   GaugeSeries info_, epoch_, num_epochs_, eval_reward_, eval_part_, eval_reward_stderr_,
-      eval_part_stderr_, eval_epoch_, checkpoint_bytes_, checkpoint_epoch_, waiting_;
+      eval_part_stderr_, eval_epoch_, checkpoint_bytes_, checkpoint_epoch_, checkpoint_time_,
+      epoch_time_, waiting_, running_;
   CounterSeries samples_total_, epochs_total_, stage_seconds_, checkpoints_total_, resumes_total_,
-      warnings_total_;
+      warnings_total_, reward_errors_;
   std::vector<EpochSeries> epoch_series_;
 };
 
@@ -73,6 +79,8 @@ class JobMetricsTable {
 
   /// The job's reporter, made on the first call. A job that ended and runs again counts as running.
   std::shared_ptr<JobMetrics> Get(const std::string& job_id, const std::string& job_name);
+  /// The job has changed its state. Only for a job that has a reporter.
+  void SetRunning(const std::string& job_id, bool runs);
   /// The job is in a final state, or paused.
   void Ended(const std::string& job_id, TimePoint now);
   /// Drops what ended long enough ago and is held by nobody else; call it every few seconds.

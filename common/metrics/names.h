@@ -67,6 +67,17 @@ inline constexpr Info kJobWarningsTotal{"imageddpo_job_warnings_total", Kind::kC
 inline constexpr Info kJobWaiting{
     "imageddpo_job_waiting", Kind::kGauge, "job_id,job_name",
     "1 while the job waits for something outside of the service, as a reward service; else 0."};
+inline constexpr Info kJobRunning{"imageddpo_job_running", Kind::kGauge, "job_id,job_name",
+                                  "1 while ranks work for the job, else 0."};
+inline constexpr Info kJobCheckpointTimeSeconds{
+    "imageddpo_job_checkpoint_time_seconds", Kind::kGauge, "job_id,job_name",
+    "When the newest checkpoint was written, or else the ranks began, seconds since 1970."};
+inline constexpr Info kJobEpochTimeSeconds{
+    "imageddpo_job_epoch_time_seconds", Kind::kGauge, "job_id,job_name",
+    "When the newest epoch was finished, or else the ranks began, seconds since 1970."};
+inline constexpr Info kJobRewardErrorsTotal{
+    "imageddpo_job_reward_errors_total", Kind::kCounter, "job_id,job_name",
+    "Calls of reward services that failed, since this process started."};
 
 // --- The service ---
 
@@ -85,6 +96,40 @@ inline constexpr Info kWorkerHeartbeatAgeSeconds{"imageddpo_worker_heartbeat_age
 inline constexpr Info kWorkerSlowTotal{
     "imageddpo_worker_slow_total", Kind::kCounter, "rank",
     "Times the worker was silent for more than half of pool.heartbeat_timeout_seconds."};
+inline constexpr Info kWorkerDeathsTotal{"imageddpo_worker_deaths_total", Kind::kCounter, "",
+                                         "Workers that were lost since this process started."};
+inline constexpr Info kRankResidentBytes{"imageddpo_rank_resident_bytes", Kind::kGauge, "rank",
+                                         "Memory of the rank's process on its host."};
+inline constexpr Info kRankDeviceAllocatedBytes{"imageddpo_rank_device_allocated_bytes",
+                                                Kind::kGauge, "rank",
+                                                "Memory of the rank's GPU that tensors use."};
+inline constexpr Info kRankDeviceReservedBytes{
+    "imageddpo_rank_device_reserved_bytes", Kind::kGauge, "rank",
+    "Memory of the rank's GPU that its process holds, used or not."};
+inline constexpr Info kRankSentBytesTotal{
+    "imageddpo_rank_sent_bytes_total", Kind::kCounter, "rank,transport",
+    "What the rank has passed to the transport for other ranks of its gangs."};
+inline constexpr Info kQueueWaitSeconds{"imageddpo_queue_wait_seconds", Kind::kHistogram, "",
+                                        "Time between a job's entry into the queue and its ranks."};
+inline constexpr Info kStageSeconds{
+    "imageddpo_stage_seconds", Kind::kHistogram, "stage",
+    "Seconds of each stage of an epoch, over all jobs; see imageddpo_job_epoch_stage_seconds."};
+inline constexpr Info kCheckpointWriteSeconds{"imageddpo_checkpoint_write_seconds",
+                                              Kind::kHistogram, "",
+                                              "Time to write a checkpoint to the disk."};
+inline constexpr Info kRewardCallSeconds{"imageddpo_reward_call_seconds", Kind::kHistogram,
+                                         "outcome",
+                                         "Duration of calls of reward services: ok, error."};
+inline constexpr Info kStoreWriteSeconds{"imageddpo_store_write_seconds", Kind::kHistogram, "",
+                                         "Time to store a change of a job."};
+inline constexpr Info kTickSeconds{
+    "imageddpo_tick_seconds", Kind::kHistogram, "",
+    "Time of a round of the controller's thread, which handles all reports that have arrived."};
+inline constexpr Info kDataDirFreeBytes{"imageddpo_data_dir_free_bytes", Kind::kGauge, "",
+                                        "Space that is free for the service where data_dir is."};
+inline constexpr Info kCertificateExpiryTimeSeconds{
+    "imageddpo_certificate_expiry_time_seconds", Kind::kGauge, "",
+    "When the API's certificate expires, seconds since 1970; only with TLS."};
 inline constexpr Info kRpcsTotal{"imageddpo_rpcs_total", Kind::kCounter, "method,code",
                                  "Finished calls of the API by method and status code."};
 inline constexpr Info kRpcDurationSeconds{
@@ -114,12 +159,29 @@ inline constexpr std::array kAll = {
     &kJobResumesTotal,
     &kJobWarningsTotal,
     &kJobWaiting,
+    &kJobRunning,
+    &kJobCheckpointTimeSeconds,
+    &kJobEpochTimeSeconds,
+    &kJobRewardErrorsTotal,
     &kJobs,
     &kJobTransitionsTotal,
     &kQueueDepth,
     &kWorkers,
     &kWorkerHeartbeatAgeSeconds,
     &kWorkerSlowTotal,
+    &kWorkerDeathsTotal,
+    &kRankResidentBytes,
+    &kRankDeviceAllocatedBytes,
+    &kRankDeviceReservedBytes,
+    &kRankSentBytesTotal,
+    &kQueueWaitSeconds,
+    &kStageSeconds,
+    &kCheckpointWriteSeconds,
+    &kRewardCallSeconds,
+    &kStoreWriteSeconds,
+    &kTickSeconds,
+    &kDataDirFreeBytes,
+    &kCertificateExpiryTimeSeconds,
     &kRpcsTotal,
     &kRpcDurationSeconds,
     &kBuildInfo,

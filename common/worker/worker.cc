@@ -1,5 +1,6 @@
 #include "common/worker/worker.h"
 
+#include <c10/core/CachingDeviceAllocator.h>
 #include <malloc.h>
 #include <unistd.h>
 
@@ -41,16 +42,34 @@ double Seconds(std::chrono::milliseconds duration) {
   return std::chrono::duration<double>(duration).count();
 }
 
+v1::RankStats StatsOf(at::Device device, const SentBytes& sent) {
+  v1::RankStats stats;
+  stats.set_resident_bytes(ResidentBytes());
+  stats.set_sent_message_bytes(sent.messages);
+  stats.set_sent_nccl_bytes(sent.nccl);
+  if (device.is_cpu()) return stats;
+  auto* const allocator = dynamic_cast<c10::DeviceAllocator*>(c10::GetAllocator(device.type()));
+  if (allocator == nullptr || !allocator->initialized()) return stats;
+  constexpr auto kAll = static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE);
+  const auto memory = allocator->getDeviceStats(device.index());
+  stats.set_device_allocated_bytes(memory.allocated_bytes[kAll].current);
+  stats.set_device_reserved_bytes(memory.reserved_bytes[kAll].current);
+  return stats;
+}
+
 }  // namespace
 
 /// One job on its thread. The thread starts with the object and is joined by its destructor.
 class Worker::Job {
  public:
-  Job(const Parts& parts, const v1::StartJob& start, std::chrono::milliseconds gang_timeout)
+  Job(const Parts& parts, const v1::StartJob& start, std::chrono::milliseconds gang_timeout,
+      std::shared_ptr<SentBytes> sent)
       : parts_(parts),
         start_(start),
+        sent_(std::move(sent)),
         gang_timeout_(gang_timeout),
-        logger_(WithJob(*parts.logger, start.job_id())) {
+        logger_(WithJob(*parts.logger, start.job_id())),
+        spans_(parts.clock, parts.channel.world_rank()) {
     thread_ = std::thread([this] { Run(); });
   }
   ~Job() { thread_.join(); }
@@ -59,6 +78,10 @@ class Worker::Job {
   bool ended() const { return ended_.HasBeenNotified(); }
   bool WaitUntilEnded(std::chrono::milliseconds timeout) const {
     return ended_.WaitForNotificationWithTimeout(absl::FromChrono(timeout));
+  }
+
+  void Profile(const std::string& folder, int64_t num_epochs) {
+    spans_.Request(folder, num_epochs);
   }
 
   /// After ended(): what to tell the controller.
@@ -115,7 +138,8 @@ class Worker::Job {
     if (self == ranks.end()) {
       return absl::InvalidArgumentError("StartJob went to a rank that is not in the gang");
     }
-    IMAGEDDPO_ASSIGN_OR_RETURN(auto opened, parts_.open_gang(start_.gang()));
+    IMAGEDDPO_ASSIGN_OR_RETURN(auto uncounted, parts_.open_gang(start_.gang()));
+    auto opened = std::make_unique<CountedCommunicator>(std::move(uncounted), sent_);
     Communicator& gang = *opened;
     {
       absl::MutexLock lock(&mutex_);
@@ -125,24 +149,27 @@ class Worker::Job {
       return absl::CancelledError("stopped before the gang was formed");
     }
     IMAGEDDPO_RETURN_IF_ERROR(MeetGang(gang, absl::StrJoin(ranks, ","), gang_timeout_));
-    JobContext context{.start = start_,
-                       .gang_rank = static_cast<int>(self - ranks.begin()),
-                       .gang = gang,
-                       .device = parts_.device,
-                       .clock = parts_.clock,
-                       .logger = logger_,
-                       .stop = stop_,
-                       .report = [&channel = parts_.channel](v1::WorkerMessage message) {
-                         channel.Send(std::move(message));
-                       }};
+    JobContext context{
+        .start = start_,
+        .gang_rank = static_cast<int>(self - ranks.begin()),
+        .gang = gang,
+        .device = parts_.device,
+        .clock = parts_.clock,
+        .logger = logger_,
+        .stop = stop_,
+        .report = [&channel = parts_.channel](
+                      v1::WorkerMessage message) { channel.Send(std::move(message)); },
+        .spans = &spans_};
     return parts_.run_job(context);
   }
 
   const Parts& parts_;
   const v1::StartJob start_;
+  const std::shared_ptr<SentBytes> sent_;
   const std::chrono::milliseconds gang_timeout_;
   const std::shared_ptr<spdlog::logger> logger_;
   StopToken stop_;
+  SpanLog spans_;
   absl::Mutex mutex_;
   std::unique_ptr<Communicator> gang_ ABSL_GUARDED_BY(mutex_);
   v1::WorkerMessage ended_message_;  // Written before ended_ is notified.
@@ -216,6 +243,7 @@ void Worker::SayHello() {
 void Worker::SendHeartbeat() {
   v1::WorkerMessage message;
   message.mutable_heartbeat()->set_lease_number(lease_number_);
+  *message.mutable_heartbeat()->mutable_stats() = StatsOf(parts_.device, *sent_);
   parts_.channel.Send(std::move(message));
 }
 
@@ -249,6 +277,9 @@ void Worker::Handle(const v1::ControllerMessage& message) {
     case v1::ControllerMessage::kKillProcess:
       KillOther(message.kill_process());
       return;
+    case v1::ControllerMessage::kProfile:
+      ProfileJob(message.profile());
+      return;
     case v1::ControllerMessage::kLease:
     case v1::ControllerMessage::MESSAGE_NOT_SET:
       return;
@@ -266,12 +297,18 @@ void Worker::StartJob(const v1::StartJob& start) {
     parts_.channel.Send(std::move(message));
     return;
   }
-  job_ = std::make_unique<Job>(parts_, start, options_.gang_timeout);
+  job_ = std::make_unique<Job>(parts_, start, options_.gang_timeout, sent_);
 }
 
 void Worker::StopJob(const std::string& job_id, const std::string& reason) {
   if (job_ != nullptr && job_->id() == job_id) {
     job_->Stop(reason);
+  }
+}
+
+void Worker::ProfileJob(const v1::ProfileEpochs& profile) {
+  if (job_ != nullptr && job_->id() == profile.job_id()) {
+    job_->Profile(profile.folder(), profile.num_epochs());
   }
 }
 

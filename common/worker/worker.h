@@ -12,6 +12,7 @@
 #include "common/base/crash_watch.h"
 #include "common/comm/communicator.h"
 #include "common/comm/control_channel.h"
+#include "common/comm/counted_communicator.h"
 #include "common/device/identity.h"
 #include "common/worker/exit_codes.h"
 #include "common/worker/job_context.h"
@@ -78,12 +79,14 @@ class Worker {
   void Handle(const v1::ControllerMessage& message);
   void StartJob(const v1::StartJob& start);
   void StopJob(const std::string& job_id, const std::string& reason);
+  void ProfileJob(const v1::ProfileEpochs& profile);
   void ReapJob();
   /// Asks the job to stop and waits for it.
   void EndJob(const std::string& reason);
 
   Parts parts_;
   const Options options_;
+  const std::shared_ptr<SentBytes> sent_ = std::make_shared<SentBytes>();  // By all jobs.
   std::unique_ptr<Job> job_;
   std::uint64_t lease_number_ = 0;
   bool shutdown_ = false;

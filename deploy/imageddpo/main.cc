@@ -67,6 +67,7 @@ int Main(int argc, char** argv) {
   AddCheckpointsCommand(app, program);
   AddArtifactsCommand(app, program);
   AddWaitCommand(app, program);
+  AddProfileCommand(app, program);
   AddDiffCommand(app, program);
   AddValidateCommand(app, program);
   AddImportTrlCommand(app, program);

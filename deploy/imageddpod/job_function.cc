@@ -9,6 +9,7 @@
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -224,24 +225,39 @@ absl::Status SetUp(JobContext& context, Rank* rank) {
 /// One version of the LoRA on one rank: publish it, evaluate and sample with it, train the epoch
 /// that starts from it. LoRA version v is the one after v trained epochs.
 absl::Status RunVersion(const VersionSchedule& versions, int64_t first_epoch, int64_t version,
-                        Rank& rank) {
+                        Rank& rank, SpanLog* spans) {
+  using Span = SpanLog::Span;
   RolloutRank* const rollout = rank.rollout_rank.get();
   TrainerRank* const trainer = rank.trainer_rank.get();
   // A trainer that does not sample meets the rollout ranks where it needs their samples: there they
   // have bound the version that drew them, and may be ahead by as many epochs as are allowed.
   const int64_t bound_by_now = rollout ? version : versions.SamplingVersion(version);
 
-  if (trainer) trainer->PublishWeights(version);
+  if (trainer) {
+    const Span span(spans, "publish");
+    trainer->PublishWeights(version);
+  }
   const bool rollout_takes_part = rollout && versions.IsPublished(version);
-  if (rollout_takes_part) IMAGEDDPO_RETURN_IF_ERROR(rollout->TakeWeights(version));
-  if (trainer) IMAGEDDPO_RETURN_IF_ERROR(trainer->CheckReceipts(bound_by_now));
+  if (rollout_takes_part) {
+    const Span span(spans, "wait for weights");
+    IMAGEDDPO_RETURN_IF_ERROR(rollout->TakeWeights(version));
+  }
+  if (trainer) {
+    const Span span(spans, "wait for receipts");
+    IMAGEDDPO_RETURN_IF_ERROR(trainer->CheckReceipts(bound_by_now));
+  }
   if (rollout_takes_part && versions.EvaluationDue(version)) {
+    const Span span(spans, "evaluate");
     IMAGEDDPO_RETURN_IF_ERROR(rollout->EvaluateShare(version));
   }
-  if (trainer) IMAGEDDPO_RETURN_IF_ERROR(trainer->CollectEvaluations());
+  if (trainer) {
+    const Span span(spans, "wait for evaluations");
+    IMAGEDDPO_RETURN_IF_ERROR(trainer->CollectEvaluations());
+  }
   if (rollout) {
     const auto [begin, end] = versions.EpochsOf(version);
     for (int64_t epoch = std::max(begin, first_epoch); epoch < end; ++epoch) {
+      const Span span(spans, "rollout");
       IMAGEDDPO_RETURN_IF_ERROR(
           rollout->SampleShare(epoch, version, versions.CheckpointDue(epoch + 1)));
     }
@@ -250,7 +266,20 @@ absl::Status RunVersion(const VersionSchedule& versions, int64_t first_epoch, in
     return absl::OkStatus();
   }
   IMAGEDDPO_RETURN_IF_ERROR(trainer->TrainEpoch(version));
+  const Span span(spans, "send the state");
   return trainer->SendCheckpoint();
+}
+
+/// Between two versions, and after the last one.
+void TakeTrace(const JobContext& context, bool is_last) {
+  if (context.spans == nullptr) return;
+  std::optional<SpanLog::Trace> trace = context.spans->NextEpoch(is_last);
+  if (!trace) return;
+  v1::WorkerMessage message;
+  message.mutable_trace()->set_job_id(context.start.job_id());
+  message.mutable_trace()->set_folder(std::move(trace->folder));
+  message.mutable_trace()->set_json(std::move(trace->json));
+  context.report(std::move(message));
 }
 
 }  // namespace
@@ -270,13 +299,15 @@ absl::Status RunJob(JobContext& context) {
   for (int64_t version = versions.OldestVersionAt(first_epoch); version <= versions.num_epochs();
        ++version) {
     if (context.stop.requested()) return absl::CancelledError("the job was asked to stop");
-    IMAGEDDPO_RETURN_IF_ERROR(RunVersion(versions, first_epoch, version, rank));
+    TakeTrace(context, /*is_last=*/false);
+    IMAGEDDPO_RETURN_IF_ERROR(RunVersion(versions, first_epoch, version, rank, context.spans));
   }
   if (rank.trainer_rank) {
     IMAGEDDPO_RETURN_IF_ERROR(rank.trainer_rank->CheckReceipts(versions.num_epochs()));
     IMAGEDDPO_RETURN_IF_ERROR(rank.trainer_rank->CollectEvaluations());
   }
   if (rank.rollout_rank) rank.rollout_rank->Flush();
+  TakeTrace(context, /*is_last=*/true);
   return absl::OkStatus();
 }
 

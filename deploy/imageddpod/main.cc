@@ -159,8 +159,13 @@ RankOutcome RunAmongMany(const DaemonOptions& options, MpiRuntime& runtime, cons
 
 /// Runs this process's rank.
 RankOutcome RunRank(DaemonOptions options, MpiRuntime& runtime, const StopFlag& stop) {
-  const auto logger = MakeLogger(
-      {.rank = runtime.world_rank(), .level = options.cluster.log_level, .json = options.log_json});
+  const auto& log = options.cluster.log;
+  const auto logger = MakeLogger({.rank = runtime.world_rank(),
+                                  .level = options.cluster.log_level,
+                                  .json = log.format == "json",
+                                  .file = log.file,
+                                  .max_file_bytes = log.max_bytes,
+                                  .max_files = log.max_files});
   if (!logger.ok()) {
     Complain(logger.status().message());
     return {.exit_code = kExitRefused};

@@ -11,6 +11,7 @@ namespace imageddpo {
 absl::Status ParseDaemonOptions(int argc, char** argv, DaemonOptions* options) {
   std::string config_file, data_dir, log_level;
   int grpc_port = -1, http_port = -1;
+  bool log_json = false;
   CLI::App app("Every rank of the trainer service; started by deploy/imageddpod-run.",
                "imageddpod");
   // First, so that they are known where another one is wrong.
@@ -25,7 +26,7 @@ absl::Status ParseDaemonOptions(int argc, char** argv, DaemonOptions* options) {
   app.add_option("--http-port", http_port, "Instead of http.port; 0: a free port")
       ->check(CLI::Range(0, 65535));
   app.add_option("--log-level", log_level, "Instead of log_level");
-  app.add_flag("--log-json", options->log_json, "One JSON object per log line");
+  app.add_flag("--log-json", log_json, "Instead of log.format: one JSON object per log line");
   app.add_flag("--check", options->check,
                "Say what is wrong with the arguments and cluster.yaml, and end");
   app.add_option("--ranks", options->ranks, "How many ranks there must be (from the launcher)");
@@ -45,6 +46,7 @@ absl::Status ParseDaemonOptions(int argc, char** argv, DaemonOptions* options) {
   if (grpc_port >= 0) options->cluster.grpc.port = grpc_port;
   if (http_port >= 0) options->cluster.http.port = http_port;
   if (!log_level.empty()) options->cluster.log_level = log_level;
+  if (log_json) options->cluster.log.format = "json";
   IMAGEDDPO_RETURN_IF_ERROR(ResolveClusterConfig(&options->cluster));
   return absl::OkStatus();
 }

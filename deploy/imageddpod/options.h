@@ -11,7 +11,6 @@ namespace imageddpo {
 /// The command line of imageddpod, with cluster.yaml read and resolved.
 struct DaemonOptions {
   ClusterConfig cluster;
-  bool log_json = false;
   bool check = false;            ///< Only say what is wrong with arguments and settings.
   int ranks = 0;                 ///< What the launcher started; 0: not said.
   std::string exit_status_file;  ///< Rank 0 writes its exit code here when it ends by itself.

@@ -19,6 +19,8 @@ struct RewardHost {
   };
   /// Shows a warning with the job.
   std::function<void(const std::string& warning)> warn = [](const std::string&) {};
+  /// Told of each call of a reward service that has ended, on the thread that waits.
+  std::function<void(bool ok, double seconds)> on_call = [](bool, double) {};
   const Clock* clock = nullptr;  ///< Null: the machine's.
 };
 

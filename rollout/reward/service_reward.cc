@@ -76,6 +76,7 @@ class PendingScores final : public PendingReward {
 absl::StatusOr<std::unique_ptr<Reward>> ServiceReward::Make(const RewardConfig& config,
                                                             const RewardHost& host) {
   IMAGEDDPO_ASSIGN_OR_RETURN(RemoteRewardOptions options, MakeRemoteOptions(config));
+  options.on_call = host.on_call;
   const Clock& clock = host.clock != nullptr ? *host.clock : MachineClock();
   auto remote = RemoteReward::Make(std::move(options), clock);
   return std::unique_ptr<Reward>(new ServiceReward(host, config.on_error, std::move(remote)));

@@ -24,6 +24,13 @@ RewardHost MakeRewardHost(JobContext* context) {
     context->report(std::move(message));
     return absl::OkStatus();
   };
+  host.on_call = [context](bool ok, double seconds) {
+    v1::WorkerMessage message;
+    message.mutable_reward_call()->set_job_id(context->start.job_id());
+    message.mutable_reward_call()->set_ok(ok);
+    message.mutable_reward_call()->set_seconds(seconds);
+    context->report(std::move(message));
+  };
   host.warn = [context](const std::string& warning) { context->Warn(warning); };
   return host;
 }

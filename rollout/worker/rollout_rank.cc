@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <deque>
 #include <functional>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -23,7 +24,8 @@ constexpr size_t kBatchesInScoring = 2;
 template <typename Result>
 class ScoringLine {
  public:
-  explicit ScoringLine(std::function<void(Result)> pass_on) : pass_on_(std::move(pass_on)) {}
+  ScoringLine(SpanLog* spans, std::function<void(Result)> pass_on)
+      : spans_(spans), pass_on_(std::move(pass_on)) {}
 
   absl::Status Add(WhenScored<Result> batch) {
     line_.push_back(std::move(batch));
@@ -38,11 +40,14 @@ class ScoringLine {
   absl::Status PassOnFirst() {
     WhenScored<Result> first = std::move(line_.front());
     line_.pop_front();
+    std::optional<SpanLog::Span> span(std::in_place, spans_, "wait for scores");
     IMAGEDDPO_ASSIGN_OR_RETURN(Result result, std::move(first)());
+    span.emplace(spans_, "send");
     pass_on_(std::move(result));
     return absl::OkStatus();
   }
 
+  SpanLog* spans_;
   std::function<void(Result)> pass_on_;
   std::deque<WhenScored<Result>> line_;
 };
@@ -119,7 +124,7 @@ absl::Status RolloutRank::EvaluateShare(int64_t version) {
 }
 
 absl::Status RolloutRank::Evaluate(int64_t version) {
-  ScoringLine<v1::EvalBatch> scoring([this](v1::EvalBatch result) {
+  ScoringLine<v1::EvalBatch> scoring(context_->spans, [this](v1::EvalBatch result) {
     result.set_job_id(context_->start.job_id());
     absl::StatusOr<std::string> frame = ToFrame(&result);
     if (!frame.ok()) throw std::length_error(std::string(frame.status().message()));
@@ -142,7 +147,7 @@ absl::Status RolloutRank::SampleShare(int64_t epoch, int64_t version, bool keep_
   const auto needed = schedule_.LatentsNeeded(epoch);
   ReportProgress("sampling", epoch, 0, plan_.samples_per_epoch);
   int64_t done = 0;
-  ScoringLine<TrajectoryBatch> scoring([&](TrajectoryBatch batch) {
+  ScoringLine<TrajectoryBatch> scoring(context_->spans, [&](TrajectoryBatch batch) {
     batch.job_id = context_->start.job_id();
     batch.wait_seconds = std::exchange(wait_seconds_, 0);
     const double start = context_->clock.NowSeconds();
@@ -162,8 +167,10 @@ absl::Status RolloutRank::SampleShare(int64_t epoch, int64_t version, bool keep_
     const int64_t m = share[i], next = i + 1 < share.size() ? share[i + 1] : -1;
     if (context_->stop.requested()) return Cancelled();
     IMAGEDDPO_RETURN_IF_ERROR(rollout_->DataStatus());
+    std::optional<SpanLog::Span> span(std::in_place, context_->spans, "sample");
     IMAGEDDPO_ASSIGN_OR_RETURN(WhenScored<TrajectoryBatch> sampled,
                                rollout_->Sample(epoch, m, version, keep_pictures && m == 0, next));
+    span.reset();
     IMAGEDDPO_RETURN_IF_ERROR(scoring.Add(std::move(sampled)));
     // Assumes that the other rollout ranks have made as much progress as this one.
     done += plan_.device_batch_size * num_rollout_;

@@ -124,6 +124,23 @@ def open_memory(runs):
                    before_opening=[result["resident_bytes_before"] / 1e6 for result in runs["open_100k"]])
 
 
+def scrape_ms(runs):
+    rounds = runs["scrape"]
+    return summary([result["scrape_milliseconds"] for result in rounds], lines=[result["lines"] for result in rounds])
+
+
+SCRAPE_INTERVAL_MS = 5000  # Of deploy/prometheus/prometheus.yml.
+
+
+def observe_overhead(runs):
+    """Of rank 0's time: a scrape in each interval, with 64 ranks and 50 jobs, and the recording of an epoch in each of the
+    demo's epochs."""
+    return summary([scrape["scrape_milliseconds"] / SCRAPE_INTERVAL_MS
+                    + scrape["record_milliseconds"] / 1000 / epoch_seconds(tiny)
+                    for scrape, tiny in zip(runs["scrape"], runs["tiny_replay"])],
+                   record_milliseconds=[scrape["record_milliseconds"] for scrape in runs["scrape"]])
+
+
 def reward_overlap(runs):
     rounds = runs["reward_overlap"]
     return summary([result["slow_epoch_seconds"] / result["free_epoch_seconds"] for result in rounds],
@@ -193,6 +210,9 @@ KEYS = {
                       reward_rpc, 3, at_most=True),
     "device_counters": Key("waits of the host for the device in a micro-batch, on a device that stands in for a GPU",
                            ("device_counters",), device_counters, 1, at_most=True),
+    "scrape_ms": Key("milliseconds of a scrape of /metrics with 64 ranks and 50 jobs", ("scrape",), scrape_ms, 50, at_most=True),
+    "observe_overhead": Key("scrapes and the recording of epochs / rank 0's time", ("scrape", "tiny_replay"), observe_overhead, 0.005,
+                            at_most=True),
     "open_100k": Key("seconds to open a folder of 100,000 images, after the first time", ("open_100k",), open_seconds, 10, at_most=True),
     "open_100k_memory": Key("resident MB of a process without a model that has opened it", ("open_100k",), open_memory, 300, at_most=True),
 }

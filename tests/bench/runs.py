@@ -225,6 +225,18 @@ class DeviceCounters:
         return {"micro_batches": 4, **{update: dict(zip(names, map(int, numbers.split()))) for update, numbers in rows}}
 
 
+@dataclasses.dataclass
+class Scrape:
+    """A scrape of a service with so many ranks and jobs, and the recording of an epoch's numbers there."""
+    ranks: int
+    jobs: int
+
+    def measure(self):
+        done = subprocess.run([harness.BIN.parent / "tests/scrape_bench", str(self.ranks), str(self.jobs)], check=True,
+                              stdout=subprocess.PIPE, text=True, timeout=LONGEST_RUN_S)
+        return json.loads(done.stdout)
+
+
 REWARD_BENCH = "tests/reward_bench"
 
 
@@ -280,6 +292,7 @@ RUNS = {
     "stream": Stream(),
     "open_100k": OpenImages(100_000),
     "device_counters": DeviceCounters(),
+    "scrape": Scrape(64, 50),
     "reward_call": RewardCall(),
     "reward_overlap": RewardOverlap("overlap.yaml", 0.3),
     "original_sd15_g1_fp32": Original("sd15_g1_fp32.yaml", short_warm_up=True),

@@ -209,8 +209,7 @@ TEST_F(JobTopologies, RowsTellHowOldTheSamplesWere) {
   ASSERT_EQ(stale.ages.size(), static_cast<size_t>(kEpochs));
   const auto strip = [](const std::string& row) {
     auto json = nlohmann::ordered_json::parse(row);
-    for (const char* key : {"sample_age", "behaviour_ratio_mean", "behaviour_ratio_std",
-                            "proximal_ratio_mean", "proximal_ratio_std"}) {
+    for (const char* key : {"sample_age", "behaviour_ratio_mean", "behaviour_ratio_std"}) {
       json.erase(key);
     }
     return json.dump();

@@ -1,9 +1,12 @@
 #include "common/comm/mailbox/thread_communicator.h"
 
+#include <ATen/ops/zeros.h>
 #include <gtest/gtest.h>
 
+#include <memory>
 #include <tuple>
 
+#include "common/comm/counted_communicator.h"
 #include "tests/dist/conformance_group.h"
 #include "tests/testing/exchange/exchange_cases.h"
 
@@ -39,6 +42,25 @@ TEST(ThreadCommunicator, ClosingOneEndDoesNotDisturbTheOthers) {
   group[0]->SendBytes("to nobody", 2, 1)->Wait(std::chrono::milliseconds(1000));
   group[0]->SendBytes("hello", 1, 1);
   EXPECT_EQ(group[1]->RecvBytes(0, 1, std::chrono::milliseconds(1000)), "hello");
+}
+
+TEST(CountedCommunicator, CountsWhatGoesToOthers) {
+  auto group = MakeThreadCommunicators(2);
+  const auto sent = std::make_shared<SentBytes>();
+  CountedCommunicator counted(std::move(group[0]), sent);
+  const std::chrono::milliseconds timeout(5000);
+  counted.SendBytes("1234567", 1, 1);
+  EXPECT_EQ(group[1]->RecvBytes(0, 1, timeout), "1234567");
+  counted.SendBytes("to itself", 0, 2);
+  EXPECT_EQ(counted.RecvBytes(0, 2, timeout), "to itself");
+  EXPECT_EQ(sent->messages, 7);
+  const at::Tensor ten = at::zeros({10}, at::kFloat), received = at::zeros({10}, at::kFloat);
+  const auto work = counted.Send(ten, 1, 3);
+  group[1]->Recv(received, 0, 3)->Wait(timeout);
+  work->Wait(timeout);
+  EXPECT_EQ(sent->messages, 47);
+  EXPECT_EQ(sent->nccl, 0);
+  EXPECT_EQ(counted.world_size(), 2);
 }
 
 }  // namespace

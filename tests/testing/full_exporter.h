@@ -6,6 +6,7 @@
 #include <string>
 #include <utility>
 
+#include "common/base/clock.h"
 #include "common/metrics/http_exporter.h"
 #include "common/metrics/job_metrics.h"
 #include "common/metrics/service_metrics.h"
@@ -22,8 +23,8 @@ class FullExporter {
     auto exporter = HttpExporter::Start({"127.0.0.1", 0}, registry_, [] { return Health{}; });
     if (!exporter.ok()) throw std::runtime_error(exporter.status().ToString());
     exporter_ = *std::move(exporter);
-    jobs_.Get("job-000001", "deblur")->Started("rollout 1, trainer 1", 80);
-    jobs_.Get("job-000002", "small jpegs")->Started("colocated 1", 20);
+    jobs_.Get("job-000001", "deblur")->Started("rollout 1, trainer 1", 80, Now());
+    jobs_.Get("job-000002", "small jpegs")->Started("colocated 1", 20, Now());
     jobs_.Get("job-000002", "small jpegs")->Resumed();
     service_.SetWorkers(1, 2, 1);
     for (int rank = 1; rank <= 3; ++rank) service_.SetHeartbeatAge(rank, 0.1 * rank);
@@ -43,6 +44,16 @@ class FullExporter {
       metrics.set_samples_seen((epoch_ + 1) * 128);
       metrics.set_reward_mean(0.9 + 0.01 * static_cast<double>(epoch_));
       metrics.set_reward_std(0.8);
+      metrics.set_reward_min(-1);
+      metrics.set_reward_p10(-0.2);
+      metrics.set_reward_median(0.9);
+      metrics.set_reward_p90(1.8);
+      metrics.set_reward_max(2.5);
+      metrics.set_advantage_std(1);
+      metrics.set_advantage_max(2.4);
+      metrics.set_left_out_fraction(0.125);
+      metrics.set_update_norm(0.02);
+      metrics.set_ema_distance(0.1);
       metrics.set_zero_std_ratio(0.25);
       metrics.set_loss(-0.001);
       metrics.set_approx_kl(1e-5);
@@ -70,7 +81,7 @@ class FullExporter {
         (*metrics.mutable_stage_seconds())[stage] = 0.4;
       }
       (*metrics.mutable_parts_mean())["classifier.value"] = 0.9;
-      job.EpochFinished(metrics, 128);
+      job.EpochFinished(metrics, 128, Now());
       v1::EvalReport eval;
       eval.set_epoch(epoch_);
       eval.set_reward_mean(1.1);
@@ -78,16 +89,34 @@ class FullExporter {
       (*eval.mutable_parts_stderr())["classifier.correct"] = 0.02;
       (*eval.mutable_parts_mean())["classifier.correct"] = 0.5;
       job.Evaluated(eval);
-      job.CheckpointWritten(epoch_, 123456);
+      job.CheckpointWritten(epoch_, 123456, Now());
+      service_.EpochFinished(metrics.stage_seconds());
     }
     service_.SetJobs({{v1::QUEUED, 1}, {v1::RUNNING, 2}, {v1::SUCCEEDED, 4}});
     service_.JobEntered(v1::RUNNING);
+    v1::RankStats stats;
+    stats.set_resident_bytes(int64_t{1} << 30);
+    stats.set_device_allocated_bytes(int64_t{2} << 30);
+    stats.set_device_reserved_bytes(int64_t{3} << 30);
+    stats.set_sent_message_bytes(1000 * (epoch_ + 1));
+    stats.set_sent_nccl_bytes(int64_t{1000000} * (epoch_ + 1));
+    for (int rank = 1; rank <= 3; ++rank) service_.SetRank(rank, stats);
+    service_.QueueWaited(20);
+    service_.CheckpointWritten(0.2);
+    service_.RewardCalled(true, 0.5);
+    service_.RewardCalled(false, 60);
+    service_.StoreWritten(0.01);
+    service_.Ticked(0.002);
+    service_.SetDataDirFree(5e10);
+    service_.SetCertificateExpiry(Now() + 8e6);
     service_.RpcFinished("ListJobs", absl::StatusCode::kOk, 0.002);
     service_.RpcFinished("SubmitJob", absl::StatusCode::kInvalidArgument, 0.004);
     ++epoch_;
   }
 
  private:
+  static double Now() { return SystemClock().UnixSeconds(); }
+
   std::shared_ptr<prometheus::Registry> registry_ = std::make_shared<prometheus::Registry>();
   ServiceMetrics service_;
   JobMetricsTable jobs_;

@@ -169,14 +169,20 @@ absl::Status AdamW::LoadState(const std::map<std::string, at::Tensor>& state) {
   return absl::OkStatus();
 }
 
+at::Tensor NormOf(const std::vector<at::Tensor>& tensors) {
+  std::vector<at::Tensor> norms;
+  for (const at::Tensor& tensor : tensors) norms.push_back(tensor.norm());
+  return at::stack(norms).norm();
+}
+
 double ClipGradNorm(const std::vector<at::Tensor>& grads, double max_norm) {
   const c10::NoGradGuard no_grad;
-  std::vector<at::Tensor> norms;
+  std::vector<at::Tensor> defined;
   for (const at::Tensor& grad : grads) {
-    if (grad.defined()) norms.push_back(grad.norm());
+    if (grad.defined()) defined.push_back(grad);
   }
-  if (norms.empty()) return 0.0;
-  const at::Tensor total = at::stack(norms).norm();
+  if (defined.empty()) return 0.0;
+  const at::Tensor total = NormOf(defined);
   const double norm = total.item<double>();
   if (!std::isfinite(norm)) return norm;
   const at::Tensor scale = (max_norm / (total + 1e-6)).clamp_max(1.0);

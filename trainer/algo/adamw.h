@@ -71,6 +71,9 @@ class AdamW {
   int64_t step_ = 0;
 };
 
+/// The 2-norm over all tensors together: 0-d float32 on their device. @param tensors  at least one.
+at::Tensor NormOf(const std::vector<at::Tensor>& tensors);
+
 /// Scales all gradients in place by min(1, max_norm/(norm + 1e-6)), where norm is the 2-norm over
 /// all of them together.
 /// @param grads  float32; undefined ones are skipped.

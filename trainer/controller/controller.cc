@@ -2,10 +2,13 @@
 
 #include <algorithm>
 #include <chrono>
+#include <filesystem>
+#include <system_error>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "common/access/certificates.h"
 #include "common/base/status.h"
 #include "common/config/job_config.h"
 #include "common/config/job_states.h"
@@ -104,6 +107,7 @@ absl::StatusOr<Controller::ExitReason> Controller::Loop(
   IMAGEDDPO_RETURN_IF_ERROR(supervisor_.ResumeStored());
   for (;;) {
     std::optional<Mail> mail = mailbox_.Take(kTickInterval);
+    const double start_s = dependencies_.clock.NowSeconds();
     // Handle all mail before deadlines: a rank may have reported its end before it died.
     for (int i = 0; mail.has_value() && i < kMaxMailPerTick; ++i) {
       Handle(*std::move(mail));
@@ -113,6 +117,7 @@ absl::StatusOr<Controller::ExitReason> Controller::Loop(
     }
     if (mail.has_value()) Handle(*std::move(mail));
     Tick();
+    dependencies_.metrics.Ticked(dependencies_.clock.NowSeconds() - start_s);
     if (!supervisor_.restart_reason().empty()) {
       supervisor_.Drain(absl::StrCat("the service restarts: ", supervisor_.restart_reason()));
       return supervisor_.jobs_moved() ? ExitReason::kRestartAfterWork : ExitReason::kRestart;
@@ -165,7 +170,11 @@ void Controller::Tick() {
   if (now_s < next_check_s_) return;
   next_check_s_ = now_s + kCheckIntervalSeconds;
   for (const auto& [rank, age_s] : ages_s) dependencies_.metrics.SetHeartbeatAge(rank, age_s);
+  for (const auto& [rank, stats] : link_->Stats()) {
+    if (ages_s.contains(rank)) dependencies_.metrics.SetRank(rank, stats);
+  }
   dependencies_.job_metrics.Sweep(SteadyTime(now_s));
+  if (now_s >= next_store_check_s_) ExportDisk();
   absl::Status store_status = table_.Flush();
   if (store_status.ok() && now_s >= next_store_check_s_)
     store_status = dependencies_.store.CheckWritable();
@@ -174,6 +183,18 @@ void Controller::Tick() {
   if (!store_status.ok()) next_store_check_s_ = now_s;
   const absl::MutexLock lock(&mutex_);
   store_status_ = std::move(store_status);
+}
+
+void Controller::ExportDisk() {
+  std::error_code error;
+  const auto space = std::filesystem::space(cluster_.data_dir, error);
+  if (!error) dependencies_.metrics.SetDataDirFree(static_cast<double>(space.available));
+  if (cluster_.access.tls_certificate_file.empty()) return;
+  const absl::StatusOr<std::string> certificate = ReadFile(cluster_.access.tls_certificate_file);
+  if (!certificate.ok()) return;
+  if (const std::optional<double> expiry_s = ExpiryOf(*certificate)) {
+    dependencies_.metrics.SetCertificateExpiry(*expiry_s);
+  }
 }
 
 absl::Status Controller::WaitForWorkers(absl::Duration timeout) {

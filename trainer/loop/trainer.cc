@@ -15,6 +15,7 @@
 #include "trainer/algo/group_advantages.h"
 #include "trainer/algo/learning_rate.h"
 #include "trainer/algo/moments.h"
+#include "trainer/loop/update_numbers.h"
 
 namespace imageddpo {
 namespace {
@@ -72,15 +73,19 @@ void SetKl(const TrustRegionSettings& region, const at::Tensor& kl_NK4, v1::Epoc
   if (region.kl_coef > 0) metrics->set_kl_to_base(values[3]);
 }
 
+/// @param sample_age  none: the job's samples are always fresh.
 /// @param means  [4] float64: means of StepStatistics' fields of staleness, in their order.
-void SetStaleness(int64_t sample_age, const at::Tensor& means, v1::EpochMetrics* metrics) {
+void SetRatios(std::optional<int64_t> sample_age, const at::Tensor& means,
+               v1::EpochMetrics* metrics) {
   const auto* values = means.const_data_ptr<double>();
   const auto spread = [](double mean, double square) {
     return std::sqrt(std::max(0.0, square - mean * mean));
   };
-  metrics->set_sample_age(sample_age);
-  metrics->set_behaviour_ratio_mean(1 + values[0]);
-  metrics->set_behaviour_ratio_std(spread(values[0], values[1]));
+  if (sample_age) {
+    metrics->set_sample_age(*sample_age);
+    metrics->set_behaviour_ratio_mean(1 + values[0]);
+    metrics->set_behaviour_ratio_std(spread(values[0], values[1]));
+  }
   metrics->set_proximal_ratio_mean(1 + values[2]);
   metrics->set_proximal_ratio_std(spread(values[2], values[3]));
 }
@@ -104,6 +109,7 @@ Trainer::Trainer(const ResolvedJob& job, const Policy& policy, Lora* lora,
       optimizer_(lora->ParameterNames(), lora->Parameters(), MakeAdamWOptions(job)),
       replay_(policy, lora->Parameters(), *loss_rule_),
       single_pass_(gradients, *loss_rule_),
+      norms_(*lora),
       state_(job.precision() == Precision::kFp16, job.spec().train().max_grad_zscore()) {
   const v1::TrainSpec& train = job.spec().train();
   if (train.ema_decay() > 0) {
@@ -153,6 +159,8 @@ absl::StatusOr<std::vector<v1::EpochMetrics>> Trainer::TrainEpoch(
     combination_.Combine(epoch, std::move(scores.values_TN), &scores.rewards);
   }
   const Moments reward = MomentsOf(scores.rewards.rewards);
+  v1::EpochMetrics of_epoch;
+  SetRewardSpread(scores.rewards.rewards, &of_epoch);
   std::optional<double> zero_std_ratio;
   if (job_.advantage().mode == AdvantageMode::kGroup) {
     const GroupSpread spread = SpreadOfGroups(scores.rewards, job_.advantage().combine);
@@ -160,6 +168,7 @@ absl::StatusOr<std::vector<v1::EpochMetrics>> Trainer::TrainEpoch(
     if (job_.advantage().zero_std == ZeroStd::kDrop) scores.Keep(spread.has_spread);
   }
   IMAGEDDPO_ASSIGN_OR_RETURN(const std::vector<double> of_kept, Advantages(scores.rewards));
+  SetAdvantageSpread(of_kept, scores.is_kept.size(), &of_epoch);
   const std::vector<double> advantages = scores.ForAll(of_kept);
   is_kept_ = scores.is_kept;
   const std::map<std::string, double> parts_mean = MeansOfParts(batches);
@@ -172,6 +181,7 @@ absl::StatusOr<std::vector<v1::EpochMetrics>> Trainer::TrainEpoch(
     for (int64_t update = 0; update < plan_.updates_per_inner_epoch; ++update) {
       IMAGEDDPO_ASSIGN_OR_RETURN(v1::EpochMetrics row,
                                  Update(epoch, inner, update, batches, advantages, between));
+      row.MergeFrom(of_epoch);
       row.set_reward_mean(reward.mean);
       row.set_reward_std(reward.std);
       if (zero_std_ratio) row.set_zero_std_ratio(*zero_std_ratio);
@@ -193,6 +203,7 @@ absl::StatusOr<std::vector<v1::EpochMetrics>> Trainer::TrainEpoch(
         absl::StrJoin(differing, ", "), " is not that of trainer 0, although all take the same ",
         "steps; a rank computes or keeps wrong values"));
   }
+  norms_.TakeInto(&rows);
   state_.epochs_trained = epoch + 1;
   return rows;
 }
@@ -215,12 +226,14 @@ absl::StatusOr<v1::EpochMetrics> Trainer::Update(int64_t epoch, int64_t inner_ep
   const auto compute = [&](int64_t shard) -> absl::StatusOr<at::Tensor> {
     const auto [begin, end] = plan_.ShardRange(shard);
     for (int64_t p = begin; p < end; ++p) {
+      const SpanLog::Span span(spans_, "micro-batch");
       IMAGEDDPO_ASSIGN_OR_RETURN(numbers_of[p], Accumulate(batches[micro_batches[p]], advantages,
                                                            weight, sample_age, first_update));
       IMAGEDDPO_RETURN_IF_ERROR(between());
     }
     return plan_.single_pass ? single_pass_.TakeGradient() : replay_.TakeGradient();
   };
+  std::optional<SpanLog::Span> span(std::in_place, spans_, "gradients and exchange");
   IMAGEDDPO_ASSIGN_OR_RETURN(
       const at::Tensor gradient_P,
       exchange_->SumShards(
@@ -229,8 +242,10 @@ absl::StatusOr<v1::EpochMetrics> Trainer::Update(int64_t epoch, int64_t inner_ep
   const auto owner_of_position = [this](int64_t position) {
     return schedule_.OwnerOfShard(plan_.ShardOf(position));
   };
+  span.emplace(spans_, "exchange of numbers");
   const at::Tensor numbers = ReadNumbers(numbers_of, num_micro, num_steps);
   exchange_->AllGatherRows(numbers, owner_of_position);
+  span.emplace(spans_, "optimizer");
   const auto part = [&](int64_t first, int64_t width) {
     return numbers.narrow(2, first, width).contiguous();
   };
@@ -240,6 +255,7 @@ absl::StatusOr<v1::EpochMetrics> Trainer::Update(int64_t epoch, int64_t inner_ep
   const double learning_rate = LearningRateOf(state_.updates, job_.learning_rate());
   optimizer_.set_learning_rate(learning_rate);
   bool is_spike = false;
+  norms_.Begin();
   const double grad_norm = ClipAndStep(MoveTo(gradient_P, lora_->Parameters().front().device()),
                                        job_.spec().train().max_grad_norm(), lora_->Parameters(),
                                        &optimizer_, [&](double norm) {
@@ -275,13 +291,13 @@ absl::StatusOr<v1::EpochMetrics> Trainer::Update(int64_t epoch, int64_t inner_ep
     loss_rule_->EndUpdate(
         {.loss = metrics.loss(), .approx_kl = metrics.approx_kl(), .clipfrac = metrics.clipfrac()});
   }
+  norms_.End(state_.average ? &*state_.average : nullptr);
   if (first_update) {
     metrics.set_ratio_first_step_max_error(statistics.select(2, 3).max().item<double>());
   }
-  if (versions_.max_staleness() > 0) {
-    const at::Tensor staleness = part(kStatisticsPerStep + kSidesPerStep, kStalenessPerStep);
-    SetStaleness(sample_age, staleness.mean(at::IntArrayRef{0, 1}), &metrics);
-  }
+  const at::Tensor ratios = part(kStatisticsPerStep + kSidesPerStep, kStalenessPerStep);
+  SetRatios(versions_.max_staleness() > 0 ? std::optional(sample_age) : std::nullopt,
+            ratios.mean(at::IntArrayRef{0, 1}), &metrics);
   SetKl(job_.trust_region(), part(kNumbersPerStep - kKlPerStep, kKlPerStep), &metrics);
   if (state_.loss_scaler.enabled()) {
     metrics.set_loss_scale(state_.loss_scaler.scale());

@@ -19,6 +19,7 @@
 #include "common/trajectory/record/trajectory.h"
 #include "common/trajectory/schedule/update_schedule.h"
 #include "common/trajectory/schedule/version_schedule.h"
+#include "common/worker/span_log.h"
 #include "imageddpo/v1/job.pb.h"
 #include "imageddpo/v1/metrics.pb.h"
 #include "trainer/algo/adamw.h"
@@ -32,6 +33,7 @@
 #include "trainer/loop/replay_update.h"
 #include "trainer/loop/shard_exchange.h"
 #include "trainer/loop/single_pass_update.h"
+#include "trainer/loop/update_numbers.h"
 
 namespace imageddpo {
 
@@ -79,6 +81,9 @@ class Trainer {
   /// @throws CommError  of the exchange with the other trainer ranks.
   absl::StatusOr<std::vector<v1::EpochMetrics>> TrainEpoch(
       int64_t epoch, const std::vector<TrajectoryBatch>& batches, const Between& between);
+
+  /// Where parts of an update are noted from now on; null: nowhere. It must outlive the trainer.
+  void set_spans(SpanLog* spans) { spans_ = spans; }
 
   const ResolvedJob& job() const { return job_; }
   /// Says, among other things, which micro-batches this rank needs with latents.
@@ -143,6 +148,8 @@ class Trainer {
   AdamW optimizer_;
   ReplayUpdate replay_;
   SinglePassUpdate single_pass_;  ///< Instead of replay_ where plan_.single_pass.
+  UpdateNorms norms_;
+  SpanLog* spans_ = nullptr;
   TrainerState state_;
   std::vector<bool> is_kept_;               ///< By sample, of the epoch under way.
   std::map<int64_t, at::Tensor> proximal_;  ///< [B,K] by micro-batch, of the epoch under way.

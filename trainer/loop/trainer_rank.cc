@@ -40,7 +40,9 @@ TrainerRank::TrainerRank(JobContext* context, const JobPlan& plan, int index, Tr
                      context->start.gang().rollout().end()),
       publisher_(&context->gang, rollout_ranks_),
       inbox_(&context->gang, rollout_ranks_),
-      next_expected_(trainer->state().epochs_trained) {}
+      next_expected_(trainer->state().epochs_trained) {
+  trainer_->set_spans(context->spans);
+}
 
 absl::Status TrainerRank::TakeDataReports() {
   if (!is_leader()) return absl::OkStatus();
@@ -193,8 +195,10 @@ absl::Status TrainerRank::TrainEpoch(int64_t epoch) {
   const double start = context_->clock.NowSeconds();
   const auto stopped = [this] { return context_->stop.requested(); };
   ExpectUpTo(epoch + trainer_->versions().max_staleness());
+  std::optional<SpanLog::Span> span(std::in_place, context_->spans, "wait for samples");
   IMAGEDDPO_ASSIGN_OR_RETURN(const std::vector<TrajectoryBatch> batches,
                              inbox_.TakeEpoch(timeouts_.phase, stopped));
+  span.emplace(context_->spans, "train");
   wait_seconds_ = context_->clock.NowSeconds() - start;
   ReportTraining(epoch);
   IMAGEDDPO_ASSIGN_OR_RETURN(std::vector<v1::EpochMetrics> rows,
@@ -204,6 +208,7 @@ absl::Status TrainerRank::TrainEpoch(int64_t epoch) {
                                ReportTraining(epoch);
                                return inbox_.Poll();
                              }));
+  span.reset();
   train_seconds_ = context_->clock.NowSeconds() - start - wait_seconds_;
   if (context_->start.spec().data().on_error() == WordOf(kOnDataErrors, OnDataError::kSkip)) {
     for (v1::EpochMetrics& row : rows) {

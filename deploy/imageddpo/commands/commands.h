@@ -48,6 +48,7 @@ void AddDeleteCommand(CLI::App& app, Program& program);
 void AddCheckpointsCommand(CLI::App& app, Program& program);
 void AddArtifactsCommand(CLI::App& app, Program& program);
 void AddWaitCommand(CLI::App& app, Program& program);
+void AddProfileCommand(CLI::App& app, Program& program);
 void AddDiffCommand(CLI::App& app, Program& program);
 
 /// Reads values of --label, KEY=VALUE each. @return INVALID_ARGUMENT naming one that is not.

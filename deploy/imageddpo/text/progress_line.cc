@@ -84,8 +84,17 @@ std::string ProgressLine::ForTerminal(size_t width) const {
   if (progress_.seconds_left() > 0) {
     parts.push_back(FormatDuration(progress_.seconds_left()) + " left");
   }
-  if (const double speed = progress_.newest_epoch().images_per_second(); speed > 0) {
-    parts.push_back(absl::StrFormat("%.1f images/s", speed));
+  const v1::EpochMetrics& newest = progress_.newest_epoch();
+  if (newest.images_per_second() > 0) {
+    parts.push_back(absl::StrFormat("%.1f images/s", newest.images_per_second()));
+  }
+  for (const auto& [name, mean] :
+       std::map<std::string, double>(newest.parts_mean().begin(), newest.parts_mean().end())) {
+    parts.push_back(absl::StrCat(Printable(name), " ", FormatNumber(mean, 3)));
+  }
+  for (const auto& [stage, seconds] : std::map<std::string, double>(
+           newest.stage_seconds().begin(), newest.stage_seconds().end())) {
+    if (seconds > 0) parts.push_back(absl::StrFormat("%s %.1f s", Printable(stage), seconds));
   }
   for (const std::string& part : parts) {
     if (DisplayWidth(line) + 2 + DisplayWidth(part) > width) break;

@@ -20,7 +20,8 @@ class ProgressLine {
   void Add(const v1::JobEvent& event);
 
   /// One line for a terminal, at most `width` columns; parts that do not fit are left out:
-  /// "deblur ████▌    12/80  sampling 64/128  reward 1.53 ▁▂▃▅▆  38.1 images/s  3m12s left".
+  /// "deblur ████▌    12/80  sampling 64/128  reward 1.53 ▁▂▃▅▆  3m12s left  38.1 images/s", then
+  /// the newest epoch's parts of the reward and seconds of its stages.
   std::string ForTerminal(size_t width) const;
 
   /// The event, already taken in, as a line of a log; empty where there is nothing to say. Progress

@@ -124,6 +124,10 @@ class Client:
         """Has a running job write a checkpoint at the end of the epoch under way; does not wait for it."""
         return self._job("CheckpointJob", messages.message("CheckpointJobRequest")(id=_id(job)))
 
+    def profile(self, job: JobLike, num_epochs: int = 1) -> Job:
+        """Has each rank of a running job trace its next epochs into `profile/` of the job's files; does not wait for it."""
+        return self._job("ProfileJob", messages.message("ProfileJobRequest")(id=_id(job), num_epochs=num_epochs))
+
     def branch(self, job: JobLike, settings: Optional[Mapping[str, Any]] = None, epoch: Optional[int] = None) -> Job:
         """A new job from a checkpoint of `job`, optimizer included: the newest, or that of `epoch`; with settings
         changed, as {"train.learning_rate": 1e-4}."""

@@ -59,12 +59,13 @@ Attempt::Attempt(std::shared_ptr<Replicas> replicas, size_t replica, const std::
   call_->context.set_deadline(std::chrono::system_clock::now() + timeout);
   const std::string& token = replicas_->token();
   if (!token.empty()) call_->context.AddMetadata("authorization", "Bearer " + token);
-  replicas_->stub(replica).UnaryCall(&call_->context, method, grpc::StubOptions(), &call_->request,
-                                     &call_->answer,
-                                     [call = call_.get()](const grpc::Status& status) {
-                                       call->status = status;
-                                       call->ended.Notify();  // The last use of it here.
-                                     });
+  replicas_->stub(replica).UnaryCall(
+      &call_->context, method, grpc::StubOptions(), &call_->request, &call_->answer,
+      [call = call_.get(), start = steady_clock::now()](const grpc::Status& status) {
+        call->status = status;
+        call->seconds = std::chrono::duration<double>(steady_clock::now() - start).count();
+        call->ended.Notify();  // The last use of it here.
+      });
 }
 
 Attempt::~Attempt() {

@@ -33,6 +33,7 @@ class Attempt {
 
   size_t replica() const { return replica_; }
   const grpc::Status& status() const { return call_->status; }  ///< After Await().
+  double seconds() const { return call_->seconds; }             ///< It took; after Await().
   /// The answer as `message`. @return false: it is none.
   bool ParseAnswer(google::protobuf::Message* message);
   std::string AnswerBytes() const;

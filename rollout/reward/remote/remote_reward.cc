@@ -180,6 +180,7 @@ class Call final : public RemoteCall {
       IMAGEDDPO_ASSIGN_OR_RETURN(Trouble trouble, Judge(&answer, watch));
       const bool faults_are_items = shared_->options.faults_are_items;
       const bool is_answered = trouble.kind == TroubleKind::kNone;
+      shared_->options.on_call(is_answered, attempt_->seconds());
       if (is_answered) trouble.kind = JudgeItems(/*one_ends_all=*/!faults_are_items, &answer);
       const absl::Status patience = trouble.kind == TroubleKind::kNone
                                         ? absl::OkStatus()

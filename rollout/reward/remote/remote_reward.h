@@ -32,6 +32,9 @@ struct RemoteRewardOptions {
   /// A batch that could not be scored is no error of the call but one of each of its items. A
   /// service that is away, or that refuses all calls, still is the call's.
   bool faults_are_items = false;
+  /// Told of each call's end, on the thread that waits: whether it gave scores, and how long it
+  /// took.
+  std::function<void(bool ok, double seconds)> on_call = [](bool, double) {};
 };
 
 /// Bytes that are sent from where they are, without a copy.

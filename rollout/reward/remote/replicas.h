@@ -22,6 +22,7 @@ struct CallState {
   grpc::ByteBuffer request;
   grpc::ByteBuffer answer;
   grpc::Status status;
+  double seconds = 0;        ///< From the call to its end.
   absl::Notification ended;  ///< Notified by gRPC's thread, which then touches the state no more.
 };
 

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/strings/match.h"
 #include "absl/synchronization/mutex.h"
 #include "imageddpo/v1/service.grpc.pb.h"
 
@@ -87,6 +88,10 @@ class FakeService : public v1::TrainerService::Service {
     absl::MutexLock lock(&mutex_);
     return resumed_;
   }
+  v1::ProfileJobRequest profiled() const {
+    absl::MutexLock lock(&mutex_);
+    return profiled_;
+  }
   v1::BranchJobRequest branched() const {
     absl::MutexLock lock(&mutex_);
     return branched_;
@@ -157,6 +162,12 @@ class FakeService : public v1::TrainerService::Service {
     absl::MutexLock lock(&mutex_);
     return Find(request->id(), job);
   }
+  grpc::Status ProfileJob(grpc::ServerContext*, const v1::ProfileJobRequest* request,
+                          v1::Job* job) override {
+    absl::MutexLock lock(&mutex_);
+    profiled_ = *request;
+    return Find(request->id(), job);
+  }
   grpc::Status BranchJob(grpc::ServerContext*, const v1::BranchJobRequest* request,
                          v1::Job* job) override {
     absl::MutexLock lock(&mutex_);
@@ -195,6 +206,13 @@ class FakeService : public v1::TrainerService::Service {
                              v1::ListArtifactsResponse* response) override {
     absl::MutexLock lock(&mutex_);
     const bool is_first = request->page_token().empty();
+    if (absl::StartsWith(request->page_token(), "profile/")) {
+      for (const char* name : {"rank-1.json", "rank-2.json"}) {
+        response->add_artifacts()->set_name(request->page_token() + name);
+      }
+      v1::Job job;
+      return Find(request->id(), &job);
+    }
     v1::Artifact& artifact = *response->add_artifacts();
     artifact.set_name(is_first ? "job.yaml" : "metrics.jsonl");
     artifact.set_size_bytes(600);
@@ -250,6 +268,7 @@ class FakeService : public v1::TrainerService::Service {
   int cancel_count_ ABSL_GUARDED_BY(mutex_) = 0;
   v1::PauseJobRequest paused_ ABSL_GUARDED_BY(mutex_);    // The newest.
   v1::ResumeJobRequest resumed_ ABSL_GUARDED_BY(mutex_);  // The newest.
+  v1::ProfileJobRequest profiled_ ABSL_GUARDED_BY(mutex_);
   v1::BranchJobRequest branched_ ABSL_GUARDED_BY(mutex_);
   v1::UpdateJobRequest updated_ ABSL_GUARDED_BY(mutex_);
 };

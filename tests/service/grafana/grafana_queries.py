@@ -1,18 +1,20 @@
 #!/usr/bin/env python3
-"""Runs every query of the Grafana dashboard against a real Prometheus that scrapes a real exporter.
+"""Runs every query of the dashboards and rules against a real Prometheus that scrapes a real exporter.
 
-  grafana_queries.py --exporter PROGRAM | --scrape HOST:PORT [--may-be-empty TITLE ...] [--timeout SECONDS]
+  grafana_queries.py --exporter PROGRAM | --scrape HOST:PORT [--plain] [--timeout SECONDS]
 
 --exporter starts a program that prints its port and ends with its standard input; --scrape takes a
-service that runs. Prometheus gets deploy/prometheus/prometheus.yml with this address in it, a free port
-and a folder of its own. A panel whose query fails, gives nothing, or gives NaN fails the test; a panel
-named by --may-be-empty may give nothing or NaN, for services in which, say, nothing was evaluated.
+service that runs. Prometheus gets deploy/prometheus/prometheus.yml with this address in it, its rules, a free
+port and a folder of its own. A panel whose query fails, gives nothing, or gives NaN fails the test; so does a
+recording rule without data, an alert that names a metric without data, and a rule that cannot be evaluated.
+With --plain, panels that say "Only with ..." and metrics that only these show may have no data.
 """
 import argparse
 import json
 import math
 import pathlib
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -23,11 +25,14 @@ import urllib.parse
 import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
-DASHBOARD = ROOT / "deploy/grafana/imageddpo.json"
+sys.path.insert(0, str(ROOT / "deploy/grafana"))
+sys.dont_write_bytecode = True
+import make_dashboards  # noqa: E402  (found by the line above)
+
 CONFIG = ROOT / "deploy/prometheus/prometheus.yml"
-NAMES = [ROOT / "common/metrics" / file for file in ("names.h", "epoch_metrics.cc")]
 TARGET = "127.0.0.1:9464"
-INTERVAL = "scrape_interval: 5s"
+INTERVALS = ["scrape_interval: 5s", "evaluation_interval: 5s"]
+NOT_EXPORTED_YET = {"imageddpo_guard_fired_total"}  # The rules know it before the service does.
 # What Grafana puts in for its variables. Rates need two scrapes, one a second, in their window.
 VARIABLES = {"$job_id": ".*", "$__rate_interval": "15s"}
 
@@ -47,23 +52,49 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def dashboard_queries():
-    """(title, query) of every target of every panel; the list of jobs too."""
-    dashboard = json.loads(DASHBOARD.read_text())
+def dashboard_queries(name):
+    """(title, query, is it optional) of every target of every panel; the list of jobs too."""
+    dashboard = json.loads((ROOT / f"deploy/grafana/dashboards/{name}.json").read_text())
     queries = []
     for panel in dashboard["panels"]:
         if panel["type"] == "row":
             continue
         if not panel.get("targets"):
-            raise Failure(f"panel \"{panel['title']}\" has no query")
-        queries += [(panel["title"], target["expr"]) for target in panel["targets"]]
+            raise Failure(f"{name}: panel \"{panel['title']}\" has no query")
+        optional = "Only with " in panel["description"]
+        queries += [(f"{name}: {panel['title']}", target["expr"], optional) for target in panel["targets"]]
     for variable in dashboard["templating"]["list"]:
         match = re.fullmatch(r"label_values\((\w+), (\w+)\)", variable.get("definition", ""))
         if match:
-            queries.append((f"variable {variable['name']}", f"group by ({match[2]}) ({match[1]})"))
-    if len(queries) < 10:
-        raise Failure(f"{DASHBOARD} has only {len(queries)} queries; is it whole?")
+            queries.append((f"{name}: variable {variable['name']}", f"group by ({match[2]}) ({match[1]})", False))
+    if len(queries) < 8:
+        raise Failure(f"{name}.json has only {len(queries)} queries; is it whole?")
     return queries
+
+
+def names_in(query):
+    """The metrics of the service that a query reads."""
+    return {re.sub(r"_(bucket|sum|count)$", "", name) if name.endswith(("_bucket", "_sum", "_count")) else name
+            for name in re.findall(r"\bimageddpo_\w+\b(?!:)", query)}
+
+
+def rule_queries(prometheus, queries):
+    """The same of what the rules read: records by their names, alerts by their metrics."""
+    seldom = {name for _, query, optional in queries if optional for name in names_in(query)}
+    seldom -= {name for _, query, optional in queries if not optional for name in names_in(query)}
+    found = []
+    for group in fetch(f"{prometheus.url}/api/v1/rules")["data"]["groups"]:
+        for rule in group["rules"]:
+            if rule["health"] == "err":
+                raise Failure(f"rule {rule['name']}: {rule.get('lastError')}")
+            if rule["type"] == "recording":
+                found.append((f"rule {rule['name']}", rule["name"], False))
+                continue
+            for name in sorted(names_in(rule["query"]) - NOT_EXPORTED_YET):
+                found.append((f"alert {rule['name']}", f"count({name}) or count({name}_count)", name in seldom))
+    if len(found) < 15:
+        raise Failure(f"Prometheus has only {len(found)} queries of rules; are they all there?")
+    return found
 
 
 def fill(query):
@@ -76,21 +107,24 @@ def fill(query):
 
 def check_names(queries):
     """Every metric that a query names is one of ours."""
-    known = {name for file in NAMES for name in re.findall(r'"(imageddpo_\w+)"', file.read_text())}
-    for title, query in queries:
-        for name in re.findall(r"\bimageddpo_\w+", query):
-            if name not in known and re.sub(r"_(bucket|sum|count)$", "", name) not in known:
-                raise Failure(f'panel "{title}": {name} is in neither of {[file.name for file in NAMES]}')
+    known = set(make_dashboards.metrics())
+    for title, query, _ in queries:
+        if unknown := names_in(query) - known:
+            raise Failure(f'"{title}": no metric is called {", ".join(unknown)}')
 
 
 class Prometheus:
     def __init__(self, folder, scrape):
         text = CONFIG.read_text()
-        if TARGET not in text or INTERVAL not in text:
-            raise Failure(f"{CONFIG} no longer has {TARGET} and {INTERVAL}")
+        for needed in [TARGET, *INTERVALS]:
+            if needed not in text:
+                raise Failure(f"{CONFIG} no longer has {needed}")
         subprocess.run(["promtool", "check", "config", str(CONFIG)], check=True, stdout=subprocess.DEVNULL)
         config = folder / "prometheus.yml"
-        config.write_text(text.replace(TARGET, scrape).replace(INTERVAL, "scrape_interval: 1s"))
+        for interval in INTERVALS:
+            text = text.replace(interval, interval.replace("5s", "1s"))
+        config.write_text(text.replace(TARGET, scrape))
+        shutil.copy(CONFIG.with_name("rules.yml"), folder)
         self.url = f"http://127.0.0.1:{free_port()}"
         self.log = folder / "prometheus.log"
         with self.log.open("w") as log:
@@ -137,19 +171,19 @@ def fault_of(result):
     return None
 
 
-def check(prometheus, queries, may_be_empty, timeout_s):
+def check(prometheus, queries, plain, timeout_s):
     """Rates need a few scrapes, so what gives nothing is asked again until the time is over."""
     deadline = time.monotonic() + timeout_s
-    left = [(title, fill(query)) for title, query in queries]
+    left = [(title, fill(query), plain and optional) for title, query, optional in queries]
     while True:
-        faults = [(title, query, fault_of(prometheus.query(query))) for title, query in left]
-        faults = [(title, query, fault) for title, query, fault in faults if fault]
-        needed = [fault for fault in faults if fault[0] not in may_be_empty]
+        faults = [(*query, fault_of(prometheus.query(query[1]))) for query in left]
+        faults = [fault for fault in faults if fault[3]]
+        needed = [fault for fault in faults if not fault[2]]
         if not needed:
-            return [title for title, _, _ in faults]
+            return sorted({title for title, *_ in faults})
         if time.monotonic() > deadline:
-            raise Failure("\n".join(f'panel "{title}" {fault}: {query}' for title, query, fault in needed))
-        left = [(title, query) for title, query, _ in faults]
+            raise Failure("\n".join(f'"{title}" {fault}: {query}' for title, query, _, fault in needed))
+        left = [fault[:3] for fault in faults]
         time.sleep(1)
 
 
@@ -158,14 +192,11 @@ def main():
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--exporter", help="program that prints its port")
     source.add_argument("--scrape", help="HOST:PORT of a service's /metrics")
-    parser.add_argument("--may-be-empty", action="append", default=[], metavar="TITLE")
+    parser.add_argument("--plain", action="store_true", help="a job without what some panels need")
     parser.add_argument("--timeout", type=float, default=60)
     arguments = parser.parse_args()
 
-    queries = dashboard_queries()
-    unknown = set(arguments.may_be_empty) - {title for title, _ in queries}
-    if unknown:
-        raise Failure(f"--may-be-empty: there is no panel {sorted(unknown)}")
+    queries = [query for name in make_dashboards.DASHBOARDS for query in dashboard_queries(name)]
     check_names(queries)
     exporter = None
     scrape = arguments.scrape
@@ -178,7 +209,8 @@ def main():
                 scrape = f"127.0.0.1:{int(exporter.stdout.readline())}"
             prometheus = Prometheus(pathlib.Path(folder), scrape)
             prometheus.wait_for_scrapes(3, arguments.timeout)
-            empty = check(prometheus, queries, set(arguments.may_be_empty), arguments.timeout)
+            queries += rule_queries(prometheus, queries)
+            empty = check(prometheus, queries, arguments.plain, arguments.timeout)
         finally:
             if prometheus:
                 prometheus.stop()

@@ -11,7 +11,7 @@ import grpc
 import numpy as np
 from PIL import Image
 
-from imageddpo_client import InvalidInput, RewardServer, messages, scores
+from imageddpo_client import Event, InvalidInput, Job, RewardServer, messages, scores, to_mlflow, to_wandb, trl_names
 
 Request, Response = messages.message("ScoreRequest"), messages.message("ScoreResponse")
 
@@ -184,6 +184,67 @@ def ends_in_order():
     process.stderr.close()
 
 
-for case in (returns, errors, arguments, servers, ends_in_order):
+class FinishedJob:
+    """A client of a job that died in its second epoch and has ended."""
+
+    def get(self, job):
+        return Job(job, "deblur", "SUCCEEDED", "", 2, 2, "", [], "", "", {"spec": {"train": {"learning_rate": 1e-4}}})
+
+    def watch(self, job):
+        parts = {"jpeg.value": 2.0}
+        events = [("state", {"state": "RUNNING"}), ("eval", {"epoch": 0, "reward_mean": 0.5, "parts_mean": parts}),
+                  ("epoch", {"epoch": 0, "reward_mean": 1.0, "clip_fraction_high": 0.25, "parts_mean": parts}),
+                  ("epoch", {"epoch": 1, "reward_mean": float("nan"), "loss": 3}),
+                  ("epoch", {"epoch": 1, "reward_mean": float("nan"), "loss": 3}), ("state", {"state": "SUCCEEDED"})]
+        return (Event(number + 1, kind, data) for number, (kind, data) in enumerate(events))
+
+
+class Tracker:
+    """Stands for the modules wandb and mlflow, and for a run of theirs."""
+
+    def __init__(self):
+        self.settings, self.logged, self.params, self.is_finished = {}, [], {}, False
+
+    def init(self, **settings):
+        self.settings = settings
+        return self
+
+    start_run = init
+
+    def log(self, numbers, step):
+        self.logged.append((step, numbers))
+
+    log_metrics = log
+
+    def log_params(self, params):
+        self.params = params
+
+    def finish(self, *_):
+        self.is_finished = True
+
+    def __enter__(self):
+        return self
+
+    __exit__ = finish
+
+
+def trackers():
+    wandb, mlflow = Tracker(), Tracker()
+    to_wandb(FinishedJob(), "job-000001", wandb=wandb, project="p")
+    assert wandb.settings == {"id": "job-000001", "name": "deblur", "resume": "allow", "project": "p",
+                              "config": {"train": {"learning_rate": 1e-4}}}, wandb.settings
+    assert wandb.logged == [
+        (0, {"eval/epoch": 0, "eval/reward_mean": 0.5, "eval/parts_mean.jpeg.value": 2}),
+        (1, {"epoch": 0, "reward_mean": 1, "clip_fraction_high": 0.25, "parts_mean.jpeg.value": 2}),
+        (2, {"epoch": 1, "loss": 3})], wandb.logged
+    to_mlflow(FinishedJob(), "job-000001", mlflow=mlflow, trl=True)
+    assert mlflow.params == {"train.learning_rate": "0.0001"}, mlflow.params
+    assert mlflow.logged[1] == (1, {"epoch": 0, "reward_mean": 1, "reward": 1, "clip_ratio/high_mean": 0.25,
+                                    "rewards/jpeg.value/mean": 2}), mlflow.logged
+    assert wandb.is_finished and mlflow.is_finished
+    assert trl_names({"kl_to_base": 1, "loss": 2}) == {"kl": 1, "loss": 2}
+
+
+for case in (returns, errors, arguments, servers, ends_in_order, trackers):
     case()
     print(f"{case.__name__}: ok", flush=True)

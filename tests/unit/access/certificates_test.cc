@@ -5,6 +5,8 @@
 #include <openssl/x509.h>
 #include <openssl/x509v3.h>
 
+#include <ctime>
+
 #include "gmock/gmock.h"
 
 namespace imageddpo {
@@ -44,6 +46,15 @@ TEST_F(CertificatesTest, AServersCertificateIsItsAuthoritys) {
   EXPECT_EQ(X509_check_ip_asc(issued, "10.0.0.4", 0), 0);
   X509_free(issuer);
   X509_free(issued);
+}
+
+TEST_F(CertificatesTest, KnowsItsLastSecond) {
+  const auto authority = MakeAuthority("authority", 10);
+  ASSERT_TRUE(authority.ok()) << authority.status();
+  const auto expiry_s = ExpiryOf(authority->certificate);
+  ASSERT_TRUE(expiry_s.has_value());
+  EXPECT_NEAR(*expiry_s, static_cast<double>(std::time(nullptr)) + 10 * 86400.0, 3600);
+  EXPECT_FALSE(ExpiryOf("no PEM").has_value());
 }
 
 TEST_F(CertificatesTest, SaysWhatDoesNotFit) {

@@ -1,10 +1,12 @@
 #include "common/base/logging.h"
 
+#include <filesystem>
 #include <sstream>
 #include <string>
 
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
+#include "tests/testing/temp_dir.h"
 
 namespace imageddpo {
 namespace {
@@ -27,6 +29,29 @@ TEST(MakeLogger, PlainLinesCarryRankAndJob) {
   EXPECT_TRUE(line.ends_with("Z info rank 2: model loaded in 1.2 s")) << line;
   std::getline(lines, line);
   EXPECT_TRUE(line.ends_with("Z warning rank 2 job-000001: slow")) << line;
+}
+
+TEST(MakeLogger, AFullFileMakesRoomForANewOne) {
+  const TempDir dir;
+  std::ostringstream stream;
+  const auto logger =
+      Make({.rank = 3, .file = dir / "logs/service.log", .max_file_bytes = 1000, .max_files = 2},
+           &stream);
+  for (int line = 0; line < 100; ++line) logger->info("line {} {}", line, std::string(100, 'x'));
+  EXPECT_NE(dir.Read("logs/service.log.rank-3").find("line 99 x"), std::string::npos);
+  EXPECT_NE(dir.Read("logs/service.log.1.rank-3").find(" info rank 3: line "), std::string::npos);
+  EXPECT_TRUE(std::filesystem::exists(dir / "logs/service.log.2.rank-3"));
+  EXPECT_FALSE(std::filesystem::exists(dir / "logs/service.log.3.rank-3"));
+  EXPECT_LE(std::filesystem::file_size(dir / "logs/service.log.1.rank-3"), 1000);
+  EXPECT_NE(stream.str().find("line 0 x"), std::string::npos) << "all lines go there as well";
+}
+
+TEST(MakeLogger, AFileThatCannotBeWrittenIsAnError) {
+  const TempDir dir;
+  dir.Write("file", "");
+  const auto logger = MakeLogger({.rank = 0, .file = dir / "file/service.log"});
+  EXPECT_EQ(logger.status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_NE(logger.status().message().find("`log.file`"), absl::string_view::npos);
 }
 
 TEST(MakeLogger, JsonLinesAreValidWhateverTheMessage) {

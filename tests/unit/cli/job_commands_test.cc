@@ -33,6 +33,7 @@ class JobCommandsTest : public ::testing::Test {
     AddCheckpointsCommand(app, program_);
     AddArtifactsCommand(app, program_);
     AddWaitCommand(app, program_);
+    AddProfileCommand(app, program_);
     AddDiffCommand(app, program_);
     app.parse(arguments);
     testing::internal::CaptureStdout();
@@ -59,6 +60,23 @@ TEST_F(JobCommandsTest, Branch) {
   EXPECT_FALSE(service_.branched().has_epoch());
   EXPECT_EQ(service_.branched().request_id(), "r");
   EXPECT_EQ(Run("branch job-000009", ExitCode::kNotFound), "");
+}
+
+TEST_F(JobCommandsTest, ProfileSaysWhereTheTracesOfAllRanksAre) {
+  job_.set_topology("rollout 1, trainer 1");
+  job_.set_output_dir("/data/job-000001");
+  job_.mutable_progress()->set_epoch(3);
+  service_.SetJob(job_);
+  EXPECT_EQ(Run("profile job-000001 --epochs 2", ExitCode::kOk),
+            "/data/job-000001/profile/epoch-000003/rank-1.json\n"
+            "/data/job-000001/profile/epoch-000003/rank-2.json\n");
+  EXPECT_EQ(service_.profiled().num_epochs(), 2);
+  EXPECT_EQ(Run("profile job-000009", ExitCode::kNotFound), "");
+  job_.set_topology("colocated 3");
+  job_.set_state(v1::SUCCEEDED);
+  service_.SetJob(job_);
+  Run("profile job-000001", ExitCode::kJobFailed);
+  EXPECT_THAT(error_, HasSubstr("has ended with traces of 2 of 3 ranks"));
 }
 
 TEST_F(JobCommandsTest, Update) {

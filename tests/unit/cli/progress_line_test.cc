@@ -68,6 +68,21 @@ TEST(ProgressLine, ShowsWhereTheJobIs) {
             "  3m12s left  38.1 images/s");
 }
 
+TEST(ProgressLine, AWideTerminalHasPartsAndStagesToo) {
+  ProgressLine line(Deblur());
+  line.Add(State(v1::RUNNING));
+  line.Add(Epoch(11, 1.5));
+  v1::JobEvent progress = Progress();
+  v1::EpochMetrics& newest = *progress.mutable_progress()->mutable_newest_epoch();
+  newest.mutable_parts_mean()->insert({{"jpeg.value", -0.25}, {"classifier.correct", 0.75}});
+  newest.mutable_stage_seconds()->insert({{"train", 0.75}, {"sample", 1.25}, {"reward", 0}});
+  line.Add(progress);
+  EXPECT_TRUE(line.ForTerminal(250).ends_with(
+      "38.1 images/s  classifier.correct 0.75  jpeg.value -0.25  sample 1.2 s  train 0.8 s"))
+      << line.ForTerminal(250);
+  EXPECT_TRUE(line.ForTerminal(150).find("train") == std::string::npos);
+}
+
 TEST(ProgressLine, WithoutEpochsTheBarIsTheEvaluations) {
   v1::Job job = Deblur();
   job.mutable_spec()->set_num_epochs(0);

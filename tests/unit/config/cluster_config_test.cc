@@ -52,6 +52,7 @@ grpc: { address: localhost, port: 0, insecure: true, group: ml, max_message_byte
 http: { address: "::1", port: 9000, insecure: true }
 access: { token_file: t, tls_certificate_file: c, tls_key_file: k, tls_client_ca_file: a }
 pool: { min_ranks: 2, heartbeat_timeout_seconds: 5.5, lease_seconds: 20, stop_timeout_seconds: 90, max_restarts: 1, drain_seconds: 300 }
+log: { format: json, file: logs/service.log, max_bytes: 70000, max_files: 2 }
 log_level: debug
 )"));
   ASSERT_TRUE(config.ok()) << config.status();
@@ -77,7 +78,17 @@ log_level: debug
   EXPECT_EQ(config->pool.stop_timeout_seconds, 90);
   EXPECT_EQ(config->pool.max_restarts, 1);
   EXPECT_EQ(config->pool.drain_seconds, 300);
+  EXPECT_EQ(config->log.format, "json");
+  EXPECT_EQ(config->log.file, "logs/service.log");
+  EXPECT_EQ(config->log.max_bytes, 70000);
+  EXPECT_EQ(config->log.max_files, 2);
   EXPECT_EQ(config->log_level, "debug");
+  auto resolved = *config;
+  resolved.grpc.insecure = resolved.http.insecure = false;
+  resolved.grpc.group = "";
+  resolved.http.address = "localhost";
+  EXPECT_TRUE(ResolveClusterConfig(&resolved).ok()) << ResolveClusterConfig(&resolved);
+  EXPECT_EQ(resolved.log.file, "/srv/logs/service.log");
 }
 
 TEST_F(ClusterConfigTest, AnEmptyFileIsTheDefaults) {
@@ -201,6 +212,10 @@ TEST_F(ClusterConfigTest, RefusesWhatCannotWork) {
   EXPECT_THAT(refusal([](auto* c) { c->pool.drain_seconds = -1; }),
               HasSubstr("`pool.drain_seconds` is -1; it must be from 0"));
   EXPECT_THAT(refusal([](auto* c) { c->log_level = "loud"; }), HasSubstr("`log_level` is `loud`"));
+  EXPECT_THAT(refusal([](auto* c) { c->log.format = "xml"; }),
+              HasSubstr("`log.format` is `xml`; it must be text or json"));
+  EXPECT_THAT(refusal([](auto* c) { c->log.max_bytes = 10; }), HasSubstr("`log.max_bytes`"));
+  EXPECT_THAT(refusal([](auto* c) { c->log.max_files = 0; }), HasSubstr("`log.max_files`"));
 }
 
 TEST_F(ClusterConfigTest, ASocketsPathStartsAtTheBase) {

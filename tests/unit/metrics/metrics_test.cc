@@ -8,7 +8,6 @@
 #include "absl/strings/match.h"
 #include "common/metrics/epoch_metrics.h"
 #include "common/metrics/job_metrics.h"
-#include "common/metrics/service_metrics.h"
 
 namespace imageddpo {
 namespace {
@@ -80,10 +79,13 @@ TEST(EpochMetrics, TheTableHasEveryFieldOnce) {
 TEST(EpochMetrics, ARowHasTheNumbersOfAnUpdateInTheTablesOrder) {
   EXPECT_EQ(RowOf(Numbered(0)).dump(),
             R"({"epoch":1,"inner_epoch":12,"update":13,"samples_seen":2,"reward_mean":3.0,)"
-            R"("reward_std":4.0,"zero_std_ratio":80.0,"loss":5.0,"approx_kl":6.0,"clipfrac":7.0,)"
+            R"("reward_std":4.0,"reward_min":114.0,"reward_p10":115.0,"reward_median":116.0,)"
+            R"("reward_p90":117.0,"reward_max":118.0,"advantage_std":119.0,)"
+            R"("advantage_max":120.0,"left_out_fraction":121.0,)"
+            R"("zero_std_ratio":80.0,"loss":5.0,"approx_kl":6.0,"clipfrac":7.0,)"
             R"("clip_fraction_high":81.0,"clip_fraction_low":82.0,"kl_step_mean":90.0,)"
             R"("kl_step_max":91.0,"masked_fraction":92.0,"kl_to_base":93.0,)"
-            R"("grad_norm":9.0,"learning_rate":83.0,)"
+            R"("grad_norm":9.0,"update_norm":122.0,"ema_distance":123.0,"learning_rate":83.0,)"
             R"("ratio_first_step_max_error":8.0,"parts_mean":{"classifier.value":1.0,)"
             R"("jpeg.value":0.0},"sample_age":14,"behaviour_ratio_mean":15.0,)"
             R"("behaviour_ratio_std":16.0,"proximal_ratio_mean":17.0,"proximal_ratio_std":18.0,)"
@@ -115,11 +117,17 @@ TEST(EpochMetrics, AnEpochsNumbersComeFromThoseOfItsUpdates) {
   EXPECT_FALSE(OfUpdates({v1::EpochMetrics()}).has_sample_age()) << "What is not there stays so.";
 }
 
+TEST(EpochMetrics, ALineTellsAPersonHowItWent) {
+  EXPECT_EQ(EpochLine(Metrics(11), 80),
+            "epoch 12 of 80: reward 1.5 (spread 0.75), loss -0.25, KL 0.125, 50% clipped, "
+            "32 images/s, 4 s (sample 1.5, train 2.5)");
+}
+
 TEST(JobMetrics, ShowAnEpoch) {
   prometheus::Registry registry;
   JobMetrics metrics(registry, "job-000001", "deblur");
-  metrics.Started("rollout 1, trainer 1", 80);
-  metrics.EpochFinished(Metrics(11), 128);
+  metrics.Started("rollout 1, trainer 1", 80, 1e9);
+  metrics.EpochFinished(Metrics(11), 128, 1e9);
   const std::string text = Text(registry);
   EXPECT_THAT(text, HasSubstr(Line("imageddpo_job_reward_mean", "1.5")));
   EXPECT_THAT(text, HasSubstr(Line("imageddpo_job_reward_std", "0.75")));
@@ -148,7 +156,7 @@ TEST(JobMetrics, ShowEveryPartOfTheRewards) {
   v1::EpochMetrics values = Metrics(0);
   (*values.mutable_parts_mean())["ssim.value"] = 0.25;
   (*values.mutable_parts_mean())["l1.dropped"] = 0.5;
-  metrics.EpochFinished(values, 128);
+  metrics.EpochFinished(values, 128, 1e9);
   for (const char* line : {"part=\"ssim.value\"} 0.25", "part=\"l1.dropped\"} 0.5"}) {
     EXPECT_THAT(Text(registry), HasSubstr(line));
   }
@@ -158,11 +166,11 @@ TEST(JobMetrics, ShowTheLossScaleWhereThereIsOne) {
   prometheus::Registry registry;
   JobMetrics metrics(registry, "job-000001", "deblur");
   v1::EpochMetrics values = Metrics(0);
-  metrics.EpochFinished(values, 128);
+  metrics.EpochFinished(values, 128, 1e9);
   EXPECT_THAT(Text(registry), Not(HasSubstr("imageddpo_job_loss_scale{")));
   values.set_loss_scale(32768);
   values.set_skipped_updates(1);
-  metrics.EpochFinished(values, 128);
+  metrics.EpochFinished(values, 128, 1e9);
   EXPECT_THAT(Text(registry), HasSubstr(Line("imageddpo_job_loss_scale", "32768")));
   EXPECT_THAT(Text(registry), HasSubstr(Line("imageddpo_job_skipped_updates", "1")));
 }
@@ -171,14 +179,14 @@ TEST(JobMetrics, ShowHowOldSamplesAreWhereTheyMayBe) {
   prometheus::Registry registry;
   JobMetrics metrics(registry, "job-000001", "deblur");
   v1::EpochMetrics values = Metrics(1);
-  metrics.EpochFinished(values, 128);
+  metrics.EpochFinished(values, 128, 1e9);
   EXPECT_THAT(Text(registry), Not(HasSubstr("imageddpo_job_sample_age{")));
   values.set_sample_age(1);
   values.set_behaviour_ratio_mean(1.25);
   values.set_behaviour_ratio_std(0.5);
   values.set_proximal_ratio_mean(0.75);
   values.set_proximal_ratio_std(0.125);
-  metrics.EpochFinished(values, 128);
+  metrics.EpochFinished(values, 128, 1e9);
   const std::string text = Text(registry);
   EXPECT_THAT(text, HasSubstr(Line("imageddpo_job_sample_age", "1")));
   EXPECT_THAT(text, HasSubstr(Line("imageddpo_job_behaviour_ratio_mean", "1.25")));
@@ -190,9 +198,9 @@ TEST(JobMetrics, ShowHowOldSamplesAreWhereTheyMayBe) {
 TEST(JobMetrics, CountersGrowAndGaugesFollow) {
   prometheus::Registry registry;
   JobMetrics metrics(registry, "job-000001", "deblur");
-  for (int64_t epoch = 0; epoch < 3; ++epoch) metrics.EpochFinished(Metrics(epoch), 128);
-  metrics.CheckpointWritten(0, 100);
-  metrics.CheckpointWritten(10, 300);
+  for (int64_t epoch = 0; epoch < 3; ++epoch) metrics.EpochFinished(Metrics(epoch), 128, 1e9);
+  metrics.CheckpointWritten(0, 100, 1000);
+  metrics.CheckpointWritten(10, 300, 2000);
   metrics.Resumed();
   metrics.Warned();
   v1::EvalReport eval;
@@ -207,6 +215,7 @@ TEST(JobMetrics, CountersGrowAndGaugesFollow) {
   EXPECT_THAT(text, HasSubstr(Line("imageddpo_job_checkpoints_total", "2")));
   EXPECT_THAT(text, HasSubstr(Line("imageddpo_job_checkpoint_bytes", "300")));
   EXPECT_THAT(text, HasSubstr(Line("imageddpo_job_checkpoint_epoch", "10")));
+  EXPECT_THAT(text, HasSubstr(Line("imageddpo_job_checkpoint_time_seconds", "2000")));
   EXPECT_THAT(text, HasSubstr(Line("imageddpo_job_resumes_total", "1")));
   EXPECT_THAT(text, HasSubstr(Line("imageddpo_job_warnings_total", "1")));
   EXPECT_THAT(text, HasSubstr(Line("imageddpo_job_eval_reward_mean", "0.5")));
@@ -217,7 +226,7 @@ TEST(JobMetrics, CountersGrowAndGaugesFollow) {
 TEST(JobMetrics, NothingIsMadeUpBeforeTheFirstValue) {
   prometheus::Registry registry;
   JobMetrics metrics(registry, "job-000001", "deblur");
-  metrics.Started("colocated 1", 80);
+  metrics.Started("colocated 1", 80, 1e9);
   EXPECT_THAT(Text(registry), Not(HasSubstr("imageddpo_job_reward_mean{")));
   EXPECT_THAT(Text(registry), Not(HasSubstr("imageddpo_job_eval_reward_mean{")));
   EXPECT_THAT(Text(registry), HasSubstr(Line("imageddpo_job_samples_total", "0")));
@@ -229,8 +238,8 @@ TEST(JobMetrics, NothingIsMadeUpBeforeTheFirstValue) {
 TEST(JobMetrics, AJobInAnotherShapeHasOneInfo) {
   prometheus::Registry registry;
   JobMetrics metrics(registry, "job-000001", "deblur");
-  metrics.Started("rollout 2, trainer 1", 80);
-  metrics.Started("colocated 1", 80);
+  metrics.Started("rollout 2, trainer 1", 80, 1e9);
+  metrics.Started("colocated 1", 80, 1e9);
   EXPECT_THAT(Text(registry), Not(HasSubstr("rollout 2")));
   EXPECT_THAT(Text(registry), HasSubstr("topology=\"colocated 1\"} 1"));
 }
@@ -240,10 +249,10 @@ TEST(JobMetrics, LeaveNothingBehind) {
   {
     JobMetrics one(registry, "job-000001", "deblur");
     JobMetrics two(registry, "job-000002", "other");
-    one.Started("colocated 1", 80);
-    one.EpochFinished(Metrics(0), 1);
-    two.Started("colocated 1", 80);
-    two.EpochFinished(Metrics(0), 1);
+    one.Started("colocated 1", 80, 1e9);
+    one.EpochFinished(Metrics(0), 1, 1e9);
+    two.Started("colocated 1", 80, 1e9);
+    two.EpochFinished(Metrics(0), 1, 1e9);
   }
   EXPECT_EQ(Text(registry), "");
 }
@@ -260,7 +269,7 @@ class JobMetricsTableTest : public ::testing::Test {
 
 TEST_F(JobMetricsTableTest, AnEndedJobStaysForAWhile) {
   JobMetricsTable table(registry_, {seconds(60), 10});
-  table.Get("a", "x")->Started("colocated 1", 1);
+  table.Get("a", "x")->Started("colocated 1", 1, 1e9);
   table.Ended("a", now_);
   table.Ended("a", now_ + seconds(50));  // A second call changes nothing.
   table.Sweep(now_ + seconds(59));
@@ -272,7 +281,7 @@ TEST_F(JobMetricsTableTest, AnEndedJobStaysForAWhile) {
 
 TEST_F(JobMetricsTableTest, ARunningJobStaysForEver) {
   JobMetricsTable table(registry_, {seconds(60), 0});
-  table.Get("a", "x")->Started("colocated 1", 1);
+  table.Get("a", "x")->Started("colocated 1", 1, 1e9);
   table.Sweep(now_ + seconds(1000000));
   EXPECT_TRUE(Has("a"));
   table.Ended("unknown", now_);
@@ -292,7 +301,7 @@ TEST_F(JobMetricsTableTest, TheNumberOfEndedJobsIsBounded) {
   JobMetricsTable table(registry_, {seconds(3600), 3});
   for (int i = 0; i < 100; ++i) {
     const std::string id = "job-" + std::to_string(i);
-    table.Get(id, "x")->Started("colocated 1", 1);
+    table.Get(id, "x")->Started("colocated 1", 1, 1e9);
     table.Ended(id, now_ + seconds(i));
     table.Sweep(now_ + seconds(i));
     EXPECT_LE(table.size(), 3U);
@@ -302,79 +311,26 @@ TEST_F(JobMetricsTableTest, TheNumberOfEndedJobsIsBounded) {
   EXPECT_FALSE(Has("job-96"));
 }
 
+TEST_F(JobMetricsTableTest, OnlyAJobWithAReporterIsSaidToRun) {
+  JobMetricsTable table(registry_);
+  table.SetRunning("a", false);
+  EXPECT_EQ(table.size(), 0U);
+  table.Get("a", "x")->Started("colocated 1", 1, 1e9);
+  EXPECT_THAT(Text(registry_), HasSubstr("imageddpo_job_running{job_id=\"a\",job_name=\"x\"} 1"));
+  table.SetRunning("a", false);
+  EXPECT_THAT(Text(registry_), HasSubstr("imageddpo_job_running{job_id=\"a\",job_name=\"x\"} 0"));
+}
+
 TEST_F(JobMetricsTableTest, WhatSomeoneHoldsIsKept) {
   JobMetricsTable table(registry_, {seconds(60), 10});
   auto held = table.Get("a", "x");
   table.Ended("a", now_);
   table.Sweep(now_ + seconds(100));
-  held->EpochFinished(Metrics(0), 1);
+  held->EpochFinished(Metrics(0), 1, 1e9);
   EXPECT_TRUE(Has("a"));
   held.reset();
   table.Sweep(now_ + seconds(100));
   EXPECT_FALSE(Has("a"));
-}
-
-class ServiceMetricsTest : public ::testing::Test {
- protected:
-  prometheus::Registry registry_;
-  ServiceMetrics metrics_{registry_,
-                          {"0.1.0", "abc123", "cpu"},
-                          std::chrono::system_clock::time_point(std::chrono::milliseconds(1500))};
-};
-
-TEST_F(ServiceMetricsTest, EveryStateIsThereFromTheStart) {
-  const std::string text = Text(registry_);
-  for (const char* state : {"QUEUED", "STARTING", "RUNNING", "PAUSING", "PAUSED", "RECOVERING",
-                            "CANCELLING", "SUCCEEDED", "FAILED", "CANCELLED"}) {
-    EXPECT_THAT(text, HasSubstr(std::string("imageddpo_jobs{state=\"") + state + "\"} 0"));
-    EXPECT_THAT(
-        text, HasSubstr(std::string("imageddpo_job_transitions_total{state=\"") + state + "\"} 0"));
-  }
-  EXPECT_THAT(text, Not(HasSubstr("UNSPECIFIED")));
-  EXPECT_THAT(
-      text,
-      HasSubstr("imageddpo_build_info{commit=\"abc123\",device=\"cpu\",version=\"0.1.0\"} 1"));
-  EXPECT_THAT(text, HasSubstr("imageddpo_process_start_time_seconds 1.5"));
-}
-
-TEST_F(ServiceMetricsTest, JobsFollowTheStore) {
-  metrics_.SetJobs({{v1::QUEUED, 2}, {v1::RUNNING, 1}});
-  metrics_.JobEntered(v1::RUNNING);
-  metrics_.JobEntered(v1::RUNNING);
-  EXPECT_THAT(Text(registry_), HasSubstr("imageddpo_jobs{state=\"QUEUED\"} 2"));
-  EXPECT_THAT(Text(registry_), HasSubstr("imageddpo_queue_depth 2"));
-  EXPECT_THAT(Text(registry_), HasSubstr("imageddpo_job_transitions_total{state=\"RUNNING\"} 2"));
-  metrics_.SetJobs({{v1::SUCCEEDED, 3}});
-  EXPECT_THAT(Text(registry_), HasSubstr("imageddpo_jobs{state=\"RUNNING\"} 0"));
-  EXPECT_THAT(Text(registry_), HasSubstr("imageddpo_jobs{state=\"SUCCEEDED\"} 3"));
-}
-
-TEST_F(ServiceMetricsTest, WorkersComeAndGo) {
-  metrics_.SetWorkers(1, 2, 1);
-  metrics_.SetHeartbeatAge(1, 0.5);
-  metrics_.SetHeartbeatAge(2, 0.25);
-  metrics_.SetHeartbeatAge(2, 1.25);
-  EXPECT_THAT(Text(registry_), HasSubstr("imageddpo_workers{state=\"busy\"} 2"));
-  EXPECT_THAT(Text(registry_), HasSubstr("imageddpo_workers{state=\"dead\"} 1"));
-  EXPECT_THAT(Text(registry_),
-              HasSubstr("imageddpo_worker_heartbeat_age_seconds{rank=\"2\"} 1.25"));
-  metrics_.RemoveWorker(2);
-  metrics_.RemoveWorker(77);
-  EXPECT_THAT(Text(registry_), Not(HasSubstr("rank=\"2\"")));
-  EXPECT_THAT(Text(registry_), HasSubstr("rank=\"1\"} 0.5"));
-}
-
-TEST_F(ServiceMetricsTest, RpcsAreCountedByMethodAndCode) {
-  metrics_.RpcFinished("SubmitJob", absl::StatusCode::kOk, 0.004);
-  metrics_.RpcFinished("SubmitJob", absl::StatusCode::kOk, 0.3);
-  metrics_.RpcFinished("SubmitJob", absl::StatusCode::kInvalidArgument, 0.001);
-  const std::string text = Text(registry_);
-  EXPECT_THAT(text, HasSubstr("imageddpo_rpcs_total{code=\"OK\",method=\"SubmitJob\"} 2"));
-  EXPECT_THAT(text,
-              HasSubstr("imageddpo_rpcs_total{code=\"INVALID_ARGUMENT\",method=\"SubmitJob\"} 1"));
-  EXPECT_THAT(
-      text, HasSubstr("imageddpo_rpc_duration_seconds_count{code=\"OK\",method=\"SubmitJob\"} 2"));
-  EXPECT_THAT(text, HasSubstr("code=\"OK\",method=\"SubmitJob\",le=\"0.005\"} 1"));
 }
 
 TEST(Names, FollowTheRules) {

@@ -8,6 +8,8 @@
 #include <atomic>
 #include <fstream>
 #include <future>
+#include <nlohmann/json.hpp>
+#include <optional>
 #include <stdexcept>
 #include <thread>
 
@@ -159,8 +161,55 @@ TEST_F(WorkerTest, SaysHelloAndSendsHeartbeatsWithItsNewestLease) {
   for (int i = 0; i < 100 && !heard; ++i) {
     const auto message = plane_.controller().Receive(milliseconds(200));
     heard = message.has_value() && message->second.heartbeat().lease_number() == 42;
+    if (!heard) continue;
+    const v1::RankStats& stats = message->second.heartbeat().stats();
+    EXPECT_GT(stats.resident_bytes(), 1 << 20);
+    EXPECT_EQ(stats.sent_message_bytes(), 0);
+    EXPECT_FALSE(stats.has_device_allocated_bytes()) << "it has no GPU";
   }
   EXPECT_TRUE(heard);
+}
+
+TEST_F(WorkerTest, TracesAJobThatRuns) {
+  Begin([](JobContext& context) {
+    std::optional<SpanLog::Trace> trace;
+    while (!trace && !context.stop.requested()) {
+      trace = context.spans->NextEpoch();
+      const SpanLog::Span span(context.spans, "work");
+      std::this_thread::sleep_for(milliseconds(2));
+    }
+    if (!trace) return absl::CancelledError("stopped");
+    v1::WorkerMessage message;
+    message.mutable_trace()->set_folder(trace->folder);
+    message.mutable_trace()->set_json(trace->json);
+    context.report(message);
+    return absl::OkStatus();
+  });
+  Start("first");
+  Tell([](auto& message) {
+    message.mutable_profile()->set_job_id("another");
+    message.mutable_profile()->set_folder("of another");
+    message.mutable_profile()->set_num_epochs(1);
+  });
+  Tell([](auto& message) {
+    message.mutable_profile()->set_job_id("first");
+    message.mutable_profile()->set_folder("epoch-000003");
+    message.mutable_profile()->set_num_epochs(2);
+  });
+  v1::WorkerMessage message = Hear();
+  while (message.has_hello()) message = Hear();
+  ASSERT_TRUE(message.has_trace()) << message.ShortDebugString();
+  EXPECT_EQ(message.trace().folder(), "epoch-000003");
+  const auto trace = nlohmann::json::parse(message.trace().json());
+  ASSERT_EQ(trace["traceEvents"].size(), 3U) << "a name, and the spans of two epochs";
+  EXPECT_EQ(trace["traceEvents"][0]["args"]["name"], "rank 1");
+  for (const size_t span : {1, 2}) {
+    const auto& event = trace["traceEvents"][span];
+    EXPECT_EQ(event["name"], "work");
+    EXPECT_EQ(event["ph"], "X");
+    EXPECT_GE(event["dur"].get<int64_t>(), 2000);
+    EXPECT_NEAR(event["ts"].get<double>() / 1e6, clock_.UnixSeconds(), 60);
+  }
 }
 
 TEST_F(WorkerTest, RunsAJobAndReportsItsEnd) {

@@ -29,6 +29,7 @@ constexpr auto kRows = std::to_array<Row>({
     {"PauseJob", kChangesJob},
     {"ResumeJob", kChangesJob},
     {"CheckpointJob", kChangesJob},
+    {"ProfileJob", kChangesJob},
     {"UpdateJob", kChangesJob},
     {"DeleteJob", kChangesJob},
 });

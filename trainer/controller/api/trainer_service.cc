@@ -89,6 +89,14 @@ class TrainerServiceImpl final
               [id = request->id()](JobService& jobs) { return jobs.Checkpoint(id); });
   }
 
+  grpc::Status ProfileJob(grpc::ServerContext* context, const v1::ProfileJobRequest* request,
+                          v1::Job* response) override {
+    return Do("ProfileJob", *context, *request, response,
+              [id = request->id(), num_epochs = request->num_epochs()](JobService& jobs) {
+                return jobs.Profile(id, num_epochs);
+              });
+  }
+
   grpc::Status BranchJob(grpc::ServerContext* context, const v1::BranchJobRequest* request,
                          v1::Job* response) override {
     return Answer("BranchJob", *context, *request, response, [&](const Caller& caller) {

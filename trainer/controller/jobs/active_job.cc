@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/base/status.h"
+#include "common/config/compare/job_difference.h"
 #include "trainer/controller/jobs/job_state.h"
 
 namespace imageddpo {
@@ -13,6 +14,15 @@ namespace {
 
 constexpr size_t kEpochsForEstimate = 10;
 constexpr double kSecondsPerMinute = 60;
+
+/// Every setting of a job that has a value, by its name.
+std::map<std::string, std::string> SettingsOf(const v1::JobSpec& spec) {
+  std::map<std::string, std::string> settings;
+  for (SettingDifference& found : DifferentSettings(v1::JobSpec(), spec)) {
+    settings.emplace(std::move(found.setting), std::move(found.after));
+  }
+  return settings;
+}
 
 }  // namespace
 
@@ -27,7 +37,8 @@ ActiveJob::ActiveJob(const Dependencies& dependencies, JobRecord& record, const 
       artifacts_(dependencies.file_system, dependencies.table.store().JobDir(record.job.id())),
       tensorboard_(dependencies.file_system, dependencies.clock, artifacts_.directory(),
                    std::max<int64_t>(1, job.plan().updates_per_inner_epoch *
-                                            job.spec().train().num_inner_epochs())),
+                                            job.spec().train().num_inner_epochs()),
+                   SettingsOf(job.spec())),
       checkpoints_(dependencies.file_system, absl::StrCat(artifacts_.directory(), "/checkpoints")) {
 }
 
@@ -67,7 +78,8 @@ absl::StatusOr<v1::StartJob> ActiveJob::Prepare() {
   progress.clear_waiting_for();
   job.set_topology(topology_.ToString());
   job.set_lora_path(found.checkpoint.has_value() ? CheckpointStore::LoraFileIn(found.path) : "");
-  dependencies_.metrics->Started(job.topology(), progress.num_epochs());
+  dependencies_.metrics->Started(job.topology(), progress.num_epochs(),
+                                 dependencies_.clock.UnixSeconds());
   dependencies_.metrics->Waiting(false);
 
   last_write_s_ = dependencies_.clock.NowSeconds();
@@ -190,6 +202,17 @@ void ActiveJob::OnWaiting(int world_rank, const v1::Waiting& report) {
   }
 }
 
+void ActiveJob::OnRewardCall(const v1::RewardCall& report) {
+  dependencies_.service_metrics.RewardCalled(report.ok(), report.seconds());
+  if (!report.ok()) dependencies_.metrics->RewardCallFailed();
+}
+
+void ActiveJob::OnTrace(int world_rank, v1::Trace trace) {
+  PutPictures({record_.job.id(),
+               absl::StrCat(artifacts_.directory(), "/profile/", trace.folder()),
+               {{absl::StrCat("rank-", world_rank, ".json"), std::move(*trace.mutable_json())}}});
+}
+
 void ActiveJob::OnEpoch(v1::EpochReport report) {
   Running();
   const v1::EpochMetrics& metrics = report.metrics();
@@ -197,7 +220,9 @@ void ActiveJob::OnEpoch(v1::EpochReport report) {
   WarnIfError(tensorboard_.WriteEpoch(report));
   PutPictures(OneFile(tensorboard_.SamplesFile(report)));
   PutPictures(artifacts_.TakePictures(&report));
-  dependencies_.metrics->EpochFinished(metrics, job_.plan().samples_per_epoch);
+  dependencies_.metrics->EpochFinished(metrics, job_.plan().samples_per_epoch,
+                                       dependencies_.clock.UnixSeconds());
+  dependencies_.service_metrics.EpochFinished(metrics.stage_seconds());
 
   const double now_s = dependencies_.clock.NowSeconds();
   epoch_seconds_.push_back(epoch_seconds_.empty() ? metrics.epoch_seconds()
@@ -313,6 +338,7 @@ bool ActiveJob::AllWritten() const {
 bool ActiveJob::TooEarly() const { return !write_backoff_.IsDue(dependencies_.clock.NowSeconds()); }
 
 bool ActiveJob::Write(const v1::Checkpoint& checkpoint) {
+  const double start_s = dependencies_.clock.NowSeconds();
   WarnIfError(tensorboard_.Sync());
   // A checkpoint relies on the rows of its epochs.
   const absl::Status rows = artifacts_.SyncRows();
@@ -324,10 +350,12 @@ bool ActiveJob::Write(const v1::Checkpoint& checkpoint) {
   wants_checkpoint_ = false;
   written_epoch_ = std::max(written_epoch_, checkpoint.epoch());
   last_write_s_ = dependencies_.clock.NowSeconds();
+  dependencies_.service_metrics.CheckpointWritten(last_write_s_ - start_s);
   dependencies_.metrics->CheckpointWritten(
       checkpoint.epoch(),
       static_cast<int64_t>(checkpoint.lora().size() + checkpoint.optimizer().size() +
-                           checkpoint.state().size() + checkpoint.ema_lora().size()));
+                           checkpoint.state().size() + checkpoint.ema_lora().size()),
+      dependencies_.clock.UnixSeconds());
   record_.job.set_lora_path(CheckpointStore::LoraFileIn(*path));
   if (checkpoint.epoch() > record_.checkpoint_reported) {
     record_.checkpoint_reported = checkpoint.epoch();

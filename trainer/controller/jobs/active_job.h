@@ -13,6 +13,7 @@
 #include "common/config/topology.h"
 #include "common/io/file_system.h"
 #include "common/metrics/job_metrics.h"
+#include "common/metrics/service_metrics.h"
 #include "imageddpo/v1/control.pb.h"
 #include "trainer/controller/jobs/checkpoint_store.h"
 #include "trainer/controller/jobs/event_hub.h"
@@ -37,6 +38,7 @@ class ActiveJob {
     JobTable& table;
     EventHub& hub;
     ArtifactWriter& writer;
+    ServiceMetrics& service_metrics;
     std::shared_ptr<JobMetrics> metrics;
   };
 
@@ -55,6 +57,8 @@ class ActiveJob {
   void OnProgress(const v1::Progress& report);
   void OnData(const v1::DataReport& report);
   void OnWaiting(int world_rank, const v1::Waiting& report);
+  void OnRewardCall(const v1::RewardCall& report);
+  void OnTrace(int world_rank, v1::Trace trace);
   void OnEpoch(v1::EpochReport report);
   void OnEval(v1::EvalReport report);
   /// The state after an epoch. It is written where the job's settings ask for that or somebody

@@ -217,6 +217,15 @@ absl::StatusOr<v1::Job> JobService::Checkpoint(const std::string& id) {
   return record->job;
 }
 
+absl::StatusOr<v1::Job> JobService::Profile(const std::string& id, int64_t num_epochs) {
+  IMAGEDDPO_ASSIGN_OR_RETURN(JobRecord * record, Unfinished(id));
+  if (record->job.state() != v1::RUNNING) {
+    return StateForbids(id, record->job.state(), "only epochs under way can be traced");
+  }
+  IMAGEDDPO_RETURN_IF_ERROR(running_.Profile(id, num_epochs));
+  return record->job;
+}
+
 absl::StatusOr<v1::Job> JobService::Branch(const std::string& id, std::optional<int64_t> epoch,
                                            NewJob job) {
   IMAGEDDPO_ASSIGN_OR_RETURN(std::optional<v1::Job> earlier, FindRepeated(job));

@@ -56,6 +56,8 @@ class JobService {
   absl::StatusOr<v1::Job> Resume(const std::string& id, std::optional<int64_t> epoch);
   /// See TrainerService.CheckpointJob.
   absl::StatusOr<v1::Job> Checkpoint(const std::string& id);
+  /// See TrainerService.ProfileJob.
+  absl::StatusOr<v1::Job> Profile(const std::string& id, int64_t num_epochs);
   /// See TrainerService.BranchJob. Priority and labels are those of the other job.
   /// @param epoch  not set: the newest checkpoint.
   /// @param job    the other job's settings with the changes, as AdmitJob() returned it.

@@ -80,6 +80,7 @@ constexpr auto kVerbs = std::to_array<Verb>({
     {"checkpoint", kTrains},
     {"delete", kEnded},
     {"pause", kMayPause},
+    {"profile", SetOf(v1::RUNNING)},
     {"resume", SetOf(v1::PAUSED, v1::FAILED, v1::CANCELLED)},
     {"update", kAny},  // Labels always.
 });

@@ -50,6 +50,18 @@ absl::Status JobTable::Load() {
   return absl::OkStatus();
 }
 
+void JobTable::CountQueueWait(int64_t number, v1::JobState to) {
+  const double now_s = dependencies_.clock.NowSeconds();
+  if (to == v1::QUEUED) {
+    queued_since_s_[number] = now_s;
+    return;
+  }
+  const auto since = queued_since_s_.find(number);
+  if (since == queued_since_s_.end()) return;
+  if (to == v1::STARTING) dependencies_.metrics.QueueWaited(now_s - since->second);
+  queued_since_s_.erase(since);
+}
+
 void JobTable::CountStates() { dependencies_.metrics.SetJobs(count_by_state_); }
 
 absl::StatusOr<JobRecord*> JobTable::Add(JobRecord record,
@@ -64,13 +76,16 @@ absl::StatusOr<JobRecord*> JobTable::Add(JobRecord record,
     events.push_back(MakeEvent());
     events.back().mutable_warning()->set_message(warning);
   }
+  const double start_s = dependencies_.clock.NowSeconds();
   IMAGEDDPO_RETURN_IF_ERROR(dependencies_.store.Insert(&record, std::move(events)));
+  dependencies_.metrics.StoreWritten(dependencies_.clock.NowSeconds() - start_s);
 
   dependencies_.logger->info("{} '{}' is QUEUED", record.job.id(), record.job.spec().name());
   for (const std::string& warning : warnings)
     dependencies_.logger->warn("{}: {}", record.job.id(), warning);
   dependencies_.metrics.JobEntered(v1::QUEUED);
   ++count_by_state_[v1::QUEUED];
+  CountQueueWait(record.number, v1::QUEUED);
   CountStates();
   std::unique_ptr<JobRecord>& entry = jobs_[record.number];
   entry = std::make_unique<JobRecord>(std::move(record));
@@ -139,8 +154,10 @@ absl::Status JobTable::Transition(JobRecord& record, v1::JobState to, const std:
 
   --count_by_state_[from];
   ++count_by_state_[to];
+  CountQueueWait(record.number, to);
   CountStates();
   dependencies_.hub.SetReason(job.id(), "");
+  dependencies_.job_metrics.SetRunning(job.id(), HoldsRanks(to));
   if (!HoldsRanks(to)) dependencies_.hub.ClearProgress(job.id());
   if (rests) {
     dependencies_.job_metrics.Ended(job.id(), SteadyTime(dependencies_.clock.NowSeconds()));
@@ -188,7 +205,9 @@ void JobTable::Store(const JobRecord& record, std::vector<v1::JobEvent> events) 
 absl::Status JobTable::Flush() {
   while (!unstored_.empty()) {
     const Change& change = unstored_.front();
+    const double start_s = dependencies_.clock.NowSeconds();
     const absl::Status status = dependencies_.store.Update(change.record, change.events);
+    dependencies_.metrics.StoreWritten(dependencies_.clock.NowSeconds() - start_s);
     if (!status.ok()) {
       if (const double now_s = dependencies_.clock.NowSeconds(); now_s >= next_complaint_s_) {
         next_complaint_s_ = now_s + kComplaintIntervalSeconds;

@@ -92,6 +92,8 @@ class JobTable {
     JobRecord record;
     std::vector<v1::JobEvent> events;
   };
+  /// Notes when a job enters the queue, and counts how long it was there when it gets its ranks.
+  void CountQueueWait(int64_t number, v1::JobState to);
   void Store(const JobRecord& record, std::vector<v1::JobEvent> events);
   v1::JobEvent MakeEvent() const;
   void CountStates();
@@ -99,6 +101,7 @@ class JobTable {
   Dependencies dependencies_;
   std::map<int64_t, std::unique_ptr<JobRecord>> jobs_;  // By number.
   std::map<v1::JobState, int64_t> count_by_state_;      // Of all jobs, finished ones too.
+  std::map<int64_t, double> queued_since_s_;            // By number, of jobs in the queue.
   std::deque<Change> unstored_;
   double next_complaint_s_ = 0;
 };

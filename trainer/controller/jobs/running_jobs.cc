@@ -5,9 +5,12 @@
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "common/base/logging.h"
 #include "common/base/status.h"
 #include "common/config/job_states.h"
+#include "common/metrics/epoch_metrics.h"
 #include "trainer/controller/jobs/job_state.h"
 #include "trainer/controller/pool/gang_devices.h"
 #include "trainer/controller/pool/verdict.h"
@@ -16,6 +19,8 @@ namespace imageddpo {
 namespace {
 
 using M = v1::WorkerMessage;
+
+constexpr int64_t kMostTracedEpochs = 100;
 
 const std::string& JobIdOf(const v1::WorkerMessage& message) {
   switch (message.message_case()) {
@@ -33,6 +38,10 @@ const std::string& JobIdOf(const v1::WorkerMessage& message) {
       return message.data().job_id();
     case M::kWaiting:
       return message.waiting().job_id();
+    case M::kRewardCall:
+      return message.reward_call().job_id();
+    case M::kTrace:
+      return message.trace().job_id();
     default:
       return message.warning().job_id();
   }
@@ -55,7 +64,7 @@ void RunningJobs::Start(const Scheduler::Gang& gang) {
   auto job = std::make_unique<ActiveJob>(
       ActiveJob::Dependencies{
           dependencies_.file_system, dependencies_.clock, table_, dependencies_.hub,
-          dependencies_.writer,
+          dependencies_.writer, dependencies_.metrics,
           dependencies_.job_metrics.Get(gang.job_id, record->job.spec().name())},
       *record, gang.job, gang.topology, gang.world_ranks);
   absl::StatusOr<v1::StartJob> start = job->Prepare();
@@ -116,6 +125,24 @@ void RunningJobs::Tick() {
 
 void RunningJobs::WantCheckpoint(const std::string& job_id) {
   if (ActiveJob* job = Find(job_id); job != nullptr) job->WantCheckpoint();
+}
+
+absl::Status RunningJobs::Profile(const std::string& job_id, int64_t num_epochs) {
+  if (num_epochs < 1 || num_epochs > kMostTracedEpochs) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("`num_epochs` is ", num_epochs, "; it must be from 1 to ", kMostTracedEpochs));
+  }
+  ActiveJob* job = Find(job_id);
+  if (job == nullptr) return absl::OkStatus();
+  for (const int world_rank : job->gang().Working()) {
+    v1::ControllerMessage message;
+    message.mutable_profile()->set_job_id(job_id);
+    message.mutable_profile()->set_folder(
+        absl::StrFormat("epoch-%06d", job->record().job.progress().epoch()));
+    message.mutable_profile()->set_num_epochs(num_epochs);
+    dependencies_.send(world_rank, std::move(message));
+  }
+  return absl::OkStatus();
 }
 
 void RunningJobs::WantCheckpoints() {
@@ -181,6 +208,8 @@ void RunningJobs::OnReport(int world_rank, v1::WorkerMessage message) {
       job->OnProgress(message.progress());
       break;
     case M::kEpoch:
+      WithJob(*dependencies_.logger, job_id)
+          ->info("{}", EpochLine(message.epoch().metrics(), job->record().job.spec().num_epochs()));
       job->OnEpoch(std::move(*message.mutable_epoch()));
       moved_ = true;
       break;
@@ -198,6 +227,12 @@ void RunningJobs::OnReport(int world_rank, v1::WorkerMessage message) {
       break;
     case M::kWaiting:
       job->OnWaiting(world_rank, message.waiting());
+      break;
+    case M::kRewardCall:
+      job->OnRewardCall(message.reward_call());
+      break;
+    case M::kTrace:
+      job->OnTrace(world_rank, std::move(*message.mutable_trace()));
       break;
     case M::kWarning:
       table_.AddWarning(job->record(), message.warning().message());

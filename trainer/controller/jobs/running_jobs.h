@@ -36,6 +36,7 @@ class RunningJobs {
     const Clock& clock;
     JobTable& table;
     EventHub& hub;
+    ServiceMetrics& metrics;
     JobMetricsTable& job_metrics;
     Scheduler& scheduler;  ///< Gets the ranks back when a gang has ended.
     Recovery& recovery;
@@ -56,7 +57,11 @@ class RunningJobs {
   /// Has the job write a checkpoint at the end of the epoch under way. A job that is PAUSING is
   /// then stopped, unless the epoch was its last one. Does nothing if no rank works for it.
   void WantCheckpoint(const std::string& job_id);
-  /// The same for all jobs, and what they have finished before is written at once.
+  /// Has the job's ranks trace their next epochs. Does nothing if no rank works for it.
+  /// @return INVALID_ARGUMENT: the number is not from 1 to 100.
+  absl::Status Profile(const std::string& job_id, int64_t num_epochs);
+  /// The same as WantCheckpoint() for all jobs, and what they have finished before is written at
+  /// once.
   void WantCheckpoints();
   /// Whether a job is on its way to a checkpoint that it was asked for. Jobs that wait for
   /// something outside of the service are not.

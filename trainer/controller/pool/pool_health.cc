@@ -34,7 +34,7 @@ bool PoolHealth::MarkDead(int world_rank, const std::string& reason) {
                                               " on ", worker->second.hostname, "): ", reason)
                                : absl::StrCat("rank ", world_rank, ": ", reason);
   dependencies_.logger->error("lost {}", what);
-  dependencies_.metrics.RemoveWorker(world_rank);
+  dependencies_.metrics.WorkerDied(world_rank);
   const std::string job_id = scheduler_.WorkerFailed(world_rank);
   dependencies_.on_lost(world_rank, job_id, what);
   const int all = static_cast<int>(scheduler_.workers().size());

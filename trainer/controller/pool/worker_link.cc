@@ -43,6 +43,15 @@ std::map<int, double> WorkerLink::HeartbeatAges() const {
   return ages;
 }
 
+std::map<int, v1::RankStats> WorkerLink::Stats() const {
+  const absl::MutexLock lock(&mutex_);
+  std::map<int, v1::RankStats> stats;
+  for (const auto& [rank, heard] : heard_) {
+    if (!heard.dead && heard.stats.resident_bytes() > 0) stats[rank] = heard.stats;
+  }
+  return stats;
+}
+
 void WorkerLink::Run() {
   double next_look_s = clock_.NowSeconds();
   while (!stop_.load()) {
@@ -69,6 +78,9 @@ bool WorkerLink::ReceiveOne(std::chrono::milliseconds timeout) {
     const auto heard = heard_.find(rank);
     if (heard == heard_.end() || heard->second.dead) return true;
     heard->second.time_s = clock_.NowSeconds();
+    if (received->second.has_heartbeat() && received->second.heartbeat().has_stats()) {
+      heard->second.stats = received->second.heartbeat().stats();
+    }
   }
   if (!received->second.has_heartbeat()) on_message_(rank, std::move(received->second));
   return true;

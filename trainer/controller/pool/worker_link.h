@@ -43,11 +43,14 @@ class WorkerLink {
 
   /// Seconds since each live worker was last heard.
   std::map<int, double> HeartbeatAges() const;
+  /// What each live worker's newest heartbeat said of its process.
+  std::map<int, v1::RankStats> Stats() const;
 
  private:
   struct Heard {
     double time_s = 0;
     bool dead = false;
+    v1::RankStats stats;
   };
 
   void Run();

@@ -26,12 +26,19 @@ using v1::tensorboard::Summary;
 constexpr char kPrefix[] = "events.out.tfevents.";
 constexpr char kVersion[] = "brain.Event:2";
 constexpr int64_t kLongestSide = 1 << 20;
+constexpr int32_t kTensorClass = 2, kFloatType = 1;
 constexpr int kMostPictures = 16;  ///< Of an epoch or evaluation; all are in the job's folder.
 
 void AddScalar(const std::string& tag, double value, Summary* summary) {
   Summary::Value* const added = summary->add_value();
   added->set_tag(tag);
   added->set_simple_value(static_cast<float>(value));
+}
+
+/// Protobuf's text format has words in quotation marks.
+std::string Unquoted(const std::string& text) {
+  const bool quoted = text.size() >= 2 && text.front() == '"' && text.back() == '"';
+  return quoted ? text.substr(1, text.size() - 2) : text;
 }
 
 /// Width and height of a PNG; 0 of anything else.
@@ -56,12 +63,14 @@ int64_t NumberOf(absl::string_view name) {
 }  // namespace
 
 TensorBoardLog::TensorBoardLog(FileSystem& file_system, const Clock& clock, std::string job_dir,
-                               int64_t updates_per_epoch)
+                               int64_t updates_per_epoch,
+                               std::map<std::string, std::string> settings)
     : file_system_(file_system),
       clock_(clock),
       job_dir_(std::move(job_dir)),
       folder_(absl::StrCat(job_dir_, "/tensorboard")),
-      updates_per_epoch_(updates_per_epoch) {}
+      updates_per_epoch_(updates_per_epoch),
+      settings_(std::move(settings)) {}
 
 absl::Status TensorBoardLog::ContinueFrom(int64_t epoch) {
   pending_.clear();
@@ -81,8 +90,10 @@ absl::Status TensorBoardLog::ContinueFrom(int64_t epoch) {
     Event start;
     start.mutable_session_log()->set_status(v1::tensorboard::SessionLog::START);
     pending_ += RecordOf(std::move(start), epoch * updates_per_epoch_);
+    AddSettings();
     return absl::OkStatus();
   }
+  AddSettings();
   const std::string rows_file = absl::StrCat(job_dir_, "/metrics.jsonl");
   IMAGEDDPO_ASSIGN_OR_RETURN(const bool has_rows, file_system_.Exists(rows_file));
   if (!has_rows) return absl::OkStatus();
@@ -104,6 +115,32 @@ void TensorBoardLog::AddSummary(const Summary& summary, int64_t step) {
   Event event;
   *event.mutable_summary() = summary;
   pending_ += RecordOf(std::move(event), step);
+}
+
+void TensorBoardLog::AddSettings() {
+  if (settings_.empty()) return;
+  v1::tensorboard::HparamsData data;
+  for (const auto& [name, text] : settings_) {
+    google::protobuf::Value& value = (*data.mutable_session_start_info()->mutable_hparams())[name];
+    double number = 0;
+    if (text == "true" || text == "false") {
+      value.set_bool_value(text == "true");
+    } else if (absl::SimpleAtod(text, &number)) {
+      value.set_number_value(number);
+    } else {
+      value.set_string_value(Unquoted(text));
+    }
+  }
+  Summary summary;
+  Summary::Value& added = *summary.add_value();
+  added.set_tag("_hparams_/session_start_info");
+  added.mutable_metadata()->mutable_plugin_data()->set_plugin_name("hparams");
+  added.mutable_metadata()->mutable_plugin_data()->set_content(data.SerializeAsString());
+  added.mutable_metadata()->set_data_class(kTensorClass);
+  added.mutable_tensor()->set_dtype(
+      kFloatType);  // Without values: all there is to say stands above.
+  added.mutable_tensor()->mutable_tensor_shape()->add_dim()->set_size(0);
+  AddSummary(summary, 0);
 }
 
 void TensorBoardLog::AddRow(std::string_view text) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <string_view>
 
@@ -26,8 +27,10 @@ class TensorBoardLog {
  public:
   /// @param file_system, clock  must outlive the object.
   /// @param updates_per_epoch   at least 1.
+  /// @param settings            the job's, by name, for the plugin "hparams"; numbers and true and
+  ///                            false are shown as such, everything else as text.
   TensorBoardLog(FileSystem& file_system, const Clock& clock, std::string job_dir,
-                 int64_t updates_per_epoch);
+                 int64_t updates_per_epoch, std::map<std::string, std::string> settings = {});
 
   /// Call it before the job starts or continues from epoch `epoch`, when metrics.jsonl has only the
   /// rows before it. Where there is no event file yet, those rows come into the new one.
@@ -54,6 +57,7 @@ class TensorBoardLog {
   std::string RecordOf(v1::tensorboard::Event event, int64_t step) const;
   void AddSummary(const Summary& summary, int64_t step);
   void AddRow(std::string_view row);
+  void AddSettings();
   File FileOf(const std::string& name, int64_t step,
               const google::protobuf::RepeatedPtrField<v1::NamedBytes>& pictures) const;
   int64_t LastUpdateOf(int64_t epoch) const { return (epoch + 1) * updates_per_epoch_ - 1; }
@@ -63,6 +67,7 @@ class TensorBoardLog {
   const Clock& clock_;
   const std::string job_dir_, folder_;
   const int64_t updates_per_epoch_;
+  const std::map<std::string, std::string> settings_;
   std::string file_;     ///< Path; empty before ContinueFrom().
   std::string pending_;  ///< Records that are not in the file yet.
 };

@@ -84,8 +84,8 @@ class NewVerbTest : public StoredJobsTest {
   Recovery recovery_{3, *table_, pool_};
   ArtifactWriter writer_{{}, disk_, clock_};
   RunningJobs running_{{},
-                       {disk_, clock_, *table_, *hub_, *job_metrics_, pool_, recovery_, logger_,
-                        writer_, [](int, const v1::ControllerMessage&) {}}};
+                       {disk_, clock_, *table_, *hub_, *metrics_, *job_metrics_, pool_, recovery_,
+                        logger_, writer_, [](int, const v1::ControllerMessage&) {}}};
   WithSkip jobs_{{*table_, pool_, running_, [] { return false; }}};
   DirectApi api_{jobs_};
 };

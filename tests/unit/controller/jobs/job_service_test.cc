@@ -2,9 +2,11 @@
 
 #include "trainer/controller/jobs/job_service.h"
 
+#include <chrono>
 #include <map>
 #include <optional>
 #include <set>
+#include <thread>
 
 #include "common/base/status.h"
 #include "common/config/job_states.h"
@@ -46,8 +48,8 @@ class JobServiceTest : public StoredJobsTest {
   std::vector<std::pair<int, v1::ControllerMessage>> sent_;
   ArtifactWriter writer_{{}, disk_, clock_};
   RunningJobs running_{{},
-                       {disk_, clock_, *table_, *hub_, *job_metrics_, pool_, recovery_, logger_,
-                        writer_, [this](int rank, v1::ControllerMessage message) {
+                       {disk_, clock_, *table_, *hub_, *metrics_, *job_metrics_, pool_, recovery_,
+                        logger_, writer_, [this](int rank, v1::ControllerMessage message) {
                           sent_.emplace_back(rank, std::move(message));
                         }}};
   bool is_ending_ = false;
@@ -189,6 +191,29 @@ TEST_F(JobServiceTest, ACheckpointThatIsNotThereIsRefusedWithThoseThatAre) {
   EXPECT_EQ(verbs_.Resume(id, 2)->state_reason(),
             "resumed by request from the checkpoint of epoch 2");
   EXPECT_THAT(*checkpoints.Epochs(), ElementsAre(2));
+}
+
+TEST_F(JobServiceTest, EachRankTracesTheNextEpochsIntoTheJobsFolder) {
+  const std::string id = Submitted(2);
+  StartAll();
+  Move(*table_->Find(id), {v1::RUNNING});
+  sent_.clear();
+  ASSERT_TRUE(verbs_.Profile(id, 3).ok());
+  ASSERT_THAT(sent_, SizeIs(2));
+  for (const auto& [rank, message] : sent_) {
+    EXPECT_EQ(message.profile().job_id(), id);
+    EXPECT_EQ(message.profile().num_epochs(), 3);
+    EXPECT_EQ(message.profile().folder(), "epoch-000000");
+  }
+  v1::WorkerMessage report;
+  report.mutable_trace()->set_job_id(id);
+  report.mutable_trace()->set_folder("epoch-000000");
+  report.mutable_trace()->set_json("{}");
+  running_.OnReport(2, report);
+  for (int i = 0; i < 2000 && running_.WritesPictures(id); ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  EXPECT_EQ(dir_.Read("data/jobs/" + id + "/profile/epoch-000000/rank-2.json"), "{}");
 }
 
 TEST_F(JobServiceTest, ARunningJobIsToldToStopOnce) {

@@ -109,10 +109,18 @@ class JobVerbsTest : public StoredJobsTest {
   Recovery recovery_{3, *table_, pool_};
   ArtifactWriter writer_{{}, disk_, clock_};
   RunningJobs running_{{},
-                       {disk_, clock_, *table_, *hub_, *job_metrics_, pool_, recovery_, logger_,
-                        writer_, [](int, const v1::ControllerMessage&) {}}};
+                       {disk_, clock_, *table_, *hub_, *metrics_, *job_metrics_, pool_, recovery_,
+                        logger_, writer_, [](int, const v1::ControllerMessage&) {}}};
   JobService verbs_{{*table_, pool_, running_, [] { return false; }}};
 };
+
+TEST_F(JobVerbsTest, ATraceCoversOneToAHundredEpochs) {
+  const std::string id = JobIn(v1::RUNNING).job.id();
+  for (const int64_t epochs : {0, 101}) {
+    EXPECT_EQ(verbs_.Profile(id, epochs).status().code(), absl::StatusCode::kInvalidArgument);
+  }
+  EXPECT_TRUE(verbs_.Profile(id, 100).ok());
+}
 
 TEST_F(JobVerbsTest, EveryVerbInEveryState) {
   using Call = std::function<absl::Status(const std::string& id)>;
@@ -122,6 +130,7 @@ TEST_F(JobVerbsTest, EveryVerbInEveryState) {
       {"checkpoint", [&](auto& id) { return verbs_.Checkpoint(id).status(); }},
       {"delete", [&](auto& id) { return verbs_.Delete(id).status(); }},
       {"pause", [&](auto& id) { return verbs_.Pause(id, true).status(); }},
+      {"profile", [&](auto& id) { return verbs_.Profile(id, 1).status(); }},
       {"resume", [&](auto& id) { return verbs_.Resume(id, std::nullopt).status(); }},
       {"update",
        [&](auto& id) {

@@ -173,6 +173,31 @@ TEST_F(TensorBoardLogTest, HasEvaluationsAndPictures) {
   EXPECT_EQ(log.SamplesFile(report).directory, dir_ / "job/tensorboard/samples");
 }
 
+TEST_F(TensorBoardLogTest, EveryFileHasTheSettings) {
+  for (const int64_t epoch : {0, 1}) {
+    TensorBoardLog log(file_system_, clock_, dir_ / "job", kUpdates,
+                       {{"train.learning_rate", "0.0003"},
+                        {"device.gradient_checkpointing", "true"},
+                        {"model.precision", "\"fp32\""}});
+    ASSERT_TRUE(log.ContinueFrom(epoch).ok());
+    ASSERT_TRUE(log.WriteEpoch(ReportOf(epoch)).ok());
+    const std::vector<Event> events = EventsOf(Files().back());
+    const Event& event = events[epoch == 0 ? 1 : 2];  // Behind what purges the steps before.
+    ASSERT_EQ(event.summary().value_size(), 1);
+    const auto& value = event.summary().value(0);
+    EXPECT_EQ(value.tag(), "_hparams_/session_start_info");
+    EXPECT_TRUE(value.has_tensor());
+    EXPECT_EQ(value.metadata().plugin_data().plugin_name(), "hparams");
+    v1::tensorboard::HparamsData data;
+    ASSERT_TRUE(data.ParseFromString(value.metadata().plugin_data().content()));
+    const auto& hparams = data.session_start_info().hparams();
+    EXPECT_EQ(hparams.at("train.learning_rate").number_value(), 0.0003);
+    EXPECT_TRUE(hparams.at("device.gradient_checkpointing").bool_value());
+    EXPECT_EQ(hparams.at("model.precision").string_value(), "fp32");
+  }
+  EXPECT_EQ(Files().size(), 2U);
+}
+
 TEST_F(TensorBoardLogTest, ANewFilePurgesWhatRunsAgain) {
   TensorBoardLog whole = Log(file_system_);
   ASSERT_TRUE(whole.ContinueFrom(0).ok());

@@ -64,10 +64,18 @@ TEST(RemoteReward, AsksAgainAfterAFault) {
         if (++calls < 3) return absl::InternalError("ValueError: odd");
         return FakeRewardService::FirstByte(request, response);
       }));
-  const auto answer = ScoreWith(OptionsOf({service.address()}), "a");
+  std::vector<bool> ends;
+  RemoteRewardOptions options = OptionsOf({service.address()});
+  options.on_call = [&](bool ok, double seconds) {
+    ends.push_back(ok);
+    EXPECT_GT(seconds, 0);
+    EXPECT_LT(seconds, 10);
+  };
+  const auto answer = ScoreWith(options, "a");
   ASSERT_TRUE(answer.ok()) << answer.status();
   EXPECT_EQ(answer->items(0).value(), 'a');
   EXPECT_EQ(calls, 3);
+  EXPECT_EQ(ends, std::vector<bool>({false, false, true}));
 }
 
 TEST(RemoteReward, GivesUpAfterSoManyFaults) {

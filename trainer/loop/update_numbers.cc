@@ -1,0 +1,79 @@
+#include "trainer/loop/update_numbers.h"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/stack.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "trainer/algo/adamw.h"
+#include "trainer/algo/moments.h"
+#include "trainer/loop/replay_update.h"
+
+namespace imageddpo {
+namespace {
+
+/// The q-quantile of values in ascending order, linear between two of them.
+double Quantile(const std::vector<double>& ascending, double q) {
+  const double position = q * static_cast<double>(ascending.size() - 1);
+  const auto below = static_cast<size_t>(position);
+  const size_t above = std::min(below + 1, ascending.size() - 1);
+  const double share = position - static_cast<double>(below);
+  return ascending[below] + share * (ascending[above] - ascending[below]);
+}
+
+/// The distance of a LoRA from flat values of it: [P] on any device; 0-d float32 on the LoRA's.
+at::Tensor Distance(const Lora& lora, const at::Tensor& from_P) {
+  const std::vector<at::Tensor> parameters = lora.Parameters();
+  std::vector<at::Tensor> differences =
+      SplitLike(lora.Flatten() - from_P.to(parameters.front().device()), parameters);
+  return NormOf(differences);
+}
+
+}  // namespace
+
+void SetRewardSpread(const std::vector<double>& rewards, v1::EpochMetrics* metrics) {
+  const bool finite = std::all_of(rewards.begin(), rewards.end(),
+                                  [](double reward) { return std::isfinite(reward); });
+  if (rewards.empty() || !finite) return;
+  std::vector<double> ascending = rewards;
+  std::sort(ascending.begin(), ascending.end());
+  metrics->set_reward_min(ascending.front());
+  metrics->set_reward_p10(Quantile(ascending, 0.1));
+  metrics->set_reward_median(Quantile(ascending, 0.5));
+  metrics->set_reward_p90(Quantile(ascending, 0.9));
+  metrics->set_reward_max(ascending.back());
+}
+
+void SetAdvantageSpread(const std::vector<double>& advantages, size_t num_samples,
+                        v1::EpochMetrics* metrics) {
+  double largest = 0;
+  for (const double advantage : advantages) largest = std::max(largest, std::abs(advantage));
+  metrics->set_advantage_std(MomentsOf(advantages).std);
+  metrics->set_advantage_max(largest);
+  metrics->set_left_out_fraction(static_cast<double>(num_samples - advantages.size()) /
+                                 static_cast<double>(num_samples));
+}
+
+void UpdateNorms::Begin() { before_P_ = lora_.Flatten(); }
+
+void UpdateNorms::End(const WeightAverage* average) {
+  moved_.push_back(Distance(lora_, before_P_));
+  before_P_ = at::Tensor();
+  if (average != nullptr) from_average_.push_back(Distance(lora_, average->values()));
+}
+
+void UpdateNorms::TakeInto(std::vector<v1::EpochMetrics>* rows) {
+  std::vector<at::Tensor> norms = moved_;
+  norms.insert(norms.end(), from_average_.begin(), from_average_.end());
+  const at::Tensor on_host = at::stack(norms).cpu();
+  const auto* values = on_host.const_data_ptr<float>();
+  for (size_t i = 0; i < rows->size(); ++i) {
+    (*rows)[i].set_update_norm(values[i]);
+    if (!from_average_.empty()) (*rows)[i].set_ema_distance(values[rows->size() + i]);
+  }
+  moved_.clear();
+  from_average_.clear();
+}
+
+}  // namespace imageddpo
