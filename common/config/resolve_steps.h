@@ -85,6 +85,7 @@ class Faults {
 
 /// The parts of ValidateJob() on how the model learns. Defaults are filled in.
 void CheckTrain(const v1::TrainSpec& train, Faults* faults);
+void CheckTrainedSteps(const v1::JobSpec& job, Faults* faults);
 void CheckAdvantage(const v1::JobSpec& job, Faults* faults);
 
 /// Checks a job with defaults filled in, see ResolvedJob::Make().

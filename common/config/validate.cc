@@ -336,6 +336,7 @@ absl::Status ValidateJob(const v1::JobSpec& job, const absl::StatusOr<JobPlan>& 
   CheckRewards(job, &faults);
   CheckSample(job.sample(), &faults);
   CheckTrain(job.train(), &faults);
+  CheckTrainedSteps(job, &faults);
   CheckAdvantage(job, &faults);
   faults.Range("num_epochs", job.num_epochs(), 0, 100 * Faults::kMaxCount);
   CheckCheckpoint(job, &faults);

@@ -61,6 +61,10 @@ class Policy {
   StepResult Sample(const at::Tensor& latents_BCHW, const at::Tensor& timesteps_B,
                     const StepConditioning& conditioning, const at::Tensor& noise_BCHW) const;
 
+  /// The next latents without noise, as with eta 0.
+  StepResult SampleWithoutNoise(const at::Tensor& latents_BCHW, const at::Tensor& timesteps_B,
+                                const StepConditioning& conditioning) const;
+
   /// log p(next | latents) under the current weights, with the graph to the LoRA where grad mode is
   /// on.
   StepResult Replay(const at::Tensor& latents_BCHW, const at::Tensor& timesteps_B,
@@ -72,7 +76,7 @@ class Policy {
 
  private:
   StepResult Step(const at::Tensor& latents_BCHW, const at::Tensor& timesteps_B,
-                  const StepConditioning& conditioning, const at::Tensor& noise_BCHW,
+                  const StepConditioning& conditioning, double eta, const at::Tensor& noise_BCHW,
                   const at::Tensor& next_latents_BCHW) const;
 
   const Denoiser& denoiser_;

@@ -70,6 +70,7 @@ Rollout::Rollout(const ResolvedJob& job, Pipeline* pipeline, std::unique_ptr<Rew
                  at::Device device, std::chrono::milliseconds reward_timeout)
     : job_(job),
       plan_(job.plan()),
+      steps_(job.steps(), job.spec().seed()),
       pipeline_(pipeline),
       device_(device),
       reward_(std::move(reward)),
@@ -87,9 +88,8 @@ absl::StatusOr<std::unique_ptr<Rollout>> Rollout::Create(const ResolvedJob& job,
   if (job.trains()) IMAGEDDPO_RETURN_IF_ERROR(rollout->OpenData(share, data_start));
   IMAGEDDPO_RETURN_IF_ERROR(rollout->OpenEvaluation(share, data_start));
   IMAGEDDPO_RETURN_IF_ERROR(rollout->CheckClassNames());
-  const v1::SampleSpec& sample = job.spec().sample();
-  IMAGEDDPO_RETURN_IF_ERROR(rollout->SetPolicy(sample, &rollout->data_));
-  IMAGEDDPO_RETURN_IF_ERROR(pipeline->step_rule->CheckEta(rollout->data_.schedule, sample.eta()));
+  IMAGEDDPO_RETURN_IF_ERROR(rollout->SetPolicy(job.spec().sample(), &rollout->data_));
+  IMAGEDDPO_RETURN_IF_ERROR(rollout->CheckTrainedSteps());
   if (rollout->eval_data_.examples != nullptr) {
     IMAGEDDPO_RETURN_IF_ERROR(rollout->SetPolicy(job.eval_sample(), &rollout->eval_data_));
   }
@@ -241,7 +241,9 @@ absl::StatusOr<WhenScored<TrajectoryBatch>> Rollout::Sample(int64_t epoch, int64
       SampleTrajectories(*data_.policy, *pipeline_->vae, data_.schedule, drawn.inputs, device_,
                          gradients ? &*gradients : nullptr,
                          {.means = job_.trust_region().records_means,
-                          .base = BaseIf(job_.trust_region().records_base_means)});
+                          .base = BaseIf(job_.trust_region().records_base_means),
+                          .base_of_all = reward_->wants().kl_to_base,
+                          .steps = steps_.Of(epoch, first)});
   if (gradients) gradients_->Put(micro_batch, gradients->Take());
   TrajectoryBatch batch;
   batch.sample_seconds = SecondsSince(start);
@@ -256,6 +258,7 @@ absl::StatusOr<WhenScored<TrajectoryBatch>> Rollout::Sample(int64_t epoch, int64
   batch.keys = drawn.encoded.keys;
   batch.new_embeddings = drawn.encoded.embeddings_LD;
   batch.latents = sampled.latents_BKCHW.contiguous();
+  batch.latent_of_step = sampled.latent_of_step;
   if (job_.trust_region().records_means) batch.means = sampled.means_BKCHW.contiguous();
   if (job_.trust_region().records_base_means) {
     batch.base_means = sampled.base_means_BKCHW.contiguous();

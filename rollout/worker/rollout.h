@@ -22,6 +22,7 @@
 #include "common/lora/lora.h"
 #include "common/trajectory/record/sample_gradients.h"
 #include "common/trajectory/record/trajectory.h"
+#include "common/trajectory/schedule/step_schedule.h"
 #include "imageddpo/v1/control.pb.h"
 #include "imageddpo/v1/trajectory.pb.h"
 #include "rollout/data/dataset.h"
@@ -127,6 +128,8 @@ class Rollout {
   Rollout(const ResolvedJob& job, Pipeline* pipeline, std::unique_ptr<Reward> reward,
           at::Device device, std::chrono::milliseconds reward_timeout);
   absl::Status SetPolicy(const v1::SampleSpec& sample, Images* images);
+  /// Whether there is something to learn from the steps that are trained. After SetPolicy().
+  absl::Status CheckTrainedSteps() const;
   /// The prompts, beside the negative one, that are encoded here or, if asked for, on any rank.
   std::set<std::string> Prompts(bool of_all_ranks) const;
   absl::Status OpenData(const RolloutShare& share, const DataStart& data_start);
@@ -159,6 +162,7 @@ class Rollout {
 
   ResolvedJob job_;
   JobPlan plan_;
+  StepSchedule steps_;
   Pipeline* pipeline_;
   at::Device device_;
   PictureSize size_;  ///< Of images.

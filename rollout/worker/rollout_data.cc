@@ -105,6 +105,18 @@ int64_t Rollout::MostImagesOfAKey() const {
   return most;
 }
 
+absl::Status Rollout::CheckTrainedSteps() const {
+  const StepSettings& steps = job_.steps();
+  const double eta = job_.spec().sample().eta();
+  const StepRule& rule = *pipeline_->step_rule;
+  if (!steps.window || steps.window->stride > 0) return rule.CheckEta(data_.schedule, eta);
+  Schedule window = data_.schedule;
+  const auto begin = window.timesteps.begin() + steps.window->start;
+  window.timesteps = {begin, begin + steps.window->size};
+  return Annotate(rule.CheckEta(window, eta),
+                  steps.window_is_random ? "`sample.sde_window`" : "`train.step_window`");
+}
+
 absl::Status Rollout::SetSize() {
   size_ = job_.data().size;
   const int64_t downscale = pipeline_->vae->config().downscale();

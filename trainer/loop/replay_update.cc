@@ -39,9 +39,11 @@ ReplayBatch ReplayUpdate::ToDevice(const ReplayBatch& batch) const {
 StepResult ReplayUpdate::Step(const ReplayBatch& on_device, const StepConditioning& conditioning,
                               int64_t k) const {
   // contiguous(): the rollout's call had contiguous latents, and other strides may round otherwise.
-  return policy_.Replay(on_device.latents_BKCHW.select(1, k).contiguous(),
+  const auto& indices = on_device.latent_of_step;
+  const int64_t before = indices.empty() ? k : indices[static_cast<size_t>(k)];
+  return policy_.Replay(on_device.latents_BKCHW.select(1, before).contiguous(),
                         on_device.timesteps_BK.select(1, k).contiguous(), conditioning,
-                        on_device.latents_BKCHW.select(1, k + 1).contiguous());
+                        on_device.latents_BKCHW.select(1, before + 1).contiguous());
 }
 
 at::Tensor ReplayUpdate::LogProbs(const ReplayBatch& batch) const {

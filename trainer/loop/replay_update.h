@@ -18,10 +18,11 @@ namespace imageddpo {
 ///
 /// Shapes: B samples, K recorded steps, C h w latents.
 struct ReplayBatch {
-  at::Tensor latents_BKCHW;  ///< [B,K+1,C,h,w]: before each step and after the last.
-  at::Tensor timesteps_BK;   ///< int64
-  at::Tensor log_probs_BK;   ///< Recorded in the rollout.
-  at::Tensor advantages_B;   ///< Not yet clamped.
+  at::Tensor
+      latents_BKCHW;        ///< [B,K+1,C,h,w]: before each step and after the last; latent_of_step.
+  at::Tensor timesteps_BK;  ///< int64
+  at::Tensor log_probs_BK;  ///< Recorded in the rollout.
+  at::Tensor advantages_B;  ///< Not yet clamped.
   Conditioning conditioning;
   /// The proximal policy, see LossInputs. kRecorded: the policy that sampled. The other two are for
   /// stale samples. kCurrent: the current weights, in the epoch's first update, when they are still
@@ -35,6 +36,8 @@ struct ReplayBatch {
   /// undefined where the loss does not need them.
   at::Tensor means_BKCHW, base_means_BKCHW;
   at::Tensor is_kept_B;  ///< bool: false for samples that are left out. Undefined: all are kept.
+  std::vector<int64_t>
+      latent_of_step;  ///< As that of a TrajectoryBatch, also for how many latents.
 };
 
 /// Results of replaying one timestep of one micro-batch.

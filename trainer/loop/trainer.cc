@@ -346,7 +346,8 @@ absl::StatusOr<ReplayBatch> Trainer::MakeReplayBatch(const TrajectoryBatch& batc
                      .log_probs_BK = batch.log_probs_BK,
                      .advantages_B = AdvantagesOf(batch, advantages),
                      .means_BKCHW = batch.means,
-                     .base_means_BKCHW = batch.base_means};
+                     .base_means_BKCHW = batch.base_means,
+                     .latent_of_step = batch.latent_of_step};
   const TrustRegionSettings& region = job_.trust_region();
   if (region.records_means != batch.means.defined() ||
       region.records_base_means != batch.base_means.defined()) {
