@@ -60,6 +60,7 @@ void FillSample(v1::SampleSpec* sample) {
 }
 
 void FillTrain(v1::TrainSpec* train) {
+  IMAGEDDPO_DEFAULT(train, objective, "ddpo");
   IMAGEDDPO_DEFAULT(train, batch_size, 1);
   IMAGEDDPO_DEFAULT(train, gradient_accumulation_steps, 1);
   IMAGEDDPO_DEFAULT(train, learning_rate, 3e-4);

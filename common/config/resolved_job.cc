@@ -93,6 +93,7 @@ absl::StatusOr<ResolvedJob> ResolvedJob::Make(v1::JobSpec submitted) {
   job.optimizer_ = *FindChoice(kOptimizers, job.spec_.train().optimizer());
   job.reduce_ = *FindChoice(kReduces, job.spec_.train().reduce());
   const v1::TrainSpec& train = job.spec_.train();
+  job.objective_ = *FindChoice(kObjectives, train.objective());
   const auto clip = [&train](double side) { return side > 0 ? side : train.clip_range(); };
   job.clip_range_ = {.low = clip(train.clip_range_low()), .high = clip(train.clip_range_high())};
   const TrustRegion kind = *FindChoice(kTrustRegions, train.trust_region());

@@ -126,6 +126,7 @@ class ResolvedJob {
   UnsupportedModules unsupported_modules() const { return unsupported_modules_; }
   OptimizerKind optimizer() const { return optimizer_; }
   ReduceKind reduce() const { return reduce_; }
+  Objective objective() const { return objective_; }
   const AdvantageSettings& advantage() const { return advantage_; }
   const ClipRange& clip_range() const { return clip_range_; }
   const TrustRegionSettings& trust_region() const { return trust_region_; }
@@ -171,6 +172,7 @@ class ResolvedJob {
   UnsupportedModules unsupported_modules_ = UnsupportedModules::kRefuse;
   OptimizerKind optimizer_ = OptimizerKind::kAdamW;
   ReduceKind reduce_ = ReduceKind::kExact;
+  Objective objective_ = Objective::kDdpo;
   AdvantageSettings advantage_;
   ClipRange clip_range_;
   TrustRegionSettings trust_region_;

@@ -34,7 +34,14 @@ void CheckWindow(const std::string& setting, const v1::StepWindowSpec& window, i
 
 }  // namespace
 
+bool IsSupervised(const v1::JobSpec& job) {
+  return FindChoice(kObjectives, job.train().objective()) == Objective::kSft;
+}
+
 std::string WhyNoSinglePass(const v1::JobSpec& job, const JobPlan& plan) {
+  if (IsSupervised(job)) {
+    return "`train.objective: sft` samples nothing whose gradients could be collected";
+  }
   if (plan.updates_per_inner_epoch != 1) {
     return absl::StrCat("an epoch has ", plan.updates_per_inner_epoch,
                         " updates, and from the second one on the weights are not those that "
@@ -111,6 +118,20 @@ void CheckTrain(const v1::TrainSpec& train, Faults* faults) {
   faults->Range("train.min_8bit_size", train.min_8bit_size(), 0, 100 * Faults::kMaxCount);
   faults->Choice("train.update", train.update(), Words(kUpdates));
   faults->Choice("train.reduce", train.reduce(), Words(kReduces));
+}
+
+void CheckObjective(const v1::JobSpec& job, Faults* faults) {
+  faults->Choice("train.objective", job.train().objective(), Words(kObjectives));
+  if (!IsSupervised(job)) return;
+  const auto refuse = [faults](bool is_set, const char* setting, const char* reset) {
+    if (!is_set) return;
+    faults->Add(absl::StrCat("`", setting, "` has no meaning with `train.objective: sft`, which ",
+                             "samples nothing in training; ", reset));
+  };
+  refuse(job.sample().max_staleness() > 0, "sample.max_staleness", "set it to 0");
+  refuse(job.train().kl_coef() > 0, "train.kl_coef", "set it to 0");
+  refuse(FindChoice(kTrustRegions, job.train().trust_region()) == TrustRegion::kKl,
+         "train.trust_region", "leave it out");
 }
 
 void CheckTrainedSteps(const v1::JobSpec& job, Faults* faults) {

@@ -219,6 +219,20 @@ at::Tensor DdimScheduler::AddNoise(const at::Tensor& x0_BCHW, const at::Tensor& 
   return Spread(alpha_B.sqrt()) * x0_BCHW + Spread((1.0 - alpha_B).sqrt()) * noise_BCHW;
 }
 
+at::Tensor DdimScheduler::PredictionTarget(const at::Tensor& x0_BCHW, const at::Tensor& noise_BCHW,
+                                           const at::Tensor& timesteps_B) const {
+  switch (config_.prediction_type) {
+    case PredictionType::kEpsilon:
+      return noise_BCHW;
+    case PredictionType::kSample:
+      return x0_BCHW;
+    case PredictionType::kVPrediction:
+      break;
+  }
+  const at::Tensor alpha_B = AlphasOn(x0_BCHW.device()).cumprod_T.index_select(0, timesteps_B);
+  return Spread(alpha_B.sqrt()) * noise_BCHW - Spread((1.0 - alpha_B).sqrt()) * x0_BCHW;
+}
+
 DdimScheduler::Coefficients DdimScheduler::Gather(const at::Tensor& timesteps_B,
                                                   int64_t num_steps) const {
   const Alphas alphas = AlphasOn(timesteps_B.device());

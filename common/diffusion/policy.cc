@@ -53,14 +53,24 @@ StepResult Policy::Replay(const at::Tensor& latents_BCHW, const at::Tensor& time
 StepResult Policy::Step(const at::Tensor& latents_BCHW, const at::Tensor& timesteps_B,
                         const StepConditioning& conditioning, double eta,
                         const at::Tensor& noise_BCHW, const at::Tensor& next_latents_BCHW) const {
+  const at::Tensor prediction_BCHW = Predict(latents_BCHW, timesteps_B, conditioning);
+  return step_rule_.Step(prediction_BCHW, timesteps_B, latents_BCHW, options_.num_steps, eta,
+                         noise_BCHW, next_latents_BCHW);
+}
+
+at::Tensor Policy::Predict(const at::Tensor& latents_BCHW, const at::Tensor& timesteps_B,
+                           const StepConditioning& conditioning) const {
   const RowPredictor predict = [&](const at::Tensor& latents_RCHW, const at::Tensor& timesteps_R) {
     return denoiser_.Forward(latents_RCHW, timesteps_R, conditioning.text);
   };
-  const at::Tensor prediction_BCHW =
-      PredictGuided(predict, LayOut(latents_BCHW, timesteps_B, options_.first_timestep),
-                    timesteps_B, conditioning.same_tokens_B, options_.guidance);
-  return step_rule_.Step(prediction_BCHW, timesteps_B, latents_BCHW, options_.num_steps, eta,
-                         noise_BCHW, next_latents_BCHW);
+  return PredictGuided(predict, LayOut(latents_BCHW, timesteps_B, options_.first_timestep),
+                       timesteps_B, conditioning.same_tokens_B, options_.guidance);
+}
+
+Policy Policy::WithoutGuidance() const {
+  PolicyOptions options = options_;
+  options.guidance = {};
+  return {denoiser_, step_rule_, options};
 }
 
 }  // namespace imageddpo

@@ -71,6 +71,12 @@ class Policy {
                     const StepConditioning& conditioning,
                     const at::Tensor& next_latents_BCHW) const;
 
+  /// The denoiser's prediction, with this policy's guidance: [B,C,h,w] float32.
+  at::Tensor Predict(const at::Tensor& latents_BCHW, const at::Tensor& timesteps_B,
+                     const StepConditioning& conditioning) const;
+  /// The same denoiser and steps under a single text, that of Conditioning::negative_embeds_BLD.
+  Policy WithoutGuidance() const;
+
   const StepRule& step_rule() const { return step_rule_; }
   const PolicyOptions& options() const { return options_; }
 

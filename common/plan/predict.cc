@@ -34,6 +34,7 @@ struct Shape {
   bool recomputes = false;   // device.gradient_checkpointing
   bool fast_reduce = false;  // train.reduce: fast
   double base_steps = 0;     // ResolvedJob::base_steps()
+  bool is_sampled = true;    // Images are sampled, decoded and scored.
   double latent_bytes = 0;   // Of a micro-batch's trajectories, the means of steps included.
   double head_bytes = 0;     // Of a record without latents.
 };
@@ -44,6 +45,15 @@ double RecordedLatents(const StepSettings& steps) {
   const auto trained = static_cast<double>(steps.trained);
   const auto among = static_cast<double>(steps.window ? steps.window->size : steps.executed);
   return trained + trained * (among - trained + 1) / among;
+}
+
+/// `train.objective: sft`: one noise level of each image, without a second branch for guidance, and
+/// nothing that is sampled. A record has the noised latents and what is to be predicted from them.
+void UseTargets(Shape* shape) {
+  shape->is_sampled = false;
+  shape->rows = static_cast<double>(shape->plan.device_batch_size);
+  shape->steps = shape->random = shape->base_steps = 0;
+  shape->trained = 1;
 }
 
 Shape MakeShape(const ResolvedJob& resolved, const Topology& topology, const ModelCount& model) {
@@ -77,7 +87,8 @@ Shape MakeShape(const ResolvedJob& resolved, const Topology& topology, const Mod
   shape.recomputes = job.device().gradient_checkpointing();
   shape.fast_reduce = resolved.reduce() == ReduceKind::kFast;
   shape.base_steps = static_cast<double>(resolved.base_steps());
-  double latents = RecordedLatents(resolved.steps());
+  if (resolved.objective() == Objective::kSft) UseTargets(&shape);
+  double latents = shape.is_sampled ? RecordedLatents(resolved.steps()) : 2;
   if (resolved.trust_region().records_means) latents += shape.trained;
   if (resolved.trust_region().records_base_means) latents += shape.trained;
   shape.latent_bytes = kFloatBytes * batch * latents * model.latent_values();
@@ -102,8 +113,10 @@ void PredictRollout(const Shape& shape, const PlanInputs& inputs, EpochSeconds* 
   seconds->draw = n * costs.draw.Seconds(batch * (shape.random + 2) * model.latent_values());
   seconds->steps =
       n * (shape.trained * trained + (shape.steps - shape.trained + shape.base_steps) * plain);
-  seconds->decode = n * costs.decode.Seconds(batch * model.decoder.flops);
-  seconds->reward = n * costs.reward.Seconds(batch * model.image_values());
+  if (shape.is_sampled) {
+    seconds->decode = n * costs.decode.Seconds(batch * model.decoder.flops);
+    seconds->reward = n * costs.reward.Seconds(batch * model.image_values());
+  }
   // Images are encoded one by one, each once as long as its posterior finds room.
   const double encode = n * batch * costs.encode.Seconds(model.encoder.flops);
   const double cached = kPosteriorCacheBytes / (2 * kFloatBytes * model.latent_values());

@@ -106,6 +106,7 @@ int64_t Rollout::MostImagesOfAKey() const {
 }
 
 absl::Status Rollout::CheckTrainedSteps() const {
+  if (job_.objective() == Objective::kSft) return absl::OkStatus();  // Steps are noise levels.
   const StepSettings& steps = job_.steps();
   const double eta = job_.spec().sample().eta();
   const StepRule& rule = *pipeline_->step_rule;
@@ -133,6 +134,11 @@ absl::Status Rollout::SetSize() {
 absl::Status Rollout::OpenData(const RolloutShare& share, const DataStart& data_start) {
   const Source source{.setting = "data.path", .path = job_.spec().data().path(), .files = {}};
   IMAGEDDPO_ASSIGN_OR_RETURN(const OpenedSet set, OpenImages(source, share, data_start, &data_));
+  data_.are_targets = job_.objective() == Objective::kSft;
+  if (data_.are_targets) {
+    IMAGEDDPO_RETURN_IF_ERROR(
+        Annotate(CheckTargets(*data_.examples), "`train.objective: sft` needs target images"));
+  }
   data_report_.set_num_images(data_.examples->size());
   data_report_.set_num_listed(set.num_listed);
   data_report_.set_sha256(set.fingerprint.sha256);
@@ -141,7 +147,7 @@ absl::Status Rollout::OpenData(const RolloutShare& share, const DataStart& data_
   data_.posteriors = std::make_unique<PosteriorCache>(data_.to_come.size(), kPosteriorCacheBytes);
   order_ =
       std::make_unique<ExampleOrder>(job_.spec().seed(), data_.examples->size(), plan_.group_size);
-  if (job_.advantage().mode != AdvantageMode::kPerKey) return absl::OkStatus();
+  if (job_.advantage().mode != AdvantageMode::kPerKey || data_.are_targets) return absl::OkStatus();
   std::string warning = job_.WarningOfKeys(data_.examples->size(), MostImagesOfAKey());
   if (!warning.empty()) data_warnings_.push_back(std::move(warning));
   return absl::OkStatus();

@@ -208,6 +208,21 @@ TEST_F(JobTopologies, AMovingWindowOfRandomStepsIsTheSameEverywhere) {
   }
 }
 
+TEST_F(JobTopologies, SupervisedTrainingIsTheSameEverywhere) {
+  const v1::JobSpec job = JobWith(
+      "data: {corrupt: {kind: gaussian_noise, severity: 3}}\n"
+      "train: {objective: sft}\n");
+  const JobOutcome alone = ExpectSameEverywhere(job);
+  ExpectSame(RunOnThreads(job, Colocated(3)), alone, Colocated(3));
+  for (const std::string& row : alone.rows) {
+    const auto numbers = nlohmann::json::parse(row);
+    EXPECT_GT(numbers["sft_loss"], 0.0) << row;
+    EXPECT_EQ(numbers["loss"], numbers["sft_loss"]) << row;
+    EXPECT_GT(numbers["grad_norm"], 0.0) << row;
+  }
+  EXPECT_NE(alone.evaluations.at(0), alone.evaluations.at(kEpochs)) << "the LoRA has changed";
+}
+
 TEST_F(JobTopologies, TheAverageIsEvaluatedWithTheSameBitsEverywhere) {
   const std::string train =
       "train: {ema_decay: 0.99, lr_schedule: cosine, lr_warmup_updates: 3, clip_range_high: 0.01, "

@@ -53,13 +53,14 @@ absl::StatusOr<EpochWork> MakeEpochWork(const ResolvedJob& job, const Lora& lora
                                         int num_ranks, at::Device device) {
   IMAGEDDPO_ASSIGN_OR_RETURN(const ModelCount count, CountModel(PathOf(job.spec().model().path()),
                                                                 job.data().size, TargetsOf(lora)));
+  const bool samples = job.objective() != Objective::kSft;
   return EpochWork{.forward = count.unet.flops + count.unet.lora_flops,
                    .backward = count.unet.backward_flops,
-                   .decode = count.decoder.flops,
-                   .num_steps = num_steps,
+                   .decode = samples ? count.decoder.flops : 0,
+                   .num_steps = samples ? num_steps : 0,
                    .replays = job.plan().single_pass ? 0 : job.spec().train().num_inner_epochs(),
-                   .base_steps = job.base_steps(),
-                   .guided = job.uses_prompt(),
+                   .base_steps = samples ? job.base_steps() : 0,
+                   .guided = samples && job.uses_prompt(),
                    .peak_flops = num_ranks * MeasurePeakFlops(device, DtypeOf(job.precision()))};
 }
 

@@ -112,6 +112,19 @@ std::vector<StepStatistics> ReplayUpdate::Accumulate(const ReplayBatch& batch, d
   return statistics;
 }
 
+std::vector<StepStatistics> ReplayUpdate::AccumulateDenoising(const ReplayBatch& batch,
+                                                              double weight) {
+  const ReplayBatch on_device = ToDevice(batch);
+  StepConditioning conditioning = policy_.Prepare(on_device.conditioning);
+  const at::Tensor prediction_BCHW =
+      policy_.Predict(on_device.latents_BKCHW.select(1, 0).contiguous(),
+                      on_device.timesteps_BK.select(1, 0).contiguous(), conditioning);
+  const at::Tensor loss = (prediction_BCHW - on_device.latents_BKCHW.select(1, 1)).pow(2).mean();
+  if (loss.requires_grad()) (loss * (weight * loss_scale_)).backward();
+  conditioning.text.Backward();
+  return {{.loss = loss.item<double>()}};
+}
+
 at::Tensor ReplayUpdate::TakeGradient() {
   const at::NoGradGuard no_grad;
   std::vector<at::Tensor> flat;

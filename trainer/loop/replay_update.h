@@ -71,6 +71,12 @@ class ReplayUpdate {
   /// @return        K entries.
   std::vector<StepStatistics> Accumulate(const ReplayBatch& batch, double weight);
 
+  /// The same for noised target images (train.objective: sft), whose loss is the squared error of
+  /// the policy's prediction, a mean over B, C, h and w.
+  /// @param batch  latents [B,2,C,h,w]: the noised ones, and what is to be predicted from them.
+  /// @return       one entry, with the loss alone.
+  std::vector<StepStatistics> AccumulateDenoising(const ReplayBatch& batch, double weight);
+
   /// From now on losses are multiplied by `scale` before the backward pass; TakeGradient() divides
   /// by it. @param scale  a power of two; initially 1.
   void SetLossScale(double scale) { loss_scale_ = scale; }
@@ -88,7 +94,7 @@ class ReplayUpdate {
                   int64_t k) const;
   ReplayBatch ToDevice(const ReplayBatch& batch) const;
 
-  const Policy& policy_;
+  const Policy policy_;
   std::vector<at::Tensor> parameters_;
   const LossRule& loss_;
   double loss_scale_ = 1;

@@ -86,7 +86,8 @@ Trainer::Trainer(const ResolvedJob& job, const Policy& policy, Lora* lora,
                 exchange->num_trainers()),
       versions_(job.spec()),
       optimizer_(lora->ParameterNames(), lora->Parameters(), MakeAdamWOptions(job)),
-      replay_(policy, lora->Parameters(), *loss_rule_),
+      replay_(job.objective() == Objective::kSft ? policy.WithoutGuidance() : policy,
+              lora->Parameters(), *loss_rule_),
       single_pass_(gradients, *loss_rule_),
       state_(job.precision() == Precision::kFp16, job.spec().train().max_grad_zscore()) {
   const v1::TrainSpec& train = job.spec().train();
@@ -118,6 +119,28 @@ absl::StatusOr<std::vector<double>> Trainer::Advantages(const EpochRewards& epoc
   return advantages;
 }
 
+absl::StatusOr<std::vector<double>> Trainer::JudgeRewards(
+    int64_t epoch, const std::vector<TrajectoryBatch>& batches, v1::EpochMetrics* metrics) {
+  IMAGEDDPO_ASSIGN_OR_RETURN(EpochScores scores,
+                             ScoresOf(job_, epoch, batches, combination_.parts()));
+  if (!combination_.parts().empty()) {
+    combination_.Combine(epoch, std::move(scores.values_TN), &scores.rewards);
+  }
+  const Moments reward = MomentsOf(scores.rewards.rewards);
+  metrics->set_reward_mean(reward.mean);
+  metrics->set_reward_std(reward.std);
+  if (job_.advantage().mode == AdvantageMode::kGroup) {
+    const GroupSpread spread = SpreadOfGroups(scores.rewards, job_.advantage().combine);
+    metrics->set_zero_std_ratio(spread.zero_ratio);
+    if (job_.advantage().zero_std == ZeroStd::kDrop) scores.Keep(spread.has_spread);
+  }
+  IMAGEDDPO_ASSIGN_OR_RETURN(const std::vector<double> of_kept, Advantages(scores.rewards));
+  is_kept_ = scores.is_kept;
+  const std::map<std::string, double> parts_mean = MeansOfParts(batches);
+  metrics->mutable_parts_mean()->insert(parts_mean.begin(), parts_mean.end());
+  return scores.ForAll(of_kept);
+}
+
 absl::StatusOr<std::vector<v1::EpochMetrics>> Trainer::TrainEpoch(
     int64_t epoch, const std::vector<TrajectoryBatch>& batches, const Between& between) {
   embeddings_.clear();
@@ -131,22 +154,12 @@ absl::StatusOr<std::vector<v1::EpochMetrics>> Trainer::TrainEpoch(
       embeddings_.try_emplace(hash, embedding.to(lora_->Parameters().front().device()));
     }
   }
-  IMAGEDDPO_ASSIGN_OR_RETURN(EpochScores scores,
-                             ScoresOf(job_, epoch, batches, combination_.parts()));
-  if (!combination_.parts().empty()) {
-    combination_.Combine(epoch, std::move(scores.values_TN), &scores.rewards);
+  v1::EpochMetrics of_epoch;  // What all rows of the epoch have in common.
+  std::vector<double> advantages(static_cast<size_t>(plan_.samples_per_epoch), 0);
+  is_kept_.assign(advantages.size(), true);
+  if (job_.objective() == Objective::kDdpo) {
+    IMAGEDDPO_ASSIGN_OR_RETURN(advantages, JudgeRewards(epoch, batches, &of_epoch));
   }
-  const Moments reward = MomentsOf(scores.rewards.rewards);
-  std::optional<double> zero_std_ratio;
-  if (job_.advantage().mode == AdvantageMode::kGroup) {
-    const GroupSpread spread = SpreadOfGroups(scores.rewards, job_.advantage().combine);
-    zero_std_ratio = spread.zero_ratio;
-    if (job_.advantage().zero_std == ZeroStd::kDrop) scores.Keep(spread.has_spread);
-  }
-  IMAGEDDPO_ASSIGN_OR_RETURN(const std::vector<double> of_kept, Advantages(scores.rewards));
-  const std::vector<double> advantages = scores.ForAll(of_kept);
-  is_kept_ = scores.is_kept;
-  const std::map<std::string, double> parts_mean = MeansOfParts(batches);
   state_.samples_seen += static_cast<int64_t>(is_kept_.size());
 
   KeepVersion(epoch);
@@ -156,10 +169,7 @@ absl::StatusOr<std::vector<v1::EpochMetrics>> Trainer::TrainEpoch(
     for (int64_t update = 0; update < plan_.updates_per_inner_epoch; ++update) {
       IMAGEDDPO_ASSIGN_OR_RETURN(v1::EpochMetrics row,
                                  Update(epoch, inner, update, batches, advantages, between));
-      row.set_reward_mean(reward.mean);
-      row.set_reward_std(reward.std);
-      if (zero_std_ratio) row.set_zero_std_ratio(*zero_std_ratio);
-      row.mutable_parts_mean()->insert(parts_mean.begin(), parts_mean.end());
+      row.MergeFrom(of_epoch);
       if (rows.empty()) {
         state_.ratio_first_step_max_error =
             std::max(state_.ratio_first_step_max_error, row.ratio_first_step_max_error());
@@ -261,6 +271,7 @@ absl::StatusOr<v1::EpochMetrics> Trainer::Update(int64_t epoch, int64_t inner_ep
     loss_rule_->EndUpdate(
         {.loss = metrics.loss(), .approx_kl = metrics.approx_kl(), .clipfrac = metrics.clipfrac()});
   }
+  if (job_.objective() == Objective::kSft) metrics.set_sft_loss(metrics.loss());
   if (first_update) {
     metrics.set_ratio_first_step_max_error(statistics.select(2, 3).max().item<double>());
   }
@@ -305,6 +316,7 @@ absl::StatusOr<std::vector<StepStatistics>> Trainer::Accumulate(
                                    batch.timesteps_BK.size(1), weight);
   }
   IMAGEDDPO_ASSIGN_OR_RETURN(ReplayBatch replay, MakeReplayBatch(batch, advantages));
+  if (job_.objective() == Objective::kSft) return replay_.AccumulateDenoising(replay, weight);
   if (age > 0) {
     replay.age = age;
     replay.proximal =
@@ -362,6 +374,9 @@ absl::StatusOr<ReplayBatch> Trainer::MakeReplayBatch(const TrajectoryBatch& batc
   if (job_.uses_prompt()) {
     IMAGEDDPO_ASSIGN_OR_RETURN(replay.conditioning.prompt_embeds_BLD,
                                embed(batch.keys.prompt_hashes));
+    if (job_.objective() == Objective::kSft) {  // The one text of a policy without guidance.
+      replay.conditioning.negative_embeds_BLD = replay.conditioning.prompt_embeds_BLD;
+    }
   }
   replay.conditioning.same_tokens_B = batch.keys.same_tokens;
   return replay;

@@ -42,6 +42,8 @@ struct TrajectoryBatch {
 
   /// [B, N, C, h, w] float32: the latents before and after each step; where steps follow each
   /// other, N is K+1. Undefined where the receiver needs only the rewards.
+  /// With `train.objective: sft` K is 1, and the two are a noised target image and what the
+  /// denoiser should predict from it; there are no rewards.
   at::Tensor latents;
   /// [K]: index of the latents before a step; the next are those after it. Empty: 0, 1, ….
   std::vector<int64_t> latent_of_step;

@@ -86,6 +86,27 @@ TEST(TrustRegion, SaysWhatTheRecordsNeed) {
       << "every ratio is 1";
 }
 
+TEST(ValidateJob, SupervisedTrainingNeedsNoRewardsAndHasNoSamples) {
+  const std::string sft = "train.objective=sft";
+  v1::JobSpec without_rewards = With({sft});
+  without_rewards.clear_rewards();
+  EXPECT_TRUE(ResolvedJob::Make(without_rewards).ok());
+  EXPECT_THAT(Refusal({"train.objective=sftt"}), HasSubstr("did you mean `sft`?"));
+  for (const char* setting :
+       {"sample.max_staleness=1", "train.kl_coef=0.1", "train.trust_region=kl"}) {
+    EXPECT_THAT(Refusal({sft, setting}), HasSubstr("has no meaning with `train.objective: sft`"));
+  }
+  EXPECT_THAT(
+      Refusal({sft, "train.batch_size=32", "topology={colocated: 1}", "train.update=single_pass"}),
+      HasSubstr("`train.objective: sft` samples nothing"));
+  const auto job = ResolvedJob::Make(With({sft, "train.batch_size=32", "topology={colocated: 1}"}));
+  ASSERT_TRUE(job.ok()) << job.status();
+  EXPECT_EQ(job->objective(), Objective::kSft);
+  EXPECT_FALSE(job->plan().single_pass) << "`auto` knows it";
+  EXPECT_THAT(Warnings({sft}), ElementsAre(HasSubstr("`rewards` have no effect")));
+  EXPECT_THAT(Warnings({sft, "eval.path=e"}), IsEmpty());
+}
+
 // 10 of 50 steps are executed.
 TEST(ValidateJob, AWindowLiesAmongTheExecutedSteps) {
   EXPECT_TRUE(Judge({"train.step_window={size: 10}"}).ok());

@@ -1,4 +1,5 @@
-// Updates from some of a trajectory's steps: the gradient of the mean over them alone.
+// Updates from some of a trajectory's steps, and from noised target images: their gradients against
+// a direct computation.
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
@@ -95,6 +96,67 @@ TEST_F(StepsTest, TheGradientIsThatOfTheMeanOverTheTrainedSteps) {
     EXPECT_LT((found_P - expected_P).norm().item<double>(), 1e-4 * expected_P.norm().item<double>())
         << steps.front();
     for (const Outcome& outcome : Train(3, Job(), epochs)) ExpectSameBits(outcome, alone);
+  }
+}
+
+/// Records of noised targets, as a rollout rank makes them: one step, without rewards.
+std::vector<TrajectoryBatch> Targets(const std::vector<TrajectoryBatch>& sampled) {
+  std::vector<TrajectoryBatch> batches;
+  for (const TrajectoryBatch& like : sampled) {
+    TrajectoryBatch batch = like;
+    batch.part_names.clear();
+    batch.parts_BP = at::zeros({2, 0}, at::kDouble);
+    batch.rewards_B = at::zeros({2}, at::kDouble);
+    batch.log_probs_BK = at::zeros({2, 1});
+    batch.timesteps_BK = at::tensor({401 - 10 * like.micro_batch, 301L}, at::kLong).view({2, 1});
+    batch.latents = like.latents.narrow(1, 1, 2).contiguous();
+    batches.push_back(std::move(batch));
+  }
+  return batches;
+}
+
+v1::JobSpec SupervisedJob(double guidance) {
+  v1::JobSpec job = SmallJob();
+  job.mutable_train()->set_objective("sft");
+  job.mutable_train()->set_max_grad_norm(1e12);
+  job.mutable_sample()->set_guidance_scale(guidance);
+  return job;
+}
+
+TEST_F(StepsTest, SupervisedTrainingDescendsTheErrorOfThePrediction) {
+  for (const double guidance : {1.0, 3.0}) {
+    const v1::JobSpec job = SupervisedJob(guidance);
+    Reset();
+    const std::vector<TrajectoryBatch> batches = Targets(SampleEpoch(model(), SmallJob(), 0, 0));
+    double loss = 0;
+    for (const TrajectoryBatch& batch : batches) {
+      std::vector<at::Tensor> texts;
+      for (const uint64_t hash : batch.keys.prompt_hashes) {
+        texts.push_back(batch.new_embeddings.at(guidance > 1 ? hash : batch.keys.negative_hash));
+      }
+      const at::Tensor prediction = model().pipeline.denoiser->Forward(
+          batch.latents.select(1, 0).contiguous(), batch.timesteps_BK.select(1, 0).contiguous(),
+          at::stack(texts));
+      const at::Tensor error = (prediction - batch.latents.select(1, 1)).pow(2).mean() / 5;
+      error.backward();
+      loss += error.item<double>();
+    }
+    std::vector<at::Tensor> flat;
+    for (at::Tensor& parameter : model().lora.Parameters()) {
+      flat.push_back(parameter.grad().reshape({-1}).to(at::kDouble));
+      parameter.mutable_grad() = at::Tensor();
+    }
+    const at::Tensor expected_P = at::cat(flat);
+
+    const Outcome alone = Train(1, job, {batches}).front();
+    ASSERT_TRUE(alone.status.ok()) << alone.status;
+    EXPECT_NEAR(alone.rows[0].sft_loss(), loss, 1e-5 * loss);
+    EXPECT_EQ(alone.rows[0].loss(), alone.rows[0].sft_loss());
+    EXPECT_EQ(alone.rows[0].reward_mean(), 0);
+    const at::Tensor found_P = alone.Moment("m", model().lora) / (1 - job.train().adam_beta1());
+    EXPECT_LT((found_P - expected_P).norm().item<double>(), 1e-4 * expected_P.norm().item<double>())
+        << guidance;
+    for (const Outcome& outcome : Train(3, job, {batches})) ExpectSameBits(outcome, alone);
   }
 }
 

@@ -80,7 +80,8 @@ TEST(EpochMetrics, TheTableHasEveryFieldOnce) {
 TEST(EpochMetrics, ARowHasTheNumbersOfAnUpdateInTheTablesOrder) {
   EXPECT_EQ(RowOf(Numbered(0)).dump(),
             R"({"epoch":1,"inner_epoch":12,"update":13,"samples_seen":2,"reward_mean":3.0,)"
-            R"("reward_std":4.0,"zero_std_ratio":80.0,"loss":5.0,"approx_kl":6.0,"clipfrac":7.0,)"
+            R"("reward_std":4.0,"zero_std_ratio":80.0,"loss":5.0,"sft_loss":94.0,)"
+            R"("approx_kl":6.0,"clipfrac":7.0,)"
             R"("clip_fraction_high":81.0,"clip_fraction_low":82.0,"kl_step_mean":90.0,)"
             R"("kl_step_max":91.0,"masked_fraction":92.0,"kl_to_base":93.0,)"
             R"("grad_norm":9.0,"learning_rate":83.0,)"

@@ -134,6 +134,15 @@ TEST(Predict, OnlyTrainedStepsAreReplayedRecordedAndHaveGradients) {
                    8 * (1 * 1.5 + 1 * 1));
 }
 
+TEST(Predict, TargetImagesAreNoisedOnceAndNotSampled) {
+  const Prediction sft = Of(With(SmallJob(), "train.objective=sft"), kOne, Inputs());
+  EXPECT_DOUBLE_EQ(sft.seconds.steps, 0);
+  EXPECT_DOUBLE_EQ(sft.seconds.decode, 0);
+  EXPECT_DOUBLE_EQ(sft.seconds.reward, 0);
+  EXPECT_DOUBLE_EQ(sft.seconds.replay, 8 * 1 * 3);
+  EXPECT_DOUBLE_EQ(sft.first_pass_encode, 8 * 0.25);
+}
+
 TEST(Predict, StreamingCountsWhereATrainerCannotKeepUp) {
   PlanInputs inputs = Inputs();
   inputs.costs.link.bytes_per_second = 100;
