@@ -149,7 +149,7 @@ std::vector<std::string> ResolvedJob::Warnings() const {
                      "`sample.guidance_scale` ",
                      guidance));
   }
-  if (std::string warning = OtherStepsInDiffusers(job.sample(), executed_steps_); !warning.empty())
+  if (std::string warning = OtherStepsInDiffusers(job.sample(), executed_steps()); !warning.empty())
     warnings.push_back(std::move(warning));
   if (!trains() && !job.data().path().empty()) {
     warnings.push_back("`data.path` is not read: with `num_epochs: 0` nothing is trained");
