@@ -38,6 +38,11 @@ inline constexpr Choice<UpdateKind> kUpdates[] = {{UpdateKind::kAuto, "auto"},
                                                   {UpdateKind::kReplay, "replay"},
                                                   {UpdateKind::kSinglePass, "single_pass"}};
 
+/// train.objective: what is learned from.
+enum class Objective { kDdpo, kSft };
+inline constexpr Choice<Objective> kObjectives[] = {{Objective::kDdpo, "ddpo"},
+                                                    {Objective::kSft, "sft"}};
+
 /// train.trust_region: what keeps an update near the policy that drew the samples.
 enum class TrustRegion { kRatio, kKl };
 inline constexpr Choice<TrustRegion> kTrustRegions[] = {{TrustRegion::kRatio, "ratio"},

@@ -39,6 +39,12 @@ void FillReward(v1::RewardSpec* reward) {
   if (type != nullptr && type->has_service) FillRewardService(reward);
 }
 
+void FillWindow(v1::StepWindowSpec* window) {
+  IMAGEDDPO_DEFAULT(window, start, 0);
+  IMAGEDDPO_DEFAULT(window, stride, 0);
+  IMAGEDDPO_DEFAULT(window, every_epochs, 1);
+}
+
 void FillSample(v1::SampleSpec* sample) {
   IMAGEDDPO_DEFAULT(sample, num_steps, 50);
   IMAGEDDPO_DEFAULT(sample, noise_strength, 0.2);
@@ -50,9 +56,11 @@ void FillSample(v1::SampleSpec* sample) {
   IMAGEDDPO_DEFAULT(sample, max_staleness, 0);
   IMAGEDDPO_DEFAULT(sample, group_size, 1);
   IMAGEDDPO_DEFAULT(sample, same_init_noise, false);
+  if (sample->has_sde_window()) FillWindow(sample->mutable_sde_window());
 }
 
 void FillTrain(v1::TrainSpec* train) {
+  IMAGEDDPO_DEFAULT(train, objective, "ddpo");
   IMAGEDDPO_DEFAULT(train, batch_size, 1);
   IMAGEDDPO_DEFAULT(train, gradient_accumulation_steps, 1);
   IMAGEDDPO_DEFAULT(train, learning_rate, 3e-4);
@@ -68,6 +76,8 @@ void FillTrain(v1::TrainSpec* train) {
   IMAGEDDPO_DEFAULT(train, trust_region, "ratio");
   IMAGEDDPO_DEFAULT(train, kl_limit, 0.1);
   IMAGEDDPO_DEFAULT(train, kl_coef, 0.0);
+  IMAGEDDPO_DEFAULT(train, step_fraction, 1.0);
+  if (train->has_step_window()) FillWindow(train->mutable_step_window());
   IMAGEDDPO_DEFAULT(train, num_inner_epochs, 1);
   IMAGEDDPO_DEFAULT(train, adv_clip_max, 5.0);
   IMAGEDDPO_DEFAULT(train, max_grad_norm, 1.0);

@@ -191,7 +191,8 @@ std::vector<std::string> Notes(const DdpoConfig& config, const std::set<std::str
   }
   if (given.contains("train_timestep_fraction")) {
     notes.push_back(absl::StrCat("train_timestep_fraction ", config.train_timestep_fraction,
-                                 " has no twin: every step that the rollout ran is trained"));
+                                 " has no twin: every step that the rollout ran is trained; "
+                                 "`train.step_fraction` is a share of those"));
   }
   if (config.mixed_precision == "fp16") {
     notes.push_back(

@@ -32,6 +32,9 @@ absl::StatusOr<JobPlan> MakeJobPlan(const v1::JobSpec& job);
 /// than those that sampled), or the ranks that sample do not train. Empty if it can.
 std::string WhyNoSinglePass(const v1::JobSpec& job, const JobPlan& plan);
 
+/// Whether the job learns from target images, by train.objective.
+bool IsSupervised(const v1::JobSpec& job);
+
 /// Replaces `train.update: auto` by single_pass or replay, from the job's settings alone:
 /// single_pass if the job names `topology: {colocated: C}` and it would be exact. Whether there is
 /// memory for the gradients is CloseUpdate()'s question (common/plan/choose.h). Sets
@@ -85,6 +88,8 @@ class Faults {
 
 /// The parts of ValidateJob() on how the model learns. Defaults are filled in.
 void CheckTrain(const v1::TrainSpec& train, Faults* faults);
+void CheckObjective(const v1::JobSpec& job, Faults* faults);
+void CheckTrainedSteps(const v1::JobSpec& job, Faults* faults);
 void CheckAdvantage(const v1::JobSpec& job, Faults* faults);
 
 /// Checks a job with defaults filled in, see ResolvedJob::Make().

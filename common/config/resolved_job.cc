@@ -1,6 +1,7 @@
 #include "common/config/resolved_job.h"
 
 #include <algorithm>
+#include <cmath>
 #include <string>
 #include <utility>
 
@@ -28,6 +29,25 @@ DataSettings Resolve(const v1::DataSpec& spec) {
                     .seed = spec.corrupt().seed()};
   }
   return data;
+}
+
+StepSettings ResolveSteps(const v1::SampleSpec& sample, const v1::TrainSpec& train) {
+  StepSettings steps;
+  steps.executed =
+      sample.num_steps() - FirstExecutedStep(sample.num_steps(), sample.noise_strength());
+  steps.window_is_random = sample.has_sde_window();
+  if (sample.has_sde_window() || train.has_step_window()) {
+    const v1::StepWindowSpec& window =
+        sample.has_sde_window() ? sample.sde_window() : train.step_window();
+    steps.window = {.size = window.size(),
+                    .start = window.start(),
+                    .stride = window.stride(),
+                    .every_epochs = window.every_epochs()};
+  }
+  const int64_t most = steps.window ? steps.window->size : steps.executed;
+  const int64_t share = std::llround(train.step_fraction() * static_cast<double>(most));
+  steps.trained = std::clamp<int64_t>(share, 1, most);
+  return steps;
 }
 
 // After ValidateJob(): type and measure are in the table.
@@ -73,6 +93,7 @@ absl::StatusOr<ResolvedJob> ResolvedJob::Make(v1::JobSpec submitted) {
   job.optimizer_ = *FindChoice(kOptimizers, job.spec_.train().optimizer());
   job.reduce_ = *FindChoice(kReduces, job.spec_.train().reduce());
   const v1::TrainSpec& train = job.spec_.train();
+  job.objective_ = *FindChoice(kObjectives, train.objective());
   const auto clip = [&train](double side) { return side > 0 ? side : train.clip_range(); };
   job.clip_range_ = {.low = clip(train.clip_range_low()), .high = clip(train.clip_range_high())};
   const TrustRegion kind = *FindChoice(kTrustRegions, train.trust_region());
@@ -106,17 +127,16 @@ absl::StatusOr<ResolvedJob> ResolvedJob::Make(v1::JobSpec submitted) {
     job.best_ = {.measure = checkpoint.best(),
                  .mode = *FindChoice(kBestModes, checkpoint.best_mode())};
   }
-  const v1::SampleSpec& sample = job.spec_.sample();
-  job.executed_steps_ =
-      sample.num_steps() - FirstExecutedStep(sample.num_steps(), sample.noise_strength());
+  job.steps_ = ResolveSteps(job.spec_.sample(), train);
   return job;
 }
 
-bool ResolvedJob::samples_base_steps() const {
-  return trust_region_.records_base_means ||
-         std::any_of(rewards_.begin(), rewards_.end(), [](const RewardConfig& reward) {
-           return reward.type == RewardType::kKlToBase;
-         });
+int64_t ResolvedJob::base_steps() const {
+  const bool is_rewarded =
+      std::any_of(rewards_.begin(), rewards_.end(),
+                  [](const RewardConfig& reward) { return reward.type == RewardType::kKlToBase; });
+  if (is_rewarded) return steps_.random();
+  return trust_region_.records_base_means ? steps_.trained : 0;
 }
 
 v1::SampleSpec ResolvedJob::eval_sample() const {

@@ -51,6 +51,24 @@ struct TrustRegionSettings {
   bool records_means = false, records_base_means = false;
 };
 
+/// Executed steps that follow each other, judged: see StepWindowSpec.
+struct StepWindow {
+  int64_t size = 1, start = 0;
+  int64_t stride = 0;  ///< 0: it stays.
+  int64_t every_epochs = 1;
+};
+
+/// Which of a trajectory's steps are trained, judged. StepSchedule says which of an epoch.
+struct StepSettings {
+  int64_t executed = 0;              ///< K: for sample.num_steps and sample.noise_strength.
+  int64_t trained = 0;               ///< In each epoch.
+  std::optional<StepWindow> window;  ///< Of those that are trained; not set: of all.
+  bool window_is_random = false;     ///< sample.sde_window: no other step draws noise.
+
+  /// Steps that draw noise.
+  int64_t random() const { return window_is_random ? window->size : executed; }
+};
+
 /// A job's `data.corrupt`, judged.
 struct CorruptSettings {
   CorruptKind kind = CorruptKind::kGaussianNoise;
@@ -108,11 +126,13 @@ class ResolvedJob {
   UnsupportedModules unsupported_modules() const { return unsupported_modules_; }
   OptimizerKind optimizer() const { return optimizer_; }
   ReduceKind reduce() const { return reduce_; }
+  Objective objective() const { return objective_; }
   const AdvantageSettings& advantage() const { return advantage_; }
   const ClipRange& clip_range() const { return clip_range_; }
   const TrustRegionSettings& trust_region() const { return trust_region_; }
-  /// Whether sampling runs the model a second time over the steps, without its LoRA.
-  bool samples_base_steps() const;
+  /// For so many steps of a trajectory, sampling runs the model a second time, without its LoRA.
+  int64_t base_steps() const;
+  const StepSettings& steps() const { return steps_; }
   const LearningRateSettings& learning_rate() const { return learning_rate_; }
   const DataSettings& data() const { return data_; }
   const std::vector<RewardConfig>& rewards() const { return rewards_; }
@@ -121,7 +141,7 @@ class ResolvedJob {
   /// Whether the job has epochs; without, it is one evaluation.
   bool trains() const { return spec_.num_epochs() > 0; }
   /// K: the denoising steps that are run for sample.num_steps and sample.noise_strength.
-  int64_t executed_steps() const { return executed_steps_; }
+  int64_t executed_steps() const { return steps_.executed; }
   /// How the held-out images of `eval` are sampled: `sample` with what `eval` has of its own.
   v1::SampleSpec eval_sample() const;
   /// With guidance, the model is also called with the prompt; without, with the negative one alone.
@@ -152,6 +172,7 @@ class ResolvedJob {
   UnsupportedModules unsupported_modules_ = UnsupportedModules::kRefuse;
   OptimizerKind optimizer_ = OptimizerKind::kAdamW;
   ReduceKind reduce_ = ReduceKind::kExact;
+  Objective objective_ = Objective::kDdpo;
   AdvantageSettings advantage_;
   ClipRange clip_range_;
   TrustRegionSettings trust_region_;
@@ -159,7 +180,7 @@ class ResolvedJob {
   DataSettings data_;
   std::vector<RewardConfig> rewards_;
   std::optional<BestSettings> best_;
-  int64_t executed_steps_ = 0;
+  StepSettings steps_;
 };
 
 }  // namespace imageddpo

@@ -10,8 +10,38 @@
 #include "common/config/resolve_steps.h"
 
 namespace imageddpo {
+namespace {
+
+/// @param executed  K, the steps that are executed.
+void CheckWindow(const std::string& setting, const v1::StepWindowSpec& window, int64_t executed,
+                 Faults* faults) {
+  if (!window.has_size()) {
+    faults->Add(absl::StrCat("`", setting, ".size` is not given; it must be a number of steps"));
+    return;
+  }
+  const std::string of_all = absl::StrCat(", of the ", executed, " executed steps");
+  const auto check = [&](const char* field, int64_t value, int64_t min, int64_t max) {
+    if (value >= min && value <= max) return true;
+    faults->Add(absl::StrCat(setting, ".", field), absl::StrCat(value),
+                absl::StrCat("a whole number from ", min, " to ", max, of_all));
+    return false;
+  };
+  if (!check("size", window.size(), 1, executed)) return;
+  check("start", window.start(), 0, executed - window.size());
+  faults->Range(setting + ".stride", window.stride(), 0);
+  faults->Range(setting + ".every_epochs", window.every_epochs(), 1);
+}
+
+}  // namespace
+
+bool IsSupervised(const v1::JobSpec& job) {
+  return FindChoice(kObjectives, job.train().objective()) == Objective::kSft;
+}
 
 std::string WhyNoSinglePass(const v1::JobSpec& job, const JobPlan& plan) {
+  if (IsSupervised(job)) {
+    return "`train.objective: sft` samples nothing whose gradients could be collected";
+  }
   if (plan.updates_per_inner_epoch != 1) {
     return absl::StrCat("an epoch has ", plan.updates_per_inner_epoch,
                         " updates, and from the second one on the weights are not those that "
@@ -88,6 +118,40 @@ void CheckTrain(const v1::TrainSpec& train, Faults* faults) {
   faults->Range("train.min_8bit_size", train.min_8bit_size(), 0, 100 * Faults::kMaxCount);
   faults->Choice("train.update", train.update(), Words(kUpdates));
   faults->Choice("train.reduce", train.reduce(), Words(kReduces));
+}
+
+void CheckObjective(const v1::JobSpec& job, Faults* faults) {
+  faults->Choice("train.objective", job.train().objective(), Words(kObjectives));
+  if (!IsSupervised(job)) return;
+  const auto refuse = [faults](bool is_set, const char* setting, const char* reset) {
+    if (!is_set) return;
+    faults->Add(absl::StrCat("`", setting, "` has no meaning with `train.objective: sft`, which ",
+                             "samples nothing in training; ", reset));
+  };
+  refuse(job.sample().max_staleness() > 0, "sample.max_staleness", "set it to 0");
+  refuse(job.train().kl_coef() > 0, "train.kl_coef", "set it to 0");
+  refuse(FindChoice(kTrustRegions, job.train().trust_region()) == TrustRegion::kKl,
+         "train.trust_region", "leave it out");
+}
+
+void CheckTrainedSteps(const v1::JobSpec& job, Faults* faults) {
+  const double fraction = job.train().step_fraction();
+  faults->Real("train.step_fraction", fraction, fraction > 0 && fraction <= 1,
+               "above 0 and at most 1: the share of a trajectory's steps that is trained");
+  const v1::SampleSpec& sample = job.sample();
+  const double strength = sample.noise_strength();
+  if (sample.num_steps() < 1 || !(strength > 0 && strength <= 1)) return;  // Told already.
+  const int64_t executed = sample.num_steps() - FirstExecutedStep(sample.num_steps(), strength);
+  if (sample.has_sde_window()) {
+    CheckWindow("sample.sde_window", sample.sde_window(), executed, faults);
+  }
+  if (!job.train().has_step_window()) return;
+  CheckWindow("train.step_window", job.train().step_window(), executed, faults);
+  if (sample.has_sde_window()) {
+    faults->Add(
+        "`train.step_window` is given with `sample.sde_window`, which trains its own steps; use "
+        "the one or the other");
+  }
 }
 
 void CheckAdvantage(const v1::JobSpec& job, Faults* faults) {

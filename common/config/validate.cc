@@ -219,7 +219,7 @@ void CheckSsimSize(const v1::DataSpec& data, int index, Faults* faults) {
 }
 
 void CheckRewards(const v1::JobSpec& job, Faults* faults) {
-  const bool trains = job.num_epochs() != 0;
+  const bool trains = job.num_epochs() != 0 && !IsSupervised(job);
   if (trains && job.rewards().empty()) {
     faults->Add(
         "`rewards` is empty; it needs at least one reward, as `- {type: jpeg, measure: "
@@ -335,6 +335,8 @@ absl::Status ValidateJob(const v1::JobSpec& job, const absl::StatusOr<JobPlan>& 
   CheckRewards(job, &faults);
   CheckSample(job.sample(), &faults);
   CheckTrain(job.train(), &faults);
+  CheckObjective(job, &faults);
+  CheckTrainedSteps(job, &faults);
   CheckAdvantage(job, &faults);
   faults.Range("num_epochs", job.num_epochs(), 0, 100 * Faults::kMaxCount);
   CheckCheckpoint(job, &faults);

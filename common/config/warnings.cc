@@ -35,7 +35,7 @@ std::string OtherStepsInDiffusers(const v1::SampleSpec& sample, int64_t executed
 }
 
 void AddRewardWarnings(const ResolvedJob& job, std::vector<std::string>* warnings) {
-  if (!job.trains()) return;  // They are about training.
+  if (!job.trains() || job.objective() == Objective::kSft) return;  // They are about training.
   bool is_any_full_at_first = false;
   for (size_t i = 0; i < job.rewards().size(); ++i) {
     const RewardConfig& reward = job.rewards()[i];
@@ -79,6 +79,7 @@ int64_t RewardsOfKey(const ResolvedJob& job, int64_t num_images, int64_t images_
 
 bool NeverFills(const ResolvedJob& job, int64_t num_images, int64_t images_of_key) {
   return job.advantage().mode == AdvantageMode::kPerKey && job.spec().num_epochs() > 0 &&
+         job.objective() == Objective::kDdpo &&
          RewardsOfKey(job, num_images, images_of_key) < job.advantage().min_count;
 }
 
@@ -148,7 +149,7 @@ std::vector<std::string> ResolvedJob::Warnings() const {
                      "`sample.guidance_scale` ",
                      guidance));
   }
-  if (std::string warning = OtherStepsInDiffusers(job.sample(), executed_steps_); !warning.empty())
+  if (std::string warning = OtherStepsInDiffusers(job.sample(), executed_steps()); !warning.empty())
     warnings.push_back(std::move(warning));
   if (!trains() && !job.data().path().empty()) {
     warnings.push_back("`data.path` is not read: with `num_epochs: 0` nothing is trained");
@@ -204,6 +205,11 @@ std::vector<std::string> ResolvedJob::Warnings() const {
                      RewardsOfKey(*this, 1, 1),
                      " samples: no key gets so many rewards, and `advantage.mode: "
                      "per_key` uses the statistics of the epoch throughout, as `global` does"));
+  }
+  if (objective_ == Objective::kSft && !job.rewards().empty() && !HasHeldOutImages(job)) {
+    warnings.push_back(
+        "`rewards` have no effect: with `train.objective: sft` they score evaluations alone, and "
+        "the job has none; give `eval.path`");
   }
   AddRewardWarnings(*this, &warnings);
   AddGroupWarnings(*this, &warnings);

@@ -220,6 +220,23 @@ at::Tensor DdimScheduler::AddNoise(const at::Tensor& x0_BCHW, const at::Tensor& 
   return Spread(root_alpha_B) * x0_BCHW + Spread(root_beta_B) * noise_BCHW;
 }
 
+at::Tensor DdimScheduler::PredictionTarget(const at::Tensor& x0_BCHW, const at::Tensor& noise_BCHW,
+                                           const at::Tensor& timesteps_B) const {
+  switch (config_.prediction_type) {
+    case PredictionType::kEpsilon:
+      return noise_BCHW;
+    case PredictionType::kSample:
+      return x0_BCHW;
+    case PredictionType::kVPrediction:
+      break;
+  }
+  const at::Device device = x0_BCHW.device();
+  const at::Tensor alpha_B = alphas_cumprod_T_.index_select(0, timesteps_B);
+  const at::Tensor root_alpha_B = MoveTo(alpha_B.sqrt(), device);
+  const at::Tensor root_beta_B = MoveTo((1.0 - alpha_B).sqrt(), device);
+  return Spread(root_alpha_B) * noise_BCHW - Spread(root_beta_B) * x0_BCHW;
+}
+
 DdimScheduler::Coefficients DdimScheduler::Gather(const at::Tensor& timesteps_B,
                                                   int64_t num_steps) const {
   const at::Tensor prev_B = timesteps_B - config_.num_train_timesteps / num_steps;

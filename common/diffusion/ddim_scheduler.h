@@ -81,6 +81,11 @@ class DdimScheduler final : public StepRule {
   at::Tensor AddNoise(const at::Tensor& x0_BCHW, const at::Tensor& noise_BCHW,
                       const at::Tensor& timesteps_B) const override;
 
+  /// By prediction_type: the noise; x0; or sqrt(abar_t)·noise - sqrt(1 - abar_t)·x0 (Salimans and
+  /// Ho, arXiv:2202.00512, appendix D).
+  at::Tensor PredictionTarget(const at::Tensor& x0_BCHW, const at::Tensor& noise_BCHW,
+                              const at::Tensor& timesteps_B) const override;
+
   StepResult Step(const at::Tensor& model_output_BCHW, const at::Tensor& timesteps_B,
                   const at::Tensor& sample_BCHW, int64_t num_steps, double eta,
                   const at::Tensor& noise_BCHW, const at::Tensor& prev_sample_BCHW) const override;

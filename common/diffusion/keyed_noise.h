@@ -18,6 +18,8 @@ enum class StreamPurpose : uint32_t {
   kLoraInit = 6,      ///< Initial LoRA weights; `sample` numbers the tensor.
   kEvalNoise =
       7,  ///< All noise of the evaluation on held-out images; `epoch` tells its uses apart.
+  kTrainedSteps = 8,  ///< Which steps of a micro-batch are trained; `sample` is its first one.
+  kSftTimestep = 9,   ///< The noise level of a target image (train.objective: sft).
 };
 
 /// Identifies one random stream. Equal keys give the same numbers on every rank, in every process

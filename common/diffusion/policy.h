@@ -61,18 +61,28 @@ class Policy {
   StepResult Sample(const at::Tensor& latents_BCHW, const at::Tensor& timesteps_B,
                     const StepConditioning& conditioning, const at::Tensor& noise_BCHW) const;
 
+  /// The next latents without noise, as with eta 0.
+  StepResult SampleWithoutNoise(const at::Tensor& latents_BCHW, const at::Tensor& timesteps_B,
+                                const StepConditioning& conditioning) const;
+
   /// log p(next | latents) under the current weights, with the graph to the LoRA where grad mode is
   /// on.
   StepResult Replay(const at::Tensor& latents_BCHW, const at::Tensor& timesteps_B,
                     const StepConditioning& conditioning,
                     const at::Tensor& next_latents_BCHW) const;
 
+  /// The denoiser's prediction, with this policy's guidance: [B,C,h,w] float32.
+  at::Tensor Predict(const at::Tensor& latents_BCHW, const at::Tensor& timesteps_B,
+                     const StepConditioning& conditioning) const;
+  /// The same denoiser and steps under a single text, that of Conditioning::negative_embeds_BLD.
+  Policy WithoutGuidance() const;
+
   const StepRule& step_rule() const { return step_rule_; }
   const PolicyOptions& options() const { return options_; }
 
  private:
   StepResult Step(const at::Tensor& latents_BCHW, const at::Tensor& timesteps_B,
-                  const StepConditioning& conditioning, const at::Tensor& noise_BCHW,
+                  const StepConditioning& conditioning, double eta, const at::Tensor& noise_BCHW,
                   const at::Tensor& next_latents_BCHW) const;
 
   const Denoiser& denoiser_;

@@ -57,6 +57,11 @@ class StepRule {
   virtual at::Tensor AddNoise(const at::Tensor& x0_BCHW, const at::Tensor& noise_BCHW,
                               const at::Tensor& timesteps_B) const = 0;
 
+  /// What the denoiser should predict of AddNoise(x0, noise, timesteps): the target of its
+  /// pretraining. Arguments as there. float32.
+  virtual at::Tensor PredictionTarget(const at::Tensor& x0_BCHW, const at::Tensor& noise_BCHW,
+                                      const at::Tensor& timesteps_B) const = 0;
+
   /// One step from `timesteps_B` to the timestep before it. Exactly one of `noise_BCHW` (sampling)
   /// and `prev_sample_BCHW` (replay of a recorded step) is defined. Sampling a step and replaying
   /// its result give bit-equal log-probs. Whether a step is deterministic is decided per sample:

@@ -146,6 +146,10 @@ double MeanOverLast(const std::vector<v1::EpochMetrics>& epochs, size_t count, c
 std::string CauseOfFlat(const JobHistory& history, const Change& change) {
   const std::vector<v1::EpochMetrics>& epochs = history.epochs;
   const auto mean = [&](const auto& value) { return MeanOverLast(epochs, change.window, value); };
+  if (epochs.back().has_sft_loss()) {
+    return "the loss of noised images varies with their noise levels: compare the evaluations, or "
+           "take more images an epoch or a higher train.learning_rate";
+  }
   const double spread = mean([](const v1::EpochMetrics& e) { return e.reward_std(); });
   if (spread <= kNoSpread * std::max(std::abs(change.last), kNoSpread)) {
     return "all rewards of an epoch are equal, so that nothing is better than anything else: take "
@@ -188,10 +192,11 @@ std::string CauseOfFlat(const JobHistory& history, const Change& change) {
          "more to choose from";
 }
 
-std::string RewardText(const Change& change) {
-  return absl::StrCat("reward ", Number(change.first), " → ", Number(change.last),
-                      " (means of the first and last ", change.window, " epochs), ",
-                      Number(change.difference()), " ± ", Number(change.error));
+std::string RewardText(const Change& change, const JobHistory& history) {
+  const bool is_loss = !history.epochs.empty() && history.epochs.back().has_sft_loss();
+  return absl::StrCat(is_loss ? "-sft_loss " : "reward ", Number(change.first), " → ",
+                      Number(change.last), " (means of the first and last ", change.window,
+                      " epochs), ", Number(change.difference()), " ± ", Number(change.error));
 }
 
 /// Where the reward stopped being a number; -1: nowhere.
@@ -273,6 +278,10 @@ std::vector<double> RewardCurve(const JobHistory& history) {
   const std::vector<std::string> names = RewardNames(history.spec);
   std::vector<double> curve;
   for (const v1::EpochMetrics& epoch : history.epochs) {
+    if (epoch.has_sft_loss()) {
+      curve.push_back(-epoch.sft_loss());
+      continue;
+    }
     if (!changes) {
       curve.push_back(epoch.reward_mean());
       continue;
@@ -309,7 +318,7 @@ LearningVerdict JudgeLearning(const JobHistory& history) {
   change.error = std::max(change.error,
                           1e-9 * std::max({std::abs(change.first), std::abs(change.last), 1e-3}));
   if (std::optional<LearningVerdict> collapse = JudgeCollapse(rewards, change)) return *collapse;
-  verdict.why = RewardText(change);
+  verdict.why = RewardText(change, history);
   if (change.difference() <= kRiseErrors * change.error) {
     verdict.learning = Learning::kFlat;
     absl::StrAppend(&verdict.why, "; ", CauseOfFlat(history, change));

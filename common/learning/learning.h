@@ -40,7 +40,7 @@ JobHistory HistoryOf(const v1::Job& job, const std::vector<v1::JobEvent>& events
 
 /// The reward of each epoch that the verdict is about: reward_mean; where rewards.normalize or
 /// rewards.warmup_epochs change its scale from epoch to epoch, Σ weight · mean value of the trained
-/// rewards.
+/// rewards; with train.objective sft, -sft_loss.
 std::vector<double> RewardCurve(const JobHistory& history);
 
 /// Judges whether a job learns, by the rules of docs/learning.md. A pure function.

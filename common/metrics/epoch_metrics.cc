@@ -73,6 +73,11 @@ const EpochMetric kTable[] = {
      Aggregate::kMean,
      {"imageddpo_job_loss", Kind::kGauge, "job_id,job_name",
       "Clipped policy loss, mean over the newest epoch's updates."}},
+    {"sft_loss",
+     Aggregate::kMean,
+     {"imageddpo_job_sft_loss", Kind::kGauge, "job_id,job_name",
+      "Squared error of the denoiser on noised target images, mean over the newest epoch's updates "
+      "(train.objective: sft)."}},
     {"approx_kl",
      Aggregate::kMean,
      {"imageddpo_job_approx_kl", Kind::kGauge, "job_id,job_name",

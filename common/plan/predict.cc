@@ -21,6 +21,8 @@ double Ceil(double a, double b) { return std::ceil(a / b); }
 struct Shape {
   JobPlan plan;
   double steps = 0;          // K
+  double trained = 0;        // Of these.
+  double random = 0;         // Of these: they draw noise.
   double rows = 0;           // Of the UNet's batch, for a micro-batch.
   double rollout_micro = 0;  // Micro-batches of an epoch, on the busiest rollout rank.
   double trainer_micro = 0;  // Of an update, on the busiest trainer.
@@ -30,10 +32,28 @@ struct Shape {
   double staleness = 0;
   bool recomputes = false;   // device.gradient_checkpointing
   bool fast_reduce = false;  // train.reduce: fast
-  bool base_steps = false;   // ResolvedJob::samples_base_steps()
+  double base_steps = 0;     // ResolvedJob::base_steps()
+  bool is_sampled = true;    // Images are sampled, decoded and scored.
   double latent_bytes = 0;   // Of a micro-batch's trajectories, the means of steps included.
   double head_bytes = 0;     // Of a record without latents.
 };
+
+/// Of a trajectory's record: before and after each trained step. Steps that are drawn from `among`
+/// form trained · (among − trained + 1)/among runs of steps in a row, on average.
+double RecordedLatents(const StepSettings& steps) {
+  const auto trained = static_cast<double>(steps.trained);
+  const auto among = static_cast<double>(steps.window ? steps.window->size : steps.executed);
+  return trained + trained * (among - trained + 1) / among;
+}
+
+/// `train.objective: sft`: one noise level of each image, without a second branch for guidance, and
+/// nothing that is sampled. A record has the noised latents and what is to be predicted from them.
+void UseTargets(Shape* shape) {
+  shape->is_sampled = false;
+  shape->rows = static_cast<double>(shape->plan.device_batch_size);
+  shape->steps = shape->random = shape->base_steps = 0;
+  shape->trained = 1;
+}
 
 Shape MakeShape(const ResolvedJob& resolved, const Topology& topology, const ModelCount& model) {
   const v1::JobSpec& job = resolved.spec();
@@ -42,6 +62,8 @@ Shape MakeShape(const ResolvedJob& resolved, const Topology& topology, const Mod
   const auto batch = static_cast<double>(plan.device_batch_size);
   const double trainers = topology.trainer;
   shape.steps = static_cast<double>(resolved.executed_steps());
+  shape.trained = static_cast<double>(resolved.steps().trained);
+  shape.random = static_cast<double>(resolved.steps().random());
   shape.rows = resolved.uses_prompt() ? 2 * batch : batch;
   std::vector<double> micro(topology.trainer, 0), shards(topology.trainer, 0);
   for (int64_t v = 0; v < plan.gradient_shards; ++v) {
@@ -63,12 +85,13 @@ Shape MakeShape(const ResolvedJob& resolved, const Topology& topology, const Mod
   shape.staleness = static_cast<double>(job.sample().max_staleness());
   shape.recomputes = job.device().gradient_checkpointing();
   shape.fast_reduce = resolved.reduce() == ReduceKind::kFast;
-  shape.base_steps = resolved.samples_base_steps();
-  double latents = shape.steps + 1;
-  if (resolved.trust_region().records_means) latents += shape.steps;
-  if (resolved.trust_region().records_base_means) latents += shape.steps;
+  shape.base_steps = static_cast<double>(resolved.base_steps());
+  if (resolved.objective() == Objective::kSft) UseTargets(&shape);
+  double latents = shape.is_sampled ? RecordedLatents(resolved.steps()) : 2;
+  if (resolved.trust_region().records_means) latents += shape.trained;
+  if (resolved.trust_region().records_base_means) latents += shape.trained;
   shape.latent_bytes = kFloatBytes * batch * latents * model.latent_values();
-  shape.head_bytes = kHeadBytes * (batch + 1) + 12 * batch * shape.steps;
+  shape.head_bytes = kHeadBytes * (batch + 1) + 12 * batch * shape.trained;
   return shape;
 }
 
@@ -80,15 +103,19 @@ void PredictRollout(const Shape& shape, const PlanInputs& inputs, EpochSeconds* 
   const Costs& costs = inputs.costs;
   const auto batch = static_cast<double>(shape.plan.device_batch_size);
   const double n = shape.rollout_micro;
-  const CostCurve& step = shape.plan.single_pass ? costs.gradient_step : costs.sample_step;
   const double work = shape.rows * model.unet.flops;
-  const double again =
-      shape.recomputes && shape.plan.single_pass ? costs.sample_step.Seconds(work) : 0;
-  seconds->draw = n * costs.draw.Seconds(batch * (shape.steps + 2) * model.latent_values());
-  const double base = shape.base_steps ? costs.sample_step.Seconds(work) : 0;
-  seconds->steps = n * shape.steps * (step.Seconds(work) + again + base);
-  seconds->decode = n * costs.decode.Seconds(batch * model.decoder.flops);
-  seconds->reward = n * costs.reward.Seconds(batch * model.image_values());
+  const double plain = costs.sample_step.Seconds(work);
+  double trained = plain;
+  if (shape.plan.single_pass) {
+    trained = costs.gradient_step.Seconds(work) + (shape.recomputes ? plain : 0);
+  }
+  seconds->draw = n * costs.draw.Seconds(batch * (shape.random + 2) * model.latent_values());
+  seconds->steps =
+      n * (shape.trained * trained + (shape.steps - shape.trained + shape.base_steps) * plain);
+  if (shape.is_sampled) {
+    seconds->decode = n * costs.decode.Seconds(batch * model.decoder.flops);
+    seconds->reward = n * costs.reward.Seconds(batch * model.image_values());
+  }
   // Images are encoded one by one, each once as long as its posterior finds room.
   const double encode = n * batch * costs.encode.Seconds(model.encoder.flops);
   const double cached = kPosteriorCacheBytes / (2 * kFloatBytes * model.latent_values());
@@ -127,13 +154,13 @@ void PredictTraining(const Shape& shape, const Topology& topology, const PlanInp
     seconds->replay = update_micro * batch * costs.copy.Seconds(row_bytes);
   } else {
     const double again = shape.recomputes ? costs.sample_step.Seconds(work) : 0;
-    seconds->replay = update_micro * shape.steps * (costs.replay_step.Seconds(work) + again);
+    seconds->replay = update_micro * shape.trained * (costs.replay_step.Seconds(work) + again);
   }
   if (shape.staleness > 0) {
     // Micro-batches that are replayed in any update but the first; each is counted once.
     const double kept = shape.kept_share * static_cast<double>(shape.plan.micro_batches_per_epoch);
     const double replayed = std::min(kept, (shape.updates - 1) * shape.trainer_micro);
-    seconds->proximal = replayed * shape.steps * costs.sample_step.Seconds(work);
+    seconds->proximal = replayed * shape.trained * costs.sample_step.Seconds(work);
   }
   seconds->exchange = shape.updates * ExchangeSeconds(shape, topology.trainer, row_bytes, costs);
   seconds->optimizer = shape.updates * costs.optimizer.Seconds(parameters);

@@ -8,6 +8,7 @@
 #include <absl/strings/str_cat.h>
 #include <absl/strings/str_join.h>
 
+#include <algorithm>
 #include <stdexcept>
 #include <vector>
 
@@ -30,6 +31,46 @@ void CheckShape(const char* name, const at::Tensor& tensor, at::IntArrayRef want
 at::Tensor MeanOf(const StepResult& step) {
   if (step.mean_BCHW.defined()) return step.mean_BCHW.detach();
   throw std::invalid_argument("the means of steps that are not Gaussian are wanted");
+}
+
+/// Without a graph, and where it is of no use without the mean.
+StepResult Kept(StepResult step, bool with_mean) {
+  step.log_prob_B = step.log_prob_B.detach();
+  step.mean_BCHW = with_mean ? MeanOf(step) : at::Tensor();
+  return step;
+}
+
+EpochSteps AllSteps(int64_t num_steps) {
+  EpochSteps steps{.random_begin = 0, .random_end = num_steps};
+  for (int64_t k = 0; k < num_steps; ++k) steps.trained.push_back(k);
+  return steps;
+}
+
+bool IsAmong(const std::vector<int64_t>& trained, int64_t k) {
+  return std::binary_search(trained.begin(), trained.end(), k);
+}
+
+/// What an update needs of the trained steps.
+/// @param latents  before the first executed step, and after each.
+void Record(const Schedule& schedule, const EpochSteps& steps,
+            const std::vector<at::Tensor>& latents, const std::vector<StepResult>& results,
+            SampledTrajectories* record) {
+  std::vector<int64_t> timesteps;
+  std::vector<at::Tensor> log_probs, kept;
+  int64_t last = -1;  // Index among `latents` of the newest that is kept.
+  for (const int64_t k : steps.trained) {
+    if (last != k) kept.push_back(latents[k]);
+    record->latent_of_step.push_back(static_cast<int64_t>(kept.size()) - 1);
+    kept.push_back(latents[k + 1]);
+    last = k + 1;
+    log_probs.push_back(results[k].log_prob_B);
+    timesteps.push_back(schedule.timesteps[k]);
+  }
+  if (kept.size() == steps.trained.size() + 1) record->latent_of_step.clear();
+  const int64_t b = latents.front().size(0);
+  record->latents_BKCHW = at::stack(kept, 1);
+  record->timesteps_BK = at::tensor(timesteps, at::kLong).unsqueeze(0).repeat({b, 1});
+  record->log_probs_BK = at::stack(log_probs, 1);
 }
 
 }  // namespace
@@ -64,45 +105,55 @@ SampledTrajectories SampleTrajectories(const Policy& policy, const Vae& vae,
       policy.step_rule().AddNoise(encoded_BCHW, MoveTo(inputs.init_noise_BCHW, device),
                                   at::full({b}, schedule.timesteps.front(), at::kLong));
 
+  const EpochSteps steps = records.steps.value_or(AllSteps(num_steps));
   std::vector<at::Tensor> latents = {latents_BCHW};
-  std::vector<at::Tensor> log_probs, means, sigmas;
+  std::vector<StepResult> results;
   const bool keeps_means = records.means || records.base != nullptr;
   {
     const at::AutoGradMode with_graph(gradients != nullptr);
     StepConditioning conditioning = policy.Prepare(inputs.conditioning);
     for (int64_t k = 0; k < num_steps; ++k) {
-      const at::Tensor noise_BCHW = inputs.step_noise(k);
-      CheckShape("step_noise", noise_BCHW, {b, c, h, w});
       const at::Tensor timesteps_B = at::full({b}, schedule.timesteps[k], at::kLong);
-      const auto step =
-          policy.Sample(latents_BCHW, timesteps_B, conditioning, MoveTo(noise_BCHW, device));
-      if (gradients != nullptr) gradients->Add(step);
+      const bool collects = gradients != nullptr && IsAmong(steps.trained, k);
+      const at::AutoGradMode of_step(collects);
+      StepResult step;
+      if (steps.is_random(k)) {
+        const at::Tensor noise_BCHW = inputs.step_noise(k);
+        CheckShape("step_noise", noise_BCHW, {b, c, h, w});
+        step = policy.Sample(latents_BCHW, timesteps_B, conditioning, MoveTo(noise_BCHW, device));
+      } else {
+        step = policy.SampleWithoutNoise(latents_BCHW, timesteps_B, conditioning);
+      }
+      if (collects) gradients->Add(step);
       latents_BCHW = step.prev_sample_BCHW;
       latents.push_back(latents_BCHW);
-      log_probs.push_back(step.log_prob_B.detach());
-      if (!keeps_means) continue;
-      means.push_back(MeanOf(step));
-      sigmas.push_back(step.sigma_B);
+      results.push_back(Kept(step, keeps_means));
     }
     conditioning.text.Backward();
   }
 
   const at::Tensor decoded_BCHW = vae.Decode(latents_BCHW / vae.config().scaling_factor);
   SampledTrajectories result;
-  result.latents_BKCHW = at::stack(latents, 1);
-  result.timesteps_BK = at::tensor(schedule.timesteps, at::kLong).unsqueeze(0).repeat({b, 1});
-  result.log_probs_BK = at::stack(log_probs, 1);
+  Record(schedule, steps, latents, results, &result);
   result.images_BCHW = (decoded_BCHW / 2 + 0.5).clamp(0, 1);
-  if (records.means) result.means_BKCHW = at::stack(means, 1);
+  if (records.means) {
+    std::vector<at::Tensor> means;
+    for (const int64_t k : steps.trained) means.push_back(results[k].mean_BCHW);
+    result.means_BKCHW = at::stack(means, 1);
+  }
   if (records.base != nullptr) {
     const WithoutLora base(records.base);
     const StepConditioning conditioning = policy.Prepare(inputs.conditioning);
     std::vector<at::Tensor> base_means, kls;
-    for (size_t k = 0; k < means.size(); ++k) {
-      base_means.push_back(
+    for (int64_t k = steps.random_begin; k < steps.random_end; ++k) {
+      const bool is_trained = IsAmong(steps.trained, k);
+      if (!is_trained && !records.base_of_all) continue;
+      const at::Tensor mean_BCHW =
           MeanOf(policy.Replay(latents[k], at::full({b}, schedule.timesteps[k], at::kLong),
-                               conditioning, latents[k + 1])));
-      kls.push_back(GaussianKl(means[k], base_means[k], sigmas[k]).to(at::kDouble));
+                               conditioning, latents[k + 1]));
+      kls.push_back(
+          GaussianKl(results[k].mean_BCHW, mean_BCHW, results[k].sigma_B).to(at::kDouble));
+      if (is_trained) base_means.push_back(mean_BCHW);
     }
     result.base_means_BKCHW = at::stack(base_means, 1);
     result.kl_to_base_B = at::stack(kls, 1).sum(1);

@@ -48,16 +48,6 @@ absl::StatusOr<std::string> EncodePicture(const at::Tensor& image_CHW) {
 
 }  // namespace
 
-/// Inputs of one batch, ready for the sampler.
-struct Rollout::Drawn {
-  std::vector<Example> examples;
-  std::vector<std::string> prompts;
-  PromptCache::Encoded encoded;
-  at::Tensor images_BCHW;   ///< [B,3,H,W] in [0,1].
-  at::Tensor targets_BCHW;  ///< As the images, where the reward wants them.
-  SamplerInputs inputs;
-};
-
 /// A value and all parts for each image of a batch.
 struct Rollout::Scores {
   std::vector<double> values_B;
@@ -71,6 +61,7 @@ Rollout::Rollout(const ResolvedJob& job, Pipeline* pipeline, std::unique_ptr<Rew
                  std::chrono::milliseconds reward_timeout)
     : job_(job),
       plan_(job.plan()),
+      steps_(job.steps(), job.spec().seed()),
       pipeline_(pipeline),
       device_(device),
       records_device_(records_device),
@@ -89,9 +80,8 @@ absl::StatusOr<std::unique_ptr<Rollout>> Rollout::Create(const ResolvedJob& job,
   if (job.trains()) IMAGEDDPO_RETURN_IF_ERROR(rollout->OpenData(share, data_start));
   IMAGEDDPO_RETURN_IF_ERROR(rollout->OpenEvaluation(share, data_start));
   IMAGEDDPO_RETURN_IF_ERROR(rollout->CheckClassNames());
-  const v1::SampleSpec& sample = job.spec().sample();
-  IMAGEDDPO_RETURN_IF_ERROR(rollout->SetPolicy(sample, &rollout->data_));
-  IMAGEDDPO_RETURN_IF_ERROR(pipeline->step_rule->CheckEta(rollout->data_.schedule, sample.eta()));
+  IMAGEDDPO_RETURN_IF_ERROR(rollout->SetPolicy(job.spec().sample(), &rollout->data_));
+  IMAGEDDPO_RETURN_IF_ERROR(rollout->CheckTrainedSteps());
   if (rollout->eval_data_.examples != nullptr) {
     IMAGEDDPO_RETURN_IF_ERROR(rollout->SetPolicy(job.eval_sample(), &rollout->eval_data_));
   }
@@ -146,14 +136,13 @@ absl::StatusOr<Rollout::Drawn> Rollout::Draw(
     const auto position = static_cast<int64_t>(i);
     drawn.examples.push_back(dataset.at(examples[i]));
     drawn.prompts.push_back(PromptOf(drawn.examples.back().text));
+    const auto width = static_cast<int>(size_.width), height = static_cast<int>(size_.height);
     IMAGEDDPO_ASSIGN_OR_RETURN(at::Tensor image,
-                               dataset.LoadImage(examples[i], static_cast<int>(size_.width),
-                                                 static_cast<int>(size_.height)));
+                               source.are_targets ? dataset.LoadTarget(examples[i], width, height)
+                                                  : dataset.LoadImage(examples[i], width, height));
     images.push_back(std::move(image));
     if (reward_->wants().targets) {
-      IMAGEDDPO_ASSIGN_OR_RETURN(at::Tensor target,
-                                 dataset.LoadTarget(examples[i], static_cast<int>(size_.width),
-                                                    static_cast<int>(size_.height)));
+      IMAGEDDPO_ASSIGN_OR_RETURN(at::Tensor target, dataset.LoadTarget(examples[i], width, height));
       targets.push_back(std::move(target));
     }
     encode_keys.push_back(key_of(StreamPurpose::kEncodeNoise, position));
@@ -217,18 +206,16 @@ void Rollout::CollectGradients(const Lora* lora, SampleGradients* gradients) {
 absl::StatusOr<WhenScored<TrajectoryBatch>> Rollout::Sample(int64_t epoch, int64_t micro_batch,
                                                             int64_t weight_version,
                                                             bool keep_pictures, int64_t next) {
+  if (job_.objective() == Objective::kSft) {
+    IMAGEDDPO_ASSIGN_OR_RETURN(TrajectoryBatch batch,
+                               NoiseTargets(epoch, micro_batch, weight_version, next));
+    return [batch = std::move(batch)]() mutable -> absl::StatusOr<TrajectoryBatch> {
+      return std::move(batch);
+    };
+  }
   const auto start = std::chrono::steady_clock::now();
   const int64_t first = plan_.FirstSample(micro_batch);
-  if (loading_.valid()) loading_.get();
-  IMAGEDDPO_ASSIGN_OR_RETURN(
-      const Drawn drawn,
-      Draw(data_, ExamplesOf(epoch, micro_batch), [&](StreamPurpose purpose, int64_t i) {
-        return StreamKey{.seed = job_.spec().seed(),
-                         .purpose = purpose,
-                         .epoch = static_cast<uint64_t>(epoch),
-                         .sample = static_cast<uint64_t>(NoiseSample(purpose, first + i))};
-      }));
-  if (next >= 0) StartLoading(ExamplesOf(epoch, next));
+  IMAGEDDPO_ASSIGN_OR_RETURN(const Drawn drawn, DrawMicroBatch(epoch, micro_batch, next));
   std::optional<LogProbGradients> gradients;
   if (gradients_ != nullptr) {
     gradients.emplace(pipeline_->denoiser.get(), *lora_, plan_.device_batch_size,
@@ -240,21 +227,16 @@ absl::StatusOr<WhenScored<TrajectoryBatch>> Rollout::Sample(int64_t epoch, int64
                          gradients ? &*gradients : nullptr,
                          {.device = plan_.single_pass ? device_ : records_device_,
                           .means = job_.trust_region().records_means,
-                          .base = BaseIf(job_.trust_region().records_base_means)});
+                          .base = BaseIf(job_.trust_region().records_base_means),
+                          .base_of_all = reward_->wants().kl_to_base,
+                          .steps = steps_.Of(epoch, first)});
   if (gradients) gradients_->Put(micro_batch, gradients->Take());
-  TrajectoryBatch batch;
+  TrajectoryBatch batch = RecordOf(drawn, epoch, micro_batch, weight_version);
   batch.sample_seconds = SecondsSince(start);
 
   WhenScored<Scores> scores = StartScoring(drawn, sampled);
-  batch.epoch = epoch;
-  batch.micro_batch = micro_batch;
-  batch.first_sample = first;
-  batch.weight_version = weight_version;
-  batch.prompts = drawn.prompts;
-  for (const Example& example : drawn.examples) batch.image_ids.push_back(example.id);
-  batch.keys = drawn.encoded.keys;
-  batch.new_embeddings = drawn.encoded.embeddings_LD;
   batch.latents = sampled.latents_BKCHW.contiguous();
+  batch.latent_of_step = sampled.latent_of_step;
   if (job_.trust_region().records_means) batch.means = sampled.means_BKCHW.contiguous();
   if (job_.trust_region().records_base_means) {
     batch.base_means = sampled.base_means_BKCHW.contiguous();
@@ -304,14 +286,15 @@ std::vector<int64_t> Rollout::ExamplesOf(int64_t epoch, int64_t micro_batch) {
 }
 
 void Rollout::StartLoading(std::vector<int64_t> examples) {
-  loading_ = std::async(std::launch::async,
-                        [this, examples = std::move(examples), targets = reward_->wants().targets] {
-                          LowerThreadPriority();
-                          for (const int64_t i : examples) {
-                            data_.examples->LoadAhead(i, static_cast<int>(size_.width),
-                                                      static_cast<int>(size_.height), targets);
-                          }
-                        });
+  loading_ =
+      std::async(std::launch::async, [this, examples = std::move(examples),
+                                      targets = reward_->wants().targets || data_.are_targets] {
+        LowerThreadPriority();
+        for (const int64_t i : examples) {
+          data_.examples->LoadAhead(i, static_cast<int>(size_.width),
+                                    static_cast<int>(size_.height), targets);
+        }
+      });
 }
 
 int64_t Rollout::num_eval_images() const {

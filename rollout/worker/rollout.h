@@ -22,6 +22,7 @@
 #include "common/lora/lora.h"
 #include "common/trajectory/record/sample_gradients.h"
 #include "common/trajectory/record/trajectory.h"
+#include "common/trajectory/schedule/step_schedule.h"
 #include "imageddpo/v1/control.pb.h"
 #include "imageddpo/v1/trajectory.pb.h"
 #include "rollout/data/dataset.h"
@@ -90,6 +91,7 @@ class Rollout {
   /// @param keep_pictures  attach PNGs of its first samples' inputs and outputs.
   /// @param next  the micro-batch of the epoch that is to be sampled next; its images are loaded
   ///              meanwhile. -1: not known.
+  /// With train.objective sft nothing is sampled or scored: see TrajectoryBatch::latents.
   /// @return a WhenScored that fails with the first image's error if a reward has no finite value
   ///         for an image, naming reward, image and remedy (if the reward drops it, its value is
   ///         NaN instead), or with the reward's error if that fails as a whole.
@@ -119,15 +121,26 @@ class Rollout {
     std::optional<Policy> policy;
     Schedule schedule;
     std::unique_ptr<BackgroundDecode> decoding;  ///< Null: nothing is decoded in advance.
+    bool are_targets = false;  ///< Draw() takes each image's target in place of the image.
 
     /// Not only the negative one. After SetPolicy().
     bool uses_prompt() const { return policy->options().guidance.scale > 1; }
   };
-  struct Drawn;   ///< A batch of inputs.
+  /// A batch of inputs, ready for the sampler.
+  struct Drawn {
+    std::vector<Example> examples;
+    std::vector<std::string> prompts;
+    PromptCache::Encoded encoded;
+    at::Tensor images_BCHW;   ///< [B,3,H,W] in [0,1].
+    at::Tensor targets_BCHW;  ///< As the images, where the reward wants them.
+    SamplerInputs inputs;
+  };
   struct Scores;  ///< Values and parts of a batch.
   Rollout(const ResolvedJob& job, Pipeline* pipeline, std::unique_ptr<Reward> reward,
           at::Device device, at::Device records_device, std::chrono::milliseconds reward_timeout);
   absl::Status SetPolicy(const v1::SampleSpec& sample, Images* images);
+  /// Whether there is something to learn from the steps that are trained. After SetPolicy().
+  absl::Status CheckTrainedSteps() const;
   /// The prompts, beside the negative one, that are encoded here or, if asked for, on any rank.
   std::set<std::string> Prompts(bool of_all_ranks) const;
   absl::Status OpenData(const RolloutShare& share, const DataStart& data_start);
@@ -156,10 +169,19 @@ class Rollout {
   void ReleaseEncoders();            ///< Those that are needed no more.
   /// For StepRecords::base: the denoiser where the loss or a reward needs the base model's steps.
   Denoiser* BaseIf(bool loss_needs_it) const;
+  /// Sample() with train.objective sft: noised target images and what to predict from them.
+  absl::StatusOr<TrajectoryBatch> NoiseTargets(int64_t epoch, int64_t micro_batch,
+                                               int64_t weight_version, int64_t next);
+  /// The inputs of a micro-batch of an epoch. Starts to load those of `next`.
+  absl::StatusOr<Drawn> DrawMicroBatch(int64_t epoch, int64_t micro_batch, int64_t next);
+  /// What a record says of its samples.
+  TrajectoryBatch RecordOf(const Drawn& drawn, int64_t epoch, int64_t micro_batch,
+                           int64_t weight_version) const;
   WhenScored<Scores> StartScoring(const Drawn& drawn, const SampledTrajectories& sampled);
 
   ResolvedJob job_;
   JobPlan plan_;
+  StepSchedule steps_;
   Pipeline* pipeline_;
   at::Device device_;
   at::Device records_device_;  ///< Where latents and means that are sent are left.

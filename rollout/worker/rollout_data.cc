@@ -105,6 +105,19 @@ int64_t Rollout::MostImagesOfAKey() const {
   return most;
 }
 
+absl::Status Rollout::CheckTrainedSteps() const {
+  if (job_.objective() == Objective::kSft) return absl::OkStatus();  // Steps are noise levels.
+  const StepSettings& steps = job_.steps();
+  const double eta = job_.spec().sample().eta();
+  const StepRule& rule = *pipeline_->step_rule;
+  if (!steps.window || steps.window->stride > 0) return rule.CheckEta(data_.schedule, eta);
+  Schedule window = data_.schedule;
+  const auto begin = window.timesteps.begin() + steps.window->start;
+  window.timesteps = {begin, begin + steps.window->size};
+  return Annotate(rule.CheckEta(window, eta),
+                  steps.window_is_random ? "`sample.sde_window`" : "`train.step_window`");
+}
+
 absl::Status Rollout::SetSize() {
   size_ = job_.data().size;
   const int64_t downscale = pipeline_->vae->config().downscale();
@@ -121,6 +134,11 @@ absl::Status Rollout::SetSize() {
 absl::Status Rollout::OpenData(const RolloutShare& share, const DataStart& data_start) {
   const Source source{.setting = "data.path", .path = job_.spec().data().path(), .files = {}};
   IMAGEDDPO_ASSIGN_OR_RETURN(const OpenedSet set, OpenImages(source, share, data_start, &data_));
+  data_.are_targets = job_.objective() == Objective::kSft;
+  if (data_.are_targets) {
+    IMAGEDDPO_RETURN_IF_ERROR(
+        Annotate(CheckTargets(*data_.examples), "`train.objective: sft` needs target images"));
+  }
   data_report_.set_num_images(data_.examples->size());
   data_report_.set_num_listed(set.num_listed);
   data_report_.set_sha256(set.fingerprint.sha256);
@@ -129,7 +147,7 @@ absl::Status Rollout::OpenData(const RolloutShare& share, const DataStart& data_
   data_.posteriors = std::make_unique<PosteriorCache>(data_.to_come.size(), kPosteriorCacheBytes);
   order_ =
       std::make_unique<ExampleOrder>(job_.spec().seed(), data_.examples->size(), plan_.group_size);
-  if (job_.advantage().mode != AdvantageMode::kPerKey) return absl::OkStatus();
+  if (job_.advantage().mode != AdvantageMode::kPerKey || data_.are_targets) return absl::OkStatus();
   std::string warning = job_.WarningOfKeys(data_.examples->size(), MostImagesOfAKey());
   if (!warning.empty()) data_warnings_.push_back(std::move(warning));
   return absl::OkStatus();

@@ -186,6 +186,43 @@ TEST_F(JobTopologies, GroupsAndDivergencesHaveTheSameBitsEverywhere) {
   EXPECT_GT(last["parts_mean"]["kl_to_base.value"], 0.0);
 }
 
+TEST_F(JobTopologies, AShareOfTheStepsIsTheSameEverywhere) {
+  const v1::JobSpec job = JobWith(
+      "sample: {num_steps: 8}\n"
+      "train: {step_fraction: 0.5, trust_region: kl, kl_limit: 0.0001, kl_coef: 0.001}\n");
+  const JobOutcome alone = ExpectSameEverywhere(job);
+  ExpectSame(RunOnThreads(job, Colocated(3)), alone, Colocated(3));
+  const auto first = nlohmann::json::parse(alone.rows.front());
+  EXPECT_EQ(first["ratio_first_step_max_error"], 0.0);
+  EXPECT_EQ(first["kl_step_max"], 0.0) << "a replay repeats the rollout's means";
+  EXPECT_GT(first["kl_to_base"], 0.0);
+}
+
+TEST_F(JobTopologies, AMovingWindowOfRandomStepsIsTheSameEverywhere) {
+  const v1::JobSpec job =
+      JobWith("sample: {num_steps: 8, sde_window: {size: 2, stride: 1, every_epochs: 2}}\n");
+  const JobOutcome alone = ExpectSameEverywhere(job);
+  ExpectSame(RunOnThreads(job, Split(1, 1)), alone, Split(1, 1));
+  for (const std::string& row : alone.rows) {
+    EXPECT_EQ(nlohmann::json::parse(row)["ratio_first_step_max_error"], 0.0) << row;
+  }
+}
+
+TEST_F(JobTopologies, SupervisedTrainingIsTheSameEverywhere) {
+  const v1::JobSpec job = JobWith(
+      "data: {corrupt: {kind: gaussian_noise, severity: 3}}\n"
+      "train: {objective: sft}\n");
+  const JobOutcome alone = ExpectSameEverywhere(job);
+  ExpectSame(RunOnThreads(job, Colocated(3)), alone, Colocated(3));
+  for (const std::string& row : alone.rows) {
+    const auto numbers = nlohmann::json::parse(row);
+    EXPECT_GT(numbers["sft_loss"], 0.0) << row;
+    EXPECT_EQ(numbers["loss"], numbers["sft_loss"]) << row;
+    EXPECT_GT(numbers["grad_norm"], 0.0) << row;
+  }
+  EXPECT_NE(alone.evaluations.at(0), alone.evaluations.at(kEpochs)) << "the LoRA has changed";
+}
+
 TEST_F(JobTopologies, TheAverageIsEvaluatedWithTheSameBitsEverywhere) {
   const std::string train =
       "train: {ema_decay: 0.99, lr_schedule: cosine, lr_warmup_updates: 3, clip_range_high: 0.01, "

@@ -113,6 +113,12 @@ at::Tensor GaussianWalk::AddNoise(const at::Tensor& x0_BCHW, const at::Tensor& n
   return x0_BCHW + (timesteps_B.to(at::kFloat) / 1000).view({-1, 1, 1, 1}) * noise_BCHW;
 }
 
+at::Tensor GaussianWalk::PredictionTarget(const at::Tensor& /*x0_BCHW*/,
+                                          const at::Tensor& noise_BCHW,
+                                          const at::Tensor& /*timesteps_B*/) const {
+  return noise_BCHW;
+}
+
 StepResult GaussianWalk::Step(const at::Tensor& model_output_BCHW, const at::Tensor& timesteps_B,
                               const at::Tensor& sample_BCHW, int64_t num_steps, double eta,
                               const at::Tensor& noise_BCHW,

@@ -43,6 +43,9 @@ class GaussianWalk final : public StepRule {
   /// Latents + t/1000 · noise.
   at::Tensor AddNoise(const at::Tensor& x0_BCHW, const at::Tensor& noise_BCHW,
                       const at::Tensor& timesteps_B) const override;
+  /// The noise.
+  at::Tensor PredictionTarget(const at::Tensor& x0_BCHW, const at::Tensor& noise_BCHW,
+                              const at::Tensor& timesteps_B) const override;
   StepResult Step(const at::Tensor& model_output_BCHW, const at::Tensor& timesteps_B,
                   const at::Tensor& sample_BCHW, int64_t num_steps, double eta,
                   const at::Tensor& noise_BCHW, const at::Tensor& prev_sample_BCHW) const override;

@@ -34,16 +34,16 @@ AdapterTargets TargetsOf(const Lora& lora) {
 double EpochWork::Flops(int64_t epoch, const std::vector<TrajectoryBatch>& batches) const {
   double flops = 0;
   for (const TrajectoryBatch& batch : batches) {
-    const auto steps = static_cast<double>(num_steps);
-    const double update = forward + backward;
-    double row = replays > 0 ? forward + static_cast<double>(replays) * update : update;
-    if (base_steps) row += forward;
-    if (batch.weight_version != epoch) row += forward;  // The policy at the epoch's start.
+    double of_trained =
+        replays > 0 ? static_cast<double>(replays) * (forward + backward) : backward;
+    if (batch.weight_version != epoch) of_trained += forward;  // The policy at the epoch's start.
+    const double row = static_cast<double>(num_steps + base_steps) * forward +
+                       static_cast<double>(batch.timesteps_BK.size(1)) * of_trained;
     int64_t rows = batch.batch_size();
     if (guided) {
       rows += std::count(batch.keys.same_tokens.begin(), batch.keys.same_tokens.end(), false);
     }
-    flops += steps * static_cast<double>(rows) * row;
+    flops += static_cast<double>(rows) * row;
     flops += decode * static_cast<double>(batch.batch_size());
   }
   return flops;
@@ -53,13 +53,14 @@ absl::StatusOr<EpochWork> MakeEpochWork(const ResolvedJob& job, const Lora& lora
                                         int num_ranks, at::Device device) {
   IMAGEDDPO_ASSIGN_OR_RETURN(const ModelCount count, CountModel(PathOf(job.spec().model().path()),
                                                                 job.data().size, TargetsOf(lora)));
+  const bool samples = job.objective() != Objective::kSft;
   return EpochWork{.forward = count.unet.flops + count.unet.lora_flops,
                    .backward = count.unet.backward_flops,
-                   .decode = count.decoder.flops,
-                   .num_steps = num_steps,
+                   .decode = samples ? count.decoder.flops : 0,
+                   .num_steps = samples ? num_steps : 0,
                    .replays = job.plan().single_pass ? 0 : job.spec().train().num_inner_epochs(),
-                   .base_steps = job.samples_base_steps(),
-                   .guided = job.uses_prompt(),
+                   .base_steps = samples ? job.base_steps() : 0,
+                   .guided = samples && job.uses_prompt(),
                    .peak_flops = num_ranks * MeasurePeakFlops(device, DtypeOf(job.precision()))};
 }
 

@@ -96,9 +96,11 @@ ReplayBatch ReplayUpdate::ToDevice(const ReplayBatch& batch) const {
 StepResult ReplayUpdate::Step(const ReplayBatch& on_device, const StepConditioning& conditioning,
                               int64_t k) const {
   // contiguous(): the rollout's call had contiguous latents, and other strides may round otherwise.
-  return policy_.Replay(on_device.latents_BKCHW.select(1, k).contiguous(),
+  const auto& indices = on_device.latent_of_step;
+  const int64_t before = indices.empty() ? k : indices[static_cast<size_t>(k)];
+  return policy_.Replay(on_device.latents_BKCHW.select(1, before).contiguous(),
                         on_device.timesteps_BK.select(1, k).contiguous(), conditioning,
-                        on_device.latents_BKCHW.select(1, k + 1).contiguous());
+                        on_device.latents_BKCHW.select(1, before + 1).contiguous());
 }
 
 at::Tensor ReplayUpdate::LogProbs(const ReplayBatch& batch) const {
@@ -143,6 +145,19 @@ at::Tensor ReplayUpdate::Accumulate(const ReplayBatch& batch, double weight) {
   }
   conditioning.text.Backward();
   return at::stack(numbers).view({num_steps, kNumbersPerStep});
+}
+
+at::Tensor ReplayUpdate::AccumulateDenoising(const ReplayBatch& batch, double weight) {
+  const ReplayBatch on_device = ToDevice(batch);
+  StepConditioning conditioning = policy_.Prepare(on_device.conditioning);
+  const at::Tensor prediction_BCHW =
+      policy_.Predict(on_device.latents_BKCHW.select(1, 0).contiguous(),
+                      on_device.timesteps_BK.select(1, 0).contiguous(), conditioning);
+  const at::Tensor loss = (prediction_BCHW - on_device.latents_BKCHW.select(1, 1)).pow(2).mean();
+  if (loss.requires_grad()) (loss * (weight * loss_scale_)).backward();
+  conditioning.text.Backward();
+  const at::Tensor of_loss = loss.detach().to(at::kDouble).reshape({1});
+  return at::cat({of_loss, at::zeros({kNumbersPerStep - 1}, of_loss.options())}).unsqueeze(0);
 }
 
 at::Tensor ReplayUpdate::TakeGradient() {

@@ -19,10 +19,11 @@ namespace imageddpo {
 ///
 /// Shapes: B samples, K recorded steps, C h w latents.
 struct ReplayBatch {
-  at::Tensor latents_BKCHW;  ///< [B,K+1,C,h,w]: before each step and after the last.
-  at::Tensor timesteps_BK;   ///< int64, on the CPU.
-  at::Tensor log_probs_BK;   ///< Recorded in the rollout.
-  at::Tensor advantages_B;   ///< Not yet clamped.
+  at::Tensor
+      latents_BKCHW;        ///< [B,K+1,C,h,w]: before each step and after the last; latent_of_step.
+  at::Tensor timesteps_BK;  ///< int64, on the CPU.
+  at::Tensor log_probs_BK;  ///< Recorded in the rollout.
+  at::Tensor advantages_B;  ///< Not yet clamped.
   Conditioning conditioning;
   /// The proximal policy, see LossInputs. kRecorded: the policy that sampled. The other two are for
   /// stale samples. kCurrent: the current weights, in the epoch's first update, when they are still
@@ -36,6 +37,8 @@ struct ReplayBatch {
   /// undefined where the loss does not need them.
   at::Tensor means_BKCHW, base_means_BKCHW;
   at::Tensor is_kept_B;  ///< bool: false for samples that are left out. Undefined: all are kept.
+  std::vector<int64_t>
+      latent_of_step;  ///< As that of a TrajectoryBatch, also for how many latents.
 };
 
 /// Results of replaying one timestep of one micro-batch.
@@ -77,6 +80,12 @@ class ReplayUpdate {
   ///                read here, since the host would wait for every step that it has just asked for.
   at::Tensor Accumulate(const ReplayBatch& batch, double weight);
 
+  /// The same for noised target images (train.objective: sft), whose loss is the squared error of
+  /// the policy's prediction, a mean over B, C, h and w.
+  /// @param batch  latents [B,2,C,h,w]: the noised ones, and what is to be predicted from them.
+  /// @return       as Accumulate(), of one step, with the loss alone.
+  at::Tensor AccumulateDenoising(const ReplayBatch& batch, double weight);
+
   /// From now on losses are multiplied by `scale` before the backward pass; TakeGradient() divides
   /// by it. @param scale  a power of two; initially 1.
   void SetLossScale(double scale) { loss_scale_ = scale; }
@@ -94,7 +103,7 @@ class ReplayUpdate {
                   int64_t k) const;
   ReplayBatch ToDevice(const ReplayBatch& batch) const;
 
-  const Policy& policy_;
+  const Policy policy_;
   std::vector<at::Tensor> parameters_;
   const LossRule& loss_;
   double loss_scale_ = 1;

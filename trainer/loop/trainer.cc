@@ -107,7 +107,8 @@ Trainer::Trainer(const ResolvedJob& job, const Policy& policy, Lora* lora,
                 exchange->num_trainers()),
       versions_(job.spec()),
       optimizer_(lora->ParameterNames(), lora->Parameters(), MakeAdamWOptions(job)),
-      replay_(policy, lora->Parameters(), *loss_rule_),
+      replay_(job.objective() == Objective::kSft ? policy.WithoutGuidance() : policy,
+              lora->Parameters(), *loss_rule_),
       single_pass_(gradients, *loss_rule_),
       norms_(*lora),
       state_(job.precision() == Precision::kFp16, job.spec().train().max_grad_zscore()) {
@@ -140,6 +141,30 @@ absl::StatusOr<std::vector<double>> Trainer::Advantages(const EpochRewards& epoc
   return advantages;
 }
 
+absl::StatusOr<std::vector<double>> Trainer::JudgeRewards(
+    int64_t epoch, const std::vector<TrajectoryBatch>& batches, v1::EpochMetrics* metrics) {
+  IMAGEDDPO_ASSIGN_OR_RETURN(EpochScores scores,
+                             ScoresOf(job_, epoch, batches, combination_.parts()));
+  if (!combination_.parts().empty()) {
+    combination_.Combine(epoch, std::move(scores.values_TN), &scores.rewards);
+  }
+  const Moments reward = MomentsOf(scores.rewards.rewards);
+  metrics->set_reward_mean(reward.mean);
+  metrics->set_reward_std(reward.std);
+  SetRewardSpread(scores.rewards.rewards, metrics);
+  if (job_.advantage().mode == AdvantageMode::kGroup) {
+    const GroupSpread spread = SpreadOfGroups(scores.rewards, job_.advantage().combine);
+    metrics->set_zero_std_ratio(spread.zero_ratio);
+    if (job_.advantage().zero_std == ZeroStd::kDrop) scores.Keep(spread.has_spread);
+  }
+  IMAGEDDPO_ASSIGN_OR_RETURN(const std::vector<double> of_kept, Advantages(scores.rewards));
+  SetAdvantageSpread(of_kept, scores.is_kept.size(), metrics);
+  is_kept_ = scores.is_kept;
+  const std::map<std::string, double> parts_mean = MeansOfParts(batches);
+  metrics->mutable_parts_mean()->insert(parts_mean.begin(), parts_mean.end());
+  return scores.ForAll(of_kept);
+}
+
 absl::StatusOr<std::vector<v1::EpochMetrics>> Trainer::TrainEpoch(
     int64_t epoch, const std::vector<TrajectoryBatch>& batches, const Between& between) {
   embeddings_.clear();
@@ -153,25 +178,12 @@ absl::StatusOr<std::vector<v1::EpochMetrics>> Trainer::TrainEpoch(
       embeddings_.try_emplace(hash, MoveTo(embedding, lora_->Parameters().front().device()));
     }
   }
-  IMAGEDDPO_ASSIGN_OR_RETURN(EpochScores scores,
-                             ScoresOf(job_, epoch, batches, combination_.parts()));
-  if (!combination_.parts().empty()) {
-    combination_.Combine(epoch, std::move(scores.values_TN), &scores.rewards);
+  v1::EpochMetrics of_epoch;  // What all rows of the epoch have in common.
+  std::vector<double> advantages(static_cast<size_t>(plan_.samples_per_epoch), 0);
+  is_kept_.assign(advantages.size(), true);
+  if (job_.objective() == Objective::kDdpo) {
+    IMAGEDDPO_ASSIGN_OR_RETURN(advantages, JudgeRewards(epoch, batches, &of_epoch));
   }
-  const Moments reward = MomentsOf(scores.rewards.rewards);
-  v1::EpochMetrics of_epoch;
-  SetRewardSpread(scores.rewards.rewards, &of_epoch);
-  std::optional<double> zero_std_ratio;
-  if (job_.advantage().mode == AdvantageMode::kGroup) {
-    const GroupSpread spread = SpreadOfGroups(scores.rewards, job_.advantage().combine);
-    zero_std_ratio = spread.zero_ratio;
-    if (job_.advantage().zero_std == ZeroStd::kDrop) scores.Keep(spread.has_spread);
-  }
-  IMAGEDDPO_ASSIGN_OR_RETURN(const std::vector<double> of_kept, Advantages(scores.rewards));
-  SetAdvantageSpread(of_kept, scores.is_kept.size(), &of_epoch);
-  const std::vector<double> advantages = scores.ForAll(of_kept);
-  is_kept_ = scores.is_kept;
-  const std::map<std::string, double> parts_mean = MeansOfParts(batches);
   state_.samples_seen += static_cast<int64_t>(is_kept_.size());
 
   KeepVersion(epoch);
@@ -182,10 +194,6 @@ absl::StatusOr<std::vector<v1::EpochMetrics>> Trainer::TrainEpoch(
       IMAGEDDPO_ASSIGN_OR_RETURN(v1::EpochMetrics row,
                                  Update(epoch, inner, update, batches, advantages, between));
       row.MergeFrom(of_epoch);
-      row.set_reward_mean(reward.mean);
-      row.set_reward_std(reward.std);
-      if (zero_std_ratio) row.set_zero_std_ratio(*zero_std_ratio);
-      row.mutable_parts_mean()->insert(parts_mean.begin(), parts_mean.end());
       if (rows.empty()) {
         state_.ratio_first_step_max_error =
             std::max(state_.ratio_first_step_max_error, row.ratio_first_step_max_error());
@@ -292,6 +300,7 @@ absl::StatusOr<v1::EpochMetrics> Trainer::Update(int64_t epoch, int64_t inner_ep
         {.loss = metrics.loss(), .approx_kl = metrics.approx_kl(), .clipfrac = metrics.clipfrac()});
   }
   norms_.End(state_.average ? &*state_.average : nullptr);
+  if (job_.objective() == Objective::kSft) metrics.set_sft_loss(metrics.loss());
   if (first_update) {
     metrics.set_ratio_first_step_max_error(statistics.select(2, 3).max().item<double>());
   }
@@ -335,6 +344,7 @@ absl::StatusOr<at::Tensor> Trainer::Accumulate(const TrajectoryBatch& batch,
                                    batch.timesteps_BK.size(1), weight);
   }
   IMAGEDDPO_ASSIGN_OR_RETURN(ReplayBatch replay, MakeReplayBatch(batch, advantages));
+  if (job_.objective() == Objective::kSft) return replay_.AccumulateDenoising(replay, weight);
   if (age > 0) {
     replay.age = age;
     replay.proximal =
@@ -376,7 +386,8 @@ absl::StatusOr<ReplayBatch> Trainer::MakeReplayBatch(const TrajectoryBatch& batc
                      .log_probs_BK = batch.log_probs_BK,
                      .advantages_B = AdvantagesOf(batch, advantages),
                      .means_BKCHW = batch.means,
-                     .base_means_BKCHW = batch.base_means};
+                     .base_means_BKCHW = batch.base_means,
+                     .latent_of_step = batch.latent_of_step};
   const TrustRegionSettings& region = job_.trust_region();
   if (region.records_means != batch.means.defined() ||
       region.records_base_means != batch.base_means.defined()) {
@@ -391,6 +402,9 @@ absl::StatusOr<ReplayBatch> Trainer::MakeReplayBatch(const TrajectoryBatch& batc
   if (job_.uses_prompt()) {
     IMAGEDDPO_ASSIGN_OR_RETURN(replay.conditioning.prompt_embeds_BLD,
                                embed(batch.keys.prompt_hashes));
+    if (job_.objective() == Objective::kSft) {  // The one text of a policy without guidance.
+      replay.conditioning.negative_embeds_BLD = replay.conditioning.prompt_embeds_BLD;
+    }
   }
   replay.conditioning.same_tokens_B = batch.keys.same_tokens;
   return replay;

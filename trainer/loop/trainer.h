@@ -106,6 +106,10 @@ class Trainer {
 
  private:
   absl::StatusOr<std::vector<double>> Advantages(const EpochRewards& epoch);
+  /// The advantages of all samples. Sets is_kept_ and what the epoch's rows say of its rewards.
+  absl::StatusOr<std::vector<double>> JudgeRewards(int64_t epoch,
+                                                   const std::vector<TrajectoryBatch>& batches,
+                                                   v1::EpochMetrics* metrics);
   absl::StatusOr<v1::EpochMetrics> Update(int64_t epoch, int64_t inner_epoch,
                                           int64_t update_in_epoch,
                                           const std::vector<TrajectoryBatch>& batches,

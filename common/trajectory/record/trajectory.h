@@ -26,7 +26,7 @@ struct NamedPicture {
 /// The record that crosses from rollout to trainer: the trajectories of one micro-batch, with
 /// everything that the update needs to replay them.
 ///
-/// Shapes: B samples of the micro-batch, K executed steps, C h w latent channels, height, width, P
+/// Shapes: B samples of the micro-batch, K trained steps, C h w latent channels, height, width, P
 /// reward parts, L tokens, D embedding width. All tensors are contiguous. They are on the CPU,
 /// except that latents and means are where the gang's tensors travel from and arrive
 /// (Communicator::transfer_device()), and those that are not sent on the device that made them.
@@ -41,9 +41,13 @@ struct TrajectoryBatch {
   std::vector<std::string> prompts;    ///< [B]
   PromptKeys keys;
 
-  /// [B, K+1, C, h, w] float32: the latents before each step and after the last one. Undefined
-  /// where the receiver needs only the rewards.
+  /// [B, N, C, h, w] float32: the latents before and after each step; where steps follow each
+  /// other, N is K+1. Undefined where the receiver needs only the rewards.
+  /// With `train.objective: sft` K is 1, and the two are a noised target image and what the
+  /// denoiser should predict from it; there are no rewards.
   at::Tensor latents;
+  /// [K]: index of the latents before a step; the next are those after it. Empty: 0, 1, ….
+  std::vector<int64_t> latent_of_step;
   /// [B, K, C, h, w] float32, where latents are and the job's loss needs them
   /// (ResolvedJob::trust_region()): the mean of each step under weight_version, and under the base
   /// model, without a LoRA.

@@ -40,13 +40,15 @@ void TrajectoryInbox::Receive(Source& source, int64_t size, bool is_length) {
 }
 
 at::Tensor TrajectoryInbox::LatentsBuffer(at::IntArrayRef sizes) {
-  for (const at::Tensor& buffer : buffers_) {
-    const bool is_free = buffer.use_count() == 1 && buffer.storage().use_count() == 1;
-    if (is_free && buffer.sizes() == sizes) return buffer;
+  at::Tensor* other = nullptr;  // Free, of another size.
+  for (at::Tensor& buffer : buffers_) {
+    if (buffer.use_count() != 1 || buffer.storage().use_count() != 1) continue;
+    if (buffer.sizes() == sizes) return buffer;
+    other = &buffer;
   }
-  buffers_.push_back(
-      at::empty(sizes, at::TensorOptions().dtype(at::kFloat).device(gang_->transfer_device())));
-  return buffers_.back();
+  if (other == nullptr) other = &buffers_.emplace_back();
+  *other = at::empty(sizes, at::TensorOptions().dtype(at::kFloat).device(gang_->transfer_device()));
+  return *other;
 }
 
 absl::Status TrajectoryInbox::TakeHeader(Source& source) {
@@ -67,7 +69,7 @@ absl::Status TrajectoryInbox::TakeHeader(Source& source) {
   };
   if (header.has_latents()) {
     slot.batch.latents =
-        receive(LatentsBuffer({shape[0], shape[1] + 1, shape[2], shape[3], shape[4]}));
+        receive(LatentsBuffer({shape[0], NumLatents(header), shape[2], shape[3], shape[4]}));
   }
   const at::IntArrayRef of_means(shape.data(), 5);
   if (header.has_means()) slot.batch.means = receive(LatentsBuffer(of_means));

@@ -64,7 +64,7 @@ class TrajectoryInbox {
   absl::Status TakeHeader(Source& source);
   void Receive(Source& source, int64_t size, bool is_length);
   /// Memory for latents or means: reuses that of a record that nobody holds any more, else
-  /// allocates.
+  /// allocates, in place of one of another size where there is one.
   at::Tensor LatentsBuffer(at::IntArrayRef sizes);
 
   Communicator* gang_;

@@ -60,6 +60,7 @@ v1::TrajectoryHeader MakeHeader(const TrajectoryBatch& batch, const TrajectorySe
     header.add_shape(embedding.size(0));
     header.add_shape(embedding.size(1));
   }
+  for (const int64_t index : batch.latent_of_step) header.add_latent_of_step(index);
   PutValues<int64_t>(batch.timesteps_BK, header.mutable_timesteps());
   PutValues<float>(batch.log_probs_BK, header.mutable_log_probs());
   PutValues<double>(batch.rewards_B, header.mutable_rewards());
@@ -191,7 +192,22 @@ absl::Status CheckHeader(const v1::TrajectoryHeader& header, int from_rank,
   for (const auto& [field, values] : sizes) {
     if (values.first != values.second) return differs(field, values.first, values.second);
   }
+  const auto& latents = header.latent_of_step();
+  if (!latents.empty() && latents.size() != k) {
+    return differs("number of latent_of_step", latents.size(), k);
+  }
+  for (int i = 0; i < latents.size(); ++i) {
+    const int64_t step = i == 0 ? latents[0] + 1 : latents[i] - latents[i - 1];
+    if (step < 1 || step > (i == 0 ? 1 : 2)) {
+      return differs("latent_of_step", latents[i], "an index after the one before it");
+    }
+  }
   return absl::OkStatus();
+}
+
+int64_t NumLatents(const v1::TrajectoryHeader& header) {
+  const auto& latents = header.latent_of_step();
+  return latents.empty() ? header.shape(1) + 1 : *latents.rbegin() + 2;
 }
 
 TrajectoryBatch FromHeader(const v1::TrajectoryHeader& header) {
@@ -207,6 +223,7 @@ TrajectoryBatch FromHeader(const v1::TrajectoryHeader& header) {
   batch.keys.same_tokens.assign(header.same_tokens().begin(), header.same_tokens().end());
   batch.keys.negative_hash = header.negative_hash();
   batch.part_names.assign(header.part_names().begin(), header.part_names().end());
+  batch.latent_of_step.assign(header.latent_of_step().begin(), header.latent_of_step().end());
   const int64_t b = header.shape(0), k = header.shape(1), p = header.part_names_size();
   batch.timesteps_BK = TakeValues<int64_t>(header.timesteps(), {b, k});
   batch.log_probs_BK = TakeValues<float>(header.log_probs(), {b, k});

@@ -29,7 +29,7 @@ inline constexpr uint32_t kTrajectoryWireVersion = 4;
 ///
 ///   1. the header's length in bytes: int64 [1]
 ///   2. the header: a serialised TrajectoryHeader, uint8, with everything small
-///   3. if has_latents: latents, float32 [B,K+1,C,h,w]
+///   3. if has_latents: latents, float32 [B,N,C,h,w], with N = NumLatents() of the header
 ///   4. if has_means: means, float32 [B,K,C,h,w]; if has_base_means: base_means, the same
 ///   5. the new embeddings, [L,D] each
 ///
@@ -84,6 +84,9 @@ struct ExpectedRecord {
 /// @return INTERNAL naming the field, the rank and both values if it is not the expected one.
 absl::Status CheckHeader(const v1::TrajectoryHeader& header, int from_rank,
                          const ExpectedRecord& expected, const std::vector<int64_t>& shape);
+
+/// N: latents of each sample, of a header that was checked.
+int64_t NumLatents(const v1::TrajectoryHeader& header);
 
 /// The part of a record that its header holds; the receiver adds latents and embeddings.
 TrajectoryBatch FromHeader(const v1::TrajectoryHeader& header);

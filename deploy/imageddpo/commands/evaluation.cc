@@ -83,6 +83,7 @@ v1::JobSpec EvaluationOf(const v1::JobSpec& job) {
   evaluation.mutable_sample()->clear_max_staleness();
   evaluation.mutable_sample()->clear_group_size();
   evaluation.mutable_sample()->clear_same_init_noise();
+  evaluation.mutable_sample()->clear_sde_window();
   evaluation.mutable_device()->clear_device_batch_size();
   evaluation.mutable_eval()->clear_every_epochs();
   evaluation.mutable_eval()->clear_use_ema();

@@ -27,7 +27,10 @@ std::string Summary(const ResolvedJob& resolved) {
       {"job", job.name()},
       {{"samples an epoch", absl::StrCat(plan.samples_per_epoch)},
        {"steps of a sample",
-        absl::StrCat(resolved.executed_steps(), " of ", job.sample().num_steps())},
+        absl::StrCat(resolved.executed_steps(), " of ", job.sample().num_steps(),
+                     resolved.steps().trained == resolved.executed_steps()
+                         ? ""
+                         : absl::StrCat(", ", resolved.steps().trained, " of them trained"))},
        {"samples an update", absl::StrCat(plan.samples_per_update)},
        {"updates an epoch", absl::StrCat(plan.updates_per_inner_epoch, " × ",
                                          job.train().num_inner_epochs(), " inner epochs")},

@@ -88,9 +88,9 @@ std::string DataText(const v1::JobProgress& progress) {
 }
 
 std::string RewardText(const v1::Job& job) {
-  return job.progress().has_newest_epoch()
-             ? FormatNumber(job.progress().newest_epoch().reward_mean(), 3)
-             : "-";
+  const bool has_reward =
+      job.progress().has_newest_epoch() && !job.progress().newest_epoch().has_sft_loss();
+  return has_reward ? FormatNumber(job.progress().newest_epoch().reward_mean(), 3) : "-";
 }
 
 std::string SpeedText(const v1::Job& job) {
@@ -144,8 +144,10 @@ std::string JobDetails(const v1::Job& job, const std::vector<v1::JobEvent>& even
   if (!IsEvaluation(job.spec())) add("samples", absl::StrCat(progress.samples_seen()));
   if (progress.has_newest_epoch()) {
     const v1::EpochMetrics& newest = progress.newest_epoch();
-    add("reward", absl::StrCat(FormatNumber(newest.reward_mean()), " ± ",
-                               FormatNumber(newest.reward_std(), 3)));
+    if (!newest.has_sft_loss()) {
+      add("reward", absl::StrCat(FormatNumber(newest.reward_mean()), " ± ",
+                                 FormatNumber(newest.reward_std(), 3)));
+    }
     add("loss", FormatNumber(newest.loss(), 3));
     add("images/s", SpeedText(job));
     add("ratio error", FormatNumber(progress.ratio_first_step_max_error(), 3));

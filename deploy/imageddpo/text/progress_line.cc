@@ -48,7 +48,7 @@ void ProgressLine::Add(const v1::JobEvent& event) {
     progress_ = event.progress();
   } else if (event.has_epoch()) {
     const v1::EpochMetrics& epoch = event.epoch();
-    rewards_[epoch.epoch()] = epoch.reward_mean();
+    if (!epoch.has_sft_loss()) rewards_[epoch.epoch()] = epoch.reward_mean();
     progress_.set_epoch(epoch.epoch() + 1);
     progress_.set_samples_seen(epoch.samples_seen());
     *progress_.mutable_newest_epoch() = epoch;
@@ -92,8 +92,8 @@ std::string ProgressLine::ForTerminal(size_t width) const {
        std::map<std::string, double>(newest.parts_mean().begin(), newest.parts_mean().end())) {
     parts.push_back(absl::StrCat(Printable(name), " ", FormatNumber(mean, 3)));
   }
-  for (const auto& [stage, seconds] : std::map<std::string, double>(
-           newest.stage_seconds().begin(), newest.stage_seconds().end())) {
+  for (const auto& [stage, seconds] : std::map<std::string, double>(newest.stage_seconds().begin(),
+                                                                    newest.stage_seconds().end())) {
     if (seconds > 0) parts.push_back(absl::StrFormat("%s %.1f s", Printable(stage), seconds));
   }
   for (const std::string& part : parts) {
@@ -125,11 +125,15 @@ std::vector<std::string> ProgressLine::Stage() const {
 std::string ProgressLine::EpochText(const v1::EpochMetrics& epoch) const {
   std::string text = absl::StrCat("epoch ", epoch.epoch() + 1);
   if (progress_.num_epochs() > 0) absl::StrAppend(&text, "/", progress_.num_epochs());
-  absl::StrAppend(&text, "  samples ", epoch.samples_seen(), "  reward ",
-                  FormatNumber(epoch.reward_mean()), " ± ", FormatNumber(epoch.reward_std(), 3),
-                  "  loss ", FormatNumber(epoch.loss(), 3), "  kl ",
-                  FormatNumber(epoch.approx_kl(), 3), "  clipped ",
-                  absl::StrFormat("%.0f%%", epoch.clipfrac() * 100));
+  absl::StrAppend(&text, "  samples ", epoch.samples_seen());
+  if (epoch.has_sft_loss()) {
+    absl::StrAppend(&text, "  loss ", FormatNumber(epoch.sft_loss()));
+  } else {
+    absl::StrAppend(&text, "  reward ", FormatNumber(epoch.reward_mean()), " ± ",
+                    FormatNumber(epoch.reward_std(), 3), "  loss ", FormatNumber(epoch.loss(), 3),
+                    "  kl ", FormatNumber(epoch.approx_kl(), 3), "  clipped ",
+                    absl::StrFormat("%.0f%%", epoch.clipfrac() * 100));
+  }
   if (epoch.images_per_second() > 0) {
     absl::StrAppend(&text, absl::StrFormat("  %.1f images/s", epoch.images_per_second()));
   }

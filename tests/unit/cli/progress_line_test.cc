@@ -148,6 +148,15 @@ TEST(ProgressLine, EpochsAfterAResumeReplaceThoseBefore) {
   EXPECT_EQ(line.last_reward(), 40);
 }
 
+TEST(ProgressLine, SupervisedTrainingHasALossInPlaceOfRewards) {
+  ProgressLine line(Deblur());
+  v1::JobEvent event = Epoch(11, 0);
+  event.mutable_epoch()->set_sft_loss(0.125);
+  line.Add(event);
+  EXPECT_THAT(line.ForLog(event), AllOf(HasSubstr("  loss 0.125"), Not(HasSubstr("reward"))));
+  EXPECT_THAT(line.ForTerminal(100), Not(HasSubstr("reward")));
+}
+
 TEST(ProgressLine, LogHasALinePerEvent) {
   ProgressLine line(Deblur());
   line.Add(State(v1::RUNNING));

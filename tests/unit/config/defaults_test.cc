@@ -48,7 +48,9 @@ const std::set<std::string>& WithoutDefault() {
                                               "topology.min_colocated",
                                               "data.width",
                                               "data.height",
-                                              "data.corrupt.kind"};
+                                              "data.corrupt.kind",
+                                              "sample.sde_window.size",
+                                              "train.step_window.size"};
   return paths;
 }
 
@@ -74,7 +76,8 @@ void ExpectAllPresent(const Message& section, const std::string& prefix) {
 
 TEST(FillDefaults, FillsEverySettingOfTheSchema) {
   ExpectAllPresent(Filled("rewards: [{type: jpeg, measure: compressibility}]\n"
-                          "data: {corrupt: {kind: fog}}"),
+                          "data: {corrupt: {kind: fog}}\nsample: {sde_window: {size: 1}}\n"
+                          "train: {step_window: {size: 1}}"),
                    "");
   EXPECT_FALSE(Filled("rewards: [{type: jpeg}]").data().has_corrupt());
 }

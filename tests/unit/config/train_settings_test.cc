@@ -71,19 +71,87 @@ TEST(TrustRegion, SaysWhatTheRecordsNeed) {
   };
   const ResolvedJob plain = of({});
   EXPECT_FALSE(plain.trust_region().records_means || plain.trust_region().records_base_means);
-  EXPECT_FALSE(plain.samples_base_steps());
+  EXPECT_EQ(plain.base_steps(), 0);
   EXPECT_TRUE(of({"train.trust_region=kl"}).trust_region().records_means);
-  EXPECT_FALSE(of({"train.trust_region=kl"}).samples_base_steps());
+  EXPECT_EQ(of({"train.trust_region=kl"}).base_steps(), 0);
   EXPECT_TRUE(of({"train.kl_coef=0.1"}).trust_region().records_base_means);
-  EXPECT_TRUE(of({"train.kl_coef=0.1"}).samples_base_steps());
+  EXPECT_EQ(of({"train.kl_coef=0.1"}).base_steps(), plain.executed_steps());
   const ResolvedJob reward = of({"rewards=[{type: kl_to_base, weight: -1}]"});
-  EXPECT_TRUE(reward.samples_base_steps());
+  EXPECT_EQ(reward.base_steps(), plain.executed_steps());
   EXPECT_FALSE(reward.trust_region().records_base_means) << "the reward alone crosses";
   EXPECT_FALSE(of({"train.trust_region=kl", "train.batch_size=32", "topology={colocated: 1}",
                    "train.update=single_pass"})
                    .trust_region()
                    .records_means)
       << "every ratio is 1";
+}
+
+TEST(ValidateJob, SupervisedTrainingNeedsNoRewardsAndHasNoSamples) {
+  const std::string sft = "train.objective=sft";
+  v1::JobSpec without_rewards = With({sft});
+  without_rewards.clear_rewards();
+  EXPECT_TRUE(ResolvedJob::Make(without_rewards).ok());
+  EXPECT_THAT(Refusal({"train.objective=sftt"}), HasSubstr("did you mean `sft`?"));
+  for (const char* setting :
+       {"sample.max_staleness=1", "train.kl_coef=0.1", "train.trust_region=kl"}) {
+    EXPECT_THAT(Refusal({sft, setting}), HasSubstr("has no meaning with `train.objective: sft`"));
+  }
+  EXPECT_THAT(
+      Refusal({sft, "train.batch_size=32", "topology={colocated: 1}", "train.update=single_pass"}),
+      HasSubstr("`train.objective: sft` samples nothing"));
+  const auto job = ResolvedJob::Make(With({sft, "train.batch_size=32", "topology={colocated: 1}"}));
+  ASSERT_TRUE(job.ok()) << job.status();
+  EXPECT_EQ(job->objective(), Objective::kSft);
+  EXPECT_FALSE(job->plan().single_pass) << "`auto` knows it";
+  EXPECT_THAT(Warnings({sft}), ElementsAre(HasSubstr("`rewards` have no effect")));
+  EXPECT_THAT(Warnings({sft, "eval.path=e"}), IsEmpty());
+}
+
+// 10 of 50 steps are executed.
+TEST(ValidateJob, AWindowLiesAmongTheExecutedSteps) {
+  EXPECT_TRUE(Judge({"train.step_window={size: 10}"}).ok());
+  EXPECT_TRUE(Judge({"sample.sde_window={size: 4, start: 6, stride: 1}"}).ok());
+  EXPECT_THAT(Refusal({"train.step_fraction=0"}),
+              HasSubstr("`train.step_fraction` is 0; it must be above 0 and at most 1"));
+  EXPECT_THAT(Refusal({"train.step_window={start: 2}"}),
+              HasSubstr("`train.step_window.size` is not given"));
+  EXPECT_THAT(Refusal({"train.step_window={size: 11}"}),
+              HasSubstr("`train.step_window.size` is 11; it must be a whole number from 1 to 10, "
+                        "of the 10 executed steps"));
+  EXPECT_THAT(Refusal({"sample.sde_window={size: 4, start: 7}"}),
+              HasSubstr("`sample.sde_window.start` is 7; it must be a whole number from 0 to 6"));
+  EXPECT_THAT(Refusal({"sample.sde_window={size: 4, stride: -1}"}),
+              HasSubstr("`sample.sde_window.stride` is -1"));
+  EXPECT_THAT(Refusal({"sample.sde_window={size: 4, every_epochs: 0}"}),
+              HasSubstr("`sample.sde_window.every_epochs` is 0"));
+  EXPECT_THAT(Refusal({"sample.sde_window={size: 4}", "train.step_window={size: 4}"}),
+              HasSubstr("`train.step_window` is given with `sample.sde_window`"));
+}
+
+TEST(TrainedSteps, AreCountedFromWindowAndShare) {
+  const auto of = [](const std::vector<std::string>& settings) {
+    return *ResolvedJob::Make(With(settings));
+  };
+  EXPECT_EQ(of({}).steps().trained, 10);
+  EXPECT_EQ(of({}).steps().random(), 10);
+  EXPECT_EQ(of({"train.step_fraction=0.3"}).steps().trained, 3);
+  EXPECT_EQ(of({"train.step_fraction=0.01"}).steps().trained, 1) << "at least one";
+  const ResolvedJob window = of({"train.step_fraction=0.5", "train.step_window={size: 4}"});
+  EXPECT_EQ(window.steps().trained, 2);
+  EXPECT_EQ(window.steps().random(), 10);
+  const ResolvedJob random = of({"sample.sde_window={size: 4}"});
+  EXPECT_EQ(random.steps().trained, 4);
+  EXPECT_EQ(random.steps().random(), 4);
+  EXPECT_EQ(of({"sample.sde_window={size: 4}", "train.step_fraction=0.5", "train.kl_coef=0.1"})
+                .base_steps(),
+            2);
+  EXPECT_EQ(
+      of({"sample.sde_window={size: 4}", "rewards=[{type: kl_to_base, weight: -1}]"}).base_steps(),
+      4)
+      << "the others have no divergence";
+  EXPECT_TRUE(of({"sample.sde_window={size: 4}", "train.batch_size=32", "topology={colocated: 1}"})
+                  .plan()
+                  .single_pass);
 }
 
 TEST(JobWarnings, TellThatATrustRegionHasNoEffect) {

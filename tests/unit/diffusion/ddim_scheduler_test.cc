@@ -67,6 +67,31 @@ TEST(MakeSchedule, TrailingHasTheNumberOfStepsAskedFor) {
   }
 }
 
+TEST(PredictionTarget, IsWhatThePredictionTypeSays) {
+  at::manual_seed(3);
+  const at::Tensor x0 = at::randn({2, 4, 3, 5}), noise = at::randn({2, 4, 3, 5});
+  const at::Tensor timesteps = at::tensor({401, 1}, at::kLong);
+  const auto target = [&](PredictionType type) {
+    DdimConfig config = StableDiffusion();
+    config.prediction_type = type;
+    return DdimScheduler(config).PredictionTarget(x0, noise, timesteps);
+  };
+  EXPECT_TRUE(target(PredictionType::kEpsilon).equal(noise));
+  EXPECT_TRUE(target(PredictionType::kSample).equal(x0));
+  const at::Tensor v = target(PredictionType::kVPrediction);
+  for (int64_t i = 0; i < 2; ++i) {
+    double alpha = 1;
+    for (int64_t t = 0; t <= timesteps[i].item<int64_t>(); ++t) {
+      const double root = std::sqrt(0.00085) +
+                          (std::sqrt(0.012) - std::sqrt(0.00085)) * static_cast<double>(t) / 999;
+      alpha *= 1 - root * root;
+    }
+    const at::Tensor expected =
+        std::sqrt(alpha) * noise[i].to(at::kDouble) - std::sqrt(1 - alpha) * x0[i].to(at::kDouble);
+    EXPECT_LT((v[i].to(at::kDouble) - expected).abs().max().item<double>(), 1e-5) << i;
+  }
+}
+
 TEST(CheckEta, RefusesWhatTeachesNothing) {
   const DdimScheduler scheduler(StableDiffusion());
   const Schedule schedule = *scheduler.MakeSchedule(10, 0.5);

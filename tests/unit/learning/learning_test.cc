@@ -65,6 +65,22 @@ TEST(JudgeLearning, SeesACurveThatRises) {
   }
 }
 
+TEST(JudgeLearning, TakesTheFallOfALossWhereThereAreNoRewards) {
+  JobHistory history = Curve("learning");
+  for (v1::EpochMetrics& epoch : history.epochs) {
+    epoch.set_sft_loss(10 - epoch.reward_mean());
+    epoch.set_reward_mean(0);
+    epoch.set_reward_std(0);
+  }
+  const LearningVerdict verdict = JudgeLearning(history);
+  EXPECT_EQ(verdict.learning, Learning::kLearning) << verdict.why;
+  EXPECT_THAT(verdict.why, HasSubstr("-sft_loss -"));
+  for (v1::EpochMetrics& epoch : history.epochs) epoch.set_sft_loss(1);
+  const LearningVerdict flat = JudgeLearning(history);
+  EXPECT_EQ(flat.learning, Learning::kFlat) << flat.why;
+  EXPECT_THAT(flat.why, HasSubstr("compare the evaluations"));
+}
+
 TEST(JudgeLearning, WaitsForEnoughEpochs) {
   const LearningVerdict verdict = JudgeLearning(Curve("early"));
   EXPECT_EQ(verdict.name(), "too early");

@@ -82,7 +82,7 @@ TEST(EpochMetrics, ARowHasTheNumbersOfAnUpdateInTheTablesOrder) {
             R"("reward_std":4.0,"reward_min":114.0,"reward_p10":115.0,"reward_median":116.0,)"
             R"("reward_p90":117.0,"reward_max":118.0,"advantage_std":119.0,)"
             R"("advantage_max":120.0,"left_out_fraction":121.0,)"
-            R"("zero_std_ratio":80.0,"loss":5.0,"approx_kl":6.0,"clipfrac":7.0,)"
+            R"("zero_std_ratio":80.0,"loss":5.0,"sft_loss":94.0,"approx_kl":6.0,"clipfrac":7.0,)"
             R"("clip_fraction_high":81.0,"clip_fraction_low":82.0,"kl_step_mean":90.0,)"
             R"("kl_step_max":91.0,"masked_fraction":92.0,"kl_to_base":93.0,)"
             R"("grad_norm":9.0,"update_norm":122.0,"ema_distance":123.0,"learning_rate":83.0,)"

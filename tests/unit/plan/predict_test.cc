@@ -120,6 +120,29 @@ TEST(Predict, TheBaseModelsStepsAndTheMeansOfStepsCount) {
   EXPECT_DOUBLE_EQ(kl.seconds.stream, 1 + 0.3 + (584.0 + 32) / 4000);
 }
 
+TEST(Predict, OnlyTrainedStepsAreReplayedRecordedAndHaveGradients) {
+  const Prediction half = Of(With(SmallJob(), "train.step_fraction=0.5"), kOne, Inputs());
+  EXPECT_DOUBLE_EQ(half.seconds.steps, 8 * 2 * 1);
+  EXPECT_DOUBLE_EQ(half.seconds.replay, 8 * 1 * 3);
+  // Two latents of 4 values; 256·2 + 12·1 of head.
+  EXPECT_DOUBLE_EQ(half.seconds.stream, 1 + 0.3 + (32.0 + 524) / 4000);
+  const Prediction base =
+      Of(With(With(SmallJob(), "train.step_fraction=0.5"), "train.kl_coef=0.1"), kOne, Inputs());
+  EXPECT_DOUBLE_EQ(base.seconds.steps, 8 * (2 + 1) * 1);
+  const ResolvedJob single = With(With(SmallJob(), "train.batch_size=8"), "train.update=auto");
+  EXPECT_DOUBLE_EQ(Of(With(single, "sample.sde_window={size: 1}"), kOne, Inputs()).seconds.steps,
+                   8 * (1 * 1.5 + 1 * 1));
+}
+
+TEST(Predict, TargetImagesAreNoisedOnceAndNotSampled) {
+  const Prediction sft = Of(With(SmallJob(), "train.objective=sft"), kOne, Inputs());
+  EXPECT_DOUBLE_EQ(sft.seconds.steps, 0);
+  EXPECT_DOUBLE_EQ(sft.seconds.decode, 0);
+  EXPECT_DOUBLE_EQ(sft.seconds.reward, 0);
+  EXPECT_DOUBLE_EQ(sft.seconds.replay, 8 * 1 * 3);
+  EXPECT_DOUBLE_EQ(sft.first_pass_encode, 8 * 0.25);
+}
+
 TEST(Predict, StreamingCountsWhereATrainerCannotKeepUp) {
   PlanInputs inputs = Inputs();
   inputs.costs.link.bytes_per_second = 100;

@@ -144,6 +144,22 @@ TEST_F(InboxTest, TheMeansOfStepsComeWithTheLatents) {
   EXPECT_FALSE((*received)[2].base_means.defined()) << "nothing is replayed there";
 }
 
+TEST_F(InboxTest, StepsThatDoNotFollowEachOtherComeWithMoreLatents) {
+  inbox_.Expect({Expected(0, 0, 0), Expected(0, 1, 0), Expected(0, 2, 0, false)});
+  std::vector<TrajectoryBatch> sent = {Record(0, 0, 0), Record(0, 1, 0), Record(0, 2, 0)};
+  for (const size_t m : {size_t{0}, size_t{2}}) {
+    sent[m].latents = at::randn({kBatch, 2 * kSteps, 4, 5, 6});
+    sent[m].latent_of_step = {0, 2};
+  }
+  for (const TrajectoryBatch& record : sent) {
+    sender_.Send(record, {.latents = record.micro_batch < 2}, kTimeout);
+  }
+  const auto received = inbox_.TakeEpoch(kTimeout, Never);
+  ASSERT_TRUE(received.ok()) << received.status();
+  for (const size_t m : {size_t{0}, size_t{1}}) ExpectEqual((*received)[m], sent[m]);
+  for (size_t m = 0; m < 3; ++m) EXPECT_EQ((*received)[m].latent_of_step, sent[m].latent_of_step);
+}
+
 TEST_F(InboxTest, WhatIsPolledNeedsNoCredit) {
   inbox_.Expect({Expected(0, 0, 0), Expected(0, 1, 0)});
   inbox_.Expect({Expected(1, 0, 0), Expected(1, 1, 0)});
@@ -266,6 +282,11 @@ INSTANTIATE_TEST_SUITE_P(
                     Wrong{"has_base_means",
                           [](auto* r) {
                             r->base_means = at::randn({3, 2, 4, 5, 6});
+                          }},
+                    Wrong{"number of latent_of_step", [](auto* r) { r->latent_of_step = {0}; }},
+                    Wrong{"latent_of_step",
+                          [](auto* r) {
+                            r->latent_of_step = {0, 3};
                           }},
                     Wrong{"number of prompts", [](auto* r) { r->prompts.pop_back(); }},
                     Wrong{"number of rewards",

@@ -3,8 +3,11 @@
 #include <algorithm>
 #include <map>
 #include <set>
+#include <string>
+#include <vector>
 
 #include "common/config/job_config.h"
+#include "common/trajectory/schedule/step_schedule.h"
 #include "common/trajectory/schedule/update_schedule.h"
 #include "common/trajectory/schedule/version_schedule.h"
 #include "tests/testing/judged.h"
@@ -95,6 +98,71 @@ TEST(UpdateSchedule, WhatTheFirstUpdateDoesNotReplayIsReplayedLater) {
   EXPECT_EQ(later, once.MicroBatches(3, 0, 1));
   all.insert(all.end(), later.begin(), later.end());
   EXPECT_EQ(std::set<int64_t>(all.begin(), all.end()).size(), 24U / 2);
+}
+
+StepSchedule Steps(const std::string& settings) {
+  const ResolvedJob job = Judged(Job("seed: 5\n" + settings));
+  return {job.steps(), job.spec().seed()};
+}
+
+using Positions = std::vector<int64_t>;
+
+// 10 steps of which int(10 · 0.5) = 5 are executed.
+TEST(StepSchedule, WithoutSettingsAllStepsAreRandomAndTrained) {
+  const EpochSteps steps = Steps("sample: {num_steps: 10, noise_strength: 0.5}").Of(3, 8);
+  EXPECT_EQ(steps.trained, (Positions{0, 1, 2, 3, 4}));
+  for (int64_t k = 0; k < 5; ++k) EXPECT_TRUE(steps.is_random(k)) << k;
+}
+
+TEST(StepSchedule, AWindowStaysOrMovesOnAndBeginsAgain) {
+  const std::string sample = "sample: {num_steps: 10, noise_strength: 0.5";
+  const StepSchedule fixed = Steps(sample + "}\ntrain: {step_window: {size: 2, start: 1}}");
+  for (const int64_t epoch : {0, 1, 7}) {
+    const EpochSteps steps = fixed.Of(epoch, 4);
+    EXPECT_EQ(steps.trained, (Positions{1, 2}));
+    EXPECT_TRUE(steps.is_random(0) && steps.is_random(4)) << "the others draw noise all the same";
+  }
+  const StepSchedule moving =
+      Steps(sample + ", sde_window: {size: 2, start: 1, stride: 2, every_epochs: 3}}");
+  // Four places, 0 to 3: 1, 3, then 5 mod 4.
+  const int64_t begins[] = {1, 1, 1, 3, 3, 3, 1, 1, 1, 3};
+  for (int64_t epoch = 0; epoch < 10; ++epoch) {
+    const EpochSteps steps = moving.Of(epoch, 0);
+    const int64_t begin = begins[epoch];
+    EXPECT_EQ(steps.trained, (Positions{begin, begin + 1})) << epoch;
+    for (int64_t k = 0; k < 5; ++k) {
+      EXPECT_EQ(steps.is_random(k), k == begin || k == begin + 1) << epoch << ", step " << k;
+    }
+  }
+}
+
+TEST(StepSchedule, AShareIsDrawnForEachMicroBatchAndEpochFromTheWindow) {
+  const StepSchedule all =
+      Steps("sample: {num_steps: 10, noise_strength: 0.5}\ntrain: {step_fraction: 0.4}");
+  std::set<Positions> drawn;
+  std::map<int64_t, int> counts;
+  for (int64_t epoch = 0; epoch < 40; ++epoch) {
+    for (const int64_t sample : {0, 8}) {
+      const Positions steps = all.Of(epoch, sample).trained;
+      ASSERT_EQ(steps.size(), 2U);
+      EXPECT_LT(steps[0], steps[1]);
+      EXPECT_EQ(all.Of(epoch, sample).trained, steps) << "the same key, the same steps";
+      drawn.insert(steps);
+      for (const int64_t k : steps) ++counts[k];
+    }
+  }
+  EXPECT_GE(drawn.size(), 8U) << "of ten pairs";
+  ASSERT_EQ(counts.size(), 5U);
+  for (const auto& [k, count] : counts) EXPECT_NEAR(count, 32, 20) << k;  // σ is 4.4.
+
+  const StepSchedule window = Steps(
+      "sample: {num_steps: 10, noise_strength: 0.5}\n"
+      "train: {step_fraction: 0.5, step_window: {size: 2, start: 3}}");
+  for (int64_t epoch = 0; epoch < 8; ++epoch) {
+    const Positions steps = window.Of(epoch, 0).trained;
+    ASSERT_EQ(steps.size(), 1U);
+    EXPECT_TRUE(steps[0] == 3 || steps[0] == 4) << steps[0];
+  }
 }
 
 }  // namespace
