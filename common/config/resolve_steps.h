@@ -86,6 +86,7 @@ class Faults {
 /// The parts of ValidateJob() on how the model learns. Defaults are filled in.
 void CheckTrain(const v1::TrainSpec& train, Faults* faults);
 void CheckAdvantage(const v1::JobSpec& job, Faults* faults);
+void CheckGuards(const v1::JobSpec& job, Faults* faults);
 
 /// Checks a job with defaults filled in, see ResolvedJob::Make().
 /// @param plan  as MakeJobPlan() returned it, with the update chosen.

@@ -337,6 +337,7 @@ absl::Status ValidateJob(const v1::JobSpec& job, const absl::StatusOr<JobPlan>& 
   CheckSample(job.sample(), &faults);
   CheckTrain(job.train(), &faults);
   CheckAdvantage(job, &faults);
+  CheckGuards(job, &faults);
   faults.Range("num_epochs", job.num_epochs(), 0, 100 * Faults::kMaxCount);
   CheckCheckpoint(job, &faults);
   faults.Range("device.num_threads", job.device().num_threads(), 0, 1024);

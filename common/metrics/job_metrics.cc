@@ -39,7 +39,9 @@ JobMetrics::JobMetrics(prometheus::Registry& registry, const std::string& job_id
       stage_seconds_(registry, metric::kJobStageSecondsTotal, JobLabels(job_id, job_name), "stage"),
       checkpoints_total_(registry, metric::kJobCheckpointsTotal, JobLabels(job_id, job_name)),
       resumes_total_(registry, metric::kJobResumesTotal, JobLabels(job_id, job_name)),
-      warnings_total_(registry, metric::kJobWarningsTotal, JobLabels(job_id, job_name)) {
+      warnings_total_(registry, metric::kJobWarningsTotal, JobLabels(job_id, job_name)),
+      guard_firings_(registry, metric::kJobGuardFiringsTotal, JobLabels(job_id, job_name),
+                     "guard") {
   for (const EpochMetric& metric : EpochMetricTable()) {
     if (metric.info.name.empty()) continue;
     epoch_series_.push_back(
@@ -91,6 +93,8 @@ void JobMetrics::CheckpointWritten(int64_t epoch, int64_t size_bytes) {
 void JobMetrics::Resumed() { resumes_total_.At().Increment(); }
 
 void JobMetrics::Warned() { warnings_total_.At().Increment(); }
+
+void JobMetrics::GuardFired(const std::string& guard) { guard_firings_.At(guard).Increment(); }
 
 void JobMetrics::Waiting(bool waits) { waiting_.At().Set(waits ? 1 : 0); }
 

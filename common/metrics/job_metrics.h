@@ -39,6 +39,8 @@ class JobMetrics {
   void CheckpointWritten(int64_t epoch, int64_t size_bytes);
   void Resumed();
   void Warned();
+  /// A guard on learning has spoken. @param guard  as its setting.
+  void GuardFired(const std::string& guard);
   /// Whether the job waits for something outside of the service.
   void Waiting(bool waits);
 
@@ -52,7 +54,7 @@ class JobMetrics {
   GaugeSeries info_, epoch_, num_epochs_, eval_reward_, eval_part_, eval_reward_stderr_,
       eval_part_stderr_, eval_epoch_, checkpoint_bytes_, checkpoint_epoch_, waiting_;
   CounterSeries samples_total_, epochs_total_, stage_seconds_, checkpoints_total_, resumes_total_,
-      warnings_total_;
+      warnings_total_, guard_firings_;
   std::vector<EpochSeries> epoch_series_;
 };
 

@@ -105,6 +105,9 @@ class Worker::Job {
       message.mutable_ended()->set_pauses_job(true);
       message.mutable_ended()->set_waiting_for(*waiting_for);
     }
+    if (const std::optional<int64_t> epochs = RollsBackTo(status)) {
+      message.mutable_ended()->set_rolls_back_to(*epochs);
+    }
     ended_message_ = std::move(message);
     ended_.Notify();
   }

@@ -180,7 +180,9 @@ absl::Status SetUpTrainer(JobContext& context, int index, Rank* rank) {
   }
   rank->trainer_rank = std::make_unique<TrainerRank>(&context, job.plan(), index,
                                                      rank->trainer.get(), &rank->lora, work);
-  return absl::OkStatus();
+  if (!context.start.has_resume_from()) return absl::OkStatus();
+  IMAGEDDPO_ASSIGN_OR_RETURN(const nlohmann::json state, ParseState(context.start));
+  return rank->trainer_rank->Restore(state);
 }
 
 absl::Status SetUp(JobContext& context, Rank* rank) {

@@ -228,7 +228,8 @@ absl::StatusOr<WhenScored<TrajectoryBatch>> Rollout::Sample(int64_t epoch, int64
         return StreamKey{.seed = job_.spec().seed(),
                          .purpose = purpose,
                          .epoch = static_cast<uint64_t>(epoch),
-                         .sample = static_cast<uint64_t>(NoiseSample(purpose, first + i))};
+                         .sample = static_cast<uint64_t>(NoiseSample(purpose, first + i)),
+                         .generation = static_cast<uint32_t>(job_.guards().rollbacks)};
       }));
   if (next >= 0) StartLoading(ExamplesOf(epoch, next));
   std::optional<LogProbGradients> gradients;

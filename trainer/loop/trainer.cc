@@ -88,7 +88,7 @@ Trainer::Trainer(const ResolvedJob& job, const Policy& policy, Lora* lora,
       optimizer_(lora->ParameterNames(), lora->Parameters(), MakeAdamWOptions(job)),
       replay_(policy, lora->Parameters(), *loss_rule_),
       single_pass_(gradients, *loss_rule_),
-      state_(job.precision() == Precision::kFp16, job.spec().train().max_grad_zscore()) {
+      state_(job) {
   const v1::TrainSpec& train = job.spec().train();
   if (train.ema_decay() > 0) {
     state_.average.emplace(train.ema_decay(), train.ema_warmup_updates(), lora->Flatten());
@@ -230,17 +230,15 @@ absl::StatusOr<v1::EpochMetrics> Trainer::Update(int64_t epoch, int64_t inner_ep
                                        job_.spec().train().max_grad_norm(), lora_->Parameters(),
                                        &optimizer_, [&](double norm) {
                                          is_spike = !state_.gradient_guard.Judge(norm);
-                                         return !is_spike;
+                                         return !is_spike && state_.guards.Accepts(norm);
                                        });
+  IMAGEDDPO_RETURN_IF_ERROR(state_.guards.EndUpdate(epoch, state_.updates));
   const LossScaler::Verdict verdict = state_.loss_scaler.Judge(std::isfinite(grad_norm));
   if (verdict == LossScaler::Verdict::kStop) {
-    return absl::OutOfRangeError(absl::StrCat(
-        "the gradient of update ", state_.updates, " in epoch ", epoch,
-        " is not finite; lower "
-        "train.learning_rate or train.clip_range, or go on from an earlier checkpoint"));
+    IMAGEDDPO_RETURN_IF_ERROR(state_.guards.NotFinite(epoch, state_.updates));
   }
   UseLossScale();
-  const bool overflowed = verdict == LossScaler::Verdict::kSkip;
+  const bool overflowed = verdict != LossScaler::Verdict::kStep;
   const bool skipped = overflowed || is_spike;
   v1::EpochMetrics metrics;
   metrics.set_epoch(epoch);
@@ -272,9 +270,10 @@ absl::StatusOr<v1::EpochMetrics> Trainer::Update(int64_t epoch, int64_t inner_ep
   if (state_.loss_scaler.enabled()) {
     metrics.set_loss_scale(state_.loss_scaler.scale());
   }
-  if (state_.loss_scaler.enabled() || state_.gradient_guard.enabled()) {
+  if (state_.loss_scaler.enabled() || state_.gradient_guard.enabled() || state_.guards.skips()) {
     metrics.set_skipped(skipped);
-    metrics.set_skipped_updates(state_.loss_scaler.skipped() + state_.gradient_guard.skipped());
+    metrics.set_skipped_updates(state_.loss_scaler.skipped() + state_.gradient_guard.skipped() +
+                                state_.guards.skipped());
   }
   return metrics;
 }

@@ -32,6 +32,7 @@
 #include "trainer/loop/replay_update.h"
 #include "trainer/loop/shard_exchange.h"
 #include "trainer/loop/single_pass_update.h"
+#include "trainer/loop/update_guards.h"
 
 namespace imageddpo {
 
@@ -47,10 +48,13 @@ struct TrainerState {
   std::map<int64_t, at::Tensor> older_versions;
   LossScaler loss_scaler;
   GradientGuard gradient_guard;
+  UpdateGuards guards;
   std::optional<WeightAverage> average;  ///< Where train.ema_decay is above 0.
 
-  TrainerState(bool scales_loss, double max_grad_zscore)
-      : loss_scaler(scales_loss), gradient_guard(max_grad_zscore) {}
+  explicit TrainerState(const ResolvedJob& job)
+      : loss_scaler(job.precision() == Precision::kFp16),
+        gradient_guard(job.spec().train().max_grad_zscore()),
+        guards(job.guards()) {}
 };
 
 /// One trainer rank: turns an epoch's trajectories into updates of the LoRA. All trainer ranks make
@@ -72,13 +76,17 @@ class Trainer {
   /// Trains on all micro-batches of one epoch, in order of index. Those that this rank does not
   /// replay (see UpdateSchedule) come without latents. Samples of an older version than `epoch` are
   /// trained with the decoupled loss. In fp16, an update whose gradient is not finite is skipped as
-  /// long as a smaller loss scale is possible; so is one that GradientGuard takes for a spike.
+  /// long as a smaller loss scale is possible; so is one that GradientGuard takes for a spike. What
+  /// `guards` say of updates may end the epoch too, see UpdateGuards.
   /// @return one entry per update. INTERNAL: an embedding is missing, or a record was sampled by
   ///         another version than the epoch's; OUT_OF_RANGE: a reward or the gradient is not
   ///         finite, with the remedy.
   /// @throws CommError  of the exchange with the other trainer ranks.
   absl::StatusOr<std::vector<v1::EpochMetrics>> TrainEpoch(
       int64_t epoch, const std::vector<TrajectoryBatch>& batches, const Between& between);
+
+  /// What the guards of updates saw since the last call, also where TrainEpoch() returned an error.
+  std::vector<Firing> TakeFirings() { return state_.guards.TakeFirings(); }
 
   const ResolvedJob& job() const { return job_; }
   /// Says, among other things, which micro-batches this rank needs with latents.
