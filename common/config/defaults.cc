@@ -179,6 +179,7 @@ void FillDefaults(v1::JobSpec* job) {
   FillEval(job);
 
   IMAGEDDPO_DEFAULT(job, num_epochs, 100);
+  IMAGEDDPO_DEFAULT(job, max_stage_seconds, 21600.0);
   IMAGEDDPO_DEFAULT(job->mutable_checkpoint(), every_epochs, 10);
   IMAGEDDPO_DEFAULT(job->mutable_checkpoint(), keep, 3);
   IMAGEDDPO_DEFAULT(job->mutable_checkpoint(), every_minutes, 0.0);

@@ -23,12 +23,17 @@
 #include "common/base/status.h"
 #include "common/comm/meeting.h"
 #include "common/worker/run_catching.h"
+#include "common/worker/stack_dump.h"
+#include "common/worker/stage_deadline.h"
+#include "common/worker/stage_mark.h"
 
 namespace imageddpo {
 namespace {
 
 // How often the loop looks at its timers when no message comes.
 constexpr std::chrono::milliseconds kLook{200};
+// In which the last message leaves this process.
+constexpr std::chrono::milliseconds kFarewell{1'000};
 // A longer gap between two looks means that this process was stopped, not the controller.
 constexpr double kLongestLookSeconds = 2;
 
@@ -50,12 +55,18 @@ class Worker::Job {
       : parts_(parts),
         start_(start),
         gang_timeout_(gang_timeout),
+        deadline_(start.spec().max_stage_seconds()),
         logger_(WithJob(*parts.logger, start.job_id())) {
     thread_ = std::thread([this] { Run(); });
   }
   ~Job() { thread_.join(); }
 
   const std::string& id() const { return start_.job_id(); }
+  /// Of its thread; 0: not running yet.
+  pid_t thread_id() const { return thread_id_.load(); }
+  std::optional<StageDeadline::Hang> Look(double seconds) {
+    return deadline_.Look(stage_.stage(), stage_.number(), seconds);
+  }
   bool ended() const { return ended_.HasBeenNotified(); }
   bool WaitUntilEnded(std::chrono::milliseconds timeout) const {
     return ended_.WaitForNotificationWithTimeout(absl::FromChrono(timeout));
@@ -74,6 +85,7 @@ class Worker::Job {
 
  private:
   void Run() {
+    thread_id_.store(gettid());
     std::optional<CrashWatch::ThreadStack> handler_stack;
     if (parts_.crashes != nullptr) handler_stack.emplace();
     absl::Status status = RunCatching([this] { return RunInGang(); });
@@ -128,22 +140,26 @@ class Worker::Job {
       return absl::CancelledError("stopped before the gang was formed");
     }
     IMAGEDDPO_RETURN_IF_ERROR(MeetGang(gang, absl::StrJoin(ranks, ","), gang_timeout_));
-    JobContext context{.start = start_,
-                       .gang_rank = static_cast<int>(self - ranks.begin()),
-                       .gang = gang,
-                       .device = parts_.device,
-                       .clock = parts_.clock,
-                       .logger = logger_,
-                       .stop = stop_,
-                       .report = [&channel = parts_.channel](v1::WorkerMessage message) {
-                         channel.Send(std::move(message));
-                       }};
+    JobContext context{
+        .start = start_,
+        .gang_rank = static_cast<int>(self - ranks.begin()),
+        .gang = gang,
+        .device = parts_.device,
+        .clock = parts_.clock,
+        .logger = logger_,
+        .stop = stop_,
+        .report = [&channel = parts_.channel](
+                      v1::WorkerMessage message) { channel.Send(std::move(message)); },
+        .stage = &stage_};
     return parts_.run_job(context);
   }
 
   const Parts& parts_;
   const v1::StartJob start_;
   const std::chrono::milliseconds gang_timeout_;
+  StageMark stage_;
+  StageDeadline deadline_;  // Of the worker's thread.
+  std::atomic<pid_t> thread_id_{0};
   const std::shared_ptr<spdlog::logger> logger_;
   StopToken stop_;
   absl::Mutex mutex_;
@@ -167,7 +183,8 @@ int Worker::Run() {
   while (true) {
     const auto message = parts_.channel.Receive(job_ == nullptr ? kLook : kLook / 4);
     const double now = parts_.clock.NowSeconds();
-    without_lease += std::min(now - last_look, kLongestLookSeconds);
+    const double looked_away = std::min(now - last_look, kLongestLookSeconds);
+    without_lease += looked_away;
     last_look = now;
     if (message.has_value()) {
       if (message->has_lease()) {
@@ -191,6 +208,7 @@ int Worker::Run() {
       return kExitRestart;
     }
     TellOfCrash();
+    if (JobHangs(looked_away)) return kExitRestart;
     if (now - last_heartbeat >= Seconds(options_.heartbeat_interval)) {
       last_heartbeat = now;
       SendHeartbeat();
@@ -227,6 +245,29 @@ void Worker::TellOfCrash() {
   v1::WorkerMessage message;
   message.mutable_crashed()->set_signal(parts_.crashes->Signal());
   parts_.channel.Send(std::move(message));
+}
+
+bool Worker::JobHangs(double seconds) {
+  if (job_ == nullptr) return false;
+  const std::optional<StageDeadline::Hang> hang = job_->Look(seconds);
+  if (!hang.has_value()) return false;
+  parts_.logger->critical(
+      "job {} hangs: stage '{}' has made no progress for {:.0f} s, and its limit is {:.0f} s; this "
+      "rank ends with exit code {}. Where it is:",
+      job_->id(), hang->stage, hang->seconds, hang->limit, kExitRestart);
+  parts_.logger->flush();
+  const absl::Status dumped = DumpStack(job_->thread_id(), STDERR_FILENO);
+  if (!dumped.ok()) parts_.logger->critical("no stack: {}", std::string(dumped.message()));
+  v1::WorkerMessage message;
+  v1::Hung& hung = *message.mutable_hung();
+  hung.set_job_id(job_->id());
+  hung.set_stage(hang->stage);
+  hung.set_seconds(hang->seconds);
+  hung.set_limit(hang->limit);
+  hung.set_stack(std::string(dumped.message()));
+  parts_.channel.Send(std::move(message));
+  std::this_thread::sleep_for(kFarewell);
+  return true;
 }
 
 void Worker::KillOther(const v1::KillProcess& message) {

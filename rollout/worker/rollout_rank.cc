@@ -9,6 +9,7 @@
 
 #include "common/base/status.h"
 #include "common/comm/frame.h"
+#include "common/config/reward_types.h"
 #include "common/trajectory/record/tags.h"
 
 namespace imageddpo {
@@ -23,7 +24,9 @@ constexpr size_t kBatchesInScoring = 2;
 template <typename Result>
 class ScoringLine {
  public:
-  explicit ScoringLine(std::function<void(Result)> pass_on) : pass_on_(std::move(pass_on)) {}
+  /// @param mark  where to mark the wait for scores; may be null.
+  ScoringLine(StageMark* mark, std::function<void(Result)> pass_on)
+      : mark_(mark), pass_on_(std::move(pass_on)) {}
 
   absl::Status Add(WhenScored<Result> batch) {
     line_.push_back(std::move(batch));
@@ -38,14 +41,26 @@ class ScoringLine {
   absl::Status PassOnFirst() {
     WhenScored<Result> first = std::move(line_.front());
     line_.pop_front();
-    IMAGEDDPO_ASSIGN_OR_RETURN(Result result, std::move(first)());
-    pass_on_(std::move(result));
+    absl::StatusOr<Result> result = [&] {
+      const StageMark::Item item(mark_, "scoring");
+      return std::move(first)();
+    }();
+    IMAGEDDPO_RETURN_IF_ERROR(result.status());
+    pass_on_(*std::move(result));
     return absl::OkStatus();
   }
 
+  StageMark* mark_;
   std::function<void(Result)> pass_on_;
   std::deque<WhenScored<Result>> line_;
 };
+
+/// A reward service may be away for long, and has deadlines of its own.
+bool AsksAService(const v1::JobSpec& job) {
+  return std::any_of(job.rewards().begin(), job.rewards().end(), [](const v1::RewardSpec& reward) {
+    return reward.type() == NameOf(RewardType::kService);
+  });
+}
 
 absl::Status Cancelled() { return absl::CancelledError("the job was asked to stop"); }
 
@@ -67,7 +82,8 @@ RolloutRank::RolloutRank(JobContext* context, const JobPlan& plan, int index, Ro
       versions_(context->start.spec()),
       timeouts_(GangTimeouts::Of(context->start.spec())),
       weights_(&context->gang, leader_,
-               {context->start.gang().rollout().begin(), context->start.gang().rollout().end()}) {
+               {context->start.gang().rollout().begin(), context->start.gang().rollout().end()}),
+      scoring_mark_(AsksAService(context->start.spec()) ? nullptr : context->stage) {
   const auto& trainers = context->start.gang().trainer();
   // A colocated rank receives only after it has sampled, so ranks that waited for each other's
   // receives here would deadlock. They send without a limit; at most the records of the epochs that
@@ -119,7 +135,7 @@ absl::Status RolloutRank::EvaluateShare(int64_t version) {
 }
 
 absl::Status RolloutRank::Evaluate(int64_t version) {
-  ScoringLine<v1::EvalBatch> scoring([this](v1::EvalBatch result) {
+  ScoringLine<v1::EvalBatch> scoring(scoring_mark_, [this](v1::EvalBatch result) {
     result.set_job_id(context_->start.job_id());
     absl::StatusOr<std::string> frame = ToFrame(&result);
     if (!frame.ok()) throw std::length_error(std::string(frame.status().message()));
@@ -129,9 +145,12 @@ absl::Status RolloutRank::Evaluate(int64_t version) {
   for (int64_t batch = index_; batch < num_batches; batch += num_rollout_) {
     if (context_->stop.requested()) return Cancelled();
     IMAGEDDPO_RETURN_IF_ERROR(rollout_->DataStatus());
-    IMAGEDDPO_ASSIGN_OR_RETURN(WhenScored<v1::EvalBatch> sampled,
-                               rollout_->Evaluate(batch, version));
-    IMAGEDDPO_RETURN_IF_ERROR(scoring.Add(std::move(sampled)));
+    absl::StatusOr<WhenScored<v1::EvalBatch>> sampled = [&] {
+      const StageMark::Item item(context_->stage, "evaluating");
+      return rollout_->Evaluate(batch, version);
+    }();
+    IMAGEDDPO_RETURN_IF_ERROR(sampled.status());
+    IMAGEDDPO_RETURN_IF_ERROR(scoring.Add(*std::move(sampled)));
     const int64_t batch_size = context_->start.spec().eval().batch_size();
     ReportProgress("evaluating", version, (batch + 1) * batch_size, rollout_->num_eval_samples());
   }
@@ -142,7 +161,7 @@ absl::Status RolloutRank::SampleShare(int64_t epoch, int64_t version, bool keep_
   const auto needed = schedule_.LatentsNeeded(epoch);
   ReportProgress("sampling", epoch, 0, plan_.samples_per_epoch);
   int64_t done = 0;
-  ScoringLine<TrajectoryBatch> scoring([&](TrajectoryBatch batch) {
+  ScoringLine<TrajectoryBatch> scoring(scoring_mark_, [&](TrajectoryBatch batch) {
     batch.job_id = context_->start.job_id();
     batch.wait_seconds = std::exchange(wait_seconds_, 0);
     const double start = context_->clock.NowSeconds();
@@ -162,9 +181,12 @@ absl::Status RolloutRank::SampleShare(int64_t epoch, int64_t version, bool keep_
     const int64_t m = share[i], next = i + 1 < share.size() ? share[i + 1] : -1;
     if (context_->stop.requested()) return Cancelled();
     IMAGEDDPO_RETURN_IF_ERROR(rollout_->DataStatus());
-    IMAGEDDPO_ASSIGN_OR_RETURN(WhenScored<TrajectoryBatch> sampled,
-                               rollout_->Sample(epoch, m, version, keep_pictures && m == 0, next));
-    IMAGEDDPO_RETURN_IF_ERROR(scoring.Add(std::move(sampled)));
+    absl::StatusOr<WhenScored<TrajectoryBatch>> sampled = [&] {
+      const StageMark::Item item(context_->stage, "sampling");
+      return rollout_->Sample(epoch, m, version, keep_pictures && m == 0, next);
+    }();
+    IMAGEDDPO_RETURN_IF_ERROR(sampled.status());
+    IMAGEDDPO_RETURN_IF_ERROR(scoring.Add(*std::move(sampled)));
     // Assumes that the other rollout ranks have made as much progress as this one.
     done += plan_.device_batch_size * num_rollout_;
     ReportProgress("sampling", epoch, done, plan_.samples_per_epoch);

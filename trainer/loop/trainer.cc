@@ -299,6 +299,7 @@ double Trainer::KeptShare(const std::vector<TrajectoryBatch>& batches,
 absl::StatusOr<std::vector<StepStatistics>> Trainer::Accumulate(
     const TrajectoryBatch& batch, const std::vector<double>& advantages, double weight, int64_t age,
     bool first_update) {
+  const StageMark::Item item(mark_, "training");
   if (plan_.single_pass) {
     return single_pass_.Accumulate(batch.micro_batch, AdvantagesOf(batch, advantages),
                                    batch.timesteps_BK.size(1), weight);
@@ -320,6 +321,7 @@ absl::Status Trainer::ComputeProximal(int64_t epoch, const std::vector<Trajector
   if (versions_.SamplingVersion(epoch) == epoch) return absl::OkStatus();  // Recorded.
   for (const int64_t m : schedule_.ReplayedAfterFirstUpdate(epoch, exchange_->my_index())) {
     IMAGEDDPO_ASSIGN_OR_RETURN(const ReplayBatch replay, MakeReplayBatch(batches[m], advantages));
+    const StageMark::Item item(mark_, "training");
     proximal_[m] = replay_.LogProbs(replay);
     IMAGEDDPO_RETURN_IF_ERROR(between());
   }

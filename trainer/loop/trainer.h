@@ -19,6 +19,7 @@
 #include "common/trajectory/record/trajectory.h"
 #include "common/trajectory/schedule/update_schedule.h"
 #include "common/trajectory/schedule/version_schedule.h"
+#include "common/worker/stage_mark.h"
 #include "imageddpo/v1/job.pb.h"
 #include "imageddpo/v1/metrics.pb.h"
 #include "trainer/algo/adamw.h"
@@ -69,6 +70,9 @@ class Trainer {
   Trainer(const ResolvedJob& job, const Policy& policy, Lora* lora,
           std::unique_ptr<AdvantageRule> advantages, std::unique_ptr<LossRule> loss,
           ShardExchange* exchange, SampleGradients* gradients = nullptr);
+
+  /// Where to mark what this rank computes; null, as from the start: nowhere.
+  void MarkStages(StageMark* mark) { mark_ = mark; }
 
   /// Called between micro-batches; any status but OK ends the epoch.
   using Between = std::function<absl::Status()>;
@@ -147,6 +151,7 @@ class Trainer {
   std::unique_ptr<LossRule> loss_rule_;
   ShardExchange* exchange_;
   SampleGradients* gradients_;
+  StageMark* mark_ = nullptr;
   UpdateSchedule schedule_;
   VersionSchedule versions_;
   AdamW optimizer_;

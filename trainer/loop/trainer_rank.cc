@@ -43,7 +43,9 @@ TrainerRank::TrainerRank(JobContext* context, const JobPlan& plan, int index, Tr
       publisher_(&context->gang, rollout_ranks_),
       inbox_(&context->gang, rollout_ranks_),
       next_expected_(trainer->state().epochs_trained),
-      guards_(trainer->job()) {}
+      guards_(trainer->job()) {
+  trainer->MarkStages(context->stage);
+}
 
 absl::Status TrainerRank::Restore(const nlohmann::json& state) {
   return state.contains(kGuards) ? guards_.Restore(state.at(kGuards)) : absl::OkStatus();

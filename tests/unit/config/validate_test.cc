@@ -131,6 +131,7 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"train.lr_warmup_updates=-1", "`train.lr_warmup_updates` is -1"},
         Case{"train.lr_min_ratio=2", "`train.lr_min_ratio` is 2; it must be from 0 to 1"},
         Case{"train.max_grad_zscore=-1", "`train.max_grad_zscore` is -1; it must be 0"},
+        Case{"max_stage_seconds=-1", "`max_stage_seconds` is -1; it must be 0 (no limit)"},
         Case{"guards.non_finite=warn",
              "`guards.non_finite` is `warn`; it must be one of skip, rollback, pause, fail"},
         Case{"guards.reward_collapse={policy: skip}",
