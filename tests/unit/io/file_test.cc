@@ -48,6 +48,25 @@ TEST(FileTest, ReadErrorsNameThePath) {
   EXPECT_THAT(Message(ReadFile(dir / "caf\xe9\\").status()), HasSubstr("/caf\\xE9\\x5C'"));
 }
 
+TEST(FileTest, ALargerFileThanItMayBeIsRefusedBeforeItIsRead) {
+  const TempDir dir;
+  std::filesystem::resize_file(dir.Write("f", "head"), 100'000'000'000);  // Sparse.
+  const absl::Status refused = ReadFile(dir / "f").status();
+  EXPECT_TRUE(absl::IsInvalidArgument(refused));
+  EXPECT_THAT(Message(refused), HasSubstr("has 100000000000 bytes; of such a file at most"));
+  dir.Write("g", "12345");
+  EXPECT_EQ(*ReadFile(dir / "g", 5), "12345");
+  EXPECT_FALSE(ReadFile(dir / "g", 4).ok());
+
+  const absl::StatusOr<FileHead> head = ReadFileHead(dir / "f", 6);
+  ASSERT_TRUE(head.ok()) << head.status();
+  EXPECT_EQ(head->bytes, std::string("head\0\0", 6));
+  EXPECT_EQ(head->file_bytes, 100'000'000'000U);
+  EXPECT_EQ(ReadFileHead(dir / "g", 100)->bytes, "12345");
+  EXPECT_TRUE(absl::IsNotFound(ReadFileHead(dir / "none", 1).status()));
+  EXPECT_FALSE(ReadFileHead(dir.path(), 1).ok());
+}
+
 TEST(FileTest, ReadingAPipeFailsInsteadOfWaiting) {
   const TempDir dir;
   ASSERT_EQ(::mkfifo((dir / "pipe").c_str(), 0600), 0);
