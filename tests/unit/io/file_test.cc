@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "common/io/file_digest.h"
 #include "tests/testing/faulty_file_system.h"
 #include "tests/testing/temp_dir.h"
 
@@ -65,6 +66,27 @@ TEST(FileTest, ALargerFileThanItMayBeIsRefusedBeforeItIsRead) {
   EXPECT_EQ(ReadFileHead(dir / "g", 100)->bytes, "12345");
   EXPECT_TRUE(absl::IsNotFound(ReadFileHead(dir / "none", 1).status()));
   EXPECT_FALSE(ReadFileHead(dir.path(), 1).ok());
+}
+
+TEST(FileTest, TheDigestOfALargeFileTellsOtherContents) {
+  const TempDir dir;
+  std::string bytes(5'000'000, 'x');
+  const auto digest = [&](const std::string& content) {
+    return *FileDigest(dir.Write("f", content));
+  };
+  const std::string before = digest(bytes);
+  EXPECT_THAT(before, testing::MatchesRegex("5000000-[0-9a-f]{16}"));
+  EXPECT_EQ(digest(bytes), before);
+  bytes.back() = 'y';
+  EXPECT_NE(digest(bytes), before) << "its end is among the pieces";
+  bytes.back() = 'x';
+  bytes.front() = 'y';
+  EXPECT_NE(digest(bytes), before);
+  EXPECT_NE(digest(std::string(5'000'001, 'x')), before);
+  EXPECT_NE(digest(std::string(5'000'000, 'z')), before);
+  EXPECT_EQ(digest(""), digest(""));
+  EXPECT_NE(digest("a"), digest("b"));
+  EXPECT_TRUE(absl::IsNotFound(FileDigest(dir / "none").status()));
 }
 
 TEST(FileTest, ReadingAPipeFailsInsteadOfWaiting) {
