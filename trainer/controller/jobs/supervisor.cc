@@ -41,6 +41,12 @@ void Supervisor::OnMessage(int world_rank, v1::WorkerMessage message) {
     const char* name = sigabbrev_np(signal_number);
     health_.Died(world_rank, absl::StrCat("the process has died of signal ", signal_number, " (SIG",
                                           name != nullptr ? name : "?", ")"));
+  } else if (message.message_case() == M::kRefused) {
+    const v1::Refused& refused = message.refused();
+    if (refusal_.empty()) {
+      refusal_ = absl::StrCat("rank ", world_rank, " on ", refused.host(),
+                              " cannot start: ", refused.reason());
+    }
   } else if (message.message_case() == M::kHung) {
     const v1::Hung& hung = message.hung();
     health_.Died(world_rank,
