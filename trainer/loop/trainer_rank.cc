@@ -212,7 +212,8 @@ absl::Status TrainerRank::TrainEpoch(int64_t epoch) {
     ReportTraining(epoch);
     return inbox_.Poll();
   });
-  if (is_leader()) ReportFirings(trainer_->TakeFirings());
+  const std::vector<Firing> firings = trainer_->TakeFirings();
+  if (is_leader()) ReportFirings(firings);
   IMAGEDDPO_ASSIGN_OR_RETURN(std::vector<v1::EpochMetrics> rows, std::move(trained));
   train_seconds_ = context_->clock.NowSeconds() - start - wait_seconds_;
   if (context_->start.spec().data().on_error() == WordOf(kOnDataErrors, OnDataError::kSkip)) {
