@@ -4,12 +4,14 @@
 #include <string>
 
 #include "absl/strings/cord.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 
 namespace imageddpo {
 namespace {
 
 constexpr char kPausesJob[] = "imageddpo/pauses_job";  // Type of the payload.
+constexpr char kRollsBack[] = "imageddpo/rolls_back";
 constexpr char kFaultUrl[] = "imageddpo/fault";
 constexpr char kPasses = '+';
 constexpr char kLasts = '-';
@@ -82,6 +84,20 @@ std::optional<std::string> PausesJobFor(const absl::Status& status) {
   const auto payload = status.GetPayload(kPausesJob);
   if (!payload.has_value()) return std::nullopt;
   return std::string(*payload);
+}
+
+absl::Status RollsBack(absl::Status status, int64_t epochs) {
+  status.SetPayload(kRollsBack, absl::Cord(absl::StrCat(epochs)));
+  return status;
+}
+
+std::optional<int64_t> RollsBackTo(const absl::Status& status) {
+  const auto payload = status.GetPayload(kRollsBack);
+  int64_t epochs = 0;
+  if (!payload.has_value() || !absl::SimpleAtoi(std::string(*payload), &epochs)) {
+    return std::nullopt;
+  }
+  return epochs;
 }
 
 }  // namespace imageddpo

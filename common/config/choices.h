@@ -97,6 +97,19 @@ inline constexpr Choice<Combination> kCombinations[] = {{Combination::kSum, "sum
 enum class BestMode { kMax, kMin };
 inline constexpr Choice<BestMode> kBestModes[] = {{BestMode::kMax, "max"}, {BestMode::kMin, "min"}};
 
+/// guards: what becomes of a job when a guard sees something.
+enum class GuardPolicy { kOff, kWarn, kSkip, kRollback, kPause, kFail };
+inline constexpr Choice<GuardPolicy> kGuardPolicies[] = {{GuardPolicy::kOff, "off"},
+                                                         {GuardPolicy::kWarn, "warn"},
+                                                         {GuardPolicy::kRollback, "rollback"},
+                                                         {GuardPolicy::kPause, "pause"},
+                                                         {GuardPolicy::kFail, "fail"}};
+/// guards.non_finite
+inline constexpr Choice<GuardPolicy> kNonFinitePolicies[] = {{GuardPolicy::kSkip, "skip"},
+                                                             {GuardPolicy::kRollback, "rollback"},
+                                                             {GuardPolicy::kPause, "pause"},
+                                                             {GuardPolicy::kFail, "fail"}};
+
 /// rewards.on_nan: what happens to a sample whose value of a reward is not finite.
 enum class OnNan { kFail, kDrop };
 inline constexpr Choice<OnNan> kOnNan[] = {{OnNan::kFail, "fail"}, {OnNan::kDrop, "drop"}};

@@ -24,6 +24,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr uintmax_t kMostFileBytes = 16 << 20;
 constexpr int64_t kMostRanks = 1'000'000;
 constexpr int64_t kMostRestarts = 1'000'000;
 constexpr double kMostDrainSeconds = 86'400;
@@ -97,6 +98,11 @@ absl::StatusOr<ClusterConfig> LoadClusterConfig(const std::string& file) {
   if (fs::is_directory(file, error) || !stream) {
     return absl::NotFoundError(absl::StrCat(
         file, " cannot be read; deploy/cluster.yaml is an example with every setting"));
+  }
+  if (const uintmax_t bytes = fs::file_size(file, error); !error && bytes > kMostFileBytes) {
+    return absl::InvalidArgumentError(absl::StrCat(file, " has ", bytes,
+                                                   " bytes; a file of settings has at most ",
+                                                   kMostFileBytes, ": is it the right one?"));
   }
   const std::string text((std::istreambuf_iterator<char>(stream)),
                          std::istreambuf_iterator<char>());

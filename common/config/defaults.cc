@@ -104,6 +104,24 @@ void FillAdvantage(v1::AdvantageSpec* advantage) {
   IMAGEDDPO_DEFAULT(advantage, zero_std, "keep");
 }
 
+void FillGuards(v1::GuardsSpec* guards) {
+  const auto fill = [](v1::GuardSpec* guard, double threshold) {
+    IMAGEDDPO_DEFAULT(guard, policy, "warn");
+    IMAGEDDPO_DEFAULT(guard, threshold, threshold);
+  };
+  IMAGEDDPO_DEFAULT(guards, non_finite, "fail");
+  fill(guards->mutable_gradient_spike(), 10);
+  fill(guards->mutable_reward_collapse(), 6);
+  fill(guards->mutable_approx_kl(), 0.1);
+  fill(guards->mutable_kl_to_base(), 0);
+  fill(guards->mutable_zero_spread(), 0.9);
+  fill(guards->mutable_image_statistics(), 0.5);
+  fill(guards->mutable_held_out(), 4);
+  IMAGEDDPO_DEFAULT(guards, max_rollbacks, 2);
+  IMAGEDDPO_DEFAULT(guards, rollback_lr_factor, 0.5);
+  IMAGEDDPO_DEFAULT(guards, rollbacks, 0);
+}
+
 // After sample and train.
 void FillDevice(v1::JobSpec* job) {
   v1::DeviceSpec* device = job->mutable_device();
@@ -167,10 +185,12 @@ void FillDefaults(v1::JobSpec* job) {
   FillSample(job->mutable_sample());
   FillTrain(job->mutable_train());
   FillAdvantage(job->mutable_advantage());
+  FillGuards(job->mutable_guards());
   FillDevice(job);
   FillEval(job);
 
   IMAGEDDPO_DEFAULT(job, num_epochs, 100);
+  IMAGEDDPO_DEFAULT(job, max_stage_seconds, 21600.0);
   IMAGEDDPO_DEFAULT(job->mutable_checkpoint(), every_epochs, 10);
   IMAGEDDPO_DEFAULT(job->mutable_checkpoint(), keep, 3);
   IMAGEDDPO_DEFAULT(job->mutable_checkpoint(), every_minutes, 0.0);

@@ -91,6 +91,7 @@ void CheckTrain(const v1::TrainSpec& train, Faults* faults);
 void CheckObjective(const v1::JobSpec& job, Faults* faults);
 void CheckTrainedSteps(const v1::JobSpec& job, Faults* faults);
 void CheckAdvantage(const v1::JobSpec& job, Faults* faults);
+void CheckGuards(const v1::JobSpec& job, Faults* faults);
 
 /// Checks a job with defaults filled in, see ResolvedJob::Make().
 /// @param plan  as MakeJobPlan() returned it, with the update chosen.

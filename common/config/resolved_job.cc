@@ -50,6 +50,23 @@ StepSettings ResolveSteps(const v1::SampleSpec& sample, const v1::TrainSpec& tra
   return steps;
 }
 
+GuardsSettings Resolve(const v1::GuardsSpec& spec) {
+  const auto resolve = [](const v1::GuardSpec& guard) {
+    return GuardSettings{.policy = *FindChoice(kGuardPolicies, guard.policy()),
+                         .threshold = guard.threshold()};
+  };
+  return {.non_finite = *FindChoice(kNonFinitePolicies, spec.non_finite()),
+          .gradient_spike = resolve(spec.gradient_spike()),
+          .reward_collapse = resolve(spec.reward_collapse()),
+          .approx_kl = resolve(spec.approx_kl()),
+          .kl_to_base = resolve(spec.kl_to_base()),
+          .zero_spread = resolve(spec.zero_spread()),
+          .image_statistics = resolve(spec.image_statistics()),
+          .held_out = resolve(spec.held_out()),
+          .max_rollbacks = spec.max_rollbacks(),
+          .rollbacks = spec.rollbacks()};
+}
+
 // After ValidateJob(): type and measure are in the table.
 // @param name  as RewardNames() has it.
 RewardConfig Resolve(const v1::RewardSpec& spec, std::string name) {
@@ -108,6 +125,10 @@ absl::StatusOr<ResolvedJob> ResolvedJob::Make(v1::JobSpec submitted) {
                         .total_updates = job.spec_.num_epochs() * train.num_inner_epochs() *
                                          job.plan_.updates_per_inner_epoch,
                         .min_ratio = train.lr_min_ratio()};
+  job.guards_ = Resolve(job.spec_.guards());
+  for (int64_t i = 0; i < job.guards_.rollbacks; ++i) {
+    job.learning_rate_.peak *= job.spec_.guards().rollback_lr_factor();
+  }
   const v1::AdvantageSpec& advantage = job.spec_.advantage();
   job.advantage_ = {.mode = *FindChoice(kAdvantageModes, advantage.mode()),
                     .stat_key = *FindChoice(kStatKeys, advantage.stat_key()),

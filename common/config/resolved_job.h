@@ -69,6 +69,21 @@ struct StepSettings {
   int64_t random() const { return window_is_random ? window->size : executed; }
 };
 
+/// One entry of a job's `guards`, judged.
+struct GuardSettings {
+  GuardPolicy policy = GuardPolicy::kWarn;
+  double threshold = 0;  ///< Its meaning depends on the guard: docs/guards.md.
+};
+
+/// A job's `guards`, judged.
+struct GuardsSettings {
+  GuardPolicy non_finite = GuardPolicy::kFail;
+  GuardSettings gradient_spike, reward_collapse, approx_kl, kl_to_base, zero_spread,
+      image_statistics, held_out;
+  int64_t max_rollbacks = 2;
+  int64_t rollbacks = 0;  ///< So far. It is part of the keys of the job's noise.
+};
+
 /// A job's `data.corrupt`, judged.
 struct CorruptSettings {
   CorruptKind kind = CorruptKind::kGaussianNoise;
@@ -134,6 +149,7 @@ class ResolvedJob {
   int64_t base_steps() const;
   const StepSettings& steps() const { return steps_; }
   const LearningRateSettings& learning_rate() const { return learning_rate_; }
+  const GuardsSettings& guards() const { return guards_; }
   const DataSettings& data() const { return data_; }
   const std::vector<RewardConfig>& rewards() const { return rewards_; }
   /// Not set: the LoRA of the best evaluation is not kept.
@@ -177,6 +193,7 @@ class ResolvedJob {
   ClipRange clip_range_;
   TrustRegionSettings trust_region_;
   LearningRateSettings learning_rate_;
+  GuardsSettings guards_;
   DataSettings data_;
   std::vector<RewardConfig> rewards_;
   std::optional<BestSettings> best_;

@@ -1,5 +1,5 @@
-// How a job learns: whether it can do so in a single pass, and the checks of `train` and
-// `advantage`.
+// How a job learns: whether it can do so in a single pass, and the checks of `train`, `advantage`
+// and `guards`.
 
 #include <algorithm>
 #include <string>
@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/config/choices.h"
 #include "common/config/resolve_steps.h"
+#include "common/config/reward_types.h"
 
 namespace imageddpo {
 namespace {
@@ -180,6 +181,45 @@ void CheckAdvantage(const v1::JobSpec& job, Faults* faults) {
                 "group or global with `advantage.combine: per_reward`, which is there to bring "
                 "rewards of different spread to one size");
   }
+}
+
+void CheckGuards(const v1::JobSpec& job, Faults* faults) {
+  const v1::GuardsSpec& guards = job.guards();
+  faults->Choice("guards.non_finite", guards.non_finite(), Words(kNonFinitePolicies));
+  const auto check = [faults](const std::string& name, const v1::GuardSpec& guard,
+                              const char* hint = "") {
+    const std::string prefix = absl::StrCat("guards.", name, ".");
+    if (guard.policy() == WordOf(kNonFinitePolicies, GuardPolicy::kSkip)) {
+      faults->Add(absl::StrCat("`", prefix, "policy` cannot be `skip`", hint));
+    } else {
+      faults->Choice(prefix + "policy", guard.policy(), Words(kGuardPolicies));
+    }
+    faults->Real(prefix + "threshold", guard.threshold(), guard.threshold() >= 0, "0 or above");
+  };
+  const char* const of_epochs = ": it judges epochs, and only updates can be skipped";
+  check("gradient_spike", guards.gradient_spike(),
+        "; updates that are spikes are skipped with `train.max_grad_zscore`");
+  check("reward_collapse", guards.reward_collapse(), of_epochs);
+  check("approx_kl", guards.approx_kl(), of_epochs);
+  check("kl_to_base", guards.kl_to_base(), of_epochs);
+  check("zero_spread", guards.zero_spread(), of_epochs);
+  check("image_statistics", guards.image_statistics(), of_epochs);
+  check("held_out", guards.held_out(), of_epochs);
+  const bool measures_kl =
+      job.train().kl_coef() > 0 ||
+      std::any_of(job.rewards().begin(), job.rewards().end(), [](const v1::RewardSpec& reward) {
+        return reward.type() == NameOf(RewardType::kKlToBase);
+      });
+  if (guards.kl_to_base().threshold() > 0 && !measures_kl) {
+    faults->Add(
+        "`guards.kl_to_base.threshold` is given, and nothing measures that divergence; add a "
+        "reward `{type: kl_to_base, held_out: true}`, or set `train.kl_coef`");
+  }
+  faults->Range("guards.max_rollbacks", guards.max_rollbacks(), 1, 100);
+  faults->Range("guards.rollbacks", guards.rollbacks(), 0, 100);
+  const double factor = guards.rollback_lr_factor();
+  faults->Real("guards.rollback_lr_factor", factor, factor > 0 && factor <= 1,
+               "above 0 and at most 1");
 }
 
 }  // namespace imageddpo

@@ -338,8 +338,11 @@ absl::Status ValidateJob(const v1::JobSpec& job, const absl::StatusOr<JobPlan>& 
   CheckObjective(job, &faults);
   CheckTrainedSteps(job, &faults);
   CheckAdvantage(job, &faults);
+  CheckGuards(job, &faults);
   faults.Range("num_epochs", job.num_epochs(), 0, 100 * Faults::kMaxCount);
   CheckCheckpoint(job, &faults);
+  faults.Real("max_stage_seconds", job.max_stage_seconds(), job.max_stage_seconds() >= 0,
+              "0 (no limit) or above");
   faults.Range("device.num_threads", job.device().num_threads(), 0, 1024);
   if (plan.ok()) {
     CheckTopology(job.topology(), *plan, &faults);

@@ -30,6 +30,8 @@ struct StreamKey {
   uint64_t epoch = 0;
   uint64_t sample = 0;
   uint64_t step = 0;
+  /// Of the noise of training: how often the job was taken back by a guard (guards.rollbacks).
+  uint32_t generation = 0;
 };
 
 /// Philox4x32-10: ten rounds of the counter-based generator of Salmon, Moraes, Dror and Shaw,

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <openssl/evp.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -15,6 +16,7 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "common/base/status.h"
+#include "common/base/text.h"
 
 namespace imageddpo {
 namespace {
@@ -94,8 +96,46 @@ absl::Status WriteGroup(FileSystem& file_system, const std::string& directory,
 
 }  // namespace
 
-absl::StatusOr<std::string> ReadFile(const std::string& path) {
+absl::StatusOr<std::string> ReadFile(const std::string& path, size_t most_bytes) {
+  std::error_code unknown;  // Then Read() says what is wrong.
+  const uintmax_t size_bytes = std::filesystem::file_size(path, unknown);
+  if (!unknown && size_bytes > most_bytes) {
+    return absl::InvalidArgumentError(absl::StrCat("'", ValidText(path), "' has ", size_bytes,
+                                                   " bytes; of such a file at most ", most_bytes,
+                                                   " are read: is it the right one?"));
+  }
   return PosixFileSystem().Read(path);
+}
+
+absl::StatusOr<FileHead> ReadFileHead(const std::string& path, size_t bytes) {
+  const auto failed = [&path](int error) {
+    return ErrnoStatus(error, absl::StrCat("cannot read '", ValidText(path), "'"));
+  };
+  // Without O_NONBLOCK, opening a pipe would wait for a writer.
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (fd < 0) return failed(errno);
+  struct Closer {
+    int fd;
+    ~Closer() { ::close(fd); }
+  } const closer{fd};
+  struct stat found = {};
+  if (::fstat(fd, &found) != 0) return failed(errno);
+  if (!S_ISREG(found.st_mode)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("cannot read '", ValidText(path), "': it is not a regular file"));
+  }
+  FileHead head{.bytes = "", .file_bytes = static_cast<size_t>(found.st_size)};
+  head.bytes.resize(std::min(bytes, head.file_bytes));
+  size_t done = 0;
+  while (done < head.bytes.size()) {
+    const ssize_t count = ::read(fd, head.bytes.data() + done, head.bytes.size() - done);
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) return failed(errno);
+    if (count == 0) break;
+    done += static_cast<size_t>(count);
+  }
+  head.bytes.resize(done);
+  return head;
 }
 
 absl::Status WriteFileAtomically(const std::string& path, std::string_view bytes) {

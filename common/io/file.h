@@ -15,7 +15,21 @@ namespace imageddpo {
 // Each function has a form on a given FileSystem and, where both exist, a short form on the real
 // disk.
 
-absl::StatusOr<std::string> ReadFile(const std::string& path);
+/// Of a file that people write or a program writes once: settings, configs of models, vocabularies,
+/// tokens.
+inline constexpr size_t kMostFileBytes = size_t{64} << 20;
+/// Of a file with a line for each image.
+inline constexpr size_t kMostListFileBytes = size_t{4} << 30;
+
+/// @param most_bytes  INVALID_ARGUMENT, before anything is read: the file is larger.
+absl::StatusOr<std::string> ReadFile(const std::string& path, size_t most_bytes = kMostFileBytes);
+
+/// The first bytes of a file, as many as there are up to `bytes`, and the size of all of it.
+struct FileHead {
+  std::string bytes;
+  size_t file_bytes = 0;
+};
+absl::StatusOr<FileHead> ReadFileHead(const std::string& path, size_t bytes);
 
 /// Readers see the old file or the whole new one, also after a crash or power cut: temporary name
 /// in the same directory, write, sync, rename, sync of the directory. After an error the temporary

@@ -74,7 +74,7 @@ absl::StatusOr<Image> ReadImage(const std::string& path) {
   std::error_code unknown;  // Then ReadFile() says what is wrong.
   const uintmax_t size_bytes = std::filesystem::file_size(path, unknown);
   if (!unknown && size_bytes > kMaxImageFileBytes) return FileTooLarge(path);
-  IMAGEDDPO_ASSIGN_OR_RETURN(const std::string bytes, ReadFile(path));
+  IMAGEDDPO_ASSIGN_OR_RETURN(const std::string bytes, ReadFile(path, kMaxImageFileBytes));
   return DecodeImage(bytes, path);
 }
 

@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/base/status.h"
 #include "common/base/text.h"
+#include "common/io/file.h"
 #include "nlohmann/json.hpp"
 
 namespace imageddpo {
@@ -159,26 +160,27 @@ absl::StatusOr<SafetensorsEntry> ReadEntry(const std::string& name, const nlohma
   return entry;
 }
 
-}  // namespace
-
-size_t ElementSizeBytes(SafetensorsDtype dtype) { return InfoOf(dtype).size_bytes; }
-
-const char* DtypeName(SafetensorsDtype dtype) { return InfoOf(dtype).name; }
-
-absl::StatusOr<SafetensorsHeader> ParseSafetensorsHeader(std::string_view file_bytes,
-                                                         std::string_view name_for_errors) {
-  const std::string file(name_for_errors);
-  if (file_bytes.size() < kLengthBytes)
-    return Bad(file, absl::StrCat("it has only ", file_bytes.size(), " bytes"));
+/// The bytes of the JSON header, from the file's first 8 bytes.
+absl::StatusOr<size_t> HeaderBytes(std::string_view head, size_t file_bytes,
+                                   const std::string& file) {
+  if (head.size() < kLengthBytes)
+    return Bad(file, absl::StrCat("it has only ", head.size(), " bytes"));
   uint64_t header_bytes = 0;
-  std::memcpy(&header_bytes, file_bytes.data(), kLengthBytes);
-  if (header_bytes > kMaxHeaderBytes || header_bytes > file_bytes.size() - kLengthBytes) {
+  std::memcpy(&header_bytes, head.data(), kLengthBytes);
+  if (header_bytes > kMaxHeaderBytes || header_bytes > file_bytes - kLengthBytes) {
     return Bad(file, absl::StrCat("its first 8 bytes announce a header of ", header_bytes,
-                                  " bytes, the file has ", file_bytes.size(),
+                                  " bytes, the file has ", file_bytes,
                                   "; is it truncated, or of another format?"));
   }
+  return header_bytes;
+}
+
+/// @param head  the file as far as its header goes, at least.
+absl::StatusOr<SafetensorsHeader> Parse(std::string_view head, size_t file_bytes,
+                                        const std::string& file) {
+  IMAGEDDPO_ASSIGN_OR_RETURN(const size_t header_bytes, HeaderBytes(head, file_bytes, file));
   IMAGEDDPO_ASSIGN_OR_RETURN(const nlohmann::json json,
-                             ParseJson(file_bytes.substr(kLengthBytes, header_bytes), file));
+                             ParseJson(head.substr(kLengthBytes, header_bytes), file));
 
   const size_t data_begin = kLengthBytes + header_bytes;
   SafetensorsHeader header;
@@ -187,8 +189,8 @@ absl::StatusOr<SafetensorsHeader> ParseSafetensorsHeader(std::string_view file_b
       IMAGEDDPO_RETURN_IF_ERROR(ReadMetadata(value, file, header));
       continue;
     }
-    IMAGEDDPO_ASSIGN_OR_RETURN(SafetensorsEntry entry, ReadEntry(name, value, file, data_begin,
-                                                                 file_bytes.size() - data_begin));
+    IMAGEDDPO_ASSIGN_OR_RETURN(SafetensorsEntry entry,
+                               ReadEntry(name, value, file, data_begin, file_bytes - data_begin));
     header.tensors.push_back(std::move(entry));
   }
 
@@ -206,11 +208,31 @@ absl::StatusOr<SafetensorsHeader> ParseSafetensorsHeader(std::string_view file_b
     }
     expected += entry.size_bytes;
   }
-  if (expected != file_bytes.size()) {
-    return Bad(file, absl::StrCat(file_bytes.size() - expected,
-                                  " bytes after the last tensor belong to none"));
+  if (expected != file_bytes) {
+    return Bad(file,
+               absl::StrCat(file_bytes - expected, " bytes after the last tensor belong to none"));
   }
   return header;
+}
+
+}  // namespace
+
+size_t ElementSizeBytes(SafetensorsDtype dtype) { return InfoOf(dtype).size_bytes; }
+
+const char* DtypeName(SafetensorsDtype dtype) { return InfoOf(dtype).name; }
+
+absl::StatusOr<SafetensorsHeader> ParseSafetensorsHeader(std::string_view file_bytes,
+                                                         std::string_view name_for_errors) {
+  return Parse(file_bytes, file_bytes.size(), std::string(name_for_errors));
+}
+
+absl::StatusOr<SafetensorsHeader> ReadSafetensorsHeader(const std::string& path) {
+  IMAGEDDPO_ASSIGN_OR_RETURN(FileHead head, ReadFileHead(path, kLengthBytes));
+  IMAGEDDPO_ASSIGN_OR_RETURN(const size_t header_bytes,
+                             HeaderBytes(head.bytes, head.file_bytes, path));
+  IMAGEDDPO_ASSIGN_OR_RETURN(head, ReadFileHead(path, kLengthBytes + header_bytes));
+  if (head.bytes.size() < kLengthBytes + header_bytes) return Bad(path, "it became shorter");
+  return Parse(head.bytes, head.file_bytes, path);
 }
 
 absl::StatusOr<std::string> FormatSafetensorsHeader(const SafetensorsHeader& header) {

@@ -41,6 +41,9 @@ struct SafetensorsHeader {
 absl::StatusOr<SafetensorsHeader> ParseSafetensorsHeader(std::string_view file_bytes,
                                                          std::string_view name_for_errors);
 
+/// The same of a file, of which nothing but the header is read.
+absl::StatusOr<SafetensorsHeader> ReadSafetensorsHeader(const std::string& path);
+
 /// Length field and JSON header, padded with spaces to a multiple of 8 bytes, for entries whose
 /// data follow in the given order without gaps. `begin` is ignored.
 absl::StatusOr<std::string> FormatSafetensorsHeader(const SafetensorsHeader& header);

@@ -105,8 +105,9 @@ bool IsSuspicious(const Worsening& worsening, const Guard& guard, double errors)
          std::abs(worsening.to - worsening.from) > kInputDistanceShare * std::abs(worsening.from);
 }
 
-/// What got worse while the reward rose; empty: nothing.
-std::vector<std::string> WhatGotWorse(const JobHistory& history) {
+/// What got worse; empty: nothing. The limits are in standard errors.
+std::vector<std::string> WhatGotWorse(const JobHistory& history, double of_evaluations,
+                                      double of_epochs) {
   std::vector<std::string> worse;
   const auto add = [&worse](const std::string& what, const Worsening& worsening) {
     worse.push_back(absl::StrCat(what, " ", Number(worsening.from), " → ", Number(worsening.to),
@@ -117,11 +118,11 @@ std::vector<std::string> WhatGotWorse(const JobHistory& history) {
     const Worsening reward =
         WorseningOf(first.reward_mean(), last.reward_mean(),
                     std::hypot(first.reward_stderr(), last.reward_stderr()), 1);
-    if (reward.errors > kWorseErrors) add("the reward of the evaluations", reward);
+    if (reward.errors > of_evaluations) add("the reward of the evaluations", reward);
   }
   for (const Guard& guard : GuardsOf(history.spec)) {
     if (const auto evaluated = WorseningOfEvaluations(history, guard)) {
-      if (IsSuspicious(*evaluated, guard, kWorseErrors)) {
+      if (IsSuspicious(*evaluated, guard, of_evaluations)) {
         add(absl::StrCat(guard.part, " of the evaluations"), *evaluated);
       }
       continue;
@@ -130,7 +131,7 @@ std::vector<std::string> WhatGotWorse(const JobHistory& history) {
     if (curve.size() < kFewestEpochs) continue;
     const Change change = ChangeOf(curve);
     const Worsening trained = WorseningOf(change.first, change.last, change.error, guard.sign);
-    if (IsSuspicious(trained, guard, kRiseErrors)) add(guard.part, trained);
+    if (IsSuspicious(trained, guard, of_epochs)) add(guard.part, trained);
   }
   return worse;
 }
@@ -210,25 +211,23 @@ int64_t FirstNotFinite(const std::vector<double>& rewards,
   return -1;
 }
 
-/// Judges whether the reward has fallen from its best by more than noise and half of its gain.
-std::optional<LearningVerdict> JudgeCollapse(const std::vector<double>& rewards,
-                                             const Change& change) {
-  std::vector<double> means;
-  for (size_t i = 0; i + change.window <= rewards.size(); ++i) {
-    means.push_back(MeanOf(absl::MakeConstSpan(rewards).subspan(i, change.window)));
-  }
-  const auto best = std::max_element(means.begin(), means.end());
-  const double fall = *best - means.back(), gain = *best - means.front();
-  if (fall <= kCollapseErrors * change.error || fall <= kCollapseShare * gain) return std::nullopt;
-  const double middle = (*best + means.back()) / 2;
-  const auto below =
-      std::find_if(best, means.end(), [middle](double mean) { return mean < middle; });
+/// ChangeOf(), with an error that is never below the rounding of rewards that hardly vary.
+Change ChangeOfRewards(const std::vector<double>& rewards) {
+  Change change = ChangeOf(rewards);
+  change.error = std::max(change.error,
+                          1e-9 * std::max({std::abs(change.first), std::abs(change.last), 1e-3}));
+  return change;
+}
+
+std::optional<LearningVerdict> JudgeCollapse(const std::vector<double>& rewards) {
+  const std::optional<Fall> fall = FallOf(rewards, kCollapseErrors);
+  if (!fall.has_value()) return std::nullopt;
   LearningVerdict verdict{.learning = Learning::kCollapsed};
-  verdict.collapse_epoch = below - means.begin() + static_cast<int64_t>(change.window / 2) + 1;
+  verdict.collapse_epoch = fall->epoch;
   verdict.why = absl::StrCat(
-      "reward ", Number(means.front()), " → ", Number(*best), " → ", Number(means.back()),
-      " (means of ", change.window, " epochs: first, best, last); the fall is ",
-      Number(fall / change.error),
+      "reward ", Number(fall->first), " → ", Number(fall->best), " → ", Number(fall->last),
+      " (means of ", fall->window, " epochs: first, best, last); the fall is ",
+      Number(fall->errors),
       " standard errors. Continue from a checkpoint before it (imageddpo resume --from-epoch) with "
       "a lower train.learning_rate, or use the LoRA of that checkpoint");
   verdict.rule = absl::StrFormat(
@@ -298,6 +297,36 @@ std::vector<double> RewardCurve(const JobHistory& history) {
   return curve;
 }
 
+std::optional<Fall> FallOf(const std::vector<double>& rewards, double errors) {
+  const Change change = ChangeOfRewards(rewards);
+  std::vector<double> means;
+  for (size_t i = 0; i + change.window <= rewards.size(); ++i) {
+    means.push_back(MeanOf(absl::MakeConstSpan(rewards).subspan(i, change.window)));
+  }
+  const auto best = std::max_element(means.begin(), means.end());
+  const double fall = *best - means.back(), gain = *best - means.front();
+  if (fall <= errors * change.error || fall <= kCollapseShare * gain) return std::nullopt;
+  const double middle = (*best + means.back()) / 2;
+  const auto below =
+      std::find_if(best, means.end(), [middle](double mean) { return mean < middle; });
+  return Fall{.window = change.window,
+              .first = means.front(),
+              .best = *best,
+              .last = means.back(),
+              .errors = fall / change.error,
+              .best_end = static_cast<size_t>(best - means.begin()) + change.window,
+              .epoch = below - means.begin() + static_cast<int64_t>(change.window / 2) + 1};
+}
+
+std::vector<std::string> SuspectedHacking(const JobHistory& history, double of_evaluations,
+                                          double of_epochs) {
+  const std::vector<double> rewards = RewardCurve(history);
+  if (rewards.size() < kFewestEpochs) return {};
+  const Change change = ChangeOfRewards(rewards);
+  if (change.difference() <= kRiseErrors * change.error) return {};
+  return WhatGotWorse(history, of_evaluations, of_epochs);
+}
+
 LearningVerdict JudgeLearning(const JobHistory& history) {
   const std::vector<double> rewards = RewardCurve(history);
   LearningVerdict verdict;
@@ -313,11 +342,8 @@ LearningVerdict JudgeLearning(const JobHistory& history) {
     verdict.rule = absl::StrCat("fewer than ", kFewestEpochs, " epochs are finished");
     return verdict;
   }
-  Change change = ChangeOf(rewards);
-  // Rewards that hardly vary from epoch to epoch have rounding errors all the same.
-  change.error = std::max(change.error,
-                          1e-9 * std::max({std::abs(change.first), std::abs(change.last), 1e-3}));
-  if (std::optional<LearningVerdict> collapse = JudgeCollapse(rewards, change)) return *collapse;
+  const Change change = ChangeOfRewards(rewards);
+  if (std::optional<LearningVerdict> collapse = JudgeCollapse(rewards)) return *collapse;
   verdict.why = RewardText(change, history);
   if (change.difference() <= kRiseErrors * change.error) {
     verdict.learning = Learning::kFlat;
@@ -328,7 +354,7 @@ LearningVerdict JudgeLearning(const JobHistory& history) {
         kRiseErrors);
     return verdict;
   }
-  const std::vector<std::string> worse = WhatGotWorse(history);
+  const std::vector<std::string> worse = WhatGotWorse(history, kWorseErrors, kRiseErrors);
   if (!worse.empty()) {
     verdict.learning = Learning::kHackingSuspected;
     absl::StrAppend(&verdict.why, ", but worse: ", absl::StrJoin(worse, "; "),

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -42,6 +43,26 @@ JobHistory HistoryOf(const v1::Job& job, const std::vector<v1::JobEvent>& events
 /// rewards.warmup_epochs change its scale from epoch to epoch, Σ weight · mean value of the trained
 /// rewards; with train.objective sft, -sft_loss.
 std::vector<double> RewardCurve(const JobHistory& history);
+
+/// How far a reward has fallen from its best.
+struct Fall {
+  size_t window = 0;                     ///< Epochs in each mean.
+  double first = 0, best = 0, last = 0;  ///< Means of the first, the best and the last window.
+  double errors = 0;                     ///< best - last, in standard errors.
+  size_t best_end = 0;                   ///< Epochs up to the end of the best window.
+  int64_t epoch = 0;                     ///< Where it fell, counted from 1.
+};
+
+/// @param rewards  of each epoch; at least 2·kShortestWindow, all finite.
+/// @return set if the mean of the last window is below the best by more than this many standard
+///         errors and by more than half of what had been gained.
+std::optional<Fall> FallOf(const std::vector<double>& rewards, double errors);
+
+/// What is not trained on and got worse while the reward rose: of the evaluations by more than
+/// `of_evaluations` standard errors, of held-out rewards without evaluations by more than
+/// `of_epochs`. A sentence each; empty: nothing, the reward has not risen, or it is too early.
+std::vector<std::string> SuspectedHacking(const JobHistory& history, double of_evaluations,
+                                          double of_epochs);
 
 /// Judges whether a job learns, by the rules of docs/learning.md. A pure function.
 LearningVerdict JudgeLearning(const JobHistory& history);

@@ -43,7 +43,9 @@ JobMetrics::JobMetrics(prometheus::Registry& registry, const std::string& job_id
       checkpoints_total_(registry, metric::kJobCheckpointsTotal, JobLabels(job_id, job_name)),
       resumes_total_(registry, metric::kJobResumesTotal, JobLabels(job_id, job_name)),
       warnings_total_(registry, metric::kJobWarningsTotal, JobLabels(job_id, job_name)),
-      reward_errors_(registry, metric::kJobRewardErrorsTotal, JobLabels(job_id, job_name)) {
+      reward_errors_(registry, metric::kJobRewardErrorsTotal, JobLabels(job_id, job_name)),
+      guard_firings_(registry, metric::kJobGuardFiringsTotal, JobLabels(job_id, job_name),
+                     "guard") {
   for (const EpochMetric& metric : EpochMetricTable()) {
     if (metric.info.name.empty()) continue;
     epoch_series_.push_back(
@@ -100,6 +102,8 @@ void JobMetrics::CheckpointWritten(int64_t epoch, int64_t size_bytes, double uni
 void JobMetrics::Resumed() { resumes_total_.At().Increment(); }
 
 void JobMetrics::Warned() { warnings_total_.At().Increment(); }
+
+void JobMetrics::GuardFired(const std::string& guard) { guard_firings_.At(guard).Increment(); }
 
 void JobMetrics::Waiting(bool waits) { waiting_.At().Set(waits ? 1 : 0); }
 

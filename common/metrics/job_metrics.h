@@ -40,6 +40,8 @@ class JobMetrics {
   void CheckpointWritten(int64_t epoch, int64_t size_bytes, double unix_s);
   void Resumed();
   void Warned();
+  /// A guard on learning has spoken. @param guard  as its setting.
+  void GuardFired(const std::string& guard);
   /// Whether the job waits for something outside of the service.
   void Waiting(bool waits);
   /// Whether ranks work for the job.
@@ -58,7 +60,7 @@ class JobMetrics {
       eval_part_stderr_, eval_epoch_, checkpoint_bytes_, checkpoint_epoch_, checkpoint_time_,
       epoch_time_, waiting_, running_;
   CounterSeries samples_total_, epochs_total_, stage_seconds_, checkpoints_total_, resumes_total_,
-      warnings_total_, reward_errors_;
+      warnings_total_, reward_errors_, guard_firings_;
   std::vector<EpochSeries> epoch_series_;
 };
 

@@ -64,6 +64,10 @@ inline constexpr Info kJobWarningsTotal{"imageddpo_job_warnings_total", Kind::kC
                                         "job_id,job_name",
                                         "Warnings on the job since this process started."};
 
+inline constexpr Info kJobGuardFiringsTotal{
+    "imageddpo_job_guard_firings_total", Kind::kCounter, "job_id,job_name,guard",
+    "Times a guard on learning saw what it looks for, since this process started."};
+
 inline constexpr Info kJobWaiting{
     "imageddpo_job_waiting", Kind::kGauge, "job_id,job_name",
     "1 while the job waits for something outside of the service, as a reward service; else 0."};
@@ -158,6 +162,7 @@ inline constexpr std::array kAll = {
     &kJobCheckpointEpoch,
     &kJobResumesTotal,
     &kJobWarningsTotal,
+    &kJobGuardFiringsTotal,
     &kJobWaiting,
     &kJobRunning,
     &kJobCheckpointTimeSeconds,

@@ -8,7 +8,6 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "common/base/status.h"
-#include "common/io/file.h"
 #include "common/io/safetensors_header.h"
 #include "common/model_config/adapter_config.h"
 
@@ -36,8 +35,7 @@ bool IsDown(const std::string& key) {
 
 absl::StatusOr<AdapterSize> ReadAdapterSize(const std::string& path) {
   IMAGEDDPO_ASSIGN_OR_RETURN(const std::string file, FindLoraFile(path));
-  IMAGEDDPO_ASSIGN_OR_RETURN(const std::string bytes, ReadFile(file));
-  IMAGEDDPO_ASSIGN_OR_RETURN(const SafetensorsHeader header, ParseSafetensorsHeader(bytes, file));
+  IMAGEDDPO_ASSIGN_OR_RETURN(const SafetensorsHeader header, ReadSafetensorsHeader(file));
   AdapterSize size{.targets = {.rank = 0, .modules = {}}};
   std::vector<bool> found(std::size(kAdapterKinds), false);
   for (const SafetensorsEntry& entry : header.tensors) {

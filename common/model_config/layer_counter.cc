@@ -42,6 +42,7 @@ void LayerCounter::Linear(const std::string& path, int64_t in, int64_t out, int6
   const double down = factor * static_cast<double>(in), up = factor * static_cast<double>(out);
   count_.lora_parameters += static_cast<double>(targets_->rank * (in + out));
   count_.lora_flops += down + up;
+  count_.adapter_inputs += static_cast<double>(in * n);
   count_.backward_flops += down + up;                   // To the two factors.
   count_.backward_flops += up + (to_input ? down : 0);  // Through them.
   reached_ = true;
@@ -72,6 +73,7 @@ void LayerCounter::Resnet(int64_t in, int64_t out, int64_t time_dim, int64_t n) 
 
 void LayerCounter::BeginPart(int64_t channels, int64_t n) {
   part_begin_ = count_.saved_values;
+  adapters_begin_ = count_.adapter_inputs;
   part_inputs_ += static_cast<double>(channels * n);
 }
 
@@ -79,6 +81,9 @@ void LayerCounter::EndPart() {
   const double part = count_.saved_values - part_begin_;
   parts_ += part;
   largest_part_ = std::max(largest_part_, part);
+  const double inputs = count_.adapter_inputs - adapters_begin_;
+  in_parts_ += inputs;
+  most_in_part_ = std::max(most_in_part_, inputs);
 }
 
 PassCount LayerCounter::count() const {
@@ -86,6 +91,7 @@ PassCount LayerCounter::count() const {
   constexpr double kLiveTensors = 3;
   PassCount count = count_;
   count.live_values = kLiveTensors * largest_ + kept_;
+  count.recomputed_adapter_inputs = count.adapter_inputs - in_parts_ + most_in_part_;
   count.recomputed_values = count.saved_values - parts_ + part_inputs_ + largest_part_;
   return count;
 }

@@ -61,6 +61,8 @@ class LayerCounter {
   double largest_ = 0, kept_ = 0;  ///< Values of the largest output, and of all Keep() tensors.
   /// Saved values: before the open part, in all parts, in their inputs, in the largest part.
   double part_begin_ = 0, parts_ = 0, part_inputs_ = 0, largest_part_ = 0;
+  /// Inputs of layers with adapters: before the open part, in all parts, in the part with most.
+  double adapters_begin_ = 0, in_parts_ = 0, most_in_part_ = 0;
 };
 
 }  // namespace imageddpo

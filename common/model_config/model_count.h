@@ -27,6 +27,9 @@ struct PassCount {
   double saved_values = 0;     ///< Outputs of all layers: about what autograd saves.
   /// The same with gradient checkpointing: the inputs of the UNet's layers, and the outputs of one.
   double recomputed_values = 0;
+  /// Inputs of the layers with adapters, of which a replay in half precision keeps float32 copies;
+  /// and the same with gradient checkpointing.
+  double adapter_inputs = 0, recomputed_adapter_inputs = 0;
   double live_values = 0;  ///< About the most values alive at once in a pass without gradients.
 };
 

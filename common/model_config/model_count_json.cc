@@ -19,14 +19,17 @@ struct NamedValue {
   const char* name;
   double PassCount::*value;
 };
-constexpr NamedValue kValues[] = {{"flops", &PassCount::flops},
-                                  {"lora_flops", &PassCount::lora_flops},
-                                  {"backward_flops", &PassCount::backward_flops},
-                                  {"parameters", &PassCount::parameters},
-                                  {"lora_parameters", &PassCount::lora_parameters},
-                                  {"saved_values", &PassCount::saved_values},
-                                  {"recomputed_values", &PassCount::recomputed_values},
-                                  {"live_values", &PassCount::live_values}};
+constexpr NamedValue kValues[] = {
+    {"flops", &PassCount::flops},
+    {"lora_flops", &PassCount::lora_flops},
+    {"backward_flops", &PassCount::backward_flops},
+    {"parameters", &PassCount::parameters},
+    {"lora_parameters", &PassCount::lora_parameters},
+    {"saved_values", &PassCount::saved_values},
+    {"recomputed_values", &PassCount::recomputed_values},
+    {"adapter_inputs", &PassCount::adapter_inputs},
+    {"recomputed_adapter_inputs", &PassCount::recomputed_adapter_inputs},
+    {"live_values", &PassCount::live_values}};
 
 struct NamedSize {
   const char* name;

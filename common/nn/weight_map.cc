@@ -165,13 +165,28 @@ at::Tensor WeightMap::TakeAnyShape(const std::string& name,
     it->second->Discard(name);
     return copy.reshape(shapes.front()).requires_grad_(false);
   } catch (const c10::Error& error) {  // Out of memory, or no such device.
-    misfits_.push_back(absl::StrCat(name, " cannot be put on ", options_.device.str(), ": ",
-                                    FirstLine(error.what_without_backtrace())));
+    if (not_placed_.ok()) not_placed_ = NotPlaced(name, error);
     return nothing;
   }
 }
 
+absl::Status WeightMap::NotPlaced(const std::string& name, const c10::Error& error) const {
+  const std::string said = error.what_without_backtrace();
+  const std::string what = absl::StrCat(source_, ": ", name, " cannot be put on ",
+                                        options_.device.str(), ": ", FirstLine(said));
+  // The CPU allocator has no error type of its own.
+  const bool is_out_of_memory = dynamic_cast<const c10::OutOfMemoryError*>(&error) != nullptr ||
+                                absl::StrContains(said, "not enough memory") ||
+                                absl::StrContains(said, "alloc_cpu");
+  if (!is_out_of_memory) return absl::InvalidArgumentError(what);
+  return absl::ResourceExhaustedError(
+      absl::StrCat("out of memory while the model is loaded: ", what,
+                   "; take `model.precision: bf16`, or ranks with more memory (`imageddpo plan` "
+                   "says how much)"));
+}
+
 absl::Status WeightMap::Finish() const {
+  IMAGEDDPO_RETURN_IF_ERROR(not_placed_);
   std::vector<std::string> left_over;
   for (const auto& [name, file] : files_by_name_) {
     if (!taken_.contains(name)) left_over.push_back(name);

@@ -50,13 +50,15 @@ class WeightMap {
   void Drop(const std::string& name) { taken_.insert(name); }
 
   /// OK if every tensor was taken as expected; else INVALID_ARGUMENT naming missing, misshapen and
-  /// unused ones (the first few of each, and how many).
+  /// unused ones (the first few of each, and how many). RESOURCE_EXHAUSTED: there was no memory for
+  /// one of them.
   absl::Status Finish() const;
 
  private:
   WeightMap(std::string dir, ModelOptions options) : dir_(std::move(dir)), options_(options) {}
   absl::Status AddFile(const std::string& path);
   absl::Status AddIndex(const std::string& path);
+  absl::Status NotPlaced(const std::string& name, const c10::Error& error) const;
 
   std::string dir_;
   ModelOptions options_;
@@ -65,6 +67,7 @@ class WeightMap {
   std::set<std::string> taken_;
   std::vector<std::string> missing_;
   std::vector<std::string> misfits_;
+  absl::Status not_placed_;  // Of the first tensor that could not be put on the device.
 };
 
 }  // namespace imageddpo

@@ -199,6 +199,14 @@ double GraphValues(const Shape& shape, const ModelCount& model) {
   return shape.recomputes ? model.unet.recomputed_values : model.unet.saved_values;
 }
 
+/// Of the float32 copies that the adapters' branches keep of their inputs where the model is of
+/// half precision, for one row. In fp32, they keep the inputs themselves.
+double CopyBytes(const ResolvedJob& job, const Shape& shape, const ModelCount& model) {
+  if (job.precision() == Precision::kFp32) return 0;
+  return kFloatBytes *
+         (shape.recomputes ? model.unet.recomputed_adapter_inputs : model.unet.adapter_inputs);
+}
+
 double MomentBytes(const ResolvedJob& job) {
   return job.optimizer() == OptimizerKind::kAdamW8bit ? 2 : 2 * kFloatBytes;
 }
@@ -233,7 +241,8 @@ MemoryUse TrainerMemory(const ResolvedJob& job, const Shape& shape, double train
   if (job.spec().train().ema_decay() > 0) use.lora += kFloatBytes * model.unet.lora_parameters;
   if (!job.trains()) return use;
   if (!shape.plan.single_pass) {
-    use.activations = ModelBytes(shape.rows * GraphValues(shape, model), job);
+    use.activations = ModelBytes(shape.rows * GraphValues(shape, model), job) +
+                      shape.rows * CopyBytes(job, shape, model);
   }
   use.trajectories = (shape.staleness + 1) *
                      static_cast<double>(shape.plan.micro_batches_per_epoch) *

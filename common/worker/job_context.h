@@ -12,6 +12,7 @@
 #include "common/base/clock.h"
 #include "common/comm/communicator.h"
 #include "common/worker/span_log.h"
+#include "common/worker/stage_mark.h"
 #include "imageddpo/v1/control.pb.h"
 
 namespace imageddpo {
@@ -36,8 +37,9 @@ struct JobContext {
   std::shared_ptr<spdlog::logger> logger;
   const StopToken& stop;  ///< Poll it between micro-batches.
   std::function<void(v1::WorkerMessage)>
-      report;                ///< To the controller; thread-safe, does not block.
-  SpanLog* spans = nullptr;  ///< Where the job notes what it does when; null: nobody asks.
+      report;                  ///< To the controller; thread-safe, does not block.
+  SpanLog* spans = nullptr;    ///< Where the job notes what it does when; null: nobody asks.
+  StageMark* stage = nullptr;  ///< Where the job marks what it works on; null: nobody watches.
 
   /// Logs a warning and shows it with the job; the controller keeps only one of several equal
   /// warnings.

@@ -24,12 +24,17 @@
 #include "common/base/status.h"
 #include "common/comm/meeting.h"
 #include "common/worker/run_catching.h"
+#include "common/worker/stack_dump.h"
+#include "common/worker/stage_deadline.h"
+#include "common/worker/stage_mark.h"
 
 namespace imageddpo {
 namespace {
 
 // How often the loop looks at its timers when no message comes.
 constexpr std::chrono::milliseconds kLook{200};
+// In which the last message leaves this process.
+constexpr std::chrono::milliseconds kFarewell{1'000};
 // A longer gap between two looks means that this process was stopped, not the controller.
 constexpr double kLongestLookSeconds = 2;
 
@@ -68,6 +73,7 @@ class Worker::Job {
         start_(start),
         sent_(std::move(sent)),
         gang_timeout_(gang_timeout),
+        deadline_(start.spec().max_stage_seconds()),
         logger_(WithJob(*parts.logger, start.job_id())),
         spans_(parts.clock, parts.channel.world_rank()) {
     thread_ = std::thread([this] { Run(); });
@@ -75,6 +81,11 @@ class Worker::Job {
   ~Job() { thread_.join(); }
 
   const std::string& id() const { return start_.job_id(); }
+  /// Of its thread; 0: not running yet.
+  pid_t thread_id() const { return thread_id_.load(); }
+  std::optional<StageDeadline::Hang> Look(double seconds) {
+    return deadline_.Look(stage_.stage(), stage_.number(), seconds);
+  }
   bool ended() const { return ended_.HasBeenNotified(); }
   bool WaitUntilEnded(std::chrono::milliseconds timeout) const {
     return ended_.WaitForNotificationWithTimeout(absl::FromChrono(timeout));
@@ -97,6 +108,7 @@ class Worker::Job {
 
  private:
   void Run() {
+    thread_id_.store(gettid());
     std::optional<CrashWatch::ThreadStack> handler_stack;
     if (parts_.crashes != nullptr) handler_stack.emplace();
     absl::Status status = RunCatching([this] { return RunInGang(); });
@@ -127,6 +139,9 @@ class Worker::Job {
     if (const std::optional<std::string> waiting_for = PausesJobFor(status)) {
       message.mutable_ended()->set_pauses_job(true);
       message.mutable_ended()->set_waiting_for(*waiting_for);
+    }
+    if (const std::optional<int64_t> epochs = RollsBackTo(status)) {
+      message.mutable_ended()->set_rolls_back_to(*epochs);
     }
     ended_message_ = std::move(message);
     ended_.Notify();
@@ -159,7 +174,8 @@ class Worker::Job {
         .stop = stop_,
         .report = [&channel = parts_.channel](
                       v1::WorkerMessage message) { channel.Send(std::move(message)); },
-        .spans = &spans_};
+        .spans = &spans_,
+        .stage = &stage_};
     return parts_.run_job(context);
   }
 
@@ -167,6 +183,9 @@ class Worker::Job {
   const v1::StartJob start_;
   const std::shared_ptr<SentBytes> sent_;
   const std::chrono::milliseconds gang_timeout_;
+  StageMark stage_;
+  StageDeadline deadline_;  // Of the worker's thread.
+  std::atomic<pid_t> thread_id_{0};
   const std::shared_ptr<spdlog::logger> logger_;
   StopToken stop_;
   SpanLog spans_;
@@ -191,7 +210,8 @@ int Worker::Run() {
   while (true) {
     const auto message = parts_.channel.Receive(job_ == nullptr ? kLook : kLook / 4);
     const double now = parts_.clock.NowSeconds();
-    without_lease += std::min(now - last_look, kLongestLookSeconds);
+    const double looked_away = std::min(now - last_look, kLongestLookSeconds);
+    without_lease += looked_away;
     last_look = now;
     if (message.has_value()) {
       if (message->has_lease()) {
@@ -215,6 +235,7 @@ int Worker::Run() {
       return kExitRestart;
     }
     TellOfCrash();
+    if (JobHangs(looked_away)) return kExitRestart;
     if (now - last_heartbeat >= Seconds(options_.heartbeat_interval)) {
       last_heartbeat = now;
       SendHeartbeat();
@@ -254,6 +275,29 @@ void Worker::TellOfCrash() {
   v1::WorkerMessage message;
   message.mutable_crashed()->set_signal(parts_.crashes->Signal());
   parts_.channel.Send(std::move(message));
+}
+
+bool Worker::JobHangs(double seconds) {
+  if (job_ == nullptr) return false;
+  const std::optional<StageDeadline::Hang> hang = job_->Look(seconds);
+  if (!hang.has_value()) return false;
+  parts_.logger->critical(
+      "job {} hangs: stage '{}' has made no progress for {:.0f} s, and its limit is {:.0f} s; this "
+      "rank ends with exit code {}. Where it is:",
+      job_->id(), hang->stage, hang->seconds, hang->limit, kExitRestart);
+  parts_.logger->flush();
+  const absl::Status dumped = DumpStack(job_->thread_id(), STDERR_FILENO);
+  if (!dumped.ok()) parts_.logger->critical("no stack: {}", std::string(dumped.message()));
+  v1::WorkerMessage message;
+  v1::Hung& hung = *message.mutable_hung();
+  hung.set_job_id(job_->id());
+  hung.set_stage(hang->stage);
+  hung.set_seconds(hang->seconds);
+  hung.set_limit(hang->limit);
+  hung.set_stack(std::string(dumped.message()));
+  parts_.channel.Send(std::move(message));
+  std::this_thread::sleep_for(kFarewell);
+  return true;
 }
 
 void Worker::KillOther(const v1::KillProcess& message) {

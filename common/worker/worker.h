@@ -63,7 +63,8 @@ class Worker {
   ~Worker();  ///< After Run() has returned. Waits for a job that did not stop in time.
 
   /// Blocks until the rank ends. @return its exit code: 0 after Shutdown, kExitRestart after the
-  /// controller was lost.
+  /// controller was lost, or when its job hangs (StageDeadline), which nothing but the end of the
+  /// process can end.
   int Run();
 
   /// After Run(): whether a job is still running, which only the end of the process will stop.
@@ -75,6 +76,9 @@ class Worker {
   void SayHello();
   void SendHeartbeat();
   void TellOfCrash();
+  /// Whether the job hangs. Then its stack is in the log, and the controller is told.
+  /// @param seconds  since the last look.
+  bool JobHangs(double seconds);
   void KillOther(const v1::KillProcess& message);
   void Handle(const v1::ControllerMessage& message);
   void StartJob(const v1::StartJob& start);

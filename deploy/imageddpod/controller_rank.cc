@@ -1,6 +1,10 @@
 #include "deploy/imageddpod/controller_rank.h"
 
+#include <chrono>
+#include <thread>
+
 #include "common/base/clock.h"
+#include "common/base/status.h"
 #include "common/io/file_system.h"
 #include "common/worker/exit_codes.h"
 #include "deploy/imageddpo/version.h"
@@ -8,6 +12,19 @@
 #include "trainer/controller/controller_service.h"
 
 namespace imageddpo {
+namespace {
+
+constexpr std::chrono::milliseconds kFirstPause{250};
+
+/// Errors of a start that may be gone in a moment: of a disk; or of a lock, a socket or a port that
+/// the service before this one still holds.
+bool MayPass(const absl::Status& status) {
+  const auto fault = FaultOf(status);
+  return (fault.has_value() && fault->passes) || absl::IsFailedPrecondition(status) ||
+         absl::IsUnavailable(status);
+}
+
+}  // namespace
 
 RankOutcome RunControllerRank(const ClusterConfig& cluster, ControllerChannel& channel,
                               const std::string& device_kind,
@@ -16,19 +33,35 @@ RankOutcome RunControllerRank(const ClusterConfig& cluster, ControllerChannel& c
                               const std::function<void(const RankOutcome&)>& on_restart) {
   SystemClock clock;
   PosixFileSystem file_system;
-  auto service = ControllerService::Start(
-      cluster,
-      {.channel = channel,
-       .file_system = file_system,
-       .clock = clock,
-       .logger = logger,
-       .build = {.version = kVersion, .commit = kCommit, .device = device_kind},
-       .ask_rewards = [&clock](const ResolvedJob& job, const std::function<bool()>& is_stopped) {
-         return AreRewardServicesThere(job, clock, is_stopped);
-       }});
+  const auto start = [&] {
+    return ControllerService::Start(
+        cluster,
+        {.channel = channel,
+         .file_system = file_system,
+         .clock = clock,
+         .logger = logger,
+         .build = {.version = kVersion, .commit = kCommit, .device = device_kind},
+         .ask_rewards = [&clock](const ResolvedJob& job, const std::function<bool()>& is_stopped) {
+           return AreRewardServicesThere(job, clock, is_stopped);
+         }});
+  };
+  auto service = start();
+  const double patience_s = cluster.pool.lease_seconds / 2;
+  const double begin_s = clock.NowSeconds();
+  for (std::chrono::milliseconds pause = kFirstPause;
+       !service.ok() && MayPass(service.status()) && !stop_requested() &&
+       clock.NowSeconds() - begin_s < patience_s;
+       pause *= 2) {
+    logger->warn("the service cannot start yet: {}; trying again", service.status().ToString());
+    std::this_thread::sleep_for(pause);
+    service = start();
+  }
   if (!service.ok()) {
-    logger->error("the service cannot start: {}", service.status().ToString());
-    return {.exit_code = kExitRefused};
+    const auto fault = FaultOf(service.status());
+    const bool passes = fault.has_value() && fault->passes;
+    logger->error("the service cannot start: {}{}", service.status().ToString(),
+                  passes ? "; the launcher tries again" : "");
+    return {.exit_code = passes ? kExitRestart : kExitRefused};
   }
   logger->info("gRPC on {}, metrics on http://{}/metrics, data in {}", (*service)->grpc_address(),
                (*service)->http_address(), cluster.data_dir);

@@ -157,7 +157,7 @@ absl::Status SetUpTrainer(JobContext& context, int index, Rank* rank) {
   const auto& trainers = context.start.gang().trainer();
   rank->exchange = std::make_unique<ShardExchange>(
       &context.gang, std::vector<int>(trainers.begin(), trainers.end()), index, job.reduce(),
-      GangTimeouts::Of(job.spec()).step);
+      GangTimeouts::Of(job.spec()).phase);
   const v1::SampleSpec& sample = job.spec().sample();
   IMAGEDDPO_ASSIGN_OR_RETURN(
       const Schedule schedule,
@@ -183,7 +183,9 @@ absl::Status SetUpTrainer(JobContext& context, int index, Rank* rank) {
   }
   rank->trainer_rank = std::make_unique<TrainerRank>(&context, job.plan(), index,
                                                      rank->trainer.get(), &rank->lora, work);
-  return absl::OkStatus();
+  if (!context.start.has_resume_from()) return absl::OkStatus();
+  IMAGEDDPO_ASSIGN_OR_RETURN(const nlohmann::json state, ParseState(context.start));
+  return rank->trainer_rank->Restore(state);
 }
 
 absl::Status SetUp(JobContext& context, Rank* rank) {
@@ -200,6 +202,8 @@ absl::Status SetUp(JobContext& context, Rank* rank) {
   }
   const bool samples = rollout_index >= 0;
   std::vector<std::string> warnings;
+  std::optional<StageMark::Item> loading;
+  loading.emplace(context.stage, "loading");
   IMAGEDDPO_ASSIGN_OR_RETURN(
       rank->pipeline,
       Pipeline::Load(PathOf(job.model().path()), MakeModelOptions(rank->job, context.device),
@@ -211,6 +215,7 @@ absl::Status SetUp(JobContext& context, Rank* rank) {
   IMAGEDDPO_ASSIGN_OR_RETURN(const int bound, rank->pipeline.denoiser->BindLora(rank->lora));
   context.logger->info("loaded {}: {} LoRA modules, {} parameters", job.model().path(), bound,
                        rank->lora.num_parameters());
+  loading.reset();  // A large set of images takes as long as it takes to be looked through.
   if (samples) IMAGEDDPO_RETURN_IF_ERROR(SetUpRollout(context, rollout_index, rank));
   // The first rollout rank has read every file that any rank reads.
   if (rollout_index == 0) {

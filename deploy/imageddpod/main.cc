@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <exception>
 #include <iostream>
@@ -42,6 +43,11 @@ using Logger = std::shared_ptr<spdlog::logger>;
 void Complain(absl::string_view message) {
   std::cerr << "imageddpod: " << Printable(std::string(message), /*keep_newlines=*/true)
             << std::endl;
+}
+
+std::string HostName() {
+  std::array<char, 256> name{};
+  return gethostname(name.data(), name.size() - 1) == 0 ? name.data() : "unknown";
 }
 
 std::chrono::milliseconds Milliseconds(double seconds) {
@@ -157,6 +163,36 @@ RankOutcome RunAmongMany(const DaemonOptions& options, MpiRuntime& runtime, cons
   return outcome;
 }
 
+/// A rank other than 0 that cannot start tells rank 0, which ends the service with this reason: it
+/// would otherwise wait for this rank.
+void Refuse(MpiRuntime& runtime, const std::string& reason) {
+  constexpr std::chrono::milliseconds kFarewell{1'000};  // In which the message leaves.
+  MpiMessenger messenger(runtime, {});
+  const auto channel = MakeMpiWorkerChannel(messenger);
+  v1::WorkerMessage message;
+  message.mutable_refused()->set_host(HostName());
+  message.mutable_refused()->set_reason(reason);
+  channel->Send(std::move(message));
+  std::this_thread::sleep_for(kFarewell);
+  messenger.Leave("the end of the rank", std::chrono::seconds(2));
+}
+
+/// The options; a file that cannot be read, as on a network file system that is away for a moment,
+/// is tried again for half a minute.
+absl::Status ParseOptions(int argc, char** argv, DaemonOptions* options) {
+  constexpr std::chrono::seconds kPatience{30};
+  constexpr std::chrono::milliseconds kPause{1'000};
+  const auto deadline = std::chrono::steady_clock::now() + kPatience;
+  for (;;) {
+    *options = {};
+    const absl::Status parsed = ParseDaemonOptions(argc, argv, options);
+    const bool cannot_be_read = absl::IsNotFound(parsed) && !options->check;
+    if (!cannot_be_read || std::chrono::steady_clock::now() >= deadline) return parsed;
+    Complain(absl::StrCat(parsed.message(), "; trying again"));
+    std::this_thread::sleep_for(kPause);
+  }
+}
+
 /// Runs this process's rank.
 RankOutcome RunRank(DaemonOptions options, MpiRuntime& runtime, const StopFlag& stop) {
   const auto& log = options.cluster.log;
@@ -199,7 +235,7 @@ RankOutcome RunRank(DaemonOptions options, MpiRuntime& runtime, const StopFlag& 
 int Main(int argc, char** argv) {
   PrepareNumerics();
   DaemonOptions options;
-  const absl::Status parsed = ParseDaemonOptions(argc, argv, &options);
+  const absl::Status parsed = ParseOptions(argc, argv, &options);
   if (absl::IsCancelled(parsed)) return 0;
   if (options.check) {
     if (!parsed.ok()) Complain(parsed.message());
@@ -215,8 +251,9 @@ int Main(int argc, char** argv) {
   if (parsed.ok()) {
     const StopFlag stop;
     outcome = RunRank(options, **runtime, stop);
-  } else if (is_rank_0) {
+  } else {
     Complain(parsed.message());
+    if (!is_rank_0) Refuse(**runtime, std::string(parsed.message()));
   }
   if (is_rank_0) WriteExitStatus(options, outcome);
   (*runtime)->Finish(outcome.exit_code);

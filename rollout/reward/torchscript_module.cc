@@ -67,7 +67,7 @@ struct TorchScriptModule::State {
 absl::StatusOr<TorchScriptModule> TorchScriptModule::Load(const std::string& path,
                                                           at::Device device) {
   // Reading first tells a missing or unreadable file from one of another kind.
-  IMAGEDDPO_RETURN_IF_ERROR(ReadFile(path).status());
+  IMAGEDDPO_RETURN_IF_ERROR(ReadFileHead(path, 1).status());
   try {
     auto state =
         std::make_unique<State>(State{path, device, torch::jit::load(path, device, false)});

@@ -144,6 +144,9 @@ class Rollout {
   /// The prompts, beside the negative one, that are encoded here or, if asked for, on any rank.
   std::set<std::string> Prompts(bool of_all_ranks) const;
   absl::Status OpenData(const RolloutShare& share, const DataStart& data_start);
+  /// InputsOf() the job. INVALID_ARGUMENT: they are not those of `before`, `data` of state.json,
+  /// and may not change.
+  absl::StatusOr<nlohmann::json> CheckInputs(const nlohmann::json& before);
   absl::Status OpenEvaluation(const RolloutShare& share, const DataStart& data_start);
   /// What is to be opened: a path, or single files.
   struct Source {

@@ -9,12 +9,14 @@
 
 #include "common/base/status.h"
 #include "common/base/text.h"
+#include "rollout/worker/inputs.h"
 #include "rollout/worker/rollout.h"
 
 namespace imageddpo {
 namespace {
 
 constexpr int kLeastScanThreads = 4;  // Heads of files: the time goes into waiting for the disk.
+constexpr char kInputs[] = "inputs";  // Of `data` in state.json: InputsOf().
 constexpr size_t kPosteriorCacheBytes = size_t{1} << 29;  // 4,096 images of 512x512.
 
 }  // namespace
@@ -131,6 +133,25 @@ absl::Status Rollout::SetSize() {
   return absl::OkStatus();
 }
 
+absl::StatusOr<nlohmann::json> Rollout::CheckInputs(const nlohmann::json& before) {
+  IMAGEDDPO_ASSIGN_OR_RETURN(const auto inputs, InputsOf(job_));
+  const bool is_known = before.is_object() && before.contains(kInputs);
+  const std::string changed =
+      ChangedInputs(is_known ? before.at(kInputs) : nlohmann::json(), inputs);
+  if (changed.empty()) return nlohmann::json(inputs);
+  const std::string change = absl::StrCat(
+      "files of the model or of rewards are not what they were when the job's checkpoint was "
+      "written: ",
+      changed);
+  if (!job_.spec().data().allow_change()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        change,
+        "; restore them, or set `data.allow_change: true` to go on with what is there now"));
+  }
+  data_warnings_.push_back(absl::StrCat(change, "; the job goes on with what is there now"));
+  return nlohmann::json(inputs);
+}
+
 absl::Status Rollout::OpenData(const RolloutShare& share, const DataStart& data_start) {
   const Source source{.setting = "data.path", .path = job_.spec().data().path(), .files = {}};
   IMAGEDDPO_ASSIGN_OR_RETURN(const OpenedSet set, OpenImages(source, share, data_start, &data_));
@@ -142,7 +163,11 @@ absl::Status Rollout::OpenData(const RolloutShare& share, const DataStart& data_
   data_report_.set_num_images(data_.examples->size());
   data_report_.set_num_listed(set.num_listed);
   data_report_.set_sha256(set.fingerprint.sha256);
-  if (share.index == 0) data_report_.set_state(set.ToJson().dump());
+  if (share.index == 0) {  // It has read every file that any rank reads.
+    nlohmann::json state = set.ToJson();
+    IMAGEDDPO_ASSIGN_OR_RETURN(state[kInputs], CheckInputs(data_start.before));
+    data_report_.set_state(state.dump());
+  }
   for (int64_t i = 0; i < data_.examples->size(); ++i) data_.to_come.insert(i);
   data_.posteriors = std::make_unique<PosteriorCache>(data_.to_come.size(), kPosteriorCacheBytes);
   order_ =

@@ -10,6 +10,7 @@
 
 #include "common/base/status.h"
 #include "common/comm/frame.h"
+#include "common/config/reward_types.h"
 #include "common/trajectory/record/tags.h"
 
 namespace imageddpo {
@@ -24,8 +25,9 @@ constexpr size_t kBatchesInScoring = 2;
 template <typename Result>
 class ScoringLine {
  public:
-  ScoringLine(SpanLog* spans, std::function<void(Result)> pass_on)
-      : spans_(spans), pass_on_(std::move(pass_on)) {}
+  /// @param mark  where to mark the wait for scores; may be null.
+  ScoringLine(SpanLog* spans, StageMark* mark, std::function<void(Result)> pass_on)
+      : spans_(spans), mark_(mark), pass_on_(std::move(pass_on)) {}
 
   absl::Status Add(WhenScored<Result> batch) {
     line_.push_back(std::move(batch));
@@ -41,16 +43,28 @@ class ScoringLine {
     WhenScored<Result> first = std::move(line_.front());
     line_.pop_front();
     std::optional<SpanLog::Span> span(std::in_place, spans_, "wait for scores");
-    IMAGEDDPO_ASSIGN_OR_RETURN(Result result, std::move(first)());
+    absl::StatusOr<Result> result = [&] {
+      const StageMark::Item item(mark_, "scoring");
+      return std::move(first)();
+    }();
+    IMAGEDDPO_RETURN_IF_ERROR(result.status());
     span.emplace(spans_, "send");
-    pass_on_(std::move(result));
+    pass_on_(*std::move(result));
     return absl::OkStatus();
   }
 
   SpanLog* spans_;
+  StageMark* mark_;
   std::function<void(Result)> pass_on_;
   std::deque<WhenScored<Result>> line_;
 };
+
+/// A reward service may be away for long, and has deadlines of its own.
+bool AsksAService(const v1::JobSpec& job) {
+  return std::any_of(job.rewards().begin(), job.rewards().end(), [](const v1::RewardSpec& reward) {
+    return reward.type() == NameOf(RewardType::kService);
+  });
+}
 
 absl::Status Cancelled() { return absl::CancelledError("the job was asked to stop"); }
 
@@ -72,7 +86,8 @@ RolloutRank::RolloutRank(JobContext* context, const JobPlan& plan, int index, Ro
       versions_(context->start.spec()),
       timeouts_(GangTimeouts::Of(context->start.spec())),
       weights_(&context->gang, leader_,
-               {context->start.gang().rollout().begin(), context->start.gang().rollout().end()}) {
+               {context->start.gang().rollout().begin(), context->start.gang().rollout().end()}),
+      scoring_mark_(AsksAService(context->start.spec()) ? nullptr : context->stage) {
   const auto& trainers = context->start.gang().trainer();
   // A colocated rank receives only after it has sampled, so ranks that waited for each other's
   // receives here would deadlock. They send without a limit; at most the records of the epochs that
@@ -124,7 +139,7 @@ absl::Status RolloutRank::EvaluateShare(int64_t version) {
 }
 
 absl::Status RolloutRank::Evaluate(int64_t version) {
-  ScoringLine<v1::EvalBatch> scoring(context_->spans, [this](v1::EvalBatch result) {
+  ScoringLine<v1::EvalBatch> scoring(context_->spans, scoring_mark_, [this](v1::EvalBatch result) {
     result.set_job_id(context_->start.job_id());
     absl::StatusOr<std::string> frame = ToFrame(&result);
     if (!frame.ok()) throw std::length_error(std::string(frame.status().message()));
@@ -134,9 +149,12 @@ absl::Status RolloutRank::Evaluate(int64_t version) {
   for (int64_t batch = index_; batch < num_batches; batch += num_rollout_) {
     if (context_->stop.requested()) return Cancelled();
     IMAGEDDPO_RETURN_IF_ERROR(rollout_->DataStatus());
-    IMAGEDDPO_ASSIGN_OR_RETURN(WhenScored<v1::EvalBatch> sampled,
-                               rollout_->Evaluate(batch, version));
-    IMAGEDDPO_RETURN_IF_ERROR(scoring.Add(std::move(sampled)));
+    absl::StatusOr<WhenScored<v1::EvalBatch>> sampled = [&] {
+      const StageMark::Item item(context_->stage, "evaluating");
+      return rollout_->Evaluate(batch, version);
+    }();
+    IMAGEDDPO_RETURN_IF_ERROR(sampled.status());
+    IMAGEDDPO_RETURN_IF_ERROR(scoring.Add(*std::move(sampled)));
     const int64_t batch_size = context_->start.spec().eval().batch_size();
     ReportProgress("evaluating", version, (batch + 1) * batch_size, rollout_->num_eval_samples());
   }
@@ -147,7 +165,7 @@ absl::Status RolloutRank::SampleShare(int64_t epoch, int64_t version, bool keep_
   const auto needed = schedule_.LatentsNeeded(epoch);
   ReportProgress("sampling", epoch, 0, plan_.samples_per_epoch);
   int64_t done = 0;
-  ScoringLine<TrajectoryBatch> scoring(context_->spans, [&](TrajectoryBatch batch) {
+  ScoringLine<TrajectoryBatch> scoring(context_->spans, scoring_mark_, [&](TrajectoryBatch batch) {
     batch.job_id = context_->start.job_id();
     batch.wait_seconds = std::exchange(wait_seconds_, 0);
     const double start = context_->clock.NowSeconds();
@@ -167,11 +185,13 @@ absl::Status RolloutRank::SampleShare(int64_t epoch, int64_t version, bool keep_
     const int64_t m = share[i], next = i + 1 < share.size() ? share[i + 1] : -1;
     if (context_->stop.requested()) return Cancelled();
     IMAGEDDPO_RETURN_IF_ERROR(rollout_->DataStatus());
-    std::optional<SpanLog::Span> span(std::in_place, context_->spans, "sample");
-    IMAGEDDPO_ASSIGN_OR_RETURN(WhenScored<TrajectoryBatch> sampled,
-                               rollout_->Sample(epoch, m, version, keep_pictures && m == 0, next));
-    span.reset();
-    IMAGEDDPO_RETURN_IF_ERROR(scoring.Add(std::move(sampled)));
+    absl::StatusOr<WhenScored<TrajectoryBatch>> sampled = [&] {
+      const SpanLog::Span span(context_->spans, "sample");
+      const StageMark::Item item(context_->stage, "sampling");
+      return rollout_->Sample(epoch, m, version, keep_pictures && m == 0, next);
+    }();
+    IMAGEDDPO_RETURN_IF_ERROR(sampled.status());
+    IMAGEDDPO_RETURN_IF_ERROR(scoring.Add(*std::move(sampled)));
     // Assumes that the other rollout ranks have made as much progress as this one.
     done += plan_.device_batch_size * num_rollout_;
     ReportProgress("sampling", epoch, done, plan_.samples_per_epoch);

@@ -68,6 +68,7 @@ class RolloutRank {
   VersionSchedule versions_;
   GangTimeouts timeouts_;
   WeightReceiver weights_;
+  StageMark* scoring_mark_;                ///< Null: scores come from a service.
   std::vector<TrajectorySender> senders_;  ///< One per trainer.
   double wait_seconds_ = 0;                ///< Since the last record, waiting for weights and
                                            ///< trainers.

@@ -27,7 +27,8 @@ absl::StatusOr<Rollout::Drawn> Rollout::DrawMicroBatch(int64_t epoch, int64_t mi
         return StreamKey{.seed = job_.spec().seed(),
                          .purpose = purpose,
                          .epoch = static_cast<uint64_t>(epoch),
-                         .sample = static_cast<uint64_t>(NoiseSample(purpose, first + i))};
+                         .sample = static_cast<uint64_t>(NoiseSample(purpose, first + i)),
+                         .generation = static_cast<uint32_t>(job_.guards().rollbacks)};
       }));
   if (next >= 0) StartLoading(ExamplesOf(epoch, next));
   return drawn;
@@ -60,7 +61,8 @@ absl::StatusOr<TrajectoryBatch> Rollout::NoiseTargets(int64_t epoch, int64_t mic
     KeyedStream stream({.seed = job_.spec().seed(),
                         .purpose = StreamPurpose::kSftTimestep,
                         .epoch = static_cast<uint64_t>(epoch),
-                        .sample = static_cast<uint64_t>(batch.first_sample + i)});
+                        .sample = static_cast<uint64_t>(batch.first_sample + i),
+                        .generation = static_cast<uint32_t>(job_.guards().rollbacks)});
     const int64_t k = steps.trained[stream.NextBelow(steps.trained.size())];
     timesteps.push_back(data_.schedule.timesteps[k]);
   }

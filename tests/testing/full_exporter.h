@@ -90,6 +90,7 @@ class FullExporter {
       (*eval.mutable_parts_mean())["classifier.correct"] = 0.5;
       job.Evaluated(eval);
       job.CheckpointWritten(epoch_, 123456, Now());
+      job.GuardFired("approx_kl");
       service_.EpochFinished(metrics.stage_seconds());
     }
     service_.SetJobs({{v1::QUEUED, 1}, {v1::RUNNING, 2}, {v1::SUCCEEDED, 4}});

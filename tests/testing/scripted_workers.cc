@@ -216,6 +216,9 @@ void ScriptedWorkers::End(WorkerChannel& channel, const v1::StartJob& start,
     message.mutable_ended()->set_pauses_job(true);
     message.mutable_ended()->set_waiting_for(*waiting_for);
   }
+  if (const std::optional<int64_t> epochs = RollsBackTo(status)) {
+    message.mutable_ended()->set_rolls_back_to(*epochs);
+  }
   channel.Send(std::move(message));
 }
 

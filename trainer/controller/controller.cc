@@ -118,6 +118,10 @@ absl::StatusOr<Controller::ExitReason> Controller::Loop(
     if (mail.has_value()) Handle(*std::move(mail));
     Tick();
     dependencies_.metrics.Ticked(dependencies_.clock.NowSeconds() - start_s);
+    if (!supervisor_.refusal().empty()) {
+      supervisor_.Drain(absl::StrCat("the service ends: ", supervisor_.refusal()));
+      return absl::FailedPreconditionError(supervisor_.refusal());
+    }
     if (!supervisor_.restart_reason().empty()) {
       supervisor_.Drain(absl::StrCat("the service restarts: ", supervisor_.restart_reason()));
       return supervisor_.jobs_moved() ? ExitReason::kRestartAfterWork : ExitReason::kRestart;

@@ -69,7 +69,8 @@ class Controller final : public JobApi {
   /// Works until `stop_requested` returns true (it is called several times a second) and the epochs
   /// under way have ended or pool.drain_seconds have passed, or until a restart is needed. When it
   /// returns, everything is stored and the workers were told to end.
-  /// @return an error if the stored jobs cannot be read at the start.
+  /// @return an error if the stored jobs cannot be read at the start, or a rank has refused to
+  /// start.
   absl::StatusOr<ExitReason> Run(const std::function<bool()>& stop_requested);
 
   absl::StatusOr<v1::Job> Submit(const v1::SubmitJobRequest& request, const std::string& owner,

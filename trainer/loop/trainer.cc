@@ -111,7 +111,7 @@ Trainer::Trainer(const ResolvedJob& job, const Policy& policy, Lora* lora,
               lora->Parameters(), *loss_rule_),
       single_pass_(gradients, *loss_rule_),
       norms_(*lora),
-      state_(job.precision() == Precision::kFp16, job.spec().train().max_grad_zscore()) {
+      state_(job) {
   const v1::TrainSpec& train = job.spec().train();
   if (train.ema_decay() > 0) {
     state_.average.emplace(train.ema_decay(), train.ema_warmup_updates(), lora->Flatten());
@@ -268,17 +268,15 @@ absl::StatusOr<v1::EpochMetrics> Trainer::Update(int64_t epoch, int64_t inner_ep
                                        job_.spec().train().max_grad_norm(), lora_->Parameters(),
                                        &optimizer_, [&](double norm) {
                                          is_spike = !state_.gradient_guard.Judge(norm);
-                                         return !is_spike;
+                                         return !is_spike && state_.guards.Accepts(norm);
                                        });
+  IMAGEDDPO_RETURN_IF_ERROR(state_.guards.EndUpdate(epoch, state_.updates));
   const LossScaler::Verdict verdict = state_.loss_scaler.Judge(std::isfinite(grad_norm));
   if (verdict == LossScaler::Verdict::kStop) {
-    return absl::OutOfRangeError(absl::StrCat(
-        "the gradient of update ", state_.updates, " in epoch ", epoch,
-        " is not finite; lower "
-        "train.learning_rate or train.clip_range, or go on from an earlier checkpoint"));
+    IMAGEDDPO_RETURN_IF_ERROR(state_.guards.NotFinite(epoch, state_.updates));
   }
   UseLossScale();
-  const bool overflowed = verdict == LossScaler::Verdict::kSkip;
+  const bool overflowed = verdict != LossScaler::Verdict::kStep;
   const bool skipped = overflowed || is_spike;
   v1::EpochMetrics metrics;
   metrics.set_epoch(epoch);
@@ -311,9 +309,10 @@ absl::StatusOr<v1::EpochMetrics> Trainer::Update(int64_t epoch, int64_t inner_ep
   if (state_.loss_scaler.enabled()) {
     metrics.set_loss_scale(state_.loss_scaler.scale());
   }
-  if (state_.loss_scaler.enabled() || state_.gradient_guard.enabled()) {
+  if (state_.loss_scaler.enabled() || state_.gradient_guard.enabled() || state_.guards.skips()) {
     metrics.set_skipped(skipped);
-    metrics.set_skipped_updates(state_.loss_scaler.skipped() + state_.gradient_guard.skipped());
+    metrics.set_skipped_updates(state_.loss_scaler.skipped() + state_.gradient_guard.skipped() +
+                                state_.guards.skipped());
   }
   return metrics;
 }
@@ -339,6 +338,7 @@ double Trainer::KeptShare(const std::vector<TrajectoryBatch>& batches,
 absl::StatusOr<at::Tensor> Trainer::Accumulate(const TrajectoryBatch& batch,
                                                const std::vector<double>& advantages, double weight,
                                                int64_t age, bool first_update) {
+  const StageMark::Item item(mark_, "training");
   if (plan_.single_pass) {
     return single_pass_.Accumulate(batch.micro_batch, AdvantagesOf(batch, advantages),
                                    batch.timesteps_BK.size(1), weight);
@@ -361,6 +361,7 @@ absl::Status Trainer::ComputeProximal(int64_t epoch, const std::vector<Trajector
   if (versions_.SamplingVersion(epoch) == epoch) return absl::OkStatus();  // Recorded.
   for (const int64_t m : schedule_.ReplayedAfterFirstUpdate(epoch, exchange_->my_index())) {
     IMAGEDDPO_ASSIGN_OR_RETURN(const ReplayBatch replay, MakeReplayBatch(batches[m], advantages));
+    const StageMark::Item item(mark_, "training");
     proximal_[m] = replay_.LogProbs(replay);
     IMAGEDDPO_RETURN_IF_ERROR(between());
   }

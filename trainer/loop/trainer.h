@@ -20,6 +20,7 @@
 #include "common/trajectory/schedule/update_schedule.h"
 #include "common/trajectory/schedule/version_schedule.h"
 #include "common/worker/span_log.h"
+#include "common/worker/stage_mark.h"
 #include "imageddpo/v1/job.pb.h"
 #include "imageddpo/v1/metrics.pb.h"
 #include "trainer/algo/adamw.h"
@@ -33,6 +34,7 @@
 #include "trainer/loop/replay_update.h"
 #include "trainer/loop/shard_exchange.h"
 #include "trainer/loop/single_pass_update.h"
+#include "trainer/loop/update_guards.h"
 #include "trainer/loop/update_numbers.h"
 
 namespace imageddpo {
@@ -49,10 +51,13 @@ struct TrainerState {
   std::map<int64_t, at::Tensor> older_versions;
   LossScaler loss_scaler;
   GradientGuard gradient_guard;
+  UpdateGuards guards;
   std::optional<WeightAverage> average;  ///< Where train.ema_decay is above 0.
 
-  TrainerState(bool scales_loss, double max_grad_zscore)
-      : loss_scaler(scales_loss), gradient_guard(max_grad_zscore) {}
+  explicit TrainerState(const ResolvedJob& job)
+      : loss_scaler(job.precision() == Precision::kFp16),
+        gradient_guard(job.spec().train().max_grad_zscore()),
+        guards(job.guards()) {}
 };
 
 /// One trainer rank: turns an epoch's trajectories into updates of the LoRA. All trainer ranks make
@@ -68,13 +73,17 @@ class Trainer {
           std::unique_ptr<AdvantageRule> advantages, std::unique_ptr<LossRule> loss,
           ShardExchange* exchange, SampleGradients* gradients = nullptr);
 
+  /// Where to mark what this rank computes; null, as from the start: nowhere.
+  void MarkStages(StageMark* mark) { mark_ = mark; }
+
   /// Called between micro-batches; any status but OK ends the epoch.
   using Between = std::function<absl::Status()>;
 
   /// Trains on all micro-batches of one epoch, in order of index. Those that this rank does not
   /// replay (see UpdateSchedule) come without latents. Samples of an older version than `epoch` are
   /// trained with the decoupled loss. In fp16, an update whose gradient is not finite is skipped as
-  /// long as a smaller loss scale is possible; so is one that GradientGuard takes for a spike.
+  /// long as a smaller loss scale is possible; so is one that GradientGuard takes for a spike. What
+  /// `guards` say of updates may end the epoch too, see UpdateGuards.
   /// @return one entry per update. INTERNAL: an embedding is missing, or a record was sampled by
   ///         another version than the epoch's; OUT_OF_RANGE: a reward or the gradient is not
   ///         finite, with the remedy.
@@ -84,6 +93,8 @@ class Trainer {
 
   /// Where parts of an update are noted from now on; null: nowhere. It must outlive the trainer.
   void set_spans(SpanLog* spans) { spans_ = spans; }
+  /// What the guards of updates saw since the last call, also where TrainEpoch() returned an error.
+  std::vector<Firing> TakeFirings() { return state_.guards.TakeFirings(); }
 
   const ResolvedJob& job() const { return job_; }
   /// Says, among other things, which micro-batches this rank needs with latents.
@@ -147,6 +158,7 @@ class Trainer {
   std::unique_ptr<LossRule> loss_rule_;
   ShardExchange* exchange_;
   SampleGradients* gradients_;
+  StageMark* mark_ = nullptr;
   UpdateSchedule schedule_;
   VersionSchedule versions_;
   AdamW optimizer_;

@@ -24,6 +24,8 @@ namespace {
 
 /// A warning is due when the replay's error exceeds this share of the clip range.
 constexpr double kRatioErrorShare = 0.1;
+/// The state of the guards on epochs in state.json.
+constexpr char kGuards[] = "guards";
 
 }  // namespace
 
@@ -40,8 +42,14 @@ TrainerRank::TrainerRank(JobContext* context, const JobPlan& plan, int index, Tr
                      context->start.gang().rollout().end()),
       publisher_(&context->gang, rollout_ranks_),
       inbox_(&context->gang, rollout_ranks_),
-      next_expected_(trainer->state().epochs_trained) {
-  trainer_->set_spans(context->spans);
+      next_expected_(trainer->state().epochs_trained),
+      guards_(trainer->job()) {
+  trainer->MarkStages(context->stage);
+  trainer->set_spans(context->spans);
+}
+
+absl::Status TrainerRank::Restore(const nlohmann::json& state) {
+  return state.contains(kGuards) ? guards_.Restore(state.at(kGuards)) : absl::OkStatus();
 }
 
 absl::Status TrainerRank::TakeDataReports() {
@@ -142,6 +150,7 @@ absl::Status TrainerRank::CollectEvaluation(int64_t version) {
   summary->Report(report);
   IMAGEDDPO_RETURN_IF_ERROR(AddBest(version, report));
   report->set_seconds(context_->clock.NowSeconds() - start);
+  guards_.OnEvaluation(*report);
   context_->report(std::move(message));
   return absl::OkStatus();
 }
@@ -201,21 +210,51 @@ absl::Status TrainerRank::TrainEpoch(int64_t epoch) {
   span.emplace(context_->spans, "train");
   wait_seconds_ = context_->clock.NowSeconds() - start;
   ReportTraining(epoch);
-  IMAGEDDPO_ASSIGN_OR_RETURN(std::vector<v1::EpochMetrics> rows,
-                             trainer_->TrainEpoch(epoch, batches, [&]() -> absl::Status {
-                               if (stopped())
-                                 return absl::CancelledError("the job was asked to stop");
-                               ReportTraining(epoch);
-                               return inbox_.Poll();
-                             }));
+  auto trained = trainer_->TrainEpoch(epoch, batches, [&]() -> absl::Status {
+    if (stopped()) return absl::CancelledError("the job was asked to stop");
+    ReportTraining(epoch);
+    return inbox_.Poll();
+  });
   span.reset();
+  const std::vector<Firing> firings = trainer_->TakeFirings();
+  if (is_leader()) ReportFirings(firings);
+  IMAGEDDPO_ASSIGN_OR_RETURN(std::vector<v1::EpochMetrics> rows, std::move(trained));
   train_seconds_ = context_->clock.NowSeconds() - start - wait_seconds_;
   if (context_->start.spec().data().on_error() == WordOf(kOnDataErrors, OnDataError::kSkip)) {
     for (v1::EpochMetrics& row : rows) {
       row.set_images_skipped(data_.num_listed() - data_.num_images());
     }
   }
-  if (is_leader()) ReportEpoch(epoch, batches, rows);
+  if (!is_leader()) return absl::OkStatus();
+  ReportEpoch(epoch, batches, rows);
+  return JudgeEpoch(OfUpdates(rows));
+}
+
+void TrainerRank::ReportFirings(const std::vector<Firing>& firings) {
+  for (const Firing& firing : firings) {
+    context_->report(ReportOf(firing, trainer_->job().guards(), context_->start.job_id()));
+  }
+}
+
+absl::Status TrainerRank::JudgeEpoch(const v1::EpochMetrics& metrics) {
+  if (!lora_->Flatten().isfinite().all().item<bool>()) {
+    const Firing firing{.guard = Guard::kNonFinite,
+                        .epoch = metrics.epoch(),
+                        .good_epochs = metrics.epoch(),
+                        .what =
+                            "the LoRA has values that are not finite; lower "
+                            "train.learning_rate, or go on from an earlier checkpoint",
+                        .cannot_skip = true};
+    ReportFirings({firing});
+    return ActionStatus(firing, trainer_->job().guards());
+  }
+  verdict_ = absl::OkStatus();
+  const std::vector<Firing> firings = guards_.Judge(metrics);
+  ReportFirings(firings);
+  for (const Firing& firing : firings) {
+    const absl::Status status = ActionStatus(firing, trainer_->job().guards());
+    if (verdict_.ok() || RollsBackTo(status).has_value()) verdict_ = status;
+  }
   return absl::OkStatus();
 }
 
@@ -284,6 +323,7 @@ void TrainerRank::ReportEpoch(int64_t epoch, const std::vector<TrajectoryBatch>&
 
 absl::Status TrainerRank::SendCheckpoint() {
   if (!is_leader()) return absl::OkStatus();
+  if (RollsBackTo(verdict_).has_value()) return verdict_;
   v1::WorkerMessage message;
   auto* checkpoint = message.mutable_checkpoint();
   checkpoint->set_job_id(context_->start.job_id());
@@ -294,6 +334,7 @@ absl::Status TrainerRank::SendCheckpoint() {
   IMAGEDDPO_ASSIGN_OR_RETURN(*checkpoint->mutable_optimizer(),
                              SerializeSafetensors(trainer_->OptimizerTensors()));
   nlohmann::ordered_json state = trainer_->StateJson();
+  state[kGuards] = guards_.ToJson();
   if (!data_.state().empty()) state["data"] = nlohmann::ordered_json::parse(data_.state());
   checkpoint->set_state(state.dump(1) + '\n');
   if (trainer_->state().average) {
@@ -302,7 +343,7 @@ absl::Status TrainerRank::SendCheckpoint() {
         SerializeSafetensors(trainer_->AverageLora().ToTensors(), lora_->Metadata()));
   }
   context_->report(std::move(message));
-  return absl::OkStatus();
+  return verdict_;
 }
 
 }  // namespace imageddpo

@@ -13,6 +13,7 @@
 #include "common/worker/gang_timeouts.h"
 #include "common/worker/job_context.h"
 #include "imageddpo/v1/control.pb.h"
+#include "trainer/guards/learning_guards.h"
 #include "trainer/loop/epoch_work.h"
 #include "trainer/loop/trainer.h"
 
@@ -32,6 +33,10 @@ class TrainerRank {
 
   bool is_leader() const { return index_ == 0; }
 
+  /// What SendCheckpoint() put into state.json; before the first phase. INVALID_ARGUMENT: it has
+  /// another structure.
+  absl::Status Restore(const nlohmann::json& state);
+
   /// Leader: takes in what each rollout rank found in data.path and tells the controller. The set
   /// goes into checkpoints. INVALID_ARGUMENT where two ranks have different ones. Once, first.
   absl::Status TakeDataReports();
@@ -44,11 +49,15 @@ class TrainerRank {
   absl::Status CollectEvaluations();
 
   /// Receives all of the epoch's micro-batches and trains on them, taking in those of the next
-  /// epochs meanwhile where sampling runs ahead; the leader reports.
+  /// epochs meanwhile where sampling runs ahead; the leader reports, and judges the epoch by the
+  /// job's guards. An error of a guard that leaves the state after the epoch usable comes from
+  /// SendCheckpoint().
   absl::Status TrainEpoch(int64_t epoch);
 
   /// Leader: hands the state after the epochs trained so far to the controller, which writes it
   /// where the job's settings ask for a checkpoint, and otherwise keeps it until it needs one.
+  /// @return the error of a guard that ends the gang after this epoch. A state that is to be thrown
+  ///         away (RollsBack) is not sent.
   absl::Status SendCheckpoint();
 
  private:
@@ -59,6 +68,10 @@ class TrainerRank {
   void ExpectUpTo(int64_t epoch);
   /// Leader: reports that an update is under way, for those who watch the job.
   void ReportTraining(int64_t epoch);
+  /// Leader: tells the controller what guards saw.
+  void ReportFirings(const std::vector<Firing>& firings);
+  /// Leader: has the guards judge the epoch. @return an error that leaves no usable state.
+  absl::Status JudgeEpoch(const v1::EpochMetrics& metrics);
   void ReportEpoch(int64_t epoch, const std::vector<TrajectoryBatch>& batches,
                    const std::vector<v1::EpochMetrics>& rows);
 
@@ -75,7 +88,9 @@ class TrainerRank {
   int64_t next_expected_;                ///< The first epoch that the inbox does not expect yet.
   std::deque<int64_t> to_be_evaluated_;  ///< Versions that are bound everywhere.
   bool ratio_warned_ = false;
-  v1::DataReport data_;  ///< Of the first rollout rank; the leader's alone.
+  LearningGuards guards_;
+  absl::Status verdict_;  ///< Of the guards on the newest epoch.
+  v1::DataReport data_;   ///< Of the first rollout rank; the leader's alone.
   /// Seconds on context_->clock of the epoch under way.
   double epoch_start_ = 0, publish_seconds_ = 0, wait_seconds_ = 0, train_seconds_ = 0;
 };

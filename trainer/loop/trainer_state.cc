@@ -20,6 +20,7 @@ constexpr char kLoss[] = "loss";
 constexpr char kRewards[] = "rewards";
 
 constexpr char kGradientGuard[] = "gradient_guard";
+constexpr char kUpdateGuards[] = "update_guards";
 
 }  // namespace
 
@@ -78,6 +79,8 @@ nlohmann::ordered_json Trainer::StateJson() const {
   add(kRewards, combination_.State());
   if (state_.loss_scaler.enabled()) state["loss_scaling"] = state_.loss_scaler.ToJson();
   if (state_.gradient_guard.enabled()) state[kGradientGuard] = state_.gradient_guard.ToJson();
+  state[kUpdateGuards] = state_.guards.ToJson();
+  if (job_.guards().rollbacks > 0) state["noise_generation"] = job_.guards().rollbacks;
   return state;
 }
 
@@ -110,6 +113,7 @@ absl::Status Trainer::Restore(const std::map<std::string, at::Tensor>& optimizer
     if (state_.gradient_guard.enabled() && state.contains(kGradientGuard)) {
       state_.gradient_guard.Restore(state.at(kGradientGuard));
     }
+    if (state.contains(kUpdateGuards)) state_.guards.Restore(state.at(kUpdateGuards));
     UseLossScale();
   } catch (const nlohmann::json::exception& error) {
     return absl::InvalidArgumentError(absl::StrCat("state.json: ", error.what()));

@@ -1,5 +1,6 @@
 #include "deploy/imageddpo/client/job_file.h"
 
+#include <cstdint>
 #include <filesystem>
 #include <fstream>
 #include <iostream>
@@ -15,6 +16,8 @@
 
 namespace imageddpo {
 namespace {
+
+constexpr uintmax_t kMostJobFileBytes = 16 << 20;
 
 // A file's name as a job's name; empty where nothing of it may be in one.
 std::string NameFromFile(const std::string& file) {
@@ -41,6 +44,12 @@ absl::StatusOr<std::string> ReadInput(const std::string& file) {
     return absl::InvalidArgumentError(absl::StrCat(file, std::filesystem::exists(file, error)
                                                              ? " cannot be read by this user"
                                                              : " does not exist"));
+  }
+  if (const uintmax_t bytes = std::filesystem::file_size(file, error);
+      !error && bytes > kMostJobFileBytes) {
+    return absl::InvalidArgumentError(absl::StrCat(file, " has ", bytes,
+                                                   " bytes; a job file has at most ",
+                                                   kMostJobFileBytes, ": is it the right one?"));
   }
   return std::string((std::istreambuf_iterator<char>(stream)), std::istreambuf_iterator<char>());
 }

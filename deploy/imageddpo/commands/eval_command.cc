@@ -91,8 +91,10 @@ absl::StatusOr<ResolvedJob> ComposeEvaluation(Client& client, const EvalCommandO
 /// The paired difference of two evaluations of the same images.
 absl::StatusOr<Estimates> DifferenceOf(const Evaluated& with_lora, const Evaluated& base) {
   constexpr const char* kRows = "epoch-000000.jsonl";
-  IMAGEDDPO_ASSIGN_OR_RETURN(const std::string left, ReadFile(EvalFile(with_lora.job, kRows)));
-  IMAGEDDPO_ASSIGN_OR_RETURN(const std::string right, ReadFile(EvalFile(base.job, kRows)));
+  IMAGEDDPO_ASSIGN_OR_RETURN(const std::string left,
+                             ReadFile(EvalFile(with_lora.job, kRows), kMostListFileBytes));
+  IMAGEDDPO_ASSIGN_OR_RETURN(const std::string right,
+                             ReadFile(EvalFile(base.job, kRows), kMostListFileBytes));
   return PairedDifferences(left, right, with_lora.eval.num_images());
 }
 

@@ -52,7 +52,8 @@ struct EvalRow {
 
 /// The rows of an evaluation, one an image: with several seeds those of the first.
 std::vector<EvalRow> ReadRows(const v1::Job& job, int64_t epoch) {
-  const absl::StatusOr<std::string> text = ReadFile(EvalFile(job, EpochName(epoch) + ".jsonl"));
+  const absl::StatusOr<std::string> text =
+      ReadFile(EvalFile(job, EpochName(epoch) + ".jsonl"), kMostListFileBytes);
   std::vector<EvalRow> rows;
   if (!text.ok()) return rows;
   for (const absl::string_view line : absl::StrSplit(*text, '\n', absl::SkipEmpty())) {

@@ -104,7 +104,7 @@ class FolderListing {
       const std::string json = prefix + kJsonLines;
       const bool is_json = std::find(metadata_.begin(), metadata_.end(), json) != metadata_.end();
       const std::string path = files_.PathOf(is_json ? json : name);
-      IMAGEDDPO_ASSIGN_OR_RETURN(const std::string bytes, ReadFile(path));
+      IMAGEDDPO_ASSIGN_OR_RETURN(const std::string bytes, ReadFile(path, kMostListFileBytes));
       const MetadataReader::File file{
           .path = ValidText(path),
           .dir = prefix.empty()

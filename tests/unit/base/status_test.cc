@@ -88,6 +88,8 @@ TEST(PausesJob, IsAMarkThatTheWayUpKeeps) {
   EXPECT_EQ(by_itself.code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_EQ(PausesJobFor(Annotate(by_itself, "reward 'taste'")), "the service");
   EXPECT_EQ(PausesJobFor(PausesJob(absl::OutOfRangeError("too many"), "")), "");
+  EXPECT_EQ(RollsBackTo(RollsBack(absl::OutOfRangeError("collapsed"), 12)), 12);
+  EXPECT_EQ(RollsBackTo(absl::OutOfRangeError("collapsed")), std::nullopt);
 }
 
 }  // namespace

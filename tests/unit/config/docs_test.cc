@@ -52,15 +52,19 @@ std::map<std::string, std::string> Defaults() {
       *ParseJobYaml("rewards: [{type: service}, {type: l1}, {type: jpeg}]", "defaults");
   FillDefaults(&job);
   std::map<std::string, std::string> defaults;
-  std::string section;
+  std::string section, subsection;
   std::istringstream lines(JobToYaml(job));
   for (std::string line; std::getline(lines, line);) {
-    const bool is_nested = line[0] == ' ';
+    const size_t indent = line.find_first_not_of(' ');
+    const bool is_nested = indent > 0;
+    if (indent <= 2) subsection.clear();
     const std::string text(absl::StripPrefix(absl::StripAsciiWhitespace(line), "- "));
     const std::pair<std::string, std::string> parts =
         absl::StrSplit(text, absl::MaxSplits(": ", 1));
-    if (is_nested) {
-      defaults[section + "." + parts.first] = parts.second;
+    if (indent == 2 && text.back() == ':') {
+      subsection = text.substr(0, text.size() - 1) + ".";
+    } else if (is_nested) {
+      defaults[section + "." + subsection + parts.first] = parts.second;
     } else if (text.back() == ':') {
       section = text.substr(0, text.size() - 1);
     } else {

@@ -55,6 +55,21 @@ TEST(ResolvedJob, TheClipsSidesAreItsRangeWhereTheyAreNotGiven) {
   EXPECT_EQ(two.high, 0.3);
 }
 
+TEST(ResolvedJob, GuardsHaveTheirPoliciesAndARollbackLowersTheLearningRate) {
+  v1::JobSpec spec = Spec("train: {batch_size: 24, learning_rate: 0.4}");
+  const ResolvedJob first = *ResolvedJob::Make(spec);
+  EXPECT_EQ(first.learning_rate().peak, 0.4);
+  EXPECT_EQ(first.guards().non_finite, GuardPolicy::kFail);
+  EXPECT_EQ(first.guards().reward_collapse.policy, GuardPolicy::kWarn);
+  EXPECT_EQ(first.guards().reward_collapse.threshold, 6);
+  spec.mutable_guards()->set_rollbacks(2);
+  spec.mutable_guards()->mutable_held_out()->set_policy("off");
+  const ResolvedJob third = *ResolvedJob::Make(spec);
+  EXPECT_EQ(third.learning_rate().peak, 0.1);
+  EXPECT_EQ(third.guards().rollbacks, 2);
+  EXPECT_EQ(third.guards().held_out.policy, GuardPolicy::kOff);
+}
+
 TEST(ResolvedJob, SizeResizingAndCorruption) {
   const auto data_of = [](const std::string& setting) {
     v1::JobSpec spec = Spec();

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "common/io/file_digest.h"
 #include "tests/testing/faulty_file_system.h"
 #include "tests/testing/temp_dir.h"
 
@@ -46,6 +47,46 @@ TEST(FileTest, ReadErrorsNameThePath) {
   EXPECT_THAT(Message(missing), HasSubstr("No such file"));
   EXPECT_THAT(Message(ReadFile(dir.path()).status()), HasSubstr("not a regular file"));
   EXPECT_THAT(Message(ReadFile(dir / "caf\xe9\\").status()), HasSubstr("/caf\\xE9\\x5C'"));
+}
+
+TEST(FileTest, ALargerFileThanItMayBeIsRefusedBeforeItIsRead) {
+  const TempDir dir;
+  std::filesystem::resize_file(dir.Write("f", "head"), 100'000'000'000);  // Sparse.
+  const absl::Status refused = ReadFile(dir / "f").status();
+  EXPECT_TRUE(absl::IsInvalidArgument(refused));
+  EXPECT_THAT(Message(refused), HasSubstr("has 100000000000 bytes; of such a file at most"));
+  dir.Write("g", "12345");
+  EXPECT_EQ(*ReadFile(dir / "g", 5), "12345");
+  EXPECT_FALSE(ReadFile(dir / "g", 4).ok());
+
+  const absl::StatusOr<FileHead> head = ReadFileHead(dir / "f", 6);
+  ASSERT_TRUE(head.ok()) << head.status();
+  EXPECT_EQ(head->bytes, std::string("head\0\0", 6));
+  EXPECT_EQ(head->file_bytes, 100'000'000'000U);
+  EXPECT_EQ(ReadFileHead(dir / "g", 100)->bytes, "12345");
+  EXPECT_TRUE(absl::IsNotFound(ReadFileHead(dir / "none", 1).status()));
+  EXPECT_FALSE(ReadFileHead(dir.path(), 1).ok());
+}
+
+TEST(FileTest, TheDigestOfALargeFileTellsOtherContents) {
+  const TempDir dir;
+  std::string bytes(5'000'000, 'x');
+  const auto digest = [&](const std::string& content) {
+    return *FileDigest(dir.Write("f", content));
+  };
+  const std::string before = digest(bytes);
+  EXPECT_THAT(before, testing::MatchesRegex("5000000-[0-9a-f]{16}"));
+  EXPECT_EQ(digest(bytes), before);
+  bytes.back() = 'y';
+  EXPECT_NE(digest(bytes), before) << "its end is among the pieces";
+  bytes.back() = 'x';
+  bytes.front() = 'y';
+  EXPECT_NE(digest(bytes), before);
+  EXPECT_NE(digest(std::string(5'000'001, 'x')), before);
+  EXPECT_NE(digest(std::string(5'000'000, 'z')), before);
+  EXPECT_EQ(digest(""), digest(""));
+  EXPECT_NE(digest("a"), digest("b"));
+  EXPECT_TRUE(absl::IsNotFound(FileDigest(dir / "none").status()));
 }
 
 TEST(FileTest, ReadingAPipeFailsInsteadOfWaiting) {

@@ -203,6 +203,7 @@ TEST(JobMetrics, CountersGrowAndGaugesFollow) {
   metrics.CheckpointWritten(10, 300, 2000);
   metrics.Resumed();
   metrics.Warned();
+  metrics.GuardFired("approx_kl");
   v1::EvalReport eval;
   eval.set_epoch(10);
   eval.set_reward_mean(0.5);
@@ -211,6 +212,7 @@ TEST(JobMetrics, CountersGrowAndGaugesFollow) {
   const std::string text = Text(registry);
   EXPECT_THAT(text, HasSubstr(Line("imageddpo_job_samples_total", "384")));
   EXPECT_THAT(text, HasSubstr(Line("imageddpo_job_epochs_total", "3")));
+  EXPECT_THAT(text, HasSubstr("imageddpo_job_guard_firings_total{guard=\"approx_kl\","));
   EXPECT_THAT(text, HasSubstr("stage=\"train\"} 7.5"));
   EXPECT_THAT(text, HasSubstr(Line("imageddpo_job_checkpoints_total", "2")));
   EXPECT_THAT(text, HasSubstr(Line("imageddpo_job_checkpoint_bytes", "300")));

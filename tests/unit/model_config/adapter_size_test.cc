@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <filesystem>
 #include <string>
 #include <utility>
 #include <vector>
@@ -27,6 +28,23 @@ std::string FileOf(const std::vector<std::pair<std::string, std::vector<int64_t>
     bytes += size_bytes;
   }
   return FormatSafetensorsHeader(header).value() + std::string(bytes, '\0');
+}
+
+TEST(ReadAdapterSize, ReadsNothingButTheHeader) {
+  const TempDir dir;
+  constexpr int64_t kLength = 5'000'000'000;  // 40 GB of weights, in a sparse file.
+  SafetensorsHeader header;
+  header.tensors = {
+      {.name = "x.to_q.lora_A.weight", .shape = {2, kLength}, .size_bytes = 8 * kLength}};
+  const std::string head = FormatSafetensorsHeader(header).value();
+  const std::string file = dir.Write("lora.safetensors", head);
+  std::filesystem::resize_file(file, head.size() + 8 * kLength);
+  const absl::StatusOr<AdapterSize> size = ReadAdapterSize(file);
+  ASSERT_TRUE(size.ok()) << size.status();
+  EXPECT_EQ(size->parameters, 2.0 * kLength);
+  EXPECT_EQ(size->targets.rank, 2);
+  std::filesystem::resize_file(file, head.size() + 100);
+  EXPECT_THAT(std::string(ReadAdapterSize(file).status().message()), HasSubstr("truncated"));
 }
 
 TEST(ReadAdapterSize, CountsWhatIsTrainedInEverySpelling) {

@@ -52,6 +52,20 @@ TEST(LayerCounter, ByHand) {
   EXPECT_DOUBLE_EQ(net.count().saved_values, 128 + 64 + 128 + 128 + 64);
   EXPECT_DOUBLE_EQ(net.count().live_values, 3 * 128);
   EXPECT_DOUBLE_EQ(net.count().lora_parameters, 2 * (8 + 4) + 2 * (4 + 8));
+  EXPECT_DOUBLE_EQ(net.count().adapter_inputs, (8 + 4) * 16);
+}
+
+TEST(LayerCounter, OfPartsThatAreComputedAgainOneHasItsAdaptersInputs) {
+  const AdapterTargets targets{.rank = 2, .modules = {"to_q"}};
+  LayerCounter net(&targets);
+  net.Linear("to_q", 8, 4, 16);  // Before the parts.
+  for (const int64_t in : {4, 6}) {
+    net.BeginPart(in, 16);
+    net.Linear("to_q", in, 4, 16);
+    net.EndPart();
+  }
+  EXPECT_DOUBLE_EQ(net.count().adapter_inputs, (8 + 4 + 6) * 16);
+  EXPECT_DOUBLE_EQ(net.count().recomputed_adapter_inputs, (8 + 6) * 16);
 }
 
 TEST(LayerCounter, PartsThatAreComputedAgain) {

@@ -293,5 +293,19 @@ TEST(PredictScaling, AJobThatGrowsKeepsTheRanksBusy) {
   }
 }
 
+TEST(Predict, AReplayInHalfPrecisionKeepsFloat32CopiesOfTheAdaptersInputs) {
+  PlanInputs inputs = Inputs();
+  inputs.model.unet.adapter_inputs = 3e6;
+  inputs.model.unet.recomputed_adapter_inputs = 2e5;
+  const auto activations = [&](const ResolvedJob& job) {
+    return Of(job, kThreeAndTwo, inputs).trainer_memory.activations;
+  };
+  EXPECT_DOUBLE_EQ(activations(SmallJob()), 4 * 5e6);
+  const ResolvedJob half = With(SmallJob(), "model.precision=bf16");
+  EXPECT_DOUBLE_EQ(activations(half), 2 * 5e6 + 4 * 3e6);
+  EXPECT_DOUBLE_EQ(activations(With(half, "device.gradient_checkpointing=true")),
+                   2 * 1e6 + 4 * 2e5);
+}
+
 }  // namespace
 }  // namespace imageddpo

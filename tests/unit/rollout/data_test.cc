@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
+#include <filesystem>
 #include <memory>
 #include <string>
 #include <thread>
@@ -53,6 +54,30 @@ TEST_F(RolloutDataTest, KeysThatNeverGetEnoughRewardsAreWarnedOf) {
   EXPECT_THAT(warnings(3, "image"), IsEmpty());
   EXPECT_THAT(warnings(4, "image"), Contains(HasSubstr("no key gets more than 3 rewards")));
   EXPECT_THAT(warnings(16, "prompt"), IsEmpty()) << "all have one prompt";
+}
+
+TEST_F(RolloutDataTest, OtherFilesOfTheModelAreNoticedWhenTheJobGoesOn) {
+  std::filesystem::copy(kModel, dir_ / "model", std::filesystem::copy_options::recursive);
+  job_.mutable_model()->set_path(dir_ / "model");
+  const auto first = Open();
+  ASSERT_TRUE(first.ok()) << first.status();
+  const DataStart start{.before = nlohmann::json::parse((*first)->data_report().state()),
+                        .is_stopped = {}};
+  EXPECT_EQ(start.before.at("inputs").count("unet/config.json"), 1U);
+  EXPECT_TRUE(Open(start).ok());
+  const std::string config = "model/scheduler/scheduler_config.json";
+  dir_.Write(config, dir_.Read(config) + "\n");
+  EXPECT_THAT(Error(start), AllOf(HasSubstr("scheduler/scheduler_config.json"),
+                                  HasSubstr("`data.allow_change: true`")));
+  job_.mutable_data()->set_allow_change(true);
+  const auto second = Open(start);
+  ASSERT_TRUE(second.ok()) << second.status();
+  EXPECT_THAT((*second)->data_warnings(), Contains(HasSubstr("scheduler_config.json; the job goes "
+                                                             "on with what is there now")));
+  DataStart of_earlier_version = start;
+  of_earlier_version.before.erase("inputs");
+  job_.mutable_data()->set_allow_change(false);
+  EXPECT_TRUE(Open(of_earlier_version).ok());
 }
 
 TEST_F(RolloutDataTest, ImagesMayBeWiderThanHigh) {

@@ -64,6 +64,7 @@ constexpr Room kRooms[] = {
     {"rollout/reward", "rollout", 9, 2},
     {"rollout/worker", "rollout", 9, 3},
     {"trainer/algo", "trainer", 9, 0},
+    {"trainer/guards", "trainer", 9, 0},
     {"trainer/loop", "trainer", 9, 1},
     {"trainer/controller/store", "trainer/controller", 9, 0},
     {"trainer/controller/tensorboard", "trainer/controller", 9, 0},

@@ -210,6 +210,21 @@ absl::Status CheckpointStore::GoBackTo(int64_t epoch) {
   return absl::OkStatus();
 }
 
+absl::StatusOr<int64_t> CheckpointStore::GoBackToAtMost(int64_t most) {
+  IMAGEDDPO_ASSIGN_OR_RETURN(const std::vector<int64_t> epochs, Epochs());
+  if (epochs.empty()) return 0;
+  for (auto epoch = epochs.rbegin(); epoch != epochs.rend(); ++epoch) {
+    if (*epoch > most) continue;
+    const absl::Status status = Load(*epoch).status();
+    if (!status.ok() && IsDamage(status)) continue;
+    IMAGEDDPO_RETURN_IF_ERROR(status);
+    IMAGEDDPO_RETURN_IF_ERROR(GoBackTo(*epoch));
+    return *epoch;
+  }
+  return absl::NotFoundError(
+      absl::StrCat("there is no complete checkpoint of at most ", most, " epochs"));
+}
+
 absl::Status CheckpointStore::WriteWhole(const std::string& path, int64_t epoch,
                                          const std::vector<File>& files) {
   IMAGEDDPO_ASSIGN_OR_RETURN(const bool exists, file_system_.Exists(path));

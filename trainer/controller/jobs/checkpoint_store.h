@@ -64,6 +64,9 @@ class CheckpointStore {
   /// @return as Get(); the error of the disk if it cannot be told now what there is. Nothing is
   ///         removed then.
   absl::Status GoBackTo(int64_t epoch);
+  /// The same with the newest complete one of at most `most` epochs. @return its epoch; 0 where
+  /// there is no checkpoint at all. NOT_FOUND: there are only later ones, and nothing was removed.
+  absl::StatusOr<int64_t> GoBackToAtMost(int64_t most);
 
   /// The LoRA of the best evaluation so far, in `best-epoch-000012` beside the checkpoints, with
   /// best.json and MANIFEST; written like a checkpoint, and not touched by Prune().

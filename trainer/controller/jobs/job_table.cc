@@ -175,16 +175,27 @@ void JobTable::AddEvent(JobRecord& record, v1::JobEvent event) {
   Store(record, {std::move(event)});
 }
 
-void JobTable::AddWarning(JobRecord& record, const std::string& message) {
+void JobTable::AddWarning(JobRecord& record, const std::string& message,
+                          const v1::GuardReport* guard) {
   auto& warnings = *record.job.mutable_warnings();
   if (IsFinal(record.job.state()) || warnings.size() >= kMaxWarnings ||
       std::find(warnings.begin(), warnings.end(), message) != warnings.end())
     return;
   dependencies_.logger->warn("{}: {}", record.job.id(), message);
   warnings.Add(std::string(message));
-  dependencies_.job_metrics.Get(record.job.id(), record.job.spec().name())->Warned();
+  const auto metrics = dependencies_.job_metrics.Get(record.job.id(), record.job.spec().name());
+  metrics->Warned();
   v1::JobEvent event;
   event.mutable_warning()->set_message(message);
+  if (guard != nullptr) {
+    metrics->GuardFired(guard->guard());
+    v1::GuardEvent& of_guard = *event.mutable_warning()->mutable_guard();
+    of_guard.set_guard(guard->guard());
+    of_guard.set_action(guard->action());
+    of_guard.set_epoch(guard->epoch());
+    of_guard.set_value(guard->value());
+    of_guard.set_limit(guard->limit());
+  }
   AddEvent(record, std::move(event));
 }
 

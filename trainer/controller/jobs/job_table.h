@@ -15,6 +15,7 @@
 #include "common/base/clock.h"
 #include "common/metrics/job_metrics.h"
 #include "common/metrics/service_metrics.h"
+#include "imageddpo/v1/control.pb.h"
 #include "trainer/controller/jobs/event_hub.h"
 #include "trainer/controller/store/job_record.h"
 #include "trainer/controller/store/job_store.h"
@@ -70,7 +71,9 @@ class JobTable {
   /// Stores the record without an event.
   void Save(const JobRecord& record) { Store(record, {}); }
   /// Adds a warning to an unfinished job, unless it has the same one already or has 100 of them.
-  void AddWarning(JobRecord& record, const std::string& message);
+  /// @param guard  of a guard on learning: its numbers go into the event, and it is counted.
+  void AddWarning(JobRecord& record, const std::string& message,
+                  const v1::GuardReport* guard = nullptr);
   /// Sets what a job waits for, empty: nothing; no event. Shown at once, also while the store
   /// cannot be written.
   void SetReason(JobRecord& record, const std::string& reason);

@@ -1,5 +1,6 @@
 #include "trainer/controller/jobs/recovery.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -46,6 +47,34 @@ void Recovery::Recover(JobRecord& record, const std::string& reason) {
   }
   ++record.restarts_without_epoch;
   table_.Transition(record, v1::RECOVERING, reason).IgnoreError();
+}
+
+void Recovery::RollBack(JobRecord& record, CheckpointStore checkpoints, int64_t epochs,
+                        const std::string& reason) {
+  const absl::StatusOr<int64_t> back = checkpoints.GoBackToAtMost(epochs);
+  if (absl::IsNotFound(back.status())) {
+    table_
+        .Transition(record, v1::PAUSED,
+                    absl::StrCat(reason, ", and it has none (`checkpoint.keep`): it is paused"))
+        .IgnoreError();
+    return;
+  }
+  if (!back.ok()) {  // The disk's: the epoch is trained again, and the guard speaks again.
+    return Recover(record, absl::StrCat(reason, ": ", back.status().message()));
+  }
+  v1::GuardsSpec& guards = *record.job.mutable_spec()->mutable_guards();
+  guards.set_rollbacks(guards.rollbacks() + 1);
+  // The epochs from here on are others than those that were told.
+  record.epochs_reported = std::min(record.epochs_reported, *back);
+  record.eval_reported = std::min(record.eval_reported, *back);
+  record.checkpoint_reported = std::min(record.checkpoint_reported, *back);
+  record.restarts_without_epoch = 0;
+  record.job.mutable_progress()->set_epoch(*back);
+  table_
+      .Transition(record, v1::RECOVERING,
+                  absl::StrCat(reason, "; it goes on after epoch ", *back, " (rollback ",
+                               guards.rollbacks(), ")"))
+      .IgnoreError();
 }
 
 void Recovery::Requeue(JobRecord& record) {

@@ -3,6 +3,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "trainer/controller/jobs/checkpoint_store.h"
 #include "trainer/controller/jobs/job_table.h"
 #include "trainer/controller/pool/scheduler.h"
 #include "trainer/controller/store/backoff.h"
@@ -28,6 +29,12 @@ class Recovery {
   /// The job lost its ranks, and is charged with that: RECOVERING, or FAILED once max_restarts is
   /// used up. Some of its ranks may still work; Requeue() it when none does.
   void Recover(JobRecord& record, const std::string& reason);
+
+  /// A guard takes the job back: removes the checkpoints after the newest one of at most `epochs`
+  /// epochs, counts the rollback in the job's settings and makes it RECOVERING, or PAUSED where it
+  /// has no such checkpoint. Not charged as a restart. No rank works for the job.
+  void RollBack(JobRecord& record, CheckpointStore checkpoints, int64_t epochs,
+                const std::string& reason);
 
   /// Puts the job into the queue if it waits for ranks: a RECOVERING one before those that have not
   /// run yet. A job that this version cannot run becomes FAILED.

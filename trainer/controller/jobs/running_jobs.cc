@@ -42,6 +42,8 @@ const std::string& JobIdOf(const v1::WorkerMessage& message) {
       return message.reward_call().job_id();
     case M::kTrace:
       return message.trace().job_id();
+    case M::kGuard:
+      return message.guard().job_id();
     default:
       return message.warning().job_id();
   }
@@ -237,6 +239,9 @@ void RunningJobs::OnReport(int world_rank, v1::WorkerMessage message) {
     case M::kWarning:
       table_.AddWarning(job->record(), message.warning().message());
       break;
+    case M::kGuard:
+      table_.AddWarning(job->record(), message.guard().message(), &message.guard());
+      break;
     case M::kEnded:
       OnEnded(world_rank, message.ended(), *job);
       break;
@@ -252,6 +257,7 @@ void RunningJobs::OnEnded(int world_rank, const v1::JobEnded& ended, ActiveJob& 
                                            .passes = ended.fault().passes()});
   }
   if (ended.pauses_job()) status = PausesJob(std::move(status), ended.waiting_for());
+  if (ended.has_rolls_back_to()) status = RollsBack(std::move(status), ended.rolls_back_to());
   if (ended.gang_tag() != job.tag()) return;  // From an earlier gang of the job.
   job.gang().Ended(world_rank, status);
   if (job.gang().AllGone()) {
@@ -311,11 +317,14 @@ void RunningJobs::FinishGang(const std::string& job_id) {
     if (outcome.kind == Kind::kFailed) {
       table_.Transition(record, v1::FAILED, outcome.reason).IgnoreError();
     } else if (state == v1::PAUSING &&
-               (outcome.kind == Kind::kRecover || outcome.kind == Kind::kPause || job.closed() ||
-                !result.ok())) {
+               (outcome.kind == Kind::kRecover || outcome.kind == Kind::kPause ||
+                outcome.kind == Kind::kRollBack || job.closed() || !result.ok())) {
       table_.Transition(record, v1::PAUSED, "paused by request").IgnoreError();
     } else if (outcome.kind == Kind::kPause) {
       table_.Transition(record, v1::PAUSED, outcome.reason, outcome.waiting_for).IgnoreError();
+    } else if (outcome.kind == Kind::kRollBack) {
+      dependencies_.recovery.RollBack(record, CheckpointsOf(job_id), outcome.epochs,
+                                      outcome.reason);
     } else if (outcome.kind == Kind::kRecover) {
       dependencies_.recovery.Recover(record, outcome.reason);
     } else if (!result.ok() && Judge(result) == Verdict::kOutside) {

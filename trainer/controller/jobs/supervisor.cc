@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 
 namespace imageddpo {
 
@@ -40,6 +41,20 @@ void Supervisor::OnMessage(int world_rank, v1::WorkerMessage message) {
     const char* name = sigabbrev_np(signal_number);
     health_.Died(world_rank, absl::StrCat("the process has died of signal ", signal_number, " (SIG",
                                           name != nullptr ? name : "?", ")"));
+  } else if (message.message_case() == M::kRefused) {
+    const v1::Refused& refused = message.refused();
+    if (refusal_.empty()) {
+      refusal_ = absl::StrCat("rank ", world_rank, " on ", refused.host(),
+                              " cannot start: ", refused.reason());
+    }
+  } else if (message.message_case() == M::kHung) {
+    const v1::Hung& hung = message.hung();
+    health_.Died(world_rank,
+                 absl::StrFormat("stage '%s' of %s made no progress for %.0f s, and its limit is "
+                                 "%.0f s (max_stage_seconds); %s",
+                                 hung.stage(), hung.job_id(), hung.seconds(), hung.limit(),
+                                 hung.stack().empty() ? "its stack is in the rank's log"
+                                                      : "no stack: " + hung.stack()));
   } else if (message.message_case() == M::kUnreadable) {
     running_.OnUnreadable(world_rank, message.unreadable());
   } else {

@@ -83,6 +83,8 @@ class Supervisor {
 
   /// Not empty: all ranks should be restarted; see PoolHealth.
   const std::string& restart_reason() const { return health_.restart_reason(); }
+  /// Not empty: a rank cannot start, and would not if all were started again; the service ends.
+  const std::string& refusal() const { return refusal_; }
   /// Whether, since the start, a job made progress, ended, or was charged with the death of a rank.
   /// Restarts for which this is true cannot repeat for ever: the job ends or uses up its
   /// max_restarts.
@@ -107,6 +109,7 @@ class Supervisor {
   JobService jobs_;
   std::optional<double> stop_by_s_;  // Set once the service was asked to stop.
   bool draining_ = false;
+  std::string refusal_;
 };
 
 }  // namespace imageddpo

@@ -66,6 +66,9 @@ GangTracker::Outcome GangTracker::GetOutcome() const {
     if (const std::optional<std::string> waiting_for = PausesJobFor(rank.status)) {
       return {Outcome::Kind::kPause, std::string(rank.status.message()), *waiting_for};
     }
+    if (const std::optional<int64_t> epochs = RollsBackTo(rank.status)) {
+      return {Outcome::Kind::kRollBack, std::string(rank.status.message()), "", *epochs};
+    }
     const Verdict verdict = Judge(rank.status);
     const std::string reason = verdict == Verdict::kJobsFault
                                    ? std::string(rank.status.message())

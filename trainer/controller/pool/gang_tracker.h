@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <map>
 #include <string>
 #include <vector>
@@ -36,11 +37,13 @@ class GangTracker {
       /// A rank was lost, ranks could not communicate, or something outside of the job was at fault
       /// (verdict.h): worth another try.
       kRecover,
-      kPause,  ///< A rank ended with an error that pauses the job (PausesJob in status.h).
+      kPause,     ///< A rank ended with an error that pauses the job (PausesJob in status.h).
+      kRollBack,  ///< A guard takes the job back to an earlier checkpoint (RollsBack there).
     };
     Kind kind = Kind::kDone;
     std::string reason;       ///< Names the rank, and its host if it died.
     std::string waiting_for;  ///< Of kPause: see PausesJob.
+    int64_t epochs = 0;       ///< Of kRollBack: see RollsBack.
   };
   /// Valid once a rank has failed or AllGone(). When one rank fails, its peers fail too, with
   /// communication errors; so the first error that is not a communication error decides. Each is

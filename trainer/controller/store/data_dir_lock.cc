@@ -11,6 +11,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "common/base/status.h"
 
 namespace imageddpo {
 namespace {
@@ -33,10 +34,10 @@ std::string ReadOwner(int fd) {
 absl::StatusOr<DataDirLock> DataDirLock::Acquire(const std::string& data_dir) {
   const std::string path = absl::StrCat(data_dir, "/lock");
   const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-  if (fd < 0) return absl::ErrnoToStatus(errno, absl::StrCat("cannot open ", path));
+  if (fd < 0) return ErrnoStatus(errno, absl::StrCat("cannot open ", path));
   DataDirLock lock(fd);
   if (::flock(fd, LOCK_EX | LOCK_NB) != 0) {
-    if (errno != EWOULDBLOCK) return absl::ErrnoToStatus(errno, absl::StrCat("cannot lock ", path));
+    if (errno != EWOULDBLOCK) return ErrnoStatus(errno, absl::StrCat("cannot lock ", path));
     const std::string owner = ReadOwner(fd);
     return absl::FailedPreconditionError(
         absl::StrCat("the data directory ", data_dir, " is in use by ",
@@ -46,7 +47,7 @@ absl::StatusOr<DataDirLock> DataDirLock::Acquire(const std::string& data_dir) {
   const std::string owner = absl::StrCat("pid ", ::getpid(), " on ", HostName(), "\n");
   if (::ftruncate(fd, 0) != 0 ||
       ::pwrite(fd, owner.data(), owner.size(), 0) != static_cast<ssize_t>(owner.size())) {
-    return absl::ErrnoToStatus(errno, absl::StrCat("cannot write ", path));
+    return ErrnoStatus(errno, absl::StrCat("cannot write ", path));
   }
   return lock;
 }

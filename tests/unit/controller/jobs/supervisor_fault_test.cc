@@ -277,5 +277,27 @@ TEST_F(SupervisorFaultTest, ACancelIsConfirmedOnlyWhenItIsStored) {
   EXPECT_EQ(Stored(id).state(), v1::CANCELLING);
 }
 
+TEST_F(SupervisorFaultTest, ARankWhoseJobHangsIsLostAndTheJobGoesOnOnOthers) {
+  const std::string id = Submit(SpecOf(2)).id();
+  Checkpoint(1, id, 1);
+  sent_.clear();
+  v1::WorkerMessage message;
+  message.mutable_hung()->set_job_id(id);
+  message.mutable_hung()->set_stage("scoring");
+  message.mutable_hung()->set_seconds(75);
+  message.mutable_hung()->set_limit(60);
+  supervisor_->OnMessage(2, message);
+  EXPECT_EQ(Stored(id).state(), v1::RECOVERING);
+  EXPECT_THAT(Stored(id).state_reason(),
+              HasSubstr("rank 2 (pid 1002 on host): stage 'scoring' of job-000001 made no progress "
+                        "for 75 s, and its limit is 60 s"));
+  EXPECT_EQ(table_->Find(id)->restarts_without_epoch, 1) << "hangs are charged, as deaths are";
+  EXPECT_THAT(StoppedRanks(id), ElementsAre(1));
+  Ended(1, id, absl::AbortedError("the gang was aborted"));
+  sent_.clear();
+  supervisor_->Tick();
+  EXPECT_THAT(StartedRanks(id), ElementsAre(1, 3));
+}
+
 }  // namespace
 }  // namespace imageddpo

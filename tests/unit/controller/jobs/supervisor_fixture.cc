@@ -87,6 +87,9 @@ void SupervisorTest::Ended(int rank, const std::string& id, const absl::Status& 
     message.mutable_ended()->set_pauses_job(true);
     message.mutable_ended()->set_waiting_for(*waiting_for);
   }
+  if (const std::optional<int64_t> epochs = RollsBackTo(status)) {
+    message.mutable_ended()->set_rolls_back_to(*epochs);
+  }
   supervisor_->OnMessage(rank, message);
 }
 

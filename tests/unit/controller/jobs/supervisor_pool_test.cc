@@ -124,5 +124,17 @@ TEST_F(SupervisorTest, ALostWorkerIsKilledByAnotherOfItsHost) {
   EXPECT_THAT(sent_, IsEmpty());
 }
 
+TEST_F(SupervisorTest, ARankThatCannotStartEndsTheServiceWithTheFirstReason) {
+  EXPECT_EQ(supervisor_->refusal(), "");
+  for (const int rank : {2, 3}) {
+    v1::WorkerMessage message;
+    message.mutable_refused()->set_host("node-b");
+    message.mutable_refused()->set_reason("cluster.yaml cannot be read");
+    supervisor_->OnMessage(rank, message);
+  }
+  EXPECT_EQ(supervisor_->refusal(), "rank 2 on node-b cannot start: cluster.yaml cannot be read");
+  EXPECT_EQ(supervisor_->restart_reason(), "") << "a restart would not help";
+}
+
 }  // namespace
 }  // namespace imageddpo
