@@ -30,6 +30,8 @@ constexpr double kMostDrainSeconds = 86'400;
 constexpr int64_t kFewestMessageBytes = 64 << 10;
 constexpr int64_t kMostMessageBytes = 64 << 20;
 constexpr int64_t kMostStreams = 100'000;
+constexpr double kMostHalfLifeHours = 100'000;
+constexpr int64_t kMostJobs = 1'000'000;
 constexpr char kDefaultSocket[] = "unix:api.sock";  // In data_dir.
 
 // What the file says, over the defaults.
@@ -64,6 +66,14 @@ ClusterConfig WithDefaults(const v1::ClusterFile& file) {
     config.pool.stop_timeout_seconds = pool.stop_timeout_seconds();
   if (pool.has_max_restarts()) config.pool.max_restarts = pool.max_restarts();
   if (pool.has_drain_seconds()) config.pool.drain_seconds = pool.drain_seconds();
+  const v1::QueueSpec& queue = file.queue();
+  if (queue.has_fair_share_half_life_hours())
+    config.queue.fair_share_half_life_hours = queue.fair_share_half_life_hours();
+  if (queue.has_backfill()) config.queue.backfill = queue.backfill();
+  if (queue.has_preemption()) config.queue.preemption = queue.preemption();
+  if (queue.has_max_jobs()) config.queue.max_jobs = queue.max_jobs();
+  config.quotas = {.queued_jobs = file.quotas().queued_jobs(),
+                   .running_ranks = file.quotas().running_ranks()};
   return config;
 }
 
@@ -148,6 +158,21 @@ absl::Status ResolveClusterConfig(ClusterConfig* config) {
   check(std::isfinite(drain_s) && drain_s >= 0 && drain_s <= kMostDrainSeconds,
         "pool.drain_seconds", absl::StrCat(drain_s),
         absl::StrCat("from 0 (a stop waits for no epoch) to ", kMostDrainSeconds));
+  const double half_life_h = config->queue.fair_share_half_life_hours;
+  check(std::isfinite(half_life_h) && half_life_h >= 0 && half_life_h <= kMostHalfLifeHours,
+        "queue.fair_share_half_life_hours", absl::StrCat(half_life_h),
+        absl::StrCat("from 0 (jobs come in the order of submission) to ", kMostHalfLifeHours));
+  check(config->queue.preemption == "off" || config->queue.preemption == "lower_priority",
+        "queue.preemption", absl::StrCat("`", config->queue.preemption, "`"),
+        "off or lower_priority");
+  check(config->queue.max_jobs >= 1 && config->queue.max_jobs <= kMostJobs, "queue.max_jobs",
+        absl::StrCat(config->queue.max_jobs), absl::StrCat("from 1 to ", kMostJobs));
+  check(config->quotas.queued_jobs >= 0 && config->quotas.queued_jobs <= kMostJobs,
+        "quotas.queued_jobs", absl::StrCat(config->quotas.queued_jobs),
+        absl::StrCat("from 0 (no limit) to ", kMostJobs));
+  check(config->quotas.running_ranks >= 0 && config->quotas.running_ranks <= kMostRanks,
+        "quotas.running_ranks", absl::StrCat(config->quotas.running_ranks),
+        absl::StrCat("from 0 (no limit) to ", kMostRanks));
   if (config->log_level == "warn") config->log_level = "warning";
   const std::set<std::string> levels = {"trace", "debug", "info", "warning", "error", "off"};
   check(levels.contains(config->log_level), "log_level", absl::StrCat("`", config->log_level, "`"),

@@ -54,6 +54,20 @@ struct ClusterConfig {
     /// With the time that workers take to end (20 s) it has to fit into what the launcher leaves.
     double drain_seconds = 30;
   } pool;
+  struct {
+    /// Of jobs with the same priority, those of the owner come first whose jobs have taken the
+    /// fewest rank-seconds lately; those from this long ago count half. 0: in order of submission.
+    double fair_share_half_life_hours = 24;
+    bool backfill = true;  ///< Others go past a job that waits, if that does not delay it.
+    std::string preemption =
+        "off";                 ///< off | lower_priority: these are paused for a job that waits.
+    int64_t max_jobs = 10000;  ///< That have not ended.
+  } queue;
+  /// Of each owner; 0: no limit.
+  struct {
+    int64_t queued_jobs = 0;    ///< Jobs that wait in the queue or are held.
+    int64_t running_ranks = 0;  ///< Ranks at work.
+  } quotas;
   /// Reward services that jobs may name, see IsEndpointAllowed(); empty: those of this host alone.
   std::vector<std::string> reward_endpoints;
   std::string log_level = "info";  ///< trace | debug | info | warn | error

@@ -24,6 +24,7 @@ constexpr absl::Duration kWorkersTimeout = absl::Seconds(20);
 constexpr double kUnhealthyAfterSeconds = 5;
 constexpr double kCheckIntervalSeconds = 1;
 constexpr double kStoreCheckIntervalSeconds = 30;
+constexpr double kSecondsPerHour = 3600;
 constexpr int kDefaultPageSize = 50;
 constexpr int kMaxPageSize = 500;
 constexpr size_t kMaxRequestIdLength = 128;
@@ -50,6 +51,13 @@ Controller::Controller(const ClusterConfig& cluster, const Dependencies& depende
               dependencies.clock, dependencies.logger}),
       supervisor_({.health = {.min_ranks = static_cast<int>(cluster.pool.min_ranks)},
                    .running = {.stop_timeout_seconds = cluster.pool.stop_timeout_seconds},
+                   .queue = {.fair_share_half_life_s =
+                                 kSecondsPerHour * cluster.queue.fair_share_half_life_hours,
+                             .backfill = cluster.queue.backfill,
+                             .preempts = cluster.queue.preemption == "lower_priority",
+                             .ranks_per_owner = static_cast<int>(cluster.quotas.running_ranks)},
+                   .limits = {.max_jobs = cluster.queue.max_jobs,
+                              .queued_jobs_of_owner = cluster.quotas.queued_jobs},
                    .max_restarts = static_cast<int>(cluster.pool.max_restarts),
                    .drain_seconds = cluster.pool.drain_seconds},
                   {dependencies.file_system, dependencies.clock, table_, dependencies.hub,
@@ -234,7 +242,9 @@ absl::StatusOr<v1::Job> Controller::Submit(const v1::SubmitJobRequest& request,
                          .request_sha256 = RequestSha256(request.job()),
                          .owner = owner,
                          .priority = request.priority(),
-                         .labels = request.labels()};
+                         .labels = request.labels(),
+                         .max_seconds = request.max_seconds(),
+                         .hold = request.hold()};
   // A repeated request returns its job even if the files that it names no longer exist.
   if (!is_repeated) IMAGEDDPO_RETURN_IF_ERROR(Admit(request.job(), left, &job));
   return Do([job = std::move(job)](JobService& jobs) { return jobs.Submit(job); }, left.Get());

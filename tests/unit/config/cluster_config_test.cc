@@ -52,6 +52,8 @@ grpc: { address: localhost, port: 0, insecure: true, group: ml, max_message_byte
 http: { address: "::1", port: 9000, insecure: true }
 access: { token_file: t, tls_certificate_file: c, tls_key_file: k, tls_client_ca_file: a }
 pool: { min_ranks: 2, heartbeat_timeout_seconds: 5.5, lease_seconds: 20, stop_timeout_seconds: 90, max_restarts: 1, drain_seconds: 300 }
+queue: { fair_share_half_life_hours: 2.5, backfill: false, preemption: lower_priority, max_jobs: 20 }
+quotas: { queued_jobs: 3, running_ranks: 4 }
 log_level: debug
 )"));
   ASSERT_TRUE(config.ok()) << config.status();
@@ -77,6 +79,12 @@ log_level: debug
   EXPECT_EQ(config->pool.stop_timeout_seconds, 90);
   EXPECT_EQ(config->pool.max_restarts, 1);
   EXPECT_EQ(config->pool.drain_seconds, 300);
+  EXPECT_EQ(config->queue.fair_share_half_life_hours, 2.5);
+  EXPECT_FALSE(config->queue.backfill);
+  EXPECT_EQ(config->queue.preemption, "lower_priority");
+  EXPECT_EQ(config->queue.max_jobs, 20);
+  EXPECT_EQ(config->quotas.queued_jobs, 3);
+  EXPECT_EQ(config->quotas.running_ranks, 4);
   EXPECT_EQ(config->log_level, "debug");
 }
 
@@ -200,6 +208,15 @@ TEST_F(ClusterConfigTest, RefusesWhatCannotWork) {
               HasSubstr("`pool.max_restarts`"));
   EXPECT_THAT(refusal([](auto* c) { c->pool.drain_seconds = -1; }),
               HasSubstr("`pool.drain_seconds` is -1; it must be from 0"));
+  EXPECT_THAT(refusal([](auto* c) { c->queue.fair_share_half_life_hours = -1; }),
+              HasSubstr("`queue.fair_share_half_life_hours` is -1; it must be from 0"));
+  EXPECT_THAT(refusal([](auto* c) { c->queue.preemption = "always"; }),
+              HasSubstr("`queue.preemption` is `always`; it must be off or lower_priority"));
+  EXPECT_THAT(refusal([](auto* c) { c->queue.max_jobs = 0; }), HasSubstr("`queue.max_jobs`"));
+  EXPECT_THAT(refusal([](auto* c) { c->quotas.queued_jobs = -1; }),
+              HasSubstr("`quotas.queued_jobs`"));
+  EXPECT_THAT(refusal([](auto* c) { c->quotas.running_ranks = -1; }),
+              HasSubstr("`quotas.running_ranks`"));
   EXPECT_THAT(refusal([](auto* c) { c->log_level = "loud"; }), HasSubstr("`log_level` is `loud`"));
 }
 

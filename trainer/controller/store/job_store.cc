@@ -27,8 +27,8 @@ constexpr char kColumns[] =
     "epochs_reported, "
     "eval_reported, checkpoint_reported, restarts_without_epoch, best_lora_path, best_epoch, "
     "best_value, owner, topology_reason, model_count, priority, labels, branched_from, "
-    "branched_from_epoch";
-constexpr int kNumColumns = 31;
+    "branched_from_epoch, max_seconds";
+constexpr int kNumColumns = 32;
 
 // 0 stands for "not yet": no job was made in 1970.
 int64_t MillisecondsOf(bool has, const google::protobuf::Timestamp& time) {
@@ -112,6 +112,7 @@ absl::StatusOr<JobRecord> ReadRow(const SqliteStatement& row) {
       Annotate(ReadLabels(row.Text(28), &job), absl::StrCat("the stored job ", job.id())));
   job.set_branched_from(row.Text(29));
   job.set_branched_from_epoch(row.Int(30));
+  job.set_max_seconds(row.Real(31));
   return record;
 }
 
@@ -183,7 +184,8 @@ absl::Status JobStore::WriteJob(const JobRecord& record, bool insert) {
       .Bind(28, job.priority())
       .Bind(29, LabelsToJson(job))
       .Bind(30, job.branched_from())
-      .Bind(31, job.branched_from_epoch());
+      .Bind(31, job.branched_from_epoch())
+      .BindReal(32, job.max_seconds());
   return statement.Run();
 }
 
@@ -333,6 +335,34 @@ absl::StatusOr<JobStore::EventPage> JobStore::Events(const std::string& id, int6
   const int64_t last = page.events.empty() ? from - 1 : page.events.back().number();
   page.ended = IsFinal(state) && last >= job.Int(2);
   return page;
+}
+
+absl::StatusOr<std::vector<OwnerUsage>> JobStore::OwnersUsage() const {
+  const absl::MutexLock lock(&mutex_);
+  IMAGEDDPO_ASSIGN_OR_RETURN(
+      SqliteStatement statement,
+      database_->Prepare("SELECT owner, rank_seconds, at_s FROM owner_usage ORDER BY owner"));
+  std::vector<OwnerUsage> usage;
+  for (;;) {
+    IMAGEDDPO_ASSIGN_OR_RETURN(const bool row, statement.Step());
+    if (!row) return usage;
+    usage.push_back({statement.Text(0), statement.Real(1), statement.Real(2)});
+  }
+}
+
+absl::Status JobStore::SetOwnersUsage(absl::Span<const OwnerUsage> usage) {
+  const absl::MutexLock lock(&mutex_);
+  IMAGEDDPO_ASSIGN_OR_RETURN(SqliteTransaction transaction, SqliteTransaction::Begin(*database_));
+  IMAGEDDPO_RETURN_IF_ERROR(database_->Execute("DELETE FROM owner_usage"));
+  for (const OwnerUsage& of_owner : usage) {
+    IMAGEDDPO_ASSIGN_OR_RETURN(
+        SqliteStatement statement,
+        database_->Prepare(
+            "INSERT INTO owner_usage (owner, rank_seconds, at_s) VALUES (?1, ?2, ?3)"));
+    statement.Bind(1, of_owner.owner).BindReal(2, of_owner.rank_seconds).BindReal(3, of_owner.at_s);
+    IMAGEDDPO_RETURN_IF_ERROR(statement.Run());
+  }
+  return transaction.Commit();
 }
 
 absl::Status JobStore::CheckWritable() {

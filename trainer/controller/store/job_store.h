@@ -45,6 +45,10 @@ class JobStore {
   absl::StatusOr<std::vector<JobRecord>> Unfinished() const;
   absl::StatusOr<std::map<v1::JobState, int64_t>> CountByState() const;
 
+  absl::StatusOr<std::vector<OwnerUsage>> OwnersUsage() const;
+  /// Replaces all of it.
+  absl::Status SetOwnersUsage(absl::Span<const OwnerUsage> usage);
+
   struct EventPage {
     std::vector<v1::JobEvent> events;
     bool ended = false;  ///< The job is in a final state and no event follows these.
