@@ -27,6 +27,8 @@ constexpr double kStoreCheckIntervalSeconds = 30;
 constexpr double kSecondsPerHour = 3600;
 constexpr int kDefaultPageSize = 50;
 constexpr int kMaxPageSize = 500;
+constexpr size_t kMaxPageBytes = 3 << 20;  // Clients take messages of at most 4 MiB.
+constexpr int kJobsPerRead = 100;
 constexpr size_t kMaxRequestIdLength = 128;
 
 /// Whether a job of an earlier request has this id.
@@ -297,18 +299,26 @@ absl::StatusOr<v1::ListJobsResponse> Controller::List(const v1::ListJobsRequest&
   }
   const int page_size =
       request.page_size() == 0 ? kDefaultPageSize : std::min(request.page_size(), kMaxPageSize);
-  IMAGEDDPO_ASSIGN_OR_RETURN(const int64_t before, ReadPageToken(request.page_token()));
-  IMAGEDDPO_ASSIGN_OR_RETURN(const std::vector<JobRecord> records,
-                             dependencies_.store.List(before, page_size + 1));
+  IMAGEDDPO_ASSIGN_OR_RETURN(int64_t before, ReadPageToken(request.page_token()));
   v1::ListJobsResponse response;
-  for (const JobRecord& record : records) {
-    if (response.jobs_size() == page_size) break;
-    v1::Job& job = *response.add_jobs();
-    job = record.job;
-    ShowLive(&job);
-  }
-  if (records.size() > static_cast<size_t>(page_size)) {
-    response.set_next_page_token(MakePageToken(records[static_cast<size_t>(page_size) - 1].number));
+  size_t page_bytes = 0;
+  for (bool more = true; more;) {
+    const int wanted = std::min(kJobsPerRead, page_size - response.jobs_size() + 1);
+    IMAGEDDPO_ASSIGN_OR_RETURN(std::vector<JobRecord> records,
+                               dependencies_.store.List(before, wanted));
+    more = records.size() == static_cast<size_t>(wanted);
+    for (JobRecord& record : records) {
+      ShowLive(&record.job);
+      page_bytes += record.job.ByteSizeLong();
+      const bool is_full = response.jobs_size() == page_size ||
+                           (response.jobs_size() > 0 && page_bytes > kMaxPageBytes);
+      if (is_full) {
+        response.set_next_page_token(MakePageToken(before));
+        return response;
+      }
+      before = record.number;
+      *response.add_jobs() = std::move(record.job);
+    }
   }
   return response;
 }

@@ -11,6 +11,7 @@
 #include "common/config/service_file.h"
 #include "common/io/file.h"
 #include "imageddpo/v1/service.grpc.pb.h"
+#include "trainer/controller/api/socket_file.h"
 #include "trainer/controller/api/trainer_service.h"
 
 namespace imageddpo {
@@ -43,6 +44,9 @@ std::string ReachableAddress(Address address) {
 absl::StatusOr<std::unique_ptr<ControllerService>> ControllerService::Start(
     const ClusterConfig& cluster, const Dependencies& dependencies) {
   IMAGEDDPO_ASSIGN_OR_RETURN(std::unique_ptr<JobStore> store, JobStore::Open(cluster.data_dir));
+  if (!cluster.grpc.group.empty()) {
+    IMAGEDDPO_RETURN_IF_ERROR(ShareFolder(cluster.data_dir, cluster.grpc.group));
+  }
   std::unique_ptr<ControllerService> service(
       new ControllerService(cluster, dependencies, std::move(store)));
   IMAGEDDPO_RETURN_IF_ERROR(service->Listen());
