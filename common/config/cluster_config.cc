@@ -32,6 +32,7 @@ constexpr int64_t kMostMessageBytes = 64 << 20;
 constexpr int64_t kMostStreams = 100'000;
 constexpr double kMostHalfLifeHours = 100'000;
 constexpr int64_t kMostJobs = 1'000'000;
+constexpr double kMostDays = 100'000;
 constexpr char kDefaultSocket[] = "unix:api.sock";  // In data_dir.
 
 // What the file says, over the defaults.
@@ -74,6 +75,11 @@ ClusterConfig WithDefaults(const v1::ClusterFile& file) {
   if (queue.has_max_jobs()) config.queue.max_jobs = queue.max_jobs();
   config.quotas = {.queued_jobs = file.quotas().queued_jobs(),
                    .running_ranks = file.quotas().running_ranks()};
+  config.retention = {.events_days = file.retention().events_days(),
+                      .pictures_days = file.retention().pictures_days(),
+                      .checkpoints_days = file.retention().checkpoints_days(),
+                      .max_bytes = file.retention().max_bytes(),
+                      .min_free_bytes = file.retention().min_free_bytes()};
   return config;
 }
 
@@ -173,6 +179,18 @@ absl::Status ResolveClusterConfig(ClusterConfig* config) {
   check(config->quotas.running_ranks >= 0 && config->quotas.running_ranks <= kMostRanks,
         "quotas.running_ranks", absl::StrCat(config->quotas.running_ranks),
         absl::StrCat("from 0 (no limit) to ", kMostRanks));
+  for (const auto& [setting, days] :
+       {std::pair("retention.events_days", config->retention.events_days),
+        std::pair("retention.pictures_days", config->retention.pictures_days),
+        std::pair("retention.checkpoints_days", config->retention.checkpoints_days)}) {
+    check(std::isfinite(days) && days >= 0 && days <= kMostDays, setting, absl::StrCat(days),
+          absl::StrCat("from 0 (kept for ever) to ", kMostDays));
+  }
+  for (const auto& [setting, bytes] :
+       {std::pair("retention.max_bytes", config->retention.max_bytes),
+        std::pair("retention.min_free_bytes", config->retention.min_free_bytes)}) {
+    check(bytes >= 0, setting, absl::StrCat(bytes), "0 (no limit) or more");
+  }
   if (config->log_level == "warn") config->log_level = "warning";
   const std::set<std::string> levels = {"trace", "debug", "info", "warning", "error", "off"};
   check(levels.contains(config->log_level), "log_level", absl::StrCat("`", config->log_level, "`"),

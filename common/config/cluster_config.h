@@ -68,6 +68,12 @@ struct ClusterConfig {
     int64_t queued_jobs = 0;    ///< Jobs that wait in the queue or are held.
     int64_t running_ranks = 0;  ///< Ranks at work.
   } quotas;
+  /// Of jobs that have ended; 0: nothing is removed for that reason. See RetentionRules.
+  struct {
+    double events_days = 0, pictures_days = 0, checkpoints_days = 0;  ///< After a job's end.
+    int64_t max_bytes = 0;                                            ///< Of all jobs' files.
+    int64_t min_free_bytes = 0;  ///< Of the disk; below it no job is taken either.
+  } retention;
   /// Reward services that jobs may name, see IsEndpointAllowed(); empty: those of this host alone.
   std::vector<std::string> reward_endpoints;
   std::string log_level = "info";  ///< trace | debug | info | warn | error

@@ -85,6 +85,11 @@ inline constexpr Info kWorkerHeartbeatAgeSeconds{"imageddpo_worker_heartbeat_age
 inline constexpr Info kWorkerSlowTotal{
     "imageddpo_worker_slow_total", Kind::kCounter, "rank",
     "Times the worker was silent for more than half of pool.heartbeat_timeout_seconds."};
+inline constexpr Info kRetentionRemovedBytesTotal{
+    "imageddpo_retention_removed_bytes_total", Kind::kCounter, "",
+    "Bytes of ended jobs' files that `retention` has removed since this process started."};
+inline constexpr Info kDataDirFreeBytes{"imageddpo_data_dir_free_bytes", Kind::kGauge, "",
+                                        "Bytes that the disk of data_dir has free."};
 inline constexpr Info kRpcsTotal{"imageddpo_rpcs_total", Kind::kCounter, "method,code",
                                  "Finished calls of the API by method and status code."};
 inline constexpr Info kRpcDurationSeconds{
@@ -120,6 +125,8 @@ inline constexpr std::array kAll = {
     &kWorkers,
     &kWorkerHeartbeatAgeSeconds,
     &kWorkerSlowTotal,
+    &kRetentionRemovedBytesTotal,
+    &kDataDirFreeBytes,
     &kRpcsTotal,
     &kRpcDurationSeconds,
     &kBuildInfo,

@@ -35,8 +35,10 @@ ServiceMetrics::ServiceMetrics(prometheus::Registry& registry, const Build& buil
       build_info_(registry, metric::kBuildInfo,
                   {{"version", build.version}, {"commit", build.commit}, {"device", build.device}}),
       start_time_(registry, metric::kProcessStartTimeSeconds, {}),
+      free_bytes_(registry, metric::kDataDirFreeBytes, {}),
       transitions_(registry, metric::kJobTransitionsTotal, {}, "state"),
       worker_slow_(registry, metric::kWorkerSlowTotal, {}, "rank"),
+      removed_bytes_(registry, metric::kRetentionRemovedBytesTotal, {}),
       rpcs_(prometheus::BuildCounter()
                 .Name(std::string(metric::kRpcsTotal.name))
                 .Help(std::string(metric::kRpcsTotal.help))
@@ -83,6 +85,12 @@ void ServiceMetrics::WorkerSlow(int world_rank) {
 void ServiceMetrics::RemoveWorker(int world_rank) {
   heartbeat_age_.Remove(absl::StrCat(world_rank));
 }
+
+void ServiceMetrics::Removed(int64_t bytes) {
+  removed_bytes_.At().Increment(static_cast<double>(bytes));
+}
+
+void ServiceMetrics::SetFreeBytes(double bytes) { free_bytes_.At().Set(bytes); }
 
 void ServiceMetrics::RpcFinished(const std::string& method, absl::StatusCode code,
                                  double duration_seconds) {

@@ -43,12 +43,16 @@ class ServiceMetrics {
   /// The rank is dead or gone; its heartbeat series goes.
   void RemoveWorker(int world_rank);
 
+  /// Files of ended jobs were removed.
+  void Removed(int64_t bytes);
+  void SetFreeBytes(double bytes);
+
   /// A call of the API is finished. @param method  short name: "SubmitJob".
   void RpcFinished(const std::string& method, absl::StatusCode code, double duration_seconds);
 
  private:
-  GaugeSeries jobs_, queue_depth_, workers_, heartbeat_age_, build_info_, start_time_;
-  CounterSeries transitions_, worker_slow_;
+  GaugeSeries jobs_, queue_depth_, workers_, heartbeat_age_, build_info_, start_time_, free_bytes_;
+  CounterSeries transitions_, worker_slow_, removed_bytes_;
   prometheus::Family<prometheus::Counter>& rpcs_;
   prometheus::Family<prometheus::Histogram>& rpc_seconds_;
 };

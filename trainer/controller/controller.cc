@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <chrono>
+#include <filesystem>
+#include <system_error>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -229,6 +231,16 @@ absl::StatusOr<v1::Job> Controller::Do(Verb verb, absl::Duration timeout) {
 
 absl::Status Controller::Admit(const v1::JobSpec& spec, const TimeLeft& left,
                                JobService::NewJob* job) {
+  std::error_code error;
+  const std::filesystem::space_info space = std::filesystem::space(cluster_.data_dir, error);
+  if (const int64_t least = cluster_.retention.min_free_bytes;
+      !error && least > 0 && space.available < static_cast<uintmax_t>(least)) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "the disk of data_dir has ", space.available,
+        " bytes free, fewer than "
+        "`retention.min_free_bytes` in cluster.yaml (",
+        least, "); no job is taken before some are freed: delete jobs that have ended"));
+  }
   IMAGEDDPO_ASSIGN_OR_RETURN(job->job, AdmitJob(spec, cluster_));
   if (absl::StatusOr<ModelCount> model = CountJobModel(*job->job); model.ok()) job->model = *model;
   // The workers report the numbers of cores and the memory.

@@ -18,6 +18,7 @@
 #include "common/config/cluster_config.h"
 #include "common/io/file.h"
 #include "deploy/imageddpo/commands/commands.h"
+#include "deploy/imageddpo/text/job_files_text.h"
 
 namespace imageddpo {
 namespace {
@@ -159,7 +160,7 @@ void AddAdminCommand(CLI::App& app, Program& program) {
     };
   };
   CLI::App* admin = app.add_subcommand(
-      "admin", "Certificates and tokens of the service; runs on its host, as its user");
+      "admin", "Certificates, tokens and storage of the service; runs on its host, as its user");
   admin->require_subcommand(1);
   admin->add_option("--config", options->config_file, "cluster.yaml of the service")
       ->type_name("FILE");
@@ -185,6 +186,18 @@ void AddAdminCommand(CLI::App& app, Program& program) {
   CLI::App* revoke = token->add_subcommand("revoke", "Remove a token");
   revoke->add_option("ID", options->id, "As `list` shows it")->required();
   revoke->callback(run(&RevokeToken));
+  admin
+      ->add_subcommand("retention",
+                       "List what `retention` in cluster.yaml would remove of ended jobs now")
+      ->callback([&program] {
+        program.action = [&program] {
+          const auto plan =
+              program.MakeClient().Call(&Client::Stub::PlanRetention, v1::PlanRetentionRequest());
+          if (!plan.ok()) return Report(plan.status());
+          std::cout << RemovalTable(*plan);
+          return ExitCode::kOk;
+        };
+      });
 }
 
 }  // namespace imageddpo

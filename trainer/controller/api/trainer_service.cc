@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
@@ -121,6 +122,20 @@ class TrainerServiceImpl final
     return Answer("ListArtifacts", *context, *request, response, [&](const Caller&) {
       return imageddpo::ListArtifacts(dependencies_.store, *request);
     });
+  }
+
+  grpc::Status PlanRetention(grpc::ServerContext* context, const v1::PlanRetentionRequest* request,
+                             v1::PlanRetentionResponse* response) override {
+    return Answer("PlanRetention", *context, *request, response,
+                  [&](const Caller&) -> absl::StatusOr<v1::PlanRetentionResponse> {
+                    IMAGEDDPO_ASSIGN_OR_RETURN(
+                        std::vector<v1::Removal> removals,
+                        imageddpo::PlanRetention(dependencies_.store, dependencies_.retention,
+                                                 dependencies_.clock.UnixSeconds()));
+                    v1::PlanRetentionResponse plan;
+                    for (v1::Removal& removal : removals) *plan.add_removals() = std::move(removal);
+                    return plan;
+                  });
   }
 
   grpc::ServerWriteReactor<v1::JobEvent>* WatchJob(grpc::CallbackServerContext* context,

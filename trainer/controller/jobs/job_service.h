@@ -74,6 +74,9 @@ class JobService {
   /// See TrainerService.DeleteJob. Moves the job's folder to JobStore::DeletedDir(), where the
   /// caller removes it. @return the job as it was.
   absl::StatusOr<v1::Job> Delete(const std::string& id);
+  /// Moves folders of a job that has ended, by their names below its own, to
+  /// JobStore::RetiredDir(), where the caller removes them. Those that are missing are left out.
+  absl::StatusOr<v1::Job> Retire(const std::string& id, const std::vector<std::string>& names);
 
  protected:
   /// What most verbs begin with. @return FAILED_PRECONDITION: the job has already ended; NOT_FOUND:

@@ -1,7 +1,9 @@
-// JobService::Update: what may change of a job, and when.
+// JobService::Update and Retire: what may change of a job, and when.
 
 #include <algorithm>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "common/base/status.h"
@@ -80,6 +82,26 @@ absl::Status JobService::UpdateEpochs(JobRecord& record, int64_t num_epochs) {
   *job.mutable_spec() = updated.spec();
   job.mutable_progress()->set_num_epochs(num_epochs);
   return absl::OkStatus();
+}
+
+absl::StatusOr<v1::Job> JobService::Retire(const std::string& id,
+                                           const std::vector<std::string>& names) {
+  IMAGEDDPO_ASSIGN_OR_RETURN(JobRecord * record, table_.FindOrRead(id));
+  const v1::Job job = record->job;
+  if (!IsFinal(job.state()) || running_.Contains(id) || running_.WritesPictures(id)) {
+    return StateForbids(id, job.state(), "only files of jobs that have ended are removed");
+  }
+  IMAGEDDPO_RETURN_IF_ERROR(CheckUnused(id));
+  FileSystem& files = running_.file_system();
+  for (const std::string& name : names) {
+    const std::string folder = absl::StrCat(table_.store().JobDir(id), "/", name);
+    const std::string retired = table_.store().RetiredDir(id, name);
+    IMAGEDDPO_ASSIGN_OR_RETURN(const bool exists, files.Exists(folder));
+    if (!exists) continue;
+    IMAGEDDPO_RETURN_IF_ERROR(files.RemoveAll(retired));  // Of a service that died meanwhile.
+    IMAGEDDPO_RETURN_IF_ERROR(files.Rename(folder, retired));
+  }
+  return job;
 }
 
 }  // namespace imageddpo

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "common/base/status.h"
 #include "common/comm/valid_texts.h"
 #include "common/config/job_states.h"
@@ -144,6 +145,11 @@ std::string JobStore::JobDir(const std::string& id) const {
 
 std::string JobStore::DeletedDir(const std::string& id) const {
   return absl::StrCat(data_dir_, "/jobs/.", id, ".deleted");
+}
+
+std::string JobStore::RetiredDir(const std::string& id, const std::string& name) const {
+  return absl::StrCat(data_dir_, "/jobs/.", id, ".", absl::StrReplaceAll(name, {{"/", "-"}}),
+                      ".deleted");
 }
 
 absl::Status JobStore::WriteJob(const JobRecord& record, bool insert) {
@@ -335,34 +341,6 @@ absl::StatusOr<JobStore::EventPage> JobStore::Events(const std::string& id, int6
   const int64_t last = page.events.empty() ? from - 1 : page.events.back().number();
   page.ended = IsFinal(state) && last >= job.Int(2);
   return page;
-}
-
-absl::StatusOr<std::vector<OwnerUsage>> JobStore::OwnersUsage() const {
-  const absl::MutexLock lock(&mutex_);
-  IMAGEDDPO_ASSIGN_OR_RETURN(
-      SqliteStatement statement,
-      database_->Prepare("SELECT owner, rank_seconds, at_s FROM owner_usage ORDER BY owner"));
-  std::vector<OwnerUsage> usage;
-  for (;;) {
-    IMAGEDDPO_ASSIGN_OR_RETURN(const bool row, statement.Step());
-    if (!row) return usage;
-    usage.push_back({statement.Text(0), statement.Real(1), statement.Real(2)});
-  }
-}
-
-absl::Status JobStore::SetOwnersUsage(absl::Span<const OwnerUsage> usage) {
-  const absl::MutexLock lock(&mutex_);
-  IMAGEDDPO_ASSIGN_OR_RETURN(SqliteTransaction transaction, SqliteTransaction::Begin(*database_));
-  IMAGEDDPO_RETURN_IF_ERROR(database_->Execute("DELETE FROM owner_usage"));
-  for (const OwnerUsage& of_owner : usage) {
-    IMAGEDDPO_ASSIGN_OR_RETURN(
-        SqliteStatement statement,
-        database_->Prepare(
-            "INSERT INTO owner_usage (owner, rank_seconds, at_s) VALUES (?1, ?2, ?3)"));
-    statement.Bind(1, of_owner.owner).BindReal(2, of_owner.rank_seconds).BindReal(3, of_owner.at_s);
-    IMAGEDDPO_RETURN_IF_ERROR(statement.Run());
-  }
-  return transaction.Commit();
 }
 
 absl::Status JobStore::CheckWritable() {
