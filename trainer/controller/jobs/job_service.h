@@ -36,7 +36,7 @@ class JobService {
     RunningJobs& running;
     /// Whether the service is about to end or to restart, and so takes no new job.
     std::function<bool()> is_ending;
-    QueueLimits limits;
+    QueueLimits limits = {};
   };
 
   explicit JobService(Dependencies dependencies);
