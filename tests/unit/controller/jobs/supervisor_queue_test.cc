@@ -1,5 +1,12 @@
 // The queue: shares, backfill, preemption, limited time, held jobs, quotas.
 
+#include <algorithm>
+#include <chrono>
+#include <cstdlib>
+#include <iostream>
+#include <string_view>
+
+#include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "tests/testing/judged.h"
 #include "tests/unit/controller/jobs/supervisor_fixture.h"
@@ -228,6 +235,34 @@ TEST_F(SupervisorQueueTest, MoreJobsThanAllowedAreRefusedAndNothingIsStored) {
   EXPECT_TRUE(absl::IsResourceExhausted(full));
   EXPECT_THAT(std::string(full.message()), HasSubstr("`queue.max_jobs`"));
   EXPECT_EQ(store_->List(1000, 1000)->size(), 4u);
+}
+
+TEST_F(SupervisorQueueTest, ATickOverManyJobsThatWaitIsShort) {
+  const char* const wanted = std::getenv("IMAGEDDPO_LOAD");  // See tests/soak/run.sh.
+  const bool is_full = wanted != nullptr && std::string_view(wanted) == "full";
+  const int num_jobs = is_full ? 1000 : 100;
+  queue_ = {.fair_share_half_life_s = 3600, .preempts = true};
+  Restart();
+  MustSubmit({.ranks = 3});
+  for (int i = 0; i < num_jobs; ++i) {
+    const std::string owner = absl::StrCat("owner ", i % 50);
+    ASSERT_TRUE(TrySubmit({.ranks = 1 + i % 3, .owner = owner}).ok());
+  }
+  std::vector<double> seconds;
+  for (int i = 0; i < 200; ++i) {
+    clock_.Advance(0.2);
+    const auto start = std::chrono::steady_clock::now();
+    supervisor_->Tick();
+    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
+    seconds.push_back(took.count());
+  }
+  std::sort(seconds.begin(), seconds.end());
+  const double p99_s = seconds[seconds.size() * 99 / 100];
+  std::cout << "{\"queued\": " << num_jobs << ", \"tick_p99_ms\": " << 1000 * p99_s << "}"
+            << std::endl;
+  if (is_full) {
+    EXPECT_LE(p99_s, 0.010);
+  }
 }
 
 }  // namespace
