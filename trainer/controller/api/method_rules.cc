@@ -25,6 +25,7 @@ constexpr auto kRows = std::to_array<Row>({
     {"ListArtifacts", kReads},
     {"ListCheckpoints", kReads},
     {"PlanRetention", kAdmins},
+    {"BackUpStore", kAdmins},
     {"SubmitJob", kMakesJob},
     {"BranchJob", kMakesJob},
     {"CancelJob", kChangesJob},

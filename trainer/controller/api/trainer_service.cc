@@ -138,6 +138,17 @@ class TrainerServiceImpl final
                   });
   }
 
+  grpc::Status BackUpStore(grpc::ServerContext* context, const v1::BackUpStoreRequest* request,
+                           v1::BackUpStoreResponse* response) override {
+    return Answer("BackUpStore", *context, *request, response,
+                  [&](const Caller&) -> absl::StatusOr<v1::BackUpStoreResponse> {
+                    v1::BackUpStoreResponse copy;
+                    copy.set_path(dependencies_.store.data_dir() + "/jobs.db.backup");
+                    IMAGEDDPO_RETURN_IF_ERROR(dependencies_.store.BackUpTo(copy.path()));
+                    return copy;
+                  });
+  }
+
   grpc::ServerWriteReactor<v1::JobEvent>* WatchJob(grpc::CallbackServerContext* context,
                                                    const v1::WatchJobRequest* request) override {
     if (const auto caller = Admit("WatchJob", *context, request->id()); !caller.ok()) {

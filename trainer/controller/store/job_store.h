@@ -59,6 +59,10 @@ class JobStore {
   /// Removes the events of a job in a final state, but the last, with which a watch ends.
   absl::Status RemoveEvents(const std::string& id);
 
+  /// Writes a consistent copy of the store to a file, which is replaced; other calls wait
+  /// meanwhile.
+  absl::Status BackUpTo(const std::string& path);
+
   struct EventPage {
     std::vector<v1::JobEvent> events;
     bool ended = false;  ///< The job is in a final state and no event follows these.

@@ -1,5 +1,10 @@
 // JobStore: what the service keeps beside jobs, and what it removes of those that have ended.
 
+#include <filesystem>
+#include <system_error>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "common/base/status.h"
 #include "trainer/controller/store/job_store.h"
 
@@ -59,6 +64,15 @@ absl::Status JobStore::SetOwnersUsage(absl::Span<const OwnerUsage> usage) {
     IMAGEDDPO_RETURN_IF_ERROR(statement.Run());
   }
   return transaction.Commit();
+}
+
+absl::Status JobStore::BackUpTo(const std::string& path) {
+  std::error_code error;
+  std::filesystem::remove(path, error);  // SQLite writes new files alone.
+  if (error) return absl::ErrnoToStatus(error.value(), path);
+  const absl::MutexLock lock(&mutex_);
+  return database_->Execute(
+      absl::StrCat("VACUUM INTO '", absl::StrReplaceAll(path, {{"'", "''"}}), "'"));
 }
 
 }  // namespace imageddpo
