@@ -163,7 +163,9 @@ double ActiveJob::SecondsLeft() const {
 
 bool ActiveJob::CountSeconds() {
   v1::Job& job = record_.job;
-  const double run_s = run_before_s_ + dependencies_.clock.NowSeconds() - formed_s_;
+  const double now_s = dependencies_.clock.NowSeconds();
+  if (gang_.AllGone() && !gone_s_.has_value()) gone_s_ = now_s;  // It may wait for the disk yet.
+  const double run_s = run_before_s_ + gone_s_.value_or(now_s) - formed_s_;
   job.mutable_progress()->set_run_seconds(run_s);
   return job.max_seconds() > 0 && run_s >= job.max_seconds();
 }

@@ -145,6 +145,7 @@ class ActiveJob {
   std::optional<UnsavedBest> unsaved_best_;
   double formed_s_ = 0;                 // When this object was made.
   double run_before_s_ = 0;             // JobProgress.run_seconds then.
+  std::optional<double> gone_s_;        // When the last rank had ended.
   double last_report_s_ = 0;            // When the newest epoch was reported.
   std::deque<double> epoch_seconds_;    // Between reports, evaluations included; newest last.
   std::map<int, std::string> waiting_;  // What ranks wait for outside of the service.

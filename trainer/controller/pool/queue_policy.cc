@@ -11,12 +11,14 @@ QueueOrder::QueueOrder(const std::vector<QueuedJob>& jobs,
                        std::function<double(const std::string& owner)> share)
     : share_(std::move(share)) {
   for (const QueuedJob& job : jobs) {
+    Jobs& level = levels_[{!job.recovers, job.priority}];
     // Owners do not matter among jobs that recover: they had their turn.
-    levels_[{!job.recovers, job.priority, job.reserved}][job.recovers ? "" : job.owner].push_back(
-        &job);
+    const std::string owner = job.recovers ? "" : job.owner;
+    level.by_owner[owner].push_back(&job);
+    if (job.reserved) level.first_owner = owner;
   }
-  for (auto& [level, owners] : levels_) {
-    for (auto& [owner, queue] : owners) {
+  for (auto& [level, of_level] : levels_) {
+    for (auto& [owner, queue] : of_level.by_owner) {
       std::sort(queue.begin(), queue.end(),
                 [](const QueuedJob* a, const QueuedJob* b) { return a->number < b->number; });
     }
@@ -25,21 +27,26 @@ QueueOrder::QueueOrder(const std::vector<QueuedJob>& jobs,
 
 const QueuedJob* QueueOrder::Next() {
   if (levels_.empty()) return nullptr;
-  ByOwner& owners = levels_.begin()->second;
-  auto first = owners.begin();
-  double least = share_(first->first);
-  for (auto other = std::next(first); other != owners.end(); ++other) {
-    const double share = share_(other->first);
-    if (std::pair(share, other->second.front()->number) <
-        std::pair(least, first->second.front()->number)) {
-      first = other;
-      least = share;
+  Jobs& level = levels_.begin()->second;
+  auto first = level.by_owner.begin();
+  if (level.first_owner.has_value()) {
+    first = level.by_owner.find(*level.first_owner);
+  } else {
+    double least = share_(first->first);
+    for (auto other = std::next(first); other != level.by_owner.end(); ++other) {
+      const double share = share_(other->first);
+      if (std::pair(share, other->second.front()->number) <
+          std::pair(least, first->second.front()->number)) {
+        first = other;
+        least = share;
+      }
     }
   }
   const QueuedJob* const job = first->second.front();
+  if (job->reserved) level.first_owner.reset();
   first->second.pop_front();
-  if (first->second.empty()) owners.erase(first);
-  if (owners.empty()) levels_.erase(levels_.begin());
+  if (first->second.empty()) level.by_owner.erase(first);
+  if (level.by_owner.empty()) levels_.erase(levels_.begin());
   return job;
 }
 

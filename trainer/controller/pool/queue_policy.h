@@ -40,9 +40,9 @@ struct GangAtWork {
 };
 
 /// Hands out the jobs that wait, the one that comes first first: recovering ones, the oldest first
-/// within a priority; then by priority, the highest first; then the one that ranks are kept for,
-/// so that it is not put off when shares change; then by owner, the one with the smallest share
-/// first; then in order of submission.
+/// within a priority; then by priority, the highest first; then by owner; then in order of
+/// submission. The owner of the job that ranks are kept for comes first until that job has had its
+/// turn, so that it is not put off when shares change; then the owner with the smallest share.
 class QueueOrder {
  public:
   /// @param share  what an owner has taken; larger: later. Asked anew for each job, since a job
@@ -57,16 +57,18 @@ class QueueOrder {
   struct Level {
     bool fresh = true;
     int32_t priority = 0;
-    bool reserved = false;
     bool operator<(const Level& other) const {
-      return std::tuple(fresh, -int64_t{priority}, !reserved) <
-             std::tuple(other.fresh, -int64_t{other.priority}, !other.reserved);
+      return std::tuple(fresh, -int64_t{priority}) <
+             std::tuple(other.fresh, -int64_t{other.priority});
     }
   };
-  using ByOwner = std::map<std::string, std::deque<const QueuedJob*>>;
+  struct Jobs {
+    std::map<std::string, std::deque<const QueuedJob*>> by_owner;  // None empty, in their order.
+    std::optional<std::string> first_owner;                        // Whose job ranks are kept for.
+  };
 
   std::function<double(const std::string& owner)> share_;
-  std::map<Level, ByOwner> levels_;  // Without empty ones; jobs of an owner in their order.
+  std::map<Level, Jobs> levels_;  // Without empty ones.
 };
 
 /// Ranks that are kept for the first job that has to wait.

@@ -53,6 +53,9 @@ TEST(QueueOrder, TheOneThatRanksAreKeptForIsNotPutOffByShares) {
   };
   const auto share = [](const std::string& owner) { return owner == "a" ? 100.0 : 1.0; };
   EXPECT_THAT(InOrder(jobs, share), ElementsAre("urgent", "kept for", "new owner"));
+  // An older job of the same owner, that was held for example, is not put off by it either.
+  jobs.push_back({.id = "older", .owner = "a", .number = 0});
+  EXPECT_THAT(InOrder(jobs, share), ElementsAre("urgent", "older", "kept for", "new owner"));
 }
 
 TEST(QueueOrder, AsksForSharesAnewAfterEachJob) {
@@ -161,6 +164,7 @@ class Simulation {
   Simulation(uint32_t seed, int num_priorities)
       : random_(seed), holds_promises_(num_priorities == 1) {
     num_ranks_ = Pick(2, 8);
+    int submitted_s = 0;
     for (int number = 1; number <= 40; ++number) {
       Job job;
       job.place = {.id = "job-" + std::to_string(number),
@@ -169,7 +173,8 @@ class Simulation {
                    .number = number,
                    .seconds = static_cast<double>(Pick(1, 60))};
       job.ranks = Pick(1, num_ranks_);
-      job.submitted_s = Pick(0, 300);
+      submitted_s += Pick(0, 15);
+      job.submitted_s = submitted_s;
       jobs_.push_back(job);
     }
   }
