@@ -25,7 +25,7 @@ struct TrainerServiceDependencies {
   EventHub& hub;
   ServiceMetrics& metrics;
   const Clock& clock;
-  RetentionRules retention;  ///< Of cluster.yaml; what PlanRetention looks at.
+  RetentionRules retention = {};  ///< Of cluster.yaml; what PlanRetention looks at.
 };
 
 /// The gRPC service v1.TrainerService: asks AccessControl, passes each call to JobApi and returns
