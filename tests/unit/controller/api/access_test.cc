@@ -9,6 +9,8 @@
 #include <filesystem>
 #include <future>
 #include <nlohmann/json.hpp>
+#include <set>
+#include <string>
 
 #include "gmock/gmock.h"
 #include "imageddpo/v1/service.pb.h"
@@ -31,10 +33,13 @@ TEST(MethodRules, CoverEveryMethod) {
   const auto* const service =
       v1::SubmitJobRequest::descriptor()->file()->FindServiceByName("TrainerService");
   ASSERT_NE(service, nullptr);
+  const std::set<std::string> for_admins = {"BackUpStore", "PlanRetention"};
   for (int i = 0; i < service->method_count(); ++i) {
-    EXPECT_LT(RuleOf(service->method(i)->name()).role, Role::kAdmin)
-        << service->method(i)->name() << " has no row";
+    const std::string& method = service->method(i)->name();
+    if (for_admins.contains(method)) continue;
+    EXPECT_LT(RuleOf(method).role, Role::kAdmin) << method << " has no row";
   }
+  EXPECT_TRUE(absl::IsPermissionDenied(CheckRole(kAlice, "BackUpStore")));
 }
 
 TEST(MethodRules, FollowRoleAndOwner) {
