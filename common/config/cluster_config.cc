@@ -34,6 +34,9 @@ constexpr int64_t kMostStreams = 100'000;
 constexpr int64_t kFewestLogBytes = 64 << 10;
 constexpr int64_t kMostLogBytes = int64_t{1} << 40;
 constexpr int64_t kMostLogFiles = 1000;
+constexpr double kMostHalfLifeHours = 100'000;
+constexpr int64_t kMostJobs = 1'000'000;
+constexpr double kMostDays = 100'000;
 constexpr char kDefaultSocket[] = "unix:api.sock";  // In data_dir.
 
 // What the file says, over the defaults.
@@ -72,6 +75,19 @@ ClusterConfig WithDefaults(const v1::ClusterFile& file) {
     config.pool.stop_timeout_seconds = pool.stop_timeout_seconds();
   if (pool.has_max_restarts()) config.pool.max_restarts = pool.max_restarts();
   if (pool.has_drain_seconds()) config.pool.drain_seconds = pool.drain_seconds();
+  const v1::QueueSpec& queue = file.queue();
+  if (queue.has_fair_share_half_life_hours())
+    config.queue.fair_share_half_life_hours = queue.fair_share_half_life_hours();
+  if (queue.has_backfill()) config.queue.backfill = queue.backfill();
+  if (queue.has_preemption()) config.queue.preemption = queue.preemption();
+  if (queue.has_max_jobs()) config.queue.max_jobs = queue.max_jobs();
+  config.quotas = {.queued_jobs = file.quotas().queued_jobs(),
+                   .running_ranks = file.quotas().running_ranks()};
+  config.retention = {.events_days = file.retention().events_days(),
+                      .pictures_days = file.retention().pictures_days(),
+                      .checkpoints_days = file.retention().checkpoints_days(),
+                      .max_bytes = file.retention().max_bytes(),
+                      .min_free_bytes = file.retention().min_free_bytes()};
   return config;
 }
 
@@ -161,6 +177,33 @@ absl::Status ResolveClusterConfig(ClusterConfig* config) {
   check(std::isfinite(drain_s) && drain_s >= 0 && drain_s <= kMostDrainSeconds,
         "pool.drain_seconds", absl::StrCat(drain_s),
         absl::StrCat("from 0 (a stop waits for no epoch) to ", kMostDrainSeconds));
+  const double half_life_h = config->queue.fair_share_half_life_hours;
+  check(std::isfinite(half_life_h) && half_life_h >= 0 && half_life_h <= kMostHalfLifeHours,
+        "queue.fair_share_half_life_hours", absl::StrCat(half_life_h),
+        absl::StrCat("from 0 (jobs come in the order of submission) to ", kMostHalfLifeHours));
+  check(config->queue.preemption == "off" || config->queue.preemption == "lower_priority",
+        "queue.preemption", absl::StrCat("`", config->queue.preemption, "`"),
+        "off or lower_priority");
+  check(config->queue.max_jobs >= 1 && config->queue.max_jobs <= kMostJobs, "queue.max_jobs",
+        absl::StrCat(config->queue.max_jobs), absl::StrCat("from 1 to ", kMostJobs));
+  check(config->quotas.queued_jobs >= 0 && config->quotas.queued_jobs <= kMostJobs,
+        "quotas.queued_jobs", absl::StrCat(config->quotas.queued_jobs),
+        absl::StrCat("from 0 (no limit) to ", kMostJobs));
+  check(config->quotas.running_ranks >= 0 && config->quotas.running_ranks <= kMostRanks,
+        "quotas.running_ranks", absl::StrCat(config->quotas.running_ranks),
+        absl::StrCat("from 0 (no limit) to ", kMostRanks));
+  for (const auto& [setting, days] :
+       {std::pair("retention.events_days", config->retention.events_days),
+        std::pair("retention.pictures_days", config->retention.pictures_days),
+        std::pair("retention.checkpoints_days", config->retention.checkpoints_days)}) {
+    check(std::isfinite(days) && days >= 0 && days <= kMostDays, setting, absl::StrCat(days),
+          absl::StrCat("from 0 (kept for ever) to ", kMostDays));
+  }
+  for (const auto& [setting, bytes] :
+       {std::pair("retention.max_bytes", config->retention.max_bytes),
+        std::pair("retention.min_free_bytes", config->retention.min_free_bytes)}) {
+    check(bytes >= 0, setting, absl::StrCat(bytes), "0 (no limit) or more");
+  }
   if (config->log_level == "warn") config->log_level = "warning";
   const std::set<std::string> levels = {"trace", "debug", "info", "warning", "error", "off"};
   check(levels.contains(config->log_level), "log_level", absl::StrCat("`", config->log_level, "`"),

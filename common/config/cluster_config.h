@@ -54,6 +54,26 @@ struct ClusterConfig {
     /// With the time that workers take to end (20 s) it has to fit into what the launcher leaves.
     double drain_seconds = 30;
   } pool;
+  struct {
+    /// Of jobs with the same priority, those of the owner come first whose jobs have taken the
+    /// fewest rank-seconds lately; those from this long ago count half. 0: in order of submission.
+    double fair_share_half_life_hours = 24;
+    bool backfill = true;  ///< Others go past a job that waits, if that does not delay it.
+    std::string preemption =
+        "off";                 ///< off | lower_priority: these are paused for a job that waits.
+    int64_t max_jobs = 10000;  ///< That have not ended.
+  } queue;
+  /// Of each owner; 0: no limit.
+  struct {
+    int64_t queued_jobs = 0;    ///< Jobs that wait in the queue or are held.
+    int64_t running_ranks = 0;  ///< Ranks at work.
+  } quotas;
+  /// Of jobs that have ended; 0: nothing is removed for that reason. See RetentionRules.
+  struct {
+    double events_days = 0, pictures_days = 0, checkpoints_days = 0;  ///< After a job's end.
+    int64_t max_bytes = 0;                                            ///< Of all jobs' files.
+    int64_t min_free_bytes = 0;  ///< Of the disk; below it no job is taken either.
+  } retention;
   /// Reward services that jobs may name, see IsEndpointAllowed(); empty: those of this host alone.
   std::vector<std::string> reward_endpoints;
   /// Log lines of every rank; they go to standard error in any case.

@@ -134,6 +134,9 @@ inline constexpr Info kDataDirFreeBytes{"imageddpo_data_dir_free_bytes", Kind::k
 inline constexpr Info kCertificateExpiryTimeSeconds{
     "imageddpo_certificate_expiry_time_seconds", Kind::kGauge, "",
     "When the API's certificate expires, seconds since 1970; only with TLS."};
+inline constexpr Info kRetentionRemovedBytesTotal{
+    "imageddpo_retention_removed_bytes_total", Kind::kCounter, "",
+    "Bytes of ended jobs' files that `retention` has removed since this process started."};
 inline constexpr Info kRpcsTotal{"imageddpo_rpcs_total", Kind::kCounter, "method,code",
                                  "Finished calls of the API by method and status code."};
 inline constexpr Info kRpcDurationSeconds{
@@ -187,6 +190,7 @@ inline constexpr std::array kAll = {
     &kTickSeconds,
     &kDataDirFreeBytes,
     &kCertificateExpiryTimeSeconds,
+    &kRetentionRemovedBytesTotal,
     &kRpcsTotal,
     &kRpcDurationSeconds,
     &kBuildInfo,

@@ -76,6 +76,7 @@ ServiceMetrics::ServiceMetrics(prometheus::Registry& registry, const Build& buil
       tick_(HistogramOf(registry, metric::kTickSeconds).Add({}, DiskSecondsBuckets())),
       stages_(HistogramOf(registry, metric::kStageSeconds)),
       reward_calls_(HistogramOf(registry, metric::kRewardCallSeconds)),
+      removed_bytes_(registry, metric::kRetentionRemovedBytesTotal, {}),
       rpcs_(prometheus::BuildCounter()
                 .Name(std::string(metric::kRpcsTotal.name))
                 .Help(std::string(metric::kRpcsTotal.help))
@@ -160,6 +161,9 @@ void ServiceMetrics::Ticked(double seconds) { tick_.Observe(seconds); }
 void ServiceMetrics::SetDataDirFree(double bytes) { data_dir_free_.At().Set(bytes); }
 
 void ServiceMetrics::SetCertificateExpiry(double unix_s) { certificate_expiry_.At().Set(unix_s); }
+void ServiceMetrics::Removed(int64_t bytes) {
+  removed_bytes_.At().Increment(static_cast<double>(bytes));
+}
 
 void ServiceMetrics::RpcFinished(const std::string& method, absl::StatusCode code,
                                  double duration_seconds) {

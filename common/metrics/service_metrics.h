@@ -60,6 +60,9 @@ class ServiceMetrics {
   void SetDataDirFree(double bytes);
   void SetCertificateExpiry(double unix_s);
 
+  /// Files of ended jobs were removed.
+  void Removed(int64_t bytes);
+
   /// A call of the API is finished. @param method  short name: "SubmitJob".
   void RpcFinished(const std::string& method, absl::StatusCode code, double duration_seconds);
 
@@ -68,7 +71,7 @@ class ServiceMetrics {
 
   GaugeSeries jobs_, queue_depth_, workers_, heartbeat_age_, resident_, device_allocated_,
       device_reserved_, data_dir_free_, certificate_expiry_, build_info_, start_time_;
-  CounterSeries transitions_, worker_slow_, deaths_, sent_messages_, sent_nccl_;
+  CounterSeries transitions_, worker_slow_, deaths_, sent_messages_, sent_nccl_, removed_bytes_;
   prometheus::Histogram &queue_wait_, &checkpoint_write_, &store_write_, &tick_;
   HistogramFamily &stages_, &reward_calls_;
   prometheus::Family<prometheus::Counter>& rpcs_;

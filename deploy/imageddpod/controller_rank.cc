@@ -1,5 +1,7 @@
 #include "deploy/imageddpod/controller_rank.h"
 
+#include <sys/stat.h>
+
 #include <chrono>
 #include <thread>
 
@@ -31,6 +33,8 @@ RankOutcome RunControllerRank(const ClusterConfig& cluster, ControllerChannel& c
                               const std::shared_ptr<spdlog::logger>& logger,
                               const std::function<bool()>& stop_requested,
                               const std::function<void(const RankOutcome&)>& on_restart) {
+  // What is written is for this user alone, or to be read by the group that may use the socket.
+  ::umask(cluster.grpc.group.empty() ? S_IRWXG | S_IRWXO : S_IWGRP | S_IRWXO);
   SystemClock clock;
   PosixFileSystem file_system;
   const auto start = [&] {

@@ -20,6 +20,13 @@ loop kills python3 tests/e2e/kills.py "$rounds"
 loop operation_faults tests/soak/operation_faults.sh $((rounds * 5 / 2))
 loop random_kills python3 tests/e2e/random_kills.py $((rounds * 5))
 loop short_jobs python3 tests/soak/short_jobs.py $((rounds * 10))
+# 1,000 jobs, 50 clients, 200 watchers, 10,000 jobs that have ended: in a full run alone.
+load() {
+  cmake --build "${BUILD:-build}" --target service_controller unit_controller_jobs &&
+    IMAGEDDPO_LOAD=full "${BUILD:-build}/tests/service_controller" --gtest_filter='LoadTest.*' &&
+    IMAGEDDPO_LOAD=full "${BUILD:-build}/tests/unit_controller_jobs" --gtest_filter='*ATickOverManyJobs*'
+}
+if ((rounds >= 20)); then loop load load; fi
 (
   IFS=,
   echo "{\"loops\": [${results[*]}]}"

@@ -8,11 +8,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "common/access/certificates.h"
 #include "common/base/status.h"
 #include "common/config/job_config.h"
 #include "common/config/job_states.h"
-#include "common/io/file.h"
 #include "common/plan/job_model.h"
 #include "trainer/controller/api/page_token.h"
 #include "trainer/controller/files/job_files.h"
@@ -27,8 +25,11 @@ constexpr absl::Duration kWorkersTimeout = absl::Seconds(20);
 constexpr double kUnhealthyAfterSeconds = 5;
 constexpr double kCheckIntervalSeconds = 1;
 constexpr double kStoreCheckIntervalSeconds = 30;
+constexpr double kSecondsPerHour = 3600;
 constexpr int kDefaultPageSize = 50;
 constexpr int kMaxPageSize = 500;
+constexpr size_t kMaxPageBytes = 3 << 20;  // Clients take messages of at most 4 MiB.
+constexpr int kJobsPerRead = 100;
 constexpr size_t kMaxRequestIdLength = 128;
 
 /// Whether a job of an earlier request has this id.
@@ -53,6 +54,13 @@ Controller::Controller(const ClusterConfig& cluster, const Dependencies& depende
               dependencies.clock, dependencies.logger}),
       supervisor_({.health = {.min_ranks = static_cast<int>(cluster.pool.min_ranks)},
                    .running = {.stop_timeout_seconds = cluster.pool.stop_timeout_seconds},
+                   .queue = {.fair_share_half_life_s =
+                                 kSecondsPerHour * cluster.queue.fair_share_half_life_hours,
+                             .backfill = cluster.queue.backfill,
+                             .preempts = cluster.queue.preemption == "lower_priority",
+                             .ranks_per_owner = static_cast<int>(cluster.quotas.running_ranks)},
+                   .limits = {.max_jobs = cluster.queue.max_jobs,
+                              .queued_jobs_of_owner = cluster.quotas.queued_jobs},
                    .max_restarts = static_cast<int>(cluster.pool.max_restarts),
                    .drain_seconds = cluster.pool.drain_seconds},
                   {dependencies.file_system, dependencies.clock, table_, dependencies.hub,
@@ -178,7 +186,6 @@ void Controller::Tick() {
     if (ages_s.contains(rank)) dependencies_.metrics.SetRank(rank, stats);
   }
   dependencies_.job_metrics.Sweep(SteadyTime(now_s));
-  if (now_s >= next_store_check_s_) ExportDisk();
   absl::Status store_status = table_.Flush();
   if (store_status.ok() && now_s >= next_store_check_s_)
     store_status = dependencies_.store.CheckWritable();
@@ -187,18 +194,6 @@ void Controller::Tick() {
   if (!store_status.ok()) next_store_check_s_ = now_s;
   const absl::MutexLock lock(&mutex_);
   store_status_ = std::move(store_status);
-}
-
-void Controller::ExportDisk() {
-  std::error_code error;
-  const auto space = std::filesystem::space(cluster_.data_dir, error);
-  if (!error) dependencies_.metrics.SetDataDirFree(static_cast<double>(space.available));
-  if (cluster_.access.tls_certificate_file.empty()) return;
-  const absl::StatusOr<std::string> certificate = ReadFile(cluster_.access.tls_certificate_file);
-  if (!certificate.ok()) return;
-  if (const std::optional<double> expiry_s = ExpiryOf(*certificate)) {
-    dependencies_.metrics.SetCertificateExpiry(*expiry_s);
-  }
 }
 
 absl::Status Controller::WaitForWorkers(absl::Duration timeout) {
@@ -244,6 +239,16 @@ absl::StatusOr<v1::Job> Controller::Do(Verb verb, absl::Duration timeout) {
 
 absl::Status Controller::Admit(const v1::JobSpec& spec, const TimeLeft& left,
                                JobService::NewJob* job) {
+  std::error_code error;
+  const std::filesystem::space_info space = std::filesystem::space(cluster_.data_dir, error);
+  if (const int64_t least = cluster_.retention.min_free_bytes;
+      !error && least > 0 && space.available < static_cast<uintmax_t>(least)) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "the disk of data_dir has ", space.available,
+        " bytes free, fewer than "
+        "`retention.min_free_bytes` in cluster.yaml (",
+        least, "); no job is taken before some are freed: delete jobs that have ended"));
+  }
   IMAGEDDPO_ASSIGN_OR_RETURN(job->job, AdmitJob(spec, cluster_));
   if (absl::StatusOr<ModelCount> model = CountJobModel(*job->job); model.ok()) job->model = *model;
   // The workers report the numbers of cores and the memory.
@@ -259,7 +264,9 @@ absl::StatusOr<v1::Job> Controller::Submit(const v1::SubmitJobRequest& request,
                          .request_sha256 = RequestSha256(request.job()),
                          .owner = owner,
                          .priority = request.priority(),
-                         .labels = request.labels()};
+                         .labels = request.labels(),
+                         .max_seconds = request.max_seconds(),
+                         .hold = request.hold()};
   // A repeated request returns its job even if the files that it names no longer exist.
   if (!is_repeated) IMAGEDDPO_RETURN_IF_ERROR(Admit(request.job(), left, &job));
   return Do([job = std::move(job)](JobService& jobs) { return jobs.Submit(job); }, left.Get());
@@ -312,18 +319,26 @@ absl::StatusOr<v1::ListJobsResponse> Controller::List(const v1::ListJobsRequest&
   }
   const int page_size =
       request.page_size() == 0 ? kDefaultPageSize : std::min(request.page_size(), kMaxPageSize);
-  IMAGEDDPO_ASSIGN_OR_RETURN(const int64_t before, ReadPageToken(request.page_token()));
-  IMAGEDDPO_ASSIGN_OR_RETURN(const std::vector<JobRecord> records,
-                             dependencies_.store.List(before, page_size + 1));
+  IMAGEDDPO_ASSIGN_OR_RETURN(int64_t before, ReadPageToken(request.page_token()));
   v1::ListJobsResponse response;
-  for (const JobRecord& record : records) {
-    if (response.jobs_size() == page_size) break;
-    v1::Job& job = *response.add_jobs();
-    job = record.job;
-    ShowLive(&job);
-  }
-  if (records.size() > static_cast<size_t>(page_size)) {
-    response.set_next_page_token(MakePageToken(records[static_cast<size_t>(page_size) - 1].number));
+  size_t page_bytes = 0;
+  for (bool more = true; more;) {
+    const int wanted = std::min(kJobsPerRead, page_size - response.jobs_size() + 1);
+    IMAGEDDPO_ASSIGN_OR_RETURN(std::vector<JobRecord> records,
+                               dependencies_.store.List(before, wanted));
+    more = records.size() == static_cast<size_t>(wanted);
+    for (JobRecord& record : records) {
+      ShowLive(&record.job);
+      page_bytes += record.job.ByteSizeLong();
+      const bool is_full = response.jobs_size() == page_size ||
+                           (response.jobs_size() > 0 && page_bytes > kMaxPageBytes);
+      if (is_full) {
+        response.set_next_page_token(MakePageToken(before));
+        return response;
+      }
+      before = record.number;
+      *response.add_jobs() = std::move(record.job);
+    }
   }
   return response;
 }

@@ -110,8 +110,6 @@ class Controller final : public JobApi {
 
   void Handle(Mail mail);
   void Tick();
-  /// Exports what only a look at the disk tells; an error there is shown elsewhere.
-  void ExportDisk();
   absl::StatusOr<ExitReason> Loop(const std::function<bool()>& stop_requested);
   /// Run() is over: answers the commands that wait, and all later ones, with an error.
   void Close();

@@ -5,12 +5,14 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
 #include "common/access/live_tokens.h"
 #include "common/base/endpoint.h"
 #include "common/base/status.h"
 #include "common/config/service_file.h"
 #include "common/io/file.h"
 #include "imageddpo/v1/service.grpc.pb.h"
+#include "trainer/controller/api/socket_file.h"
 #include "trainer/controller/api/trainer_service.h"
 
 namespace imageddpo {
@@ -18,6 +20,8 @@ namespace {
 
 constexpr char kServiceFile[] = "service.json";
 constexpr char kAuditFile[] = "audit.jsonl";
+constexpr double kSecondsPerDay = 86'400;
+constexpr absl::Duration kRetireTimeout = absl::Seconds(30);
 
 /// A Unix socket knows its callers' users; TCP needs TLS and tokens, unless cluster.yaml says
 /// otherwise.
@@ -32,6 +36,15 @@ Endpoint ApiEndpoint(const ClusterConfig& cluster, std::shared_ptr<const TokenCh
   return endpoint;
 }
 
+RetentionRules RulesOf(const ClusterConfig& cluster) {
+  const auto& retention = cluster.retention;
+  return {.events_s = kSecondsPerDay * retention.events_days,
+          .pictures_s = kSecondsPerDay * retention.pictures_days,
+          .checkpoints_s = kSecondsPerDay * retention.checkpoints_days,
+          .max_bytes = retention.max_bytes,
+          .min_free_bytes = retention.min_free_bytes};
+}
+
 /// What a client of this host calls where the service listens on all addresses.
 std::string ReachableAddress(Address address) {
   if (address.host == "0.0.0.0" || address.host == "::") address.host = "localhost";
@@ -43,6 +56,9 @@ std::string ReachableAddress(Address address) {
 absl::StatusOr<std::unique_ptr<ControllerService>> ControllerService::Start(
     const ClusterConfig& cluster, const Dependencies& dependencies) {
   IMAGEDDPO_ASSIGN_OR_RETURN(std::unique_ptr<JobStore> store, JobStore::Open(cluster.data_dir));
+  if (!cluster.grpc.group.empty()) {
+    IMAGEDDPO_RETURN_IF_ERROR(ShareFolder(cluster.data_dir, cluster.grpc.group));
+  }
   std::unique_ptr<ControllerService> service(
       new ControllerService(cluster, dependencies, std::move(store)));
   IMAGEDDPO_RETURN_IF_ERROR(service->Listen());
@@ -70,8 +86,8 @@ absl::Status ControllerService::Listen() {
       http_, HttpExporter::Start(http, registry_, [this] { return controller_.GetHealth(); }));
   const Endpoint grpc = ApiEndpoint(cluster_, tokens);
   access_ = std::make_unique<AccessControl>(grpc, peers_, &audit_);
-  service_ =
-      MakeTrainerService({*access_, controller_, *store_, hub_, metrics_, dependencies_.clock});
+  service_ = MakeTrainerService(
+      {*access_, controller_, *store_, hub_, metrics_, dependencies_.clock, RulesOf(cluster_)});
   const ApiLimits limits{.max_message_bytes = static_cast<int>(cluster_.grpc.max_message_bytes),
                          .max_streams = static_cast<int>(cluster_.grpc.max_streams)};
   IMAGEDDPO_ASSIGN_OR_RETURN(
@@ -82,6 +98,17 @@ absl::Status ControllerService::Listen() {
   IMAGEDDPO_RETURN_IF_ERROR(WriteFileAtomically(dependencies_.file_system,
                                                 absl::StrCat(cluster_.data_dir, "/", kServiceFile),
                                                 ServiceFileToJson(file)));
+  keeper_ = std::make_unique<Storekeeper>(
+      RulesOf(cluster_),
+      Storekeeper::Dependencies{
+          *store_, dependencies_.clock, metrics_, dependencies_.logger,
+          [this](const std::string& job_id, const std::vector<std::string>& names) {
+            return controller_
+                .Do([job_id, names](JobService& jobs) { return jobs.Retire(job_id, names); },
+                    kRetireTimeout)
+                .status();
+          },
+          cluster_.access.tls_certificate_file});
   return absl::OkStatus();
 }
 
@@ -97,6 +124,7 @@ ControllerService::~ControllerService() {
     dependencies_.file_system.Remove(absl::StrCat(cluster_.data_dir, "/", kServiceFile))
         .IgnoreError();
   }
+  keeper_.reset();
   hub_.Close();
   api_.reset();
   http_.reset();

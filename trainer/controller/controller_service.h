@@ -22,6 +22,7 @@
 #include "trainer/controller/controller.h"
 #include "trainer/controller/jobs/event_hub.h"
 #include "trainer/controller/store/job_store.h"
+#include "trainer/controller/storekeeper.h"
 
 namespace imageddpo {
 
@@ -72,6 +73,7 @@ class ControllerService {
   std::unique_ptr<grpc::Service> service_;
   std::unique_ptr<HttpExporter> http_;
   std::unique_ptr<ApiServer> api_;
+  std::unique_ptr<Storekeeper> keeper_;
 };
 
 }  // namespace imageddpo

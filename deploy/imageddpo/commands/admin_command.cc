@@ -7,6 +7,7 @@
 #include <iostream>
 #include <memory>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -18,6 +19,9 @@
 #include "common/config/cluster_config.h"
 #include "common/io/file.h"
 #include "deploy/imageddpo/commands/commands.h"
+#include "deploy/imageddpo/text/job_files_text.h"
+#include "trainer/controller/store/backup.h"
+#include "trainer/controller/store/job_store.h"
 
 namespace imageddpo {
 namespace {
@@ -25,12 +29,14 @@ namespace {
 constexpr int kAuthorityDays = 3650;
 constexpr int kServerDays = 825;  // What clients accept at most, some of them.
 constexpr int kFirstTokenDays = 365;
+constexpr absl::Duration kBackupTimeout = absl::Minutes(5);
 
 struct AdminOptions {
   std::string config_file, data_dir;
   std::vector<std::string> hosts;
   std::string owner, role = "submitter", id;
   int days = 90;
+  std::string folder, files = "newest";  // Of a backup.
 };
 
 /// The files of cluster.yaml, in a folder that exists; all that is written is for this user alone.
@@ -149,6 +155,59 @@ absl::Status RevokeToken(const AdminOptions& options) {
   return absl::OkStatus();
 }
 
+/// A consistent copy of the job store: by the service that owns it or, where none runs, by this
+/// process.
+absl::StatusOr<std::string> SnapshotStore(const Program& program, const std::string& data_dir) {
+  if (!std::filesystem::exists(data_dir + "/jobs.db")) {
+    return absl::NotFoundError(data_dir + " has no job store; name the service's cluster.yaml");
+  }
+  auto store = JobStore::Open(data_dir);
+  if (!store.ok() && !absl::IsFailedPrecondition(store.status())) return store.status();
+  if (store.ok()) {
+    const std::string path = data_dir + "/jobs.db.backup";
+    IMAGEDDPO_RETURN_IF_ERROR((*store)->BackUpTo(path));
+    return path;
+  }
+  Program of_service = program;
+  AddressOptions& address = of_service.address;
+  if (address.address.empty() && address.service_file.empty() && address.context.empty()) {
+    address.service_file = data_dir + "/service.json";
+  }
+  IMAGEDDPO_ASSIGN_OR_RETURN(
+      const v1::BackUpStoreResponse copy,
+      of_service.MakeClient().Call(&Client::Stub::BackUpStore, v1::BackUpStoreRequest(),
+                                   kBackupTimeout));
+  return copy.path();
+}
+
+void PrintReport(const char* what, const BackupReport& report, const std::string& folder) {
+  std::cout << what << " " << report.num_files << " files, " << FormatBytes(report.size_bytes)
+            << ": " << folder << "\n";
+}
+
+absl::Status BackUp(const Program& program, const AdminOptions& options) {
+  IMAGEDDPO_ASSIGN_OR_RETURN(const ClusterConfig cluster, OpenAccess(options));
+  IMAGEDDPO_ASSIGN_OR_RETURN(const std::string snapshot, SnapshotStore(program, cluster.data_dir));
+  const BackupFiles files = options.files == "all"      ? BackupFiles::kAll
+                            : options.files == "newest" ? BackupFiles::kNewest
+                                                        : BackupFiles::kNone;
+  const absl::StatusOr<BackupReport> report =
+      WriteBackup(cluster.data_dir, snapshot, options.folder, files);
+  std::error_code ignored;
+  std::filesystem::remove(snapshot, ignored);
+  IMAGEDDPO_RETURN_IF_ERROR(report.status());
+  PrintReport("backed up", *report, options.folder);
+  return absl::OkStatus();
+}
+
+absl::Status Restore(const AdminOptions& options) {
+  IMAGEDDPO_ASSIGN_OR_RETURN(const ClusterConfig cluster, OpenAccess(options));
+  IMAGEDDPO_ASSIGN_OR_RETURN(const BackupReport report,
+                             RestoreBackup(options.folder, cluster.data_dir));
+  PrintReport("restored", report, cluster.data_dir);
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 void AddAdminCommand(CLI::App& app, Program& program) {
@@ -159,7 +218,7 @@ void AddAdminCommand(CLI::App& app, Program& program) {
     };
   };
   CLI::App* admin = app.add_subcommand(
-      "admin", "Certificates and tokens of the service; runs on its host, as its user");
+      "admin", "Certificates, tokens and storage of the service; runs on its host, as its user");
   admin->require_subcommand(1);
   admin->add_option("--config", options->config_file, "cluster.yaml of the service")
       ->type_name("FILE");
@@ -185,6 +244,33 @@ void AddAdminCommand(CLI::App& app, Program& program) {
   CLI::App* revoke = token->add_subcommand("revoke", "Remove a token");
   revoke->add_option("ID", options->id, "As `list` shows it")->required();
   revoke->callback(run(&RevokeToken));
+  CLI::App* backup = admin->add_subcommand(
+      "backup", "Copy the job store and files of jobs to a new folder, while the service runs too");
+  backup->add_option("DIR", options->folder, "The new folder")->required();
+  backup
+      ->add_option("--files", options->files,
+                   "Of jobs: all; newest (default): settings, rows and the newest and best "
+                   "checkpoints; none")
+      ->check(CLI::IsMember({"all", "newest", "none"}));
+  backup->callback([options, &program] {
+    program.action = [options, &program] { return Report(BackUp(program, *options)); };
+  });
+  CLI::App* restore = admin->add_subcommand(
+      "restore", "Check a backup and copy it into a data_dir without jobs; no service may run");
+  restore->add_option("DIR", options->folder, "The folder of the backup")->required();
+  restore->callback(run(&Restore));
+  admin
+      ->add_subcommand("retention",
+                       "List what `retention` in cluster.yaml would remove of ended jobs now")
+      ->callback([&program] {
+        program.action = [&program] {
+          const auto plan =
+              program.MakeClient().Call(&Client::Stub::PlanRetention, v1::PlanRetentionRequest());
+          if (!plan.ok()) return Report(plan.status());
+          std::cout << RemovalTable(*plan);
+          return ExitCode::kOk;
+        };
+      });
 }
 
 }  // namespace imageddpo

@@ -25,6 +25,8 @@ struct SubmitOptions {
   std::vector<std::string> settings;
   std::string request_id;
   int32_t priority = 0;
+  double max_seconds = 0;
+  bool hold = false;
   std::vector<std::string> labels;
   std::string output = "text";
   bool watch = false;
@@ -38,6 +40,8 @@ ExitCode Submit(const Program& program, const SubmitOptions& options) {
   *request.mutable_job() = checked->submitted();
   request.set_request_id(options.request_id);
   request.set_priority(options.priority);
+  request.set_max_seconds(options.max_seconds);
+  request.set_hold(options.hold);
   const absl::Status labels = ReadLabels(options.labels, request.mutable_labels());
   if (!labels.ok()) return Report(labels);
   Client client = program.MakeClient();
@@ -81,6 +85,13 @@ void AddSubmitCommand(CLI::App& app, Program& program) {
       ->add_option("--priority", options->priority,
                    "Of jobs that wait, those with a higher one come first (default 0)")
       ->type_name("INT");
+  command
+      ->add_option("--max-seconds", options->max_seconds,
+                   "Pause it with a checkpoint when ranks have worked for it this long")
+      ->check(CLI::NonNegativeNumber)
+      ->type_name("SECONDS");
+  command->add_flag("--hold", options->hold,
+                    "Do not start it before imageddpo resume; its files are checked now");
   command->add_option("--label", options->labels, "A label of the job (repeatable)")
       ->type_name("KEY=VALUE")
       ->allow_extra_args(false);

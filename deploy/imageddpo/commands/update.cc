@@ -27,16 +27,23 @@ void AddUpdateCommand(CLI::App& app, Program& program) {
   struct Options {
     std::string id;
     std::optional<int32_t> priority;
+    std::optional<double> max_seconds;
     std::optional<int64_t> num_epochs;
     std::vector<std::string> labels;
   };
   auto options = std::make_shared<Options>();
-  CLI::App* command = app.add_subcommand("update", "Change priority, labels or number of epochs");
+  CLI::App* command =
+      app.add_subcommand("update", "Change priority, labels, time or number of epochs");
   command->add_option("ID", options->id, "Job, as job-000001")->required();
   command
       ->add_option("--priority", options->priority,
                    "Of jobs that wait, those with a higher one come first (-1000 to 1000)")
       ->type_name("INT");
+  command
+      ->add_option("--max-seconds", options->max_seconds,
+                   "Pause it when ranks have worked for it this long in all; 0: no limit")
+      ->check(CLI::NonNegativeNumber)
+      ->type_name("SECONDS");
   command
       ->add_option("--num-epochs", options->num_epochs,
                    "Epochs of the job; not while ranks work for it: pause it first")
@@ -50,6 +57,7 @@ void AddUpdateCommand(CLI::App& app, Program& program) {
       v1::UpdateJobRequest request;
       request.set_id(options->id);
       if (options->priority.has_value()) request.set_priority(*options->priority);
+      if (options->max_seconds.has_value()) request.set_max_seconds(*options->max_seconds);
       if (options->num_epochs.has_value()) request.set_num_epochs(*options->num_epochs);
       const absl::Status labels = ReadLabels(options->labels, request.mutable_labels());
       if (!labels.ok()) return Report(labels);

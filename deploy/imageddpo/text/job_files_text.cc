@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "common/base/text.h"
 #include "deploy/imageddpo/text/format.h"
 
@@ -43,6 +44,20 @@ std::string ArtifactTable(const std::vector<v1::Artifact>& artifacts) {
   }
   return absl::StrCat(FormatTable({"SIZE#", "WRITTEN (UTC)", "NAME"}, rows), artifacts.size(),
                       artifacts.size() == 1 ? " file, " : " files, ", FormatBytes(total), "\n");
+}
+
+std::string RemovalTable(const v1::PlanRetentionResponse& plan) {
+  if (plan.removals().empty()) return "Nothing would be removed.\n";
+  std::vector<std::vector<std::string>> rows;
+  int64_t total = 0;
+  for (const v1::Removal& removal : plan.removals()) {
+    total += removal.size_bytes();
+    rows.push_back({removal.id(), FormatBytes(removal.size_bytes()),
+                    absl::StrCat(removal.num_events()),
+                    Printable(absl::StrJoin(removal.folders(), " "))});
+  }
+  return absl::StrCat(FormatTable({"ID", "SIZE#", "EVENTS#", "FOLDERS"}, rows), rows.size(),
+                      rows.size() == 1 ? " job, " : " jobs, ", FormatBytes(total), "\n");
 }
 
 }  // namespace imageddpo

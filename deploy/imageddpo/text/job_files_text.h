@@ -17,4 +17,7 @@ std::string CheckpointTable(const v1::ListCheckpointsResponse& found);
 /// A line per file under headings, and their sum.
 std::string ArtifactTable(const std::vector<v1::Artifact>& artifacts);
 
+/// What `retention` would remove, a row for each job.
+std::string RemovalTable(const v1::PlanRetentionResponse& plan);
+
 }  // namespace imageddpo

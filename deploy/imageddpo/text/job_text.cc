@@ -2,6 +2,7 @@
 
 #include <google/protobuf/util/json_util.h>
 
+#include <cmath>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <utility>
@@ -125,6 +126,10 @@ std::string JobDetails(const v1::Job& job, const std::vector<v1::JobEvent>& even
   add("state", StateName(job.state()) +
                    (job.state_reason().empty() ? "" : absl::StrCat(": ", job.state_reason())));
   if (job.priority() != 0) add("priority", absl::StrCat(job.priority()));
+  if (job.max_seconds() > 0) {
+    add("time", absl::StrCat(std::llround(progress.run_seconds()), " s of at most ",
+                             std::llround(job.max_seconds()), " s"));
+  }
   for (const auto& [key, value] :
        std::map<std::string, std::string>(job.labels().begin(), job.labels().end())) {
     add("label", absl::StrCat(key, "=", value));

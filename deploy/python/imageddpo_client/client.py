@@ -95,10 +95,14 @@ class Client:
     def __exit__(self, *_: Any) -> None:
         self.close()
 
-    def submit(self, job: Union[Mapping[str, Any], str, os.PathLike]) -> Job:
-        """Submits a job: its settings as a dictionary, or a job file (YAML needs PyYAML, JSON does not)."""
+    def submit(self, job: Union[Mapping[str, Any], str, os.PathLike], *, max_seconds: float = 0,
+               hold: bool = False) -> Job:
+        """Submits a job: its settings as a dictionary, or a job file (YAML needs PyYAML, JSON does not).
+
+        It is paused when ranks have worked for it for `max_seconds` (0: no limit); with `hold` it starts only once it is
+        resumed."""
         settings = job if isinstance(job, Mapping) else _read_job_file(pathlib.Path(job))
-        request = messages.message("SubmitJobRequest")(request_id=str(uuid.uuid4()))
+        request = messages.message("SubmitJobRequest")(request_id=str(uuid.uuid4()), max_seconds=max_seconds, hold=hold)
         try:
             json_format.ParseDict(_without_words(settings), request.job)
         except json_format.ParseError as error:
@@ -137,9 +141,10 @@ class Client:
         return self._job("BranchJob", request)
 
     def update(self, job: JobLike, *, priority: Optional[int] = None, num_epochs: Optional[int] = None,
-               labels: Optional[Mapping[str, str]] = None) -> Job:
+               labels: Optional[Mapping[str, str]] = None, max_seconds: Optional[float] = None) -> Job:
         """Changes what is given. An empty label is removed; `num_epochs` only while no ranks work for the job."""
-        request = messages.message("UpdateJobRequest")(id=_id(job), priority=priority, num_epochs=num_epochs)
+        request = messages.message("UpdateJobRequest")(id=_id(job), priority=priority, num_epochs=num_epochs,
+                                                       max_seconds=max_seconds)
         request.labels.update(labels or {})
         return self._job("UpdateJob", request)
 

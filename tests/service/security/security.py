@@ -153,6 +153,9 @@ def on_the_socket(directory):
         assert told["grpc_address"] == f"unix:{service.data_dir}/api.sock" and told["tls"] is False, told
         mode = (service.data_dir / "api.sock").stat().st_mode
         assert stat.S_ISSOCK(mode) and stat.S_IMODE(mode) == 0o600, oct(mode)
+        for name, wanted in [("jobs.db", 0o600), ("service.json", 0o600)]:
+            mode = stat.S_IMODE((service.data_dir / name).stat().st_mode)
+            assert mode == wanted, f"{name}: {mode:o}"
         assert service.client("list").returncode == 0
         if os.geteuid() == 0:  # Only then another user can be tried.
             service.data_dir.chmod(0o755)

@@ -53,6 +53,9 @@ http: { address: "::1", port: 9000, insecure: true }
 access: { token_file: t, tls_certificate_file: c, tls_key_file: k, tls_client_ca_file: a }
 pool: { min_ranks: 2, heartbeat_timeout_seconds: 5.5, lease_seconds: 20, stop_timeout_seconds: 90, max_restarts: 1, drain_seconds: 300 }
 log: { format: json, file: logs/service.log, max_bytes: 70000, max_files: 2 }
+queue: { fair_share_half_life_hours: 2.5, backfill: false, preemption: lower_priority, max_jobs: 20 }
+quotas: { queued_jobs: 3, running_ranks: 4 }
+retention: { events_days: 1.5, pictures_days: 2, checkpoints_days: 3, max_bytes: 4, min_free_bytes: 5 }
 log_level: debug
 )"));
   ASSERT_TRUE(config.ok()) << config.status();
@@ -82,6 +85,17 @@ log_level: debug
   EXPECT_EQ(config->log.file, "logs/service.log");
   EXPECT_EQ(config->log.max_bytes, 70000);
   EXPECT_EQ(config->log.max_files, 2);
+  EXPECT_EQ(config->queue.fair_share_half_life_hours, 2.5);
+  EXPECT_FALSE(config->queue.backfill);
+  EXPECT_EQ(config->queue.preemption, "lower_priority");
+  EXPECT_EQ(config->queue.max_jobs, 20);
+  EXPECT_EQ(config->quotas.queued_jobs, 3);
+  EXPECT_EQ(config->quotas.running_ranks, 4);
+  EXPECT_EQ(config->retention.events_days, 1.5);
+  EXPECT_EQ(config->retention.pictures_days, 2);
+  EXPECT_EQ(config->retention.checkpoints_days, 3);
+  EXPECT_EQ(config->retention.max_bytes, 4);
+  EXPECT_EQ(config->retention.min_free_bytes, 5);
   EXPECT_EQ(config->log_level, "debug");
   auto resolved = *config;
   resolved.grpc.insecure = resolved.http.insecure = false;
@@ -211,6 +225,19 @@ TEST_F(ClusterConfigTest, RefusesWhatCannotWork) {
               HasSubstr("`pool.max_restarts`"));
   EXPECT_THAT(refusal([](auto* c) { c->pool.drain_seconds = -1; }),
               HasSubstr("`pool.drain_seconds` is -1; it must be from 0"));
+  EXPECT_THAT(refusal([](auto* c) { c->queue.fair_share_half_life_hours = -1; }),
+              HasSubstr("`queue.fair_share_half_life_hours` is -1; it must be from 0"));
+  EXPECT_THAT(refusal([](auto* c) { c->queue.preemption = "always"; }),
+              HasSubstr("`queue.preemption` is `always`; it must be off or lower_priority"));
+  EXPECT_THAT(refusal([](auto* c) { c->queue.max_jobs = 0; }), HasSubstr("`queue.max_jobs`"));
+  EXPECT_THAT(refusal([](auto* c) { c->quotas.queued_jobs = -1; }),
+              HasSubstr("`quotas.queued_jobs`"));
+  EXPECT_THAT(refusal([](auto* c) { c->quotas.running_ranks = -1; }),
+              HasSubstr("`quotas.running_ranks`"));
+  EXPECT_THAT(refusal([](auto* c) { c->retention.pictures_days = -1; }),
+              HasSubstr("`retention.pictures_days` is -1; it must be from 0"));
+  EXPECT_THAT(refusal([](auto* c) { c->retention.max_bytes = -1; }),
+              HasSubstr("`retention.max_bytes`"));
   EXPECT_THAT(refusal([](auto* c) { c->log_level = "loud"; }), HasSubstr("`log_level` is `loud`"));
   EXPECT_THAT(refusal([](auto* c) { c->log.format = "xml"; }),
               HasSubstr("`log.format` is `xml`; it must be text or json"));

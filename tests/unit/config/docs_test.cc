@@ -153,7 +153,18 @@ TEST(SettingsPage, HasEverySettingOfTheService) {
                               "pool.heartbeat_timeout_seconds",
                               "pool.lease_seconds",
                               "pool.max_restarts",
-                              "pool.stop_timeout_seconds"}) {
+                              "pool.stop_timeout_seconds",
+                              "queue.fair_share_half_life_hours",
+                              "queue.backfill",
+                              "queue.preemption",
+                              "queue.max_jobs",
+                              "quotas.queued_jobs",
+                              "quotas.running_ranks",
+                              "retention.events_days",
+                              "retention.pictures_days",
+                              "retention.checkpoints_days",
+                              "retention.max_bytes",
+                              "retention.min_free_bytes"}) {
     EXPECT_TRUE(rows.contains(setting)) << setting;
   }
 }

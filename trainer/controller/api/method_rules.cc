@@ -14,6 +14,7 @@ struct Row {
 };
 
 constexpr MethodRule kReads = {Role::kViewer, false};
+constexpr MethodRule kAdmins = {Role::kAdmin, false};
 constexpr MethodRule kMakesJob = {Role::kSubmitter, false};
 constexpr MethodRule kChangesJob = {Role::kSubmitter, true};
 
@@ -23,6 +24,8 @@ constexpr auto kRows = std::to_array<Row>({
     {"WatchJob", kReads},
     {"ListArtifacts", kReads},
     {"ListCheckpoints", kReads},
+    {"PlanRetention", kAdmins},
+    {"BackUpStore", kAdmins},
     {"SubmitJob", kMakesJob},
     {"BranchJob", kMakesJob},
     {"CancelJob", kChangesJob},

@@ -54,7 +54,7 @@ absl::Status GiveToGroup(const std::string& path, const std::string& name) {
   }
   if (::chown(path.c_str(), static_cast<uid_t>(-1), entry.gr_gid) != 0) {
     return absl::ErrnoToStatus(
-        errno, absl::StrCat("`grpc.group`: the socket cannot be given to the group ", name,
+        errno, absl::StrCat("`grpc.group`: ", path, " cannot be given to the group ", name,
                             "; is the service's user a member of it?"));
   }
   return absl::OkStatus();
@@ -131,6 +131,17 @@ SocketFile::~SocketFile() {
   }
   ::unlink(bind_path().c_str());
   ::rmdir(folder_.c_str());
+}
+
+absl::Status ShareFolder(const std::string& folder, const std::string& group) {
+  IMAGEDDPO_RETURN_IF_ERROR(GiveToGroup(folder, group));
+  struct stat found = {};
+  if (::stat(folder.c_str(), &found) != 0 ||
+      ::chmod(folder.c_str(), (found.st_mode & 07777) | S_ISGID | S_IRGRP | S_IXGRP) != 0) {
+    return absl::ErrnoToStatus(errno,
+                               absl::StrCat(folder, " cannot be opened to the group ", group));
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace imageddpo

@@ -39,4 +39,8 @@ class SocketFile {
   unsigned long long device_ = 0, inode_ = 0;  // Of the published socket.
 };
 
+/// Lets members of a group read a folder, and what is made in it from now on as far as the
+/// process's umask allows. @return as SocketFile::Publish().
+absl::Status ShareFolder(const std::string& folder, const std::string& group);
+
 }  // namespace imageddpo

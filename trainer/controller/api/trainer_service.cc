@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
@@ -129,6 +130,31 @@ class TrainerServiceImpl final
     return Answer("ListArtifacts", *context, *request, response, [&](const Caller&) {
       return imageddpo::ListArtifacts(dependencies_.store, *request);
     });
+  }
+
+  grpc::Status PlanRetention(grpc::ServerContext* context, const v1::PlanRetentionRequest* request,
+                             v1::PlanRetentionResponse* response) override {
+    return Answer("PlanRetention", *context, *request, response,
+                  [&](const Caller&) -> absl::StatusOr<v1::PlanRetentionResponse> {
+                    IMAGEDDPO_ASSIGN_OR_RETURN(
+                        std::vector<v1::Removal> removals,
+                        imageddpo::PlanRetention(dependencies_.store, dependencies_.retention,
+                                                 dependencies_.clock.UnixSeconds()));
+                    v1::PlanRetentionResponse plan;
+                    for (v1::Removal& removal : removals) *plan.add_removals() = std::move(removal);
+                    return plan;
+                  });
+  }
+
+  grpc::Status BackUpStore(grpc::ServerContext* context, const v1::BackUpStoreRequest* request,
+                           v1::BackUpStoreResponse* response) override {
+    return Answer("BackUpStore", *context, *request, response,
+                  [&](const Caller&) -> absl::StatusOr<v1::BackUpStoreResponse> {
+                    v1::BackUpStoreResponse copy;
+                    copy.set_path(dependencies_.store.data_dir() + "/jobs.db.backup");
+                    IMAGEDDPO_RETURN_IF_ERROR(dependencies_.store.BackUpTo(copy.path()));
+                    return copy;
+                  });
   }
 
   grpc::ServerWriteReactor<v1::JobEvent>* WatchJob(grpc::CallbackServerContext* context,

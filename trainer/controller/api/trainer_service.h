@@ -9,6 +9,7 @@
 #include "common/metrics/service_metrics.h"
 #include "trainer/controller/api/access_control.h"
 #include "trainer/controller/api/job_api.h"
+#include "trainer/controller/files/retention.h"
 #include "trainer/controller/jobs/event_hub.h"
 #include "trainer/controller/store/job_store.h"
 
@@ -24,6 +25,7 @@ struct TrainerServiceDependencies {
   EventHub& hub;
   ServiceMetrics& metrics;
   const Clock& clock;
+  RetentionRules retention = {};  ///< Of cluster.yaml; what PlanRetention looks at.
 };
 
 /// The gRPC service v1.TrainerService: asks AccessControl, passes each call to JobApi and returns

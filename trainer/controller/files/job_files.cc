@@ -125,6 +125,12 @@ absl::StatusOr<v1::ListArtifactsResponse> ListArtifacts(const JobStore& store,
   return response;
 }
 
+int64_t BytesBelow(const std::string& folder) {
+  int64_t bytes = 0;
+  for (const auto& [name, state] : FilesBelow(folder, /*hidden=*/true)) bytes += state.size_bytes;
+  return bytes;
+}
+
 absl::StatusOr<v1::DeleteJobResponse> RemoveDeletedFolder(const JobStore& store,
                                                           const std::string& job_id) {
   const std::string folder = store.DeletedDir(job_id);

@@ -21,6 +21,9 @@ absl::StatusOr<v1::ListCheckpointsResponse> ListCheckpoints(const JobStore& stor
 absl::StatusOr<v1::ListArtifactsResponse> ListArtifacts(const JobStore& store,
                                                         const v1::ListArtifactsRequest& request);
 
+/// Sizes of all files below a folder, hidden ones too; 0: there is none.
+int64_t BytesBelow(const std::string& folder);
+
 /// Removes the folder of a job that JobService::Delete() has deleted.
 /// @return what was freed. An error names what could not be removed; it is tried again at the next
 ///         start of the service.

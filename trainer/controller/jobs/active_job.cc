@@ -39,8 +39,9 @@ ActiveJob::ActiveJob(const Dependencies& dependencies, JobRecord& record, const 
                    std::max<int64_t>(1, job.plan().updates_per_inner_epoch *
                                             job.spec().train().num_inner_epochs()),
                    SettingsOf(job.spec())),
-      checkpoints_(dependencies.file_system, absl::StrCat(artifacts_.directory(), "/checkpoints")) {
-}
+      checkpoints_(dependencies.file_system, absl::StrCat(artifacts_.directory(), "/checkpoints")),
+      formed_s_(dependencies.clock.NowSeconds()),
+      run_before_s_(record.job.progress().run_seconds()) {}
 
 absl::StatusOr<v1::StartJob> ActiveJob::Prepare() {
   v1::Job& job = record_.job;
@@ -158,13 +159,47 @@ void ActiveJob::Tried(const absl::Status& status) {
   dependencies_.table.SetReason(record_, WaitsForDisk(status));
 }
 
+double ActiveJob::MeanEpochSeconds() const {
+  if (epoch_seconds_.empty()) return -1;
+  const double total = std::accumulate(epoch_seconds_.begin(), epoch_seconds_.end(), 0.0);
+  return total / static_cast<double>(epoch_seconds_.size());
+}
+
 double ActiveJob::SecondsLeft() const {
   const v1::JobProgress& progress = record_.job.progress();
   const int64_t epochs_left = std::max<int64_t>(0, progress.num_epochs() - progress.epoch());
   if (epochs_left == 0) return 0;
-  if (epoch_seconds_.empty()) return -1;
-  const double total = std::accumulate(epoch_seconds_.begin(), epoch_seconds_.end(), 0.0);
-  return total / static_cast<double>(epoch_seconds_.size()) * static_cast<double>(epochs_left);
+  const double mean_s = MeanEpochSeconds();
+  return mean_s < 0 ? -1 : mean_s * static_cast<double>(epochs_left);
+}
+
+bool ActiveJob::CountSeconds() {
+  v1::Job& job = record_.job;
+  const double now_s = dependencies_.clock.NowSeconds();
+  if (gang_.AllGone() && !gone_s_.has_value()) gone_s_ = now_s;  // It may wait for the disk yet.
+  const double run_s = run_before_s_ + gone_s_.value_or(now_s) - formed_s_;
+  job.mutable_progress()->set_run_seconds(run_s);
+  return job.max_seconds() > 0 && run_s >= job.max_seconds();
+}
+
+GangForecast ActiveJob::Forecast() const {
+  const v1::Job& job = record_.job;
+  const v1::JobState state = job.state();
+  const double now_s = dependencies_.clock.NowSeconds();
+  GangForecast forecast{.priority = job.priority(),
+                        .leaves = stopping() || (state != v1::STARTING && state != v1::RUNNING)};
+  const double from_report_s = forecast.leaves ? MeanEpochSeconds() : SecondsLeft();
+  if (stopping()) {
+    forecast.seconds_left = 0;
+  } else if (from_report_s >= 0) {
+    forecast.seconds_left = std::max(0.0, from_report_s - (now_s - last_report_s_));
+  }
+  if (job.max_seconds() > 0) {
+    const double run_s = run_before_s_ + now_s - formed_s_;
+    forecast.seconds_left =
+        std::min(forecast.seconds_left, std::max(0.0, job.max_seconds() - run_s));
+  }
+  return forecast;
 }
 
 void ActiveJob::OnProgress(const v1::Progress& report) {
@@ -233,6 +268,7 @@ void ActiveJob::OnEpoch(v1::EpochReport report) {
   v1::JobProgress& progress = *record_.job.mutable_progress();
   progress.set_epoch(metrics.epoch() + 1);
   progress.set_samples_seen(metrics.samples_seen());
+  CountSeconds();
   *progress.mutable_newest_epoch() = metrics;
   progress.set_epoch_samples_done(0);
   progress.set_ratio_first_step_max_error(

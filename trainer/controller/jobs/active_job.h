@@ -20,6 +20,7 @@
 #include "trainer/controller/jobs/job_artifacts.h"
 #include "trainer/controller/jobs/job_table.h"
 #include "trainer/controller/pool/gang_tracker.h"
+#include "trainer/controller/pool/scheduler.h"
 #include "trainer/controller/store/artifact_writer.h"
 #include "trainer/controller/store/backoff.h"
 #include "trainer/controller/tensorboard/tensorboard_log.h"
@@ -97,10 +98,16 @@ class ActiveJob {
   bool stopping() const { return stop_deadline_s_.has_value(); }
   bool StopOverdue(double now_s) const { return stopping() && now_s >= *stop_deadline_s_; }
 
+  /// Notes for how long ranks have worked for the job. @return whether its max_seconds are over.
+  bool CountSeconds();
+  /// What the queue may expect of its ranks.
+  GangForecast Forecast() const;
+
  private:
   void Running();
   void ShowProgress();
   double SecondsLeft() const;
+  double MeanEpochSeconds() const;  ///< -1: not known.
   /// Keeps the LoRA of an evaluation that is the best so far.
   void KeepBest(v1::EvalReport* report);
   absl::Status SaveBest();  ///< Of unsaved_best_, which is set.
@@ -140,6 +147,9 @@ class ActiveJob {
     std::string lora;
   };
   std::optional<UnsavedBest> unsaved_best_;
+  double formed_s_ = 0;                 // When this object was made.
+  double run_before_s_ = 0;             // JobProgress.run_seconds then.
+  std::optional<double> gone_s_;        // When the last rank had ended.
   double last_report_s_ = 0;            // When the newest epoch was reported.
   std::deque<double> epoch_seconds_;    // Between reports, evaluations included; newest last.
   std::map<int, std::string> waiting_;  // What ranks wait for outside of the service.

@@ -25,6 +25,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr size_t kMostSpecBytes = 64 << 10;
 constexpr int kMostEntries = 10'000;  // Looked at before a folder counts as one with images.
 
 bool IsFolder(const fs::path& path) {
@@ -93,6 +94,11 @@ void Check(const std::string& setting, const std::string& path,
 }  // namespace
 
 absl::StatusOr<ResolvedJob> AdmitJob(const v1::JobSpec& submitted, const ClusterConfig& cluster) {
+  if (submitted.ByteSizeLong() > kMostSpecBytes) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "`job` has ", submitted.ByteSizeLong(), " bytes; at most ", kMostSpecBytes,
+        " are allowed. Long texts belong into the images' metadata (`data.text_column`)"));
+  }
   IMAGEDDPO_ASSIGN_OR_RETURN(const ResolvedJob judged, ResolvedJob::Make(submitted));
   v1::JobSpec job = judged.submitted();
   IMAGEDDPO_RETURN_IF_ERROR(ResolveJobPaths(cluster, &job));

@@ -56,6 +56,7 @@ void EventHub::SetReason(const std::string& job_id, const std::string& reason) {
   const absl::MutexLock lock(&mutex_);
   if (reason.empty()) {
     reasons_.erase(job_id);
+    wait_reasons_.erase(job_id);
   } else {
     reasons_[job_id] = reason;
   }
@@ -64,7 +65,14 @@ void EventHub::SetReason(const std::string& job_id, const std::string& reason) {
 std::string EventHub::Reason(const std::string& job_id) const {
   const absl::MutexLock lock(&mutex_);
   const auto reason = reasons_.find(job_id);
-  return reason == reasons_.end() ? "" : reason->second;
+  if (reason != reasons_.end()) return reason->second;
+  const auto waits = wait_reasons_.find(job_id);
+  return waits == wait_reasons_.end() ? "" : waits->second;
+}
+
+void EventHub::SetWaitReasons(std::map<std::string, std::string> reasons) {
+  const absl::MutexLock lock(&mutex_);
+  wait_reasons_.swap(reasons);
 }
 
 void EventHub::ClearProgress(const std::string& job_id) {

@@ -49,6 +49,9 @@ class EventHub {
 
   /// Why the job waits; empty: it does not.
   void SetReason(const std::string& job_id, const std::string& reason);
+  /// Why the jobs in the queue wait, by job id. Replaces what was said of them before; what
+  /// SetReason() said of a job comes first.
+  void SetWaitReasons(std::map<std::string, std::string> reasons);
   std::string Reason(const std::string& job_id) const;
 
   /// The newest progress that was set.
@@ -89,6 +92,7 @@ class EventHub {
   uint64_t num_listens_ ABSL_GUARDED_BY(mutex_) = 0;
   std::map<std::string, JobProgress> progress_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, std::string> reasons_ ABSL_GUARDED_BY(mutex_);
+  std::map<std::string, std::string> wait_reasons_ ABSL_GUARDED_BY(mutex_);
   std::set<std::string> news_ ABSL_GUARDED_BY(mutex_);  // Jobs whose listeners are to be told.
   uint64_t last_version_ ABSL_GUARDED_BY(mutex_) = 0;
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;

@@ -13,6 +13,7 @@
 #include "trainer/controller/jobs/device_batch.h"
 #include "trainer/controller/jobs/job_artifacts.h"
 #include "trainer/controller/jobs/job_state.h"
+#include "trainer/controller/jobs/recovery.h"
 #include "trainer/controller/store/job_labels.h"
 
 namespace imageddpo {
@@ -37,12 +38,12 @@ JobRecord RecordOf(JobService::NewJob job, const ResolvedJob& closed) {
   return record;
 }
 
-absl::Status Unrunnable(const std::string& id, const absl::Status& why) {
+}  // namespace
+
+absl::Status JobService::Unrunnable(const std::string& id, const absl::Status& why) {
   return absl::FailedPreconditionError(
       absl::StrCat("this version cannot run ", id, ": ", why.message()));
 }
-
-}  // namespace
 
 JobService::JobService(Dependencies dependencies)
     : dependencies_(std::move(dependencies)),
@@ -69,27 +70,56 @@ absl::StatusOr<std::optional<v1::Job>> JobService::FindRepeated(const NewJob& jo
 }
 
 void JobService::Enqueue(const JobRecord& record, const ResolvedJob& job) {
-  scheduler_.Enqueue(record.number, record.job.id(), job, record.job.state() == v1::RECOVERING,
-                     record.model, record.job.priority());
+  scheduler_.Enqueue(record.number, record.job.id(), job, StandingOf(record));
 }
 
 absl::StatusOr<v1::Job> JobService::Submit(NewJob job) {
   IMAGEDDPO_ASSIGN_OR_RETURN(std::optional<v1::Job> earlier, FindRepeated(job));
   if (earlier.has_value()) return *std::move(earlier);
   IMAGEDDPO_RETURN_IF_ERROR(CheckOpen());
+  IMAGEDDPO_RETURN_IF_ERROR(CheckRoom(job.owner));
   IMAGEDDPO_RETURN_IF_ERROR(CheckPriority(job.priority));
+  IMAGEDDPO_RETURN_IF_ERROR(CheckMaxSeconds(job.max_seconds));
   if (!job.job.has_value()) return absl::InternalError("the job to submit was not judged");
   std::vector<std::string> warnings;
   IMAGEDDPO_ASSIGN_OR_RETURN(const ResolvedJob closed, FitToPool(*job.job, job.model, &warnings));
   for (std::string& warning : closed.Warnings()) warnings.push_back(std::move(warning));
   const auto labels = std::exchange(job.labels, {});
   const int32_t priority = job.priority;
+  const double max_seconds = job.max_seconds;
+  const std::string held_for = job.hold ? "held since it was submitted; resume it to start it" : "";
   JobRecord record = RecordOf(std::move(job), closed);
   record.job.set_priority(priority);
+  record.job.set_max_seconds(max_seconds);
   IMAGEDDPO_RETURN_IF_ERROR(SetLabels(labels, &record.job));
-  IMAGEDDPO_ASSIGN_OR_RETURN(JobRecord * added, table_.Add(std::move(record), warnings));
-  Enqueue(*added, closed);
+  IMAGEDDPO_ASSIGN_OR_RETURN(JobRecord * added, table_.Add(std::move(record), warnings, held_for));
+  if (held_for.empty()) Enqueue(*added, closed);
   return added->job;
+}
+
+absl::Status JobService::CheckRoom(const std::string& owner) const {
+  const QueueLimits& limits = dependencies_.limits;
+  int64_t unfinished = 0, queued = 0;
+  for (const JobRecord* record : table_.All()) {
+    const v1::Job& job = record->job;
+    if (IsFinal(job.state())) continue;
+    ++unfinished;
+    const bool is_held = job.state() == v1::PAUSED && !job.has_start_time();
+    if (job.owner() == owner && (job.state() == v1::QUEUED || is_held)) ++queued;
+  }
+  if (limits.max_jobs > 0 && unfinished >= limits.max_jobs) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "the service has ", unfinished, " jobs that have not ended, and takes ", limits.max_jobs,
+        " (`queue.max_jobs` in cluster.yaml); cancel some, or try "
+        "again when some have ended"));
+  }
+  if (limits.queued_jobs_of_owner > 0 && queued >= limits.queued_jobs_of_owner) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat(owner.empty() ? "nobody" : owner, " has ", queued,
+                     " jobs that wait or are held, as many as `quotas.queued_jobs` in cluster.yaml "
+                     "allows an owner; cancel some, or try again when some have started"));
+  }
+  return absl::OkStatus();
 }
 
 absl::Status JobService::CheckOpen() const {
@@ -101,8 +131,14 @@ absl::StatusOr<ResolvedJob> JobService::FitToPool(const ResolvedJob& job,
                                                   const std::optional<ModelCount>& model,
                                                   std::vector<std::string>* warnings) const {
   // Workers that died come back with the next restart.
-  const auto pool_size = static_cast<int>(scheduler_.workers().size());
-  IMAGEDDPO_ASSIGN_OR_RETURN(TopologyChoice choice, scheduler_.Choose(job, model, pool_size));
+  const int pool_size = scheduler_.MaxGangSize();
+  absl::StatusOr<TopologyChoice> first = scheduler_.Choose(job, model, pool_size);
+  if (!first.ok() && pool_size < static_cast<int>(scheduler_.workers().size())) {
+    return Annotate(first.status(), absl::StrCat("`quotas.running_ranks` in cluster.yaml allows an "
+                                                 "owner ",
+                                                 pool_size, " ranks at a time"));
+  }
+  IMAGEDDPO_ASSIGN_OR_RETURN(TopologyChoice choice, std::move(first));
   if (job.precision() == Precision::kFp16 && !scheduler_.OnGpus()) {
     return absl::FailedPreconditionError(
         "`model.precision: fp16` needs GPUs and this pool has workers without; use `bf16`");
@@ -150,6 +186,10 @@ absl::StatusOr<v1::Job> JobService::Pause(const std::string& id, bool immediatel
     }
     return record->job;
   }
+  if (state == v1::PAUSING && !record->job.progress().preempted_by().empty()) {
+    record->job.mutable_progress()->clear_preempted_by();  // Not to go on by itself any more.
+    table_.SetReason(*record, "paused by request as soon as the epoch under way is trained");
+  }
   if (state == v1::CANCELLING) {
     return StateForbids(id, state, "it cannot be paused; resume it when it is CANCELLED");
   }
@@ -188,6 +228,11 @@ absl::StatusOr<v1::Job> JobService::Resume(const std::string& id, std::optional<
         "have it go back to an earlier checkpoint");
   }
   if (running_.Contains(id)) return RanksHaveNotStopped(id, state);
+  if (IsOutOfTime(record->job)) {
+    return StateForbids(id, state, "it has no time for another epoch; raise its max_seconds first");
+  }
+  const bool is_held = state == v1::PAUSED && !record->job.has_start_time();  // Counted already.
+  if (!is_held) IMAGEDDPO_RETURN_IF_ERROR(CheckRoom(record->job.owner()));
   const absl::StatusOr<ResolvedJob> job = ResolvedJob::Reopen(record->job.spec());
   if (!job.ok()) return Unrunnable(id, job.status());
   std::string reason = "resumed by request";
@@ -231,6 +276,7 @@ absl::StatusOr<v1::Job> JobService::Branch(const std::string& id, std::optional<
   IMAGEDDPO_ASSIGN_OR_RETURN(std::optional<v1::Job> earlier, FindRepeated(job));
   if (earlier.has_value()) return *std::move(earlier);
   IMAGEDDPO_RETURN_IF_ERROR(CheckOpen());
+  IMAGEDDPO_RETURN_IF_ERROR(CheckRoom(job.owner));
   if (!job.job.has_value()) return absl::InternalError("the job to branch was not judged");
   const JobRecord* const unfinished = table_.Find(id);
   IMAGEDDPO_ASSIGN_OR_RETURN(const JobRecord parent, unfinished != nullptr
@@ -293,67 +339,6 @@ absl::Status JobService::TakeOver(JobRecord& record, const v1::Checkpoint& check
   IMAGEDDPO_ASSIGN_OR_RETURN(const std::string path, checkpoints.Save(checkpoint));
   job.set_lora_path(CheckpointStore::LoraFileIn(path));
   table_.Save(record);
-  return absl::OkStatus();
-}
-
-absl::StatusOr<v1::Job> JobService::Update(const v1::UpdateJobRequest& request) {
-  const std::string& id = request.id();
-  IMAGEDDPO_ASSIGN_OR_RETURN(JobRecord * record, table_.FindOrRead(id));
-  if (!request.has_priority() && !request.has_num_epochs() && request.labels().empty()) {
-    return absl::InvalidArgumentError(
-        "nothing to update was given; what can change is priority, num_epochs and labels");
-  }
-  JobRecord changed = *record;
-  IMAGEDDPO_RETURN_IF_ERROR(SetLabels(request.labels(), &changed.job));
-  if (request.has_priority()) {
-    IMAGEDDPO_RETURN_IF_ERROR(CheckPriority(request.priority()));
-    if (IsFinal(changed.job.state())) {
-      return StateForbids(id, changed.job.state(), "it waits for no ranks, so it has no priority");
-    }
-    changed.job.set_priority(request.priority());
-  }
-  if (request.has_num_epochs()) {
-    IMAGEDDPO_RETURN_IF_ERROR(UpdateEpochs(changed, request.num_epochs()));
-  }
-  const bool is_queued = scheduler_.IsQueued(id);
-  if (is_queued) {  // With its new settings, at its new place.
-    IMAGEDDPO_ASSIGN_OR_RETURN(const ResolvedJob job, ResolvedJob::Reopen(changed.job.spec()));
-    scheduler_.RemoveFromQueue(id);
-    Enqueue(changed, job);
-  }
-  *record = std::move(changed);
-  table_.Save(*record);
-  return record->job;
-}
-
-absl::Status JobService::UpdateEpochs(JobRecord& record, int64_t num_epochs) {
-  v1::Job& job = record.job;
-  const std::string& id = job.id();
-  if (running_.Contains(id)) {
-    return StateForbids(
-        id, job.state(),
-        "its ranks train with the number of epochs that they started with; pause it, "
-        "update it and resume it");
-  }
-  if (job.state() == v1::SUCCEEDED) {
-    return StateForbids(id, job.state(), "branch it with another `num_epochs` to train on");
-  }
-  if (job.spec().num_epochs() == 0) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(id, " is an evaluation (`num_epochs: 0`), which has no epochs to change"));
-  }
-  if (num_epochs < std::max<int64_t>(1, job.progress().epoch())) {
-    return absl::InvalidArgumentError(absl::StrCat("`num_epochs` is ", num_epochs, ", and ", id,
-                                                   " has trained ", job.progress().epoch(),
-                                                   " epochs; give no fewer, and at least 1"));
-  }
-  const absl::StatusOr<ResolvedJob> old = ResolvedJob::Reopen(job.spec());
-  if (!old.ok()) return Unrunnable(id, old.status());
-  IMAGEDDPO_ASSIGN_OR_RETURN(const ResolvedJob updated, old->With([&](v1::JobSpec* spec) {
-    spec->set_num_epochs(num_epochs);
-  }));
-  *job.mutable_spec() = updated.spec();
-  job.mutable_progress()->set_num_epochs(num_epochs);
   return absl::OkStatus();
 }
 

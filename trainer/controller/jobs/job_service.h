@@ -24,12 +24,19 @@ namespace imageddpo {
 /// new verb takes. Thread-compatible: used by the controller's thread.
 class JobService {
  public:
+  /// How many jobs there may be; 0: any number.
+  struct QueueLimits {
+    int64_t max_jobs = 0;              ///< That have not ended.
+    int64_t queued_jobs_of_owner = 0;  ///< That wait or are held.
+  };
+
   struct Dependencies {
     JobTable& table;
     Scheduler& scheduler;
     RunningJobs& running;
     /// Whether the service is about to end or to restart, and so takes no new job.
     std::function<bool()> is_ending;
+    QueueLimits limits = {};
   };
 
   explicit JobService(Dependencies dependencies);
@@ -43,6 +50,8 @@ class JobService {
     std::string owner = "";                          ///< See Job.owner.
     int32_t priority = 0;
     google::protobuf::Map<std::string, std::string> labels = {};
+    double max_seconds = 0;  ///< See Job.max_seconds.
+    bool hold = false;       ///< PAUSED at first.
   };
   /// See TrainerService.SubmitJob.
   absl::StatusOr<v1::Job> Submit(NewJob job);
@@ -67,6 +76,9 @@ class JobService {
   /// See TrainerService.DeleteJob. Moves the job's folder to JobStore::DeletedDir(), where the
   /// caller removes it. @return the job as it was.
   absl::StatusOr<v1::Job> Delete(const std::string& id);
+  /// Moves folders of a job that has ended, by their names below its own, to
+  /// JobStore::RetiredDir(), where the caller removes them. Those that are missing are left out.
+  absl::StatusOr<v1::Job> Retire(const std::string& id, const std::vector<std::string>& names);
 
  protected:
   /// What most verbs begin with. @return FAILED_PRECONDITION: the job has already ended; NOT_FOUND:
@@ -89,6 +101,9 @@ class JobService {
   absl::Status TakeOver(JobRecord& record, const v1::Checkpoint& checkpoint);
   absl::Status UpdateEpochs(JobRecord& record, int64_t num_epochs);
   void Enqueue(const JobRecord& record, const ResolvedJob& job);
+  /// RESOURCE_EXHAUSTED: another job of this owner may not be put into the queue now.
+  absl::Status CheckRoom(const std::string& owner) const;
+  static absl::Status Unrunnable(const std::string& id, const absl::Status& why);
   /// UNAVAILABLE: the service takes no job now.
   absl::Status CheckOpen() const;
   /// Closes what the settings leave to the pool. @param warnings  gets those about memory.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstdint>
 
 #include "absl/strings/str_cat.h"
@@ -125,6 +126,24 @@ absl::Status StateForbids(const std::string& job_id, v1::JobState state, const s
 std::string WaitsForDisk(const absl::Status& why) {
   return absl::StrCat("waits for the service's disk, which is tried again by itself: ",
                       why.message());
+}
+
+bool IsOutOfTime(const v1::Job& job) {
+  const v1::JobProgress& progress = job.progress();
+  return job.max_seconds() > 0 &&
+         progress.run_seconds() + progress.newest_epoch().epoch_seconds() > job.max_seconds();
+}
+
+std::string PauseReason(const v1::Job& job) {
+  if (const std::string& by = job.progress().preempted_by(); !by.empty()) {
+    return absl::StrCat("makes room for ", by, ", whose priority is higher; goes on by itself");
+  }
+  if (!IsOutOfTime(job)) return "paused by request";
+  return absl::StrCat(
+      "out of time: its ranks have worked for ", std::llround(job.progress().run_seconds()),
+      " s of the ", std::llround(job.max_seconds()),
+      " s that `max_seconds` allows, and another epoch would not end in time; raise "
+      "it with `imageddpo update --max-seconds`, then resume the job");
 }
 
 bool HoldsRanks(v1::JobState state) {

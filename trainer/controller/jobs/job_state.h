@@ -19,7 +19,8 @@ namespace imageddpo {
 ///   its ranks end with an error that pauses it: STARTING, RUNNING ──► PAUSED
 ///   cancelled while ranks work for it ──► CANCELLING ──► CANCELLED; otherwise ──► CANCELLED
 ///   QUEUED, STARTING, RUNNING, PAUSING, RECOVERING ──► FAILED
-///   resumed: PAUSED, FAILED, CANCELLED ──► QUEUED; PAUSED also by itself (Outages)
+///   resumed: PAUSED, FAILED, CANCELLED ──► QUEUED; PAUSED also by itself (Outages, Recovery)
+///   submitted to be held: PAUSED
 ///
 /// Only JobTable changes a job's state.
 /// @return FAILED_PRECONDITION if the transition is not allowed.
@@ -39,6 +40,14 @@ absl::Status StateForbids(const std::string& job_id, v1::JobState state, const s
 
 /// The reason of a job that waits because the service's own disk has failed so.
 std::string WaitsForDisk(const absl::Status& why);
+
+/// Whether the job's next epoch, if it takes as long as the last one, would end after its
+/// max_seconds.
+bool IsOutOfTime(const v1::Job& job);
+
+/// Why a job is PAUSED that did not pause of itself: it makes room for another one, is out of time,
+/// or was asked to.
+std::string PauseReason(const v1::Job& job);
 
 /// Whether ranks work for the job, or did when the process ended: STARTING, RUNNING, PAUSING,
 /// CANCELLING.

@@ -64,13 +64,16 @@ void JobTable::CountQueueWait(int64_t number, v1::JobState to) {
 
 void JobTable::CountStates() { dependencies_.metrics.SetJobs(count_by_state_); }
 
-absl::StatusOr<JobRecord*> JobTable::Add(JobRecord record,
-                                         const std::vector<std::string>& warnings) {
-  record.job.set_state(v1::QUEUED);
+absl::StatusOr<JobRecord*> JobTable::Add(JobRecord record, const std::vector<std::string>& warnings,
+                                         const std::string& held_for) {
+  const v1::JobState state = held_for.empty() ? v1::QUEUED : v1::PAUSED;
+  record.job.set_state(state);
+  record.job.set_state_reason(held_for);
   record.job.set_resumed_from_epoch(-1);
   *record.job.mutable_create_time() = Now();
   std::vector<v1::JobEvent> events(1, MakeEvent());
-  events[0].mutable_state()->set_state(v1::QUEUED);
+  events[0].mutable_state()->set_state(state);
+  events[0].mutable_state()->set_reason(held_for);
   for (const std::string& warning : warnings) {
     record.job.add_warnings(warning);
     events.push_back(MakeEvent());
@@ -80,12 +83,13 @@ absl::StatusOr<JobRecord*> JobTable::Add(JobRecord record,
   IMAGEDDPO_RETURN_IF_ERROR(dependencies_.store.Insert(&record, std::move(events)));
   dependencies_.metrics.StoreWritten(dependencies_.clock.NowSeconds() - start_s);
 
-  dependencies_.logger->info("{} '{}' is QUEUED", record.job.id(), record.job.spec().name());
+  dependencies_.logger->info("{} '{}' is {}", record.job.id(), record.job.spec().name(),
+                             StateName(state));
   for (const std::string& warning : warnings)
     dependencies_.logger->warn("{}: {}", record.job.id(), warning);
-  dependencies_.metrics.JobEntered(v1::QUEUED);
-  ++count_by_state_[v1::QUEUED];
-  CountQueueWait(record.number, v1::QUEUED);
+  dependencies_.metrics.JobEntered(state);
+  ++count_by_state_[state];
+  CountQueueWait(record.number, state);
   CountStates();
   std::unique_ptr<JobRecord>& entry = jobs_[record.number];
   entry = std::make_unique<JobRecord>(std::move(record));
@@ -140,6 +144,7 @@ absl::Status JobTable::Transition(JobRecord& record, v1::JobState to, const std:
   if (to == v1::STARTING && !job.has_start_time()) *job.mutable_start_time() = Now();
   const bool rests = IsFinal(to) || to == v1::PAUSED;
   if (rests) job.mutable_progress()->clear_stage();
+  if (IsFinal(to)) job.mutable_progress()->clear_preempted_by();
   if (IsFinal(to)) {
     *job.mutable_end_time() = Now();
   } else {

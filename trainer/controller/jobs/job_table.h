@@ -47,8 +47,10 @@ class JobTable {
   absl::Status Load();
 
   /// Stores a new job (spec, request_id, request_sha256 set) as QUEUED, with its warnings.
+  /// @param held_for  not empty: it is PAUSED instead, for this reason.
   /// @return the record, or why nothing was stored.
-  absl::StatusOr<JobRecord*> Add(JobRecord record, const std::vector<std::string>& warnings);
+  absl::StatusOr<JobRecord*> Add(JobRecord record, const std::vector<std::string>& warnings,
+                                 const std::string& held_for = "");
 
   /// Removes a job, with its events. Invalidates its pointer. @return why nothing was removed:
   /// UNAVAILABLE while changes wait to be stored.

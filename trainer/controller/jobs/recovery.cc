@@ -9,6 +9,23 @@
 
 namespace imageddpo {
 
+QueueStanding StandingOf(const JobRecord& record) {
+  const v1::Job& job = record.job;
+  const v1::JobProgress& progress = job.progress();
+  QueueStanding standing{.recovers = job.state() == v1::RECOVERING,
+                         .priority = job.priority(),
+                         .owner = job.owner(),
+                         .model = record.model};
+  const auto epochs_left = static_cast<double>(progress.num_epochs() - progress.epoch());
+  if (progress.has_newest_epoch() && progress.newest_epoch().epoch_seconds() > 0)
+    standing.seconds = std::max(0.0, epochs_left) * progress.newest_epoch().epoch_seconds();
+  if (job.max_seconds() > 0) {
+    standing.seconds =
+        std::min(standing.seconds, std::max(0.0, job.max_seconds() - progress.run_seconds()));
+  }
+  return standing;
+}
+
 Recovery::Recovery(int max_restarts, JobTable& table, Scheduler& queue)
     : max_restarts_(max_restarts), table_(table), queue_(queue) {}
 
@@ -24,12 +41,17 @@ absl::Status Recovery::ResumeStored() {
     } else if (state == v1::PAUSING) {
       table_
           .Transition(*record, v1::PAUSED,
-                      "paused by request; the service died before the epoch under way was finished")
+                      absl::StrCat(PauseReason(record->job),
+                                   "; the service died before the epoch under way was finished"))
           .IgnoreError();
     } else if (HoldsRanks(state)) {
       Recover(*record, "the service died while the job ran");
     }
-    Requeue(*record);
+    if (record->job.state() == v1::PAUSED && !record->job.progress().preempted_by().empty()) {
+      RequeuePreempted(*record);
+    } else {
+      Requeue(*record);
+    }
   }
   return absl::OkStatus();
 }
@@ -87,8 +109,17 @@ void Recovery::Requeue(JobRecord& record) {
         .IgnoreError();
     return;
   }
-  queue_.Enqueue(record.number, record.job.id(), *job, record.job.state() == v1::RECOVERING,
-                 record.model, record.job.priority());
+  queue_.Enqueue(record.number, record.job.id(), *job, StandingOf(record));
+}
+
+void Recovery::RequeuePreempted(JobRecord& record) {
+  v1::JobProgress& progress = *record.job.mutable_progress();
+  const std::string by = std::exchange(*progress.mutable_preempted_by(), "");
+  const std::string reason = absl::StrCat(
+      "goes on by itself when there are ranks for it: it made "
+      "room for ",
+      by, ", whose priority is higher");
+  if (table_.Transition(record, v1::QUEUED, reason).ok()) Requeue(record);
 }
 
 void Recovery::Postpone(JobRecord& record, const absl::Status& why) {
@@ -113,7 +144,7 @@ void Recovery::Interrupt(const std::string& reason) {
     if (state == v1::CANCELLING) {
       table_.Transition(*record, v1::CANCELLED, "cancelled by request").IgnoreError();
     } else if (state == v1::PAUSING) {
-      table_.Transition(*record, v1::PAUSED, "paused by request").IgnoreError();
+      table_.Transition(*record, v1::PAUSED, PauseReason(record->job)).IgnoreError();
     } else if (HoldsRanks(state)) {
       table_.Transition(*record, v1::RECOVERING, reason).IgnoreError();
     }

@@ -10,6 +10,9 @@
 
 namespace imageddpo {
 
+/// What decides about a job's place in the queue.
+QueueStanding StandingOf(const JobRecord& record);
+
 /// Decides what becomes of a job that lost its ranks without the user asking for it, also when the
 /// service ends and starts again: it waits for new ones, or becomes FAILED once its restarts are
 /// used up. A job whose own folder the service cannot read or write now waits, and is tried again
@@ -23,7 +26,7 @@ class Recovery {
 
   /// Call it once, at start: loads the unfinished jobs and puts them back into the queue. A job
   /// that held ranks, so that its service has died, is charged with a restart; one that was PAUSING
-  /// is PAUSED.
+  /// is PAUSED, or QUEUED if it was to make room for another job.
   absl::Status ResumeStored();
 
   /// The job lost its ranks, and is charged with that: RECOVERING, or FAILED once max_restarts is
@@ -39,6 +42,9 @@ class Recovery {
   /// Puts the job into the queue if it waits for ranks: a RECOVERING one before those that have not
   /// run yet. A job that this version cannot run becomes FAILED.
   void Requeue(JobRecord& record);
+
+  /// A job that was to make room for another one is PAUSED: it goes back into the queue.
+  void RequeuePreempted(JobRecord& record);
 
   /// The job got ranks, but its folder could not be prepared: puts it back into the queue, where it
   /// waits with this reason. All jobs that wait for this try again together, in the queue's order,

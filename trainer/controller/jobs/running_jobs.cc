@@ -76,6 +76,10 @@ void RunningJobs::Start(const Scheduler::Gang& gang) {
       table_.Transition(*record, v1::FAILED, std::string(start.status().message())).IgnoreError();
       return;
     }
+    if (const std::string waits = WaitsForDisk(start.status());
+        dependencies_.hub.Reason(gang.job_id) != waits) {
+      dependencies_.logger->warn("{} {}", gang.job_id, waits);
+    }
     // Everything that is prepared lies in the service's own folder: no other error is the job's.
     return dependencies_.recovery.Postpone(*record, start.status());
   }
@@ -120,9 +124,43 @@ void RunningJobs::Tick() {
       without_ranks.push_back(job_id);
     } else if (!IsFinal(job->record().job.state())) {
       if (job->write_failed() && !job->TooEarly()) job->WriteKept();
+      StopIfOutOfTime(*job);
     }
   }
   for (const std::string& job_id : without_ranks) FinishGang(job_id);
+}
+
+void RunningJobs::StopIfOutOfTime(ActiveJob& job) {
+  JobRecord& record = job.record();
+  const v1::JobState state = record.job.state();
+  if (!job.CountSeconds() || job.stopping()) return;
+  if (state == v1::STARTING || state == v1::RUNNING) {
+    if (!table_.Transition(record, v1::PAUSING, PauseReason(record.job)).ok()) return;
+  } else if (state != v1::PAUSING) {
+    return;
+  }
+  StopGang(job, PauseReason(record.job));
+}
+
+void RunningJobs::Preempt(const std::string& job_id, const std::string& by) {
+  ActiveJob* job = Find(job_id);
+  if (job == nullptr || job->stopping()) return;
+  JobRecord& record = job->record();
+  const v1::JobState state = record.job.state();
+  if (state != v1::STARTING && state != v1::RUNNING) return;
+  record.job.mutable_progress()->set_preempted_by(by);
+  if (!table_.Transition(record, v1::PAUSING, PauseReason(record.job)).ok()) return;
+  if (state == v1::RUNNING) {
+    job->WantCheckpoint();
+  } else {  // It has no epoch under way.
+    StopGang(*job, PauseReason(record.job));
+  }
+}
+
+GangForecasts RunningJobs::Forecasts() const {
+  GangForecasts forecasts;
+  for (const auto& [job_id, job] : jobs_) forecasts.emplace(job_id, job->Forecast());
+  return forecasts;
 }
 
 void RunningJobs::WantCheckpoint(const std::string& job_id) {
@@ -268,11 +306,16 @@ void RunningJobs::OnEnded(int world_rank, const v1::JobEnded& ended, ActiveJob& 
 }
 
 void RunningJobs::PauseAfter(int64_t epoch, ActiveJob& job) {
-  const v1::Job& record = job.record().job;
-  if (record.state() != v1::PAUSING || job.stopping()) return;
-  if (epoch >= record.spec().num_epochs()) return;  // What is left to do is its end.
+  JobRecord& record = job.record();
+  if (job.stopping()) return;
+  if (epoch >= record.job.spec().num_epochs()) return;  // What is left to do is its end.
+  job.CountSeconds();
+  if (record.job.state() == v1::RUNNING && IsOutOfTime(record.job)) {
+    table_.Transition(record, v1::PAUSING, PauseReason(record.job)).IgnoreError();
+  }
+  if (record.job.state() != v1::PAUSING) return;
   job.Close();
-  StopGang(job, "paused by request");
+  StopGang(job, PauseReason(record.job));
 }
 
 void RunningJobs::OnRankLost(int world_rank, const std::string& job_id, const std::string& what) {
@@ -304,6 +347,7 @@ void RunningJobs::FinishGang(const std::string& job_id) {
   JobRecord& record = job.record();
   const v1::JobState state = record.job.state();
   const GangTracker::Outcome outcome = job.gang().GetOutcome();
+  job.CountSeconds();
   if (!IsFinal(state) && !job.TooEarly()) job.WriteKept();
   dependencies_.scheduler.Release(job_id);
   if (!IsFinal(state) && state != v1::CANCELLING && outcome.kind != Kind::kFailed) {
@@ -319,7 +363,7 @@ void RunningJobs::FinishGang(const std::string& job_id) {
     } else if (state == v1::PAUSING &&
                (outcome.kind == Kind::kRecover || outcome.kind == Kind::kPause ||
                 outcome.kind == Kind::kRollBack || job.closed() || !result.ok())) {
-      table_.Transition(record, v1::PAUSED, "paused by request").IgnoreError();
+      table_.Transition(record, v1::PAUSED, PauseReason(record.job)).IgnoreError();
     } else if (outcome.kind == Kind::kPause) {
       table_.Transition(record, v1::PAUSED, outcome.reason, outcome.waiting_for).IgnoreError();
     } else if (outcome.kind == Kind::kRollBack) {
@@ -336,7 +380,11 @@ void RunningJobs::FinishGang(const std::string& job_id) {
     }
   }
   jobs_.erase(entry);
-  dependencies_.recovery.Requeue(record);
+  if (record.job.state() == v1::PAUSED && !record.job.progress().preempted_by().empty()) {
+    dependencies_.recovery.RequeuePreempted(record);
+  } else {
+    dependencies_.recovery.Requeue(record);
+  }
   moved_ = true;
 }
 

@@ -54,6 +54,12 @@ class RunningJobs {
   /// told already.
   void Stop(const std::string& job_id, const std::string& reason);
 
+  /// Pauses the job at the end of the epoch under way, where it has one, so that another job gets
+  /// its ranks; it then goes back into the queue by itself. Does nothing unless ranks work for it.
+  void Preempt(const std::string& job_id, const std::string& by);
+  /// What the queue may expect of the jobs that have ranks.
+  GangForecasts Forecasts() const;
+
   /// Has the job write a checkpoint at the end of the epoch under way. A job that is PAUSING is
   /// then stopped, unless the epoch was its last one. Does nothing if no rank works for it.
   void WantCheckpoint(const std::string& job_id);
@@ -75,7 +81,7 @@ class RunningJobs {
   bool WritesPictures(const std::string& job_id) const;
 
   /// Tries again to write what could not be written, and ends the jobs that only waited for that.
-  /// Call it regularly.
+  /// Stops the jobs whose max_seconds are over. Call it regularly.
   void Tick();
 
   /// A rank reports on its job. Reports on a job for which the rank does not work are ignored.
@@ -101,7 +107,9 @@ class RunningJobs {
  private:
   void StopGang(ActiveJob& job, const std::string& reason);
   void OnEnded(int world_rank, const v1::JobEnded& ended, ActiveJob& job);
-  /// The state after `epoch` epochs has come: stops the job if it waits for that to be paused.
+  void StopIfOutOfTime(ActiveJob& job);
+  /// The state after `epoch` epochs has come: stops the job if it waits for that to be paused, or
+  /// has no time for another epoch.
   void PauseAfter(int64_t epoch, ActiveJob& job);
   /// No rank works for the job any more: frees its ranks and sets the job's next state, unless what
   /// it has done is not on disk yet; Tick() calls again then.

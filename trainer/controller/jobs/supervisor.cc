@@ -6,16 +6,23 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "common/base/status.h"
 
 namespace imageddpo {
+namespace {
+
+constexpr double kUsageIntervalSeconds = 60;
+
+}  // namespace
 
 Supervisor::Supervisor(const Options& options, const Dependencies& dependencies,
                        const std::vector<int>& worker_ranks)
     : drain_seconds_(options.drain_seconds),
       clock_(dependencies.clock),
       table_(dependencies.table),
+      hub_(dependencies.hub),
       logger_(dependencies.logger),
-      scheduler_(worker_ranks),
+      scheduler_(worker_ranks, options.queue),
       recovery_(options.max_restarts, table_, scheduler_),
       writer_({}, dependencies.file_system, dependencies.clock),
       running_(options.running, {dependencies.file_system, dependencies.clock, table_,
@@ -27,7 +34,15 @@ Supervisor::Supervisor(const Options& options, const Dependencies& dependencies,
                [this](int world_rank, const std::string& job_id, const std::string& what) {
                  running_.OnRankLost(world_rank, job_id, what);
                }}),
-      jobs_({table_, scheduler_, running_, [this] { return is_ending(); }}) {}
+      jobs_({table_, scheduler_, running_, [this] { return is_ending(); }, options.limits}) {}
+
+absl::Status Supervisor::ResumeStored() {
+  IMAGEDDPO_ASSIGN_OR_RETURN(const std::vector<OwnerUsage> usage, table_.store().OwnersUsage());
+  for (const OwnerUsage& of_owner : usage) {
+    scheduler_.LoadUsage({of_owner.owner, of_owner.rank_seconds, of_owner.at_s});
+  }
+  return recovery_.ResumeStored();
+}
 
 void Supervisor::OnMessage(int world_rank, v1::WorkerMessage message) {
   using M = v1::WorkerMessage;
@@ -72,16 +87,38 @@ void Supervisor::Tick() {
   recovery_.Tick();
   if (!is_ending()) {
     outages_.Tick();
-    for (const Scheduler::Gang& gang : scheduler_.FormGangs()) running_.Start(gang);
-    for (const auto& [job_id, reason] : scheduler_.WaitReasons()) {
-      JobRecord* record = table_.Find(job_id);
-      if (record != nullptr) table_.SetReason(*record, reason);
-    }
+    RunQueue();
   }
+  StoreUsage();
   for (const RunningJobs::StuckRank& rank : running_.StuckRanks())
     health_.Lose(rank.world_rank, rank.reason);
   health_.Look(!running_.empty());
   table_.DropFinished([this](const std::string& id) { return running_.Contains(id); });
+}
+
+void Supervisor::RunQueue() {
+  for (const Scheduler::Gang& gang :
+       scheduler_.FormGangs(clock_.UnixSeconds(), running_.Forecasts())) {
+    running_.Start(gang);
+  }
+  const Scheduler::Preemption preemption = scheduler_.ToPreempt(running_.Forecasts());
+  for (const std::string& job_id : preemption.from) running_.Preempt(job_id, preemption.job_id);
+  hub_.SetWaitReasons(scheduler_.WaitReasons());
+}
+
+void Supervisor::StoreUsage() {
+  const double now_s = clock_.NowSeconds();
+  if (!scheduler_.usage_changed() && (running_.empty() || now_s < next_usage_s_)) return;
+  next_usage_s_ = now_s + kUsageIntervalSeconds;
+  std::vector<OwnerUsage> usage;
+  for (const FairShare::Usage& of_owner : scheduler_.TakeUsage()) {
+    usage.push_back({of_owner.owner, of_owner.rank_seconds, of_owner.at_s});
+  }
+  if (usage.empty()) return;
+  // What a full disk refuses is stored with the next change: only shares depend on it.
+  if (const absl::Status stored = table_.store().SetOwnersUsage(usage); !stored.ok()) {
+    logger_->debug("what owners have taken is not stored: {}", std::string(stored.message()));
+  }
 }
 
 bool Supervisor::MayStop() {

@@ -33,6 +33,8 @@ class Supervisor {
   struct Options {
     PoolHealth::Options health;
     RunningJobs::Options running;
+    Scheduler::Options queue;
+    JobService::QueueLimits limits;
     int max_restarts = 3;      ///< See Recovery.
     double drain_seconds = 0;  ///< See MayStop().
   };
@@ -56,7 +58,7 @@ class Supervisor {
   Supervisor& operator=(const Supervisor&) = delete;
 
   /// Call it once, at start: loads the unfinished jobs and puts them back into the queue.
-  absl::Status ResumeStored() { return recovery_.ResumeStored(); }
+  absl::Status ResumeStored();
 
   JobService& jobs() { return jobs_; }
 
@@ -96,9 +98,16 @@ class Supervisor {
     return draining_ || stop_by_s_.has_value() || !restart_reason().empty();
   }
 
+  /// Starts what can start, has jobs make room where cluster.yaml allows that, and says why the
+  /// others wait.
+  void RunQueue();
+  /// Stores what owners have taken of the pool, when gangs have changed and once a minute.
+  void StoreUsage();
+
   const double drain_seconds_;
   const Clock& clock_;
   JobTable& table_;
+  EventHub& hub_;
   const std::shared_ptr<spdlog::logger> logger_;
   Scheduler scheduler_;
   Recovery recovery_;
@@ -110,6 +119,7 @@ class Supervisor {
   std::optional<double> stop_by_s_;  // Set once the service was asked to stop.
   bool draining_ = false;
   std::string refusal_;
+  double next_usage_s_ = 0;
 };
 
 }  // namespace imageddpo

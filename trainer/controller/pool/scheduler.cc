@@ -1,6 +1,7 @@
 #include "trainer/controller/pool/scheduler.h"
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -9,7 +10,17 @@
 
 namespace imageddpo {
 
-Scheduler::Scheduler(const std::vector<int>& worker_ranks) {
+namespace {
+
+/// A rank at work counts as if it had worked this much longer, so that of jobs that were submitted
+/// together each owner gets one.
+constexpr double kRankWorthSeconds = 60;
+constexpr double kSecondsPerMinute = 60;
+
+}  // namespace
+
+Scheduler::Scheduler(const std::vector<int>& worker_ranks, const Options& options)
+    : options_(options), share_(options.fair_share_half_life_s) {
   for (const int rank : worker_ranks) workers_[rank].world_rank = rank;
 }
 
@@ -35,6 +46,7 @@ std::string Scheduler::WorkerFailed(int world_rank) {
   worker->second.dead = true;
   worker->second.died_at_work = !worker->second.job_id.empty();
   ForgetChoices();
+  RanksLeft(worker->second.job_id, 1);
   return std::exchange(worker->second.job_id, "");
 }
 
@@ -46,6 +58,11 @@ int Scheduler::pool_size() const {
 int Scheduler::num_free() const {
   return static_cast<int>(std::count_if(workers_.begin(), workers_.end(),
                                         [](const auto& entry) { return entry.second.free(); }));
+}
+
+int Scheduler::MaxGangSize() const {
+  const auto pool = static_cast<int>(workers_.size());
+  return options_.ranks_per_owner == 0 ? pool : std::min(pool, options_.ranks_per_owner);
 }
 
 bool Scheduler::AllReported() const {
@@ -114,27 +131,34 @@ absl::StatusOr<TopologyChoice> Scheduler::Choose(const ResolvedJob& job,
 }
 
 void Scheduler::Enqueue(int64_t number, const std::string& job_id, const ResolvedJob& job,
-                        bool recovers, const std::optional<ModelCount>& model, int32_t priority) {
-  queue_.insert_or_assign({!recovers, priority, number}, Waiting{job_id, job, "", model, {}});
+                        QueueStanding standing) {
+  QueuedJob place{.id = job_id,
+                  .owner = std::move(standing.owner),
+                  .recovers = standing.recovers,
+                  .priority = standing.priority,
+                  .number = number,
+                  .seconds = standing.seconds};
+  queue_.insert_or_assign(number,
+                          Waiting{std::move(place), job, "", std::move(standing.model), {}});
 }
 
 bool Scheduler::IsQueued(const std::string& job_id) const {
   return std::any_of(queue_.begin(), queue_.end(),
-                     [&](const auto& entry) { return entry.second.job_id == job_id; });
+                     [&](const auto& entry) { return entry.second.place.id == job_id; });
 }
 
 void Scheduler::RemoveFromQueue(const std::string& job_id) {
-  std::erase_if(queue_, [&](const auto& entry) { return entry.second.job_id == job_id; });
+  std::erase_if(queue_, [&](const auto& entry) { return entry.second.place.id == job_id; });
 }
 
 void Scheduler::Hold(const std::string& job_id, const std::string& reason) {
-  for (auto& [place, waiting] : queue_) {
-    if (waiting.job_id == job_id) waiting.held_for = reason;
+  for (auto& [number, waiting] : queue_) {
+    if (waiting.place.id == job_id) waiting.held_for = reason;
   }
 }
 
 void Scheduler::ReleaseHolds() {
-  for (auto& [place, waiting] : queue_) waiting.held_for.clear();
+  for (auto& [number, waiting] : queue_) waiting.held_for.clear();
 }
 
 std::vector<int> Scheduler::ChooseRanks(int count) const {
@@ -166,7 +190,7 @@ std::vector<int> Scheduler::ChooseRanks(int count) const {
 }
 
 void Scheduler::ForgetChoices() {
-  for (auto& [place, waiting] : queue_) waiting.choices.clear();
+  for (auto& [number, waiting] : queue_) waiting.choices.clear();
 }
 
 const absl::StatusOr<TopologyChoice>& Scheduler::ChoiceOf(const Waiting& waiting,
@@ -193,47 +217,127 @@ absl::StatusOr<TopologyChoice> Scheduler::FitInto(const Waiting& waiting, int nu
   return choice;
 }
 
-absl::StatusOr<TopologyChoice> Scheduler::Fit(const Place& place, const Waiting& waiting) const {
+absl::StatusOr<TopologyChoice> Scheduler::Fit(const Waiting& waiting) const {
   // Before all have reported, it would get only the workers that reported first.
-  if (!place.fresh && AllReported()) {
-    absl::StatusOr<TopologyChoice> now = FitInto(waiting, num_free());
+  if (waiting.place.recovers && AllReported()) {
+    absl::StatusOr<TopologyChoice> now = FitInto(waiting, std::min(num_free(), MaxGangSize()));
     if (now.ok()) return now;
   }
-  return FitInto(waiting, pool_size());
+  return FitInto(waiting, std::min(pool_size(), MaxGangSize()));
 }
 
 bool Scheduler::FitsWholePool(const Waiting& waiting) const {
-  return ChoiceOf(waiting, static_cast<int>(workers_.size())).ok();
+  return ChoiceOf(waiting, MaxGangSize()).ok();
 }
 
-std::vector<Scheduler::Gang> Scheduler::FormGangs() {
+std::vector<QueuedJob> Scheduler::Places() const {
+  std::vector<QueuedJob> places;
+  places.reserve(queue_.size());
+  for (const auto& [number, waiting] : queue_) {
+    places.push_back(waiting.place);
+    places.back().reserved = head_.has_value() && head_->job_id == waiting.place.id;
+  }
+  return places;
+}
+
+std::function<double(const std::string&)> Scheduler::Share() const {
+  if (options_.fair_share_half_life_s <= 0) return [](const std::string&) { return 0.0; };
+  return [this](const std::string& owner) {
+    return share_.UsageOf(owner, now_s_) + kRankWorthSeconds * share_.RanksOf(owner);
+  };
+}
+
+bool Scheduler::ExceedsQuota(const std::string& owner, int ranks) const {
+  return options_.ranks_per_owner > 0 && share_.RanksOf(owner) + ranks > options_.ranks_per_owner;
+}
+
+std::vector<GangAtWork> Scheduler::AtWork(const GangForecasts& forecasts) const {
+  std::vector<GangAtWork> at_work;
+  for (const auto& [job_id, gang] : gangs_) {
+    GangAtWork& entry = at_work.emplace_back(
+        GangAtWork{.job_id = job_id, .number = gang.number, .ranks = gang.ranks});
+    const auto forecast = forecasts.find(job_id);
+    if (forecast == forecasts.end()) continue;
+    entry.priority = forecast->second.priority;
+    entry.seconds_left = forecast->second.seconds_left;
+    entry.leaves = forecast->second.leaves;
+  }
+  return at_work;
+}
+
+std::vector<Scheduler::Gang> Scheduler::FormGangs(double now_s, const GangForecasts& forecasts) {
+  now_s_ = now_s;
   std::vector<Gang> gangs;
-  for (auto waiting = queue_.begin(); waiting != queue_.end();) {
-    if (!waiting->second.held_for.empty()) {
-      ++waiting;
-      continue;
-    }
-    const absl::StatusOr<TopologyChoice> choice = Fit(waiting->first, waiting->second);
+  const std::vector<QueuedJob> places = Places();
+  head_.reset();
+  QueueOrder order(places, Share());
+  while (const QueuedJob* const place = order.Next()) {
+    const auto entry = queue_.find(place->number);
+    const Waiting& waiting = entry->second;
+    if (!waiting.held_for.empty()) continue;
+    const absl::StatusOr<TopologyChoice> choice = Fit(waiting);
     if (!choice.ok()) {
       // It waits for a restart, which needs an idle pool: later jobs must not delay that.
-      if (FitsWholePool(waiting->second)) break;
-      ++waiting;  // It was submitted to a larger pool: the others do not wait for it.
+      if (FitsWholePool(waiting)) break;
+      continue;  // It was submitted to a larger pool: the others do not wait for it.
+    }
+    const int needed = choice->topology.ranks();
+    if (ExceedsQuota(place->owner, needed)) continue;
+    if (head_.has_value() && !head_->reservation.Allows(needed, place->seconds)) continue;
+    std::vector<int> ranks = ChooseRanks(needed);
+    if (ranks.empty()) {
+      if (!head_.has_value()) {
+        head_ = Head{place->id, place->priority, needed,
+                     Reserve(needed, num_free(), AtWork(forecasts))};
+      }
+      if (!options_.backfill) break;
       continue;
     }
-    std::vector<int> ranks = ChooseRanks(choice->topology.ranks());
-    if (ranks.empty()) break;
-    for (const int rank : ranks) workers_.at(rank).job_id = waiting->second.job_id;
-    gangs.push_back(Gang{waiting->second.job_id, waiting->second.job, choice->topology,
-                         std::move(ranks), choice->why});
-    waiting = queue_.erase(waiting);
+    if (head_.has_value()) head_->reservation.Started(needed, place->seconds);
+    gangs.push_back(FormGang(waiting, *choice, std::move(ranks)));
+    queue_.erase(entry);
   }
   return gangs;
 }
 
+Scheduler::Gang Scheduler::FormGang(const Waiting& waiting, const TopologyChoice& choice,
+                                    std::vector<int> ranks) {
+  const QueuedJob& place = waiting.place;
+  const auto count = static_cast<int>(ranks.size());
+  for (const int rank : ranks) workers_.at(rank).job_id = place.id;
+  gangs_[place.id] = GangRanks{place.owner, place.number, count};
+  share_.RanksChanged(place.owner, count, now_s_);
+  usage_changed_ = true;
+  return Gang{place.id, waiting.job, choice.topology, std::move(ranks), choice.why};
+}
+
+void Scheduler::RanksLeft(const std::string& job_id, int ranks) {
+  const auto gang = gangs_.find(job_id);
+  if (gang == gangs_.end()) return;
+  share_.RanksChanged(gang->second.owner, -ranks, now_s_);
+  gang->second.ranks -= ranks;
+  usage_changed_ = true;
+}
+
+Scheduler::Preemption Scheduler::ToPreempt(const GangForecasts& forecasts) const {
+  if (!options_.preempts || !head_.has_value()) return {};
+  return {head_->job_id,
+          ChoosePreempted(head_->ranks, head_->priority, num_free(), AtWork(forecasts))};
+}
+
+std::vector<FairShare::Usage> Scheduler::TakeUsage() {
+  usage_changed_ = false;
+  if (options_.fair_share_half_life_s <= 0) return {};
+  return share_.Settle(now_s_);
+}
+
 std::string Scheduler::WaitsForTheDead() const {
-  for (const auto& [place, waiting] : queue_) {
+  const std::vector<QueuedJob> places = Places();
+  QueueOrder order(places, Share());
+  while (const QueuedJob* const place = order.Next()) {
+    const Waiting& waiting = queue_.at(place->number);
     if (!waiting.held_for.empty()) continue;
-    if (!Fit(place, waiting).ok() && FitsWholePool(waiting)) return waiting.job_id;
+    if (!Fit(waiting).ok() && FitsWholePool(waiting)) return place->id;
   }
   return "";
 }
@@ -242,36 +346,51 @@ void Scheduler::Release(const std::string& job_id) {
   for (auto& [rank, worker] : workers_) {
     if (worker.job_id == job_id) worker.job_id.clear();
   }
+  if (const auto gang = gangs_.find(job_id); gang != gangs_.end()) {
+    RanksLeft(job_id, gang->second.ranks);
+    gangs_.erase(gang);
+  }
 }
 
 std::map<std::string, std::string> Scheduler::WaitReasons() const {
   std::map<std::string, std::string> reasons;
+  const std::vector<QueuedJob> places = Places();
+  QueueOrder order(places, Share());
   std::string first;
-  for (const auto& [place, waiting] : queue_) {
-    std::string& reason = reasons[waiting.job_id];
-    if (!waiting.held_for.empty()) {
-      reason = waiting.held_for;
-      continue;
-    }
-    const absl::StatusOr<TopologyChoice> choice = Fit(place, waiting);
-    if (!choice.ok() && first.empty() && FitsWholePool(waiting)) {
-      first = waiting.job_id;
-      reason = absl::StrCat(
-          "waits until all ranks are started again, as soon as no job runs: ", num_dead(), " of ",
-          workers_.size(), " workers died; ", choice.status().message());
-    } else if (!choice.ok() && !FitsWholePool(waiting)) {
-      reason = absl::StrCat("waits for more workers: ", choice.status().message());
-    } else if (!first.empty()) {
-      reason = absl::StrCat("waits behind ", first);
-    } else {
-      first = waiting.job_id;
-      reason = absl::StrCat("waits for ", choice->topology.ranks(),
-                            choice->topology.ranks() == 1 ? " free worker" : " free workers", ": ",
-                            num_free(), " of ", pool_size(),
-                            pool_size() == 1 ? " is free" : " are free");
-    }
+  while (const QueuedJob* const place = order.Next()) {
+    reasons[place->id] = WaitReason(queue_.at(place->number), &first);
   }
   return reasons;
+}
+
+std::string Scheduler::WaitReason(const Waiting& waiting, std::string* first) const {
+  if (!waiting.held_for.empty()) return waiting.held_for;
+  const std::string& owner = waiting.place.owner;
+  const absl::StatusOr<TopologyChoice> choice = Fit(waiting);
+  if (!choice.ok() && !FitsWholePool(waiting))
+    return absl::StrCat("waits for more workers: ", choice.status().message());
+  if (choice.ok() && ExceedsQuota(owner, choice->topology.ranks())) {
+    return absl::StrCat(
+        "waits for other jobs of ", owner.empty() ? "nobody" : owner, ", which have ",
+        share_.RanksOf(owner), " of the ", options_.ranks_per_owner,
+        " ranks that `quotas.running_ranks` allows; it takes ", choice->topology.ranks());
+  }
+  if (!first->empty()) return absl::StrCat("waits behind ", *first);
+  *first = waiting.place.id;
+  if (!choice.ok()) {
+    return absl::StrCat(
+        "waits until all ranks are started again, as soon as no job runs: ", num_dead(), " of ",
+        workers_.size(), " workers died; ", choice.status().message());
+  }
+  std::string reason =
+      absl::StrCat("waits for ", choice->topology.ranks(),
+                   choice->topology.ranks() == 1 ? " free worker" : " free workers", ": ",
+                   num_free(), " of ", pool_size(), pool_size() == 1 ? " is free" : " are free");
+  if (head_.has_value() && head_->job_id == *first && std::isfinite(head_->reservation.in_s)) {
+    absl::StrAppend(&reason, "; expected within ",
+                    std::ceil(head_->reservation.in_s / kSecondsPerMinute), " min");
+  }
+  return reason;
 }
 
 }  // namespace imageddpo

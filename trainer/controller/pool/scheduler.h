@@ -1,10 +1,10 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
-#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -14,16 +14,42 @@
 #include "common/model_config/model_count.h"
 #include "common/plan/choose.h"
 #include "imageddpo/v1/control.pb.h"
+#include "trainer/controller/pool/fair_share.h"
+#include "trainer/controller/pool/queue_policy.h"
 
 namespace imageddpo {
 
-/// The pool of workers and the job queue: decides which ranks work for which job. Recovering jobs
-/// (those that ran before and lost their ranks) come first, then the others, each group by
-/// priority, the highest first, and in order of submission. No job overtakes one before it that
-/// fits the pool, either as it is now or as it was started. Only decides: sends and stores nothing.
-/// Thread-compatible.
+/// What decides about a job's place in the queue, beside its number.
+struct QueueStanding {
+  bool recovers = false;  ///< It ran before, and takes the ranks that are free at once, even fewer
+                          ///< than it had if its topology allows that.
+  int32_t priority = 0;
+  std::string owner = "";
+  double seconds = kUnknownSeconds;                ///< For how long it will need its ranks.
+  std::optional<ModelCount> model = std::nullopt;  ///< For `topology: auto`; not set: not known.
+};
+
+/// What is known of a job that has ranks.
+struct GangForecast {
+  int32_t priority = 0;
+  double seconds_left = kUnknownSeconds;  ///< Until its ranks are free.
+  bool leaves = false;                    ///< It was told to give its ranks back.
+};
+using GangForecasts = std::map<std::string, GangForecast>;  // By job id.
+
+/// The pool of workers and the job queue: decides which ranks work for which job. The order is that
+/// of QueueOrder. No job delays one before it that fits the pool, either as it is now or as it was
+/// started: ranks are kept for the first job that has to wait (Reservation), and others go past it
+/// only as far as that allows. Only decides: sends and stores nothing. Thread-compatible.
 class Scheduler {
  public:
+  struct Options {
+    double fair_share_half_life_s = 0;  ///< 0: owners do not matter.
+    bool backfill = true;               ///< false: nobody goes past a job that waits for ranks.
+    bool preempts = false;              ///< See ToPreempt().
+    int ranks_per_owner = 0;            ///< At work at the same time; 0: no limit.
+  };
+
   struct Worker {
     int world_rank = 0;
     std::string hostname;  ///< Empty until the worker has reported.
@@ -39,7 +65,8 @@ class Scheduler {
     bool free() const { return reported() && !dead && job_id.empty(); }
   };
 
-  explicit Scheduler(const std::vector<int>& worker_ranks);
+  explicit Scheduler(const std::vector<int>& worker_ranks) : Scheduler(worker_ranks, Options()) {}
+  Scheduler(const std::vector<int>& worker_ranks, const Options& options);
 
   /// The worker has sent Hello. Ranks that are not workers are ignored.
   void WorkerReported(int world_rank, const v1::Hello& hello);
@@ -50,6 +77,7 @@ class Scheduler {
   int pool_size() const;  ///< Workers that are not dead.
   int num_dead() const { return static_cast<int>(workers_.size()) - pool_size(); }
   int num_free() const;
+  int MaxGangSize() const;   ///< Ranks of the largest gang that one job may ever get.
   bool AllReported() const;  ///< Every worker that is not dead has sent Hello.
   int MinCoresPerHost() const;
   int MaxWorkersPerHost() const;
@@ -71,14 +99,10 @@ class Scheduler {
                                         const std::optional<ModelCount>& model,
                                         int num_ranks) const;
 
-  /// Puts a job into the queue, at its place by priority and order of submission.
-  /// @param number    JobRecord::number.
-  /// @param recovers  The job ran before. It then takes the ranks that are free at once, even
-  ///                  fewer than it had if its topology allows that.
-  /// @param model     Its counts, for `topology: auto`; not set: not known.
+  /// Puts a job into the queue.
+  /// @param number  JobRecord::number.
   void Enqueue(int64_t number, const std::string& job_id, const ResolvedJob& job,
-               bool recovers = false, const std::optional<ModelCount>& model = std::nullopt,
-               int32_t priority = 0);
+               QueueStanding standing = {});
   bool IsQueued(const std::string& job_id) const;
   void RemoveFromQueue(const std::string& job_id);
   /// The job keeps its place in the queue but gets no ranks until ReleaseHolds(); others go past
@@ -95,7 +119,9 @@ class Scheduler {
     std::string topology_reason;   ///< TopologyChoice::why.
   };
   /// Removes from the queue the jobs that can start now. Their ranks are busy until Release().
-  std::vector<Gang> FormGangs();
+  /// @param now_s      Seconds since 1970, for the shares of owners.
+  /// @param forecasts  Of jobs that have ranks. Of one that is missing nothing is known.
+  std::vector<Gang> FormGangs(double now_s = 0, const GangForecasts& forecasts = {});
   /// The job's ranks are free again.
   void Release(const std::string& job_id);
 
@@ -103,21 +129,26 @@ class Scheduler {
   /// workers; empty: none.
   std::string WaitsForTheDead() const;
 
-  /// Why each job in the queue waits, by job id.
+  /// Why each job in the queue waits, by job id, as of the last FormGangs().
   std::map<std::string, std::string> WaitReasons() const;
 
- private:
-  struct Place {
-    bool fresh = true;  ///< It has not run yet.
-    int32_t priority = 0;
-    int64_t number = 0;
-    bool operator<(const Place& other) const {
-      return std::tuple(fresh, -int64_t{priority}, number) <
-             std::tuple(other.fresh, -int64_t{other.priority}, other.number);
-    }
+  struct Preemption {
+    std::string job_id;             ///< It waits,
+    std::vector<std::string> from;  ///< and these are to give their ranks back for it.
   };
+  /// What Options::preempts asks for, as of the last FormGangs(); `from` is empty: nothing.
+  Preemption ToPreempt(const GangForecasts& forecasts) const;
+
+  /// What owners have taken, as it is to be stored: FairShare::Settle() with the last time that
+  /// FormGangs() was told. Empty without shares.
+  std::vector<FairShare::Usage> TakeUsage();
+  /// Whether a gang was formed or released since TakeUsage().
+  bool usage_changed() const { return usage_changed_; }
+  void LoadUsage(const FairShare::Usage& usage) { share_.Load(usage); }
+
+ private:
   struct Waiting {
-    std::string job_id;
+    QueuedJob place;
     ResolvedJob job;
     std::string held_for;  // Not empty: it gets no ranks.
     std::optional<ModelCount> model;
@@ -125,16 +156,43 @@ class Scheduler {
     /// with every look at the queue.
     mutable std::map<int, absl::StatusOr<TopologyChoice>> choices;
   };
+  struct GangRanks {
+    std::string owner;
+    int64_t number = 0;
+    int ranks = 0;
+  };
+  /// The first job that has to wait for ranks.
+  struct Head {
+    std::string job_id;
+    int32_t priority = 0;
+    int ranks = 0;
+    Reservation reservation;
+  };
+
+  /// What WaitReasons() and FormGangs() look at, in the order of the queue.
+  std::vector<QueuedJob> Places() const;
+  std::function<double(const std::string&)> Share() const;
+  bool ExceedsQuota(const std::string& owner, int ranks) const;
+  std::vector<GangAtWork> AtWork(const GangForecasts& forecasts) const;
+  Gang FormGang(const Waiting& waiting, const TopologyChoice& choice, std::vector<int> ranks);
+  void RanksLeft(const std::string& job_id, int ranks);
+  std::string WaitReason(const Waiting& waiting, std::string* first) const;
   std::vector<int> ChooseRanks(int count) const;
   const absl::StatusOr<TopologyChoice>& ChoiceOf(const Waiting& waiting, int num_ranks) const;
   absl::StatusOr<TopologyChoice> FitInto(const Waiting& waiting, int num_ranks) const;
   /// The topology of the gang that the job waits for; an error if the live workers are too few.
-  absl::StatusOr<TopologyChoice> Fit(const Place& place, const Waiting& waiting) const;
+  absl::StatusOr<TopologyChoice> Fit(const Waiting& waiting) const;
   bool FitsWholePool(const Waiting& waiting) const;
   void ForgetChoices();
 
-  std::map<int, Worker> workers_;   // By world rank.
-  std::map<Place, Waiting> queue_;  // The first one to start first.
+  const Options options_;
+  std::map<int, Worker> workers_;           // By world rank.
+  std::map<int64_t, Waiting> queue_;        // By number.
+  std::map<std::string, GangRanks> gangs_;  // By job id.
+  FairShare share_;
+  double now_s_ = 0;
+  std::optional<Head> head_;
+  bool usage_changed_ = false;
 };
 
 }  // namespace imageddpo

@@ -10,6 +10,7 @@ namespace imageddpo {
 namespace {
 
 constexpr int32_t kMostPriority = 1000;
+constexpr double kMostSeconds = 86'400'000;
 constexpr size_t kMostLabels = 32;
 constexpr size_t kMostKeyBytes = 64;
 constexpr size_t kMostValueBytes = 256;
@@ -28,6 +29,12 @@ absl::Status CheckPriority(int32_t priority) {
   if (priority >= -kMostPriority && priority <= kMostPriority) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat("`priority` is ", priority, "; give one from ",
                                                  -kMostPriority, " to ", kMostPriority));
+}
+
+absl::Status CheckMaxSeconds(double max_seconds) {
+  if (max_seconds >= 0 && max_seconds <= kMostSeconds) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("`max_seconds` is ", max_seconds,
+                                                 "; give one from 0 (no limit) to ", kMostSeconds));
 }
 
 absl::Status SetLabels(const google::protobuf::Map<std::string, std::string>& labels,

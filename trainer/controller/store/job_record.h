@@ -34,4 +34,12 @@ struct JobRecord {
   int32_t restarts_without_epoch = 0;
 };
 
+/// What an owner's jobs have taken of the pool: rank-seconds, as they counted at `at_s` (seconds
+/// since 1970).
+struct OwnerUsage {
+  std::string owner;
+  double rank_seconds = 0;
+  double at_s = 0;
+};
+
 }  // namespace imageddpo

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "common/base/status.h"
 #include "common/comm/valid_texts.h"
 #include "common/config/job_states.h"
@@ -27,8 +28,8 @@ constexpr char kColumns[] =
     "epochs_reported, "
     "eval_reported, checkpoint_reported, restarts_without_epoch, best_lora_path, best_epoch, "
     "best_value, owner, topology_reason, model_count, priority, labels, branched_from, "
-    "branched_from_epoch";
-constexpr int kNumColumns = 31;
+    "branched_from_epoch, max_seconds";
+constexpr int kNumColumns = 32;
 
 // 0 stands for "not yet": no job was made in 1970.
 int64_t MillisecondsOf(bool has, const google::protobuf::Timestamp& time) {
@@ -112,6 +113,7 @@ absl::StatusOr<JobRecord> ReadRow(const SqliteStatement& row) {
       Annotate(ReadLabels(row.Text(28), &job), absl::StrCat("the stored job ", job.id())));
   job.set_branched_from(row.Text(29));
   job.set_branched_from_epoch(row.Int(30));
+  job.set_max_seconds(row.Real(31));
   return record;
 }
 
@@ -143,6 +145,11 @@ std::string JobStore::JobDir(const std::string& id) const {
 
 std::string JobStore::DeletedDir(const std::string& id) const {
   return absl::StrCat(data_dir_, "/jobs/.", id, ".deleted");
+}
+
+std::string JobStore::RetiredDir(const std::string& id, const std::string& name) const {
+  return absl::StrCat(data_dir_, "/jobs/.", id, ".", absl::StrReplaceAll(name, {{"/", "-"}}),
+                      ".deleted");
 }
 
 absl::Status JobStore::WriteJob(const JobRecord& record, bool insert) {
@@ -183,7 +190,8 @@ absl::Status JobStore::WriteJob(const JobRecord& record, bool insert) {
       .Bind(28, job.priority())
       .Bind(29, LabelsToJson(job))
       .Bind(30, job.branched_from())
-      .Bind(31, job.branched_from_epoch());
+      .Bind(31, job.branched_from_epoch())
+      .BindReal(32, job.max_seconds());
   return statement.Run();
 }
 

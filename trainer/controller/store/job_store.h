@@ -45,6 +45,24 @@ class JobStore {
   absl::StatusOr<std::vector<JobRecord>> Unfinished() const;
   absl::StatusOr<std::map<v1::JobState, int64_t>> CountByState() const;
 
+  absl::StatusOr<std::vector<OwnerUsage>> OwnersUsage() const;
+  /// Replaces all of it.
+  absl::Status SetOwnersUsage(absl::Span<const OwnerUsage> usage);
+
+  struct Ended {
+    std::string id;
+    double end_s = 0;          ///< Seconds since 1970.
+    int64_t spare_events = 0;  ///< Stored events without the last.
+  };
+  /// The jobs in a final state, the one that ended first first.
+  absl::StatusOr<std::vector<Ended>> EndedJobs() const;
+  /// Removes the events of a job in a final state, but the last, with which a watch ends.
+  absl::Status RemoveEvents(const std::string& id);
+
+  /// Writes a consistent copy of the store to a file, which is replaced; other calls wait
+  /// meanwhile.
+  absl::Status BackUpTo(const std::string& path);
+
   struct EventPage {
     std::vector<v1::JobEvent> events;
     bool ended = false;  ///< The job is in a final state and no event follows these.
@@ -59,6 +77,9 @@ class JobStore {
   std::string JobDir(const std::string& id) const;  ///< <data_dir>/jobs/<id>.
   /// <data_dir>/jobs/.<id>.deleted: where the folder of a deleted job waits for its removal.
   std::string DeletedDir(const std::string& id) const;
+
+  /// <data_dir>/jobs/.<id>.<name>.deleted: the same for one of its folders, as "samples".
+  std::string RetiredDir(const std::string& id, const std::string& name) const;
 
   /// For tests: limits the size of the store in bytes, to simulate a full disk; 0: no limit.
   absl::Status LimitSize(int64_t size_bytes);

@@ -58,6 +58,14 @@ ALTER TABLE jobs ADD COLUMN labels TEXT NOT NULL DEFAULT '{}';
 ALTER TABLE jobs ADD COLUMN branched_from TEXT NOT NULL DEFAULT '';
 ALTER TABLE jobs ADD COLUMN branched_from_epoch INTEGER NOT NULL DEFAULT 0;
 )sql",
+    R"sql(
+ALTER TABLE jobs ADD COLUMN max_seconds REAL NOT NULL DEFAULT 0;
+CREATE TABLE owner_usage (
+  owner TEXT PRIMARY KEY,
+  rank_seconds REAL NOT NULL,
+  at_s REAL NOT NULL
+) WITHOUT ROWID;
+)sql",
 });
 
 absl::StatusOr<int> ReadVersion(SqliteDatabase& database) {

@@ -47,6 +47,14 @@ TEST_F(AdmissionTest, FillsInDefaultsAndPaths) {
   EXPECT_EQ(admitted->spec().num_epochs(), 100);
 }
 
+TEST_F(AdmissionTest, AJobOfMoreThan64KiBIsRefused) {
+  job_.mutable_data()->set_prompt(std::string(60 << 10, 'x'));
+  EXPECT_TRUE(Admit().ok()) << Admit();
+  job_.mutable_data()->set_prompt(std::string(64 << 10, 'x'));
+  EXPECT_TRUE(absl::IsInvalidArgument(Admit()));
+  EXPECT_THAT(std::string(Admit().message()), HasSubstr("at most 65536 are allowed"));
+}
+
 TEST_F(AdmissionTest, LeavesToThePoolWhatMemoryDecides) {
   job_.mutable_sample()->set_batch_size(4);
   job_.mutable_train()->set_batch_size(4);

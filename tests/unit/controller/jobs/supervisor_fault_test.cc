@@ -169,8 +169,8 @@ TEST_F(SupervisorFaultTest, JobsThatCannotBeginWaitInTheirOrderAndNoneFails) {
   const std::string second = Submit(SpecOf(3)).id();
   for (const std::string& id : {first, second}) {
     EXPECT_EQ(Stored(id).state(), v1::QUEUED);
-    EXPECT_THAT(Stored(id).state_reason(), HasSubstr("waits for the service's disk"));
-    EXPECT_THAT(Stored(id).state_reason(), HasSubstr("No space left"));
+    EXPECT_THAT(hub_->Reason(id), HasSubstr("waits for the service's disk"));
+    EXPECT_THAT(hub_->Reason(id), HasSubstr("No space left"));
   }
   EXPECT_EQ(supervisor_->scheduler().num_free(), 3);
   clock_.Advance(1);
@@ -202,7 +202,7 @@ TEST_F(SupervisorFaultTest, ACheckpointThatCannotBeReadNowIsNotDamaged) {
   Ended(1, id, absl::UnavailableError("x"));
   supervisor_->Tick();
   EXPECT_EQ(Stored(id).state(), v1::RECOVERING);
-  EXPECT_THAT(Stored(id).state_reason(), HasSubstr("Input/output error"));
+  EXPECT_THAT(hub_->Reason(id), HasSubstr("Input/output error"));
   EXPECT_THAT(Stored(id).warnings(), IsEmpty());
   EXPECT_EQ(dir_.Read("data/jobs/" + id + "/metrics.jsonl"), "{\"epoch\": 0}\n{\"epoch\": 1}\n");
   disk_full_.UnreadableFor("");

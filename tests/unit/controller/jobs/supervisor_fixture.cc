@@ -20,6 +20,8 @@ void SupervisorTest::Restart(FileSystem* file_system) {
   Supervisor::Options options;
   options.health.min_ranks = 1;
   options.drain_seconds = drain_seconds_;
+  options.queue = queue_;
+  options.limits = limits_;
   supervisor_ = std::make_unique<Supervisor>(
       options,
       Supervisor::Dependencies{

@@ -36,7 +36,9 @@ class SupervisorTest : public StoredJobsTest {
   std::vector<int> StartedRanks(const std::string& id);
   std::vector<int> StoppedRanks(const std::string& id);
 
-  double drain_seconds_ = 0;  ///< From the next Restart() on.
+  double drain_seconds_ = 0;        ///< From the next Restart() on.
+  Scheduler::Options queue_;        ///< The same.
+  JobService::QueueLimits limits_;  ///< The same.
   PosixFileSystem disk_;
   std::vector<std::pair<int, v1::ControllerMessage>> sent_;
   std::map<std::string, std::string> tags_;  ///< Of each job's newest gang; what Ended() says.

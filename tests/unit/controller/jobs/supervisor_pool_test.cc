@@ -20,7 +20,7 @@ TEST_F(SupervisorTest, AJobThatStillFitsWaitsForFreeWorkers) {
   clock_.Advance(10000);
   supervisor_->Tick();
   EXPECT_EQ(Stored(hit).state(), v1::RECOVERING);
-  EXPECT_EQ(Stored(hit).state_reason(), "waits for 2 free workers: 1 of 2 are free");
+  EXPECT_EQ(hub_->Reason(hit), "waits for 2 free workers: 1 of 2 are free");
   Checkpoint(1, other, 4);
   Ended(1, other);
   supervisor_->Tick();
@@ -37,8 +37,8 @@ TEST_F(SupervisorTest, TheRestartThatAJobNeedsWaitsForTheOthers) {
   clock_.Advance(10000);
   supervisor_->Tick();
   EXPECT_EQ(supervisor_->restart_reason(), "");
-  EXPECT_THAT(Stored(large).state_reason(), HasSubstr("1 of 3 workers died"));
-  EXPECT_EQ(Stored(small).state_reason(), "waits behind " + large);
+  EXPECT_THAT(hub_->Reason(large), HasSubstr("1 of 3 workers died"));
+  EXPECT_EQ(hub_->Reason(small), "waits behind " + large);
   Checkpoint(1, other, 4);
   Ended(1, other);
   supervisor_->Tick();

@@ -139,14 +139,15 @@ TEST_F(SchedulerTest, AJobThatRecoversTakesWhatIsFreeWhereItMayBeSmaller) {
   scheduler.FormGangs();
   scheduler.WorkerFailed(5);
   v1::JobSpec spec = SpecOf(2, 1);
-  scheduler.Enqueue(3, "waits", Judged(spec), true);
+  scheduler.Enqueue(3, "waits", Judged(spec), {.recovers = true});
   EXPECT_THAT(scheduler.FormGangs(), IsEmpty());
   EXPECT_EQ(scheduler.WaitReasons().at("waits"), "waits for 3 free workers: 2 of 4 are free");
   scheduler.RemoveFromQueue("waits");
   spec.mutable_topology()->set_min_rollout(1);
   scheduler.Enqueue(2, "new", Judged(spec));
   EXPECT_THAT(scheduler.FormGangs(), IsEmpty());  // It has lost nothing: it waits for all three.
-  scheduler.Enqueue(3, "smaller", Judged(spec), true);  // What ran before comes first.
+  scheduler.Enqueue(3, "smaller", Judged(spec),
+                    {.recovers = true});  // What ran before comes first.
   const auto gangs = scheduler.FormGangs();
   ASSERT_THAT(gangs, SizeIs(1));
   EXPECT_EQ(gangs[0].job_id, "smaller");
@@ -157,7 +158,7 @@ TEST_F(SchedulerTest, AJobThatRecoversWaitsForWorkersThatAreStillStarting) {
   Scheduler scheduler({1, 2});
   v1::JobSpec spec = Colocated(1);
   spec.clear_topology();
-  scheduler.Enqueue(1, "a", Judged(spec), true);
+  scheduler.Enqueue(1, "a", Judged(spec), {.recovers = true});
   v1::Hello hello;
   hello.set_cores(4);
   scheduler.WorkerReported(1, hello);
@@ -212,12 +213,12 @@ TEST_F(SchedulerTest, AutoFitsWhatIsLeft) {
   spec.clear_topology();
   Scheduler scheduler = PoolOf({"h", "h", "h", "h"});
   scheduler.WorkerFailed(1);
-  scheduler.Enqueue(1, "a", Judged(spec), true);
+  scheduler.Enqueue(1, "a", Judged(spec), {.recovers = true});
   EXPECT_EQ(scheduler.FormGangs().at(0).topology.ToString(), "colocated 3");
   scheduler.WorkerFailed(2);
   scheduler.WorkerFailed(3);
   scheduler.Release("a");
-  scheduler.Enqueue(1, "a", Judged(spec), true);
+  scheduler.Enqueue(1, "a", Judged(spec), {.recovers = true});
   EXPECT_EQ(scheduler.FormGangs().at(0).topology.ToString(), "colocated 1");
 }
 
@@ -227,12 +228,12 @@ TEST_F(SchedulerTest, AutoInTwoPartsStaysInTwoParts) {
   spec.mutable_train()->set_gradient_shards(1);  // One trainer: more ranks can only sample.
   Scheduler scheduler = PoolOf({"h", "h", "h", "h"});
   scheduler.WorkerFailed(1);
-  scheduler.Enqueue(1, "a", Judged(spec), true);
+  scheduler.Enqueue(1, "a", Judged(spec), {.recovers = true});
   EXPECT_EQ(scheduler.FormGangs().at(0).topology.ToString(), "rollout 2, trainer 1");
   scheduler.WorkerFailed(2);
   scheduler.WorkerFailed(3);
   scheduler.Release("a");
-  scheduler.Enqueue(1, "a", Judged(spec), true);
+  scheduler.Enqueue(1, "a", Judged(spec), {.recovers = true});
   EXPECT_THAT(scheduler.FormGangs(), IsEmpty());
   EXPECT_EQ(scheduler.WaitsForTheDead(), "a");
 }

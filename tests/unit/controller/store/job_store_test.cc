@@ -3,6 +3,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
 #include <limits>
 
 #include "absl/strings/str_cat.h"
@@ -245,7 +249,9 @@ TEST_F(JobStoreTest, BringsAStoreOfTheFirstVersionUpToDate) {
         "ALTER TABLE jobs DROP COLUMN topology_reason; ALTER TABLE jobs DROP COLUMN model_count; "
         "ALTER TABLE jobs DROP COLUMN priority; ALTER TABLE jobs DROP COLUMN labels; "
         "ALTER TABLE jobs DROP COLUMN branched_from; "
-        "ALTER TABLE jobs DROP COLUMN branched_from_epoch; PRAGMA user_version = 1");
+        "ALTER TABLE jobs DROP COLUMN branched_from_epoch; "
+        "ALTER TABLE jobs DROP COLUMN max_seconds; DROP TABLE owner_usage; PRAGMA user_version = "
+        "1");
     ASSERT_TRUE(status.ok()) << status;
   }
   Reopen();
@@ -256,6 +262,63 @@ TEST_F(JobStoreTest, BringsAStoreOfTheFirstVersionUpToDate) {
   EXPECT_FALSE(stored->model.has_value());
   EXPECT_EQ(stored->job.priority(), 0);
   EXPECT_THAT(stored->job.labels(), IsEmpty());
+}
+
+TEST_F(JobStoreTest, BringsAStoreOfVersion3UpToDate) {
+  store_.reset();
+  std::filesystem::remove_all(dir_ / "data");
+  std::filesystem::create_directories(dir_ / "data");
+  {
+    const char* source = std::getenv("IMAGEDDPO_SOURCE_DIR");
+    ASSERT_NE(source, nullptr);
+    std::ifstream file(absl::StrCat(source, "/tests/data/store/jobs-v3.sql"));
+    const std::string sql((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+    ASSERT_FALSE(sql.empty());
+    auto database = SqliteDatabase::Open(dir_ / "data/jobs.db");
+    ASSERT_TRUE(database.ok()) << database.status();
+    const absl::Status status = (*database)->Execute(sql);
+    ASSERT_TRUE(status.ok()) << status;
+  }
+  Reopen();
+  const absl::StatusOr<JobRecord> ended = store_->Get("job-000001");
+  ASSERT_TRUE(ended.ok()) << ended.status();
+  EXPECT_EQ(ended->job.state(), v1::SUCCEEDED);
+  EXPECT_EQ(ended->job.spec().seed(), 7u);
+  EXPECT_EQ(ended->job.progress().samples_seen(), 256);
+  EXPECT_EQ(ended->job.end_time().seconds(), 1700000009);
+  EXPECT_EQ(ended->job.warnings(0), "slow disk");
+  EXPECT_EQ(ended->job.best_value(), 0.5);
+  EXPECT_EQ(ended->job.owner(), "alice");
+  EXPECT_EQ(ended->job.priority(), 5);
+  EXPECT_EQ(ended->job.labels().at("sweep"), "rates");
+  EXPECT_EQ(ended->job.max_seconds(), 0);
+  EXPECT_THAT(store_->Events("job-000001", 1, 9)->events, SizeIs(2));
+  EXPECT_EQ((*store_->FindByRequestId("first"))->number, 1);
+  const absl::StatusOr<std::vector<JobRecord>> unfinished = store_->Unfinished();
+  ASSERT_TRUE(unfinished.ok()) << unfinished.status();
+  ASSERT_THAT(*unfinished, SizeIs(1));
+  EXPECT_EQ(unfinished->front().job.state_reason(), "paused by request");
+  EXPECT_EQ(unfinished->front().job.branched_from(), "job-000001");
+  EXPECT_THAT(*store_->OwnersUsage(), IsEmpty());
+  EXPECT_EQ(Insert().number, 3);  // Numbers go on.
+}
+
+TEST_F(JobStoreTest, KeepsWhatOwnersHaveTakenAndTheTimeOfJobs) {
+  JobRecord record = Insert();
+  record.job.set_max_seconds(3.5);
+  record.job.mutable_progress()->set_run_seconds(1.25);
+  ASSERT_TRUE(Update(&record, v1::RUNNING).ok());
+  ASSERT_TRUE(store_->SetOwnersUsage({{"old", 9, 1}}).ok());
+  ASSERT_TRUE(store_->SetOwnersUsage({{"alice", 12.5, 1700000000.5}, {"bob", 1, 2}}).ok());
+  Reopen();
+  EXPECT_EQ(store_->Get(record.job.id())->job.max_seconds(), 3.5);
+  EXPECT_EQ(store_->Get(record.job.id())->job.progress().run_seconds(), 1.25);
+  const absl::StatusOr<std::vector<OwnerUsage>> usage = store_->OwnersUsage();
+  ASSERT_TRUE(usage.ok()) << usage.status();
+  ASSERT_THAT(*usage, SizeIs(2));
+  EXPECT_EQ(usage->front().owner, "alice");
+  EXPECT_EQ(usage->front().rank_seconds, 12.5);
+  EXPECT_EQ(usage->front().at_s, 1700000000.5);
 }
 
 TEST_F(JobStoreTest, KeepsPriorityLabelsAndWhereAJobWasBranched) {
