@@ -66,6 +66,7 @@ int Main(int argc, char** argv) {
   AddDeleteCommand(app, program);
   AddCheckpointsCommand(app, program);
   AddArtifactsCommand(app, program);
+  AddDownloadCommand(app, program);
   AddWaitCommand(app, program);
   AddDiffCommand(app, program);
   AddValidateCommand(app, program);

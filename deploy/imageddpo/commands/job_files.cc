@@ -1,7 +1,6 @@
 #include <iostream>
 #include <memory>
 #include <string>
-#include <vector>
 
 #include "deploy/imageddpo/commands/commands.h"
 #include "deploy/imageddpo/text/job_files_text.h"
@@ -31,17 +30,9 @@ void AddArtifactsCommand(CLI::App& app, Program& program) {
   command->add_option("ID", *id, "Job, as job-000001")->required();
   command->callback([id, &program] {
     program.action = [id, &program] {
-      Client client = program.MakeClient();
-      v1::ListArtifactsRequest request;
-      request.set_id(*id);
-      std::vector<v1::Artifact> all;
-      do {
-        const auto page = client.Call(&Client::Stub::ListArtifacts, request);
-        if (!page.ok()) return Report(page.status());
-        all.insert(all.end(), page->artifacts().begin(), page->artifacts().end());
-        request.set_page_token(page->next_page_token());
-      } while (!request.page_token().empty());
-      std::cout << ArtifactTable(all);
+      const auto all = program.MakeClient().Artifacts(*id);
+      if (!all.ok()) return Report(all.status());
+      std::cout << ArtifactTable(*all);
       return ExitCode::kOk;
     };
   });

@@ -4,14 +4,17 @@
 #include <grpcpp/server_builder.h>
 
 #include <chrono>
+#include <iterator>
 #include <map>
 #include <memory>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
+#include "common/io/file.h"
 #include "imageddpo/v1/service.grpc.pb.h"
 
 namespace imageddpo {
@@ -91,6 +94,22 @@ class FakeService : public v1::TrainerService::Service {
     absl::MutexLock lock(&mutex_);
     return branched_;
   }
+  /// A file of every job, in place of an older one.
+  void SetFile(const std::string& name, const std::string& content) {
+    absl::MutexLock lock(&mutex_);
+    files_[name] = content;
+  }
+  /// The next download ends after so many parts of kPartBytes.
+  void BreakDownloadAfter(int parts) {
+    absl::MutexLock lock(&mutex_);
+    parts_before_break_ = parts;
+  }
+  std::vector<int64_t> downloaded_from() const {
+    absl::MutexLock lock(&mutex_);
+    return downloaded_from_;
+  }
+  static constexpr size_t kPartBytes = 100;
+
   v1::UpdateJobRequest updated() const {
     absl::MutexLock lock(&mutex_);
     return updated_;
@@ -194,13 +213,41 @@ class FakeService : public v1::TrainerService::Service {
   grpc::Status ListArtifacts(grpc::ServerContext*, const v1::ListArtifactsRequest* request,
                              v1::ListArtifactsResponse* response) override {
     absl::MutexLock lock(&mutex_);
-    const bool is_first = request->page_token().empty();
-    v1::Artifact& artifact = *response->add_artifacts();
-    artifact.set_name(is_first ? "job.yaml" : "metrics.jsonl");
-    artifact.set_size_bytes(600);
-    if (is_first) response->set_next_page_token(artifact.name());
+    const auto file = files_.upper_bound(request->page_token());
+    if (file != files_.end()) {
+      v1::Artifact& artifact = *response->add_artifacts();
+      artifact.set_name(file->first);
+      artifact.set_size_bytes(static_cast<int64_t>(file->second.size()));
+      if (std::next(file) != files_.end()) response->set_next_page_token(file->first);
+    }
     v1::Job job;
     return Find(request->id(), &job);
+  }
+  grpc::Status DownloadArtifact(grpc::ServerContext*, const v1::DownloadArtifactRequest* request,
+                                grpc::ServerWriter<v1::DownloadArtifactResponse>* writer) override {
+    std::string content;
+    int parts = 0;  // That are sent before the connection breaks; 0: it does not.
+    {
+      absl::MutexLock lock(&mutex_);
+      const auto file = files_.find(request->name());
+      if (file == files_.end()) return {grpc::StatusCode::NOT_FOUND, "no such file"};
+      content = file->second;
+      downloaded_from_.push_back(request->offset());
+      parts = std::exchange(parts_before_break_, 0);
+    }
+    auto next = static_cast<size_t>(request->offset());
+    if (next > content.size()) return {grpc::StatusCode::OUT_OF_RANGE, "the file is shorter"};
+    while (true) {
+      v1::DownloadArtifactResponse part;
+      part.set_offset(static_cast<int64_t>(next));
+      part.set_size_bytes(static_cast<int64_t>(content.size()));
+      part.set_data(content.substr(next, kPartBytes));
+      next += part.data().size();
+      if (next == content.size()) part.set_sha256(Sha256Hex(content));
+      writer->Write(part);
+      if (next == content.size()) return grpc::Status::OK;
+      if (--parts == 0) return {grpc::StatusCode::UNAVAILABLE, "the service is ending"};
+    }
   }
   grpc::Status ListJobs(grpc::ServerContext*, const v1::ListJobsRequest* request,
                         v1::ListJobsResponse* response) override {
@@ -252,6 +299,10 @@ class FakeService : public v1::TrainerService::Service {
   v1::ResumeJobRequest resumed_ ABSL_GUARDED_BY(mutex_);  // The newest.
   v1::BranchJobRequest branched_ ABSL_GUARDED_BY(mutex_);
   v1::UpdateJobRequest updated_ ABSL_GUARDED_BY(mutex_);
+  std::map<std::string, std::string> files_ ABSL_GUARDED_BY(mutex_) = {
+      {"job.yaml", std::string(600, 'y')}, {"metrics.jsonl", std::string(600, 'm')}};
+  int parts_before_break_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::vector<int64_t> downloaded_from_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace imageddpo

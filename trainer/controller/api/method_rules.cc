@@ -22,6 +22,7 @@ constexpr auto kRows = std::to_array<Row>({
     {"ListJobs", kReads},
     {"WatchJob", kReads},
     {"ListArtifacts", kReads},
+    {"DownloadArtifact", kReads},
     {"ListCheckpoints", kReads},
     {"SubmitJob", kMakesJob},
     {"BranchJob", kMakesJob},

@@ -12,6 +12,7 @@
 #include "common/base/text.h"
 #include "common/comm/valid_texts.h"
 #include "imageddpo/v1/service.grpc.pb.h"
+#include "trainer/controller/api/downloads.h"
 #include "trainer/controller/api/watch_reactor.h"
 #include "trainer/controller/files/job_files.h"
 
@@ -29,18 +30,23 @@ absl::Duration TimeoutOf(const grpc::ServerContext& context) {
   return std::clamp(absl::FromChrono(left), absl::ZeroDuration(), kMaxCallDuration);
 }
 
-/// The end of a WatchJob call that its caller may not make.
-class Refusal final : public grpc::ServerWriteReactor<v1::JobEvent> {
+/// The end of a call with a stream that its caller may not make.
+template <typename Item>
+class Refusal final : public grpc::ServerWriteReactor<Item> {
  public:
-  explicit Refusal(const grpc::Status& status) { Finish(status); }
+  explicit Refusal(const grpc::Status& status) { this->Finish(status); }
   void OnDone() override { delete this; }
 };
 
-class TrainerServiceImpl final
-    : public v1::TrainerService::WithCallbackMethod_WatchJob<v1::TrainerService::Service> {
+/// Streams are served by callbacks.
+using ServiceBase = v1::TrainerService::WithCallbackMethod_DownloadArtifact<
+    v1::TrainerService::WithCallbackMethod_WatchJob<v1::TrainerService::Service>>;
+
+class TrainerServiceImpl final : public ServiceBase {
  public:
   explicit TrainerServiceImpl(const TrainerServiceDependencies& dependencies)
-      : dependencies_(dependencies) {}
+      : dependencies_(dependencies),
+        downloads_(dependencies.store, dependencies.metrics, dependencies.clock) {}
 
   grpc::Status SubmitJob(grpc::ServerContext* context, const v1::SubmitJobRequest* request,
                          v1::Job* response) override {
@@ -125,13 +131,18 @@ class TrainerServiceImpl final
 
   grpc::ServerWriteReactor<v1::JobEvent>* WatchJob(grpc::CallbackServerContext* context,
                                                    const v1::WatchJobRequest* request) override {
-    if (const auto caller = Admit("WatchJob", *context, request->id()); !caller.ok()) {
-      dependencies_.metrics.RpcFinished("WatchJob", caller.status().code(), 0);
-      return new Refusal(ToGrpcStatus(caller.status()));
-    }
-    return WatchReactor::Start(
-        {dependencies_.store, dependencies_.hub, dependencies_.metrics, dependencies_.clock},
-        *request);
+    return Stream<v1::JobEvent>("WatchJob", *context, *request, [&](const Caller&) {
+      return WatchReactor::Start(
+          {dependencies_.store, dependencies_.hub, dependencies_.metrics, dependencies_.clock},
+          *request);
+    });
+  }
+
+  grpc::ServerWriteReactor<v1::DownloadArtifactResponse>* DownloadArtifact(
+      grpc::CallbackServerContext* context, const v1::DownloadArtifactRequest* request) override {
+    return Stream<v1::DownloadArtifactResponse>(
+        "DownloadArtifact", *context, *request,
+        [&](const Caller& caller) { return downloads_.Start(caller.owner, *request); });
   }
 
  private:
@@ -164,6 +175,16 @@ class TrainerServiceImpl final
     return grpc::Status::OK;
   }
 
+  /// Starts a call that answers with a stream where its caller may make it.
+  template <typename Item, typename Request, typename Function>
+  grpc::ServerWriteReactor<Item>* Stream(const char* method, const grpc::ServerContextBase& context,
+                                         const Request& request, Function start) {
+    const absl::StatusOr<Caller> caller = Admit(method, context, request.id());
+    if (caller.ok()) return start(*caller);
+    dependencies_.metrics.RpcFinished(method, caller.status().code(), 0);
+    return new Refusal<Item>(ToGrpcStatus(caller.status()));
+  }
+
   absl::StatusOr<v1::DeleteJobResponse> Delete(const grpc::ServerContext& context,
                                                const std::string& id) {
     IMAGEDDPO_RETURN_IF_ERROR(
@@ -183,6 +204,7 @@ class TrainerServiceImpl final
   }
 
   const TrainerServiceDependencies dependencies_;
+  Downloads downloads_;
 };
 
 }  // namespace

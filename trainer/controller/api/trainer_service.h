@@ -27,7 +27,7 @@ struct TrainerServiceDependencies {
 };
 
 /// The gRPC service v1.TrainerService: asks AccessControl, passes each call to JobApi and returns
-/// its answer. WatchJob is served by callbacks, so that idle watchers take no threads. Thread-safe.
+/// its answer. Streams are served by callbacks, so that idle ones take no threads. Thread-safe.
 /// @param dependencies  must outlive the server that serves this.
 std::unique_ptr<grpc::Service> MakeTrainerService(const TrainerServiceDependencies& dependencies);
 
