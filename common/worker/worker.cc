@@ -22,6 +22,7 @@
 #include "common/base/process.h"
 #include "common/base/status.h"
 #include "common/comm/meeting.h"
+#include "common/worker/job_log_sink.h"
 #include "common/worker/run_catching.h"
 
 namespace imageddpo {
@@ -50,7 +51,14 @@ class Worker::Job {
       : parts_(parts),
         start_(start),
         gang_timeout_(gang_timeout),
+        log_sink_(std::make_shared<JobLogSink>(
+            start.job_id(),
+            [&channel = parts.channel](v1::WorkerMessage message) {
+              channel.Send(std::move(message));
+            },
+            parts.clock)),
         logger_(WithJob(*parts.logger, start.job_id())) {
+    logger_->sinks().push_back(log_sink_);
     thread_ = std::thread([this] { Run(); });
   }
   ~Job() { thread_.join(); }
@@ -92,6 +100,7 @@ class Worker::Job {
     } else {
       logger_->warn("the job has ended on this rank: {}", status.ToString());
     }
+    log_sink_->Close();
     v1::WorkerMessage message;
     message.mutable_ended()->set_job_id(id());
     message.mutable_ended()->set_code(static_cast<int>(status.code()));
@@ -141,6 +150,7 @@ class Worker::Job {
   const Parts& parts_;
   const v1::StartJob start_;
   const std::chrono::milliseconds gang_timeout_;
+  const std::shared_ptr<JobLogSink> log_sink_;  // To the job's log.
   const std::shared_ptr<spdlog::logger> logger_;
   StopToken stop_;
   absl::Mutex mutex_;

@@ -195,8 +195,9 @@ absl::StatusOr<std::vector<v1::JobEvent>> Client::StoredEvents(const std::string
     events.push_back(std::move(event));
     return absl::OkStatus();
   };
-  IMAGEDDPO_RETURN_IF_ERROR(
-      Read<v1::WatchJobRequest, v1::JobEvent>(&Stub::WatchJob, request, keep, kEventsTimeout));
+  const absl::Status status =
+      Read<v1::WatchJobRequest, v1::JobEvent>(&Stub::WatchJob, request, keep, kEventsTimeout);
+  if (!status.ok()) return status;
   return events;
 }
 

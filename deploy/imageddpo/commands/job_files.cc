@@ -12,6 +12,7 @@ void AddCheckpointsCommand(CLI::App& app, Program& program) {
   CLI::App* command = app.add_subcommand(
       "checkpoints", "List a job's checkpoints, from which `resume` and `branch` can go on");
   command->add_option("ID", *id, "Job, as job-000001")->required();
+  command->footer("\nExample: imageddpo checkpoints job-000001");
   command->callback([id, &program] {
     program.action = [id, &program] {
       v1::ListCheckpointsRequest request;
@@ -28,6 +29,7 @@ void AddArtifactsCommand(CLI::App& app, Program& program) {
   auto id = std::make_shared<std::string>();
   CLI::App* command = app.add_subcommand("artifacts", "List the files of a job, with their sizes");
   command->add_option("ID", *id, "Job, as job-000001")->required();
+  command->footer("\nExample: imageddpo artifacts job-000001");
   command->callback([id, &program] {
     program.action = [id, &program] {
       const auto all = program.MakeClient().Artifacts(*id);

@@ -111,7 +111,7 @@ absl::Status AddPictures(Client& client, int most, JobReport* report) {
   }
   report->pictures_note =
       report->pictures.empty()
-          ? "The service has no longer the files of its evaluations."
+          ? "The service no longer has the files of its evaluations."
           : absl::StrCat("The first held-out images, not chosen by their rewards: after ", *first,
                          " and after ", *last, " epochs, under the same noise.");
   return absl::OkStatus();
@@ -161,6 +161,7 @@ void AddReportCommand(CLI::App& app, Program& program) {
   command
       ->add_option("--pictures", options->pictures, "Held-out images to show (default 8; 0: none)")
       ->check(CLI::Range(0, 100));
+  command->footer("\nExample: imageddpo report job-000001 job-000002 -o report.html");
   command->callback([options, &program] {
     program.action = [options, &program] { return WriteReport(program, *options); };
   });

@@ -159,6 +159,21 @@ class Client:
                 return
             request.page_token = page.next_page_token
 
+    def cluster(self) -> Dict[str, Any]:
+        """Hosts with their ranks, the gangs at work, and whether the service is well."""
+        return _to_dict(self._call("GetCluster", messages.message("GetClusterRequest")(), "Cluster"))
+
+    def drain(self, *names: Union[int, str], undrain: bool = False) -> Dict[str, Any]:
+        """Takes ranks or all ranks of hosts out of the pool, or gives them back; returns cluster()."""
+        request = messages.message("DrainWorkerRequest")(undrain=undrain)
+        for name in names:
+            (request.ranks if isinstance(name, int) else request.hosts).append(name)
+        return _to_dict(self._call("DrainWorker", request, "Cluster"))
+
+    def whoami(self) -> Dict[str, Any]:
+        """Who this client is to the service: owner, role, known_by, expire_time, version."""
+        return _to_dict(self._call("Whoami", messages.message("WhoamiRequest")(), "WhoamiResponse"))
+
     def list(self) -> Iterator[Job]:
         """All jobs, the newest first."""
         request = messages.message("ListJobsRequest")()
@@ -197,6 +212,14 @@ class Client:
                     break
         names = list(dict.fromkeys(name for row in rows.values() for name in row))
         return {name: [rows[epoch].get(name) for epoch in sorted(rows)] for name in names}
+
+    def logs(self, job: JobLike, *, rank: Optional[int] = None, level: str = "", tail: int = 0,
+             follow: bool = False) -> Iterator[Dict[str, Any]]:
+        """What the job's ranks have logged, the oldest line first: time, level, rank, message. Lines of `level` and worse
+        ones, the last `tail` of them (0: all); with `follow` new ones too, until the job has ended."""
+        request = messages.message("StreamLogsRequest")(id=_id(job), rank=rank, min_level=level, tail=tail, follow=follow)
+        for response in self._stream("StreamLogs", request, "StreamLogsResponse"):
+            yield from map(_to_dict, response.lines)
 
     def download(self, job: JobLike, folder: Union[str, os.PathLike], names: Optional[Iterable[str]] = None) -> pathlib.Path:
         """Downloads the newest LoRA of a job into `folder` and returns its path; or the files `names`, as artifacts() has

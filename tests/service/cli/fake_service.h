@@ -94,6 +94,28 @@ class FakeService : public v1::TrainerService::Service {
     absl::MutexLock lock(&mutex_);
     return branched_;
   }
+  void SetCluster(const v1::Cluster& cluster) {
+    absl::MutexLock lock(&mutex_);
+    cluster_ = cluster;
+  }
+  v1::DrainWorkerRequest drained() const {
+    absl::MutexLock lock(&mutex_);
+    return drained_;
+  }
+  /// A line of every job's log. @param is_last  those who follow the log come to its end.
+  void Log(const std::string& message, bool is_last = false) {
+    absl::MutexLock lock(&mutex_);
+    v1::LogLine& line = log_.emplace_back();
+    line.mutable_time()->set_seconds(1'700'000'000);
+    line.set_level("warning");
+    line.set_rank(2);
+    line.set_message(message);
+    log_has_ended_ = is_last;
+  }
+  std::vector<v1::StreamLogsRequest> logs_asked() const {
+    absl::MutexLock lock(&mutex_);
+    return logs_asked_;
+  }
   /// A file of every job, in place of an older one.
   void SetFile(const std::string& name, const std::string& content) {
     absl::MutexLock lock(&mutex_);
@@ -249,6 +271,51 @@ class FakeService : public v1::TrainerService::Service {
       if (--parts == 0) return {grpc::StatusCode::UNAVAILABLE, "the service is ending"};
     }
   }
+  grpc::Status GetCluster(grpc::ServerContext*, const v1::GetClusterRequest*,
+                          v1::Cluster* response) override {
+    absl::MutexLock lock(&mutex_);
+    *response = cluster_;
+    return grpc::Status::OK;
+  }
+  grpc::Status DrainWorker(grpc::ServerContext*, const v1::DrainWorkerRequest* request,
+                           v1::Cluster* response) override {
+    absl::MutexLock lock(&mutex_);
+    drained_ = *request;
+    *response = cluster_;
+    return grpc::Status::OK;
+  }
+  grpc::Status Whoami(grpc::ServerContext*, const v1::WhoamiRequest*,
+                      v1::WhoamiResponse* response) override {
+    response->set_owner("alice");
+    response->set_role("submitter");
+    response->set_known_by("token");
+    response->mutable_expire_time()->set_seconds(1'700'000'000);
+    response->set_version("0.2.0");
+    return grpc::Status::OK;
+  }
+  grpc::Status StreamLogs(grpc::ServerContext* context, const v1::StreamLogsRequest* request,
+                          grpc::ServerWriter<v1::StreamLogsResponse>* writer) override {
+    size_t next = request->cursor().empty() ? 0 : std::stoul(request->cursor());
+    {
+      absl::MutexLock lock(&mutex_);
+      logs_asked_.push_back(*request);
+    }
+    while (!context->IsCancelled()) {
+      v1::StreamLogsResponse response;
+      {
+        absl::MutexLock lock(&mutex_);
+        if (is_stopping_) return {grpc::StatusCode::UNAVAILABLE, "the service is ending"};
+        if (next < log_.size()) *response.add_lines() = log_[next++];
+        if (response.lines().empty() && (log_has_ended_ || !request->follow())) {
+          return grpc::Status::OK;
+        }
+      }
+      response.set_cursor(std::to_string(next));
+      if (!response.lines().empty()) writer->Write(response);
+      if (response.lines().empty()) absl::SleepFor(absl::Milliseconds(10));
+    }
+    return grpc::Status::CANCELLED;
+  }
   grpc::Status ListJobs(grpc::ServerContext*, const v1::ListJobsRequest* request,
                         v1::ListJobsResponse* response) override {
     absl::MutexLock lock(&mutex_);
@@ -301,6 +368,11 @@ class FakeService : public v1::TrainerService::Service {
   v1::UpdateJobRequest updated_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, std::string> files_ ABSL_GUARDED_BY(mutex_) = {
       {"job.yaml", std::string(600, 'y')}, {"metrics.jsonl", std::string(600, 'm')}};
+  v1::Cluster cluster_ ABSL_GUARDED_BY(mutex_);
+  v1::DrainWorkerRequest drained_ ABSL_GUARDED_BY(mutex_);  // The newest.
+  std::vector<v1::LogLine> log_ ABSL_GUARDED_BY(mutex_);
+  bool log_has_ended_ ABSL_GUARDED_BY(mutex_) = false;
+  std::vector<v1::StreamLogsRequest> logs_asked_ ABSL_GUARDED_BY(mutex_);
   int parts_before_break_ ABSL_GUARDED_BY(mutex_) = 0;
   std::vector<int64_t> downloaded_from_ ABSL_GUARDED_BY(mutex_);
 };

@@ -5,7 +5,7 @@
 #include "common/io/file.h"
 #include "gmock/gmock.h"
 #include "tests/service/controller/service_fixture.h"
-#include "trainer/controller/api/downloads.h"
+#include "trainer/controller/streams/downloads.h"
 
 namespace imageddpo {
 namespace {
@@ -143,7 +143,7 @@ TEST_F(DownloadArtifactTest, SlowReadersHaveALimitAndHoldUpNobody) {
   }
   const Answer refused = Download(RequestOf("job.yaml"));
   EXPECT_EQ(refused.status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
-  EXPECT_THAT(refused.status.error_message(), HasSubstr("16 downloads of yours"));
+  EXPECT_THAT(refused.status.error_message(), HasSubstr("16 calls of yours of DownloadArtifact"));
   EXPECT_EQ(Get(id_).state(), v1::SUCCEEDED) << "others are served";
   for (const auto& call : slow) {
     call->context.TryCancel();

@@ -90,7 +90,7 @@ TEST_F(ReportCommandTest, WritesOneFileWithThePictures) {
 
 TEST_F(ReportCommandTest, SaysThatThereAreNoPicturesAnyMore) {
   ASSERT_EQ(Run("report job-000001 -o " + (dir_ / "r.html")), ExitCode::kOk);
-  EXPECT_THAT(dir_.Read("r.html"), HasSubstr("The service has no longer the files"));
+  EXPECT_THAT(dir_.Read("r.html"), HasSubstr("The service no longer has the files"));
 }
 
 TEST_F(ReportCommandTest, WritesMarkdown) {

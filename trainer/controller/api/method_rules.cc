@@ -16,6 +16,7 @@ struct Row {
 constexpr MethodRule kReads = {Role::kViewer, false};
 constexpr MethodRule kMakesJob = {Role::kSubmitter, false};
 constexpr MethodRule kChangesJob = {Role::kSubmitter, true};
+constexpr MethodRule kChangesCluster = {Role::kAdmin, false};
 
 constexpr auto kRows = std::to_array<Row>({
     {"GetJob", kReads},
@@ -23,6 +24,9 @@ constexpr auto kRows = std::to_array<Row>({
     {"WatchJob", kReads},
     {"ListArtifacts", kReads},
     {"DownloadArtifact", kReads},
+    {"StreamLogs", kReads},
+    {"GetCluster", kReads},
+    {"Whoami", kReads},
     {"ListCheckpoints", kReads},
     {"SubmitJob", kMakesJob},
     {"BranchJob", kMakesJob},
@@ -32,6 +36,7 @@ constexpr auto kRows = std::to_array<Row>({
     {"CheckpointJob", kChangesJob},
     {"UpdateJob", kChangesJob},
     {"DeleteJob", kChangesJob},
+    {"DrainWorker", kChangesCluster},
 });
 
 }  // namespace

@@ -3,8 +3,8 @@
 #include <grpcpp/grpcpp.h>
 
 #include <memory>
+#include <string>
 
-#include "absl/status/status.h"
 #include "common/base/clock.h"
 #include "common/metrics/service_metrics.h"
 #include "trainer/controller/api/access_control.h"
@@ -14,9 +14,6 @@
 
 namespace imageddpo {
 
-/// Status codes of absl and gRPC have the same numbers.
-grpc::Status ToGrpcStatus(const absl::Status& status);
-
 struct TrainerServiceDependencies {
   const AccessControl& access;
   JobApi& jobs;
@@ -24,6 +21,7 @@ struct TrainerServiceDependencies {
   EventHub& hub;
   ServiceMetrics& metrics;
   const Clock& clock;
+  std::string version = "";  ///< Of the service.
 };
 
 /// The gRPC service v1.TrainerService: asks AccessControl, passes each call to JobApi and returns

@@ -64,11 +64,12 @@ absl::StatusOr<ArtifactFile> ArtifactFile::Open(const std::string& job_dir,
     errno = ENOENT;
     return OpenError(name);
   }
-  return ArtifactFile(fd, name, static_cast<int64_t>(found.st_size));
+  return ArtifactFile(fd, name, static_cast<int64_t>(found.st_size),
+                      static_cast<uint64_t>(found.st_ino));
 }
 
-ArtifactFile::ArtifactFile(int fd, std::string name, int64_t size_bytes)
-    : fd_(fd), name_(std::move(name)), size_bytes_(size_bytes) {}
+ArtifactFile::ArtifactFile(int fd, std::string name, int64_t size_bytes, uint64_t inode)
+    : fd_(fd), name_(std::move(name)), size_bytes_(size_bytes), inode_(inode) {}
 
 ArtifactFile::~ArtifactFile() {
   if (fd_ >= 0) ::close(fd_);
@@ -77,12 +78,14 @@ ArtifactFile::~ArtifactFile() {
 ArtifactFile::ArtifactFile(ArtifactFile&& other) noexcept
     : fd_(std::exchange(other.fd_, -1)),
       name_(std::move(other.name_)),
-      size_bytes_(other.size_bytes_) {}
+      size_bytes_(other.size_bytes_),
+      inode_(other.inode_) {}
 
 ArtifactFile& ArtifactFile::operator=(ArtifactFile&& other) noexcept {
   std::swap(fd_, other.fd_);
   std::swap(name_, other.name_);
   std::swap(size_bytes_, other.size_bytes_);
+  std::swap(inode_, other.inode_);
   return *this;
 }
 

@@ -21,17 +21,19 @@ class ArtifactFile {
   ArtifactFile& operator=(ArtifactFile&& other) noexcept;
 
   int64_t size_bytes() const { return size_bytes_; }
+  uint64_t inode() const { return inode_; }  ///< No other file of the folder has it now.
 
   /// @param offset, count  within size_bytes(). @return exactly `count` bytes; ABORTED: the file
   /// has become shorter.
   absl::StatusOr<std::string> Read(int64_t offset, int64_t count) const;
 
  private:
-  ArtifactFile(int fd, std::string name, int64_t size_bytes);
+  ArtifactFile(int fd, std::string name, int64_t size_bytes, uint64_t inode);
 
   int fd_;  // -1: moved from.
   std::string name_;
   int64_t size_bytes_;
+  uint64_t inode_;
 };
 
 }  // namespace imageddpo

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/base/status.h"
 #include "trainer/controller/jobs/job_state.h"
+#include "trainer/controller/store/job_log.h"
 
 namespace imageddpo {
 namespace {
@@ -188,6 +189,17 @@ void ActiveJob::OnWaiting(int world_rank, const v1::Waiting& report) {
   } else {
     dependencies_.table.Save(record_);
   }
+}
+
+void ActiveJob::OnLog(int world_rank, const v1::LogReport& report) {
+  // What is left out can be told nowhere else than in the service's own log, which has the line.
+  dependencies_.writer
+      .Append({.job_id = record_.job.id(),
+               .directory = artifacts_.directory(),
+               .name = kLogName,
+               .text = LogRow(world_rank, report),
+               .max_file_bytes = kMaxLogFileBytes})
+      .IgnoreError();
 }
 
 void ActiveJob::OnEpoch(v1::EpochReport report) {

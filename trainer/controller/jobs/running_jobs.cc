@@ -32,6 +32,8 @@ const std::string& JobIdOf(const v1::WorkerMessage& message) {
       return message.data().job_id();
     case M::kWaiting:
       return message.waiting().job_id();
+    case M::kLog:
+      return message.log().job_id();
     default:
       return message.warning().job_id();
   }
@@ -89,9 +91,10 @@ void RunningJobs::Tick() {
   for (const ArtifactWriter::Outcome& error : dependencies_.writer.TakeErrors()) {
     JobRecord* record = table_.Find(error.job_id);
     if (record == nullptr) continue;
-    table_.AddWarning(*record, absl::StrCat(error.given_up ? "pictures could not be written: "
-                                                           : "pictures wait for the disk: ",
-                                            error.status.message()));
+    table_.AddWarning(
+        *record, absl::StrCat(error.what,
+                              error.given_up ? " could not be written: " : " wait for the disk: ",
+                              error.status.message()));
   }
   std::vector<std::string> without_ranks;
   for (const auto& [job_id, job] : jobs_) {
@@ -106,6 +109,10 @@ void RunningJobs::Tick() {
 
 void RunningJobs::WantCheckpoint(const std::string& job_id) {
   if (ActiveJob* job = Find(job_id); job != nullptr) job->WantCheckpoint();
+}
+
+void RunningJobs::MoveOff(const std::string& job_id, const std::string& reason) {
+  if (ActiveJob* job = Find(job_id); job != nullptr && !job->closed()) job->MoveOff(reason);
 }
 
 void RunningJobs::WantCheckpoints() {
@@ -124,7 +131,7 @@ void RunningJobs::WriteFinishedEpochs() {
   }
 }
 
-bool RunningJobs::WritesPictures(const std::string& job_id) const {
+bool RunningJobs::WritesFiles(const std::string& job_id) const {
   return dependencies_.writer.HasWork(job_id);
 }
 
@@ -163,6 +170,7 @@ void RunningJobs::OnReport(int world_rank, v1::WorkerMessage message) {
     }
     return;
   }
+  if (message.message_case() == M::kLog) return job->OnLog(world_rank, message.log());
   // A finished job takes no more reports; its other ranks are only being stopped.
   const bool is_over = IsFinal(job->record().job.state()) || job->closed();
   if (is_over && message.message_case() != M::kEnded) return;
@@ -180,7 +188,7 @@ void RunningJobs::OnReport(int world_rank, v1::WorkerMessage message) {
     case M::kCheckpoint: {
       const int64_t epoch = message.checkpoint().epoch();
       job->OnCheckpoint(std::move(*message.mutable_checkpoint()));
-      PauseAfter(epoch, *job);
+      StopAfter(epoch, *job);
       break;
     }
     case M::kData:
@@ -216,12 +224,13 @@ void RunningJobs::OnEnded(int world_rank, const v1::JobEnded& ended, ActiveJob& 
   }
 }
 
-void RunningJobs::PauseAfter(int64_t epoch, ActiveJob& job) {
+void RunningJobs::StopAfter(int64_t epoch, ActiveJob& job) {
   const v1::Job& record = job.record().job;
-  if (record.state() != v1::PAUSING || job.stopping()) return;
+  const bool pauses = record.state() == v1::PAUSING;
+  if ((!pauses && job.move_reason().empty()) || job.stopping()) return;
   if (epoch >= record.spec().num_epochs()) return;  // What is left to do is its end.
   job.Close();
-  StopGang(job, "paused by request");
+  StopGang(job, pauses ? "paused by request" : job.move_reason());
 }
 
 void RunningJobs::OnRankLost(int world_rank, const std::string& job_id, const std::string& what) {
@@ -269,6 +278,8 @@ void RunningJobs::FinishGang(const std::string& job_id) {
                (outcome.kind == Kind::kRecover || outcome.kind == Kind::kPause || job.closed() ||
                 !result.ok())) {
       table_.Transition(record, v1::PAUSED, "paused by request").IgnoreError();
+    } else if (job.closed()) {
+      table_.Transition(record, v1::RECOVERING, job.move_reason()).IgnoreError();
     } else if (outcome.kind == Kind::kPause) {
       table_.Transition(record, v1::PAUSED, outcome.reason, outcome.waiting_for).IgnoreError();
     } else if (outcome.kind == Kind::kRecover) {

@@ -40,6 +40,12 @@ int Scheduler::pool_size() const {
                                         [](const auto& entry) { return !entry.second.dead; }));
 }
 
+int Scheduler::num_usable() const {
+  return static_cast<int>(std::count_if(workers_.begin(), workers_.end(), [](const auto& entry) {
+    return !entry.second.dead && !entry.second.drained;
+  }));
+}
+
 int Scheduler::num_free() const {
   return static_cast<int>(std::count_if(workers_.begin(), workers_.end(),
                                         [](const auto& entry) { return entry.second.free(); }));
@@ -196,11 +202,15 @@ absl::StatusOr<TopologyChoice> Scheduler::Fit(const Place& place, const Waiting&
     absl::StatusOr<TopologyChoice> now = FitInto(waiting, num_free());
     if (now.ok()) return now;
   }
-  return FitInto(waiting, pool_size());
+  return FitInto(waiting, num_usable());
 }
 
 bool Scheduler::FitsWholePool(const Waiting& waiting) const {
   return ChoiceOf(waiting, static_cast<int>(workers_.size())).ok();
+}
+
+bool Scheduler::FitsLivePool(const Waiting& waiting) const {
+  return FitInto(waiting, pool_size()).ok();
 }
 
 std::vector<Scheduler::Gang> Scheduler::FormGangs() {
@@ -213,8 +223,9 @@ std::vector<Scheduler::Gang> Scheduler::FormGangs() {
     const absl::StatusOr<TopologyChoice> choice = Fit(waiting->first, waiting->second);
     if (!choice.ok()) {
       // It waits for a restart, which needs an idle pool: later jobs must not delay that.
-      if (FitsWholePool(waiting->second)) break;
-      ++waiting;  // It was submitted to a larger pool: the others do not wait for it.
+      if (FitsWholePool(waiting->second) && !FitsLivePool(waiting->second)) break;
+      // It was submitted to a larger pool, or needs drained workers: the others do not wait for it.
+      ++waiting;
       continue;
     }
     std::vector<int> ranks = ChooseRanks(choice->topology.ranks());
@@ -230,7 +241,9 @@ std::vector<Scheduler::Gang> Scheduler::FormGangs() {
 std::string Scheduler::WaitsForTheDead() const {
   for (const auto& [place, waiting] : queue_) {
     if (!waiting.held_for.empty()) continue;
-    if (!Fit(place, waiting).ok() && FitsWholePool(waiting)) return waiting.job_id;
+    if (!Fit(place, waiting).ok() && FitsWholePool(waiting) && !FitsLivePool(waiting)) {
+      return waiting.job_id;
+    }
   }
   return "";
 }
@@ -251,7 +264,10 @@ std::map<std::string, std::string> Scheduler::WaitReasons() const {
       continue;
     }
     const absl::StatusOr<TopologyChoice> choice = Fit(place, waiting);
-    if (!choice.ok() && first.empty() && FitsWholePool(waiting)) {
+    if (!choice.ok() && FitsLivePool(waiting)) {
+      reason = absl::StrCat("waits for drained workers: ", pool_size() - num_usable(), " of ",
+                            workers_.size(), " are drained; ", choice.status().message());
+    } else if (!choice.ok() && first.empty() && FitsWholePool(waiting)) {
       first = waiting.job_id;
       reason = absl::StrCat(
           "waits until all ranks are started again, as soon as no job runs: ", num_dead(), " of ",
@@ -264,8 +280,8 @@ std::map<std::string, std::string> Scheduler::WaitReasons() const {
       first = waiting.job_id;
       reason = absl::StrCat("waits for ", choice->topology.ranks(),
                             choice->topology.ranks() == 1 ? " free worker" : " free workers", ": ",
-                            num_free(), " of ", pool_size(),
-                            pool_size() == 1 ? " is free" : " are free");
+                            num_free(), " of ", num_usable(),
+                            num_usable() == 1 ? " is free" : " are free");
     }
   }
   return reasons;
