@@ -18,25 +18,23 @@ constexpr int kShownIds = 50;
 constexpr absl::Duration kPatience = absl::Milliseconds(800);  // Somebody waits at a prompt.
 
 // Each asks the program itself for words; without any, the shell completes names of files.
-constexpr char kBash[] = R"(_imageddpo() {
+constexpr char kBash[] = R"sh(_imageddpo() {
   local IFS=$'\n'
   COMPREPLY=($(imageddpo __complete "${COMP_LINE:0:COMP_POINT}" 2>/dev/null))
 }
 complete -o default -F _imageddpo imageddpo
-)";
-constexpr char kZsh[] = R"(#compdef imageddpo
+)sh";
+constexpr char kZsh[] = R"sh(#compdef imageddpo
 _imageddpo() {
   local -a found
-  found=(${(f)" $(imageddpo __complete "$LBUFFER" 2 > / dev / null) "})
-    if ((${#found}));
-then compadd-- $found;
-else _files;
-fi
+  found=(${(f)"$(imageddpo __complete "$LBUFFER" 2>/dev/null)"})
+  if (( ${#found} )); then compadd -- $found; else _files; fi
 }
 compdef _imageddpo imageddpo
-)";
-constexpr char kFish[] = R"(complete -c imageddpo -a '(imageddpo __complete (commandline -cp) 2>/dev/null)'
-)";
+)sh";
+constexpr char kFish[] =
+    R"sh(complete -c imageddpo -a '(imageddpo __complete (commandline -cp) 2>/dev/null)'
+)sh";
 
 std::vector<const CLI::App*> ShownCommands(const CLI::App& app) {
   return app.get_subcommands([](const CLI::App* command) { return !command->get_group().empty(); });
