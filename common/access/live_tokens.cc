@@ -50,7 +50,7 @@ absl::StatusOr<Caller> LiveTokens::Check(std::string_view token) const {
         absl::StrCat("the token ", record.id, " of ", record.owner,
                      " has expired; `imageddpo admin token create` makes a new one"));
   }
-  return Caller{record.owner, record.role};
+  return Caller{record.owner, record.role, record.expire_time};
 }
 
 }  // namespace imageddpo

@@ -6,6 +6,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 
 namespace imageddpo {
 
@@ -58,6 +59,7 @@ absl::StatusOr<Role> ParseRole(std::string_view name);
 struct Caller {
   std::string owner;  ///< Of the jobs that this caller submits: a user's or a token's name.
   Role role = Role::kViewer;
+  absl::Time expire_time = absl::InfiniteFuture();  ///< Of a token.
 };
 
 /// Decides who may call. Implementations are thread-safe and quick.

@@ -1,22 +1,19 @@
 #include "common/io/file.h"
 
 #include <fcntl.h>
-#include <openssl/evp.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <chrono>
 #include <filesystem>
-#include <new>
 #include <utility>
 
-#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "common/base/status.h"
 #include "common/base/text.h"
+#include "common/io/sha256.h"
 
 namespace imageddpo {
 namespace {
@@ -232,13 +229,9 @@ absl::Status RemoveTemporaries(FileSystem& file_system, const std::string& direc
 }
 
 std::string Sha256Hex(std::string_view bytes) {
-  std::array<unsigned char, EVP_MAX_MD_SIZE> digest{};
-  unsigned int size = 0;
-  // Fails only when OpenSSL cannot allocate.
-  if (EVP_Digest(bytes.data(), bytes.size(), digest.data(), &size, EVP_sha256(), nullptr) != 1)
-    throw std::bad_alloc();
-  return absl::BytesToHexString(
-      absl::string_view(reinterpret_cast<const char*>(digest.data()), size));
+  Sha256 hash;
+  hash.Add(bytes);
+  return hash.Hex();
 }
 
 absl::StatusOr<AtomicDirectory> AtomicDirectory::Create(FileSystem& file_system,

@@ -23,6 +23,7 @@
 #include "common/base/process.h"
 #include "common/base/status.h"
 #include "common/comm/meeting.h"
+#include "common/worker/job_log_sink.h"
 #include "common/worker/run_catching.h"
 #include "common/worker/stack_dump.h"
 #include "common/worker/stage_deadline.h"
@@ -74,8 +75,15 @@ class Worker::Job {
         sent_(std::move(sent)),
         gang_timeout_(gang_timeout),
         deadline_(start.spec().max_stage_seconds()),
+        log_sink_(std::make_shared<JobLogSink>(
+            start.job_id(),
+            [&channel = parts.channel](v1::WorkerMessage message) {
+              channel.Send(std::move(message));
+            },
+            parts.clock)),
         logger_(WithJob(*parts.logger, start.job_id())),
         spans_(parts.clock, parts.channel.world_rank()) {
+    logger_->sinks().push_back(log_sink_);
     thread_ = std::thread([this] { Run(); });
   }
   ~Job() { thread_.join(); }
@@ -127,6 +135,7 @@ class Worker::Job {
     } else {
       logger_->warn("the job has ended on this rank: {}", status.ToString());
     }
+    log_sink_->Close();
     v1::WorkerMessage message;
     message.mutable_ended()->set_job_id(id());
     message.mutable_ended()->set_code(static_cast<int>(status.code()));
@@ -186,6 +195,7 @@ class Worker::Job {
   StageMark stage_;
   StageDeadline deadline_;  // Of the worker's thread.
   std::atomic<pid_t> thread_id_{0};
+  const std::shared_ptr<JobLogSink> log_sink_;  // To the job's log.
   const std::shared_ptr<spdlog::logger> logger_;
   StopToken stop_;
   SpanLog spans_;

@@ -10,6 +10,7 @@
 #include "common/base/text.h"
 #include "deploy/imageddpo/client/contexts.h"
 #include "deploy/imageddpo/commands/commands.h"
+#include "deploy/imageddpo/commands/overview/overview.h"
 #include "deploy/imageddpo/version.h"
 
 namespace imageddpo {
@@ -66,6 +67,8 @@ int Main(int argc, char** argv) {
   AddDeleteCommand(app, program);
   AddCheckpointsCommand(app, program);
   AddArtifactsCommand(app, program);
+  AddDownloadCommand(app, program);
+  AddLogsCommand(app, program);
   AddWaitCommand(app, program);
   AddProfileCommand(app, program);
   AddDiffCommand(app, program);
@@ -78,6 +81,13 @@ int Main(int argc, char** argv) {
   AddCheckDataCommand(app, program);
   AddContextCommand(app, program);
   AddAdminCommand(app, program);
+  AddClusterCommand(app, program);
+  AddTopCommand(app, program);
+  AddWhoamiCommand(app, program);
+  AddSweepCommand(app, program);
+  AddCompareCommand(app, program);
+  AddHelpCommand(app, program);
+  AddCompletionCommand(app, program);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -123,6 +123,7 @@ bool ScriptedWorkers::Step(WorkerChannel& channel, Job& job) {
   const v1::StartJob& start = job.start;
   if (!job.loaded) {
     job.loaded = true;
+    ReportLog(channel, job);
     if (script_.fails_to_load.load()) {
       End(channel, start,
           absl::InvalidArgumentError("unet/config.json: `act_fn` is `mish`; silu is supported"));
@@ -186,6 +187,19 @@ void ScriptedWorkers::ReportEpoch(WorkerChannel& channel, Job& job) {
     *checkpoint.mutable_checkpoint() = CheckpointOf(start, job.epoch);
     checkpoint.mutable_checkpoint()->set_spare(!is_due);
     channel.Send(std::move(checkpoint));
+  }
+}
+
+void ScriptedWorkers::ReportLog(WorkerChannel& channel, const Job& job) {
+  const int lines = script_.log_lines.load();
+  for (int i = 1; i <= lines; ++i) {
+    v1::WorkerMessage message;
+    v1::LogReport& log = *message.mutable_log();
+    log.set_job_id(job.start.job_id());
+    log.set_unix_ms(1'700'000'000'000 + i);
+    log.set_level(i < lines ? "info" : "warning");
+    log.set_message(absl::StrCat("line ", i));
+    channel.Send(std::move(message));
   }
 }
 

@@ -35,6 +35,8 @@ class ScriptedWorkers {
     /// The leader sends its state after every epoch, as the real one does; else only where a
     /// checkpoint is due, so that a test can look at what a job without it goes back to.
     std::atomic<bool> sends_every_state{false};
+    /// Lines that each rank logs when it loads: infos, the last one a warning.
+    std::atomic<int> log_lines{0};
   };
 
   /// @param plane, script  must outlive the workers.
@@ -66,6 +68,7 @@ class ScriptedWorkers {
   bool Step(WorkerChannel& channel, Job& job);  // True: the job is over for this rank.
   void ReportEpoch(WorkerChannel& channel, Job& job);
   void ReportEval(WorkerChannel& channel, const Job& job);
+  void ReportLog(WorkerChannel& channel, const Job& job);
   void End(WorkerChannel& channel, const v1::StartJob& start, const absl::Status& status);
 
   LocalControlPlane& plane_;

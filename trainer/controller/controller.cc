@@ -205,28 +205,27 @@ absl::Status Controller::WaitForWorkers(absl::Duration timeout) {
   return absl::UnavailableError("not all workers have started yet; try again in a few seconds");
 }
 
-absl::StatusOr<v1::Job> Controller::Do(Verb verb, absl::Duration timeout) {
+template <typename Result>
+absl::StatusOr<Result> Controller::Ask(std::function<absl::StatusOr<Result>()> function,
+                                       absl::Duration timeout) {
   struct Call {
     absl::Mutex mutex;
     bool abandoned ABSL_GUARDED_BY(mutex) = false;
-    std::optional<absl::StatusOr<v1::Job>> result ABSL_GUARDED_BY(mutex);
+    std::optional<absl::StatusOr<Result>> result ABSL_GUARDED_BY(mutex);
   };
   const auto call = std::make_shared<Call>();
-  const bool taken = mailbox_.Put(Command([this, call, verb = std::move(verb)] {
+  const bool taken = mailbox_.Put(Command([call, function = std::move(function)] {
     {
       const absl::MutexLock lock(&call->mutex);
       if (call->abandoned) return;
     }
-    absl::StatusOr<v1::Job> result = verb(supervisor_.jobs());
-    if (result.ok()) {  // What is acknowledged is on disk.
-      if (absl::Status stored = table_.CheckStored(result->id()); !stored.ok()) result = stored;
-    }
+    absl::StatusOr<Result> result = function();
     const absl::MutexLock lock(&call->mutex);
     call->result = std::move(result);
   }));
   if (!taken) return absl::UnavailableError("the service is ending; try again in a few seconds");
   const absl::MutexLock lock(&call->mutex);
-  const auto done = [](std::optional<absl::StatusOr<v1::Job>>* result) {
+  const auto done = [](std::optional<absl::StatusOr<Result>>* result) {
     return result->has_value();
   };
   if (!call->mutex.AwaitWithTimeout(absl::Condition(+done, &call->result), timeout)) {
@@ -235,6 +234,47 @@ absl::StatusOr<v1::Job> Controller::Do(Verb verb, absl::Duration timeout) {
         "the controller did not answer in time; it is busy or its disk is slow");
   }
   return *std::move(call->result);
+}
+
+absl::StatusOr<v1::Job> Controller::Do(Verb verb, absl::Duration timeout) {
+  return Ask<v1::Job>(
+      [this, verb = std::move(verb)] {
+        absl::StatusOr<v1::Job> result = verb(supervisor_.jobs());
+        if (result.ok()) {  // What is acknowledged is on disk.
+          if (absl::Status stored = table_.CheckStored(result->id()); !stored.ok()) result = stored;
+        }
+        return result;
+      },
+      timeout);
+}
+
+absl::StatusOr<v1::Cluster> Controller::GetCluster(absl::Duration timeout) {
+  return Ask<v1::Cluster>([this] { return absl::StatusOr<v1::Cluster>(ShowCluster()); }, timeout);
+}
+
+absl::StatusOr<v1::Cluster> Controller::Drain(const v1::DrainWorkerRequest& request,
+                                              absl::Duration timeout) {
+  return Ask<v1::Cluster>(
+      [this, request]() -> absl::StatusOr<v1::Cluster> {
+        IMAGEDDPO_RETURN_IF_ERROR(supervisor_.Drain(request));
+        return ShowCluster();
+      },
+      timeout);
+}
+
+v1::Cluster Controller::ShowCluster() const {
+  v1::Cluster cluster = supervisor_.Cluster();
+  const std::map<int, double> ages_s = link_->HeartbeatAges();
+  for (v1::Host& host : *cluster.mutable_hosts()) {
+    for (v1::Rank& rank : *host.mutable_ranks()) {
+      const auto age_s = ages_s.find(rank.rank());
+      if (age_s != ages_s.end()) rank.set_heartbeat_age_seconds(age_s->second);
+    }
+  }
+  const Health health = GetHealth();
+  cluster.set_healthy(health.ok);
+  cluster.set_health(health.reason);
+  return cluster;
 }
 
 absl::Status Controller::Admit(const v1::JobSpec& spec, const TimeLeft& left,

@@ -78,6 +78,9 @@ class Controller final : public JobApi {
   absl::StatusOr<v1::Job> Branch(const v1::BranchJobRequest& request, const std::string& owner,
                                  absl::Duration timeout) override;
   absl::StatusOr<v1::Job> Do(Verb verb, absl::Duration timeout) override;
+  absl::StatusOr<v1::Cluster> GetCluster(absl::Duration timeout) override;
+  absl::StatusOr<v1::Cluster> Drain(const v1::DrainWorkerRequest& request,
+                                    absl::Duration timeout) override;
   absl::StatusOr<v1::Job> Get(const std::string& id) const override;
   absl::StatusOr<v1::ListJobsResponse> List(const v1::ListJobsRequest& request) const override;
 
@@ -108,6 +111,12 @@ class Controller final : public JobApi {
   using Command = std::function<void()>;
   using Mail = std::variant<FromWorker, WorkerLost, Command>;
 
+  /// Runs a function on the controller's thread and returns its result. It may run after this has
+  /// given up, so it must own what it uses. DEADLINE_EXCEEDED: no answer within `timeout`.
+  template <typename Result>
+  absl::StatusOr<Result> Ask(std::function<absl::StatusOr<Result>()> function,
+                             absl::Duration timeout);
+  v1::Cluster ShowCluster() const;  // On the controller's thread.
   void Handle(Mail mail);
   void Tick();
   absl::StatusOr<ExitReason> Loop(const std::function<bool()>& stop_requested);

@@ -86,8 +86,9 @@ absl::Status ControllerService::Listen() {
       http_, HttpExporter::Start(http, registry_, [this] { return controller_.GetHealth(); }));
   const Endpoint grpc = ApiEndpoint(cluster_, tokens);
   access_ = std::make_unique<AccessControl>(grpc, peers_, &audit_);
-  service_ = MakeTrainerService(
-      {*access_, controller_, *store_, hub_, metrics_, dependencies_.clock, RulesOf(cluster_)});
+  service_ =
+      MakeTrainerService({*access_, controller_, *store_, hub_, metrics_, dependencies_.clock,
+                          RulesOf(cluster_), dependencies_.build.version});
   const ApiLimits limits{.max_message_bytes = static_cast<int>(cluster_.grpc.max_message_bytes),
                          .max_streams = static_cast<int>(cluster_.grpc.max_streams)};
   IMAGEDDPO_ASSIGN_OR_RETURN(

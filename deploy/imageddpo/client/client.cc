@@ -151,7 +151,9 @@ absl::Status Client::Run(google::protobuf::Message& request, absl::Duration time
   IMAGEDDPO_RETURN_IF_ERROR(Connect());
   grpc::ClientContext context;
   AddToken(&context);
-  context.set_deadline(std::chrono::system_clock::now() + absl::ToChronoMilliseconds(timeout));
+  if (timeout != absl::InfiniteDuration()) {
+    context.set_deadline(std::chrono::system_clock::now() + absl::ToChronoMilliseconds(timeout));
+  }
   const Interrupter interrupter(&context, is_interrupted_);
   return FromGrpc(call(*stub_, &context));
 }
@@ -170,37 +172,45 @@ absl::StatusOr<v1::ListJobsResponse> Client::ListJobs(int page_size,
   return Call(&Stub::ListJobs, request);
 }
 
+absl::StatusOr<std::vector<v1::Artifact>> Client::Artifacts(const std::string& id) {
+  v1::ListArtifactsRequest request;
+  request.set_id(id);
+  std::vector<v1::Artifact> all;
+  do {
+    IMAGEDDPO_ASSIGN_OR_RETURN(const v1::ListArtifactsResponse page,
+                               Call(&Stub::ListArtifacts, request));
+    all.insert(all.end(), page.artifacts().begin(), page.artifacts().end());
+    request.set_page_token(page.next_page_token());
+  } while (!request.page_token().empty());
+  return all;
+}
+
 absl::StatusOr<std::vector<v1::JobEvent>> Client::StoredEvents(const std::string& id) {
   v1::WatchJobRequest request;
   request.set_id(id);
   request.set_from_event(1);
   request.set_stored_only(true);
   std::vector<v1::JobEvent> events;
-  IMAGEDDPO_RETURN_IF_ERROR(
-      Run(request, kEventsTimeout, [&](Stub& stub, grpc::ClientContext* context) {
-        events.clear();
-        const auto reader = stub.WatchJob(context, request);
-        v1::JobEvent event;
-        while (reader->Read(&event)) events.push_back(event);
-        return reader->Finish();
-      }));
+  const auto keep = [&events](v1::JobEvent& event) {
+    events.push_back(std::move(event));
+    return absl::OkStatus();
+  };
+  const absl::Status status =
+      Read<v1::WatchJobRequest, v1::JobEvent>(&Stub::WatchJob, request, keep, kEventsTimeout);
+  if (!status.ok()) return status;
   return events;
 }
 
 absl::Status Client::WatchJob(const std::string& id, int64_t from_event,
                               const std::function<void(const v1::JobEvent&)>& on_event) {
-  IMAGEDDPO_RETURN_IF_ERROR(Connect());
   v1::WatchJobRequest request;
   request.set_id(id);
   request.set_from_event(from_event);
-  MakeTextsValid(&request);
-  grpc::ClientContext context;  // No deadline: a job may run for days.
-  AddToken(&context);
-  const Interrupter interrupter(&context, is_interrupted_);
-  const auto reader = stub_->WatchJob(&context, request);
-  v1::JobEvent event;
-  while (reader->Read(&event)) on_event(event);
-  return FromGrpc(reader->Finish());
+  return Read<v1::WatchJobRequest, v1::JobEvent>(&Stub::WatchJob, request,
+                                                 [&on_event](v1::JobEvent& event) {
+                                                   on_event(event);
+                                                   return absl::OkStatus();
+                                                 });
 }
 
 }  // namespace imageddpo

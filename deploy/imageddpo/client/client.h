@@ -14,9 +14,9 @@
 
 namespace imageddpo {
 
-/// The API as functions. Each call has a deadline, except WatchJob(). Errors carry the API's code
-/// and a message for a person; UNAVAILABLE says which address does not answer and how to start a
-/// service; CANCELLED: the user interrupted the call. Not thread-safe.
+/// The API as functions. Each call has a deadline, except Read() and WatchJob(). Errors carry the
+/// API's code and a message for a person; UNAVAILABLE says which address does not answer and how to
+/// start a service; CANCELLED: the user interrupted the call. Not thread-safe.
 class Client {
  public:
   /// @param environment     see AddressFromEnvironment().
@@ -45,6 +45,29 @@ class Client {
     return response;
   }
 
+  template <typename Request, typename Item>
+  using StreamMethod = std::unique_ptr<grpc::ClientReader<Item>> (Stub::*)(grpc::ClientContext*,
+                                                                           const Request&);
+  /// Any call that answers with a stream: passes on what comes until the service ends the stream,
+  /// which is OK, or breaks it, or `on_item` returns an error, which is then returned.
+  template <typename Request, typename Item>
+  absl::Status Read(StreamMethod<Request, Item> method, Request request,
+                    const std::function<absl::Status(Item&)>& on_item,
+                    absl::Duration timeout = absl::InfiniteDuration()) {
+    absl::Status stopped;
+    absl::Status status = Run(request, timeout, [&](Stub& stub, grpc::ClientContext* context) {
+      const auto reader = (stub.*method)(context, request);
+      Item item;
+      while (stopped.ok() && reader->Read(&item)) stopped = on_item(item);
+      if (!stopped.ok()) context->TryCancel();
+      return reader->Finish();
+    });
+    return stopped.ok() ? status : stopped;
+  }
+
+  /// All files of a job, by name.
+  absl::StatusOr<std::vector<v1::Artifact>> Artifacts(const std::string& id);
+
   /// The stored events of a job so far, in their order.
   absl::StatusOr<std::vector<v1::JobEvent>> StoredEvents(const std::string& id);
 
@@ -58,7 +81,8 @@ class Client {
  private:
   /// Connects, or connects anew where the address has changed.
   absl::Status Connect();
-  /// Connects, then makes the call, with a deadline and until the user interrupts it.
+  /// Connects, then makes the call, with a deadline unless it is infinite, and until the user
+  /// interrupts it.
   absl::Status Run(google::protobuf::Message& request, absl::Duration timeout,
                    const std::function<grpc::Status(Stub&, grpc::ClientContext*)>& call);
   void AddToken(grpc::ClientContext* context) const;

@@ -220,6 +220,9 @@ void AddAdminCommand(CLI::App& app, Program& program) {
   CLI::App* admin = app.add_subcommand(
       "admin", "Certificates, tokens and storage of the service; runs on its host, as its user");
   admin->require_subcommand(1);
+  admin->footer(
+      "\nExamples: imageddpo admin init --host gpu1.example.com > admin.token\n"
+      "          imageddpo admin token create --owner alice > alice.token");
   admin->add_option("--config", options->config_file, "cluster.yaml of the service")
       ->type_name("FILE");
   admin->add_option("--data-dir", options->data_dir, "Instead of data_dir in cluster.yaml")

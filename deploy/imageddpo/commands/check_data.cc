@@ -138,6 +138,7 @@ void AddCheckDataCommand(CLI::App& app, Program& program) {
       ->check(CLI::Range(0, 1024));
   command->add_option("-o,--output", options->output, "text or json")
       ->check(CLI::IsMember({"text", "json"}));
+  command->footer("\nExample: imageddpo check-data data/images");
   command->callback([options, &program] {
     program.action = [options, &program] { return CheckData(*options, program.is_interrupted); };
   });

@@ -47,6 +47,8 @@ void AddUpdateCommand(CLI::App& app, Program& program);
 void AddDeleteCommand(CLI::App& app, Program& program);
 void AddCheckpointsCommand(CLI::App& app, Program& program);
 void AddArtifactsCommand(CLI::App& app, Program& program);
+void AddDownloadCommand(CLI::App& app, Program& program);
+void AddLogsCommand(CLI::App& app, Program& program);
 void AddWaitCommand(CLI::App& app, Program& program);
 void AddProfileCommand(CLI::App& app, Program& program);
 void AddDiffCommand(CLI::App& app, Program& program);

@@ -75,6 +75,10 @@ void AddContextCommand(CLI::App& app, Program& program) {
   CLI::App* command =
       app.add_subcommand("context", "Names for services: address, authority and token");
   command->require_subcommand(1);
+  command->footer(
+      "\nExamples: imageddpo context add gpus --address gpu1:50051 --tls-ca-file ca.pem "
+      "--token-file "
+      "t\n          imageddpo context use gpus");
   auto name = std::make_shared<std::string>();
   const CLI::Validator is_name(
       [](const std::string& text) {

@@ -10,7 +10,6 @@
 #include "absl/strings/strip.h"
 #include "common/base/status.h"
 #include "common/base/text.h"
-#include "common/io/file.h"
 #include "deploy/imageddpo/client/job_file.h"
 #include "deploy/imageddpo/commands/commands.h"
 #include "deploy/imageddpo/commands/evaluation.h"
@@ -89,12 +88,11 @@ absl::StatusOr<ResolvedJob> ComposeEvaluation(Client& client, const EvalCommandO
 }
 
 /// The paired difference of two evaluations of the same images.
-absl::StatusOr<Estimates> DifferenceOf(const Evaluated& with_lora, const Evaluated& base) {
+absl::StatusOr<Estimates> DifferenceOf(Client& client, const Evaluated& with_lora,
+                                       const Evaluated& base) {
   constexpr const char* kRows = "epoch-000000.jsonl";
-  IMAGEDDPO_ASSIGN_OR_RETURN(const std::string left,
-                             ReadFile(EvalFile(with_lora.job, kRows), kMostListFileBytes));
-  IMAGEDDPO_ASSIGN_OR_RETURN(const std::string right,
-                             ReadFile(EvalFile(base.job, kRows), kMostListFileBytes));
+  IMAGEDDPO_ASSIGN_OR_RETURN(const std::string left, ReadEvalFile(client, with_lora.job, kRows));
+  IMAGEDDPO_ASSIGN_OR_RETURN(const std::string right, ReadEvalFile(client, base.job, kRows));
   return PairedDifferences(left, right, with_lora.eval.num_images());
 }
 
@@ -115,11 +113,11 @@ ExitCode RunEvalCommand(const Program& program, const EvalCommandOptions& option
                     .difference = {}};
   if (options.base) {
     result.base = EstimatesOf(done.back().eval);
-    absl::StatusOr<Estimates> difference = DifferenceOf(done.front(), done.back());
+    absl::StatusOr<Estimates> difference = DifferenceOf(client, done.front(), done.back());
     if (difference.ok()) {
       result.difference = *std::move(difference);
     } else {
-      std::cerr << "warning: without paired differences, whose rows lie on the service's host: "
+      std::cerr << "warning: without paired differences, whose rows cannot be read: "
                 << Printable(std::string(difference.status().message())) << "\n";
     }
   }

@@ -16,6 +16,7 @@
 #include "common/base/text.h"
 #include "common/config/job_config.h"
 #include "common/config/reward_types.h"
+#include "deploy/imageddpo/client/download.h"
 #include "deploy/imageddpo/client/submit_job.h"
 #include "deploy/imageddpo/client/watch_job.h"
 #include "deploy/imageddpo/text/screen.h"
@@ -191,9 +192,10 @@ ExitCode RunEvaluations(Client& client, const std::vector<v1::JobSpec>& jobs, bo
   return ExitCode::kOk;
 }
 
-std::string EvalFile(const v1::Job& job, std::string_view name) {
-  return absl::StrCat(PathOf(job.output_dir()), "/eval/",
-                      absl::string_view(name.data(), name.size()));
+absl::StatusOr<std::string> ReadEvalFile(Client& client, const v1::Job& job,
+                                         std::string_view name) {
+  return ReadArtifact(client, job.id(),
+                      absl::StrCat("eval/", absl::string_view(name.data(), name.size())));
 }
 
 }  // namespace imageddpo

@@ -54,7 +54,7 @@ struct Evaluated {
 ExitCode RunEvaluations(Client& client, const std::vector<v1::JobSpec>& jobs, bool shows_progress,
                         std::vector<Evaluated>* results);
 
-/// The path of a file of the job's evaluation: "epoch-000000.jsonl", "epoch-000000/0-input.png".
-std::string EvalFile(const v1::Job& job, std::string_view name);
+/// A file of the job's evaluation: "epoch-000000.jsonl", "epoch-000000/0-input.png".
+absl::StatusOr<std::string> ReadEvalFile(Client& client, const v1::Job& job, std::string_view name);
 
 }  // namespace imageddpo

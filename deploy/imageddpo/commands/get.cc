@@ -21,6 +21,9 @@ void AddGetCommand(CLI::App& app, Program& program) {
       ->add_option("-o,--output", options->output,
                    "table; json: everything; yaml: its settings as a job file; name: its id")
       ->check(CLI::IsMember({"table", "json", "yaml", "name"}));
+  command->footer(
+      "\nExamples: imageddpo get job-000001\n"
+      "          imageddpo get job-000001 -o yaml > job.yaml");
   command->callback([options, &program] {
     program.action = [options, &program] {
       Client client = program.MakeClient();

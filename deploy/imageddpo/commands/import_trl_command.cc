@@ -25,6 +25,7 @@ void AddImportTrlCommand(CLI::App& app, Program& program) {
                    "process, here of all together")
       ->required()
       ->type_name("P");
+  command->footer("\nExample: imageddpo import-trl ddpo.yaml --processes 2 > job.yaml");
   command->callback([options, &program] {
     program.action = [options] {
       const absl::StatusOr<std::string> text = ReadInput(options->file);

@@ -1,7 +1,6 @@
 #include <iostream>
 #include <memory>
 #include <string>
-#include <vector>
 
 #include "deploy/imageddpo/commands/commands.h"
 #include "deploy/imageddpo/text/job_files_text.h"
@@ -13,6 +12,7 @@ void AddCheckpointsCommand(CLI::App& app, Program& program) {
   CLI::App* command = app.add_subcommand(
       "checkpoints", "List a job's checkpoints, from which `resume` and `branch` can go on");
   command->add_option("ID", *id, "Job, as job-000001")->required();
+  command->footer("\nExample: imageddpo checkpoints job-000001");
   command->callback([id, &program] {
     program.action = [id, &program] {
       v1::ListCheckpointsRequest request;
@@ -29,19 +29,12 @@ void AddArtifactsCommand(CLI::App& app, Program& program) {
   auto id = std::make_shared<std::string>();
   CLI::App* command = app.add_subcommand("artifacts", "List the files of a job, with their sizes");
   command->add_option("ID", *id, "Job, as job-000001")->required();
+  command->footer("\nExample: imageddpo artifacts job-000001");
   command->callback([id, &program] {
     program.action = [id, &program] {
-      Client client = program.MakeClient();
-      v1::ListArtifactsRequest request;
-      request.set_id(*id);
-      std::vector<v1::Artifact> all;
-      do {
-        const auto page = client.Call(&Client::Stub::ListArtifacts, request);
-        if (!page.ok()) return Report(page.status());
-        all.insert(all.end(), page->artifacts().begin(), page->artifacts().end());
-        request.set_page_token(page->next_page_token());
-      } while (!request.page_token().empty());
-      std::cout << ArtifactTable(all);
+      const auto all = program.MakeClient().Artifacts(*id);
+      if (!all.ok()) return Report(all.status());
+      std::cout << ArtifactTable(*all);
       return ExitCode::kOk;
     };
   });

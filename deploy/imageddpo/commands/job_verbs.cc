@@ -4,6 +4,7 @@
 #include <string>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "common/config/job_states.h"
 #include "deploy/imageddpo/commands/commands.h"
 
@@ -56,6 +57,7 @@ CLI::App* AddJobCommand(
   auto id = std::make_shared<std::string>();
   CLI::App* command = app.add_subcommand(name, help);
   command->add_option("ID", *id, "Job, as job-000001")->required();
+  command->footer(absl::StrCat("\nExample: imageddpo ", name, " job-000001"));
   command->callback([id, call = std::move(call), &program] {
     program.action = [id, call, &program] {
       Client client = program.MakeClient();

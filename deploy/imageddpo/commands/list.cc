@@ -58,6 +58,7 @@ void AddListCommand(CLI::App& app, Program& program) {
       ->add_option("-o,--output", options->output,
                    "table; json; yaml: a job file each; name: the ids")
       ->check(CLI::IsMember({"table", "json", "yaml", "name"}));
+  command->footer("\nExample: imageddpo list --limit 10");
   command->callback([options, &program] {
     program.action = [options, &program] { return List(program, *options); };
   });

@@ -204,6 +204,7 @@ void AddPlanCommand(CLI::App& app, Program& program) {
   command->add_option("--svg", options->svg, "With --scaling: a picture of it")->type_name("FILE");
   command->add_option("-o,--output", options->output, "text or json")
       ->check(CLI::IsMember({"text", "json"}));
+  command->footer("\nExample: imageddpo plan my-job.yaml");
   command->callback([options, &program] { program.action = [options] { return Plan(*options); }; });
 }
 

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -31,8 +32,12 @@ struct ReportOptions {
 };
 
 /// A picture of an evaluation as it goes into a report; empty where there is none.
-std::string ReadPicture(const v1::Job& job, const std::string& name) {
-  absl::StatusOr<Image> image = ReadImage(EvalFile(job, name));
+absl::StatusOr<std::string> ReadPicture(Client& client, const v1::Job& job,
+                                        const std::string& name) {
+  const absl::StatusOr<std::string> file = ReadEvalFile(client, job, name);
+  if (absl::IsNotFound(file.status())) return "";
+  IMAGEDDPO_RETURN_IF_ERROR(file.status());
+  absl::StatusOr<Image> image = DecodeImage(*file, name);
   if (!image.ok()) return "";
   const int longest = std::max(image->width, image->height);
   if (longest > kLongestSide) {
@@ -51,11 +56,11 @@ struct EvalRow {
 };
 
 /// The rows of an evaluation, one an image: with several seeds those of the first.
-std::vector<EvalRow> ReadRows(const v1::Job& job, int64_t epoch) {
-  const absl::StatusOr<std::string> text =
-      ReadFile(EvalFile(job, EpochName(epoch) + ".jsonl"), kMostListFileBytes);
+absl::StatusOr<std::vector<EvalRow>> ReadRows(Client& client, const v1::Job& job, int64_t epoch) {
+  const absl::StatusOr<std::string> text = ReadEvalFile(client, job, EpochName(epoch) + ".jsonl");
   std::vector<EvalRow> rows;
-  if (!text.ok()) return rows;
+  if (absl::IsNotFound(text.status())) return rows;
+  IMAGEDDPO_RETURN_IF_ERROR(text.status());
   for (const absl::string_view line : absl::StrSplit(*text, '\n', absl::SkipEmpty())) {
     const auto row = nlohmann::json::parse(line.begin(), line.end(), nullptr,
                                            /*allow_exceptions=*/false);
@@ -70,9 +75,8 @@ std::vector<EvalRow> ReadRows(const v1::Job& job, int64_t epoch) {
   return rows;
 }
 
-/// The first images of the first and the newest evaluation. They come from the job's folder, which
-/// the service's host has.
-void AddPictures(int most, JobReport* report) {
+/// The first images of the first and the newest evaluation.
+absl::Status AddPictures(Client& client, int most, JobReport* report) {
   const v1::Job& job = report->job;
   std::vector<int64_t> epochs;
   for (const v1::JobEvent& event : report->events) {
@@ -82,18 +86,21 @@ void AddPictures(int most, JobReport* report) {
     report->pictures_note =
         "There are none: the job keeps pictures of held-out images with "
         "eval.path and eval.num_pictures.";
-    return;
+    return absl::OkStatus();
   }
   const auto [first, last] = std::minmax_element(epochs.begin(), epochs.end());
-  const std::vector<EvalRow> before = ReadRows(job, *first), after = ReadRows(job, *last);
+  IMAGEDDPO_ASSIGN_OR_RETURN(const std::vector<EvalRow> before, ReadRows(client, job, *first));
+  IMAGEDDPO_ASSIGN_OR_RETURN(const std::vector<EvalRow> after, ReadRows(client, job, *last));
   const int64_t count = std::min<int64_t>(most, job.spec().eval().num_pictures());
   for (int64_t i = 0; i < count; ++i) {
     const std::string stem = absl::StrCat("/", i);
     BeforeAfter picture;
-    picture.input = ReadPicture(job, absl::StrCat(EpochName(*first), stem, "-input.png"));
-    picture.before = ReadPicture(job, absl::StrCat(EpochName(*first), stem, "-output.png"));
-    if (*last != *first) {
-      picture.after = ReadPicture(job, absl::StrCat(EpochName(*last), stem, "-output.png"));
+    for (const auto& [target, epoch, suffix] : {std::tuple(&picture.input, *first, "-input.png"),
+                                                std::tuple(&picture.before, *first, "-output.png"),
+                                                std::tuple(&picture.after, *last, "-output.png")}) {
+      if (target == &picture.after && *last == *first) continue;
+      IMAGEDDPO_ASSIGN_OR_RETURN(
+          *target, ReadPicture(client, job, absl::StrCat(EpochName(epoch), stem, suffix)));
     }
     if (picture.input.empty() && picture.before.empty() && picture.after.empty()) break;
     const auto index = static_cast<size_t>(i);
@@ -104,17 +111,17 @@ void AddPictures(int most, JobReport* report) {
   }
   report->pictures_note =
       report->pictures.empty()
-          ? absl::StrCat("The pictures lie on the service's host, below ", job.output_dir(),
-                         "/eval; run imageddpo report there to have them in it.")
+          ? "The service no longer has the files of its evaluations."
           : absl::StrCat("The first held-out images, not chosen by their rewards: after ", *first,
                          " and after ", *last, " epochs, under the same noise.");
+  return absl::OkStatus();
 }
 
 absl::StatusOr<JobReport> ReadJob(Client& client, const std::string& id, int pictures) {
   JobReport report;
   IMAGEDDPO_ASSIGN_OR_RETURN(report.job, client.GetJob(id));
   IMAGEDDPO_ASSIGN_OR_RETURN(report.events, client.StoredEvents(id));
-  AddPictures(pictures, &report);
+  IMAGEDDPO_RETURN_IF_ERROR(AddPictures(client, pictures, &report));
   return report;
 }
 
@@ -154,6 +161,7 @@ void AddReportCommand(CLI::App& app, Program& program) {
   command
       ->add_option("--pictures", options->pictures, "Held-out images to show (default 8; 0: none)")
       ->check(CLI::Range(0, 100));
+  command->footer("\nExample: imageddpo report job-000001 job-000002 -o report.html");
   command->callback([options, &program] {
     program.action = [options, &program] { return WriteReport(program, *options); };
   });

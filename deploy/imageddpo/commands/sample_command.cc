@@ -65,22 +65,20 @@ absl::StatusOr<ResolvedJob> ComposeSamples(const SampleCommandOptions& options) 
   return Compose(std::move(spec), options.settings);
 }
 
-absl::StatusOr<Image> ReadSample(const v1::Job& job, size_t index, const char* which) {
-  return ReadImage(EvalFile(job, absl::StrCat("epoch-000000/", index, "-", which, ".png")));
+absl::StatusOr<Image> ReadSample(Client& client, const v1::Job& job, size_t index,
+                                 const char* which) {
+  const std::string name = absl::StrCat("epoch-000000/", index, "-", which, ".png");
+  IMAGEDDPO_ASSIGN_OR_RETURN(const std::string file, ReadEvalFile(client, job, name));
+  return DecodeImage(file, name);
 }
 
 /// Input, sample of the model alone and sample with the LoRA of one image, side by side.
-absl::StatusOr<Image> SideBySide(const v1::Job& with_lora, const v1::Job& base, size_t index) {
+absl::StatusOr<Image> SideBySide(Client& client, const v1::Job& with_lora, const v1::Job& base,
+                                 size_t index) {
   std::vector<Image> panels;
   for (const auto& [job, which] :
        {std::pair(&base, "input"), std::pair(&base, "output"), std::pair(&with_lora, "output")}) {
-    absl::StatusOr<Image> panel = ReadSample(*job, index, which);
-    if (!panel.ok()) {
-      return Annotate(panel.status(),
-                      absl::StrCat("the pictures are in ", job->output_dir(),
-                                   "/eval on the service's host, and cannot be read here"));
-    }
-    panels.push_back(*std::move(panel));
+    IMAGEDDPO_ASSIGN_OR_RETURN(panels.emplace_back(), ReadSample(client, *job, index, which));
   }
   return Tile({panels}, kPanelGap);
 }
@@ -109,7 +107,7 @@ ExitCode RunSampleCommand(const Program& program, const SampleCommandOptions& op
   if (const absl::Status status = MakeDirectories(options.out); !status.ok()) return Report(status);
   const std::vector<std::string> names = PngNames(options.images);
   for (size_t i = 0; i < names.size(); ++i) {
-    const absl::StatusOr<Image> row = SideBySide(done.front().job, done.back().job, i);
+    const absl::StatusOr<Image> row = SideBySide(client, done.front().job, done.back().job, i);
     if (!row.ok()) return Report(row.status());
     const std::string file = absl::StrCat(options.out, "/", names[i]);
     if (const absl::Status status = WritePng(file, *row); !status.ok()) return Report(status);

@@ -101,6 +101,9 @@ void AddSubmitCommand(CLI::App& app, Program& program) {
       ->add_option("--wait", options->watch_options.wait_seconds,
                    "Seconds to wait for a service that went away while watching")
       ->check(CLI::NonNegativeNumber);
+  command->footer(
+      "\nExamples: imageddpo submit my-job.yaml --watch\n"
+      "          imageddpo submit my-job.yaml --set train.learning_rate=1e-4 --label who=me");
   command->callback([options, &program] {
     program.action = [options, &program] { return Submit(program, *options); };
   });

@@ -67,6 +67,7 @@ void AddValidateCommand(CLI::App& app, Program& program) {
       ->add_option("-o,--output", options->output,
                    "text: what it comes to; yaml: the job with every default filled in")
       ->check(CLI::IsMember({"text", "yaml"}));
+  command->footer("\nExample: imageddpo validate my-job.yaml");
   command->callback(
       [options, &program] { program.action = [options] { return Validate(*options); }; });
 }

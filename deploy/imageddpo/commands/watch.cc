@@ -23,6 +23,7 @@ void AddWatchCommand(CLI::App& app, Program& program) {
       ->add_option("--wait", options->watch.wait_seconds,
                    "Seconds to wait for a service that went away")
       ->check(CLI::NonNegativeNumber);
+  command->footer("\nExample: imageddpo watch job-000001");
   command->callback([options, &program] {
     program.action = [options, &program] {
       Client client = program.MakeClient();

@@ -58,15 +58,15 @@ void UnquoteIntegers(const Descriptor& message, ordered_json* object) {
   }
 }
 
-ordered_json ToJson(const v1::Job& job) {
+ordered_json ToJson(const google::protobuf::Message& message) {
   google::protobuf::util::JsonPrintOptions options;
   options.preserve_proto_field_names = true;
   options.always_print_primitive_fields = true;
   std::string text;
-  // Fails for a message with an Any of unknown type alone; a Job has none.
-  static_cast<void>(google::protobuf::util::MessageToJsonString(job, &text, options));
+  // Fails for a message with an Any of unknown type alone; the API has none.
+  static_cast<void>(google::protobuf::util::MessageToJsonString(message, &text, options));
   ordered_json object = ordered_json::parse(text, nullptr, /*allow_exceptions=*/false);
-  if (object.is_object()) UnquoteIntegers(*v1::Job::descriptor(), &object);
+  if (object.is_object()) UnquoteIntegers(*message.GetDescriptor(), &object);
   return object;
 }
 
@@ -108,7 +108,11 @@ std::string LeftText(const v1::Job& job) {
 
 }  // namespace
 
-std::string JobToJson(const v1::Job& job) { return PrintableJson(ToJson(job).dump(2)) + "\n"; }
+std::string MessageToJson(const google::protobuf::Message& message) {
+  return PrintableJson(ToJson(message).dump(2)) + "\n";
+}
+
+std::string JobToJson(const v1::Job& job) { return MessageToJson(job); }
 
 std::string JobsToJson(const std::vector<v1::Job>& jobs) {
   ordered_json list = ordered_json::array();

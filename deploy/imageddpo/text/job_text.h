@@ -10,6 +10,7 @@ namespace imageddpo {
 /// Protobuf's JSON mapping with the schema's own names and all scalars present, with one exception:
 /// 64-bit integers are numbers, not text, so that jq and friends can compare them. protobuf reads
 /// it.
+std::string MessageToJson(const google::protobuf::Message& message);
 std::string JobToJson(const v1::Job& job);
 /// {"jobs": [...]}.
 std::string JobsToJson(const std::vector<v1::Job>& jobs);

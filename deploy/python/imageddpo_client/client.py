@@ -2,13 +2,13 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 import pathlib
 import re
-import shutil
 import uuid
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Union
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Union
 
 import grpc
 from google.protobuf import json_format
@@ -168,6 +168,21 @@ class Client:
                 return
             request.page_token = page.next_page_token
 
+    def cluster(self) -> Dict[str, Any]:
+        """Hosts with their ranks, the gangs at work, and whether the service is well."""
+        return _to_dict(self._call("GetCluster", messages.message("GetClusterRequest")(), "Cluster"))
+
+    def drain(self, *names: Union[int, str], undrain: bool = False) -> Dict[str, Any]:
+        """Takes ranks or all ranks of hosts out of the pool, or gives them back; returns cluster()."""
+        request = messages.message("DrainWorkerRequest")(undrain=undrain)
+        for name in names:
+            (request.ranks if isinstance(name, int) else request.hosts).append(name)
+        return _to_dict(self._call("DrainWorker", request, "Cluster"))
+
+    def whoami(self) -> Dict[str, Any]:
+        """Who this client is to the service: owner, role, known_by, expire_time, version."""
+        return _to_dict(self._call("Whoami", messages.message("WhoamiRequest")(), "WhoamiResponse"))
+
     def list(self) -> Iterator[Job]:
         """All jobs, the newest first."""
         request = messages.message("ListJobsRequest")()
@@ -181,17 +196,9 @@ class Client:
     def watch(self, job: JobLike, from_event: int = 0) -> Iterator[Event]:
         """A job's events, from the number `from_event` on, as they happen; ends with the job's final state."""
         request = messages.message("WatchJobRequest")(id=_id(job), from_event=from_event)
-        call = self._channel.unary_stream(
-            _SERVICE + "WatchJob", request_serializer=lambda message: message.SerializeToString(),
-            response_deserializer=messages.message("JobEvent").FromString)(request, metadata=self._metadata)
-        try:
-            for event in call:
-                kind = event.WhichOneof("event")
-                yield Event(event.number, kind, _to_dict(getattr(event, kind)) if kind else {})
-        except grpc.RpcError as error:
-            raise _error(error) from None
-        finally:
-            call.cancel()
+        for event in self._stream("WatchJob", request, "JobEvent"):
+            kind = event.WhichOneof("event")
+            yield Event(event.number, kind, _to_dict(getattr(event, kind)) if kind else {})
 
     def wait(self, job: JobLike) -> Job:
         """Blocks until the job has ended; a PAUSED one has not."""
@@ -215,17 +222,66 @@ class Client:
         names = list(dict.fromkeys(name for row in rows.values() for name in row))
         return {name: [rows[epoch].get(name) for epoch in sorted(rows)] for name in names}
 
-    def download(self, job: JobLike, folder: Union[str, os.PathLike]) -> pathlib.Path:
-        """Copies the newest LoRA of a job into `folder`. Only on the service's host, whose files it reads."""
+    def logs(self, job: JobLike, *, rank: Optional[int] = None, level: str = "", tail: int = 0,
+             follow: bool = False) -> Iterator[Dict[str, Any]]:
+        """What the job's ranks have logged, the oldest line first: time, level, rank, message. Lines of `level` and worse
+        ones, the last `tail` of them (0: all); with `follow` new ones too, until the job has ended."""
+        request = messages.message("StreamLogsRequest")(id=_id(job), rank=rank, min_level=level, tail=tail, follow=follow)
+        for response in self._stream("StreamLogs", request, "StreamLogsResponse"):
+            yield from map(_to_dict, response.lines)
+
+    def download(self, job: JobLike, folder: Union[str, os.PathLike], names: Optional[Iterable[str]] = None) -> pathlib.Path:
+        """Downloads the newest LoRA of a job into `folder` and returns its path; or the files `names`, as artifacts() has
+        them, with their folders, and returns `folder`. A file appears whole, with the SHA-256 that the service tells, or
+        not at all; a second call goes on where the first one was interrupted."""
+        target = pathlib.Path(folder)
+        if names is not None:
+            for name in names:
+                parts = pathlib.PurePosixPath(name).parts
+                if not parts or ".." in parts or name.startswith("/"):
+                    raise ServiceError("INVALID_ARGUMENT", f"{name!r} is no name of a job's file")
+                self._download_file(_id(job), name, target.joinpath(*parts))
+            return target
         current = self.get(job)
         if not current.lora_path:
             raise ServiceError("FAILED_PRECONDITION", f"{current.id} has no checkpoint yet")
-        source = pathlib.Path(current.lora_path)
-        if not source.is_file():
-            raise ServiceError("NOT_FOUND", f"{source} lies on the service's host; copy it from there")
-        target = pathlib.Path(folder)
-        target.mkdir(parents=True, exist_ok=True)
-        return pathlib.Path(shutil.copy2(source, target))
+        name = current.lora_path[len(current.output_dir) + 1:]
+        return self._download_file(current.id, name, target / pathlib.PurePosixPath(name).name)
+
+    def _download_file(self, job_id: str, name: str, path: pathlib.Path) -> pathlib.Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(path.name + ".part")
+        for is_last_try in (False, True):
+            try:
+                self._append_rest(job_id, name, partial)
+            except ServiceError as error:
+                # What is there may be of another file: from the beginning, once.
+                begin_anew = error.code in ("OUT_OF_RANGE", "DATA_LOSS", "ABORTED")
+                if begin_anew or partial.stat().st_size == 0:
+                    partial.unlink()
+                if is_last_try or not begin_anew:
+                    raise
+            else:
+                break
+        os.replace(partial, path)
+        return path
+
+    def _append_rest(self, job_id: str, name: str, partial: pathlib.Path) -> None:
+        sha256 = hashlib.sha256()
+        with open(partial, "a+b") as file:
+            file.seek(0)
+            for block in iter(lambda: file.read(1 << 20), b""):
+                sha256.update(block)
+            request = messages.message("DownloadArtifactRequest")(id=job_id, name=name, offset=file.tell())
+            expected = ""
+            for part in self._stream("DownloadArtifact", request, "DownloadArtifactResponse"):
+                file.write(part.data)
+                sha256.update(part.data)
+                expected = part.sha256
+            file.flush()
+            os.fsync(file.fileno())
+        if sha256.hexdigest() != expected:
+            raise ServiceError("DATA_LOSS", f"{name}: what came is not what the service has (SHA-256)")
 
     def _job(self, method: str, request: Any) -> Job:
         return _to_job(self._call(method, request, "Job"))
@@ -238,6 +294,17 @@ class Client:
             return call(request, timeout=self.timeout, metadata=self._metadata)
         except grpc.RpcError as error:
             raise _error(error) from None
+
+    def _stream(self, method: str, request: Any, item_name: str) -> Iterator[Any]:
+        call = self._channel.unary_stream(
+            _SERVICE + method, request_serializer=lambda message: message.SerializeToString(),
+            response_deserializer=messages.message(item_name).FromString)(request, metadata=self._metadata)
+        try:
+            yield from call
+        except grpc.RpcError as error:
+            raise _error(error) from None
+        finally:
+            call.cancel()
 
 
 def _id(job: JobLike) -> str:

@@ -4,15 +4,18 @@
 #include <grpcpp/server_builder.h>
 
 #include <chrono>
+#include <iterator>
 #include <map>
 #include <memory>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/strings/match.h"
 #include "absl/synchronization/mutex.h"
+#include "common/io/file.h"
 #include "imageddpo/v1/service.grpc.pb.h"
 
 namespace imageddpo {
@@ -96,6 +99,44 @@ class FakeService : public v1::TrainerService::Service {
     absl::MutexLock lock(&mutex_);
     return branched_;
   }
+  void SetCluster(const v1::Cluster& cluster) {
+    absl::MutexLock lock(&mutex_);
+    cluster_ = cluster;
+  }
+  v1::DrainWorkerRequest drained() const {
+    absl::MutexLock lock(&mutex_);
+    return drained_;
+  }
+  /// A line of every job's log. @param is_last  those who follow the log come to its end.
+  void Log(const std::string& message, bool is_last = false) {
+    absl::MutexLock lock(&mutex_);
+    v1::LogLine& line = log_.emplace_back();
+    line.mutable_time()->set_seconds(1'700'000'000);
+    line.set_level("warning");
+    line.set_rank(2);
+    line.set_message(message);
+    log_has_ended_ = is_last;
+  }
+  std::vector<v1::StreamLogsRequest> logs_asked() const {
+    absl::MutexLock lock(&mutex_);
+    return logs_asked_;
+  }
+  /// A file of every job, in place of an older one.
+  void SetFile(const std::string& name, const std::string& content) {
+    absl::MutexLock lock(&mutex_);
+    files_[name] = content;
+  }
+  /// The next download ends after so many parts of kPartBytes.
+  void BreakDownloadAfter(int parts) {
+    absl::MutexLock lock(&mutex_);
+    parts_before_break_ = parts;
+  }
+  std::vector<int64_t> downloaded_from() const {
+    absl::MutexLock lock(&mutex_);
+    return downloaded_from_;
+  }
+  static constexpr size_t kPartBytes = 100;
+
   v1::UpdateJobRequest updated() const {
     absl::MutexLock lock(&mutex_);
     return updated_;
@@ -205,7 +246,6 @@ class FakeService : public v1::TrainerService::Service {
   grpc::Status ListArtifacts(grpc::ServerContext*, const v1::ListArtifactsRequest* request,
                              v1::ListArtifactsResponse* response) override {
     absl::MutexLock lock(&mutex_);
-    const bool is_first = request->page_token().empty();
     if (absl::StartsWith(request->page_token(), "profile/")) {
       for (const char* name : {"rank-1.json", "rank-2.json"}) {
         response->add_artifacts()->set_name(request->page_token() + name);
@@ -213,12 +253,86 @@ class FakeService : public v1::TrainerService::Service {
       v1::Job job;
       return Find(request->id(), &job);
     }
-    v1::Artifact& artifact = *response->add_artifacts();
-    artifact.set_name(is_first ? "job.yaml" : "metrics.jsonl");
-    artifact.set_size_bytes(600);
-    if (is_first) response->set_next_page_token(artifact.name());
+    const auto file = files_.upper_bound(request->page_token());
+    if (file != files_.end()) {
+      v1::Artifact& artifact = *response->add_artifacts();
+      artifact.set_name(file->first);
+      artifact.set_size_bytes(static_cast<int64_t>(file->second.size()));
+      if (std::next(file) != files_.end()) response->set_next_page_token(file->first);
+    }
     v1::Job job;
     return Find(request->id(), &job);
+  }
+  grpc::Status DownloadArtifact(grpc::ServerContext*, const v1::DownloadArtifactRequest* request,
+                                grpc::ServerWriter<v1::DownloadArtifactResponse>* writer) override {
+    std::string content;
+    int parts = 0;  // That are sent before the connection breaks; 0: it does not.
+    {
+      absl::MutexLock lock(&mutex_);
+      const auto file = files_.find(request->name());
+      if (file == files_.end()) return {grpc::StatusCode::NOT_FOUND, "no such file"};
+      content = file->second;
+      downloaded_from_.push_back(request->offset());
+      parts = std::exchange(parts_before_break_, 0);
+    }
+    auto next = static_cast<size_t>(request->offset());
+    if (next > content.size()) return {grpc::StatusCode::OUT_OF_RANGE, "the file is shorter"};
+    while (true) {
+      v1::DownloadArtifactResponse part;
+      part.set_offset(static_cast<int64_t>(next));
+      part.set_size_bytes(static_cast<int64_t>(content.size()));
+      part.set_data(content.substr(next, kPartBytes));
+      next += part.data().size();
+      if (next == content.size()) part.set_sha256(Sha256Hex(content));
+      writer->Write(part);
+      if (next == content.size()) return grpc::Status::OK;
+      if (--parts == 0) return {grpc::StatusCode::UNAVAILABLE, "the service is ending"};
+    }
+  }
+  grpc::Status GetCluster(grpc::ServerContext*, const v1::GetClusterRequest*,
+                          v1::Cluster* response) override {
+    absl::MutexLock lock(&mutex_);
+    *response = cluster_;
+    return grpc::Status::OK;
+  }
+  grpc::Status DrainWorker(grpc::ServerContext*, const v1::DrainWorkerRequest* request,
+                           v1::Cluster* response) override {
+    absl::MutexLock lock(&mutex_);
+    drained_ = *request;
+    *response = cluster_;
+    return grpc::Status::OK;
+  }
+  grpc::Status Whoami(grpc::ServerContext*, const v1::WhoamiRequest*,
+                      v1::WhoamiResponse* response) override {
+    response->set_owner("alice");
+    response->set_role("submitter");
+    response->set_known_by("token");
+    response->mutable_expire_time()->set_seconds(1'700'000'000);
+    response->set_version("0.2.0");
+    return grpc::Status::OK;
+  }
+  grpc::Status StreamLogs(grpc::ServerContext* context, const v1::StreamLogsRequest* request,
+                          grpc::ServerWriter<v1::StreamLogsResponse>* writer) override {
+    size_t next = request->cursor().empty() ? 0 : std::stoul(request->cursor());
+    {
+      absl::MutexLock lock(&mutex_);
+      logs_asked_.push_back(*request);
+    }
+    while (!context->IsCancelled()) {
+      v1::StreamLogsResponse response;
+      {
+        absl::MutexLock lock(&mutex_);
+        if (is_stopping_) return {grpc::StatusCode::UNAVAILABLE, "the service is ending"};
+        if (next < log_.size()) *response.add_lines() = log_[next++];
+        if (response.lines().empty() && (log_has_ended_ || !request->follow())) {
+          return grpc::Status::OK;
+        }
+      }
+      response.set_cursor(std::to_string(next));
+      if (!response.lines().empty()) writer->Write(response);
+      if (response.lines().empty()) absl::SleepFor(absl::Milliseconds(10));
+    }
+    return grpc::Status::CANCELLED;
   }
   grpc::Status ListJobs(grpc::ServerContext*, const v1::ListJobsRequest* request,
                         v1::ListJobsResponse* response) override {
@@ -271,6 +385,15 @@ class FakeService : public v1::TrainerService::Service {
   v1::ProfileJobRequest profiled_ ABSL_GUARDED_BY(mutex_);
   v1::BranchJobRequest branched_ ABSL_GUARDED_BY(mutex_);
   v1::UpdateJobRequest updated_ ABSL_GUARDED_BY(mutex_);
+  std::map<std::string, std::string> files_ ABSL_GUARDED_BY(mutex_) = {
+      {"job.yaml", std::string(600, 'y')}, {"metrics.jsonl", std::string(600, 'm')}};
+  v1::Cluster cluster_ ABSL_GUARDED_BY(mutex_);
+  v1::DrainWorkerRequest drained_ ABSL_GUARDED_BY(mutex_);  // The newest.
+  std::vector<v1::LogLine> log_ ABSL_GUARDED_BY(mutex_);
+  bool log_has_ended_ ABSL_GUARDED_BY(mutex_) = false;
+  std::vector<v1::StreamLogsRequest> logs_asked_ ABSL_GUARDED_BY(mutex_);
+  int parts_before_break_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::vector<int64_t> downloaded_from_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace imageddpo

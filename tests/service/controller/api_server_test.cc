@@ -161,6 +161,12 @@ class NoJobs final : public JobApi {
     return absl::UnimplementedError("");
   }
   absl::StatusOr<v1::Job> Do(Verb, absl::Duration) override { return absl::NotFoundError("none"); }
+  absl::StatusOr<v1::Cluster> GetCluster(absl::Duration) override {
+    return absl::UnimplementedError("");
+  }
+  absl::StatusOr<v1::Cluster> Drain(const v1::DrainWorkerRequest&, absl::Duration) override {
+    return absl::UnimplementedError("");
+  }
   absl::StatusOr<v1::Job> Get(const std::string&) const override {
     return absl::NotFoundError("none");
   }

@@ -25,6 +25,24 @@ assert ended.state == "SUCCEEDED" and ended.is_final and ended.epoch == 6, ended
 assert [each.id for each in client.list()] == [job.id]
 lora = client.download(job, sys.argv[3])
 assert lora.read_bytes() == open(ended.lora_path, "rb").read()
+lines = list(client.logs(job, follow=True))
+assert lines and all(line["time"] and line["level"] and line["message"] and line["rank"] > 0 for line in lines), lines
+rank = lines[0]["rank"]
+assert list(client.logs(job, rank=rank, tail=1)) == [[line for line in lines if line["rank"] == rank][-1]]
+partial = lora.with_name(lora.name + ".part")
+for wrong in (b"", lora.read_bytes()[:50], b"of another file", lora.read_bytes() + b"more"):
+    content = lora.read_bytes()
+    lora.unlink()
+    partial.write_bytes(wrong)  # An interrupted download, which goes on or begins anew.
+    assert client.download(job, sys.argv[3]).read_bytes() == content and not partial.exists(), wrong
+results = client.download(job, sys.argv[3], ["metrics.jsonl", "checkpoints/epoch-000001/MANIFEST"])
+assert len((results / "metrics.jsonl").read_text().splitlines()) >= 6
+assert json.loads((results / "checkpoints/epoch-000001/MANIFEST").read_text())["epoch"] == 1
+for name in ("../jobs.db", "/etc/passwd", "none"):
+    try:
+        raise AssertionError(client.download(job, sys.argv[3], [name]))
+    except ServiceError as error:
+        assert error.code in ("INVALID_ARGUMENT", "NOT_FOUND"), error
 for verb in (client.pause, client.resume, client.checkpoint):
     try:
         raise AssertionError(verb(job))

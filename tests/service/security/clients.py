@@ -43,6 +43,17 @@ for other in (bob, viewer):
     for verb in (other.cancel, other.pause, other.resume, other.checkpoint):
         assert code_of(lambda verb=verb: verb(job)) == "PERMISSION_DENIED", verb
 assert not alice.get(job).is_final
+who = alice.whoami()
+assert (who["owner"], who["role"], who["known_by"]) == ("alice", "submitter", "token") and who["version"], who
+[host] = viewer.cluster()["hosts"]
+rank = host["ranks"][0]["rank"]
+assert code_of(lambda: bob.drain(rank)) == "PERMISSION_DENIED"
+assert any(each["drained"] for each in admin.drain(rank)["hosts"][0]["ranks"])
+assert not any(each["drained"] for each in admin.drain(host["name"], undrain=True)["hosts"][0]["ranks"])
+assert code_of(lambda: list(client(None).logs(job))) == "UNAUTHENTICATED"
+wanted = messages.message("DownloadArtifactRequest")(id=job.id, name="job.yaml")
+assert code_of(lambda: list(client(None)._stream("DownloadArtifact", wanted, "DownloadArtifactResponse"))) == "UNAUTHENTICATED"
+assert [row["name"] for row in viewer.artifacts(job)], "a viewer sees files"
 assert code_of(lambda: list(client(None).watch(job))) == "UNAUTHENTICATED"
 assert code_of(lambda: bob.cancel("job-000099")) == "NOT_FOUND"
 alice.cancel(job)

@@ -1,4 +1,4 @@
-// `imageddpo report` against a fake service, with the pictures of a job's folder.
+// `imageddpo report` against a fake service, which has the pictures.
 
 #include <filesystem>
 
@@ -48,18 +48,17 @@ class ReportCommandTest : public ::testing::Test {
   }
 
   /// One held-out image of 400 × 200 pixels and its results.
-  void WritePictures() const {
+  void WritePictures() {
     const std::string png =
         *EncodePng({.width = 400, .height = 200, .rgb = std::vector<uint8_t>(240000, 90)});
-    for (const char* name :
-         {"job/eval/epoch-000000/0-input.png", "job/eval/epoch-000000/0-output.png",
-          "job/eval/epoch-000002/0-output.png"}) {
-      dir_.Write(name, png);
+    for (const char* name : {"eval/epoch-000000/0-input.png", "eval/epoch-000000/0-output.png",
+                             "eval/epoch-000002/0-output.png"}) {
+      service_.SetFile(name, png);
     }
-    dir_.Write("job/eval/epoch-000000.jsonl",
-               "{\"id\":\"cat.png\",\"reward\":0.25,\"seed\":0}\n"
-               "{\"id\":\"cat.png\",\"reward\":9,\"seed\":1}\n");
-    dir_.Write("job/eval/epoch-000002.jsonl", "{\"id\":\"cat.png\",\"reward\":null}\n");
+    service_.SetFile("eval/epoch-000000.jsonl",
+                     "{\"id\":\"cat.png\",\"reward\":0.25,\"seed\":0}\n"
+                     "{\"id\":\"cat.png\",\"reward\":9,\"seed\":1}\n");
+    service_.SetFile("eval/epoch-000002.jsonl", "{\"id\":\"cat.png\",\"reward\":null}\n");
   }
 
   static size_t Count(const std::string& text, const std::string& what) {
@@ -89,9 +88,9 @@ TEST_F(ReportCommandTest, WritesOneFileWithThePictures) {
   EXPECT_THAT(html, HasSubstr("imageddpo 0.2.0"));
 }
 
-TEST_F(ReportCommandTest, SaysWhereThePicturesAreWhenTheyAreElsewhere) {
+TEST_F(ReportCommandTest, SaysThatThereAreNoPicturesAnyMore) {
   ASSERT_EQ(Run("report job-000001 -o " + (dir_ / "r.html")), ExitCode::kOk);
-  EXPECT_THAT(dir_.Read("r.html"), HasSubstr("The pictures lie on the service&#39;s host, below "));
+  EXPECT_THAT(dir_.Read("r.html"), HasSubstr("The service no longer has the files"));
 }
 
 TEST_F(ReportCommandTest, WritesMarkdown) {

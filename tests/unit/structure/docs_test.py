@@ -3,6 +3,7 @@
 import os
 import pathlib
 import re
+import subprocess
 import sys
 
 ROOT = pathlib.Path(os.environ.get("IMAGEDDPO_SOURCE_DIR") or pathlib.Path(__file__).parents[3])
@@ -47,7 +48,14 @@ def missing_folders():
                 yield f"docs/architecture.md does not name {folder}"
 
 
-faults = [*bad_links(), *missing_folders()]
+def old_api_page():
+    """docs/api.md has every method, message and field as service.proto has them."""
+    check = subprocess.run([sys.executable, ROOT / "docs/api_page.py", "--check"], capture_output=True, text=True, check=False)
+    if check.returncode != 0:
+        yield check.stderr.strip()
+
+
+faults = [*bad_links(), *missing_folders(), *old_api_page()]
 for fault in faults:
     print(fault)
 print(f"{len(pages())} pages, {len(faults)} faults")

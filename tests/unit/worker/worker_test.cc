@@ -75,12 +75,14 @@ class WorkerTest : public testing::Test {
     Tell([&](auto& message) { message.mutable_stop_job()->set_job_id(job_id); });
   }
 
-  /// The next message that is no heartbeat.
+  /// The next message that is no heartbeat and no log line.
   v1::WorkerMessage Hear() {
     const auto deadline = std::chrono::steady_clock::now() + kPatience;
     while (std::chrono::steady_clock::now() < deadline) {
       auto message = plane_.controller().Receive(milliseconds(50));
-      if (message.has_value() && !message->second.has_heartbeat()) {
+      if (message.has_value() && message->second.has_log()) {
+        logged_.push_back(message->second.log());
+      } else if (message.has_value() && !message->second.has_heartbeat()) {
         return message->second;
       }
     }
@@ -113,6 +115,7 @@ class WorkerTest : public testing::Test {
   };
   std::shared_ptr<spdlog::logger> logger_;
   std::unique_ptr<Worker> worker_;
+  std::vector<v1::LogReport> logged_;
   std::thread thread_;
   int exit_code_ = -1;
 };
@@ -122,6 +125,21 @@ absl::Status WaitForStop(JobContext& context) {
     std::this_thread::sleep_for(milliseconds(5));
   }
   return absl::CancelledError("stopped");
+}
+
+TEST_F(WorkerTest, SendsWhatItsJobLogs) {
+  logger_->set_level(spdlog::level::info);
+  EXPECT_EQ(CodeOf([](JobContext& context) {
+              context.logger->info("loaded {} modules", 7);
+              return absl::OkStatus();
+            }),
+            absl::StatusCode::kOk);
+  ASSERT_EQ(logged_.size(), 2U);  // That and its end, before the controller hears of the end.
+  EXPECT_EQ(logged_[0].job_id(), "job");
+  EXPECT_EQ(logged_[0].level(), "info");
+  EXPECT_EQ(logged_[0].message(), "loaded 7 modules");
+  EXPECT_GT(logged_[0].unix_ms(), 1'600'000'000'000);
+  EXPECT_EQ(logged_[1].message(), "the job has ended on this rank");
 }
 
 TEST_F(WorkerTest, KillsAStoppedProcessOfItsHost) {

@@ -26,6 +26,11 @@ absl::StatusOr<Caller> AccessControl::Identify(const grpc::ServerContextBase& co
   return Caller{UserName(*uid), is_operator ? Role::kAdmin : Role::kSubmitter};
 }
 
+const char* AccessControl::known_by() const {
+  if (endpoint_.token_check != nullptr) return "token";
+  return endpoint_.address.is_unix() ? "user" : "nothing";
+}
+
 absl::StatusOr<Caller> AccessControl::Admit(
     const grpc::ServerContextBase& context, std::string_view method, const std::string& job_id,
     const std::function<absl::StatusOr<std::string>()>& owner_of) const {

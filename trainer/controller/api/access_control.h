@@ -25,6 +25,9 @@ class AccessControl {
   /// outlive the object.
   AccessControl(const Endpoint& endpoint, const PeerUsers& peers, AuditLog* audit);
 
+  /// What callers are known by: "token", "user" or "nothing".
+  const char* known_by() const;
+
   /// @param job_id    empty: the call is about no job.
   /// @param owner_of  asked only where the rule needs it: the job's owner, or why it is not known,
   /// as NOT_FOUND.

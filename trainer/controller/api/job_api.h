@@ -33,6 +33,11 @@ class JobApi {
   /// answer within `timeout`.
   virtual absl::StatusOr<v1::Job> Do(Verb verb, absl::Duration timeout) = 0;
 
+  /// Supervisor::Cluster() and Drain(), on the controller's thread.
+  virtual absl::StatusOr<v1::Cluster> GetCluster(absl::Duration timeout) = 0;
+  virtual absl::StatusOr<v1::Cluster> Drain(const v1::DrainWorkerRequest& request,
+                                            absl::Duration timeout) = 0;
+
   virtual absl::StatusOr<v1::Job> Get(const std::string& id) const = 0;
   virtual absl::StatusOr<v1::ListJobsResponse> List(const v1::ListJobsRequest& request) const = 0;
 };

@@ -17,12 +17,17 @@ constexpr MethodRule kReads = {Role::kViewer, false};
 constexpr MethodRule kAdmins = {Role::kAdmin, false};
 constexpr MethodRule kMakesJob = {Role::kSubmitter, false};
 constexpr MethodRule kChangesJob = {Role::kSubmitter, true};
+constexpr MethodRule kChangesCluster = {Role::kAdmin, false};
 
 constexpr auto kRows = std::to_array<Row>({
     {"GetJob", kReads},
     {"ListJobs", kReads},
     {"WatchJob", kReads},
     {"ListArtifacts", kReads},
+    {"DownloadArtifact", kReads},
+    {"StreamLogs", kReads},
+    {"GetCluster", kReads},
+    {"Whoami", kReads},
     {"ListCheckpoints", kReads},
     {"PlanRetention", kAdmins},
     {"BackUpStore", kAdmins},
@@ -35,6 +40,7 @@ constexpr auto kRows = std::to_array<Row>({
     {"ProfileJob", kChangesJob},
     {"UpdateJob", kChangesJob},
     {"DeleteJob", kChangesJob},
+    {"DrainWorker", kChangesCluster},
 });
 
 }  // namespace

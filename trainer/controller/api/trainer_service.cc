@@ -10,19 +10,19 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "common/base/status.h"
-#include "common/base/text.h"
 #include "common/comm/valid_texts.h"
 #include "imageddpo/v1/service.grpc.pb.h"
 #include "trainer/controller/api/watch_reactor.h"
 #include "trainer/controller/files/job_files.h"
+#include "trainer/controller/streams/downloads.h"
+#include "trainer/controller/streams/file_thread.h"
+#include "trainer/controller/streams/grpc_status.h"
+#include "trainer/controller/streams/log_streams.h"
 
 namespace imageddpo {
 namespace {
 
 constexpr absl::Duration kMaxCallDuration = absl::Seconds(30);
-// gRPC sends the message of a status as a header, with three bytes for each byte that is not
-// printable ASCII, and clients accept at most 8 KiB of headers.
-constexpr size_t kMaxSentMessageBytes = 6000;
 
 /// The time until the caller's deadline, at most kMaxCallDuration.
 absl::Duration TimeoutOf(const grpc::ServerContext& context) {
@@ -30,18 +30,26 @@ absl::Duration TimeoutOf(const grpc::ServerContext& context) {
   return std::clamp(absl::FromChrono(left), absl::ZeroDuration(), kMaxCallDuration);
 }
 
-/// The end of a WatchJob call that its caller may not make.
-class Refusal final : public grpc::ServerWriteReactor<v1::JobEvent> {
+/// The end of a call with a stream that its caller may not make.
+template <typename Item>
+class Refusal final : public grpc::ServerWriteReactor<Item> {
  public:
-  explicit Refusal(const grpc::Status& status) { Finish(status); }
+  explicit Refusal(const grpc::Status& status) { this->Finish(status); }
   void OnDone() override { delete this; }
 };
 
-class TrainerServiceImpl final
-    : public v1::TrainerService::WithCallbackMethod_WatchJob<v1::TrainerService::Service> {
+/// Streams are served by callbacks.
+using ServiceBase = v1::TrainerService::WithCallbackMethod_StreamLogs<
+    v1::TrainerService::WithCallbackMethod_DownloadArtifact<
+        v1::TrainerService::WithCallbackMethod_WatchJob<v1::TrainerService::Service>>>;
+
+class TrainerServiceImpl final : public ServiceBase {
  public:
   explicit TrainerServiceImpl(const TrainerServiceDependencies& dependencies)
-      : dependencies_(dependencies) {}
+      : dependencies_(dependencies),
+        downloads_(dependencies.store, file_thread_, dependencies.metrics, dependencies.clock),
+        log_streams_(dependencies.store, dependencies.hub, file_thread_, dependencies.metrics,
+                     dependencies.clock) {}
 
   grpc::Status SubmitJob(grpc::ServerContext* context, const v1::SubmitJobRequest* request,
                          v1::Job* response) override {
@@ -157,15 +165,48 @@ class TrainerServiceImpl final
                   });
   }
 
+  grpc::Status GetCluster(grpc::ServerContext* context, const v1::GetClusterRequest* request,
+                          v1::Cluster* response) override {
+    return Answer("GetCluster", *context, *request, response, [&](const Caller&) {
+      return WithVersion(dependencies_.jobs.GetCluster(TimeoutOf(*context)));
+    });
+  }
+
+  grpc::Status DrainWorker(grpc::ServerContext* context, const v1::DrainWorkerRequest* request,
+                           v1::Cluster* response) override {
+    return Answer("DrainWorker", *context, *request, response, [&](const Caller&) {
+      return WithVersion(dependencies_.jobs.Drain(*request, TimeoutOf(*context)));
+    });
+  }
+
+  grpc::Status Whoami(grpc::ServerContext* context, const v1::WhoamiRequest* request,
+                      v1::WhoamiResponse* response) override {
+    return Answer("Whoami", *context, *request, response, [&](const Caller& caller) {
+      return absl::StatusOr<v1::WhoamiResponse>(Describe(caller));
+    });
+  }
+
   grpc::ServerWriteReactor<v1::JobEvent>* WatchJob(grpc::CallbackServerContext* context,
                                                    const v1::WatchJobRequest* request) override {
-    if (const auto caller = Admit("WatchJob", *context, request->id()); !caller.ok()) {
-      dependencies_.metrics.RpcFinished("WatchJob", caller.status().code(), 0);
-      return new Refusal(ToGrpcStatus(caller.status()));
-    }
-    return WatchReactor::Start(
-        {dependencies_.store, dependencies_.hub, dependencies_.metrics, dependencies_.clock},
-        *request);
+    return Stream<v1::JobEvent>("WatchJob", *context, *request, [&](const Caller&) {
+      return WatchReactor::Start(
+          {dependencies_.store, dependencies_.hub, dependencies_.metrics, dependencies_.clock},
+          *request);
+    });
+  }
+
+  grpc::ServerWriteReactor<v1::DownloadArtifactResponse>* DownloadArtifact(
+      grpc::CallbackServerContext* context, const v1::DownloadArtifactRequest* request) override {
+    return Stream<v1::DownloadArtifactResponse>(
+        "DownloadArtifact", *context, *request,
+        [&](const Caller& caller) { return downloads_.Start(caller.owner, *request); });
+  }
+
+  grpc::ServerWriteReactor<v1::StreamLogsResponse>* StreamLogs(
+      grpc::CallbackServerContext* context, const v1::StreamLogsRequest* request) override {
+    return Stream<v1::StreamLogsResponse>(
+        "StreamLogs", *context, *request,
+        [&](const Caller& caller) { return log_streams_.Start(caller.owner, *request); });
   }
 
  private:
@@ -198,6 +239,33 @@ class TrainerServiceImpl final
     return grpc::Status::OK;
   }
 
+  /// Starts a call that answers with a stream where its caller may make it.
+  template <typename Item, typename Request, typename Function>
+  grpc::ServerWriteReactor<Item>* Stream(const char* method, const grpc::ServerContextBase& context,
+                                         const Request& request, Function start) {
+    const absl::StatusOr<Caller> caller = Admit(method, context, request.id());
+    if (caller.ok()) return start(*caller);
+    dependencies_.metrics.RpcFinished(method, caller.status().code(), 0);
+    return new Refusal<Item>(ToGrpcStatus(caller.status()));
+  }
+
+  absl::StatusOr<v1::Cluster> WithVersion(absl::StatusOr<v1::Cluster> cluster) const {
+    if (cluster.ok()) cluster->set_version(dependencies_.version);
+    return cluster;
+  }
+
+  v1::WhoamiResponse Describe(const Caller& caller) const {
+    v1::WhoamiResponse described;
+    described.set_owner(caller.owner);
+    described.set_role(RoleName(caller.role));
+    described.set_known_by(dependencies_.access.known_by());
+    if (caller.expire_time != absl::InfiniteFuture()) {
+      described.mutable_expire_time()->set_seconds(absl::ToUnixSeconds(caller.expire_time));
+    }
+    described.set_version(dependencies_.version);
+    return described;
+  }
+
   absl::StatusOr<v1::DeleteJobResponse> Delete(const grpc::ServerContext& context,
                                                const std::string& id) {
     IMAGEDDPO_RETURN_IF_ERROR(
@@ -217,20 +285,12 @@ class TrainerServiceImpl final
   }
 
   const TrainerServiceDependencies dependencies_;
+  FileThread file_thread_;
+  Downloads downloads_;
+  LogStreams log_streams_;
 };
 
 }  // namespace
-
-grpc::Status ToGrpcStatus(const absl::Status& status) {
-  const std::string message = ValidMessage(std::string(status.message()));
-  size_t fits = 0;
-  for (size_t sent = 0; fits < message.size(); ++fits) {
-    const char c = message[fits];
-    sent += c >= 0x20 && c < 0x7F && c != '%' ? 1 : 3;
-    if (sent > kMaxSentMessageBytes) break;
-  }
-  return grpc::Status(static_cast<grpc::StatusCode>(status.code()), Excerpt(message, fits));
-}
 
 std::unique_ptr<grpc::Service> MakeTrainerService(const TrainerServiceDependencies& dependencies) {
   return std::make_unique<TrainerServiceImpl>(dependencies);

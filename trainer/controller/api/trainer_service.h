@@ -3,8 +3,8 @@
 #include <grpcpp/grpcpp.h>
 
 #include <memory>
+#include <string>
 
-#include "absl/status/status.h"
 #include "common/base/clock.h"
 #include "common/metrics/service_metrics.h"
 #include "trainer/controller/api/access_control.h"
@@ -15,9 +15,6 @@
 
 namespace imageddpo {
 
-/// Status codes of absl and gRPC have the same numbers.
-grpc::Status ToGrpcStatus(const absl::Status& status);
-
 struct TrainerServiceDependencies {
   const AccessControl& access;
   JobApi& jobs;
@@ -26,10 +23,11 @@ struct TrainerServiceDependencies {
   ServiceMetrics& metrics;
   const Clock& clock;
   RetentionRules retention = {};  ///< Of cluster.yaml; what PlanRetention looks at.
+  std::string version = "";  ///< Of the service.
 };
 
 /// The gRPC service v1.TrainerService: asks AccessControl, passes each call to JobApi and returns
-/// its answer. WatchJob is served by callbacks, so that idle watchers take no threads. Thread-safe.
+/// its answer. Streams are served by callbacks, so that idle ones take no threads. Thread-safe.
 /// @param dependencies  must outlive the server that serves this.
 std::unique_ptr<grpc::Service> MakeTrainerService(const TrainerServiceDependencies& dependencies);
 

@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "trainer/controller/api/trainer_service.h"
+#include "trainer/controller/streams/grpc_status.h"
 
 namespace imageddpo {
 namespace {

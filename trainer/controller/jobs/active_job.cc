@@ -8,6 +8,7 @@
 #include "common/base/status.h"
 #include "common/config/compare/job_difference.h"
 #include "trainer/controller/jobs/job_state.h"
+#include "trainer/controller/store/job_log.h"
 
 namespace imageddpo {
 namespace {
@@ -246,6 +247,17 @@ void ActiveJob::OnTrace(int world_rank, v1::Trace trace) {
   PutPictures({record_.job.id(),
                absl::StrCat(artifacts_.directory(), "/profile/", trace.folder()),
                {{absl::StrCat("rank-", world_rank, ".json"), std::move(*trace.mutable_json())}}});
+}
+
+void ActiveJob::OnLog(int world_rank, const v1::LogReport& report) {
+  // What is left out can be told nowhere else than in the service's own log, which has the line.
+  dependencies_.writer
+      .Append({.job_id = record_.job.id(),
+               .directory = artifacts_.directory(),
+               .name = kLogName,
+               .text = LogRow(world_rank, report),
+               .max_file_bytes = kMaxLogFileBytes})
+      .IgnoreError();
 }
 
 void ActiveJob::OnEpoch(v1::EpochReport report) {

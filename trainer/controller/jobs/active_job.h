@@ -60,6 +60,7 @@ class ActiveJob {
   void OnWaiting(int world_rank, const v1::Waiting& report);
   void OnRewardCall(const v1::RewardCall& report);
   void OnTrace(int world_rank, v1::Trace trace);
+  void OnLog(int world_rank, const v1::LogReport& report);
   void OnEpoch(v1::EpochReport report);
   void OnEval(v1::EvalReport report);
   /// The state after an epoch. It is written where the job's settings ask for that or somebody
@@ -68,6 +69,13 @@ class ActiveJob {
 
   /// Has the next state written, whatever the settings say.
   void WantCheckpoint() { wants_checkpoint_ = true; }
+  /// Has the job leave its ranks after the epoch under way, and wait for others; the reason is shown
+  /// with it. Empty: it stays.
+  void MoveOff(const std::string& reason) {
+    move_reason_ = reason;
+    if (!reason.empty()) WantCheckpoint();
+  }
+  const std::string& move_reason() const { return move_reason_; }
   /// Whether ranks train an epoch whose state somebody wants, and nothing but time is missing.
   bool AwaitsCheckpoint() const;
   /// Writes the state of the last finished epoch, rows and the best LoRA, unless they are on disk.
@@ -140,6 +148,7 @@ class ActiveJob {
   std::optional<v1::Checkpoint> kept_;  // Newer than what is on disk.
   bool wants_checkpoint_ = false;
   bool closed_ = false;
+  std::string move_reason_;  // Not empty: see MoveOff().
   double last_write_s_ = 0;                    // Of a checkpoint, or when the gang was formed.
   std::optional<CheckpointStore::Best> best_;  // With checkpoint.best: what is on disk.
   struct UnsavedBest {

@@ -350,9 +350,9 @@ absl::StatusOr<v1::Job> JobService::Delete(const std::string& id) {
                         "only a job that has ended can be deleted; cancel it first");
   }
   if (running_.Contains(id)) return RanksHaveNotStopped(id, job.state());
-  if (running_.WritesPictures(id)) {  // They would make its folder anew.
+  if (running_.WritesFiles(id)) {  // They would make its folder anew.
     return absl::UnavailableError(
-        absl::StrCat("pictures of ", id, " are still being written; try again in a few seconds"));
+        absl::StrCat("files of ", id, " are still being written; try again in a few seconds"));
   }
   IMAGEDDPO_RETURN_IF_ERROR(CheckUnused(id));
   FileSystem& files = running_.file_system();

@@ -44,6 +44,8 @@ const std::string& JobIdOf(const v1::WorkerMessage& message) {
       return message.trace().job_id();
     case M::kGuard:
       return message.guard().job_id();
+    case M::kLog:
+      return message.log().job_id();
     default:
       return message.warning().job_id();
   }
@@ -114,9 +116,10 @@ void RunningJobs::Tick() {
   for (const ArtifactWriter::Outcome& error : dependencies_.writer.TakeErrors()) {
     JobRecord* record = table_.Find(error.job_id);
     if (record == nullptr) continue;
-    table_.AddWarning(*record, absl::StrCat(error.given_up ? "pictures could not be written: "
-                                                           : "pictures wait for the disk: ",
-                                            error.status.message()));
+    table_.AddWarning(
+        *record, absl::StrCat(error.what,
+                              error.given_up ? " could not be written: " : " wait for the disk: ",
+                              error.status.message()));
   }
   std::vector<std::string> without_ranks;
   for (const auto& [job_id, job] : jobs_) {
@@ -185,6 +188,10 @@ absl::Status RunningJobs::Profile(const std::string& job_id, int64_t num_epochs)
   return absl::OkStatus();
 }
 
+void RunningJobs::MoveOff(const std::string& job_id, const std::string& reason) {
+  if (ActiveJob* job = Find(job_id); job != nullptr && !job->closed()) job->MoveOff(reason);
+}
+
 void RunningJobs::WantCheckpoints() {
   WriteFinishedEpochs();
   for (const auto& [job_id, job] : jobs_) job->WantCheckpoint();
@@ -201,7 +208,7 @@ void RunningJobs::WriteFinishedEpochs() {
   }
 }
 
-bool RunningJobs::WritesPictures(const std::string& job_id) const {
+bool RunningJobs::WritesFiles(const std::string& job_id) const {
   return dependencies_.writer.HasWork(job_id);
 }
 
@@ -240,6 +247,7 @@ void RunningJobs::OnReport(int world_rank, v1::WorkerMessage message) {
     }
     return;
   }
+  if (message.message_case() == M::kLog) return job->OnLog(world_rank, message.log());
   // A finished job takes no more reports; its other ranks are only being stopped.
   const bool is_over = IsFinal(job->record().job.state()) || job->closed();
   if (is_over && message.message_case() != M::kEnded) return;
@@ -259,7 +267,7 @@ void RunningJobs::OnReport(int world_rank, v1::WorkerMessage message) {
     case M::kCheckpoint: {
       const int64_t epoch = message.checkpoint().epoch();
       job->OnCheckpoint(std::move(*message.mutable_checkpoint()));
-      PauseAfter(epoch, *job);
+      StopAfter(epoch, *job);
       break;
     }
     case M::kData:
@@ -305,7 +313,7 @@ void RunningJobs::OnEnded(int world_rank, const v1::JobEnded& ended, ActiveJob& 
   }
 }
 
-void RunningJobs::PauseAfter(int64_t epoch, ActiveJob& job) {
+void RunningJobs::StopAfter(int64_t epoch, ActiveJob& job) {
   JobRecord& record = job.record();
   if (job.stopping()) return;
   if (epoch >= record.job.spec().num_epochs()) return;  // What is left to do is its end.
@@ -313,9 +321,10 @@ void RunningJobs::PauseAfter(int64_t epoch, ActiveJob& job) {
   if (record.job.state() == v1::RUNNING && IsOutOfTime(record.job)) {
     table_.Transition(record, v1::PAUSING, PauseReason(record.job)).IgnoreError();
   }
-  if (record.job.state() != v1::PAUSING) return;
+  const bool pauses = record.job.state() == v1::PAUSING;
+  if (!pauses && job.move_reason().empty()) return;
   job.Close();
-  StopGang(job, PauseReason(record.job));
+  StopGang(job, pauses ? PauseReason(record.job) : job.move_reason());
 }
 
 void RunningJobs::OnRankLost(int world_rank, const std::string& job_id, const std::string& what) {
@@ -364,6 +373,8 @@ void RunningJobs::FinishGang(const std::string& job_id) {
                (outcome.kind == Kind::kRecover || outcome.kind == Kind::kPause ||
                 outcome.kind == Kind::kRollBack || job.closed() || !result.ok())) {
       table_.Transition(record, v1::PAUSED, PauseReason(record.job)).IgnoreError();
+    } else if (job.closed()) {
+      table_.Transition(record, v1::RECOVERING, job.move_reason()).IgnoreError();
     } else if (outcome.kind == Kind::kPause) {
       table_.Transition(record, v1::PAUSED, outcome.reason, outcome.waiting_for).IgnoreError();
     } else if (outcome.kind == Kind::kRollBack) {

@@ -66,6 +66,10 @@ class RunningJobs {
   /// Has the job's ranks trace their next epochs. Does nothing if no rank works for it.
   /// @return INVALID_ARGUMENT: the number is not from 1 to 100.
   absl::Status Profile(const std::string& job_id, int64_t num_epochs);
+  /// Has the job leave its ranks at the end of the epoch under way, unless that is its last one; it
+  /// then waits for other ranks, RECOVERING, and is not charged with a restart. An empty reason: it
+  /// stays, if it has not left. Does nothing if no rank works for it.
+  void MoveOff(const std::string& job_id, const std::string& reason);
   /// The same as WantCheckpoint() for all jobs, and what they have finished before is written at
   /// once.
   void WantCheckpoints();
@@ -77,8 +81,8 @@ class RunningJobs {
   /// A job's checkpoints on disk. While ranks work for the job, only to read them.
   CheckpointStore CheckpointsOf(const std::string& job_id) const;
   FileSystem& file_system() const { return dependencies_.file_system; }
-  /// Whether pictures of the job still wait to be written.
-  bool WritesPictures(const std::string& job_id) const;
+  /// Whether pictures or log lines of the job still wait to be written.
+  bool WritesFiles(const std::string& job_id) const;
 
   /// Tries again to write what could not be written, and ends the jobs that only waited for that.
   /// Stops the jobs whose max_seconds are over. Call it regularly.
@@ -108,9 +112,9 @@ class RunningJobs {
   void StopGang(ActiveJob& job, const std::string& reason);
   void OnEnded(int world_rank, const v1::JobEnded& ended, ActiveJob& job);
   void StopIfOutOfTime(ActiveJob& job);
-  /// The state after `epoch` epochs has come: stops the job if it waits for that to be paused, or
-  /// has no time for another epoch.
-  void PauseAfter(int64_t epoch, ActiveJob& job);
+  /// The state after `epoch` epochs has come: stops the job if it waits for that to be paused or to
+  /// leave its ranks, or has no time for another epoch.
+  void StopAfter(int64_t epoch, ActiveJob& job);
   /// No rank works for the job any more: frees its ranks and sets the job's next state, unless what
   /// it has done is not on disk yet; Tick() calls again then.
   void FinishGang(const std::string& job_id);

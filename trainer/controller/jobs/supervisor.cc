@@ -2,11 +2,14 @@
 
 #include <string.h>
 
+#include <map>
+#include <set>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "common/base/status.h"
+#include "trainer/controller/pool/pool_view.h"
 
 namespace imageddpo {
 namespace {
@@ -75,6 +78,38 @@ void Supervisor::OnMessage(int world_rank, v1::WorkerMessage message) {
   } else {
     running_.OnReport(world_rank, std::move(message));
   }
+}
+
+v1::Cluster Supervisor::Cluster() const {
+  v1::Cluster cluster = ShowPool(scheduler_);
+  for (v1::Gang& gang : *cluster.mutable_gangs()) {
+    const JobRecord* const record = table_.Find(gang.job_id());
+    if (record == nullptr) continue;
+    gang.set_job_name(record->job.spec().name());
+    gang.set_topology(record->job.topology());
+    gang.set_owner(record->job.owner());
+  }
+  return cluster;
+}
+
+absl::Status Supervisor::Drain(const v1::DrainWorkerRequest& request) {
+  IMAGEDDPO_ASSIGN_OR_RETURN(const std::set<int> ranks, RanksToDrain(scheduler_, request));
+  std::map<std::string, std::string> drained_of_jobs;  // A drained rank of each job; or "".
+  for (const int rank : ranks) {
+    scheduler_.SetDrained(rank, !request.undrain());
+    logger_->info("rank {} is {} by request", rank, request.undrain() ? "back" : "drained");
+    if (const std::string& id = scheduler_.workers().at(rank).job_id; !id.empty()) {
+      drained_of_jobs[id];
+    }
+  }
+  for (const auto& [rank, worker] : scheduler_.workers()) {
+    const auto job = drained_of_jobs.find(worker.job_id);
+    if (worker.drained && job != drained_of_jobs.end()) {
+      job->second = absl::StrCat("rank ", rank, " was drained by request");
+    }
+  }
+  for (const auto& [job_id, reason] : drained_of_jobs) running_.MoveOff(job_id, reason);
+  return absl::OkStatus();
 }
 
 void Supervisor::OnRewardsAnswered(const std::string& job_id, bool is_back) {

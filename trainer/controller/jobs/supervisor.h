@@ -14,6 +14,7 @@
 #include "common/metrics/job_metrics.h"
 #include "common/metrics/service_metrics.h"
 #include "imageddpo/v1/control.pb.h"
+#include "imageddpo/v1/service.pb.h"
 #include "trainer/controller/jobs/job_service.h"
 #include "trainer/controller/jobs/job_table.h"
 #include "trainer/controller/jobs/outages.h"
@@ -61,6 +62,13 @@ class Supervisor {
   absl::Status ResumeStored();
 
   JobService& jobs() { return jobs_; }
+
+  /// What TrainerService.GetCluster shows, but for heartbeats and health.
+  v1::Cluster Cluster() const;
+  /// Takes workers out of the pool, or gives them back. A job that works on one leaves all its ranks
+  /// at the end of the epoch under way. @return NOT_FOUND: there is no such rank or host;
+  /// INVALID_ARGUMENT: none is named. Nothing was changed then.
+  absl::Status Drain(const v1::DrainWorkerRequest& request);
 
   void OnMessage(int world_rank, v1::WorkerMessage message);
   /// The worker counts as dead. If its process still exists, it is killed.

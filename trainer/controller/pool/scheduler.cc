@@ -55,6 +55,12 @@ int Scheduler::pool_size() const {
                                         [](const auto& entry) { return !entry.second.dead; }));
 }
 
+int Scheduler::num_usable() const {
+  return static_cast<int>(std::count_if(workers_.begin(), workers_.end(), [](const auto& entry) {
+    return !entry.second.dead && !entry.second.drained;
+  }));
+}
+
 int Scheduler::num_free() const {
   return static_cast<int>(std::count_if(workers_.begin(), workers_.end(),
                                         [](const auto& entry) { return entry.second.free(); }));
@@ -223,11 +229,15 @@ absl::StatusOr<TopologyChoice> Scheduler::Fit(const Waiting& waiting) const {
     absl::StatusOr<TopologyChoice> now = FitInto(waiting, std::min(num_free(), MaxGangSize()));
     if (now.ok()) return now;
   }
-  return FitInto(waiting, std::min(pool_size(), MaxGangSize()));
+  return FitInto(waiting, std::min(num_usable(), MaxGangSize()));
 }
 
 bool Scheduler::FitsWholePool(const Waiting& waiting) const {
   return ChoiceOf(waiting, MaxGangSize()).ok();
+}
+
+bool Scheduler::FitsLivePool(const Waiting& waiting) const {
+  return FitInto(waiting, std::min(pool_size(), MaxGangSize())).ok();
 }
 
 std::vector<QueuedJob> Scheduler::Places() const {
@@ -278,8 +288,8 @@ std::vector<Scheduler::Gang> Scheduler::FormGangs(double now_s, const GangForeca
     const absl::StatusOr<TopologyChoice> choice = Fit(waiting);
     if (!choice.ok()) {
       // It waits for a restart, which needs an idle pool: later jobs must not delay that.
-      if (FitsWholePool(waiting)) break;
-      continue;  // It was submitted to a larger pool: the others do not wait for it.
+      if (FitsWholePool(waiting) && !FitsLivePool(waiting)) break;
+      continue;  // It was submitted to a larger pool, or needs drained workers: nobody waits for it.
     }
     const int needed = choice->topology.ranks();
     if (ExceedsQuota(place->owner, needed)) continue;
@@ -337,7 +347,7 @@ std::string Scheduler::WaitsForTheDead() const {
   while (const QueuedJob* const place = order.Next()) {
     const Waiting& waiting = queue_.at(place->number);
     if (!waiting.held_for.empty()) continue;
-    if (!Fit(waiting).ok() && FitsWholePool(waiting)) return place->id;
+    if (!Fit(waiting).ok() && FitsWholePool(waiting) && !FitsLivePool(waiting)) return place->id;
   }
   return "";
 }
@@ -367,6 +377,10 @@ std::string Scheduler::WaitReason(const Waiting& waiting, std::string* first) co
   if (!waiting.held_for.empty()) return waiting.held_for;
   const std::string& owner = waiting.place.owner;
   const absl::StatusOr<TopologyChoice> choice = Fit(waiting);
+  if (!choice.ok() && FitsLivePool(waiting)) {
+    return absl::StrCat("waits for drained workers: ", pool_size() - num_usable(), " of ",
+                        workers_.size(), " are drained; ", choice.status().message());
+  }
   if (!choice.ok() && !FitsWholePool(waiting))
     return absl::StrCat("waits for more workers: ", choice.status().message());
   if (choice.ok() && ExceedsQuota(owner, choice->topology.ranks())) {
@@ -385,7 +399,7 @@ std::string Scheduler::WaitReason(const Waiting& waiting, std::string* first) co
   std::string reason =
       absl::StrCat("waits for ", choice->topology.ranks(),
                    choice->topology.ranks() == 1 ? " free worker" : " free workers", ": ",
-                   num_free(), " of ", pool_size(), pool_size() == 1 ? " is free" : " are free");
+                   num_free(), " of ", num_usable(), num_usable() == 1 ? " is free" : " are free");
   if (head_.has_value() && head_->job_id == *first && std::isfinite(head_->reservation.in_s)) {
     absl::StrAppend(&reason, "; expected within ",
                     std::ceil(head_->reservation.in_s / kSecondsPerMinute), " min");

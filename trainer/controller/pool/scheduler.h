@@ -61,8 +61,9 @@ class Scheduler {
     std::string job_id;                                      ///< The job it works for; empty: idle.
     bool dead = false;
     bool died_at_work = false;  ///< It worked for a job when it died.
+    bool drained = false;       ///< It gets no job; it may still work for one.
     bool reported() const { return cores > 0; }
-    bool free() const { return reported() && !dead && job_id.empty(); }
+    bool free() const { return reported() && !dead && !drained && job_id.empty(); }
   };
 
   explicit Scheduler(const std::vector<int>& worker_ranks) : Scheduler(worker_ranks, Options()) {}
@@ -73,9 +74,13 @@ class Scheduler {
   /// The worker is dead. @return the job it worked for; empty: none.
   std::string WorkerFailed(int world_rank);
 
+  /// From now on the worker gets no job, or gets jobs again. It must be one of workers().
+  void SetDrained(int world_rank, bool drained) { workers_.at(world_rank).drained = drained; }
+
   const std::map<int, Worker>& workers() const { return workers_; }
   int pool_size() const;  ///< Workers that are not dead.
   int num_dead() const { return static_cast<int>(workers_.size()) - pool_size(); }
+  int num_usable() const;  ///< Of those, the ones that are not drained.
   int num_free() const;
   int MaxGangSize() const;   ///< Ranks of the largest gang that one job may ever get.
   bool AllReported() const;  ///< Every worker that is not dead has sent Hello.
@@ -183,6 +188,7 @@ class Scheduler {
   /// The topology of the gang that the job waits for; an error if the live workers are too few.
   absl::StatusOr<TopologyChoice> Fit(const Waiting& waiting) const;
   bool FitsWholePool(const Waiting& waiting) const;
+  bool FitsLivePool(const Waiting& waiting) const;  // With the drained workers.
   void ForgetChoices();
 
   const Options options_;

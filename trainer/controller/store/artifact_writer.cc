@@ -1,6 +1,8 @@
 #include "trainer/controller/store/artifact_writer.h"
 
+#include <filesystem>
 #include <optional>
+#include <system_error>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
@@ -48,15 +50,35 @@ absl::Status ArtifactWriter::Put(Folder folder) {
                        {.whose = Whose::kService, .passes = true});
     }
     waiting_bytes_ += bytes;
-    ++folders_by_job_[folder.job_id];
+    ++works_by_job_[folder.job_id];
   }
   queue_.Put(std::move(folder));
   return absl::OkStatus();
 }
 
+absl::Status ArtifactWriter::Append(const Lines& lines) {
+  const Path path(lines.directory, lines.name);
+  {
+    const absl::MutexLock lock(&mutex_);
+    const auto waiting = lines_.find(path);
+    if (waiting != lines_.end()) {
+      if (waiting->second.text.size() + lines.text.size() > kMaxWaitingLines) {
+        return absl::ResourceExhaustedError(
+            absl::StrCat("lines of ", lines.name, " are left out: earlier ones wait for the disk"));
+      }
+      waiting->second.text += lines.text;
+      return absl::OkStatus();
+    }
+    lines_.emplace(path, lines);
+    ++works_by_job_[lines.job_id];
+  }
+  queue_.Put(path);
+  return absl::OkStatus();
+}
+
 bool ArtifactWriter::HasWork(const std::string& job_id) const {
   const absl::MutexLock lock(&mutex_);
-  return folders_by_job_.contains(job_id);
+  return works_by_job_.contains(job_id);
 }
 
 std::vector<ArtifactWriter::Outcome> ArtifactWriter::TakeErrors() {
@@ -66,22 +88,33 @@ std::vector<ArtifactWriter::Outcome> ArtifactWriter::TakeErrors() {
 
 void ArtifactWriter::Run() {
   while (true) {
-    std::optional<Folder> folder = queue_.Take(absl::InfiniteDuration());
-    if (!folder.has_value()) return;  // Closed, and all is written.
-    const double start_s = clock_.NowSeconds();
-    Backoff backoff;
-    while (true) {
-      const absl::Status status = Write(*folder);
-      if (status.ok()) break;
-      const double now_s = clock_.NowSeconds();
-      const bool again =
-          Passes(status) && !stop_.closed() && now_s - start_s < options_.patience_seconds;
-      if (!again || !backoff.failing()) Report(*folder, status, !again);
-      if (!again) break;
-      backoff.Failed(now_s);
-      while (!backoff.IsDue(clock_.NowSeconds()) && !stop_.closed()) stop_.Take(kPause);
+    const std::optional<Work> work = queue_.Take(absl::InfiniteDuration());
+    if (!work.has_value()) return;  // Closed, and all is written.
+    if (const auto* folder = std::get_if<Folder>(&*work)) {
+      Handle(folder->job_id, "pictures", [&] { return Write(*folder); });
+      Finished(folder->job_id, SizeOf(*folder));
+    } else {
+      const Lines lines = TakeLines(std::get<Path>(*work));
+      Handle(lines.job_id, "log lines", [&] { return Write(lines); });
+      Finished(lines.job_id, 0);
     }
-    Finished(*folder);
+  }
+}
+
+void ArtifactWriter::Handle(const std::string& job_id, const char* what,
+                            const std::function<absl::Status()>& write) {
+  const double start_s = clock_.NowSeconds();
+  Backoff backoff;
+  while (true) {
+    const absl::Status status = write();
+    if (status.ok()) return;
+    const double now_s = clock_.NowSeconds();
+    const bool again =
+        Passes(status) && !stop_.closed() && now_s - start_s < options_.patience_seconds;
+    if (!again || !backoff.failing()) Report({job_id, status, !again, what});
+    if (!again) return;
+    backoff.Failed(now_s);
+    while (!backoff.IsDue(clock_.NowSeconds()) && !stop_.closed()) stop_.Take(kPause);
   }
 }
 
@@ -91,16 +124,32 @@ absl::Status ArtifactWriter::Write(const Folder& folder) {
   return WriteFilesAtomically(file_system_, folder.directory, folder.files);
 }
 
-void ArtifactWriter::Report(const Folder& folder, const absl::Status& status, bool given_up) {
-  const absl::MutexLock lock(&mutex_);
-  errors_.push_back({folder.job_id, status, given_up});
+absl::Status ArtifactWriter::Write(const Lines& lines) {
+  IMAGEDDPO_RETURN_IF_ERROR(MakeDirectories(file_system_, lines.directory));
+  const std::string path = absl::StrCat(lines.directory, "/", lines.name);
+  std::error_code error;
+  const auto size = std::filesystem::file_size(path, error);
+  if (!error && static_cast<int64_t>(size + lines.text.size()) > lines.max_file_bytes) {
+    IMAGEDDPO_RETURN_IF_ERROR(file_system_.Rename(path, absl::StrCat(path, ".1")));
+  }
+  return file_system_.Append(path, lines.text);
 }
 
-void ArtifactWriter::Finished(const Folder& folder) {
+ArtifactWriter::Lines ArtifactWriter::TakeLines(const Path& path) {
   const absl::MutexLock lock(&mutex_);
-  waiting_bytes_ -= SizeOf(folder);
-  const auto entry = folders_by_job_.find(folder.job_id);
-  if (--entry->second == 0) folders_by_job_.erase(entry);
+  return std::move(lines_.extract(path).mapped());
+}
+
+void ArtifactWriter::Report(Outcome outcome) {
+  const absl::MutexLock lock(&mutex_);
+  errors_.push_back(std::move(outcome));
+}
+
+void ArtifactWriter::Finished(const std::string& job_id, int64_t folder_bytes) {
+  const absl::MutexLock lock(&mutex_);
+  waiting_bytes_ -= folder_bytes;
+  const auto entry = works_by_job_.find(job_id);
+  if (--entry->second == 0) works_by_job_.erase(entry);
 }
 
 }  // namespace imageddpo

@@ -46,6 +46,12 @@ class DirectApi final : public JobApi {
     return absl::UnimplementedError("");
   }
   absl::StatusOr<v1::Job> Do(Verb verb, absl::Duration) override { return verb(jobs_); }
+  absl::StatusOr<v1::Cluster> GetCluster(absl::Duration) override {
+    return absl::UnimplementedError("");
+  }
+  absl::StatusOr<v1::Cluster> Drain(const v1::DrainWorkerRequest&, absl::Duration) override {
+    return absl::UnimplementedError("");
+  }
   absl::StatusOr<v1::Job> Get(const std::string&) const override {
     return absl::UnimplementedError("");
   }

@@ -54,6 +54,46 @@ TEST_F(ArtifactWriterTest, WritesWhatWaitsBeforeItEnds) {
   }
 }
 
+TEST_F(ArtifactWriterTest, LinesAreAppendedAndTheFileChanges) {
+  ArtifactWriter::Lines lines{
+      .job_id = "job", .directory = dir_ / "job", .name = "log", .text = "", .max_file_bytes = 8};
+  {
+    ArtifactWriter writer({}, disk_, clock_);
+    for (const char* text : {"1\n", "2\n", "3\n"}) {
+      lines.text = text;
+      EXPECT_TRUE(writer.Append(lines).ok());
+      EXPECT_TRUE(Eventually([&] { return !writer.HasWork("job"); }));
+    }
+    EXPECT_EQ(dir_.Read("job/log"), "1\n2\n3\n");
+    lines.text = "four\n";
+    EXPECT_TRUE(writer.Append(lines).ok());
+  }
+  EXPECT_EQ(dir_.Read("job/log"), "four\n");
+  EXPECT_EQ(dir_.Read("job/log.1"), "1\n2\n3\n");
+}
+
+TEST_F(ArtifactWriterTest, LinesThatWaitAreWrittenTogetherAndHaveALimit) {
+  disk_.FullFor("/job");
+  ArtifactWriter writer({}, disk_, clock_);
+  ArtifactWriter::Lines lines{.job_id = "job",
+                              .directory = dir_ / "job",
+                              .name = "log",
+                              .text = "first\n",
+                              .max_file_bytes = 4 << 20};
+  ASSERT_TRUE(writer.Append(lines).ok());
+  const auto errors = Errors(writer);  // It is being tried.
+  ASSERT_THAT(errors, SizeIs(1));
+  EXPECT_STREQ(errors[0].what, "log lines");
+  lines.text = std::string(ArtifactWriter::kMaxWaitingLines, 'x');
+  EXPECT_TRUE(writer.Append(lines).ok());
+  lines.text = "no more\n";
+  EXPECT_TRUE(absl::IsResourceExhausted(writer.Append(lines)));
+  disk_.FullFor("");
+  clock_.Advance(2);
+  EXPECT_TRUE(Eventually([&] { return !writer.HasWork("job"); }));
+  EXPECT_EQ(dir_.Read("job/log").size(), 6 + ArtifactWriter::kMaxWaitingLines);
+}
+
 TEST_F(ArtifactWriterTest, AFullDiskIsTriedAgainAndToldOnce) {
   ArtifactWriter writer({}, disk_, clock_);
   disk_.FullFor("/a");

@@ -1,0 +1,133 @@
+#include "trainer/controller/streams/log_streams.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <deque>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "common/base/status.h"
+#include "common/config/job_states.h"
+#include "trainer/controller/files/log_reader.h"
+#include "trainer/controller/store/job_log.h"
+#include "trainer/controller/streams/file_call.h"
+
+namespace imageddpo {
+namespace {
+
+constexpr int64_t kMaxTail = 1000;
+constexpr size_t kMaxMessageBytes = 1 << 20;  // More than LogReader::Read() reads at once.
+
+class LogStream final : public FileCall<v1::StreamLogsResponse> {
+ public:
+  LogStream(const Parts& parts, const std::string& owner, const JobStore& store,
+            const EventHub& hub, const v1::StreamLogsRequest& request)
+      : FileCall(parts, owner),
+        store_(store),
+        hub_(hub),
+        request_(request),
+        reader_(store.JobDir(request.id())) {}
+
+ private:
+  void Step() override {
+    absl::Status status = is_begun_ ? absl::OkStatus() : Prepare();
+    is_begun_ = true;
+    if (status.ok() && lines_.empty()) status = ReadMore();
+    if (!status.ok()) return End(status);
+    if (!lines_.empty() && (tail_ == 0 || is_at_end_)) return Send();
+    if (!is_at_end_) return Continue();
+    tail_ = 0;  // There was none: what comes is sent as it comes.
+    if (!request_.follow() || job_has_ended_) return End(absl::OkStatus());
+    is_at_end_ = false;
+    if (hub_.closed()) {
+      return End(absl::UnavailableError("the service is ending; ask again with the last `cursor`"));
+    }
+    // Its last lines may still be on their way to the disk: one more look.
+    const absl::StatusOr<JobRecord> record = store_.Get(request_.id());
+    job_has_ended_ = !record.ok() || IsFinal(record->job.state());
+    ContinueLater();
+  }
+
+  absl::Status Prepare() {
+    IMAGEDDPO_RETURN_IF_ERROR(store_.Get(request_.id()).status());
+    if (!request_.min_level().empty()) {
+      const std::optional<int> level = LogLevelNumber(request_.min_level());
+      if (!level.has_value()) {
+        return absl::InvalidArgumentError(
+            absl::StrCat("`min_level` is `", request_.min_level(),
+                         "`; give trace, debug, info, warning, error or critical"));
+      }
+      min_level_ = *level;
+    }
+    if (request_.tail() < 0) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("`tail` is ", request_.tail(), "; it must not be negative"));
+    }
+    if (!request_.cursor().empty()) return reader_.GoTo(request_.cursor());
+    tail_ = std::min(request_.tail(), kMaxTail);
+    return absl::OkStatus();
+  }
+
+  /// Appends the wanted ones of the next lines; of a tail keeps the last ones.
+  absl::Status ReadMore() {
+    if (is_at_end_) return absl::OkStatus();
+    std::vector<v1::LogLine> read;
+    IMAGEDDPO_ASSIGN_OR_RETURN(const bool more, reader_.Read(&read));
+    is_at_end_ = !more;
+    for (v1::LogLine& line : read) {
+      if (IsWanted(line)) lines_.push_back(std::move(line));
+      if (tail_ > 0 && lines_.size() > static_cast<size_t>(tail_)) lines_.pop_front();
+    }
+    return absl::OkStatus();
+  }
+
+  bool IsWanted(const v1::LogLine& line) const {
+    if (request_.has_rank() && line.rank() != request_.rank()) return false;
+    if (LogLevelNumber(line.level()).value_or(0) < min_level_) return false;
+    const auto key = [](const google::protobuf::Timestamp& time) {
+      return std::pair(time.seconds(), time.nanos());
+    };
+    return !request_.has_since() || key(line.time()) >= key(request_.since());
+  }
+
+  void Send() {
+    response_.Clear();
+    for (size_t bytes = 0; !lines_.empty() && bytes < kMaxMessageBytes; lines_.pop_front()) {
+      bytes += lines_.front().ByteSizeLong();
+      *response_.add_lines() = std::move(lines_.front());
+    }
+    // The place after lines that are still to be sent would lose them.
+    if (lines_.empty()) {
+      tail_ = 0;
+      response_.set_cursor(reader_.cursor());
+    }
+    StartWrite(&response_);
+  }
+
+  const JobStore& store_;
+  const EventHub& hub_;
+  const v1::StreamLogsRequest request_;
+  LogReader reader_;
+  std::deque<v1::LogLine> lines_;  // To be sent.
+  int min_level_ = 0;
+  int64_t tail_ =
+      0;  // The last so many lines are being looked for; 0: lines are sent as they come.
+  bool is_begun_ = false;
+  bool is_at_end_ = false;
+  bool job_has_ended_ = false;
+  v1::StreamLogsResponse response_;  // Being sent.
+};
+
+}  // namespace
+
+grpc::ServerWriteReactor<v1::StreamLogsResponse>* LogStreams::Start(
+    const std::string& owner, const v1::StreamLogsRequest& request) {
+  auto* const call = new LogStream({"StreamLogs", thread_, places_, metrics_, clock_}, owner,
+                                   store_, hub_, request);
+  call->Begin();
+  return call;
+}
+
+}  // namespace imageddpo
