@@ -14,6 +14,7 @@
 #include "trainer/controller/api/page_token.h"
 #include "trainer/controller/files/job_files.h"
 #include "trainer/controller/jobs/admission.h"
+#include "trainer/controller/pool/cluster_view.h"
 
 namespace imageddpo {
 namespace {
@@ -165,6 +166,7 @@ void Controller::Tick() {
   if (now_s < next_check_s_) return;
   next_check_s_ = now_s + kCheckIntervalSeconds;
   for (const auto& [rank, age_s] : ages_s) dependencies_.metrics.SetHeartbeatAge(rank, age_s);
+  v1::ClusterView view = ViewOf(supervisor_.scheduler(), ages_s);
   dependencies_.job_metrics.Sweep(SteadyTime(now_s));
   absl::Status store_status = table_.Flush();
   if (store_status.ok() && now_s >= next_store_check_s_)
@@ -174,6 +176,7 @@ void Controller::Tick() {
   if (!store_status.ok()) next_store_check_s_ = now_s;
   const absl::MutexLock lock(&mutex_);
   store_status_ = std::move(store_status);
+  cluster_view_ = std::move(view);
 }
 
 absl::Status Controller::WaitForWorkers(absl::Duration timeout) {
@@ -301,6 +304,11 @@ absl::StatusOr<v1::ListJobsResponse> Controller::List(const v1::ListJobsRequest&
     response.set_next_page_token(MakePageToken(records[static_cast<size_t>(page_size) - 1].number));
   }
   return response;
+}
+
+v1::ClusterView Controller::Cluster() const {
+  const absl::MutexLock lock(&mutex_);
+  return cluster_view_;
 }
 
 Health Controller::GetHealth() const {

@@ -49,7 +49,7 @@ data_dir: /var/lib/imageddpo
 base_dir: /srv
 allowed_roots: [/srv/models, data]
 grpc: { address: localhost, port: 0, insecure: true, group: ml, max_message_bytes: 70000, max_streams: 7 }
-http: { address: "::1", port: 9000, insecure: true }
+http: { address: "::1", port: 9000, insecure: true, tls: true }
 access: { token_file: t, tls_certificate_file: c, tls_key_file: k, tls_client_ca_file: a }
 pool: { min_ranks: 2, heartbeat_timeout_seconds: 5.5, lease_seconds: 20, stop_timeout_seconds: 90, max_restarts: 1, drain_seconds: 300 }
 log_level: debug
@@ -67,6 +67,7 @@ log_level: debug
   EXPECT_EQ(config->http.address, "::1");
   EXPECT_EQ(config->http.port, 9000);
   EXPECT_TRUE(config->http.insecure);
+  EXPECT_TRUE(config->http.tls);
   EXPECT_EQ(config->access.token_file, "t");
   EXPECT_EQ(config->access.tls_certificate_file, "c");
   EXPECT_EQ(config->access.tls_key_file, "k");
@@ -171,8 +172,11 @@ TEST_F(ClusterConfigTest, RefusesWhatCannotWork) {
               HasSubstr("`grpc.max_message_bytes` is 1"));
   EXPECT_THAT(refusal([](auto* c) { c->access.token_file = "~/t"; }),
               HasSubstr("`access.token_file` is `~/t`"));
-  EXPECT_THAT(refusal([](auto* c) { c->http.address = "10.0.0.3"; }), HasSubstr("`http.address`"));
-  EXPECT_THAT(refusal([](auto* c) { c->http.address = "::1"; }), HasSubstr("nor IPv6"));
+  EXPECT_THAT(refusal([](auto* c) {
+                c->http.address = "10.0.0.3";
+                c->http.insecure = true;
+              }),
+              HasSubstr("`http.address`"));
   EXPECT_THAT(refusal([](auto* c) { c->data_dir = "~/jobs"; }),
               HasSubstr("`data_dir` is `~/jobs`; it must be a path without ~"));
   EXPECT_THAT(refusal([](auto* c) {
@@ -180,7 +184,10 @@ TEST_F(ClusterConfigTest, RefusesWhatCannotWork) {
               }),
               HasSubstr("`allowed_roots` is `~`"));
   EXPECT_THAT(refusal([](auto* c) { c->http.address = ""; }), HasSubstr("`http.address`"));
-  EXPECT_THAT(refusal([](auto* c) { c->http.address = "127.example.org"; }),
+  EXPECT_THAT(refusal([](auto* c) {
+                c->http.address = "127.example.org";
+                c->http.insecure = true;
+              }),
               HasSubstr("`http.address`"));
   EXPECT_THAT(refusal([](auto* c) { c->http.address = "unix:/run/x.sock"; }),
               HasSubstr("`http.address`"));

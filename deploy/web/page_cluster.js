@@ -1,0 +1,40 @@
+// The ranks of the pool, and the jobs that wait for them.
+
+import { h, show, bytes, stateChip, number, isEnded } from "./dom.js";
+import { allJobs, get } from "./api.js";
+
+function rankCard(rank, names) {
+  const memory = [Number(rank.device_memory_bytes) ? `${bytes(rank.device_memory_bytes)} GPU` : "", Number(rank.host_memory_bytes) ? `${bytes(rank.host_memory_bytes)} host` : ""].filter(Boolean).join(", ");
+  return h("li", { class: `rank ${rank.state.toLowerCase()}` }, h("div", { class: "row spread" }, h("h3", {}, `Rank ${rank.world_rank}`), stateChip(rank.state)),
+    h("div", {}, rank.job_id ? h("a", { href: `#/job/${rank.job_id}` }, names.get(rank.job_id) || rank.job_id) : h("span", { class: "quiet" }, rank.state === "DEAD" ? "comes back with the next restart" : "no job")),
+    h("div", { class: "small quiet" }, [rank.device, rank.cores ? `${rank.cores} cores` : "", memory].filter(Boolean).join(" · ")),
+    rank.silent_seconds > 3 ? h("div", { class: "small" }, `silent for ${number(rank.silent_seconds, 2)} s`) : "");
+}
+
+export function clusterPage() {
+  const facts = h("dl", { class: "facts card" }), hosts = h("div", { class: "stack" }), queue = h("div", { class: "stack" });
+  const element = h("div", { class: "stack" }, h("h1", {}, "Cluster"), facts, h("section", { class: "stack", "aria-label": "Queue" }, h("h2", {}, "Queue"), queue), hosts);
+
+  function drawQueue(waiting) {
+    if (!waiting.length) return h("p", { class: "card quiet" }, "No job waits.");
+    return h("div", { class: "card jobs tablewrap" }, h("table", {}, h("thead", {}, h("tr", {}, ["Job", "State", "Priority", "Why it waits"].map((title) => h("th", { scope: "col" }, title)))),
+      h("tbody", {}, waiting.map((job) => h("tr", {}, h("td", {}, h("a", { class: "jobname", href: `#/job/${job.id}` }, job.spec.name || job.id), h("div", { class: "small quiet" }, `${job.id}${job.owner ? ` · ${job.owner}` : ""}`)),
+        h("td", {}, stateChip(job.state)), h("td", { class: "none" }, String(job.priority)), h("td", { class: "wide small" }, job.state_reason || job.progress?.waiting_for || "for free ranks"))))));
+  }
+
+  return {
+    element, title: "Cluster", nav: "#/cluster",
+    async refresh(signal) {
+      const [{ ranks }, jobs] = await Promise.all([get("cluster", signal), allJobs(signal)]);
+      const names = new Map(jobs.map((job) => [job.id, job.spec.name || job.id]));
+      const waiting = jobs.filter((job) => ["QUEUED", "RECOVERING", "PAUSED"].includes(job.state)).sort((a, b) => b.priority - a.priority || a.id.localeCompare(b.id));
+      const of = (state) => ranks.filter((rank) => rank.state === state).length;
+      show(facts, JSON.stringify([ranks.map((rank) => rank.state), jobs.length]), () => [["Ranks", ranks.length], ["Busy", of("BUSY")], ["Idle", of("IDLE")], ["Starting", of("STARTING")], ["Dead", of("DEAD")],
+        ["Jobs not ended", jobs.filter((job) => !isEnded(job.state)).length]].map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, String(value)))));
+      show(queue, JSON.stringify(waiting.map((job) => [job.id, job.state, job.state_reason, job.priority])), () => drawQueue(waiting));
+      const byHost = Map.groupBy ? Map.groupBy(ranks, (rank) => rank.hostname) : ranks.reduce((map, rank) => map.set(rank.hostname, [...(map.get(rank.hostname) || []), rank]), new Map());
+      show(hosts, JSON.stringify(ranks.map((rank) => [rank.world_rank, rank.state, rank.job_id, rank.silent_seconds > 3 && Math.round(rank.silent_seconds)])), () => [...byHost].map(([host, list]) =>
+        h("section", { class: "card", "aria-label": host }, h("h2", {}, host || "not reported yet"), h("ul", { class: "ranks plain" }, list.map((rank) => rankCard(rank, names))))));
+    },
+  };
+}
