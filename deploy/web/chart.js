@@ -66,8 +66,11 @@ function interactive(figure, draw) {
   }).observe(figure.querySelector(".plot"));
 }
 
-function legendOf(curves) {
-  return h("figcaption", { class: "legend" }, curves.length < 2 ? [] : curves.map((curve, i) => h("span", { class: `key s${i % 8}` }, h("span", {}, curve.label))));
+/** Where each curve's value is shown: at the right of the title, or, of several, beside their names. */
+function legendOf(curves, value) {
+  const places = curves.map(() => (curves.length > 1 ? h("span", { class: "keyvalue" }) : value));
+  const legend = h("figcaption", { class: "legend" }, curves.length < 2 ? [] : curves.map((curve, i) => h("span", { class: `key s${i % 8}` }, h("span", {}, curve.label), places[i])));
+  return [legend, places];
 }
 
 /**
@@ -77,17 +80,17 @@ function legendOf(curves) {
 export function chart(title, curves, { stacked = false } = {}) {
   const plot = h("div", { class: "plot" });
   const value = h("span", { class: "chartvalue" });
-  const figure = h("figure", { class: "card chart" }, h("div", { class: "charthead" }, h("h3", {}, title), value), plot, legendOf(curves));
+  const [legend, places] = legendOf(curves, value);
+  const figure = h("figure", { class: "card chart" }, h("div", { class: "charthead" }, h("h3", {}, title), value), plot, legend);
   let cursor = -1;
 
   const last = (curve) => curve.y.findLast((y) => y !== null);
   const describe = (x) => {
-    const texts = curves.map((curve) => {
-      const y = x === null ? last(curve) : curve.y[nearest(curve.x, x)];
-      return curves.length > 1 ? `${curve.label} ${number(y)}` : number(y);
+    value.textContent = x === null ? "" : `epoch ${number(x)}`;
+    curves.forEach((curve, i) => {
+      const text = number(x === null ? last(curve) : curve.y[nearest(curve.x, x)]);
+      places[i].textContent = curves.length > 1 || x === null ? text : `${value.textContent}: ${text}`;
     });
-    value.textContent = (x === null ? "" : `epoch ${number(x)}: `) + texts.join(", ");
-    value.title = value.textContent;
   };
 
   function draw(width) {
@@ -150,7 +153,7 @@ function drawAreas(svg, curves, count, px, py) {
       top += `${j ? "L" : "M"}${from.toFixed(1)} ${py(below[j]).toFixed(1)}L${x.toFixed(1)} ${py(below[j]).toFixed(1)}`;
       bottom = `L${x.toFixed(1)} ${py(low).toFixed(1)}L${from.toFixed(1)} ${py(low).toFixed(1)}${bottom}`;
     }
-    if (count) svg.append(h("path", { class: `f${i % 8}`, d: `${top}${bottom}Z` }));
+    if (count) svg.append(h("path", { class: `area f${i % 8}`, d: `${top}${bottom}Z` }));
   });
 }
 

@@ -21,9 +21,15 @@ function curvesOf(series, names) {
   return names.filter((name) => series[name]).map((name) => ({ label: LABELS[name] || name, ...series[name] }));
 }
 
-/** A curve with a standard error each evaluation. */
+/** The reward of each evaluation. */
 function evaluationCurve(evaluations) {
   return { label: "held-out images", x: evaluations.map((e) => Number(e.epoch)), y: evaluations.map((e) => (typeof e.reward_mean === "number" ? e.reward_mean : null)) };
+}
+
+/** "Approx kl" for approx_kl. */
+function titleOf(name) {
+  const words = name.startsWith(PARTS) ? name.slice(PARTS.length) : name.replaceAll("_", " ").replace(".", ": ");
+  return name.startsWith(PARTS) ? words : words[0].toUpperCase() + words.slice(1);
 }
 
 /** The charts of a job, in order; numbers that have no group get a chart of their own. */
@@ -35,7 +41,7 @@ export function jobCharts(metrics, evaluations) {
   const parts = Object.keys(series).filter((name) => name.startsWith(PARTS));
   if (parts.length) charts.splice(1, 0, ["Parts of the reward", parts.map((name) => ({ label: name.slice(PARTS.length), ...series[name] }))]);
   for (const name of Object.keys(series)) {
-    if (!known.has(name) && !name.startsWith(PARTS)) charts.push([name.replaceAll("_", " ").replace(".", ": "), [{ label: name, ...series[name] }]]);
+    if (!known.has(name) && !name.startsWith(PARTS)) charts.push([titleOf(name), [{ label: name, ...series[name] }]]);
   }
   return charts.filter(([, curves]) => curves.length).map(([title, curves]) => chart(title, curves));
 }
@@ -62,6 +68,6 @@ export function stageCharts(timings) {
 export function comparedCharts(jobs, names) {
   return names.map((name) => {
     const curves = jobs.filter((job) => job.metrics.series[name]).map((job) => ({ label: job.label, ...job.metrics.series[name] }));
-    return curves.length ? chart(name.startsWith(PARTS) ? name.slice(PARTS.length) : name.replaceAll("_", " "), curves) : null;
+    return curves.length ? chart(titleOf(name), curves) : null;
   }).filter(Boolean);
 }

@@ -21,9 +21,9 @@ export function gallery(id) {
   const chosen = () => sets.filter((set) => set.kind === kind.value);
 
   function image(set, name, alt) {
-    const element = h("img", { alt, loading: "lazy", width: 128, height: 128 });
+    const element = h("img", { alt: "", width: 128, height: 128 });
     picture(`jobs/${id}/pictures/${set.kind}/epoch-${String(set.epoch).padStart(6, "0")}/${name}`, signal)
-      .then((url) => { element.src = url; }).catch(() => { element.alt = `${alt} (cannot be read)`; });
+      .then((url) => { element.src = url; element.alt = alt; }).catch(() => { element.alt = `${alt} (cannot be read)`; });
     return element;
   }
 

@@ -11,15 +11,17 @@ function rankCard(rank, names) {
     rank.silent_seconds > 3 ? h("div", { class: "small" }, `silent for ${number(rank.silent_seconds, 2)} s`) : "");
 }
 
+const MOST_WAITING = 100;
+
 export function clusterPage() {
   const facts = h("dl", { class: "facts card" }), hosts = h("div", { class: "stack" }), queue = h("div", { class: "stack" });
-  const element = h("div", { class: "stack" }, h("h1", {}, "Cluster"), facts, h("section", { class: "stack", "aria-label": "Queue" }, h("h2", {}, "Queue"), queue), hosts);
+  const element = h("div", { class: "stack" }, h("h1", {}, "Cluster"), facts, hosts, h("section", { class: "stack", "aria-label": "Jobs that wait" }, h("h2", { class: "inline" }, "Jobs that wait"), queue));
 
   function drawQueue(waiting) {
     if (!waiting.length) return h("p", { class: "card quiet" }, "No job waits.");
     return h("div", { class: "card jobs tablewrap" }, h("table", {}, h("thead", {}, h("tr", {}, ["Job", "State", "Priority", "Why it waits"].map((title) => h("th", { scope: "col" }, title)))),
-      h("tbody", {}, waiting.map((job) => h("tr", {}, h("td", {}, h("a", { class: "jobname", href: `#/job/${job.id}` }, job.spec.name || job.id), h("div", { class: "small quiet" }, `${job.id}${job.owner ? ` · ${job.owner}` : ""}`)),
-        h("td", {}, stateChip(job.state)), h("td", { class: "none" }, String(job.priority)), h("td", { class: "wide small" }, job.state_reason || job.progress?.waiting_for || "for free ranks"))))));
+      h("tbody", {}, waiting.slice(0, MOST_WAITING).map((job) => h("tr", {}, h("td", {}, h("a", { class: "jobname", href: `#/job/${job.id}` }, job.spec.name || job.id), h("div", { class: "small quiet" }, `${job.id}${job.owner ? ` · ${job.owner}` : ""}`)),
+        h("td", {}, stateChip(job.state)), h("td", { class: "none" }, String(job.priority)), h("td", { class: "wide small" }, job.state_reason || job.progress?.waiting_for || "for free ranks"))))), waiting.length > MOST_WAITING ? h("p", { class: "small quiet more" }, `and ${waiting.length - MOST_WAITING} more`) : "");
   }
 
   return {

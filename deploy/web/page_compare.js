@@ -23,8 +23,8 @@ export function comparePage(ids) {
 
   function summary(views) {
     return h("div", { class: "card tablewrap", tabindex: 0, role: "region", "aria-label": "Jobs" }, h("table", {},
-      h("thead", {}, h("tr", {}, ["Job", "State", "Epochs", "Reward", "Learning?", "Remove"].map((title, i) => h("th", { scope: "col" }, i === 5 ? h("span", { class: "visually-hidden" }, title) : title)))),
-      h("tbody", {}, views.map(({ job, learning }, i) => h("tr", {}, h("td", {}, h("span", { class: `key s${i}` }, h("a", { class: "jobname", href: `#/job/${job.id}` }, job.spec.name || job.id)), h("div", { class: "small quiet" }, job.id)),
+      h("thead", {}, h("tr", {}, ["Job", "State", "Epochs", "Reward", "Learning?", "Remove"].map((title, i) => h("th", { scope: "col", class: i === 2 || i === 3 ? "num" : "" }, i === 5 ? h("span", { class: "visually-hidden" }, title) : title)))),
+      h("tbody", {}, views.map(({ job, learning }, i) => h("tr", {}, h("td", { class: "jobcell" }, h("span", { class: `key s${i}` }, h("a", { class: "jobname", href: `#/job/${job.id}` }, job.spec.name || job.id)), h("div", { class: "small quiet" }, job.id)),
         h("td", {}, stateChip(job.state)), h("td", { class: "num" }, `${job.progress?.epoch || 0}`), h("td", { class: "num" }, number(job.progress?.newest_epoch?.reward_mean)), h("td", {}, chip(learning.verdict, verdictKind(learning.verdict))),
         h("td", {}, h("a", { class: "button", href: `#/compare/${jobs.filter((id) => id !== job.id).join(",")}`, "aria-label": `Remove ${job.id}` }, "×")))))));
   }

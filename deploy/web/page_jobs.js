@@ -17,7 +17,7 @@ export function jobsPage() {
   const empty = h("p", { class: "card quiet", hidden: true });
   const table = h("div", { class: "card jobs tablewrap" }, h("table", {}, h("caption", { class: "visually-hidden" }, "Jobs, the newest first"),
     h("thead", {}, h("tr", {}, ["Compare", "Job", "State", "Reward", "Progress", "Owner", "Submitted"].map((title, i) =>
-      h("th", { scope: "col" }, i === 0 ? h("span", { class: "visually-hidden" }, title) : title)))), body));
+      h("th", { scope: "col", class: title === "Submitted" ? "time" : "" }, i === 0 ? h("span", { class: "visually-hidden" }, title) : title)))), body));
   const element = h("div", { class: "stack" }, h("div", { class: "row spread" }, h("h1", {}, "Jobs"), count),
     h("div", { class: "row" }, h("div", { class: "field" }, h("label", { for: "filter" }, "Filter"), filter), h("div", { class: "field" }, h("label", { for: "state" }, "State"), state), compare), table, empty);
   const chosen = new Set(), rows = new Map();

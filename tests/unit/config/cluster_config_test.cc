@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <fstream>
 #include <string>
+#include <tuple>
 
 #include "common/base/text.h"
 #include "common/config/job_paths.h"
@@ -208,6 +209,19 @@ TEST_F(ClusterConfigTest, RefusesWhatCannotWork) {
   EXPECT_THAT(refusal([](auto* c) { c->pool.drain_seconds = -1; }),
               HasSubstr("`pool.drain_seconds` is -1; it must be from 0"));
   EXPECT_THAT(refusal([](auto* c) { c->log_level = "loud"; }), HasSubstr("`log_level` is `loud`"));
+}
+
+TEST_F(ClusterConfigTest, OtherHostsAreServedThePageOverTlsAlone) {
+  for (const auto& [address, asked, has_tls] :
+       {std::tuple("127.0.0.1", false, false), std::tuple("::1", false, false),
+        std::tuple("localhost", true, true), std::tuple("0.0.0.0", false, true),
+        std::tuple("gpu1.example.com", false, true)}) {
+    ClusterConfig config;
+    config.http.address = address;
+    config.http.tls = asked;
+    ASSERT_TRUE(ResolveClusterConfig(&config).ok()) << address;
+    EXPECT_EQ(config.http.tls, has_tls) << address;
+  }
 }
 
 TEST_F(ClusterConfigTest, ASocketsPathStartsAtTheBase) {
