@@ -18,9 +18,10 @@ function pageOf(hash) {
   return jobsPage();
 }
 
-let stop = new AbortController(), timer = 0, pause = SHORTEST_MS, page = null;
+let stop = new AbortController(), timer = 0, pause = SHORTEST_MS, page = null, asking = null;
 
 function say(kind, text) {
+  if (live.textContent === text) return;  // A screen reader would say it again.
   live.className = `live ${kind}`;
   live.replaceChildren(h("span", {}, text));
 }
@@ -41,7 +42,9 @@ function askForToken(message) {
 
 async function refresh() {
   clearTimeout(timer);
-  const signal = stop.signal;
+  const { signal } = stop;
+  if (asking === signal) return;  // It goes on by itself.
+  asking = signal;
   try {
     await page.refresh(signal);
     if (signal.aborted) return;
@@ -52,6 +55,7 @@ async function refresh() {
     if (signal.aborted || error.name === "AbortError") return;
     if (error instanceof NeedsToken) {
       say("off", "needs a token");
+      page = null;  // Nothing is asked for until there is one.
       return askForToken(error.message);
     }
     pause = Math.min(2 * pause, LONGEST_MS);
@@ -61,6 +65,8 @@ async function refresh() {
     else notice.textContent = `The page could not be brought up to date: ${error.message}. ${again}`;
     notice.hidden = false;
     say("off", "not up to date");
+  } finally {
+    if (asking === signal) asking = null;
   }
   timer = setTimeout(refresh, document.hidden ? LONGEST_MS : pause);
 }

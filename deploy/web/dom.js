@@ -73,11 +73,13 @@ export function progressBar(progress) {
 
 export const labelsOf = (job) => Object.entries(job.labels || {}).map(([key, value]) => h("span", { class: "tag" }, `${key}=${value}`));
 
+const shown = new WeakMap();  // What an element's children were made from.
+
 /** Replaces an element's children, unless that changes nothing, and leaves focus and scrolling where they are. */
 export function show(element, key, make) {
-  if (element.dataset.key === key) return;
+  if (shown.get(element) === key) return;
   const active = element.contains(document.activeElement) ? document.activeElement.id : "";
   element.replaceChildren(...[make()].flat());
-  element.dataset.key = key;
+  shown.set(element, key);
   if (active) document.getElementById(active)?.focus({ preventScroll: true });
 }
