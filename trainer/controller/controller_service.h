@@ -39,8 +39,9 @@ class ControllerService {
     RewardProbe::Ask ask_rewards = nullptr;  ///< See Controller::Dependencies.
   };
 
-  /// Opens the data directory, serves the API, metrics and the web page, and writes <data_dir>/service.json
-  /// atomically (see common/config/service_file.h). Jobs do not start before Run().
+  /// Opens the data directory, serves the API, metrics and the web page, and writes
+  /// <data_dir>/service.json atomically (see common/config/service_file.h). Jobs do not start
+  /// before Run().
   /// @param cluster  resolved. Dependencies must outlive the service.
   /// @return an error naming the setting and the remedy: port in use, data directory in use, …
   static absl::StatusOr<std::unique_ptr<ControllerService>> Start(const ClusterConfig& cluster,
