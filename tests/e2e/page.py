@@ -17,6 +17,7 @@ import browser
 import harness
 
 WIDTHS = (390, 1024, 1920)
+REWARD = [{"type": "jpeg", "measure": "compressibility"}]  # Needs no labels.
 
 # The lowest contrast of the page's texts with what is behind them, and where.
 CONTRAST = """(() => {
@@ -154,7 +155,7 @@ def main():
             plain_requests(base, done["id"])
             long = service.run(harness.job(directory, **small, name="longer", train={"learning_rate": 2e-3}))
             stretch(long)
-            failed = service.wait_end(service.submit(harness.job(directory, name="fails", data={"path": str(broken(directory))})))
+            failed = service.wait_end(service.submit(harness.job(directory, name="fails", rewards=REWARD, data={"path": str(broken(directory))})))
             assert failed["state"] == "FAILED", failed
             paused = service.submit(harness.job(directory, name="paused", num_epochs=1000))
             service.wait(paused, lambda job: int(job["progress"]["epoch"]) >= 1, 120, "an epoch")
@@ -165,11 +166,11 @@ def main():
 
 
 def broken(directory):
-    """A folder whose one image is cut short: a job of it is accepted and fails."""
+    """A folder with an image that is cut short: a job of it is accepted and fails."""
     folder = directory / "data/broken"
     folder.mkdir()
-    source = next(path for path in sorted((directory / "data/blurred").rglob("*.png")))
-    (folder / "0.png").write_bytes(source.read_bytes()[:60])
+    for number, source in enumerate(sorted((directory / "data/blurred").rglob("*.png"))[:4]):
+        (folder / f"{number}.png").write_bytes(source.read_bytes()[:60] if number == 0 else source.read_bytes())
     return folder
 
 
