@@ -48,15 +48,22 @@ export function jobsPage() {
   function askForCurves() {
     for (const [id, row] of rows) {
       const epoch = Number(row.job.progress?.epoch || 0);
-      if (row.visible && epoch > 0 && sparks.get(id)?.epoch !== epoch && !waiting.includes(id)) waiting.push(id);
+      if (!row.visible || epoch === 0 || row.asked === epoch || sparks.get(id)?.epoch === epoch) continue;
+      row.asked = epoch;
+      waiting.push([id, epoch]);
     }
-    while (asking < 3 && waiting.length) {
-      const id = waiting.shift(), epoch = Number(rows.get(id)?.job.progress?.epoch || 0);
+    askForNext();
+  }
+
+  function askForNext() {
+    while (asking < 3 && waiting.length && !signal.aborted) {
+      const [id, epoch] = waiting.shift();
       ++asking;
       get(`jobs/${id}/metrics?keys=reward_mean&points=60`, signal).then((metrics) => {
         sparks.set(id, { epoch, curve: metrics.series.reward_mean });
-        if (rows.has(id)) drawSpark(rows.get(id));
-      }).catch(() => {}).finally(() => { --asking; if (waiting.length) askForCurves(); });
+        drawSpark(rows.get(id));
+      }).catch(() => { rows.get(id).asked = -1; })  // The next refresh asks again.
+        .finally(() => { --asking; askForNext(); });
     }
   }
 
@@ -70,7 +77,7 @@ export function jobsPage() {
   function makeRow(job) {
     const cells = { name: h("td", { class: "jobcell" }), state: h("td"), spark: h("td", { class: "wide" }), progress: h("td", { class: "wide" }), owner: h("td", { class: "none small" }), time: h("td", { class: "none small quiet time" }) };
     const box = h("input", { type: "checkbox", "aria-label": `Choose ${job.id} to compare`, checked: chosen.has(job.id), onchange: (event) => choose(job.id, event.target.checked) });
-    const row = { ...cells, job, visible: false, element: h("tr", { "data-id": job.id }, h("td", {}, box), cells.name, cells.state, cells.spark, cells.progress, cells.owner, cells.time) };
+    const row = { ...cells, job, visible: false, asked: -1, element: h("tr", { "data-id": job.id }, h("td", {}, box), cells.name, cells.state, cells.spark, cells.progress, cells.owner, cells.time) };
     observer.observe(row.element);
     return row;
   }
