@@ -7,7 +7,7 @@ CONFIGURE = cmake --preset default -B $(BUILD) --log-level=NOTICE
 COMPILE = deploy/progress.sh building cmake --build
 DEMO_PROGRAMS = imageddpod imageddpo imageddpo-demo-data imageddpo-demo-report
 .DEFAULT_GOAL := build
-.PHONY: setup build build-cuda build-tests demo test bench study gpu-check soak format lint clean
+.PHONY: setup build build-cuda build-tests demo test bench study screenshots gpu-check soak format lint clean
 
 setup: ; @deploy/setup.sh
 build: setup ; @$(CONFIGURE) && $(COMPILE) $(BUILD) -j $(JOBS) --target programs
@@ -17,6 +17,7 @@ demo: setup ; @$(CONFIGURE) && $(COMPILE) $(BUILD) -j $(JOBS) --target $(DEMO_PR
 test: build-tests ; @ctest --test-dir $(BUILD) -j $(TESTS_AT_ONCE) --output-on-failure --no-tests=error
 bench: build ; @cmake --build $(BUILD) -j $(JOBS) --target bench
 study: build ; @IMAGEDDPO_BIN_DIR=$(abspath $(BUILD))/bin tests/study/study.py
+screenshots: build ; @python3 tests/e2e/page.py --screenshots out/screenshots
 gpu-check: ; @deploy/gpu-check/bundle.sh -j $(JOBS)
 soak: build ; @tests/soak/run.sh
 format: ; @deploy/setup.sh --ci && find common rollout trainer deploy tests -name '*.h' -o -name '*.cc' | xargs clang-format -i

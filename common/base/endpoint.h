@@ -84,8 +84,8 @@ struct TlsFiles {
 };
 
 /// How a server is reached and who may call it, or how a client reaches it. The API's server and
-/// the client turn it into gRPC's credentials, each in one function; the HTTP server uses address
-/// and token_check alone.
+/// the client turn it into gRPC's credentials, each in one function; the HTTP server uses address,
+/// token_check and tls.
 struct Endpoint {
   Address address;
   std::shared_ptr<const TokenCheck> token_check = nullptr;  ///< Server; null: no tokens.

@@ -58,6 +58,7 @@ ClusterConfig WithDefaults(const v1::ClusterFile& file) {
   if (file.log().has_max_files()) config.log.max_files = file.log().max_files();
   read_listen(file.grpc(), &config.grpc);
   read_listen(file.http(), &config.http);
+  if (file.http().has_tls()) config.http.tls = file.http().tls();
   config.grpc.group = file.grpc().group();
   if (file.grpc().has_max_message_bytes())
     config.grpc.max_message_bytes = file.grpc().max_message_bytes();
@@ -149,9 +150,12 @@ absl::Status ResolveClusterConfig(ClusterConfig* config) {
         "tokens, see docs/security.md");
   check(config->grpc.group.empty() || grpc.is_unix(), "grpc.group",
         absl::StrCat("`", config->grpc.group, "`"), "empty with TCP: tokens say who may call");
-  check(http.IsLocal() && !http.is_unix() && http.host.find(':') == std::string::npos,
-        "http.address", absl::StrCat("`", config->http.address, "`"),
-        "127.0.0.1 or localhost: the HTTP server has neither TLS nor Unix sockets nor IPv6");
+  check(!http.host.empty(), "http.address", absl::StrCat("`", config->http.address, "`"),
+        "an address of this host, as 127.0.0.1; the HTTP server has no Unix sockets");
+  check(!config->http.insecure || http.host.empty() || http.IsLocal(), "http.address",
+        absl::StrCat("`", config->http.address, "`"),
+        "127.0.0.1, ::1 or localhost with `http.insecure`; other hosts are served with TLS and "
+        "tokens, see docs/security.md");
   check(grpc.is_unix() || config->grpc.port == 0 || config->grpc.port != config->http.port,
         "http.port", absl::StrCat(config->http.port), "another than `grpc.port`");
   check(config->grpc.max_message_bytes >= kFewestMessageBytes &&
@@ -239,6 +243,7 @@ absl::Status ResolveClusterConfig(ClusterConfig* config) {
     return absl::FailedPreconditionError(
         absl::StrCat("the working directory cannot be read: ", error.message()));
   }
+  config->http.tls = config->http.tls || !http.IsLocal();
   config->base_dir = Absolute(working_dir, config->base_dir);
   config->data_dir = Absolute(config->base_dir, config->data_dir);
   if (!config->log.file.empty()) config->log.file = Absolute(config->base_dir, config->log.file);

@@ -30,8 +30,11 @@ struct ClusterConfig {
   } grpc;
   struct {
     std::string address = "127.0.0.1";
-    int64_t port = 9464;    ///< 0: a free port.
-    bool insecure = false;  ///< Answers without a token, to every user of this host.
+    int64_t port = 9464;  ///< 0: a free port.
+    /// Answers without a token, to every user of this host; on a loopback address alone.
+    bool insecure = false;
+    /// TLS with the certificates of `access`. Resolved: true on every address but a loopback one.
+    bool tls = false;
   } http;
   /// Files of tokens and certificates; empty: as named, in the folder access of data_dir.
   struct {

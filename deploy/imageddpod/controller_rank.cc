@@ -67,8 +67,9 @@ RankOutcome RunControllerRank(const ClusterConfig& cluster, ControllerChannel& c
                   passes ? "; the launcher tries again" : "");
     return {.exit_code = passes ? kExitRestart : kExitRefused};
   }
-  logger->info("gRPC on {}, metrics on http://{}/metrics, data in {}", (*service)->grpc_address(),
-               (*service)->http_address(), cluster.data_dir);
+  logger->info("gRPC on {}, page and metrics on {}://{}/, data in {}", (*service)->grpc_address(),
+               (*service)->http_has_tls() ? "https" : "http", (*service)->http_address(),
+               cluster.data_dir);
   const auto reason = (*service)->Run(stop_requested);
   if (!reason.ok()) {
     logger->error("the service ends: {}", reason.status().ToString());

@@ -20,7 +20,7 @@ class FullExporter {
   FullExporter()
       : service_(*registry_, {"0.1.0", "0123abc", "cpu"}, std::chrono::system_clock::now()),
         jobs_(*registry_) {
-    auto exporter = HttpExporter::Start({"127.0.0.1", 0}, registry_, [] { return Health{}; });
+    auto exporter = HttpServer::Start({Address::Of("127.0.0.1", 0)}, {MetricsRoute(registry_)});
     if (!exporter.ok()) throw std::runtime_error(exporter.status().ToString());
     exporter_ = *std::move(exporter);
     jobs_.Get("job-000001", "deblur")->Started("rollout 1, trainer 1", 80, Now());
@@ -121,7 +121,7 @@ class FullExporter {
   std::shared_ptr<prometheus::Registry> registry_ = std::make_shared<prometheus::Registry>();
   ServiceMetrics service_;
   JobMetricsTable jobs_;
-  std::unique_ptr<HttpExporter> exporter_;
+  std::unique_ptr<HttpServer> exporter_;
   int64_t epoch_ = 0;
 };
 

@@ -14,6 +14,8 @@
 #include "imageddpo/v1/service.grpc.pb.h"
 #include "trainer/controller/api/socket_file.h"
 #include "trainer/controller/api/trainer_service.h"
+#include "trainer/controller/web/json_routes.h"
+#include "trainer/controller/web/page_routes.h"
 
 namespace imageddpo {
 namespace {
@@ -23,6 +25,12 @@ constexpr char kAuditFile[] = "audit.jsonl";
 constexpr double kSecondsPerDay = 86'400;
 constexpr absl::Duration kRetireTimeout = absl::Seconds(30);
 
+TlsFiles CertificatesOf(const ClusterConfig& cluster) {
+  return {.ca_file = cluster.access.tls_client_ca_file,
+          .certificate_file = cluster.access.tls_certificate_file,
+          .key_file = cluster.access.tls_key_file};
+}
+
 /// A Unix socket knows its callers' users; TCP needs TLS and tokens, unless cluster.yaml says
 /// otherwise.
 Endpoint ApiEndpoint(const ClusterConfig& cluster, std::shared_ptr<const TokenCheck> tokens) {
@@ -30,9 +38,14 @@ Endpoint ApiEndpoint(const ClusterConfig& cluster, std::shared_ptr<const TokenCh
   endpoint.socket_group = cluster.grpc.group;
   if (endpoint.address.is_unix() || cluster.grpc.insecure) return endpoint;
   endpoint.token_check = std::move(tokens);
-  endpoint.tls = {.ca_file = cluster.access.tls_client_ca_file,
-                  .certificate_file = cluster.access.tls_certificate_file,
-                  .key_file = cluster.access.tls_key_file};
+  endpoint.tls = CertificatesOf(cluster);
+  return endpoint;
+}
+
+Endpoint HttpEndpoint(const ClusterConfig& cluster, std::shared_ptr<const TokenCheck> tokens) {
+  Endpoint endpoint{Address::Of(cluster.http.address, static_cast<int>(cluster.http.port))};
+  if (!cluster.http.insecure) endpoint.token_check = std::move(tokens);
+  if (cluster.http.tls) endpoint.tls = CertificatesOf(cluster);
   return endpoint;
 }
 
@@ -78,12 +91,21 @@ ControllerService::ControllerService(const ClusterConfig& cluster, const Depende
                             dependencies.ask_rewards}),
       audit_(absl::StrCat(cluster.data_dir, "/", kAuditFile), dependencies.clock) {}
 
+std::vector<HttpRoute> ControllerService::HttpRoutes() const {
+  std::vector<HttpRoute> routes = PageRoutes();
+  for (HttpRoute& route :
+       JsonRoutes({controller_, *store_, [this] { return controller_.NewestCluster(); }})) {
+    routes.push_back(std::move(route));
+  }
+  routes.push_back(MetricsRoute(registry_));
+  routes.push_back(HealthRoute([this] { return controller_.GetHealth(); }));
+  return routes;
+}
+
 absl::Status ControllerService::Listen() {
   const auto tokens = std::make_shared<LiveTokens>(cluster_.access.token_file);
-  const Endpoint http{Address::Of(cluster_.http.address, static_cast<int>(cluster_.http.port)),
-                      cluster_.http.insecure ? nullptr : tokens};
-  IMAGEDDPO_ASSIGN_OR_RETURN(
-      http_, HttpExporter::Start(http, registry_, [this] { return controller_.GetHealth(); }));
+  IMAGEDDPO_ASSIGN_OR_RETURN(http_,
+                             HttpServer::Start(HttpEndpoint(cluster_, tokens), HttpRoutes()));
   const Endpoint grpc = ApiEndpoint(cluster_, tokens);
   access_ = std::make_unique<AccessControl>(grpc, peers_, &audit_);
   service_ =

@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "common/base/clock.h"
@@ -39,8 +40,9 @@ class ControllerService {
     RewardProbe::Ask ask_rewards = nullptr;  ///< See Controller::Dependencies.
   };
 
-  /// Opens the data directory, serves the API and /metrics, and writes <data_dir>/service.json
-  /// atomically (see common/config/service_file.h). Jobs do not start before Run().
+  /// Opens the data directory, serves the API, metrics and the web page, and writes
+  /// <data_dir>/service.json atomically (see common/config/service_file.h). Jobs do not start
+  /// before Run().
   /// @param cluster  resolved. Dependencies must outlive the service.
   /// @return an error naming the setting and the remedy: port in use, data directory in use, …
   static absl::StatusOr<std::unique_ptr<ControllerService>> Start(const ClusterConfig& cluster,
@@ -53,11 +55,13 @@ class ControllerService {
 
   std::string grpc_address() const { return api_->address().ToString(); }
   std::string http_address() const { return http_->address().ToString(); }
+  bool http_has_tls() const { return http_->has_tls(); }
 
  private:
   ControllerService(const ClusterConfig& cluster, const Dependencies& dependencies,
                     std::unique_ptr<JobStore> store);
   absl::Status Listen();
+  std::vector<HttpRoute> HttpRoutes() const;
 
   const ClusterConfig cluster_;
   const Dependencies dependencies_;
@@ -71,7 +75,7 @@ class ControllerService {
   PeerUsers peers_;
   std::unique_ptr<AccessControl> access_;
   std::unique_ptr<grpc::Service> service_;
-  std::unique_ptr<HttpExporter> http_;
+  std::unique_ptr<HttpServer> http_;
   std::unique_ptr<ApiServer> api_;
   std::unique_ptr<Storekeeper> keeper_;
 };

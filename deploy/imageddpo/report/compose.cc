@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "common/config/compare/setting_list.h"
 #include "common/config/job_states.h"
 #include "deploy/imageddpo/report/subject.h"
 #include "deploy/imageddpo/text/format.h"
@@ -37,7 +38,7 @@ Section Compared(const std::vector<Subject>& subjects) {
     rewards.curves.push_back(RewardsOf(subject, subject.label()));
     evaluations.curves.push_back(EvaluationsOf(subject, subject.label()));
     auto& values = settings.emplace_back();
-    for (const Setting& setting : SettingsOf(job.spec())) {
+    for (const JobSetting& setting : SettingsOf(job.spec())) {
       values[setting.name] = setting.value;
       names.insert(setting.name);
     }

@@ -31,17 +31,4 @@ struct JobReport {
 /// @param jobs     at least one. @param version  of the client.
 Document ComposeReport(const std::vector<JobReport>& jobs, const std::string& version);
 
-/// A setting of a job by its name in job files, as "train.learning_rate".
-struct Setting {
-  std::string name;
-  std::string value;
-  std::string default_value;  ///< "–" where there is none.
-
-  bool is_default() const { return value == default_value; }
-};
-
-/// All settings of a job, in the order of the schema. Defaults are those of a job with its model,
-/// data and rewards and nothing else.
-std::vector<Setting> SettingsOf(const v1::JobSpec& spec);
-
 }  // namespace imageddpo

@@ -6,6 +6,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "common/config/compare/setting_list.h"
 #include "deploy/imageddpo/report/subject.h"
 #include "deploy/imageddpo/text/format.h"
 
@@ -69,12 +70,12 @@ Curve EvaluationsOf(const Subject& subject, const std::string& name) {
 }
 
 Section AskedSection(const Subject& subject) {
-  const std::vector<Setting> settings = SettingsOf(subject.job.spec());
+  const std::vector<JobSetting> settings = SettingsOf(subject.job.spec());
   Section section{.title = "What was asked", .blocks = {}};
   Table changed{.headings = {"setting", "value", "default"}, .rows = {}};
   FoldedTable all{.title = absl::StrCat("All ", settings.size(), " settings"),
                   .table = {.headings = {"setting", "value"}, .rows = {}}};
-  for (const Setting& setting : settings) {
+  for (const JobSetting& setting : settings) {
     all.table.rows.push_back({setting.name, setting.value});
     if (!setting.is_default()) {
       changed.rows.push_back({setting.name, setting.value, setting.default_value});
@@ -84,7 +85,7 @@ Section AskedSection(const Subject& subject) {
       Paragraph{.text = "Model, data, rewards, and what differs from the defaults."});
   // What has to be said has no default, although a job without the rest has the same.
   std::vector<std::vector<std::string>> said;
-  for (const Setting& setting : settings) {
+  for (const JobSetting& setting : settings) {
     const bool is_said =
         setting.name == "model.path" || setting.name == "data.path" ||
         (absl::StartsWith(setting.name, "rewards.") &&

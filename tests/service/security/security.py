@@ -21,10 +21,10 @@ CLI = harness.BIN / "imageddpo"
 class SecureService(harness.Service):
     """A service whose `grpc` and `http` are as given, with access to the tests' files."""
 
-    def __init__(self, directory, grpc):
+    def __init__(self, directory, grpc, **http):
         super().__init__(directory, 2)
         settings = json.loads(self.config.read_text())
-        self.config.write_text(json.dumps({**settings, "grpc": grpc, "http": {"port": 0}}))
+        self.config.write_text(json.dumps({**settings, "grpc": grpc, "http": {"port": 0, **http}}))
 
     def admin(self, *arguments, code=0):
         result = subprocess.run([CLI, "admin", *arguments, "--config", self.config], capture_output=True, text=True, timeout=60, check=False)
@@ -35,10 +35,11 @@ class SecureService(harness.Service):
         return self.admin("token", "create", "--owner", owner, "--role", role, *more)
 
 
-def http_code(address, token=None):
+def http_code(address, ca, token=None, path="metrics"):
+    """Over TLS with the authority `ca`; 000 where the server is not trusted."""
     header = ["-H", f"Authorization: Bearer {token}"] if token else []
-    return subprocess.run(["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", *header, f"http://{address}/metrics"],
-                          capture_output=True, text=True, timeout=60, check=True).stdout
+    return subprocess.run(["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "--cacert", ca, *header, f"https://{address}/{path}"],
+                          capture_output=True, text=True, timeout=60, check=False).stdout
 
 
 def expire(service, owner):
@@ -52,7 +53,7 @@ def expire(service, owner):
 
 
 def over_tls(directory):
-    service = SecureService(directory, {"address": "127.0.0.1", "port": 0})
+    service = SecureService(directory, {"address": "127.0.0.1", "port": 0}, tls=True)
     refused = subprocess.run([harness.ROOT / "deploy/imageddpod-run", "-n", "2", "--config", service.config, "--program",
                               harness.BIN / "imageddpod"], capture_output=True, text=True, timeout=120, check=False)
     assert refused.returncode != 0 and "imageddpo admin init" in refused.stdout + refused.stderr, refused
@@ -74,7 +75,12 @@ def over_tls(directory):
     with service:
         told = json.loads((service.data_dir / "service.json").read_text())
         assert told["tls"] is True, told
-        assert http_code(told["http_address"]) == "401" and http_code(told["http_address"], tokens["viewer"]) == "200"
+        web, ca = told["http_address"], access / "ca.pem"
+        for path in ("metrics", "api/v1/jobs", "api/v1/cluster"):
+            assert http_code(web, ca, path=path) == "401" and http_code(web, ca, tokens["viewer"], path) == "200", path
+            assert http_code(web, ca, tokens["expired"], path) == "401" and http_code(web, ca, tokens["revoked"], path) == "401", path
+        assert http_code(web, ca, path="") == "200"  # The page itself has nothing of a job in it.
+        assert http_code(web, foreign.data_dir / "access/ca.pem", tokens["viewer"]) == "000"
         case = directory / "case.json"
         case.write_text(json.dumps({"address": told["grpc_address"], "ca": str(access / "ca.pem"), "tokens": tokens,
                                     "foreign_ca": str(foreign.data_dir / "access/ca.pem"), "job": harness.job(directory, num_epochs=1000)}))
@@ -84,7 +90,7 @@ def over_tls(directory):
         contexts(directory, told["grpc_address"], access / "ca.pem", tokens["viewer"])
         renew(service, told["grpc_address"], access)
         late = service.token("late", "viewer")  # Counts without a restart.
-        assert http_code(told["http_address"], late) == "200"
+        assert http_code(web, ca, late) == "200"
     rows = [json.loads(line) for line in (service.data_dir / "audit.jsonl").read_text().splitlines()]
     assert {row["code"] for row in rows} >= {"OK", "UNAUTHENTICATED", "PERMISSION_DENIED"}, rows
     assert any(row["owner"] == "bob" and row["method"] == "CancelJob" and not row["allowed"] for row in rows), rows

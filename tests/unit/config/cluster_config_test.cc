@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <fstream>
 #include <string>
+#include <tuple>
 
 #include "common/base/text.h"
 #include "common/config/job_paths.h"
@@ -49,7 +50,7 @@ data_dir: /var/lib/imageddpo
 base_dir: /srv
 allowed_roots: [/srv/models, data]
 grpc: { address: localhost, port: 0, insecure: true, group: ml, max_message_bytes: 70000, max_streams: 7 }
-http: { address: "::1", port: 9000, insecure: true }
+http: { address: "::1", port: 9000, insecure: true, tls: true }
 access: { token_file: t, tls_certificate_file: c, tls_key_file: k, tls_client_ca_file: a }
 pool: { min_ranks: 2, heartbeat_timeout_seconds: 5.5, lease_seconds: 20, stop_timeout_seconds: 90, max_restarts: 1, drain_seconds: 300 }
 log: { format: json, file: logs/service.log, max_bytes: 70000, max_files: 2 }
@@ -71,6 +72,7 @@ log_level: debug
   EXPECT_EQ(config->http.address, "::1");
   EXPECT_EQ(config->http.port, 9000);
   EXPECT_TRUE(config->http.insecure);
+  EXPECT_TRUE(config->http.tls);
   EXPECT_EQ(config->access.token_file, "t");
   EXPECT_EQ(config->access.tls_certificate_file, "c");
   EXPECT_EQ(config->access.tls_key_file, "k");
@@ -196,8 +198,11 @@ TEST_F(ClusterConfigTest, RefusesWhatCannotWork) {
               HasSubstr("`grpc.max_message_bytes` is 1"));
   EXPECT_THAT(refusal([](auto* c) { c->access.token_file = "~/t"; }),
               HasSubstr("`access.token_file` is `~/t`"));
-  EXPECT_THAT(refusal([](auto* c) { c->http.address = "10.0.0.3"; }), HasSubstr("`http.address`"));
-  EXPECT_THAT(refusal([](auto* c) { c->http.address = "::1"; }), HasSubstr("nor IPv6"));
+  EXPECT_THAT(refusal([](auto* c) {
+                c->http.address = "10.0.0.3";
+                c->http.insecure = true;
+              }),
+              HasSubstr("`http.address`"));
   EXPECT_THAT(refusal([](auto* c) { c->data_dir = "~/jobs"; }),
               HasSubstr("`data_dir` is `~/jobs`; it must be a path without ~"));
   EXPECT_THAT(refusal([](auto* c) {
@@ -205,7 +210,10 @@ TEST_F(ClusterConfigTest, RefusesWhatCannotWork) {
               }),
               HasSubstr("`allowed_roots` is `~`"));
   EXPECT_THAT(refusal([](auto* c) { c->http.address = ""; }), HasSubstr("`http.address`"));
-  EXPECT_THAT(refusal([](auto* c) { c->http.address = "127.example.org"; }),
+  EXPECT_THAT(refusal([](auto* c) {
+                c->http.address = "127.example.org";
+                c->http.insecure = true;
+              }),
               HasSubstr("`http.address`"));
   EXPECT_THAT(refusal([](auto* c) { c->http.address = "unix:/run/x.sock"; }),
               HasSubstr("`http.address`"));
@@ -243,6 +251,19 @@ TEST_F(ClusterConfigTest, RefusesWhatCannotWork) {
               HasSubstr("`log.format` is `xml`; it must be text or json"));
   EXPECT_THAT(refusal([](auto* c) { c->log.max_bytes = 10; }), HasSubstr("`log.max_bytes`"));
   EXPECT_THAT(refusal([](auto* c) { c->log.max_files = 0; }), HasSubstr("`log.max_files`"));
+}
+
+TEST_F(ClusterConfigTest, OtherHostsAreServedThePageOverTlsAlone) {
+  for (const auto& [address, asked, has_tls] :
+       {std::tuple("127.0.0.1", false, false), std::tuple("::1", false, false),
+        std::tuple("localhost", true, true), std::tuple("0.0.0.0", false, true),
+        std::tuple("gpu1.example.com", false, true)}) {
+    ClusterConfig config;
+    config.http.address = address;
+    config.http.tls = asked;
+    ASSERT_TRUE(ResolveClusterConfig(&config).ok()) << address;
+    EXPECT_EQ(config.http.tls, has_tls) << address;
+  }
 }
 
 TEST_F(ClusterConfigTest, ASocketsPathStartsAtTheBase) {

@@ -13,31 +13,32 @@
 #include <vector>
 
 #include "tests/testing/full_exporter.h"
-#include "tests/unit/metrics/http_get.h"
+#include "tests/testing/http_get.h"
 
 namespace imageddpo {
 namespace {
 
 using ::testing::HasSubstr;
 
-std::unique_ptr<HttpExporter> Started(
+std::unique_ptr<HttpServer> Started(
     std::function<Health()> health = [] { return Health{}; },
     std::shared_ptr<prometheus::Registry> registry = nullptr) {
   if (registry == nullptr) registry = std::make_shared<prometheus::Registry>();
-  auto exporter = HttpExporter::Start({"127.0.0.1", 0}, std::move(registry), std::move(health));
-  EXPECT_TRUE(exporter.ok()) << exporter.status();
-  return exporter.ok() ? *std::move(exporter) : nullptr;
+  auto server = HttpServer::Start({Address::Of("127.0.0.1", 0)}, {MetricsRoute(std::move(registry)),
+                                                                  HealthRoute(std::move(health))});
+  EXPECT_TRUE(server.ok()) << server.status();
+  return server.ok() ? *std::move(server) : nullptr;
 }
 
 TEST(HttpExporter, AFreePortIsReadable) {
   const auto exporter = Started();
   EXPECT_GT(exporter->port(), 0);
-  EXPECT_EQ(HttpRequest(exporter->port(), "/metrics").code, 200);
+  EXPECT_EQ(HttpFetch(exporter->port(), "/metrics").code, 200);
 }
 
 TEST(HttpExporter, ServesEveryMetricInPrometheusText) {
   FullExporter exporter;
-  const HttpReply reply = HttpRequest(exporter.port(), "/metrics");
+  const HttpReply reply = HttpFetch(exporter.port(), "/metrics");
   EXPECT_EQ(reply.code, 200);
   EXPECT_THAT(reply.headers, HasSubstr("text/plain; version=0.0.4"));
   for (const metric::Info* info : AllMetrics()) {
@@ -53,7 +54,7 @@ TEST(HttpExporter, ServesEveryMetricInPrometheusText) {
 // promtool parses the page and has no complaint about names, units and help.
 TEST(HttpExporter, PromtoolFindsNothingToSay) {
   FullExporter exporter;
-  const std::string text = HttpRequest(exporter.port(), "/metrics").body;
+  const std::string text = HttpFetch(exporter.port(), "/metrics").body;
   ASSERT_FALSE(text.empty());
   const std::string file = ::testing::TempDir() + "/promtool-input-" + std::to_string(getpid());
   std::FILE* stream = std::fopen(file.c_str(), "w");
@@ -75,13 +76,13 @@ TEST(HttpExporter, HealthIsJsonWithAReason) {
   const auto exporter = Started([&] {
     return ok ? Health{true, "3 workers"} : Health{false, "no \"worker\"\n\xff"};
   });
-  HttpReply reply = HttpRequest(exporter->port(), "/healthz");
+  HttpReply reply = HttpFetch(exporter->port(), "/healthz");
   EXPECT_EQ(reply.code, 200);
   EXPECT_THAT(reply.headers, HasSubstr("application/json"));
   EXPECT_EQ(nlohmann::json::parse(reply.body),
             (nlohmann::json{{"status", "ok"}, {"reason", "3 workers"}}));
   ok = false;
-  reply = HttpRequest(exporter->port(), "/healthz");
+  reply = HttpFetch(exporter->port(), "/healthz");
   EXPECT_EQ(reply.code, 503);
   EXPECT_EQ(nlohmann::json::parse(reply.body)["status"], "unhealthy");
   EXPECT_EQ(nlohmann::json::parse(reply.body)["reason"], "no \"worker\"\n\\xFF");
@@ -89,7 +90,7 @@ TEST(HttpExporter, HealthIsJsonWithAReason) {
 
 TEST(HttpExporter, AnExceptionIsA500) {
   const auto exporter = Started([]() -> Health { throw std::runtime_error("no health today"); });
-  const HttpReply reply = HttpRequest(exporter->port(), "/healthz");
+  const HttpReply reply = HttpFetch(exporter->port(), "/healthz");
   EXPECT_EQ(reply.code, 500);
   EXPECT_THAT(reply.body, HasSubstr("no health today"));
 }
@@ -98,80 +99,18 @@ TEST(HttpExporter, RefusesOtherPathsAndMethods) {
   const auto exporter = Started();
   for (const char* path :
        {"/", "/metrics/x", "/metricsx", "/etc/passwd", "/../../etc/passwd", "/healthz/"}) {
-    EXPECT_EQ(HttpRequest(exporter->port(), path).code, 404) << path;
+    EXPECT_EQ(HttpFetch(exporter->port(), path).code, 404) << path;
   }
   for (const char* method : {"POST", "PUT", "DELETE"}) {
-    EXPECT_EQ(HttpRequest(exporter->port(), "/metrics", method).code, 405) << method;
+    EXPECT_EQ(HttpFetch(exporter->port(), "/metrics", method).code, 405) << method;
   }
-  const HttpReply head = HttpRequest(exporter->port(), "/healthz", "HEAD");
+  const HttpReply head = HttpFetch(exporter->port(), "/healthz", "HEAD");
   EXPECT_EQ(head.code, 200);
   EXPECT_EQ(head.body, "");
 }
 
-TEST(HttpExporter, APortInUseIsAClearError) {
-  const auto first = Started();
-  const auto second =
-      HttpExporter::Start({"127.0.0.1", first->port()}, std::make_shared<prometheus::Registry>(),
-                          [] { return Health{}; });
-  ASSERT_EQ(second.status().code(), absl::StatusCode::kUnavailable) << second.status();
-  EXPECT_THAT(std::string(second.status().message()),
-              HasSubstr(std::to_string(first->port()) + " is in use"));
-  EXPECT_THAT(std::string(second.status().message()), HasSubstr("`http.port`"));
 }
-
-TEST(HttpExporter, BadAddressesAreRefused) {
-  for (const Endpoint& options : {Endpoint{"127.0.0.1", -1}, Endpoint{"127.0.0.1", 65536},
-                                  Endpoint{"203.0.113.7", 0}, Endpoint{"no such host", 0}}) {
-    const auto exporter = HttpExporter::Start(options, std::make_shared<prometheus::Registry>(),
-                                              [] { return Health{}; });
-    EXPECT_EQ(exporter.status().code(), absl::StatusCode::kInvalidArgument) << exporter.status();
-    EXPECT_THAT(std::string(exporter.status().message()), HasSubstr("`http.port`"));
-  }
-}
-
-TEST(HttpExporter, ListensToNoUnixSocket) {
-  const auto exporter =
-      HttpExporter::Start({Address::Of("unix:/tmp/x", 0)}, std::make_shared<prometheus::Registry>(),
-                          [] { return Health{}; });
-  EXPECT_TRUE(absl::IsInvalidArgument(exporter.status())) << exporter.status();
-}
-
-/// The least that a token check can be.
-class OneToken final : public TokenCheck {
- public:
-  absl::StatusOr<Caller> Check(std::string_view token) const override {
-    if (token != "secret") return absl::UnauthenticatedError("who are you?");
-    return Caller{"prometheus", Role::kViewer};
-  }
 };
-
-TEST(HttpExporter, CallersAreAskedForTheirToken) {
-  const auto exporter =
-      HttpExporter::Start({Address::Of("127.0.0.1", 0), std::make_shared<OneToken>()},
-                          std::make_shared<prometheus::Registry>(), [] { return Health{}; });
-  ASSERT_TRUE(exporter.ok()) << exporter.status();
-  const int port = (*exporter)->port();
-  for (const char* path : {"/metrics", "/healthz", "/x"}) {
-    const HttpReply refused = HttpRequest(port, path);
-    EXPECT_EQ(refused.code, 401) << path;
-    EXPECT_EQ(refused.body, "who are you?\n");
-  }
-  EXPECT_EQ(HttpRequest(port, "/metrics", "GET", "Authorization: Bearer secret\r\n").code, 200);
-  EXPECT_EQ(HttpRequest(port, "/metrics", "GET", "Authorization: Basic secret\r\n").code, 401);
-}
-
-TEST(HttpExporter, ThePortIsFreeAfterTheEnd) {
-  int port = 0;
-  {
-    const auto exporter = Started();
-    port = exporter->port();
-    EXPECT_EQ(HttpRequest(port, "/healthz").code, 200);
-  }
-  EXPECT_EQ(HttpRequest(port, "/healthz").code, 0);
-  const auto again = HttpExporter::Start(
-      {"127.0.0.1", port}, std::make_shared<prometheus::Registry>(), [] { return Health{}; });
-  EXPECT_TRUE(again.ok()) << again.status();
-}
 
 TEST(HttpExporter, ManyAtOnceAreAllServed) {
   FullExporter exporter;
@@ -179,7 +118,7 @@ TEST(HttpExporter, ManyAtOnceAreAllServed) {
   std::vector<std::thread> clients;
   for (int i = 0; i < 8; ++i) {
     clients.emplace_back([&] {
-      for (int j = 0; j < 10; ++j) served += HttpRequest(exporter.port(), "/metrics").code == 200;
+      for (int j = 0; j < 10; ++j) served += HttpFetch(exporter.port(), "/metrics").code == 200;
     });
   }
   for (std::thread& client : clients) client.join();

@@ -13,6 +13,7 @@
 #include <fstream>
 #include <map>
 
+#include "common/config/compare/setting_list.h"
 #include "common/config/job_config.h"
 #include "common/config/resolved_job.h"
 #include "common/io/image.h"
@@ -193,8 +194,8 @@ TEST(Report, IsCompleteForAJobThatHasNothingYet) {
 }
 
 TEST(SettingsOf, SaysWhatDiffersFromTheDefaults) {
-  std::map<std::string, Setting> settings;
-  for (const Setting& setting : SettingsOf(SpecOf("sample: {num_steps: 7}\n"))) {
+  std::map<std::string, JobSetting> settings;
+  for (const JobSetting& setting : SettingsOf(SpecOf("sample: {num_steps: 7}\n"))) {
     settings[setting.name] = setting;
   }
   EXPECT_EQ(settings.at("sample.num_steps").value, "7");

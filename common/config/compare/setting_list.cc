@@ -1,11 +1,13 @@
+#include "common/config/compare/setting_list.h"
+
 #include <google/protobuf/util/json_util.h>
 
 #include <map>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "common/config/resolved_job.h"
-#include "deploy/imageddpo/report/report.h"
 
 namespace imageddpo {
 namespace {
@@ -60,14 +62,14 @@ v1::JobSpec BareJob(const v1::JobSpec& spec) {
 
 }  // namespace
 
-std::vector<Setting> SettingsOf(const v1::JobSpec& spec) {
+std::vector<JobSetting> SettingsOf(const v1::JobSpec& spec) {
   std::vector<std::pair<std::string, std::string>> values, defaults;
   Flatten(JsonOf(spec), "", &values);
   if (const absl::StatusOr<ResolvedJob> bare = ResolvedJob::Make(BareJob(spec)); bare.ok()) {
     Flatten(JsonOf(bare->spec()), "", &defaults);
   }
   const std::map<std::string, std::string> by_name(defaults.begin(), defaults.end());
-  std::vector<Setting> settings;
+  std::vector<JobSetting> settings;
   for (const auto& [name, value] : values) {
     const auto found = by_name.find(name);
     settings.push_back({.name = name,

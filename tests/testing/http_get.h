@@ -18,8 +18,8 @@ struct HttpReply {
 
 /// One request over a real socket to 127.0.0.1; code 0 where nobody answers within 5 s.
 /// @param header  one more line, with its end; or nothing.
-inline HttpReply HttpRequest(int port, const std::string& path, const std::string& method = "GET",
-                             const std::string& header = "") {
+inline HttpReply HttpFetch(int port, const std::string& path, const std::string& method = "GET",
+                           const std::string& header = "") {
   HttpReply reply;
   const int socket_fd = socket(AF_INET, SOCK_STREAM, 0);
   const timeval timeout{5, 0};

@@ -1,0 +1,228 @@
+#include "trainer/controller/web/json_routes.h"
+
+#include <google/protobuf/util/json_util.h>
+
+#include <algorithm>
+#include <fstream>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "common/base/status.h"
+#include "common/comm/valid_texts.h"
+#include "common/config/compare/setting_list.h"
+#include "common/learning/learning.h"
+#include "trainer/controller/api/method_rules.h"
+#include "trainer/controller/web/event_cache.h"
+#include "trainer/controller/web/pictures.h"
+#include "trainer/controller/web/series.h"
+
+namespace imageddpo {
+namespace {
+
+constexpr char kJobsPath[] = "/api/v1/jobs";
+constexpr char kClusterPath[] = "/api/v1/cluster";
+constexpr int kMaxPoints = 2000;
+constexpr int kDefaultPoints = 1000;
+constexpr int kMinPoints = 10;
+constexpr int kMaxEvents = 1000;
+
+using Body = absl::StatusOr<std::string>;
+
+/// As the client's `-o json` has it. Texts that are not UTF-8 are made so.
+Body JsonOf(google::protobuf::Message* message) {
+  MakeTextsValid(message);
+  google::protobuf::util::JsonPrintOptions options;
+  options.preserve_proto_field_names = true;
+  options.always_print_primitive_fields = true;
+  std::string text;
+  const auto status = google::protobuf::util::MessageToJsonString(*message, &text, options);
+  if (!status.ok()) return absl::InternalError(status.ToString());
+  return text;
+}
+
+/// A parameter that is a number. INVALID_ARGUMENT: it is none, or out of range.
+absl::StatusOr<int64_t> NumberOf(const HttpRequest& request, const std::string& name,
+                                 int64_t not_given, int64_t least, int64_t most) {
+  const std::string text = request.Query(name);
+  if (text.empty()) return not_given;
+  int64_t value = 0;
+  if (!absl::SimpleAtoi(text, &value) || value < least || value > most) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("`", name, "` must be a number from ", least, " to ", most));
+  }
+  return value;
+}
+
+std::string Dump(const nlohmann::ordered_json& json) {
+  return json.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
+}
+
+/// The routes' handlers; shared by them.
+class JsonApi {
+ public:
+  explicit JsonApi(const JsonSources& sources) : sources_(sources), events_(sources.store) {}
+
+  Body ListJobs(const HttpRequest& request) const {
+    v1::ListJobsRequest list;
+    IMAGEDDPO_ASSIGN_OR_RETURN(const int64_t size, NumberOf(request, "page_size", 0, 0, 500));
+    list.set_page_size(static_cast<int32_t>(size));
+    list.set_page_token(request.Query("page_token"));
+    IMAGEDDPO_ASSIGN_OR_RETURN(v1::ListJobsResponse response, sources_.jobs.List(list));
+    const bool is_summary = request.Query("view") == "summary";
+    for (v1::Job& job : *response.mutable_jobs()) {
+      if (is_summary) job.mutable_spec()->CopyFrom(NameAlone(job.spec()));
+    }
+    return JsonOf(&response);
+  }
+
+  Body Cluster(const HttpRequest&) const {
+    v1::Cluster view = sources_.cluster();
+    return JsonOf(&view);
+  }
+
+  /// What follows /api/v1/jobs/: the job's id, and what of it is asked for.
+  HttpResponse OfJob(const HttpRequest& request) {
+    const std::string rest = request.path.substr(sizeof(kJobsPath));
+    const std::string id = rest.substr(0, rest.find('/'));
+    const std::string what = id.size() == rest.size() ? "" : rest.substr(id.size() + 1);
+    constexpr std::string_view kPicture = "pictures/";
+    if (std::string_view(what).starts_with(kPicture)) {
+      return PictureResponse(request, id, what.substr(kPicture.size()));
+    }
+    if (what.empty()) return Answer(request, "GetJob", JobJson(id));
+    if (what == "metrics") return Answer(request, "GetJob", SeriesOf(request, id, "metrics.jsonl"));
+    if (what == "timings") return Answer(request, "GetJob", SeriesOf(request, id, "timings.jsonl"));
+    if (what == "events") return Answer(request, "WatchJob", EventsJson(request, id));
+    if (what == "evaluations") return Answer(request, "WatchJob", EvaluationsJson(id));
+    if (what == "pictures") {
+      return Answer(request, "ListArtifacts", PicturesJson(sources_.store, id));
+    }
+    return HttpResponse::Error(absl::NotFoundError("a job has no such part"));
+  }
+
+  static HttpResponse Answer(const HttpRequest& request, const char* method, const Body& body) {
+    const absl::Status allowed = CheckRole(request.caller, method);
+    if (!allowed.ok()) return HttpResponse::Error(allowed);
+    if (!body.ok()) return HttpResponse::Error(body.status());
+    return {.type = "application/json", .body = *body};
+  }
+
+ private:
+  static v1::JobSpec NameAlone(const v1::JobSpec& spec) {
+    v1::JobSpec bare;
+    bare.set_name(spec.name());
+    return bare;
+  }
+
+  HttpResponse PictureResponse(const HttpRequest& request, const std::string& id,
+                               const std::string& name) const {
+    HttpResponse response = Answer(request, "ListArtifacts", ReadPicture(sources_.store, id, name));
+    if (response.code != 200) return response;
+    response.type = "image/png";
+    response.cache_control = "private, max-age=600";
+    return response;
+  }
+
+  Body JobJson(const std::string& id) {
+    IMAGEDDPO_ASSIGN_OR_RETURN(v1::Job job, sources_.jobs.Get(id));
+    IMAGEDDPO_ASSIGN_OR_RETURN(const std::vector<v1::JobEvent> events, events_.EventsOf(id));
+    const LearningVerdict verdict = JudgeLearning(HistoryOf(job, events));
+    nlohmann::ordered_json settings = nlohmann::ordered_json::array();
+    for (const JobSetting& setting : SettingsOf(job.spec())) {
+      settings.push_back({{"name", setting.name},
+                          {"value", setting.value},
+                          {"default", setting.default_value},
+                          {"is_default", setting.is_default()}});
+    }
+    const nlohmann::ordered_json learning = {{"verdict", verdict.name()},
+                                             {"why", verdict.why},
+                                             {"rule", verdict.rule},
+                                             {"collapse_epoch", verdict.collapse_epoch}};
+    IMAGEDDPO_ASSIGN_OR_RETURN(const std::string job_json, JsonOf(&job));
+    return absl::StrCat("{\"job\":", job_json, ",\"learning\":", Dump(learning),
+                        ",\"settings\":", Dump(settings), "}\n");
+  }
+
+  Body SeriesOf(const HttpRequest& request, const std::string& id, const char* file) const {
+    IMAGEDDPO_ASSIGN_OR_RETURN(const int64_t points,
+                               NumberOf(request, "points", kDefaultPoints, kMinPoints, kMaxPoints));
+    IMAGEDDPO_RETURN_IF_ERROR(sources_.store.Get(id).status());
+    const std::string keys = request.Query("keys");
+    const std::set<std::string> wanted = absl::StrSplit(keys, ',', absl::SkipEmpty());
+    std::ifstream rows(absl::StrCat(sources_.store.JobDir(id), "/", file), std::ios::binary);
+    SeriesTable table = ReadSeries(rows);
+    const bool is_mean = request.Query("thin") == "mean";
+    std::erase_if(table.series, [&](const auto& entry) {
+      return !wanted.empty() && !wanted.contains(entry.first);
+    });
+    for (auto& [name, series] : table.series) {
+      const auto most = static_cast<size_t>(points);
+      series = is_mean ? Average(series, most) : Thin(series, most);
+    }
+    return SeriesJson(table);
+  }
+
+  Body EventsJson(const HttpRequest& request, const std::string& id) const {
+    IMAGEDDPO_ASSIGN_OR_RETURN(const int64_t from,
+                               NumberOf(request, "from", 1, 0, int64_t{1} << 53));
+    IMAGEDDPO_ASSIGN_OR_RETURN(const int64_t limit,
+                               NumberOf(request, "limit", kMaxEvents, 1, kMaxEvents));
+    IMAGEDDPO_ASSIGN_OR_RETURN(JobStore::EventPage page,
+                               sources_.store.Events(id, std::max<int64_t>(from, 1), limit));
+    const bool is_full = page.events.size() == static_cast<size_t>(limit);
+    const int64_t next = page.events.empty() ? from : page.events.back().number() + 1;
+    const bool with_epochs = request.Query("epochs") != "false";
+    std::string text = "{\"events\":[";
+    const char* separator = "";
+    for (v1::JobEvent& event : page.events) {
+      if (event.has_epoch() && !with_epochs) continue;
+      IMAGEDDPO_ASSIGN_OR_RETURN(const std::string json, JsonOf(&event));
+      absl::StrAppend(&text, separator, json);
+      separator = ",";
+    }
+    return absl::StrCat(text, "],\"next_event\":", next, ",\"more\":", is_full ? "true" : "false",
+                        ",\"ended\":", page.ended ? "true" : "false", "}\n");
+  }
+
+  Body EvaluationsJson(const std::string& id) {
+    IMAGEDDPO_ASSIGN_OR_RETURN(const std::vector<v1::JobEvent> events, events_.EventsOf(id));
+    std::string text = "{\"evaluations\":[";
+    const char* separator = "";
+    for (const v1::JobEvent& event : events) {
+      if (!event.has_eval()) continue;
+      v1::EvalEvent evaluation = event.eval();
+      IMAGEDDPO_ASSIGN_OR_RETURN(const std::string json, JsonOf(&evaluation));
+      absl::StrAppend(&text, separator, json);
+      separator = ",";
+    }
+    return text + "]}\n";
+  }
+
+  const JsonSources sources_;
+  EventCache events_;
+};
+
+}  // namespace
+
+std::vector<HttpRoute> JsonRoutes(const JsonSources& sources) {
+  const auto api = std::make_shared<JsonApi>(sources);
+  return {{.path = kJobsPath,
+           .handler =
+               [api](const HttpRequest& request) {
+                 return JsonApi::Answer(request, "ListJobs", api->ListJobs(request));
+               }},
+          {.path = absl::StrCat(kJobsPath, "/"),
+           .handler = [api](const HttpRequest& request) { return api->OfJob(request); }},
+          {.path = kClusterPath, .handler = [api](const HttpRequest& request) {
+             return JsonApi::Answer(request, "ListJobs", api->Cluster(request));
+           }}};
+}
+
+}  // namespace imageddpo

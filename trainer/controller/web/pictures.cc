@@ -1,0 +1,136 @@
+#include "trainer/controller/web/pictures.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstdint>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "common/base/status.h"
+#include "trainer/controller/files/job_files.h"
+
+namespace imageddpo {
+namespace {
+
+constexpr off_t kMaxPictureBytes = 64 << 20;
+constexpr std::array<const char*, 2> kKinds = {"eval", "samples"};
+constexpr char kEpochPrefix[] = "epoch-";
+
+struct PictureName {
+  std::string kind;
+  std::string folder;
+  int64_t epoch = 0;
+  std::string file;
+};
+
+/// Not set: it is no name of a picture.
+std::optional<PictureName> ParseName(const std::string& name) {
+  const std::vector<std::string> parts = absl::StrSplit(name, '/');
+  if (parts.size() != 3) return std::nullopt;
+  PictureName picture{.kind = parts[0], .folder = parts[1], .file = parts[2]};
+  if (std::find(kKinds.begin(), kKinds.end(), picture.kind) == kKinds.end()) return std::nullopt;
+  const std::string digits =
+      absl::StartsWith(picture.folder, kEpochPrefix) ? picture.folder.substr(6) : "";
+  const bool is_epoch = !digits.empty() && digits.size() <= 18 &&
+                        std::all_of(digits.begin(), digits.end(), absl::ascii_isdigit) &&
+                        absl::SimpleAtoi(digits, &picture.epoch);
+  const bool is_file = absl::EndsWith(picture.file, ".png") && picture.file.front() != '.' &&
+                       std::all_of(picture.file.begin(), picture.file.end(), [](char c) {
+                         return absl::ascii_isalnum(static_cast<unsigned char>(c)) || c == '-' ||
+                                c == '_' || c == '.';
+                       });
+  if (!is_epoch || !is_file) return std::nullopt;
+  return picture;
+}
+
+/// Closes itself; -1: it is not open.
+class File {
+ public:
+  explicit File(int fd) : fd_(fd) {}
+  ~File() {
+    if (fd_ >= 0) ::close(fd_);
+  }
+  File(const File&) = delete;
+  File& operator=(const File&) = delete;
+  int get() const { return fd_; }
+
+ private:
+  const int fd_;
+};
+
+absl::Status NoPicture(const std::string& name) {
+  return absl::NotFoundError(absl::StrCat("there is no picture ", name));
+}
+
+}  // namespace
+
+absl::StatusOr<std::string> PicturesJson(const JobStore& store, const std::string& job_id) {
+  using Set = std::pair<std::string, int64_t>;
+  std::map<Set, std::vector<std::string>> sets;
+  for (const char* const kind : kKinds) {
+    const std::string prefix = absl::StrCat(kind, "/");
+    v1::ListArtifactsRequest request;
+    request.set_id(job_id);
+    request.set_page_token(prefix);  // Names come in order: the folder's files follow this.
+    for (bool is_last = false; !is_last;) {
+      IMAGEDDPO_ASSIGN_OR_RETURN(const v1::ListArtifactsResponse page,
+                                 ListArtifacts(store, request));
+      is_last = page.next_page_token().empty() || !absl::StartsWith(page.next_page_token(), prefix);
+      request.set_page_token(page.next_page_token());
+      for (const v1::Artifact& artifact : page.artifacts()) {
+        if (const auto name = ParseName(artifact.name()); name.has_value()) {
+          if (name->kind == kind) sets[{name->kind, name->epoch}].push_back(name->file);
+        }
+      }
+    }
+  }
+  nlohmann::json list = nlohmann::json::array();
+  for (const auto& [set, pictures] : sets) {
+    list.push_back({{"kind", set.first}, {"epoch", set.second}, {"pictures", pictures}});
+  }
+  return nlohmann::json{{"sets", std::move(list)}}.dump() + "\n";
+}
+
+absl::StatusOr<std::string> ReadPicture(const JobStore& store, const std::string& job_id,
+                                        const std::string& name) {
+  IMAGEDDPO_RETURN_IF_ERROR(store.Get(job_id).status());
+  const std::optional<PictureName> picture = ParseName(name);
+  if (!picture.has_value()) return NoPicture(name);
+  constexpr int kFolder = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
+  const File job(::open(store.JobDir(job_id).c_str(), kFolder));
+  const File kind(::openat(job.get(), picture->kind.c_str(), kFolder));
+  const File folder(::openat(kind.get(), picture->folder.c_str(), kFolder));
+  const File file(::openat(folder.get(), picture->file.c_str(),
+                           O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
+  struct stat found = {};
+  if (file.get() < 0 || ::fstat(file.get(), &found) != 0 || !S_ISREG(found.st_mode) ||
+      found.st_size > kMaxPictureBytes) {
+    return NoPicture(name);
+  }
+  std::string bytes(static_cast<size_t>(found.st_size), '\0');
+  size_t size = 0;
+  while (size < bytes.size()) {
+    const ssize_t count = ::read(file.get(), bytes.data() + size, bytes.size() - size);
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) return absl::ErrnoToStatus(errno, absl::StrCat("reading ", name));
+    if (count == 0) break;
+    size += static_cast<size_t>(count);
+  }
+  bytes.resize(size);
+  return bytes;
+}
+
+}  // namespace imageddpo
