@@ -26,6 +26,7 @@ class CountedCommunicator final : public Communicator {
   int rank() const override { return counted_->rank(); }
   int world_size() const override { return counted_->world_size(); }
   at::Device device() const override { return counted_->device(); }
+  at::Device transfer_device() const override { return counted_->transfer_device(); }
   std::string transport() const override { return counted_->transport(); }
   std::unique_ptr<Work> Send(const at::Tensor& tensor, int to, int tag) override;
   std::unique_ptr<Work> Recv(const at::Tensor& tensor, int from, int tag) override;

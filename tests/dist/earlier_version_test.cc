@@ -18,7 +18,7 @@
 #include "common/io/safetensors.h"
 #include "tests/dist/job_runner.h"
 #include "tests/testing/temp_dir.h"
-#include "trainer/controller/jobs/checkpoint_store.h"
+#include "trainer/controller/artifacts/checkpoint_store.h"
 #include "trainer/controller/store/job_store.h"
 
 namespace imageddpo {

@@ -265,14 +265,7 @@ absl::StatusOr<v1::Cluster> Controller::Drain(const v1::DrainWorkerRequest& requ
 }
 
 v1::Cluster Controller::ShowCluster() const {
-  v1::Cluster cluster = supervisor_.Cluster();
-  const std::map<int, double> ages_s = link_->HeartbeatAges();
-  for (v1::Host& host : *cluster.mutable_hosts()) {
-    for (v1::Rank& rank : *host.mutable_ranks()) {
-      const auto age_s = ages_s.find(rank.rank());
-      if (age_s != ages_s.end()) rank.set_heartbeat_age_seconds(age_s->second);
-    }
-  }
+  v1::Cluster cluster = supervisor_.Cluster(link_->HeartbeatAges());
   const Health health = GetHealth();
   cluster.set_healthy(health.ok);
   cluster.set_health(health.reason);

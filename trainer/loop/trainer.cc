@@ -41,55 +41,6 @@ at::Tensor AdvantagesOf(const TrajectoryBatch& batch, const std::vector<double>&
   return advantages_B;
 }
 
-// The fields of StepStatistics in four parts; a mean's bits follow from the width of its part.
-constexpr int64_t kStatisticsPerStep = 4, kSidesPerStep = 2, kStalenessPerStep = 4, kKlPerStep = 4;
-static_assert(kNumbersPerStep ==
-              kStatisticsPerStep + kSidesPerStep + kStalenessPerStep + kKlPerStep);
-
-/// The statistics of an update's micro-batches by position, [num_micro,num_steps,kNumbersPerStep]
-/// float64 on the CPU; zeros for those that another rank computes. Waits once.
-at::Tensor ReadNumbers(const std::map<int64_t, at::Tensor>& numbers_of, int64_t num_micro,
-                       int64_t num_steps) {
-  const at::Tensor numbers = at::zeros({num_micro, num_steps, kNumbersPerStep}, at::kDouble);
-  std::vector<at::Tensor> own;
-  for (const auto& [position, numbers_KN] : numbers_of) own.push_back(numbers_KN);
-  own = ReadTogether(own);
-  size_t next = 0;
-  for (const auto& [position, numbers_KN] : numbers_of) {
-    numbers.select(0, position).copy_(own[next++]);
-  }
-  return numbers;
-}
-
-/// @param kl_NK4  float64: StepStatistics' last four fields, in their order.
-void SetKl(const TrustRegionSettings& region, const at::Tensor& kl_NK4, v1::EpochMetrics* metrics) {
-  const at::Tensor means = kl_NK4.mean(at::IntArrayRef{0, 1});
-  const auto* values = means.const_data_ptr<double>();
-  if (region.kind == TrustRegion::kKl) {
-    metrics->set_kl_step_mean(values[0]);
-    metrics->set_kl_step_max(kl_NK4.select(2, 1).max().item<double>());
-    metrics->set_masked_fraction(values[2]);
-  }
-  if (region.kl_coef > 0) metrics->set_kl_to_base(values[3]);
-}
-
-/// @param sample_age  none: the job's samples are always fresh.
-/// @param means  [4] float64: means of StepStatistics' fields of staleness, in their order.
-void SetRatios(std::optional<int64_t> sample_age, const at::Tensor& means,
-               v1::EpochMetrics* metrics) {
-  const auto* values = means.const_data_ptr<double>();
-  const auto spread = [](double mean, double square) {
-    return std::sqrt(std::max(0.0, square - mean * mean));
-  };
-  if (sample_age) {
-    metrics->set_sample_age(*sample_age);
-    metrics->set_behaviour_ratio_mean(1 + values[0]);
-    metrics->set_behaviour_ratio_std(spread(values[0], values[1]));
-  }
-  metrics->set_proximal_ratio_mean(1 + values[2]);
-  metrics->set_proximal_ratio_std(spread(values[2], values[3]));
-}
-
 }  // namespace
 
 Trainer::Trainer(const ResolvedJob& job, const Policy& policy, Lora* lora,

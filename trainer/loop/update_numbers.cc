@@ -2,13 +2,14 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/stack.h>
+#include <ATen/ops/zeros.h>
 
 #include <algorithm>
 #include <cmath>
 
+#include "common/device/copies.h"
 #include "trainer/algo/adamw.h"
 #include "trainer/algo/moments.h"
-#include "trainer/loop/replay_update.h"
 
 namespace imageddpo {
 namespace {
@@ -31,6 +32,45 @@ at::Tensor Distance(const Lora& lora, const at::Tensor& from_P) {
 }
 
 }  // namespace
+
+at::Tensor ReadNumbers(const std::map<int64_t, at::Tensor>& numbers_of, int64_t num_micro,
+                       int64_t num_steps) {
+  const at::Tensor numbers = at::zeros({num_micro, num_steps, kNumbersPerStep}, at::kDouble);
+  std::vector<at::Tensor> own;
+  for (const auto& [position, numbers_KN] : numbers_of) own.push_back(numbers_KN);
+  own = ReadTogether(own);
+  size_t next = 0;
+  for (const auto& [position, numbers_KN] : numbers_of) {
+    numbers.select(0, position).copy_(own[next++]);
+  }
+  return numbers;
+}
+
+void SetKl(const TrustRegionSettings& region, const at::Tensor& kl_NK4, v1::EpochMetrics* metrics) {
+  const at::Tensor means = kl_NK4.mean(at::IntArrayRef{0, 1});
+  const auto* values = means.const_data_ptr<double>();
+  if (region.kind == TrustRegion::kKl) {
+    metrics->set_kl_step_mean(values[0]);
+    metrics->set_kl_step_max(kl_NK4.select(2, 1).max().item<double>());
+    metrics->set_masked_fraction(values[2]);
+  }
+  if (region.kl_coef > 0) metrics->set_kl_to_base(values[3]);
+}
+
+void SetRatios(std::optional<int64_t> sample_age, const at::Tensor& means,
+               v1::EpochMetrics* metrics) {
+  const auto* values = means.const_data_ptr<double>();
+  const auto spread = [](double mean, double square) {
+    return std::sqrt(std::max(0.0, square - mean * mean));
+  };
+  if (sample_age) {
+    metrics->set_sample_age(*sample_age);
+    metrics->set_behaviour_ratio_mean(1 + values[0]);
+    metrics->set_behaviour_ratio_std(spread(values[0], values[1]));
+  }
+  metrics->set_proximal_ratio_mean(1 + values[2]);
+  metrics->set_proximal_ratio_std(spread(values[2], values[3]));
+}
 
 void SetRewardSpread(const std::vector<double>& rewards, v1::EpochMetrics* metrics) {
   const bool finite = std::all_of(rewards.begin(), rewards.end(),

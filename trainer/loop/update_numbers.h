@@ -2,13 +2,37 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cstdint>
+#include <map>
+#include <optional>
 #include <vector>
 
+#include "common/config/resolved_job.h"
 #include "common/lora/lora.h"
 #include "imageddpo/v1/metrics.pb.h"
 #include "trainer/algo/weight_average.h"
+#include "trainer/loop/replay_update.h"
 
 namespace imageddpo {
+
+// The fields of StepStatistics in four parts; a mean's bits follow from the width of its part.
+constexpr int64_t kStatisticsPerStep = 4, kSidesPerStep = 2, kStalenessPerStep = 4, kKlPerStep = 4;
+static_assert(kNumbersPerStep ==
+              kStatisticsPerStep + kSidesPerStep + kStalenessPerStep + kKlPerStep);
+
+/// The statistics of an update's micro-batches by position, [num_micro,num_steps,kNumbersPerStep]
+/// float64 on the CPU; zeros for those that another rank computes. Waits once.
+/// @param numbers_of  by position: those that this rank computes.
+at::Tensor ReadNumbers(const std::map<int64_t, at::Tensor>& numbers_of, int64_t num_micro,
+                       int64_t num_steps);
+
+/// @param kl_NK4  float64: StepStatistics' last four fields, in their order.
+void SetKl(const TrustRegionSettings& region, const at::Tensor& kl_NK4, v1::EpochMetrics* metrics);
+
+/// @param sample_age  none: the job's samples are always fresh.
+/// @param means  [4] float64: means of StepStatistics' fields of staleness, in their order.
+void SetRatios(std::optional<int64_t> sample_age, const at::Tensor& means,
+               v1::EpochMetrics* metrics);
 
 /// Sets the numbers that say how an epoch's rewards are spread.
 /// @param rewards  of its samples; nothing is set where one is not finite or there are none.

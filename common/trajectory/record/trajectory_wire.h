@@ -18,7 +18,7 @@
 namespace imageddpo {
 
 /// Version of the wire form; both ends must have the same one.
-inline constexpr uint32_t kTrajectoryWireVersion = 4;
+inline constexpr uint32_t kTrajectoryWireVersion = 5;
 
 /// Sends records from one rollout rank to one trainer rank. Remembers which embeddings the trainer
 /// has got in the epoch under way: with every epoch they are sent anew, so that neither side keeps

@@ -14,6 +14,9 @@
 
 namespace imageddpo {
 
+/// Between two tries of a stream that broke off, and between two pictures of its progress.
+constexpr double kRetrySeconds = 0.5, kRedrawSeconds = 0.1;
+
 /// The API as functions. Each call has a deadline, except Read() and WatchJob(). Errors carry the
 /// API's code and a message for a person; UNAVAILABLE says which address does not answer and how to
 /// start a service; CANCELLED: the user interrupted the call. Not thread-safe.

@@ -27,8 +27,6 @@ namespace {
 constexpr size_t kBarWidth = 20;
 constexpr size_t kNameWidth = 40;
 constexpr size_t kReadBytes = 1 << 20;
-constexpr double kRedrawSeconds = 0.1;
-constexpr double kRetrySeconds = 0.5;
 
 v1::DownloadArtifactRequest RequestOf(const std::string& job_id, const std::string& name,
                                       int64_t offset) {

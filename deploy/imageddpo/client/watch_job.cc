@@ -11,8 +11,6 @@
 namespace imageddpo {
 namespace {
 
-constexpr double kRedrawSeconds = 0.1;
-constexpr double kRetrySeconds = 0.5;
 constexpr double kLogProgressSeconds = 20;  ///< Without a terminal: after so long without a line.
 
 /// One call of WatchUntilEnd().

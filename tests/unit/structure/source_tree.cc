@@ -69,6 +69,7 @@ constexpr Room kRooms[] = {
     {"trainer/loop", "trainer", 9, 1},
     {"trainer/controller/store", "trainer/controller", 9, 0},
     {"trainer/controller/tensorboard", "trainer/controller", 9, 0},
+    {"trainer/controller/artifacts", "trainer/controller", 9, 1},
     {"trainer/controller/pool", "trainer/controller", 9, 1},
     {"trainer/controller/jobs", "trainer/controller", 9, 2},
     {"trainer/controller/files", "trainer/controller", 9, 3},

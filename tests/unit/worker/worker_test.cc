@@ -121,9 +121,7 @@ class WorkerTest : public testing::Test {
 };
 
 absl::Status WaitForStop(JobContext& context) {
-  while (!context.stop.requested()) {
-    std::this_thread::sleep_for(milliseconds(5));
-  }
+  while (!context.stop.requested()) std::this_thread::sleep_for(milliseconds(5));
   return absl::CancelledError("stopped");
 }
 
@@ -144,9 +142,7 @@ TEST_F(WorkerTest, SendsWhatItsJobLogs) {
 
 TEST_F(WorkerTest, KillsAStoppedProcessOfItsHost) {
   const pid_t child = fork();
-  if (child == 0) {
-    while (true) pause();
-  }
+  while (child == 0) pause();
   ASSERT_EQ(kill(child, SIGSTOP), 0);
   std::ifstream file("/proc/" + std::to_string(child) + "/stat");
   std::vector<std::string> fields;

@@ -16,8 +16,8 @@
 #include "absl/strings/str_cat.h"
 #include "common/base/status.h"
 #include "common/io/file_system.h"
-#include "trainer/controller/jobs/checkpoint_store.h"
-#include "trainer/controller/jobs/manifest.h"
+#include "trainer/controller/artifacts/checkpoint_store.h"
+#include "trainer/controller/artifacts/manifest.h"
 
 namespace imageddpo {
 namespace {

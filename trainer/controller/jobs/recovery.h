@@ -3,7 +3,7 @@
 #include <string>
 
 #include "absl/status/status.h"
-#include "trainer/controller/jobs/checkpoint_store.h"
+#include "trainer/controller/artifacts/checkpoint_store.h"
 #include "trainer/controller/jobs/job_table.h"
 #include "trainer/controller/pool/scheduler.h"
 #include "trainer/controller/store/backoff.h"

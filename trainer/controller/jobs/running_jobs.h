@@ -13,7 +13,7 @@
 #include "common/metrics/job_metrics.h"
 #include "imageddpo/v1/control.pb.h"
 #include "trainer/controller/jobs/active_job.h"
-#include "trainer/controller/jobs/checkpoint_store.h"
+#include "trainer/controller/artifacts/checkpoint_store.h"
 #include "trainer/controller/jobs/job_table.h"
 #include "trainer/controller/jobs/recovery.h"
 #include "trainer/controller/pool/scheduler.h"

@@ -80,8 +80,8 @@ void Supervisor::OnMessage(int world_rank, v1::WorkerMessage message) {
   }
 }
 
-v1::Cluster Supervisor::Cluster() const {
-  v1::Cluster cluster = ShowPool(scheduler_);
+v1::Cluster Supervisor::Cluster(const std::map<int, double>& ages_s) const {
+  v1::Cluster cluster = ShowPool(scheduler_, ages_s);
   for (v1::Gang& gang : *cluster.mutable_gangs()) {
     const JobRecord* const record = table_.Find(gang.job_id());
     if (record == nullptr) continue;

@@ -63,8 +63,8 @@ class Supervisor {
 
   JobService& jobs() { return jobs_; }
 
-  /// What TrainerService.GetCluster shows, but for heartbeats and health.
-  v1::Cluster Cluster() const;
+  /// What TrainerService.GetCluster shows, but for health. @param ages_s  see ShowPool().
+  v1::Cluster Cluster(const std::map<int, double>& ages_s) const;
   /// Takes workers out of the pool, or gives them back. A job that works on one leaves all its ranks
   /// at the end of the epoch under way. @return NOT_FOUND: there is no such rank or host;
   /// INVALID_ARGUMENT: none is named. Nothing was changed then.

@@ -1,6 +1,5 @@
 #include "trainer/controller/pool/pool_view.h"
 
-#include <map>
 #include <string>
 
 #include "absl/strings/str_cat.h"
@@ -16,7 +15,7 @@ v1::RankState StateOf(const Scheduler::Worker& worker) {
 
 }  // namespace
 
-v1::Cluster ShowPool(const Scheduler& pool) {
+v1::Cluster ShowPool(const Scheduler& pool, const std::map<int, double>& ages_s) {
   v1::Cluster cluster;
   std::map<std::string, v1::Host*> hosts;
   std::map<std::string, v1::Gang*> gangs;
@@ -36,7 +35,8 @@ v1::Cluster ShowPool(const Scheduler& pool) {
     shown.set_cores(worker.cores);
     shown.set_device_memory_bytes(worker.device_memory_bytes);
     shown.set_job_id(worker.job_id);
-    shown.set_heartbeat_age_seconds(-1);
+    const auto age_s = ages_s.find(rank);
+    shown.set_heartbeat_age_seconds(age_s == ages_s.end() ? -1 : age_s->second);
     if (worker.job_id.empty()) continue;
     v1::Gang*& gang = gangs[worker.job_id];
     if (gang == nullptr) {

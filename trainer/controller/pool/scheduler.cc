@@ -15,7 +15,6 @@ namespace {
 /// A rank at work counts as if it had worked this much longer, so that of jobs that were submitted
 /// together each owner gets one.
 constexpr double kRankWorthSeconds = 60;
-constexpr double kSecondsPerMinute = 60;
 
 }  // namespace
 
@@ -289,7 +288,8 @@ std::vector<Scheduler::Gang> Scheduler::FormGangs(double now_s, const GangForeca
     if (!choice.ok()) {
       // It waits for a restart, which needs an idle pool: later jobs must not delay that.
       if (FitsWholePool(waiting) && !FitsLivePool(waiting)) break;
-      continue;  // It was submitted to a larger pool, or needs drained workers: nobody waits for it.
+      continue;  // It was submitted to a larger pool, or needs drained workers: nobody waits for
+                 // it.
     }
     const int needed = choice->topology.ranks();
     if (ExceedsQuota(place->owner, needed)) continue;
@@ -360,51 +360,6 @@ void Scheduler::Release(const std::string& job_id) {
     RanksLeft(job_id, gang->second.ranks);
     gangs_.erase(gang);
   }
-}
-
-std::map<std::string, std::string> Scheduler::WaitReasons() const {
-  std::map<std::string, std::string> reasons;
-  const std::vector<QueuedJob> places = Places();
-  QueueOrder order(places, Share());
-  std::string first;
-  while (const QueuedJob* const place = order.Next()) {
-    reasons[place->id] = WaitReason(queue_.at(place->number), &first);
-  }
-  return reasons;
-}
-
-std::string Scheduler::WaitReason(const Waiting& waiting, std::string* first) const {
-  if (!waiting.held_for.empty()) return waiting.held_for;
-  const std::string& owner = waiting.place.owner;
-  const absl::StatusOr<TopologyChoice> choice = Fit(waiting);
-  if (!choice.ok() && FitsLivePool(waiting)) {
-    return absl::StrCat("waits for drained workers: ", pool_size() - num_usable(), " of ",
-                        workers_.size(), " are drained; ", choice.status().message());
-  }
-  if (!choice.ok() && !FitsWholePool(waiting))
-    return absl::StrCat("waits for more workers: ", choice.status().message());
-  if (choice.ok() && ExceedsQuota(owner, choice->topology.ranks())) {
-    return absl::StrCat(
-        "waits for other jobs of ", owner.empty() ? "nobody" : owner, ", which have ",
-        share_.RanksOf(owner), " of the ", options_.ranks_per_owner,
-        " ranks that `quotas.running_ranks` allows; it takes ", choice->topology.ranks());
-  }
-  if (!first->empty()) return absl::StrCat("waits behind ", *first);
-  *first = waiting.place.id;
-  if (!choice.ok()) {
-    return absl::StrCat(
-        "waits until all ranks are started again, as soon as no job runs: ", num_dead(), " of ",
-        workers_.size(), " workers died; ", choice.status().message());
-  }
-  std::string reason =
-      absl::StrCat("waits for ", choice->topology.ranks(),
-                   choice->topology.ranks() == 1 ? " free worker" : " free workers", ": ",
-                   num_free(), " of ", num_usable(), num_usable() == 1 ? " is free" : " are free");
-  if (head_.has_value() && head_->job_id == *first && std::isfinite(head_->reservation.in_s)) {
-    absl::StrAppend(&reason, "; expected within ",
-                    std::ceil(head_->reservation.in_s / kSecondsPerMinute), " min");
-  }
-  return reason;
 }
 
 }  // namespace imageddpo

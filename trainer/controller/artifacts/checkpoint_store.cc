@@ -1,4 +1,4 @@
-#include "trainer/controller/jobs/checkpoint_store.h"
+#include "trainer/controller/artifacts/checkpoint_store.h"
 
 #include <algorithm>
 #include <cmath>
@@ -17,7 +17,7 @@
 #include "absl/strings/strip.h"
 #include "common/base/status.h"
 #include "common/io/file.h"
-#include "trainer/controller/jobs/manifest.h"
+#include "trainer/controller/artifacts/manifest.h"
 
 namespace imageddpo {
 namespace {

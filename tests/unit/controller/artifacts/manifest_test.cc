@@ -1,4 +1,4 @@
-#include "trainer/controller/jobs/manifest.h"
+#include "trainer/controller/artifacts/manifest.h"
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"

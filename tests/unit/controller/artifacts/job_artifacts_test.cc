@@ -1,4 +1,4 @@
-#include "trainer/controller/jobs/job_artifacts.h"
+#include "trainer/controller/artifacts/job_artifacts.h"
 
 #include <filesystem>
 

@@ -1,4 +1,4 @@
-#include "trainer/controller/jobs/checkpoint_store.h"
+#include "trainer/controller/artifacts/checkpoint_store.h"
 
 #include <cmath>
 #include <filesystem>

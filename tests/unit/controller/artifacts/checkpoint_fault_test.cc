@@ -8,7 +8,7 @@
 #include "tests/testing/faulty_file_system.h"
 #include "tests/testing/temp_dir.h"
 #include "tests/unit/controller/jobs/checkpoints.h"
-#include "trainer/controller/jobs/checkpoint_store.h"
+#include "trainer/controller/artifacts/checkpoint_store.h"
 
 namespace imageddpo {
 namespace {

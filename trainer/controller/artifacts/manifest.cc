@@ -1,4 +1,4 @@
-#include "trainer/controller/jobs/manifest.h"
+#include "trainer/controller/artifacts/manifest.h"
 
 #include <nlohmann/json.hpp>
 
