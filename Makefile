@@ -3,7 +3,7 @@ BUILD ?= build
 JOBS ?= $(shell deploy/build-jobs.sh)
 # Many tests wait for processes that they started: more of them than processors at once are done sooner.
 TESTS_AT_ONCE ?= $(shell echo $$((2 * $$(nproc))))
-CONFIGURE = cmake --preset default -B $(BUILD) --log-level=NOTICE
+CONFIGURE = deploy/progress.sh configuring cmake --preset default -B $(BUILD) --log-level=NOTICE
 COMPILE = deploy/progress.sh building cmake --build
 DEMO_PROGRAMS = imageddpod imageddpo imageddpo-demo-data imageddpo-demo-report
 .DEFAULT_GOAL := build
