@@ -20,7 +20,7 @@ namespace imageddpo {
 namespace {
 
 constexpr int kMostFrames = 128;
-constexpr std::chrono::milliseconds kPatience{2'000}, kLook{10};
+constexpr std::chrono::milliseconds kPatience{2'000}, kPause{10};
 
 // As in crash_watch.cc: a signal handler has no other way to reach what it needs.
 std::atomic<int> g_fd{-1};
@@ -65,7 +65,7 @@ absl::Status DumpStack(pid_t thread, int fd) {
   }
   const auto deadline = std::chrono::steady_clock::now() + kPatience;
   while (!g_written.load() && std::chrono::steady_clock::now() < deadline) {
-    std::this_thread::sleep_for(kLook);
+    std::this_thread::sleep_for(kPause);
   }
   if (!g_written.load()) {  // The handler stays: the signal is still under way.
     const std::string where = WaitsIn(thread);

@@ -8,6 +8,11 @@
 
 namespace imageddpo {
 
+// Of the norm of what was recorded. Sums in another order stay ten times below the float32 bounds,
+// and a TF32 product (10 bits) would be above them.
+constexpr double kFloatBound = 1e-4;
+constexpr double kBfloat16Bound = 5e-2;
+
 /// One comparison of a tensor, or of many, with what was recorded.
 struct CheckRow {
   std::string part;       ///< text_encoder, vae, unet, lora, scheduler, rollout, update.

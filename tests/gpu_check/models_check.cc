@@ -22,10 +22,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Of the norm of what was recorded. Sums in another order stay ten times below the float32 bounds,
-// and a TF32 product (10 bits) would be above them.
-constexpr double kFloatBound = 1e-4;
-constexpr double kBfloat16Bound = 5e-2;
 constexpr double kBfloat16GradientBound = 1e-1;
 
 class ModelsCheck {

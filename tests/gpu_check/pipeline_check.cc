@@ -18,8 +18,6 @@
 namespace imageddpo {
 namespace {
 
-constexpr double kFloatBound = 1e-4;
-constexpr double kBfloat16Bound = 5e-2;
 constexpr double kGradientBound = 1e-3;
 constexpr double kSinglePassBound = 1e-5;
 /// Of |ratio - 1| before an update: a tenth of the clip range, above which a job has a warning.

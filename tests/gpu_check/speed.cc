@@ -313,7 +313,7 @@ class SpeedRun {
   SpeedResult result_;
 };
 
-absl::Status CheckOptions(const SpeedOptions& options) {
+absl::Status CheckSpeedOptions(const SpeedOptions& options) {
   if (options.precision != "fp32" && options.precision != "bf16") {
     return absl::InvalidArgumentError(
         absl::StrCat("--precision is ", options.precision, ", it must be fp32 or bf16"));
@@ -364,7 +364,7 @@ absl::StatusOr<std::unique_ptr<SpeedRun>> MakeRun(const SpeedOptions& options) {
 }  // namespace
 
 absl::StatusOr<SpeedResult> MeasureSpeed(const SpeedOptions& options) {
-  IMAGEDDPO_RETURN_IF_ERROR(CheckOptions(options));
+  IMAGEDDPO_RETURN_IF_ERROR(CheckSpeedOptions(options));
   const double product_flops = MeasureProduct(options.device, DtypeOf(options));
   ResetPeakMemory(options.device);  // The product's matrices are not part of the job's memory.
   IMAGEDDPO_ASSIGN_OR_RETURN(const std::unique_ptr<SpeedRun> run, MakeRun(options));
@@ -374,7 +374,7 @@ absl::StatusOr<SpeedResult> MeasureSpeed(const SpeedOptions& options) {
 
 absl::StatusOr<RepeatResult> RepeatEpoch(const SpeedOptions& options, int64_t times,
                                          const std::string& trace_file) {
-  IMAGEDDPO_RETURN_IF_ERROR(CheckOptions(options));
+  IMAGEDDPO_RETURN_IF_ERROR(CheckSpeedOptions(options));
   IMAGEDDPO_ASSIGN_OR_RETURN(const std::unique_ptr<SpeedRun> run, MakeRun(options));
   return run->Repeat(times, trace_file);
 }

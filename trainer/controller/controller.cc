@@ -11,6 +11,7 @@
 #include "common/base/status.h"
 #include "common/config/job_config.h"
 #include "common/config/job_states.h"
+#include "common/io/file.h"
 #include "common/plan/job_model.h"
 #include "trainer/controller/api/page_token.h"
 #include "trainer/controller/files/job_files.h"
@@ -195,7 +196,7 @@ void Controller::Tick() {
   if (!store_status.ok()) next_store_check_s_ = now_s;
   const absl::MutexLock lock(&mutex_);
   store_status_ = std::move(store_status);
-  cluster_ = std::move(cluster);
+  newest_cluster_ = std::move(cluster);
 }
 
 absl::Status Controller::WaitForWorkers(absl::Duration timeout) {
@@ -380,7 +381,7 @@ absl::StatusOr<v1::ListJobsResponse> Controller::List(const v1::ListJobsRequest&
 
 v1::Cluster Controller::NewestCluster() const {
   const absl::MutexLock lock(&mutex_);
-  return cluster_;
+  return newest_cluster_;
 }
 
 Health Controller::GetHealth() const {

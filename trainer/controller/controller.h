@@ -147,7 +147,7 @@ class Controller final : public JobApi {
   bool workers_reported_ ABSL_GUARDED_BY(mutex_) = false;
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;  // Run() is over: nobody takes commands.
   absl::Status store_status_ ABSL_GUARDED_BY(mutex_);
-  v1::Cluster cluster_ ABSL_GUARDED_BY(mutex_);
+  v1::Cluster newest_cluster_ ABSL_GUARDED_BY(mutex_);
   // Last members: their threads use the mailbox.
   std::unique_ptr<RewardProbe> probe_;  // Null: there is nobody to ask.
   std::unique_ptr<WorkerLink> link_;

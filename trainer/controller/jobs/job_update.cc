@@ -88,7 +88,7 @@ absl::StatusOr<v1::Job> JobService::Retire(const std::string& id,
                                            const std::vector<std::string>& names) {
   IMAGEDDPO_ASSIGN_OR_RETURN(JobRecord * record, table_.FindOrRead(id));
   const v1::Job job = record->job;
-  if (!IsFinal(job.state()) || running_.Contains(id) || running_.WritesPictures(id)) {
+  if (!IsFinal(job.state()) || running_.Contains(id) || running_.WritesFiles(id)) {
     return StateForbids(id, job.state(), "only files of jobs that have ended are removed");
   }
   IMAGEDDPO_RETURN_IF_ERROR(CheckUnused(id));

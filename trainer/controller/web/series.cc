@@ -84,7 +84,7 @@ SeriesTable ReadSeries(std::istream& rows) {
   return table;
 }
 
-Series Thin(const Series& series, size_t max_points) {
+Curve Thin(const Curve& series, size_t max_points) {
   const size_t count = series.x.size();
   if (count <= max_points) return series;
   // The first and the last point, and up to three of each stretch in between.
@@ -106,7 +106,7 @@ Series Thin(const Series& series, size_t max_points) {
       if (j < count && kept.size() < max_points) kept.insert(j);
     }
   }
-  Series thin;
+  Curve thin;
   for (const size_t i : kept) {
     thin.x.push_back(series.x[i]);
     thin.y.push_back(series.y[i]);
@@ -114,10 +114,10 @@ Series Thin(const Series& series, size_t max_points) {
   return thin;
 }
 
-Series Average(const Series& series, size_t max_points) {
+Curve Average(const Curve& series, size_t max_points) {
   const size_t count = series.x.size();
   const size_t stretches = std::min(count, std::max<size_t>(max_points, 1));
-  Series average;
+  Curve average;
   for (size_t i = 0; i < stretches; ++i) {
     const size_t begin = i * count / stretches, end = (i + 1) * count / stretches;
     double sum = 0, numbers = 0;

@@ -45,7 +45,7 @@ TEST(Series, RowsBecomeCurvesOverEpochsTrained) {
 }
 
 TEST(Series, ThinningKeepsEndsExtremesAndGaps) {
-  Series series;
+  Curve series;
   for (int i = 0; i < 10'000; ++i) {
     series.x.push_back(i);
     series.y.push_back(std::sin(i / 100.0));
@@ -53,7 +53,7 @@ TEST(Series, ThinningKeepsEndsExtremesAndGaps) {
   series.y[1234] = 50;
   series.y[7777] = -60;
   series.y[5000] = kNaN;
-  const Series thin = Thin(series, 300);
+  const Curve thin = Thin(series, 300);
   EXPECT_LE(thin.x.size(), 300u);
   EXPECT_GE(thin.x.size(), 150u);
   EXPECT_EQ(thin.x.front(), 0);
@@ -66,8 +66,8 @@ TEST(Series, ThinningKeepsEndsExtremesAndGaps) {
 }
 
 TEST(Series, AveragesAreOfNumbersAlone) {
-  const Series series{.x = {1, 2, 3, 4, 5, 6}, .y = {1, 3, kNaN, 8, kNaN, kNaN}};
-  const Series average = Average(series, 3);
+  const Curve series{.x = {1, 2, 3, 4, 5, 6}, .y = {1, 3, kNaN, 8, kNaN, kNaN}};
+  const Curve average = Average(series, 3);
   EXPECT_THAT(average.x, ElementsAre(2, 4, 6));
   EXPECT_EQ(average.y[0], 2);
   EXPECT_EQ(average.y[1], 8);

@@ -210,7 +210,7 @@ TEST_F(JobServiceTest, EachRankTracesTheNextEpochsIntoTheJobsFolder) {
   report.mutable_trace()->set_folder("epoch-000000");
   report.mutable_trace()->set_json("{}");
   running_.OnReport(2, report);
-  for (int i = 0; i < 2000 && running_.WritesPictures(id); ++i) {
+  for (int i = 0; i < 2000 && running_.WritesFiles(id); ++i) {
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
   }
   EXPECT_EQ(dir_.Read("data/jobs/" + id + "/profile/epoch-000000/rank-2.json"), "{}");
