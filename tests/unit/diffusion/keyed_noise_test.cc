@@ -1,6 +1,7 @@
 #include "common/diffusion/keyed_noise.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
