@@ -19,9 +19,9 @@
 #include "common/config/compare/setting_list.h"
 #include "common/learning/learning.h"
 #include "trainer/controller/api/method_rules.h"
+#include "trainer/controller/web/curves.h"
 #include "trainer/controller/web/event_cache.h"
 #include "trainer/controller/web/pictures.h"
-#include "trainer/controller/web/series.h"
 
 namespace imageddpo {
 namespace {
@@ -157,16 +157,16 @@ class JsonApi {
     const std::string keys = request.Query("keys");
     const std::set<std::string> wanted = absl::StrSplit(keys, ',', absl::SkipEmpty());
     std::ifstream rows(absl::StrCat(sources_.store.JobDir(id), "/", file), std::ios::binary);
-    SeriesTable table = ReadSeries(rows);
+    CurveTable table = ReadCurves(rows);
     const bool is_mean = request.Query("thin") == "mean";
     std::erase_if(table.series, [&](const auto& entry) {
       return !wanted.empty() && !wanted.contains(entry.first);
     });
     for (auto& [name, series] : table.series) {
       const auto most = static_cast<size_t>(points);
-      series = is_mean ? Average(series, most) : Thin(series, most);
+      series = is_mean ? AverageCurve(series, most) : ThinCurve(series, most);
     }
-    return SeriesJson(table);
+    return CurvesJson(table);
   }
 
   Body EventsJson(const HttpRequest& request, const std::string& id) const {

@@ -13,10 +13,10 @@
 #include <vector>
 
 #include "tests/unit/controller/jobs/stored_jobs_fixture.h"
+#include "trainer/controller/web/curves.h"
 #include "trainer/controller/web/event_cache.h"
 #include "trainer/controller/web/page_routes.h"
 #include "trainer/controller/web/pictures.h"
-#include "trainer/controller/web/series.h"
 
 namespace imageddpo {
 namespace {
@@ -27,14 +27,14 @@ using ::testing::Not;
 
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
-TEST(Series, RowsBecomeCurvesOverEpochsTrained) {
+TEST(RowCurves, RowsBecomeCurvesOverEpochsTrained) {
   std::istringstream rows(
       "{\"epoch\": 0, \"update\": 0, \"loss\": 1, \"parts_mean\": {\"a.value\": 5}}\n"
       "{\"epoch\": 0, \"update\": 1, \"loss\": null}\n"
       "no row\n"
       "{\"epoch\": 1, \"update\": 2, \"loss\": -2.5, \"skipped\": true}\n"
       "{\"epoch\": 2, \"loss\": 7");  // Being written.
-  const SeriesTable table = ReadSeries(rows);
+  const CurveTable table = ReadCurves(rows);
   EXPECT_EQ(table.num_rows, 3u);
   ASSERT_EQ(table.series.size(), 3u);
   EXPECT_THAT(table.series.at("loss").x, ElementsAre(0.5, 1, 2));
@@ -44,8 +44,8 @@ TEST(Series, RowsBecomeCurvesOverEpochsTrained) {
   EXPECT_THAT(table.series.at("skipped").y, ElementsAre(1));
 }
 
-TEST(Series, ThinningKeepsEndsExtremesAndGaps) {
-  Curve series;
+TEST(RowCurves, ThinningKeepsEndsExtremesAndGaps) {
+  RowCurve series;
   for (int i = 0; i < 10'000; ++i) {
     series.x.push_back(i);
     series.y.push_back(std::sin(i / 100.0));
@@ -53,7 +53,7 @@ TEST(Series, ThinningKeepsEndsExtremesAndGaps) {
   series.y[1234] = 50;
   series.y[7777] = -60;
   series.y[5000] = kNaN;
-  const Curve thin = Thin(series, 300);
+  const RowCurve thin = ThinCurve(series, 300);
   EXPECT_LE(thin.x.size(), 300u);
   EXPECT_GE(thin.x.size(), 150u);
   EXPECT_EQ(thin.x.front(), 0);
@@ -61,26 +61,26 @@ TEST(Series, ThinningKeepsEndsExtremesAndGaps) {
   EXPECT_TRUE(std::is_sorted(thin.x.begin(), thin.x.end()));
   const std::set<double> kept(thin.x.begin(), thin.x.end());
   for (const double x : {1234.0, 7777.0, 5000.0}) EXPECT_TRUE(kept.contains(x)) << x;
-  EXPECT_EQ(Thin(series, 10'000).x.size(), 10'000u);
-  EXPECT_TRUE(Thin({}, 10).x.empty());
+  EXPECT_EQ(ThinCurve(series, 10'000).x.size(), 10'000u);
+  EXPECT_TRUE(ThinCurve({}, 10).x.empty());
 }
 
-TEST(Series, AveragesAreOfNumbersAlone) {
-  const Curve series{.x = {1, 2, 3, 4, 5, 6}, .y = {1, 3, kNaN, 8, kNaN, kNaN}};
-  const Curve average = Average(series, 3);
+TEST(RowCurves, AveragesAreOfNumbersAlone) {
+  const RowCurve series{.x = {1, 2, 3, 4, 5, 6}, .y = {1, 3, kNaN, 8, kNaN, kNaN}};
+  const RowCurve average = AverageCurve(series, 3);
   EXPECT_THAT(average.x, ElementsAre(2, 4, 6));
   EXPECT_EQ(average.y[0], 2);
   EXPECT_EQ(average.y[1], 8);
   EXPECT_TRUE(std::isnan(average.y[2]));
-  EXPECT_THAT(Average(series, 100).y.size(), 6u);
-  EXPECT_TRUE(Average({}, 3).x.empty());
+  EXPECT_THAT(AverageCurve(series, 100).y.size(), 6u);
+  EXPECT_TRUE(AverageCurve({}, 3).x.empty());
 }
 
-TEST(Series, TheJsonIsValidWhateverTheNumbersAre) {
-  SeriesTable table{.num_rows = 2, .series = {}};
+TEST(RowCurves, TheJsonIsValidWhateverTheNumbersAre) {
+  CurveTable table{.num_rows = 2, .series = {}};
   table.series["a\"\xff"] = {.x = {1, 2}, .y = {kNaN, std::numeric_limits<double>::infinity()}};
   table.series["b"] = {.x = {1, 2}, .y = {1e-12, 0.25}};
-  const auto json = nlohmann::json::parse(SeriesJson(table));
+  const auto json = nlohmann::json::parse(CurvesJson(table));
   EXPECT_EQ(json["rows"], 2);
   EXPECT_EQ(json["series"].size(), 2u);
   EXPECT_EQ(json["series"]["b"]["y"][1], 0.25);

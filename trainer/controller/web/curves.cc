@@ -1,4 +1,4 @@
-#include "trainer/controller/web/series.h"
+#include "trainer/controller/web/curves.h"
 
 #include <algorithm>
 #include <cmath>
@@ -61,8 +61,8 @@ void AppendNumbers(const std::vector<double>& numbers, std::string* text) {
 
 }  // namespace
 
-SeriesTable ReadSeries(std::istream& rows) {
-  SeriesTable table;
+CurveTable ReadCurves(std::istream& rows) {
+  CurveTable table;
   std::vector<int64_t> epochs;
   std::map<std::string, std::vector<size_t>> rows_of;  // Which rows have a number, by its name.
   for (std::string line; std::getline(rows, line);) {
@@ -84,7 +84,7 @@ SeriesTable ReadSeries(std::istream& rows) {
   return table;
 }
 
-Curve Thin(const Curve& series, size_t max_points) {
+RowCurve ThinCurve(const RowCurve& series, size_t max_points) {
   const size_t count = series.x.size();
   if (count <= max_points) return series;
   // The first and the last point, and up to three of each stretch in between.
@@ -106,7 +106,7 @@ Curve Thin(const Curve& series, size_t max_points) {
       if (j < count && kept.size() < max_points) kept.insert(j);
     }
   }
-  Curve thin;
+  RowCurve thin;
   for (const size_t i : kept) {
     thin.x.push_back(series.x[i]);
     thin.y.push_back(series.y[i]);
@@ -114,10 +114,10 @@ Curve Thin(const Curve& series, size_t max_points) {
   return thin;
 }
 
-Curve Average(const Curve& series, size_t max_points) {
+RowCurve AverageCurve(const RowCurve& series, size_t max_points) {
   const size_t count = series.x.size();
   const size_t stretches = std::min(count, std::max<size_t>(max_points, 1));
-  Curve average;
+  RowCurve average;
   for (size_t i = 0; i < stretches; ++i) {
     const size_t begin = i * count / stretches, end = (i + 1) * count / stretches;
     double sum = 0, numbers = 0;
@@ -132,7 +132,7 @@ Curve Average(const Curve& series, size_t max_points) {
   return average;
 }
 
-std::string SeriesJson(const SeriesTable& table) {
+std::string CurvesJson(const CurveTable& table) {
   std::string text = absl::StrCat("{\"rows\":", table.num_rows, ",\"series\":{");
   const char* separator = "";
   for (const auto& [name, series] : table.series) {
