@@ -51,8 +51,8 @@ class RunningJobsTest : public StoredJobsTest {
   std::string tag_;
   ArtifactWriter writer_{{}, disk_, clock_};
   RunningJobs jobs_{{.stop_timeout_seconds = 5},
-                    {disk_, clock_, *table_, *hub_, *job_metrics_, pool_, recovery_, logger_,
-                     writer_, [this](int rank, v1::ControllerMessage message) {
+                    {disk_, clock_, *table_, *hub_, *metrics_, *job_metrics_, pool_, recovery_,
+                     logger_, writer_, [this](int rank, v1::ControllerMessage message) {
                        sent_.emplace_back(rank, std::move(message));
                      }}};
 };
