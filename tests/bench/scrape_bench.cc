@@ -15,7 +15,7 @@
 #include "common/metrics/job_metrics.h"
 #include "common/metrics/service_metrics.h"
 #include "nlohmann/json.hpp"
-#include "tests/unit/metrics/http_get.h"
+#include "tests/testing/http_get.h"
 
 namespace imageddpo {
 namespace {

@@ -109,6 +109,7 @@ class FullExporter {
     service_.StoreWritten(0.01);
     service_.Ticked(0.002);
     service_.SetDataDirFree(5e10);
+    service_.Removed(1 << 20);
     service_.SetCertificateExpiry(Now() + 8e6);
     service_.RpcFinished("ListJobs", absl::StatusCode::kOk, 0.002);
     service_.RpcFinished("SubmitJob", absl::StatusCode::kInvalidArgument, 0.004);

@@ -4,6 +4,7 @@
 #include <absl/strings/str_join.h>
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -237,7 +238,7 @@ void TrainerRank::ReportFirings(const std::vector<Firing>& firings) {
 }
 
 absl::Status TrainerRank::JudgeEpoch(const v1::EpochMetrics& metrics) {
-  if (!lora_->Flatten().isfinite().all().item<bool>()) {
+  if (!std::isfinite(metrics.update_norm())) {  // It is of all values of the LoRA.
     const Firing firing{.guard = Guard::kNonFinite,
                         .epoch = metrics.epoch(),
                         .good_epochs = metrics.epoch(),

@@ -43,7 +43,7 @@ class WorkerTest : public testing::Test {
   }
 
   void Begin(JobFunction job) {
-    logger_ = *MakeLogger({.level = "off"});
+    if (logger_ == nullptr) logger_ = *MakeLogger({.level = "off"});
     worker_ = std::make_unique<Worker>(
         Worker::Parts{
             .channel = plane_.worker(1),
@@ -126,7 +126,7 @@ absl::Status WaitForStop(JobContext& context) {
 }
 
 TEST_F(WorkerTest, SendsWhatItsJobLogs) {
-  logger_->set_level(spdlog::level::info);
+  logger_ = *MakeLogger({.level = "info"});
   EXPECT_EQ(CodeOf([](JobContext& context) {
               context.logger->info("loaded {} modules", 7);
               return absl::OkStatus();

@@ -98,7 +98,8 @@ TEST_F(SupervisorDrainTest, UnknownWorkersChangeNothing) {
   v1::DrainWorkerRequest request;
   request.add_hosts("nowhere");
   EXPECT_TRUE(absl::IsNotFound(supervisor_->Drain(request)));
-  for (const v1::Host& host : supervisor_->Cluster({}).hosts()) {
+  const v1::Cluster cluster = supervisor_->Cluster({});
+  for (const v1::Host& host : cluster.hosts()) {
     for (const v1::Rank& rank : host.ranks()) EXPECT_FALSE(rank.drained());
   }
 }
