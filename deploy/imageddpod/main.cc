@@ -251,9 +251,10 @@ int Main(int argc, char** argv) {
   if (parsed.ok()) {
     const StopFlag stop;
     outcome = RunRank(options, **runtime, stop);
-  } else {
+  } else if (is_rank_0) {
     Complain(parsed.message());
-    if (!is_rank_0) Refuse(**runtime, std::string(parsed.message()));
+  } else {
+    Refuse(**runtime, std::string(parsed.message()));  // Rank 0 says it.
   }
   if (is_rank_0) WriteExitStatus(options, outcome);
   (*runtime)->Finish(outcome.exit_code);

@@ -66,8 +66,15 @@ class JobTopologies : public testing::Test {
 
   static void ExpectSame(const JobOutcome& outcome, const JobOutcome& reference,
                          const Topology& topology) {
-    EXPECT_TRUE(outcome == reference) << topology.ToString();
     EXPECT_EQ(outcome.rows, reference.rows) << topology.ToString();
+    EXPECT_EQ(outcome.evaluations, reference.evaluations) << topology.ToString();
+    ASSERT_EQ(outcome.checkpoints.size(), reference.checkpoints.size()) << topology.ToString();
+    for (const auto& [epoch, checkpoint] : outcome.checkpoints) {
+      const v1::Checkpoint& other = reference.checkpoints.at(epoch);
+      EXPECT_EQ(checkpoint.state(), other.state()) << topology.ToString() << ", epoch " << epoch;
+      EXPECT_EQ(checkpoint.SerializeAsString(), other.SerializeAsString())
+          << topology.ToString() << ", epoch " << epoch;
+    }
   }
 
   /// Job(0) with more settings.
@@ -150,7 +157,7 @@ TEST_F(JobTopologies, TheStateAfterAnEpochWithoutACheckpointIsThatOfOneWith) {
   EXPECT_FALSE(with.checkpoints.at(2).spare());
   EXPECT_TRUE(without.checkpoints.at(2).spare());
   without.checkpoints.at(2).clear_spare();
-  EXPECT_EQ(without, with);
+  ExpectSame(without, with, Split(1, 1));
 }
 
 TEST_F(JobTopologies, RewardsThatTrainersPutTogetherHaveTheSameBitsEverywhere) {
@@ -192,10 +199,11 @@ TEST_F(JobTopologies, AShareOfTheStepsIsTheSameEverywhere) {
       "train: {step_fraction: 0.5, trust_region: kl, kl_limit: 0.0001, kl_coef: 0.001}\n");
   const JobOutcome alone = ExpectSameEverywhere(job);
   ExpectSame(RunOnThreads(job, Colocated(3)), alone, Colocated(3));
-  const auto first = nlohmann::json::parse(alone.rows.front());
+  const auto first = nlohmann::json::parse(alone.rows.front()),
+             last = nlohmann::json::parse(alone.rows.back());
   EXPECT_EQ(first["ratio_first_step_max_error"], 0.0);
   EXPECT_EQ(first["kl_step_max"], 0.0) << "a replay repeats the rollout's means";
-  EXPECT_GT(first["kl_to_base"], 0.0);
+  EXPECT_GT(last["kl_to_base"], 0.0);
 }
 
 TEST_F(JobTopologies, AMovingWindowOfRandomStepsIsTheSameEverywhere) {

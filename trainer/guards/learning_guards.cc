@@ -55,9 +55,10 @@ LearningGuards::LearningGuards(const ResolvedJob& job) : settings_(job.guards())
 }
 
 void LearningGuards::OnEvaluation(const v1::EvalReport& report) {
-  auto& evaluations = history_.evaluations;
-  if (!evaluations.empty() && report.epoch() <= evaluations.back().epoch()) return;
-  v1::EvalEvent& evaluation = evaluations.emplace_back();
+  const auto& known = history_.evaluations;
+  if (!known.empty() && report.epoch() <= known.back().epoch()) return;
+  if (!early_.empty() && report.epoch() <= early_.back().epoch()) return;
+  v1::EvalEvent& evaluation = early_.emplace_back();
   evaluation.set_epoch(report.epoch());
   evaluation.set_reward_mean(report.reward_mean());
   evaluation.set_reward_stderr(report.reward_stderr());
@@ -67,6 +68,13 @@ void LearningGuards::OnEvaluation(const v1::EvalReport& report) {
     if (mean == report.parts_mean().end() || error == report.parts_stderr().end()) continue;
     (*evaluation.mutable_parts_mean())[part] = mean->second;
     (*evaluation.mutable_parts_stderr())[part] = error->second;
+  }
+}
+
+void LearningGuards::TakeEvaluations(int64_t epoch) {
+  const int64_t sampled_with = epoch - history_.spec.sample().max_staleness();
+  for (; !early_.empty() && early_.front().epoch() <= sampled_with; early_.pop_front()) {
+    history_.evaluations.push_back(std::move(early_.front()));
   }
 }
 
@@ -84,6 +92,7 @@ void LearningGuards::Remember(const v1::EpochMetrics& epoch) {
 }
 
 std::vector<Firing> LearningGuards::Judge(const v1::EpochMetrics& epoch) {
+  TakeEvaluations(epoch.epoch());
   Remember(epoch);
   std::vector<Firing> found;
   const auto judge = [&](Guard guard, const GuardSettings& settings, std::optional<Firing> firing) {
@@ -241,6 +250,7 @@ absl::Status LearningGuards::Restore(const nlohmann::json& state) try {
   without_spread_ = state.at("without_spread");
   state.at("active").get_to(active_);
   history_ = std::move(history);
+  early_.clear();
   return absl::OkStatus();
 } catch (const nlohmann::json::exception& error) {
   return absl::InvalidArgumentError(absl::StrCat("state.json: guards: ", error.what()));

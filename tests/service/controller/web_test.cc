@@ -102,7 +102,8 @@ TEST_F(WebTest, RanksAndWhatTheyWorkForAreShown) {
   json ranks;
   for (int i = 0; i < 200; ++i) {  // The view is made once a second.
     ranks = json::array();
-    for (const json& host : Json("cluster")["hosts"]) {
+    const json cluster = Json("cluster");
+    for (const json& host : cluster["hosts"]) {
       for (const json& rank : host["ranks"]) ranks.push_back(rank);
     }
     if (ranks.size() == 2 && ranks[0]["state"] == "RANK_BUSY") break;

@@ -34,7 +34,8 @@ class LogStream final : public FileCall<v1::StreamLogsResponse> {
   void Step() override {
     absl::Status status = is_begun_ ? absl::OkStatus() : Prepare();
     is_begun_ = true;
-    if (status.ok() && lines_.empty()) status = ReadMore();
+    const bool looks_for_tail = tail_ > 0 && !is_at_end_;
+    if (status.ok() && (lines_.empty() || looks_for_tail)) status = ReadMore();
     if (!status.ok()) return End(status);
     if (!lines_.empty() && (tail_ == 0 || is_at_end_)) return Send();
     if (!is_at_end_) return Continue();
