@@ -64,6 +64,7 @@ class FullExporter {
       metrics.set_kl_step_max(0.2);
       metrics.set_masked_fraction(0.1);
       metrics.set_kl_to_base(0.5);
+      metrics.set_sft_loss(0.3);
       metrics.set_grad_norm(0.7);
       metrics.set_learning_rate(3e-4);
       metrics.set_epoch_seconds(2.5);
