@@ -109,9 +109,6 @@ TEST(HttpExporter, RefusesOtherPathsAndMethods) {
   EXPECT_EQ(head.body, "");
 }
 
-}
-};
-
 TEST(HttpExporter, ManyAtOnceAreAllServed) {
   FullExporter exporter;
   std::atomic<int> served{0};
