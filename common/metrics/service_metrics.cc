@@ -87,6 +87,7 @@ ServiceMetrics::ServiceMetrics(prometheus::Registry& registry, const Build& buil
   for (const v1::JobState state : AllStates()) transitions_.At(v1::JobState_Name(state));
   SetJobs({});
   deaths_.At();
+  removed_bytes_.At();
   for (const char* outcome : {kOk, kError}) {
     reward_calls_.Add({{"outcome", outcome}}, LongSecondsBuckets());
   }

@@ -74,6 +74,7 @@ JOB_ROWS = {
     ],
     "Update": [
         gauge("loss", "Loss"),
+        gauge("sft_loss", "Supervised loss", only="train.objective: sft"),
         gauge("approx_kl", "Approximate KL"),
         Panel("Clip fraction", (f"imageddpo_job_clip_fraction{OF_JOB}", "both, {{job_id}}"),
               (f"imageddpo_job_clip_fraction_high{OF_JOB}", "above, {{job_id}}"),
