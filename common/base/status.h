@@ -83,8 +83,8 @@ absl::Status PausesJob(absl::Status status, absl::string_view waiting_for);
 /// What PausesJob() was given; not set: the status has no such mark.
 std::optional<std::string> PausesJobFor(const absl::Status& status);
 
-/// Marks an error for which a job goes back to an earlier checkpoint, to be trained again from there
-/// under other noise.
+/// Marks an error for which a job goes back to an earlier checkpoint, to be trained again from
+/// there under other noise.
 /// @param epochs  the newest checkpoint that may be used: of so many trained epochs.
 absl::Status RollsBack(absl::Status status, int64_t epochs);
 

@@ -30,9 +30,9 @@ class LearningGuards {
 
   explicit LearningGuards(const ResolvedJob& job);
 
-  /// An evaluation, before the epoch that is sampled with its version. It counts from that epoch on:
-  /// with stale samples it may come earlier, by how far sampling is ahead. One that is told again,
-  /// as after a resume, counts once.
+  /// An evaluation, before the epoch that is sampled with its version. It counts from that epoch
+  /// on: with stale samples it may come earlier, by how far sampling is ahead. One that is told
+  /// again, as after a resume, counts once.
   void OnEvaluation(const v1::EvalReport& report);
   /// The next epoch. @return what has begun with it; guards that are off say nothing.
   std::vector<Firing> Judge(const v1::EpochMetrics& epoch);
@@ -61,8 +61,8 @@ class LearningGuards {
   /// What the rules need: of an epoch its number, the reward and the values of the rewards.
   JobHistory history_;
   std::deque<v1::EvalEvent> early_;  ///< Evaluations that do not count yet; no part of the state.
-  int64_t without_spread_ = 0;    ///< Epochs in a row.
-  std::set<std::string> active_;  ///< Names of guards whose condition holds.
+  int64_t without_spread_ = 0;       ///< Epochs in a row.
+  std::set<std::string> active_;     ///< Names of guards whose condition holds.
 };
 
 }  // namespace imageddpo

@@ -23,7 +23,7 @@ struct TrainerServiceDependencies {
   ServiceMetrics& metrics;
   const Clock& clock;
   RetentionRules retention = {};  ///< Of cluster.yaml; what PlanRetention looks at.
-  std::string version = "";  ///< Of the service.
+  std::string version = "";       ///< Of the service.
 };
 
 /// The gRPC service v1.TrainerService: asks AccessControl, passes each call to JobApi and returns

@@ -16,8 +16,8 @@
 #include "common/metrics/service_metrics.h"
 #include "imageddpo/v1/control.pb.h"
 #include "trainer/controller/artifacts/checkpoint_store.h"
-#include "trainer/controller/jobs/event_hub.h"
 #include "trainer/controller/artifacts/job_artifacts.h"
+#include "trainer/controller/jobs/event_hub.h"
 #include "trainer/controller/jobs/job_table.h"
 #include "trainer/controller/pool/gang_tracker.h"
 #include "trainer/controller/pool/scheduler.h"
@@ -69,8 +69,8 @@ class ActiveJob {
 
   /// Has the next state written, whatever the settings say.
   void WantCheckpoint() { wants_checkpoint_ = true; }
-  /// Has the job leave its ranks after the epoch under way, and wait for others; the reason is shown
-  /// with it. Empty: it stays.
+  /// Has the job leave its ranks after the epoch under way, and wait for others; the reason is
+  /// shown with it. Empty: it stays.
   void MoveOff(const std::string& reason) {
     move_reason_ = reason;
     if (!reason.empty()) WantCheckpoint();
@@ -148,7 +148,7 @@ class ActiveJob {
   std::optional<v1::Checkpoint> kept_;  // Newer than what is on disk.
   bool wants_checkpoint_ = false;
   bool closed_ = false;
-  std::string move_reason_;  // Not empty: see MoveOff().
+  std::string move_reason_;                    // Not empty: see MoveOff().
   double last_write_s_ = 0;                    // Of a checkpoint, or when the gang was formed.
   std::optional<CheckpointStore::Best> best_;  // With checkpoint.best: what is on disk.
   struct UnsavedBest {

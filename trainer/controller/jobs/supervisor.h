@@ -65,8 +65,8 @@ class Supervisor {
 
   /// What TrainerService.GetCluster shows, but for health. @param ages_s  see ShowPool().
   v1::Cluster Cluster(const std::map<int, double>& ages_s) const;
-  /// Takes workers out of the pool, or gives them back. A job that works on one leaves all its ranks
-  /// at the end of the epoch under way. @return NOT_FOUND: there is no such rank or host;
+  /// Takes workers out of the pool, or gives them back. A job that works on one leaves all its
+  /// ranks at the end of the epoch under way. @return NOT_FOUND: there is no such rank or host;
   /// INVALID_ARGUMENT: none is named. Nothing was changed then.
   absl::Status Drain(const v1::DrainWorkerRequest& request);
 

@@ -88,7 +88,8 @@ absl::StatusOr<std::vector<Planned>> PlanSweep(const SweepOptions& options) {
       (*one.request.mutable_labels())[kSweepLabel] = options.label;
       // The same sweep again submits what is missing.
       one.request.set_request_id(absl::StrCat(
-          "sweep-", Sha256Hex(absl::StrCat(options.label, "\n", one.request.job().SerializeAsString()))));
+          "sweep-",
+          Sha256Hex(absl::StrCat(options.label, "\n", one.request.job().SerializeAsString()))));
     }
   }
   return planned;
