@@ -69,6 +69,7 @@ ServiceMetrics::ServiceMetrics(prometheus::Registry& registry, const Build& buil
       deaths_(registry, metric::kWorkerDeathsTotal, {}),
       sent_messages_(registry, metric::kRankSentBytesTotal, {{"transport", "messages"}}, "rank"),
       sent_nccl_(registry, metric::kRankSentBytesTotal, {{"transport", "NCCL"}}, "rank"),
+      removed_bytes_(registry, metric::kRetentionRemovedBytesTotal, {}),
       queue_wait_(HistogramOf(registry, metric::kQueueWaitSeconds).Add({}, LongSecondsBuckets())),
       checkpoint_write_(
           HistogramOf(registry, metric::kCheckpointWriteSeconds).Add({}, DiskSecondsBuckets())),
@@ -76,7 +77,6 @@ ServiceMetrics::ServiceMetrics(prometheus::Registry& registry, const Build& buil
       tick_(HistogramOf(registry, metric::kTickSeconds).Add({}, DiskSecondsBuckets())),
       stages_(HistogramOf(registry, metric::kStageSeconds)),
       reward_calls_(HistogramOf(registry, metric::kRewardCallSeconds)),
-      removed_bytes_(registry, metric::kRetentionRemovedBytesTotal, {}),
       rpcs_(prometheus::BuildCounter()
                 .Name(std::string(metric::kRpcsTotal.name))
                 .Help(std::string(metric::kRpcsTotal.help))
