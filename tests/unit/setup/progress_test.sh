@@ -16,7 +16,7 @@ fail() {
 code=0
 deploy/progress.sh waiting bash -c 'echo begins; sleep 1; echo ends; exit 7' >"$work/output" || code=$?
 [[ $code == 7 ]] || fail "exit status $code instead of the command's"
-[[ $(head -n 1 "$work/output") == begins && $(tail -n 1 "$work/output") == ends ]] || fail "the command's output"
+grep -qx begins "$work/output" && [[ $(tail -n 1 "$work/output") == ends ]] || fail "the command's output"
 (($(grep -c '^still waiting ([0-9]* s)$' "$work/output") >= 2)) || fail "no word in a second"
 
 PROGRESS_SECONDS=20 deploy/progress.sh waiting true >"$work/output"
@@ -24,9 +24,9 @@ PROGRESS_SECONDS=20 deploy/progress.sh waiting true >"$work/output"
 
 # Ends with whoever called it; what it ran may be left.
 for signal in TERM KILL; do
-  deploy/progress.sh waiting sleep 2 >"$work/output" &
+  deploy/progress.sh waiting sleep 8 >"$work/output" &
   pid=$!
-  sleep 0.5
+  for ((tries = 0; tries < 60 && $(wc -l <"$work/output") == 0; ++tries)); do sleep 0.1; done
   kill -"$signal" "$pid"
   wait "$pid" 2>/dev/null || true
   sleep 0.3
