@@ -29,13 +29,13 @@ class StageMark {
   };
 
   const char* stage() const { return stage_.load(std::memory_order_acquire); }  ///< Or null.
-  /// Differs from item to item.
+  /// Differs from item to item. Read it before stage(), which is then not that of an older item.
   uint64_t number() const { return number_.load(std::memory_order_acquire); }
 
  private:
   void Set(const char* stage) {
-    number_.fetch_add(1, std::memory_order_acq_rel);
     stage_.store(stage, std::memory_order_release);
+    number_.fetch_add(1, std::memory_order_acq_rel);  // Last: who sees it sees the stage too.
   }
 
   std::atomic<const char*> stage_{nullptr};

@@ -92,7 +92,8 @@ class Worker::Job {
   /// Of its thread; 0: not running yet.
   pid_t thread_id() const { return thread_id_.load(); }
   std::optional<StageDeadline::Hang> Look(double seconds) {
-    return deadline_.Look(stage_.stage(), stage_.number(), seconds);
+    const uint64_t number = stage_.number();
+    return deadline_.Look(stage_.stage(), number, seconds);
   }
   bool ended() const { return ended_.HasBeenNotified(); }
   bool WaitUntilEnded(std::chrono::milliseconds timeout) const {

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "common/base/status.h"
+#include "common/device/copies.h"
 #include "common/diffusion/keyed_noise.h"
 #include "rollout/worker/rollout.h"
 
@@ -68,8 +69,9 @@ absl::StatusOr<TrajectoryBatch> Rollout::NoiseTargets(int64_t epoch, int64_t mic
   }
   const at::Tensor timesteps_B = at::tensor(timesteps, at::kLong);
   const SamplerInputs& inputs = drawn.inputs;
-  const at::Tensor x0_BCHW = (inputs.posterior.mean_BCHW.cpu() +
-                              inputs.posterior.std_BCHW.cpu() * inputs.encode_noise_BCHW) *
+  const std::vector<at::Tensor> posterior =
+      ReadTogether(std::vector{inputs.posterior.mean_BCHW, inputs.posterior.std_BCHW});
+  const at::Tensor x0_BCHW = (posterior[0] + posterior[1] * inputs.encode_noise_BCHW) *
                              pipeline_->vae->config().scaling_factor;
   const StepRule& rule = *pipeline_->step_rule;
   batch.latents = at::stack({rule.AddNoise(x0_BCHW, inputs.init_noise_BCHW, timesteps_B),

@@ -32,12 +32,12 @@ bool MeasuresImages(const RewardConfig& reward) {
   }
 }
 
-/// The values of a part; empty where an epoch lacks it.
+/// The values of a part, without the epochs that lack it.
 std::vector<double> CurveOf(const JobHistory& history, const std::string& part) {
   std::vector<double> curve;
   for (const v1::EpochMetrics& epoch : history.epochs) {
     const auto found = epoch.parts_mean().find(part);
-    if (found == epoch.parts_mean().end() || !std::isfinite(found->second)) return {};
+    if (found == epoch.parts_mean().end()) continue;  // It was not finite: see Remember().
     curve.push_back(found->second);
   }
   return curve;
@@ -79,10 +79,11 @@ void LearningGuards::TakeEvaluations(int64_t epoch) {
 }
 
 void LearningGuards::Remember(const v1::EpochMetrics& epoch) {
-  if (!std::isfinite(epoch.reward_mean())) return;
+  if (!std::isfinite(epoch.reward_mean()) || !std::isfinite(epoch.sft_loss())) return;
   v1::EpochMetrics& kept = history_.epochs.emplace_back();
   kept.set_epoch(epoch.epoch());
   kept.set_reward_mean(epoch.reward_mean());
+  if (epoch.has_sft_loss()) kept.set_sft_loss(epoch.sft_loss());
   for (const std::string& part : value_parts_) {
     const auto found = epoch.parts_mean().find(part);
     if (found != epoch.parts_mean().end() && std::isfinite(found->second)) {
@@ -150,6 +151,7 @@ std::optional<Firing> LearningGuards::KlToBase(const v1::EpochMetrics& epoch) co
 }
 
 std::optional<Firing> LearningGuards::ZeroSpread(const v1::EpochMetrics& epoch) {
+  if (epoch.has_sft_loss()) return std::nullopt;  // There are no rewards.
   const bool is_equal =
       epoch.reward_std() <= kNoSpread * std::max(std::abs(epoch.reward_mean()), kNoSpread);
   const double share = epoch.has_zero_std_ratio() ? epoch.zero_std_ratio() : is_equal ? 1 : 0;
@@ -202,6 +204,7 @@ nlohmann::ordered_json LearningGuards::ToJson() const {
   nlohmann::ordered_json epochs = nlohmann::ordered_json::array();
   for (const v1::EpochMetrics& epoch : history_.epochs) {
     nlohmann::ordered_json row = {{"epoch", epoch.epoch()}, {"reward_mean", epoch.reward_mean()}};
+    if (epoch.has_sft_loss()) row["sft_loss"] = epoch.sft_loss();
     for (const std::string& part : value_parts_) {
       const auto found = epoch.parts_mean().find(part);
       if (found != epoch.parts_mean().end()) row[part] = found->second;
@@ -232,6 +235,7 @@ absl::Status LearningGuards::Restore(const nlohmann::json& state) try {
     v1::EpochMetrics& epoch = history.epochs.emplace_back();
     epoch.set_epoch(row.at("epoch"));
     epoch.set_reward_mean(row.at("reward_mean"));
+    if (row.contains("sft_loss")) epoch.set_sft_loss(row.at("sft_loss"));
     for (const std::string& part : value_parts_) {
       if (row.contains(part)) (*epoch.mutable_parts_mean())[part] = row.at(part);
     }

@@ -23,12 +23,9 @@ double Quantile(const std::vector<double>& ascending, double q) {
   return ascending[below] + share * (ascending[above] - ascending[below]);
 }
 
-/// The distance of a LoRA from flat values of it: [P] on any device; 0-d float32 on the LoRA's.
-at::Tensor Distance(const Lora& lora, const at::Tensor& from_P) {
-  const std::vector<at::Tensor> parameters = lora.Parameters();
-  std::vector<at::Tensor> differences =
-      SplitLike(lora.Flatten() - from_P.to(parameters.front().device()), parameters);
-  return NormOf(differences);
+/// The distance of flat values of a LoRA from others: both [P] on its device; 0-d float32 there.
+at::Tensor Distance(const Lora& lora, const at::Tensor& values_P, const at::Tensor& from_P) {
+  return NormOf(SplitLike(values_P - from_P, lora.Parameters()));
 }
 
 }  // namespace
@@ -98,9 +95,10 @@ void SetAdvantageSpread(const std::vector<double>& advantages, size_t num_sample
 void UpdateNorms::Begin() { before_P_ = lora_.Flatten(); }
 
 void UpdateNorms::End(const WeightAverage* average) {
-  moved_.push_back(Distance(lora_, before_P_));
+  const at::Tensor values_P = lora_.Flatten();
+  moved_.push_back(Distance(lora_, values_P, before_P_));
   before_P_ = at::Tensor();
-  if (average != nullptr) from_average_.push_back(Distance(lora_, average->values()));
+  if (average != nullptr) from_average_.push_back(Distance(lora_, values_P, average->values()));
 }
 
 void UpdateNorms::TakeInto(std::vector<v1::EpochMetrics>* rows) {
