@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <optional>
-#include <string_view>
 #include <utility>
 
 #include "absl/strings/numbers.h"
@@ -60,6 +59,7 @@ absl::StatusOr<bool> LogReader::Read(std::vector<v1::LogLine>* lines) {
     }
   }
   if (!file->has_value()) return false;
+  if (offset_ > (*file)->size_bytes()) offset_ = 0;  // Another file has got its number.
   const int64_t count = std::min(kReadAtOnceBytes, (*file)->size_bytes() - offset_);
   std::string bytes;
   if (count > 0) {

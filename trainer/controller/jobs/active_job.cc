@@ -13,7 +13,7 @@ namespace imageddpo {
 namespace {
 
 /// Every setting of a job that has a value, by its name.
-std::map<std::string, std::string> SettingsOf(const v1::JobSpec& spec) {
+std::map<std::string, std::string> SettingTexts(const v1::JobSpec& spec) {
   std::map<std::string, std::string> settings;
   for (SettingDifference& found : DifferentSettings(v1::JobSpec(), spec)) {
     settings.emplace(std::move(found.setting), std::move(found.after));
@@ -35,7 +35,7 @@ ActiveJob::ActiveJob(const Dependencies& dependencies, JobRecord& record, const 
       tensorboard_(dependencies.file_system, dependencies.clock, artifacts_.directory(),
                    std::max<int64_t>(1, job.plan().updates_per_inner_epoch *
                                             job.spec().train().num_inner_epochs()),
-                   SettingsOf(job.spec())),
+                   SettingTexts(job.spec())),
       checkpoints_(dependencies.file_system, absl::StrCat(artifacts_.directory(), "/checkpoints")),
       formed_s_(dependencies.clock.NowSeconds()),
       run_before_s_(record.job.progress().run_seconds()) {}

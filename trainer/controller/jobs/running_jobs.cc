@@ -10,7 +10,6 @@
 #include "common/config/job_states.h"
 #include "trainer/controller/jobs/job_state.h"
 #include "trainer/controller/pool/gang_devices.h"
-#include "trainer/controller/pool/verdict.h"
 
 namespace imageddpo {
 namespace {

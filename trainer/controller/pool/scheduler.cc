@@ -294,6 +294,8 @@ std::vector<Scheduler::Gang> Scheduler::FormGangs(double now_s, const GangForeca
     const int needed = choice->topology.ranks();
     if (ExceedsQuota(place->owner, needed)) continue;
     if (head_.has_value() && !head_->reservation.Allows(needed, place->seconds)) continue;
+    // It would be the first to make room for the head.
+    if (head_.has_value() && options_.preempts && place->priority < head_->priority) continue;
     std::vector<int> ranks = ChooseRanks(needed);
     if (ranks.empty()) {
       if (!head_.has_value()) {

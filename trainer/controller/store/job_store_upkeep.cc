@@ -1,10 +1,9 @@
 // JobStore: what the service keeps beside jobs, and what it removes of those that have ended.
 
 #include <filesystem>
+#include <optional>
 #include <system_error>
 
-#include "absl/strings/str_cat.h"
-#include "absl/strings/str_replace.h"
 #include "common/base/status.h"
 #include "trainer/controller/store/job_store.h"
 
@@ -70,9 +69,15 @@ absl::Status JobStore::BackUpTo(const std::string& path) {
   std::error_code error;
   std::filesystem::remove(path, error);  // SQLite writes new files alone.
   if (error) return absl::ErrnoToStatus(error.value(), path);
-  const absl::MutexLock lock(&mutex_);
-  return database_->Execute(
-      absl::StrCat("VACUUM INTO '", absl::StrReplaceAll(path, {{"'", "''"}}), "'"));
+  std::optional<SqliteBackup> backup;
+  for (bool is_whole = false; !is_whole;) {  // Others get the store between two parts.
+    const absl::MutexLock lock(&mutex_);
+    if (!backup.has_value()) {
+      IMAGEDDPO_ASSIGN_OR_RETURN(backup, SqliteBackup::Begin(*database_, path));
+    }
+    IMAGEDDPO_ASSIGN_OR_RETURN(is_whole, backup->Step());
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace imageddpo

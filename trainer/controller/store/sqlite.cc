@@ -9,6 +9,7 @@ namespace imageddpo {
 namespace {
 
 constexpr int kBusyTimeoutMs = 2000;
+constexpr int kPagesAtOnce = 256;
 
 absl::StatusCode CodeOf(int sqlite_result) {
   switch (sqlite_result & 0xff) {
@@ -142,6 +143,33 @@ absl::StatusOr<SqliteStatement> SqliteDatabase::Prepare(std::string_view sql) {
                                         &statement, nullptr);
   if (result != SQLITE_OK) return ErrorOf(connection_, result);
   return SqliteStatement(statement);
+}
+
+absl::StatusOr<SqliteBackup> SqliteBackup::Begin(SqliteDatabase& database,
+                                                 const std::string& path) {
+  SqliteBackup backup;
+  sqlite3* copy = nullptr;
+  const int result =
+      sqlite3_open_v2(path.c_str(), &copy,
+                      SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, nullptr);
+  backup.copy_.reset(copy);
+  if (result != SQLITE_OK) return ErrorOf(copy, result);
+  backup.backup_.reset(sqlite3_backup_init(copy, "main", database.connection_, "main"));
+  if (backup.backup_ == nullptr) return ErrorOf(copy, sqlite3_errcode(copy));
+  return backup;
+}
+
+absl::StatusOr<bool> SqliteBackup::Step() {
+  const int result = sqlite3_backup_step(backup_.get(), kPagesAtOnce);
+  if (result == SQLITE_OK) return false;
+  backup_.reset();
+  if (result != SQLITE_DONE) return ErrorOf(copy_.get(), result);
+  // Whoever opens the copy needs no log beside it.
+  const int closed =
+      sqlite3_exec(copy_.get(), "PRAGMA journal_mode=DELETE", nullptr, nullptr, nullptr);
+  if (closed != SQLITE_OK) return ErrorOf(copy_.get(), closed);
+  copy_.reset();
+  return true;
 }
 
 absl::StatusOr<SqliteTransaction> SqliteTransaction::Begin(SqliteDatabase& database) {

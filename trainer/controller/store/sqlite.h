@@ -62,10 +62,36 @@ class SqliteDatabase {
   const std::string& path() const { return path_; }
 
  private:
+  friend class SqliteBackup;
   explicit SqliteDatabase(std::string path) : path_(std::move(path)) {}
 
   const std::string path_;
   sqlite3* connection_ = nullptr;
+};
+
+/// A copy of a database in a file of its own, written a part at a time. Between two parts the
+/// connection may be used; what it changes is in the copy too. Thread-compatible, with the
+/// database.
+class SqliteBackup {
+ public:
+  /// @param path  of a file that is not there.
+  static absl::StatusOr<SqliteBackup> Begin(SqliteDatabase& database, const std::string& path);
+
+  /// Copies up to a megabyte. @return true: the copy is whole. After that or an error the object no
+  /// longer needs the database.
+  absl::StatusOr<bool> Step();
+
+ private:
+  struct Close {
+    void operator()(sqlite3* connection) const { sqlite3_close_v2(connection); }
+  };
+  struct Finish {
+    void operator()(sqlite3_backup* backup) const { sqlite3_backup_finish(backup); }
+  };
+  SqliteBackup() = default;
+
+  std::unique_ptr<sqlite3, Close> copy_;
+  std::unique_ptr<sqlite3_backup, Finish> backup_;  // Before copy_ is closed.
 };
 
 /// BEGIN IMMEDIATE now; ROLLBACK at the end of the scope unless Commit() succeeded.

@@ -1,12 +1,7 @@
 #include "trainer/controller/web/pictures.h"
 
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <array>
-#include <cerrno>
 #include <cstdint>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -20,12 +15,13 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "common/base/status.h"
+#include "trainer/controller/files/artifact_file.h"
 #include "trainer/controller/files/job_files.h"
 
 namespace imageddpo {
 namespace {
 
-constexpr off_t kMaxPictureBytes = 64 << 20;
+constexpr int64_t kMaxPictureBytes = 64 << 20;
 constexpr std::array<const char*, 2> kKinds = {"eval", "samples"};
 constexpr char kEpochPrefix[] = "epoch-";
 
@@ -55,21 +51,6 @@ std::optional<PictureName> ParseName(const std::string& name) {
   if (!is_epoch || !is_file) return std::nullopt;
   return picture;
 }
-
-/// Closes itself; -1: it is not open.
-class File {
- public:
-  explicit File(int fd) : fd_(fd) {}
-  ~File() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  File(const File&) = delete;
-  File& operator=(const File&) = delete;
-  int get() const { return fd_; }
-
- private:
-  const int fd_;
-};
 
 absl::Status NoPicture(const std::string& name) {
   return absl::NotFoundError(absl::StrCat("there is no picture ", name));
@@ -107,30 +88,10 @@ absl::StatusOr<std::string> PicturesJson(const JobStore& store, const std::strin
 absl::StatusOr<std::string> ReadPicture(const JobStore& store, const std::string& job_id,
                                         const std::string& name) {
   IMAGEDDPO_RETURN_IF_ERROR(store.Get(job_id).status());
-  const std::optional<PictureName> picture = ParseName(name);
-  if (!picture.has_value()) return NoPicture(name);
-  constexpr int kFolder = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
-  const File job(::open(store.JobDir(job_id).c_str(), kFolder));
-  const File kind(::openat(job.get(), picture->kind.c_str(), kFolder));
-  const File folder(::openat(kind.get(), picture->folder.c_str(), kFolder));
-  const File file(::openat(folder.get(), picture->file.c_str(),
-                           O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
-  struct stat found = {};
-  if (file.get() < 0 || ::fstat(file.get(), &found) != 0 || !S_ISREG(found.st_mode) ||
-      found.st_size > kMaxPictureBytes) {
-    return NoPicture(name);
-  }
-  std::string bytes(static_cast<size_t>(found.st_size), '\0');
-  size_t size = 0;
-  while (size < bytes.size()) {
-    const ssize_t count = ::read(file.get(), bytes.data() + size, bytes.size() - size);
-    if (count < 0 && errno == EINTR) continue;
-    if (count < 0) return absl::ErrnoToStatus(errno, absl::StrCat("reading ", name));
-    if (count == 0) break;
-    size += static_cast<size_t>(count);
-  }
-  bytes.resize(size);
-  return bytes;
+  if (!ParseName(name).has_value()) return NoPicture(name);
+  const absl::StatusOr<ArtifactFile> file = ArtifactFile::Open(store.JobDir(job_id), name);
+  if (!file.ok() || file->size_bytes() > kMaxPictureBytes) return NoPicture(name);
+  return file->Read(0, file->size_bytes());
 }
 
 }  // namespace imageddpo
