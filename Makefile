@@ -5,7 +5,7 @@ JOBS ?= $(shell deploy/build-jobs.sh)
 TESTS_AT_ONCE ?= $(shell echo $$((2 * $$(nproc))))
 CONFIGURE = deploy/progress.sh configuring cmake --preset default -B $(BUILD) --log-level=NOTICE
 COMPILE = deploy/progress.sh building cmake --build
-DEMO_PROGRAMS = imageddpod imageddpo imageddpo-demo-data imageddpo-demo-report
+DEMO_PROGRAMS = imageddpod imageddpo imageddpo-demo
 .DEFAULT_GOAL := build
 .PHONY: setup build build-cuda build-tests demo test bench study screenshots gpu-check soak format lint clean
 

@@ -17,7 +17,7 @@ fail() {
   exit 1
 }
 [[ $seed =~ ^[0-9]+$ ]] || fail "SEED=$seed is not a number"
-programs=(imageddpod imageddpo imageddpo-demo-data imageddpo-demo-report)
+programs=(imageddpod imageddpo imageddpo-demo)
 for program in "${programs[@]}"; do
   [[ -x $bin/$program ]] || fail "$bin/$program is missing; run make build"
 done
@@ -78,7 +78,7 @@ mkdir -p "$out"
 if [[ -e $service_log ]]; then say_what_is_used_again; fi
 say "step 1 of 4: images, blurred and clean"
 rm -rf "$out"/data/.*.tmp-* # Of a call that was interrupted.
-with_word "making images" "$bin/imageddpo-demo-data" --output "$out/data"
+with_word "making images" "$bin/imageddpo-demo" data --output "$out/data"
 
 say "step 2 of 4: the service, 3 processes (log: $service_log)"
 # Every run of the demo starts with an empty job store; the results of the run before go with it.
@@ -101,7 +101,7 @@ job=$("${client[@]}" list -o json | grep -o 'job-[0-9]*' | head -1)
 stop_service
 
 say "step 4 of 4: what a classifier sees in the held-out images, before and after"
-with_word "comparing" "$bin/imageddpo-demo-report" --job "$out/job.json" --clean "$out/data/held-out-clean" \
+with_word "comparing" "$bin/imageddpo-demo" report --job "$out/job.json" --clean "$out/data/held-out-clean" \
   --classifier deploy/demo/classifier.pt --output "$out"
 cat <<EOT
 

@@ -39,7 +39,7 @@ CASES = {  # Name: settings, and what it is compared with.
 def make_data():
     folder = runs.ROOT / "out/demo/data"
     if not folder.exists():
-        subprocess.run([harness.BIN / "imageddpo-demo-data", "--output", folder], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([harness.BIN / "imageddpo-demo", "data", "--output", folder], check=True, stdout=subprocess.DEVNULL)
 
 
 def rewards(output_dir):

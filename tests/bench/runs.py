@@ -44,7 +44,7 @@ def prepare(job_file, *settings):
         if f"out/bench/data/{name}/" in text and not folder.exists():
             partial = folder.with_name(name + ".partial")
             shutil.rmtree(partial, ignore_errors=True)
-            subprocess.run([harness.BIN / "imageddpo-demo-data", "--output", partial, "--train-count", str(count),
+            subprocess.run([harness.BIN / "imageddpo-demo", "data", "--output", partial, "--train-count", str(count),
                             "--held-out-count", "4"], check=True, stdout=subprocess.DEVNULL)
             partial.rename(folder)
     model = OUT / "models/sd15"

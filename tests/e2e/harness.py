@@ -28,7 +28,7 @@ def workspace():
     """A temporary directory with 40 blurred images and 12 held-out ones, made by the demo's tool."""
     directory = pathlib.Path(tempfile.mkdtemp(prefix="imageddpo-e2e-"))
     try:
-        subprocess.run([BIN / "imageddpo-demo-data", "--output", directory / "data", "--train-count", "40",
+        subprocess.run([BIN / "imageddpo-demo", "data", "--output", directory / "data", "--train-count", "40",
                         "--held-out-count", "12"], check=True, stdout=subprocess.DEVNULL)
         yield directory
     finally:

@@ -27,7 +27,7 @@ CURVE_POINTS = 100
 
 def make_data(folder, *options):
     if not folder.exists():
-        subprocess.run([harness.BIN / "imageddpo-demo-data", "--output", folder, *options], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([harness.BIN / "imageddpo-demo", "data", "--output", folder, *options], check=True, stdout=subprocess.DEVNULL)
 
 
 def lines_of(path):

@@ -12,15 +12,15 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-constexpr uint64_t kSeed = 3;
-constexpr int64_t kEpochs = 5;
+constexpr uint64_t kBranchSeed = 3;
+constexpr int64_t kBranchEpochs = 5;
 
 /// Jobs end with checkpoints after epochs 2, 4 and 5.
 class BranchTest : public ServiceTest {
  protected:
   std::string Trained() {
-    v1::JobSpec spec = JobOf(kEpochs);
-    spec.set_seed(kSeed);
+    v1::JobSpec spec = JobOf(kBranchEpochs);
+    spec.set_seed(kBranchSeed);
     const std::string id = MustSubmit(spec).id();
     WaitFor(id, v1::SUCCEEDED);
     return id;
@@ -62,7 +62,7 @@ TEST_F(BranchTest, WithNothingChangedHasTheSameBits) {
   EXPECT_EQ(job.branched_from(), id);
   EXPECT_EQ(WaitFor(job.id(), v1::SUCCEEDED).resume_count(), 0);
   EXPECT_EQ(ReadJobFile(job.id(), "metrics.jsonl"), ReadJobFile(id, "metrics.jsonl"));
-  EXPECT_EQ(ReadJobFile(job.id(), "metrics.jsonl"), ExpectedMetrics(kSeed, kEpochs));
+  EXPECT_EQ(ReadJobFile(job.id(), "metrics.jsonl"), ExpectedMetrics(kBranchSeed, kBranchEpochs));
   for (const char* name : {"pytorch_lora_weights.safetensors", "optimizer.safetensors"}) {
     const std::string file = std::string("checkpoints/epoch-000005/") + name;
     EXPECT_EQ(ReadJobFile(job.id(), file), ReadJobFile(id, file)) << name;

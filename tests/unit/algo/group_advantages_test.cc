@@ -15,7 +15,7 @@ using ::testing::Each;
 using ::testing::ElementsAre;
 using ::testing::Pointwise;
 
-using Values = std::vector<double>;
+using Numbers = std::vector<double>;
 
 /// Groups of 4, 2 (one was dropped), 3 equal ones that float32 does not represent, and a single
 /// one.
@@ -25,12 +25,12 @@ const EpochRewards& Epoch() {
   return epoch;
 }
 
-Values Of(const AdvantageSettings& settings) {
+Numbers Of(const AdvantageSettings& settings) {
   return GroupAdvantages(settings).Advantages(Epoch());
 }
 
 /// The documented formula, sample by sample.
-Values ByHand(StdOf std_of, bool leave_one_out) {
+Numbers ByHand(StdOf std_of, bool leave_one_out) {
   const auto std_where = [](const auto& is_in) {
     double count = 0, mean = 0, squares = 0;
     for (size_t i = 0; i < Epoch().rewards.size(); ++i) count += is_in(i) ? 1 : 0;
@@ -42,7 +42,7 @@ Values ByHand(StdOf std_of, bool leave_one_out) {
     }
     return std::sqrt(squares);
   };
-  Values advantages;
+  Numbers advantages;
   for (size_t i = 0; i < Epoch().rewards.size(); ++i) {
     const auto is_mate = [&](size_t j) { return Epoch().groups[j] == Epoch().groups[i]; };
     double sum = 0, count = 0;
@@ -78,7 +78,7 @@ TEST(GroupAdvantages, AreTheFormula) {
 
 TEST(GroupAdvantages, EqualRewardsTeachNothing) {
   // Their mean is not one of them: dividing by 1e-6 would magnify its rounding.
-  const EpochRewards equal{.rewards = Values(37, 0.1), .groups = std::vector<int64_t>(37, 3)};
+  const EpochRewards equal{.rewards = Numbers(37, 0.1), .groups = std::vector<int64_t>(37, 3)};
   EXPECT_THAT(GroupAdvantages({.leave_one_out = true}).Advantages(equal), Each(0.0));
 }
 

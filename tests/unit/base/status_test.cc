@@ -28,7 +28,7 @@ TEST(ReturnIfError, ReturnsAnErrorAndGoesOnAfterOk) {
   EXPECT_TRUE(reached);
 }
 
-absl::StatusOr<std::unique_ptr<int>> Make(int value) {
+absl::StatusOr<std::unique_ptr<int>> MakePointer(int value) {
   if (value < 0) {
     return absl::OutOfRangeError("negative");
   }
@@ -36,9 +36,9 @@ absl::StatusOr<std::unique_ptr<int>> Make(int value) {
 }
 
 absl::StatusOr<int> Sum(int a, int b) {
-  IMAGEDDPO_ASSIGN_OR_RETURN(const std::unique_ptr<int> first, Make(a));
+  IMAGEDDPO_ASSIGN_OR_RETURN(const std::unique_ptr<int> first, MakePointer(a));
   std::unique_ptr<int> second;
-  IMAGEDDPO_ASSIGN_OR_RETURN(second, Make(b));
+  IMAGEDDPO_ASSIGN_OR_RETURN(second, MakePointer(b));
   return *first + *second;
 }
 

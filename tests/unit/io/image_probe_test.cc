@@ -19,7 +19,7 @@ using std::string_view_literals::operator""sv;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 
-const std::string kFolder = "tests/data/images/";
+const std::string kProbed = "tests/data/images/";
 
 class ImageProbeTest : public ::testing::Test {
  protected:
@@ -46,7 +46,7 @@ TEST_F(ImageProbeTest, TellsFormatAndSizeAsStored) {
                                                     {"progressive.jpg", "JPEG", 30, 21},
                                                     {"oriented/oriented6.jpg", "JPEG", 30, 21},
                                                     {"jpeg_called.png", "JPEG", 30, 21}}) {
-    const auto header = ProbeImage(kFolder + name);
+    const auto header = ProbeImage(kProbed + name);
     ASSERT_TRUE(header.ok()) << header.status();
     EXPECT_EQ(header->format, format) << name;
     EXPECT_EQ(header->width, width) << name;
@@ -80,7 +80,7 @@ TEST_F(ImageProbeTest, NamesWhatIsNotRead) {
 
 TEST_F(ImageProbeTest, AFileCutBeforeItsSizeIsAnErrorWithItsFormat) {
   for (const char* name : {"rgb.png", "progressive.jpg"}) {
-    const std::string whole = *ReadFile(kFolder + name);
+    const std::string whole = *ReadFile(kProbed + name);
     for (const size_t size : {size_t{8}, size_t{19}}) {
       EXPECT_THAT(ErrorOf(std::string_view(whole).substr(0, size)),
                   AllOf(HasSubstr(name[0] == 'r' ? "PNG" : "JPEG"), HasSubstr("ends before")));
@@ -89,15 +89,15 @@ TEST_F(ImageProbeTest, AFileCutBeforeItsSizeIsAnErrorWithItsFormat) {
 }
 
 TEST_F(ImageProbeTest, RefusesWhatReadImageRefusesBySize) {
-  std::string jpeg = *ReadFile(kFolder + "rgb.jpg");
+  std::string jpeg = *ReadFile(kProbed + "rgb.jpg");
   jpeg.replace(jpeg.find("\xff\xc0") + 5, 4, "\xff\x00\xff\x00", 4);
   EXPECT_THAT(ErrorOf(jpeg), AllOf(HasSubstr("65280x65280"), HasSubstr("limit")));
   EXPECT_TRUE(absl::IsNotFound(ProbeImage("no/such.png").status()));
-  EXPECT_THAT(std::string(ProbeImage(kFolder).status().message()), HasSubstr("no regular file"));
+  EXPECT_THAT(std::string(ProbeImage(kProbed).status().message()), HasSubstr("no regular file"));
 }
 
 TEST_F(ImageProbeTest, AJpegsSizeBehindLongSegmentsIsFound) {
-  const std::string jpeg = *ReadFile(kFolder + "rgb.jpg");
+  const std::string jpeg = *ReadFile(kProbed + "rgb.jpg");
   std::string segment = "\xff\xe2\xff\xff";
   segment.resize(2 + 0xffff, '\xff');
   std::string with_segments = jpeg.substr(0, 2);

@@ -19,20 +19,20 @@ using ::testing::AllOf;
 using ::testing::AnyOf;
 using ::testing::HasSubstr;
 
-const std::string kFolder = "tests/data/pictures/";
+const std::string kPictures = "tests/data/pictures/";
 
 std::vector<std::string> AllPictures() {
   std::vector<std::string> names;
-  for (const auto& entry : std::filesystem::recursive_directory_iterator(kFolder)) {
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(kPictures)) {
     if (!entry.is_regular_file() || entry.path().extension() == ".safetensors") continue;
-    names.push_back(entry.path().lexically_relative(kFolder));
+    names.push_back(entry.path().lexically_relative(kPictures));
   }
   std::sort(names.begin(), names.end());
   return names;
 }
 
 Image AsPilSees(const std::string& name) {
-  const auto file = SafetensorsFile::Open(kFolder + "expected.safetensors");
+  const auto file = SafetensorsFile::Open(kPictures + "expected.safetensors");
   const at::Tensor pixels = file.value()->Get(name).value();
   const auto* data = pixels.const_data_ptr<uint8_t>();
   return {static_cast<int>(pixels.size(1)), static_cast<int>(pixels.size(0)),
@@ -50,7 +50,7 @@ TEST(PicturesTest, EachIsReadAsPilReadsIt) {
   const std::vector<std::string> names = AllPictures();
   ASSERT_GE(names.size(), 90);
   for (const std::string& name : names) {
-    const absl::StatusOr<Image> image = ReadImage(kFolder + name);
+    const absl::StatusOr<Image> image = ReadImage(kPictures + name);
     ASSERT_TRUE(image.ok()) << image.status();
     const Image expected = AsPilSees(name);
     EXPECT_EQ(image->width, expected.width) << name;
@@ -62,7 +62,7 @@ TEST(PicturesTest, EachIsReadAsPilReadsIt) {
 
 TEST(PicturesTest, ProbedAndReadSizesAgree) {
   for (const std::string& name : AllPictures()) {
-    const absl::StatusOr<ImageHeader> header = ProbeImage(kFolder + name);
+    const absl::StatusOr<ImageHeader> header = ProbeImage(kPictures + name);
     ASSERT_TRUE(header.ok()) << header.status();
     const Image expected = AsPilSees(name);
     EXPECT_EQ(std::minmax(header->width, header->height),
@@ -75,7 +75,7 @@ TEST(PicturesTest, TruncatedFilesAreErrorsThatNameTheFormat) {
   for (const char* name : {"webp/lossy.webp", "webp/lossless.webp", "webp/animated.webp",
                            "bmp/rgb24.bmp", "bmp/rle8.bmp", "tiff/lzw.tif", "tiff/rgb.tif",
                            "tiff/tiled_deflate.tif", "gif/plain.gif", "jpeg/cmyk.jpg"}) {
-    const std::string whole = *ReadFile(kFolder + name);
+    const std::string whole = *ReadFile(kPictures + name);
     for (const double share : {0.1, 0.5, 0.9}) {
       const auto size = static_cast<size_t>(share * static_cast<double>(whole.size()));
       const absl::StatusOr<Image> image =
@@ -108,7 +108,7 @@ class Noise {
 TEST(PicturesTest, MutatedFilesGiveAPictureOrAnErrorOfTheirOwn) {
   Noise noise(5);
   for (const std::string& name : AllPictures()) {
-    const std::string whole = *ReadFile(kFolder + name);
+    const std::string whole = *ReadFile(kPictures + name);
     for (int round = 0; round < 40; ++round) {
       std::string changed = whole;
       for (uint64_t i = 0; i <= noise(4); ++i) {

@@ -21,7 +21,7 @@ std::string FileOf(const std::string& header, size_t data_bytes) {
   return bytes + header + std::string(data_bytes, '\0');
 }
 
-std::string ErrorOf(const std::string& bytes) {
+std::string HeaderError(const std::string& bytes) {
   const absl::StatusOr<SafetensorsHeader> header = ParseSafetensorsHeader(bytes, "some/file");
   if (header.ok()) return "no error";
   EXPECT_TRUE(absl::IsInvalidArgument(header.status()));
@@ -31,7 +31,7 @@ std::string ErrorOf(const std::string& bytes) {
 
 /// The error of a file with one tensor "w", whose entry is `entry`, and 8 bytes of data.
 std::string ErrorOfEntry(const std::string& entry) {
-  return ErrorOf(FileOf(R"({"w":)" + entry + "}", 8));
+  return HeaderError(FileOf(R"({"w":)" + entry + "}", 8));
 }
 
 TEST(SafetensorsHeaderTest, ReadsAWellFormedHeader) {
@@ -55,26 +55,26 @@ TEST(SafetensorsHeaderTest, AcceptsAFileWithoutTensors) {
 }
 
 TEST(SafetensorsHeaderTest, RefusesBadLengths) {
-  EXPECT_THAT(ErrorOf(""), HasSubstr("only 0 bytes"));
-  EXPECT_THAT(ErrorOf("1234567"), HasSubstr("only 7 bytes"));
-  EXPECT_THAT(ErrorOf(std::string(8, '\xff')), HasSubstr("announce a header of"));
-  EXPECT_THAT(ErrorOf(FileOf("{}", 0).substr(0, 9)), HasSubstr("truncated"));
-  EXPECT_THAT(ErrorOf("GIF89a, some other format"), HasSubstr("another format"));
+  EXPECT_THAT(HeaderError(""), HasSubstr("only 0 bytes"));
+  EXPECT_THAT(HeaderError("1234567"), HasSubstr("only 7 bytes"));
+  EXPECT_THAT(HeaderError(std::string(8, '\xff')), HasSubstr("announce a header of"));
+  EXPECT_THAT(HeaderError(FileOf("{}", 0).substr(0, 9)), HasSubstr("truncated"));
+  EXPECT_THAT(HeaderError("GIF89a, some other format"), HasSubstr("another format"));
 }
 
 TEST(SafetensorsHeaderTest, RefusesWhatIsNotJson) {
-  EXPECT_THAT(ErrorOf(FileOf("{\"w\":", 0)), HasSubstr("not JSON"));
-  EXPECT_THAT(ErrorOf(FileOf("", 0)), HasSubstr("not JSON"));
-  EXPECT_THAT(ErrorOf(FileOf("\xff\xfe", 0)), HasSubstr("not JSON"));
-  EXPECT_THAT(ErrorOf(FileOf("[1]", 0)), HasSubstr("not a JSON object"));
-  EXPECT_THAT(ErrorOf(FileOf(std::string(100'000, '['), 0)), HasSubstr("not JSON"));
-  EXPECT_THAT(ErrorOf(FileOf(R"({"__metadata__":[]})", 0)), HasSubstr("__metadata__"));
-  EXPECT_THAT(ErrorOf(FileOf(R"({"__metadata__":{"k":1}})", 0)), HasSubstr("'k'"));
+  EXPECT_THAT(HeaderError(FileOf("{\"w\":", 0)), HasSubstr("not JSON"));
+  EXPECT_THAT(HeaderError(FileOf("", 0)), HasSubstr("not JSON"));
+  EXPECT_THAT(HeaderError(FileOf("\xff\xfe", 0)), HasSubstr("not JSON"));
+  EXPECT_THAT(HeaderError(FileOf("[1]", 0)), HasSubstr("not a JSON object"));
+  EXPECT_THAT(HeaderError(FileOf(std::string(100'000, '['), 0)), HasSubstr("not JSON"));
+  EXPECT_THAT(HeaderError(FileOf(R"({"__metadata__":[]})", 0)), HasSubstr("__metadata__"));
+  EXPECT_THAT(HeaderError(FileOf(R"({"__metadata__":{"k":1}})", 0)), HasSubstr("'k'"));
 }
 
 TEST(SafetensorsHeaderTest, RefusesANameGivenTwice) {
   const std::string entry = R"({"dtype":"U8","shape":[0],"data_offsets":[0,0]})";
-  EXPECT_THAT(ErrorOf(FileOf(R"({"w":)" + entry + R"(,"w":)" + entry + "}", 0)),
+  EXPECT_THAT(HeaderError(FileOf(R"({"w":)" + entry + R"(,"w":)" + entry + "}", 0)),
               HasSubstr("'w' occurs twice"));
 }
 
@@ -127,12 +127,12 @@ TEST(SafetensorsHeaderTest, RefusesOverlapsHolesAndLeftovers) {
     return R"({"a":{"dtype":"U8","shape":[4],"data_offsets":)" + a +
            R"(},"b":{"dtype":"U8","shape":[4],"data_offsets":)" + b + "}}";
   };
-  EXPECT_THAT(ErrorOf(FileOf(two("[0,4]", "[4,8]"), 8)), "no error");
-  EXPECT_THAT(ErrorOf(FileOf(two("[0,4]", "[2,6]"), 6)), HasSubstr("overlap"));
-  EXPECT_THAT(ErrorOf(FileOf(two("[0,4]", "[0,4]"), 4)), HasSubstr("overlap"));
-  EXPECT_THAT(ErrorOf(FileOf(two("[0,4]", "[6,10]"), 10)), HasSubstr("hole"));
-  EXPECT_THAT(ErrorOf(FileOf(two("[1,5]", "[5,9]"), 9)), HasSubstr("hole"));
-  EXPECT_THAT(ErrorOf(FileOf(two("[0,4]", "[4,8]"), 9)), HasSubstr("1 bytes after"));
+  EXPECT_THAT(HeaderError(FileOf(two("[0,4]", "[4,8]"), 8)), "no error");
+  EXPECT_THAT(HeaderError(FileOf(two("[0,4]", "[2,6]"), 6)), HasSubstr("overlap"));
+  EXPECT_THAT(HeaderError(FileOf(two("[0,4]", "[0,4]"), 4)), HasSubstr("overlap"));
+  EXPECT_THAT(HeaderError(FileOf(two("[0,4]", "[6,10]"), 10)), HasSubstr("hole"));
+  EXPECT_THAT(HeaderError(FileOf(two("[1,5]", "[5,9]"), 9)), HasSubstr("hole"));
+  EXPECT_THAT(HeaderError(FileOf(two("[0,4]", "[4,8]"), 9)), HasSubstr("1 bytes after"));
 }
 
 TEST(SafetensorsHeaderTest, EveryTruncationOfAFileIsAnError) {
@@ -140,7 +140,7 @@ TEST(SafetensorsHeaderTest, EveryTruncationOfAFileIsAnError) {
       FileOf(R"({"w":{"dtype":"F32","shape":[4],"data_offsets":[0,16]}})", 16);
   ASSERT_TRUE(ParseSafetensorsHeader(whole, "some/file").ok());
   for (size_t size = 0; size < whole.size(); ++size) {
-    EXPECT_NE(ErrorOf(whole.substr(0, size)), "no error") << size;
+    EXPECT_NE(HeaderError(whole.substr(0, size)), "no error") << size;
   }
 }
 

@@ -18,7 +18,7 @@ namespace {
 
 constexpr int64_t kGroup = 5;  // Micro-batches have 2: the groups meet within one.
 
-v1::JobSpec Job(const std::string& zero_std, const std::string& update) {
+v1::JobSpec GroupJob(const std::string& zero_std, const std::string& update) {
   v1::JobSpec job = SmallJob();
   job.mutable_sample()->set_group_size(kGroup);
   job.mutable_advantage()->set_mode("group");
@@ -44,7 +44,7 @@ class GroupsTest : public TrainerTest {
 };
 
 TEST_F(GroupsTest, AreTrainedOnAndEqualOnesCanBeLeftOut) {
-  const v1::JobSpec keep = Job("keep", "single_pass"), drop = Job("drop", "single_pass");
+  const v1::JobSpec keep = GroupJob("keep", "single_pass"), drop = GroupJob("drop", "single_pass");
   const Epochs epochs = OneEpoch(keep);
   const Outcome kept = Train(1, keep, epochs).front(), dropped = Train(1, drop, epochs).front();
   for (const Outcome& outcome : Train(3, keep, epochs)) ExpectSameBits(outcome, kept);
@@ -83,19 +83,19 @@ TEST_F(GroupsTest, AreTrainedOnAndEqualOnesCanBeLeftOut) {
 
 TEST_F(GroupsTest, AReplayTrainsOnTheSame) {
   for (const char* zero_std : {"keep", "drop"}) {
-    const v1::JobSpec job = Job(zero_std, "replay");
+    const v1::JobSpec job = GroupJob(zero_std, "replay");
     Reset();  // To what Train() starts from: sampled and trained weights are the same.
     const Epochs epochs = OneEpoch(job);
     const Outcome alone = Train(1, job, epochs).front();
     for (const Outcome& outcome : Train(3, job, epochs)) ExpectSameBits(outcome, alone);
     EXPECT_GT(alone.rows[0].grad_norm(), 0);
-    const Outcome single = Train(1, Job(zero_std, "single_pass"), epochs).front();
+    const Outcome single = Train(1, GroupJob(zero_std, "single_pass"), epochs).front();
     EXPECT_NEAR(alone.rows[0].loss(), single.rows[0].loss(), 1e-6);
   }
 }
 
 TEST_F(GroupsTest, AnEpochOfEqualRewardsTeachesNothing) {
-  const v1::JobSpec job = Job("drop", "replay");
+  const v1::JobSpec job = GroupJob("drop", "replay");
   Epochs epochs = OneEpoch(job);
   for (TrajectoryBatch& batch : epochs[0]) batch.rewards_B.fill_(0.1);
   const Outcome outcome = Train(1, job, epochs).front();

@@ -14,7 +14,7 @@ namespace imageddpo {
 namespace {
 
 /// 4 of 8 steps are executed.
-v1::JobSpec Job() {
+v1::JobSpec StepJob() {
   v1::JobSpec job = SmallJob();
   job.mutable_sample()->set_num_steps(8);
   job.mutable_train()->set_step_fraction(0.5);
@@ -50,7 +50,7 @@ class StepsTest : public TrainerTest {
     double mean = 0, square = 0;
     for (const double r : rewards) mean += r / 10;
     for (const double r : rewards) square += (r - mean) * (r - mean) / 10;
-    const Policy policy = model().MakePolicy(Job());
+    const Policy policy = model().MakePolicy(StepJob());
     for (const TrajectoryBatch& batch : batches) {
       std::vector<at::Tensor> negatives(2, batch.new_embeddings.at(batch.keys.negative_hash));
       StepConditioning conditioning = policy.Prepare(
@@ -80,7 +80,7 @@ class StepsTest : public TrainerTest {
 
 TEST_F(StepsTest, TheGradientIsThatOfTheMeanOverTheTrainedSteps) {
   Reset();
-  const std::vector<TrajectoryBatch> whole = SampleEpoch(model(), Job(), 0, 0);
+  const std::vector<TrajectoryBatch> whole = SampleEpoch(model(), StepJob(), 0, 0);
   ASSERT_EQ(whole.front().timesteps_BK.size(1), 4);
   for (const std::vector<int64_t>& steps :
        {std::vector<int64_t>{0, 2}, std::vector<int64_t>{1, 2}, std::vector<int64_t>{1}}) {
@@ -88,14 +88,14 @@ TEST_F(StepsTest, TheGradientIsThatOfTheMeanOverTheTrainedSteps) {
     const at::Tensor expected_P = GradientOf(whole, steps);
     Epochs epochs(1);
     for (const TrajectoryBatch& batch : whole) epochs[0].push_back(Keep(batch, steps));
-    const Outcome alone = Train(1, Job(), epochs).front();
+    const Outcome alone = Train(1, StepJob(), epochs).front();
     ASSERT_TRUE(alone.status.ok()) << alone.status;
     EXPECT_EQ(alone.rows[0].ratio_first_step_max_error(), 0) << "a replay repeats the rollout";
-    const at::Tensor found_P = alone.Moment("m", model().lora) / (1 - Job().train().adam_beta1());
+    const at::Tensor found_P = alone.Moment("m", model().lora) / (1 - StepJob().train().adam_beta1());
     EXPECT_GT(expected_P.norm().item<double>(), 0);
     EXPECT_LT((found_P - expected_P).norm().item<double>(), 1e-4 * expected_P.norm().item<double>())
         << steps.front();
-    for (const Outcome& outcome : Train(3, Job(), epochs)) ExpectSameBits(outcome, alone);
+    for (const Outcome& outcome : Train(3, StepJob(), epochs)) ExpectSameBits(outcome, alone);
   }
 }
 

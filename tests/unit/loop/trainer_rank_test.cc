@@ -25,7 +25,7 @@ namespace {
 
 using ::testing::HasSubstr;
 
-constexpr int kNumRollout = SmallGang::kNumRollout;
+constexpr int kRollouts = SmallGang::kNumRollout;
 
 std::vector<std::string> RowsOf(const v1::EpochReport& report) {
   return {report.metrics_rows().begin(), report.metrics_rows().end()};
@@ -83,23 +83,23 @@ TEST(TrainerRank, TheLeaderReportsWhatTheEpochWas) {
   EXPECT_EQ(metrics.epoch_seconds(), TrainerSide::kTrainSeconds);
   EXPECT_EQ(metrics.stage_seconds().at("train"), TrainerSide::kTrainSeconds);
   EXPECT_EQ(metrics.stage_seconds().at("wait"), 0);
-  EXPECT_EQ(metrics.stage_seconds().at("sample"), 4.0 / kNumRollout);
+  EXPECT_EQ(metrics.stage_seconds().at("sample"), 4.0 / kRollouts);
   EXPECT_FALSE(metrics.has_sample_age());
 }
 
-struct Wrong {
+struct WrongMessage {
   std::string field;
   std::function<void(TrajectoryBatch*)> change;
 };
 
-class RefusedByARank : public testing::TestWithParam<Wrong> {};
+class RefusedByARank : public testing::TestWithParam<WrongMessage> {};
 
 TEST_P(RefusedByARank, ARecordOfAnythingElse) {
   SmallGang gang(SmallJob());
   auto batches = gang.Sample(0, 0);
   const at::Tensor before_P = gang.LoraValues();
   for (auto& batch : batches) {
-    const int rank = static_cast<int>(batch.micro_batch % kNumRollout);
+    const int rank = static_cast<int>(batch.micro_batch % kRollouts);
     if (batch.micro_batch == 3) GetParam().change(&batch);  // Of rank 1, its second one.
     gang.rollout.SendOne(rank, batch);
   }
@@ -112,10 +112,10 @@ TEST_P(RefusedByARank, ARecordOfAnythingElse) {
 
 INSTANTIATE_TEST_SUITE_P(
     TrainerRank, RefusedByARank,
-    testing::Values(Wrong{"job_id", [](auto* batch) { batch->job_id = "job-2"; }},
-                    Wrong{"epoch", [](auto* batch) { batch->epoch = 1; }},
-                    Wrong{"micro_batch", [](auto* batch) { batch->micro_batch = 4; }},
-                    Wrong{"weight_version", [](auto* batch) { batch->weight_version = 1; }}),
+    testing::Values(WrongMessage{"job_id", [](auto* batch) { batch->job_id = "job-2"; }},
+                    WrongMessage{"epoch", [](auto* batch) { batch->epoch = 1; }},
+                    WrongMessage{"micro_batch", [](auto* batch) { batch->micro_batch = 4; }},
+                    WrongMessage{"weight_version", [](auto* batch) { batch->weight_version = 1; }}),
     [](const auto& info) { return info.param.field; });
 
 TEST(TrainerRank, PublishesACopyOfEachVersionAndChecksReceipts) {
@@ -130,7 +130,7 @@ TEST(TrainerRank, PublishesACopyOfEachVersionAndChecksReceipts) {
       ASSERT_TRUE(rank.TrainEpoch(0).ok());
       ASSERT_FALSE(gang.LoraValues().equal(version_P));
     }
-    for (int receiver = 0; receiver < kNumRollout; ++receiver) {
+    for (int receiver = 0; receiver < kRollouts; ++receiver) {
       const auto [announcement, values_P] =
           gang.rollout.TakeWeights(receiver, gang.num_parameters());
       EXPECT_EQ(announcement.version(), version);
@@ -161,7 +161,7 @@ class DifferentReceipt : public testing::TestWithParam<Receipt> {};
 TEST_P(DifferentReceipt, EndsTheJob) {
   SmallGang gang(SmallJob());
   gang.leader.rank->PublishWeights(0);
-  for (int receiver = 0; receiver < kNumRollout; ++receiver) {
+  for (int receiver = 0; receiver < kRollouts; ++receiver) {
     auto receipt =
         RolloutSide::ReceiptFor(gang.rollout.TakeWeights(receiver, gang.num_parameters()).first);
     if (receiver == 1) GetParam().change(&receipt);
@@ -320,9 +320,9 @@ TEST(TrainerRank, TwoShareTheWorkAndTheLeaderAloneSpeaks) {
   alone.rollout.Send(alone.Sample(0, 0));
   ASSERT_TRUE(alone.leader.rank->TrainEpoch(0).ok());
 
-  const auto gang = MakeThreadCommunicators(kNumRollout + 2);
-  TrainerSide leader(job, 2, 0, gang[kNumRollout].get()),
-      other(job, 2, 1, gang[kNumRollout + 1].get());
+  const auto gang = MakeThreadCommunicators(kRollouts + 2);
+  TrainerSide leader(job, 2, 0, gang[kRollouts].get()),
+      other(job, 2, 1, gang[kRollouts + 1].get());
   RolloutSide rollout(2, leader.trainer->schedule(), gang);
   EXPECT_FALSE(other.rank->is_leader());
   other.rank->PublishWeights(0);
@@ -346,12 +346,12 @@ TEST(TrainerRank, TwoShareTheWorkAndTheLeaderAloneSpeaks) {
 
 TEST(TrainerRank, ATrainerThatGivesUpEndsTheOther) {
   const v1::JobSpec job = SmallJob();
-  const auto gang = MakeThreadCommunicators(kNumRollout + 2);
-  TrainerSide leader(job, 2, 0, gang[kNumRollout].get());
+  const auto gang = MakeThreadCommunicators(kRollouts + 2);
+  TrainerSide leader(job, 2, 0, gang[kRollouts].get());
   RolloutSide rollout(2, leader.trainer->schedule(), gang);
   rollout.Send(SampleEpoch(leader.model, job, 0, 0));
   const at::Tensor before_P = leader.model.lora.Flatten();
-  leader.when_training_starts = [&] { gang[kNumRollout + 1]->Abort("its job failed"); };
+  leader.when_training_starts = [&] { gang[kRollouts + 1]->Abort("its job failed"); };
   try {
     const absl::Status status = leader.rank->TrainEpoch(0);
     ADD_FAILURE() << "ended with " << status;

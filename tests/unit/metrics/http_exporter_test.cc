@@ -20,7 +20,7 @@ namespace {
 
 using ::testing::HasSubstr;
 
-std::unique_ptr<HttpServer> Started(
+std::unique_ptr<HttpServer> StartedExporter(
     std::function<Health()> health = [] { return Health{}; },
     std::shared_ptr<prometheus::Registry> registry = nullptr) {
   if (registry == nullptr) registry = std::make_shared<prometheus::Registry>();
@@ -31,7 +31,7 @@ std::unique_ptr<HttpServer> Started(
 }
 
 TEST(HttpExporter, AFreePortIsReadable) {
-  const auto exporter = Started();
+  const auto exporter = StartedExporter();
   EXPECT_GT(exporter->port(), 0);
   EXPECT_EQ(HttpFetch(exporter->port(), "/metrics").code, 200);
 }
@@ -73,7 +73,7 @@ TEST(HttpExporter, PromtoolFindsNothingToSay) {
 
 TEST(HttpExporter, HealthIsJsonWithAReason) {
   std::atomic<bool> ok{true};
-  const auto exporter = Started([&] {
+  const auto exporter = StartedExporter([&] {
     return ok ? Health{true, "3 workers"} : Health{false, "no \"worker\"\n\xff"};
   });
   HttpReply reply = HttpFetch(exporter->port(), "/healthz");
@@ -89,14 +89,14 @@ TEST(HttpExporter, HealthIsJsonWithAReason) {
 }
 
 TEST(HttpExporter, AnExceptionIsA500) {
-  const auto exporter = Started([]() -> Health { throw std::runtime_error("no health today"); });
+  const auto exporter = StartedExporter([]() -> Health { throw std::runtime_error("no health today"); });
   const HttpReply reply = HttpFetch(exporter->port(), "/healthz");
   EXPECT_EQ(reply.code, 500);
   EXPECT_THAT(reply.body, HasSubstr("no health today"));
 }
 
 TEST(HttpExporter, RefusesOtherPathsAndMethods) {
-  const auto exporter = Started();
+  const auto exporter = StartedExporter();
   for (const char* path :
        {"/", "/metrics/x", "/metricsx", "/etc/passwd", "/../../etc/passwd", "/healthz/"}) {
     EXPECT_EQ(HttpFetch(exporter->port(), path).code, 404) << path;
@@ -132,7 +132,7 @@ double CpuSeconds() {
 }
 
 TEST(HttpExporter, IsIdleWhileNobodyAsks) {
-  const auto exporter = Started();
+  const auto exporter = StartedExporter();
   const double before = CpuSeconds();
   std::this_thread::sleep_for(std::chrono::seconds(2));
   EXPECT_LT(CpuSeconds() - before, 0.01) << "of 2 s";

@@ -15,7 +15,7 @@ namespace {
 using ::testing::HasSubstr;
 using ::testing::Not;
 
-std::string Text(const prometheus::Registry& registry) {
+std::string Exposition(const prometheus::Registry& registry) {
   return prometheus::TextSerializer().Serialize(registry.Collect());
 }
 
@@ -28,7 +28,7 @@ class ServiceMetricsTest : public ::testing::Test {
 };
 
 TEST_F(ServiceMetricsTest, EveryStateIsThereFromTheStart) {
-  const std::string text = Text(registry_);
+  const std::string text = Exposition(registry_);
   for (const char* state : {"QUEUED", "STARTING", "RUNNING", "PAUSING", "PAUSED", "RECOVERING",
                             "CANCELLING", "SUCCEEDED", "FAILED", "CANCELLED"}) {
     EXPECT_THAT(text, HasSubstr(std::string("imageddpo_jobs{state=\"") + state + "\"} 0"));
@@ -46,12 +46,12 @@ TEST_F(ServiceMetricsTest, JobsFollowTheStore) {
   metrics_.SetJobs({{v1::QUEUED, 2}, {v1::RUNNING, 1}});
   metrics_.JobEntered(v1::RUNNING);
   metrics_.JobEntered(v1::RUNNING);
-  EXPECT_THAT(Text(registry_), HasSubstr("imageddpo_jobs{state=\"QUEUED\"} 2"));
-  EXPECT_THAT(Text(registry_), HasSubstr("imageddpo_queue_depth 2"));
-  EXPECT_THAT(Text(registry_), HasSubstr("imageddpo_job_transitions_total{state=\"RUNNING\"} 2"));
+  EXPECT_THAT(Exposition(registry_), HasSubstr("imageddpo_jobs{state=\"QUEUED\"} 2"));
+  EXPECT_THAT(Exposition(registry_), HasSubstr("imageddpo_queue_depth 2"));
+  EXPECT_THAT(Exposition(registry_), HasSubstr("imageddpo_job_transitions_total{state=\"RUNNING\"} 2"));
   metrics_.SetJobs({{v1::SUCCEEDED, 3}});
-  EXPECT_THAT(Text(registry_), HasSubstr("imageddpo_jobs{state=\"RUNNING\"} 0"));
-  EXPECT_THAT(Text(registry_), HasSubstr("imageddpo_jobs{state=\"SUCCEEDED\"} 3"));
+  EXPECT_THAT(Exposition(registry_), HasSubstr("imageddpo_jobs{state=\"RUNNING\"} 0"));
+  EXPECT_THAT(Exposition(registry_), HasSubstr("imageddpo_jobs{state=\"SUCCEEDED\"} 3"));
 }
 
 TEST_F(ServiceMetricsTest, WorkersComeAndGo) {
@@ -59,14 +59,14 @@ TEST_F(ServiceMetricsTest, WorkersComeAndGo) {
   metrics_.SetHeartbeatAge(1, 0.5);
   metrics_.SetHeartbeatAge(2, 0.25);
   metrics_.SetHeartbeatAge(2, 1.25);
-  EXPECT_THAT(Text(registry_), HasSubstr("imageddpo_workers{state=\"busy\"} 2"));
-  EXPECT_THAT(Text(registry_), HasSubstr("imageddpo_workers{state=\"dead\"} 1"));
-  EXPECT_THAT(Text(registry_),
+  EXPECT_THAT(Exposition(registry_), HasSubstr("imageddpo_workers{state=\"busy\"} 2"));
+  EXPECT_THAT(Exposition(registry_), HasSubstr("imageddpo_workers{state=\"dead\"} 1"));
+  EXPECT_THAT(Exposition(registry_),
               HasSubstr("imageddpo_worker_heartbeat_age_seconds{rank=\"2\"} 1.25"));
   metrics_.WorkerDied(2);
   metrics_.WorkerDied(77);
-  EXPECT_THAT(Text(registry_), Not(HasSubstr("rank=\"2\"")));
-  EXPECT_THAT(Text(registry_), HasSubstr("rank=\"1\"} 0.5"));
+  EXPECT_THAT(Exposition(registry_), Not(HasSubstr("rank=\"2\"")));
+  EXPECT_THAT(Exposition(registry_), HasSubstr("rank=\"1\"} 0.5"));
 }
 
 TEST_F(ServiceMetricsTest, ADeadWorkersMemoryGoesAndItsCountersStay) {
@@ -75,22 +75,22 @@ TEST_F(ServiceMetricsTest, ADeadWorkersMemoryGoesAndItsCountersStay) {
   stats.set_sent_message_bytes(70);
   metrics_.SetRank(2, stats);
   metrics_.SetRank(2, stats);
-  EXPECT_THAT(Text(registry_), HasSubstr("imageddpo_rank_resident_bytes{rank=\"2\"} 1000"));
-  EXPECT_THAT(Text(registry_),
+  EXPECT_THAT(Exposition(registry_), HasSubstr("imageddpo_rank_resident_bytes{rank=\"2\"} 1000"));
+  EXPECT_THAT(Exposition(registry_),
               HasSubstr("rank_sent_bytes_total{rank=\"2\",transport=\"messages\"} 70"));
-  EXPECT_THAT(Text(registry_), Not(HasSubstr("device_allocated_bytes{"))) << "it has no GPU";
+  EXPECT_THAT(Exposition(registry_), Not(HasSubstr("device_allocated_bytes{"))) << "it has no GPU";
   stats.set_sent_message_bytes(90);
   stats.set_device_allocated_bytes(5);
   stats.set_sent_nccl_bytes(7);
   metrics_.SetRank(2, stats);
-  EXPECT_THAT(Text(registry_),
+  EXPECT_THAT(Exposition(registry_),
               HasSubstr("rank_sent_bytes_total{rank=\"2\",transport=\"messages\"} 90"));
-  EXPECT_THAT(Text(registry_), HasSubstr("rank_sent_bytes_total{rank=\"2\",transport=\"NCCL\"} 7"));
-  EXPECT_THAT(Text(registry_), HasSubstr("imageddpo_worker_deaths_total 0"));
+  EXPECT_THAT(Exposition(registry_), HasSubstr("rank_sent_bytes_total{rank=\"2\",transport=\"NCCL\"} 7"));
+  EXPECT_THAT(Exposition(registry_), HasSubstr("imageddpo_worker_deaths_total 0"));
   metrics_.WorkerDied(2);
-  EXPECT_THAT(Text(registry_), HasSubstr("imageddpo_worker_deaths_total 1"));
-  EXPECT_THAT(Text(registry_), Not(HasSubstr("imageddpo_rank_resident_bytes{")));
-  EXPECT_THAT(Text(registry_), HasSubstr("transport=\"messages\"} 90"));
+  EXPECT_THAT(Exposition(registry_), HasSubstr("imageddpo_worker_deaths_total 1"));
+  EXPECT_THAT(Exposition(registry_), Not(HasSubstr("imageddpo_rank_resident_bytes{")));
+  EXPECT_THAT(Exposition(registry_), HasSubstr("transport=\"messages\"} 90"));
 }
 
 TEST_F(ServiceMetricsTest, TimesAreInHistograms) {
@@ -102,7 +102,7 @@ TEST_F(ServiceMetricsTest, TimesAreInHistograms) {
   v1::EpochMetrics epoch;
   (*epoch.mutable_stage_seconds())["sample"] = 3;
   metrics_.EpochFinished(epoch.stage_seconds());
-  const std::string text = Text(registry_);
+  const std::string text = Exposition(registry_);
   EXPECT_THAT(text, HasSubstr("imageddpo_queue_wait_seconds_sum 20"));
   EXPECT_THAT(text, HasSubstr("imageddpo_store_write_seconds_bucket{le=\"0.001\"} 0"));
   EXPECT_THAT(text, HasSubstr("imageddpo_store_write_seconds_bucket{le=\"0.0025\"} 1"));
@@ -117,7 +117,7 @@ TEST_F(ServiceMetricsTest, RpcsAreCountedByMethodAndCode) {
   metrics_.RpcFinished("SubmitJob", absl::StatusCode::kOk, 0.004);
   metrics_.RpcFinished("SubmitJob", absl::StatusCode::kOk, 0.3);
   metrics_.RpcFinished("SubmitJob", absl::StatusCode::kInvalidArgument, 0.001);
-  const std::string text = Text(registry_);
+  const std::string text = Exposition(registry_);
   EXPECT_THAT(text, HasSubstr("imageddpo_rpcs_total{code=\"OK\",method=\"SubmitJob\"} 2"));
   EXPECT_THAT(text,
               HasSubstr("imageddpo_rpcs_total{code=\"INVALID_ARGUMENT\",method=\"SubmitJob\"} 1"));

@@ -87,7 +87,7 @@ TEST(ImageMeasures, RefusePicturesThatDoNotFit) {
   EXPECT_THROW(Brightness(at::zeros({1, 4, 4})), std::invalid_argument);
 }
 
-std::unique_ptr<Reward> MakeOrDie(RewardType type, RewardReference reference) {
+std::unique_ptr<Reward> MakeImageReward(RewardType type, RewardReference reference) {
   RewardConfig config;
   config.type = type;
   config.reference = reference;
@@ -107,20 +107,20 @@ TEST(DistanceReward, IsThatToItsReference) {
   for (const RewardType type :
        {RewardType::kL1, RewardType::kL2, RewardType::kPsnr, RewardType::kSsim}) {
     const std::string name(NameOf(type));
-    const auto to_input = Score(MakeOrDie(type, RewardReference::kInput).get(), TwoImages());
+    const auto to_input = Score(MakeImageReward(type, RewardReference::kInput).get(), TwoImages());
     ASSERT_TRUE(to_input.ok()) << to_input.status();
     EXPECT_NEAR(ValuesOf(*to_input)[0], Expected("alike." + name), kBound);
     EXPECT_NEAR(ValuesOf(*to_input)[1], Expected("equal." + name), kBound);
-    const auto reward = MakeOrDie(type, RewardReference::kTarget);
+    const auto reward = MakeImageReward(type, RewardReference::kTarget);
     EXPECT_TRUE(reward->wants().targets);
-    EXPECT_FALSE(MakeOrDie(type, RewardReference::kInput)->wants().targets);
+    EXPECT_FALSE(MakeImageReward(type, RewardReference::kInput)->wants().targets);
     const auto to_target = Score(reward.get(), TwoImages());
     ASSERT_TRUE(to_target.ok()) << to_target.status();
     EXPECT_NE(ValuesOf(*to_target)[0], ValuesOf(*to_input)[0]);
     EXPECT_NE(ValuesOf(*to_target)[1], ValuesOf(*to_input)[1]);
   }
   const auto output =
-      Score(MakeOrDie(RewardType::kL1, RewardReference::kTarget).get(), TwoImages());
+      Score(MakeImageReward(RewardType::kL1, RewardReference::kTarget).get(), TwoImages());
   EXPECT_NEAR(ValuesOf(*output)[0], Picture("alike.a").to(at::kDouble).mean().item<double>(),
               kBound);
 }
@@ -141,11 +141,11 @@ class DatasetOfDistances : public ::testing::Test {
 };
 
 TEST_F(DatasetOfDistances, NamesTheFirstExampleWithoutATarget) {
-  const auto reward = MakeOrDie(RewardType::kL2, RewardReference::kTarget);
+  const auto reward = MakeImageReward(RewardType::kL2, RewardReference::kTarget);
   EXPECT_THAT(ErrorOf(reward.get(), "", 32),
               AllOf(HasSubstr("'b.png'"), HasSubstr("no target"), HasSubstr("target_file_name")));
   EXPECT_EQ(ErrorOf(reward.get(), ", \"target_file_name\": \"a.png\"", 32), "");
-  EXPECT_EQ(ErrorOf(MakeOrDie(RewardType::kL2, RewardReference::kInput).get(), "", 32), "");
+  EXPECT_EQ(ErrorOf(MakeImageReward(RewardType::kL2, RewardReference::kInput).get(), "", 32), "");
 }
 
 TEST_F(DatasetOfDistances, CorruptedImagesHaveTheCleanOnesAsTargets) {
@@ -154,12 +154,12 @@ TEST_F(DatasetOfDistances, CorruptedImagesHaveTheCleanOnesAsTargets) {
   options.form.corrupt = {.kind = CorruptKind::kContrast, .severity = 1, .seed = 0};
   const auto dataset = Dataset::Open(dir_.path(), options);
   ASSERT_TRUE(dataset.ok()) << dataset.status();
-  const auto reward = MakeOrDie(RewardType::kL2, RewardReference::kTarget);
+  const auto reward = MakeImageReward(RewardType::kL2, RewardReference::kTarget);
   EXPECT_TRUE(reward->CheckDataset(*dataset, 32, 32).ok());
 }
 
 TEST_F(DatasetOfDistances, SmallImagesAreRefused) {
-  const auto ssim = MakeOrDie(RewardType::kSsim, RewardReference::kInput);
+  const auto ssim = MakeImageReward(RewardType::kSsim, RewardReference::kInput);
   EXPECT_THAT(ErrorOf(ssim.get(), "", 10), AllOf(HasSubstr("11x11"), HasSubstr("data.resolution")));
   EXPECT_EQ(ErrorOf(ssim.get(), "", 11), "");
   RewardConfig config;

@@ -15,7 +15,7 @@
 namespace imageddpo {
 namespace {
 
-RewardConfig ConfigOf(RewardMeasure measure) {
+RewardConfig JpegConfig(RewardMeasure measure) {
   RewardConfig config;
   config.type = RewardType::kJpeg;
   config.measure = measure;
@@ -50,7 +50,7 @@ class JpegRewardTest : public ::testing::Test {
 };
 
 TEST_F(JpegRewardTest, IsMinusPilsKilobytes) {
-  const auto output = ScoreWith(ConfigOf(RewardMeasure::kCompressibility));
+  const auto output = ScoreWith(JpegConfig(RewardMeasure::kCompressibility));
   ASSERT_TRUE(output.ok()) << output.status();
   const std::vector<double> values = ValuesOf(*output);
   const std::vector<double> bytes = output->parts.at("bytes");
@@ -60,14 +60,14 @@ TEST_F(JpegRewardTest, IsMinusPilsKilobytes) {
 }
 
 TEST_F(JpegRewardTest, IncompressibilityHasTheOtherSign) {
-  const auto small = ScoreWith(ConfigOf(RewardMeasure::kCompressibility));
-  const auto large = ScoreWith(ConfigOf(RewardMeasure::kIncompressibility));
+  const auto small = ScoreWith(JpegConfig(RewardMeasure::kCompressibility));
+  const auto large = ScoreWith(JpegConfig(RewardMeasure::kIncompressibility));
   EXPECT_EQ(ValuesOf(*small)[0], -ValuesOf(*large)[0]);
   EXPECT_GT(ValuesOf(*large)[0], 0);
 }
 
 TEST_F(JpegRewardTest, UsesItsSettings) {
-  RewardConfig config = ConfigOf(RewardMeasure::kIncompressibility);
+  RewardConfig config = JpegConfig(RewardMeasure::kIncompressibility);
   const double at_95 = ValuesOf(*ScoreWith(config))[0];
   config.jpeg_quality = 10;
   EXPECT_LT(ValuesOf(*ScoreWith(config))[0], at_95);
@@ -75,7 +75,7 @@ TEST_F(JpegRewardTest, UsesItsSettings) {
 
 TEST_F(JpegRewardTest, AnImageWithNanHasNoValue) {
   batch_->generated_BCHW.select(0, 1).fill_(std::nan(""));
-  const auto output = ScoreWith(ConfigOf(RewardMeasure::kCompressibility));
+  const auto output = ScoreWith(JpegConfig(RewardMeasure::kCompressibility));
   ASSERT_TRUE(output.ok());
   EXPECT_TRUE(std::isfinite(ValuesOf(*output)[0]));
   EXPECT_TRUE(std::isnan(ValuesOf(*output)[1]));

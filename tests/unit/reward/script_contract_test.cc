@@ -12,7 +12,7 @@ using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-std::string ErrorOf(const std::string& text) {
+std::string ContractError(const std::string& text) {
   const auto contract = ParseScriptContract(text, "'a.pt': imageddpo.json");
   if (contract.ok()) return "";
   EXPECT_THAT(std::string(contract.status().message()), HasSubstr("'a.pt': imageddpo.json: "));
@@ -51,31 +51,31 @@ TEST(ScriptContract, TheFirstOutputIsTheValueAndNoneIsOneTensor) {
 }
 
 TEST(ScriptContract, RefusesByName) {
-  EXPECT_THAT(ErrorOf("{"), HasSubstr("not JSON"));
-  EXPECT_THAT(ErrorOf("[1]"), HasSubstr("not a JSON object"));
-  EXPECT_THAT(ErrorOf(R"({"inputs": ["input"]})"), HasSubstr("\"format\" is missing"));
-  EXPECT_THAT(ErrorOf(R"({"format": 2, "inputs": ["input"]})"), HasSubstr("\"format\" is 2"));
-  EXPECT_THAT(ErrorOf(R"({"format": 1, "inputs": ["input"], "batch": 3})"),
+  EXPECT_THAT(ContractError("{"), HasSubstr("not JSON"));
+  EXPECT_THAT(ContractError("[1]"), HasSubstr("not a JSON object"));
+  EXPECT_THAT(ContractError(R"({"inputs": ["input"]})"), HasSubstr("\"format\" is missing"));
+  EXPECT_THAT(ContractError(R"({"format": 2, "inputs": ["input"]})"), HasSubstr("\"format\" is 2"));
+  EXPECT_THAT(ContractError(R"({"format": 1, "inputs": ["input"], "batch": 3})"),
               AllOf(HasSubstr("unknown key \"batch\""), HasSubstr("outputs")));
-  EXPECT_THAT(ErrorOf(R"({"format": 1})"), HasSubstr("\"inputs\""));
-  EXPECT_THAT(ErrorOf(R"({"format": 1, "inputs": []})"), HasSubstr("\"inputs\""));
-  EXPECT_THAT(ErrorOf(R"({"format": 1, "inputs": ["image"]})"),
+  EXPECT_THAT(ContractError(R"({"format": 1})"), HasSubstr("\"inputs\""));
+  EXPECT_THAT(ContractError(R"({"format": 1, "inputs": []})"), HasSubstr("\"inputs\""));
+  EXPECT_THAT(ContractError(R"({"format": 1, "inputs": ["image"]})"),
               AllOf(HasSubstr("\"image\""), HasSubstr("generated")));
-  EXPECT_THAT(ErrorOf(R"({"format": 1, "inputs": ["input", "input"]})"), HasSubstr("twice"));
+  EXPECT_THAT(ContractError(R"({"format": 1, "inputs": ["input", "input"]})"), HasSubstr("twice"));
   const std::string outputs = R"({"format": 1, "inputs": ["input"], "outputs": )";
-  EXPECT_THAT(ErrorOf(outputs + "[]}"), HasSubstr("\"outputs\""));
-  EXPECT_THAT(ErrorOf(outputs + R"(["A b"]})"), HasSubstr("\"A b\""));
-  EXPECT_THAT(ErrorOf(outputs + R"(["a", "a"]})"), HasSubstr("twice"));
-  EXPECT_THAT(ErrorOf(outputs + R"(["a"], "value": "b"})"), HasSubstr("\"value\" is \"b\""));
-  EXPECT_THAT(ErrorOf(outputs + R"(["a", "value"]})"), HasSubstr("\"value\""));
-  EXPECT_EQ(ErrorOf(outputs + R"(["a", "value"], "value": "value"})"), "");
-  EXPECT_THAT(ErrorOf(R"({"format": 1, "inputs": ["input"], "value": "a"})"),
+  EXPECT_THAT(ContractError(outputs + "[]}"), HasSubstr("\"outputs\""));
+  EXPECT_THAT(ContractError(outputs + R"(["A b"]})"), HasSubstr("\"A b\""));
+  EXPECT_THAT(ContractError(outputs + R"(["a", "a"]})"), HasSubstr("twice"));
+  EXPECT_THAT(ContractError(outputs + R"(["a"], "value": "b"})"), HasSubstr("\"value\" is \"b\""));
+  EXPECT_THAT(ContractError(outputs + R"(["a", "value"]})"), HasSubstr("\"value\""));
+  EXPECT_EQ(ContractError(outputs + R"(["a", "value"], "value": "value"})"), "");
+  EXPECT_THAT(ContractError(R"({"format": 1, "inputs": ["input"], "value": "a"})"),
               HasSubstr("no \"outputs\""));
 }
 
 TEST(ScriptContract, RefusesTokenizersByName) {
   const auto error_of = [](const std::string& tokenizer) {
-    return ErrorOf(R"({"format": 1, "inputs": ["generated", "prompt_tokens"])" +
+    return ContractError(R"({"format": 1, "inputs": ["generated", "prompt_tokens"])" +
                    (tokenizer.empty() ? "" : ", \"tokenizer\": " + tokenizer) + "}");
   };
   EXPECT_THAT(error_of(""), HasSubstr("needs a \"tokenizer\""));
@@ -89,7 +89,7 @@ TEST(ScriptContract, RefusesTokenizersByName) {
   EXPECT_THAT(error_of(R"({"type": "clip", "length": 7)" + ids),
               HasSubstr("\"tokenizer.pad_token_id\" is missing"));
   EXPECT_EQ(error_of(R"({"type": "clip", "length": 7, "pad_token_id": 0)" + ids), "");
-  EXPECT_THAT(ErrorOf(R"({"format": 1, "inputs": ["generated"], "tokenizer": {"type": "clip",
+  EXPECT_THAT(ContractError(R"({"format": 1, "inputs": ["generated"], "tokenizer": {"type": "clip",
                           "length": 7, "pad_token_id": 0)" +
                       ids + "}"),
               HasSubstr("no input \"prompt_tokens\""));

@@ -27,7 +27,7 @@ using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-RewardConfig ConfigOf(const FakeRewardService& service) {
+RewardConfig ServiceConfig(const FakeRewardService& service) {
   RewardConfig config;
   config.type = RewardType::kService;
   config.name = "taste";
@@ -107,7 +107,7 @@ TEST(PixelBytes, FloatsAreSentFromTheTensor) {
 
 TEST_F(ServiceRewardTest, ScoresInOrder) {
   const FakeRewardService service;
-  const auto output = Score(Connected(ConfigOf(service)).get(), Greys({1.0F, 0.0F, 0.2F}));
+  const auto output = Score(Connected(ServiceConfig(service)).get(), Greys({1.0F, 0.0F, 0.2F}));
   ASSERT_TRUE(output.ok()) << output.status();
   EXPECT_THAT(ValuesOf(*output), ElementsAre(255, 0, 51));
   EXPECT_THAT(output->parts.at("twice"), ElementsAre(510, 0, 102));
@@ -117,9 +117,9 @@ TEST_F(ServiceRewardTest, DataWithoutTheTargetsThatAreWantedIsRefused) {
   FakeRewardService::Behaviour behaviour{.description = FakeRewardService::Describes()};
   behaviour.description.set_wants_targets(true);
   const FakeRewardService service(behaviour);
-  EXPECT_TRUE(Connected(ConfigOf(service))->wants().targets);
+  EXPECT_TRUE(Connected(ServiceConfig(service))->wants().targets);
   dir_.Write("metadata.jsonl", "{\"file_name\": \"a.png\"}\n");
-  auto reward = ServiceReward::Make(ConfigOf(service), {});
+  auto reward = ServiceReward::Make(ServiceConfig(service), {});
   ASSERT_TRUE(reward.ok()) << reward.status();
   const absl::Status status = (*reward)->CheckDataset(*Dataset::Open(dir_.path()), 4, 4);
   EXPECT_THAT(std::string(status.message()),
@@ -137,7 +137,7 @@ TEST_F(ServiceRewardTest, SendsWhatIsWanted) {
   };
   {
     const FakeRewardService service(behaviour);
-    Connected(ConfigOf(service));  // Scores the probe.
+    Connected(ServiceConfig(service));  // Scores the probe.
     behaviour.description.set_wants_inputs(true);
     behaviour.description.set_wants_targets(true);
     behaviour.description.set_wants_labels(true);
@@ -145,7 +145,7 @@ TEST_F(ServiceRewardTest, SendsWhatIsWanted) {
   }
   {
     const FakeRewardService service(behaviour);
-    Connected(ConfigOf(service));
+    Connected(ServiceConfig(service));
   }
   ASSERT_EQ(requests.size(), 2U);
   EXPECT_EQ(requests[0].inputs(), "");
@@ -172,7 +172,7 @@ TEST_F(ServiceRewardTest, SendsPngFiles) {
     return absl::OkStatus();
   };
   const FakeRewardService service(behaviour);
-  const auto output = Score(Connected(ConfigOf(service)).get(), Greys({0.2F, 1.0F}));
+  const auto output = Score(Connected(ServiceConfig(service)).get(), Greys({0.2F, 1.0F}));
   ASSERT_TRUE(output.ok()) << output.status();
   EXPECT_THAT(ValuesOf(*output), ElementsAre(51, 255));
 }
@@ -181,7 +181,7 @@ TEST_F(ServiceRewardTest, LargeBatchesAreSentInPieces) {
   FakeRewardService::Behaviour behaviour{.description = FakeRewardService::Describes()};
   behaviour.description.set_max_batch(2);
   const FakeRewardService service(behaviour);
-  const auto reward = Connected(ConfigOf(service));
+  const auto reward = Connected(ServiceConfig(service));
   const int before = service.num_calls();
   const auto output = Score(reward.get(), Greys({0.0F, 0.2F, 0.4F, 0.6F, 1.0F}));
   ASSERT_TRUE(output.ok()) << output.status();
@@ -200,7 +200,7 @@ TEST_F(ServiceRewardTest, AnItemsErrorIsItsOwn) {
          response->mutable_items(1)->mutable_error()->set_message("odd");
          return status;
        }});
-  RewardConfig config = ConfigOf(service);
+  RewardConfig config = ServiceConfig(service);
   config.service.max_retries = 0;
   const auto batch = Greys({0.2F, 0.4F, std::numeric_limits<float>::quiet_NaN()});
   const auto output = Score(Connected(config).get(), batch);
@@ -224,7 +224,7 @@ TEST_F(ServiceRewardTest, ItemsThatAreToBeDroppedHaveErrorsAndAllParts) {
     return FakeRewardService::FirstByte(request, response);
   };
   const FakeRewardService service(behaviour);
-  RewardConfig config = ConfigOf(service);
+  RewardConfig config = ServiceConfig(service);
   config.service.max_retries = 0;
   config.on_error = OnRewardError::kDrop;
   const auto reward = Connected(config);  // In spite of c.png.
@@ -249,7 +249,7 @@ TEST_F(ServiceRewardTest, TheProbeFindsARewardThatFails) {
   const FakeRewardService service(
       {.description = FakeRewardService::Describes(),
        .score = [](const auto&, auto*) { return absl::InternalError("KeyError: 'artist'"); }});
-  RewardConfig config = ConfigOf(service);
+  RewardConfig config = ServiceConfig(service);
   config.service.max_retries = 0;
   const auto reward = ServiceReward::Make(config, {});
   const absl::Status status = (*reward)->CheckDataset(*Dataset::Open(dir_.path()), 4, 4);
@@ -264,7 +264,7 @@ TEST_F(ServiceRewardTest, WarnsOfScoresThatChange) {
   std::string warned;
   RewardHost host;
   host.warn = [&](const std::string& warning) { warned = warning; };
-  Connected(ConfigOf(service), host);
+  Connected(ServiceConfig(service), host);
   EXPECT_THAT(warned, HasSubstr("differently"));
 }
 

@@ -62,7 +62,7 @@ struct Spec {
   double weight = 1.0;
 };
 
-RewardConfig ConfigOf(const std::string& name, double weight = 1.0) {
+RewardConfig WeightedConfig(const std::string& name, double weight = 1.0) {
   RewardConfig config;
   config.name = name;
   config.weight = weight;
@@ -74,17 +74,17 @@ WeightedRewards Rewards(const std::vector<Spec>& specs) {
   terms.reserve(specs.size());
   for (const Spec& spec : specs) {
     terms.push_back(
-        {std::make_unique<FixedReward>(spec.name, spec.values), ConfigOf(spec.name, spec.weight)});
+        {std::make_unique<FixedReward>(spec.name, spec.values), WeightedConfig(spec.name, spec.weight)});
   }
   return WeightedRewards(std::move(terms));
 }
 
-absl::StatusOr<RewardOutput> ScoreWith(WeightedRewards rewards, int64_t num_images) {
+absl::StatusOr<RewardOutput> ScoreAll(WeightedRewards rewards, int64_t num_images) {
   return Score(&rewards, BlackImages(num_images));
 }
 
 TEST(WeightedRewardsTest, SumsWithWeights) {
-  const auto output = ScoreWith(Rewards({{"a", {1, 2}, 0.5}, {"b", {10, -4}, -2.0}}), 2);
+  const auto output = ScoreAll(Rewards({{"a", {1, 2}, 0.5}, {"b", {10, -4}, -2.0}}), 2);
   ASSERT_TRUE(output.ok()) << output.status();
   EXPECT_THAT(ValuesOf(*output), ElementsAre(-19.5, 9.0));
 }
@@ -101,14 +101,14 @@ TEST(WeightedRewardsTest, KeepsThePartsUnderEachRewardsName) {
 }
 
 TEST(WeightedRewardsTest, ValuesAreShiftedScaledAndThenLimited) {
-  RewardConfig config = ConfigOf("a", 10);
+  RewardConfig config = WeightedConfig("a", 10);
   config.offset = 30;
   config.scale = 0.5;
   config.clamp = 2;
   std::vector<WeightedRewards::Term> terms;
   terms.push_back(
       {std::make_unique<FixedReward>("a", std::vector<double>{31, 20, 90, kNan}), config});
-  const auto output = ScoreWith(WeightedRewards(std::move(terms)), 4);
+  const auto output = ScoreAll(WeightedRewards(std::move(terms)), 4);
   ASSERT_TRUE(output.ok()) << output.status();
   EXPECT_EQ(output->values_B[0].value(), 5);
   EXPECT_EQ(output->values_B[1].value(), -20);
@@ -121,12 +121,12 @@ TEST(WeightedRewardsTest, ValuesAreShiftedScaledAndThenLimited) {
 }
 
 TEST(WeightedRewardsTest, WhatIsHeldOutIsReportedOnly) {
-  RewardConfig held_out = ConfigOf("b", 100);
+  RewardConfig held_out = WeightedConfig("b", 100);
   held_out.held_out = true;
   std::vector<WeightedRewards::Term> terms;
-  terms.push_back({std::make_unique<FixedReward>("a", std::vector<double>{1, 2}), ConfigOf("a")});
+  terms.push_back({std::make_unique<FixedReward>("a", std::vector<double>{1, 2}), WeightedConfig("a")});
   terms.push_back({std::make_unique<FixedReward>("b", std::vector<double>{3, 4}), held_out});
-  const auto output = ScoreWith(WeightedRewards(std::move(terms)), 2);
+  const auto output = ScoreAll(WeightedRewards(std::move(terms)), 2);
   ASSERT_TRUE(output.ok()) << output.status();
   EXPECT_THAT(ValuesOf(*output), ElementsAre(1, 2));
   EXPECT_THAT(output->parts.at("b.value"), ElementsAre(3, 4));
@@ -134,7 +134,7 @@ TEST(WeightedRewardsTest, WhatIsHeldOutIsReportedOnly) {
 
 TEST(WeightedRewardsTest, DropsWhatIsNotFiniteWhereAskedTo) {
   const auto make = [](const std::string& name, const std::vector<double>& values, bool held_out) {
-    RewardConfig config = ConfigOf(name, 2);
+    RewardConfig config = WeightedConfig(name, 2);
     config.on_nan = OnNan::kDrop;
     config.held_out = held_out;
     return WeightedRewards::Term{std::make_unique<FixedReward>(name, values), config};
@@ -142,7 +142,7 @@ TEST(WeightedRewardsTest, DropsWhatIsNotFiniteWhereAskedTo) {
   std::vector<WeightedRewards::Term> terms;
   terms.push_back(make("a", {1, kNan, 3, kInfinity}, false));
   terms.push_back(make("b", {kNan, 5, 6, 7}, true));
-  const auto output = ScoreWith(WeightedRewards(std::move(terms)), 4);
+  const auto output = ScoreAll(WeightedRewards(std::move(terms)), 4);
   ASSERT_TRUE(output.ok()) << output.status();
   EXPECT_EQ(output->values_B[0].value(), 2);
   EXPECT_TRUE(std::isnan(output->values_B[1].value()));
@@ -156,7 +156,7 @@ TEST(WeightedRewardsTest, DropsWhatIsNotFiniteWhereAskedTo) {
 
 TEST(WeightedRewardsTest, AValueThatIsNotFiniteIsTheItemsError) {
   for (const double bad : {kNan, kInfinity, -kInfinity}) {
-    const auto output = ScoreWith(Rewards({{"good", {1, 2, 3}}, {"bad", {1, 2, bad}}}), 3);
+    const auto output = ScoreAll(Rewards({{"good", {1, 2, 3}}, {"bad", {1, 2, bad}}}), 3);
     ASSERT_TRUE(output.ok()) << output.status();
     EXPECT_EQ(output->values_B[1].value(), 4);
     const absl::Status status = output->values_B[2].status();
@@ -167,7 +167,7 @@ TEST(WeightedRewardsTest, AValueThatIsNotFiniteIsTheItemsError) {
 }
 
 TEST(WeightedRewardsTest, TheFirstErrorOfAnItemCounts) {
-  const auto output = ScoreWith(Rewards({{"a", {1, kNan, 3}, 2.0}, {"b", {1, kInfinity, 1}}}), 3);
+  const auto output = ScoreAll(Rewards({{"a", {1, kNan, 3}, 2.0}, {"b", {1, kInfinity, 1}}}), 3);
   ASSERT_TRUE(output.ok()) << output.status();
   EXPECT_EQ(output->values_B[0].value(), 3.0);
   EXPECT_THAT(std::string(output->values_B[1].status().message()),
@@ -176,13 +176,13 @@ TEST(WeightedRewardsTest, TheFirstErrorOfAnItemCounts) {
 }
 
 TEST(WeightedRewardsTest, AFailingRewardIsNamed) {
-  const absl::Status status = ScoreWith(Rewards({{"broken", {}}}), 1).status();
+  const absl::Status status = ScoreAll(Rewards({{"broken", {}}}), 1).status();
   EXPECT_TRUE(absl::IsUnavailable(status));
   EXPECT_THAT(std::string(status.message()), AllOf(HasSubstr("'broken'"), HasSubstr("is gone")));
 }
 
 TEST(WeightedRewardsTest, ARewardThatReturnsTooFewValuesIsAnError) {
-  const absl::Status status = ScoreWith(Rewards({{"short", {1, 2}}}), 3).status();
+  const absl::Status status = ScoreAll(Rewards({{"short", {1, 2}}}), 3).status();
   EXPECT_TRUE(absl::IsInternal(status));
   EXPECT_THAT(std::string(status.message()), HasSubstr("'short'"));
 }
@@ -223,9 +223,9 @@ constexpr std::chrono::seconds kLong{60};
 /// The sum of a reward that scores on threads and one that computes in Wait().
 WeightedRewards AsyncAnd(const Spec& fixed, AsyncReward::Function function) {
   std::vector<WeightedRewards::Term> terms;
-  terms.push_back({std::make_unique<AsyncReward>("async", std::move(function)), ConfigOf("async")});
+  terms.push_back({std::make_unique<AsyncReward>("async", std::move(function)), WeightedConfig("async")});
   terms.push_back({std::make_unique<FixedReward>(fixed.name, fixed.values),
-                   ConfigOf(fixed.name, fixed.weight)});
+                   WeightedConfig(fixed.name, fixed.weight)});
   return WeightedRewards(std::move(terms));
 }
 
@@ -273,7 +273,7 @@ TEST(PendingRewards, AnItemsErrorLeavesTheOtherItemsTheirValues) {
 
 TEST(PendingRewards, DropsItemsWithErrorsWhereAskedTo) {
   for (const bool held_out : {false, true}) {
-    RewardConfig config = ConfigOf("async", 2);
+    RewardConfig config = WeightedConfig("async", 2);
     config.on_error = OnRewardError::kDrop;
     config.held_out = held_out;
     std::vector<WeightedRewards::Term> terms;
@@ -286,7 +286,7 @@ TEST(PendingRewards, DropsItemsWithErrorsWhereAskedTo) {
                                                    }),
                      config});
     terms.push_back(
-        {std::make_unique<FixedReward>("b", std::vector<double>{1, 2, 3}), ConfigOf("b")});
+        {std::make_unique<FixedReward>("b", std::vector<double>{1, 2, 3}), WeightedConfig("b")});
     WeightedRewards rewards(std::move(terms));
     const auto output = Score(&rewards, BlackImages(3));
     ASSERT_TRUE(output.ok()) << output.status();

@@ -93,20 +93,6 @@ TEST_F(JobServiceTest, AWaitingJobIsCancelledAtOnce) {
   EXPECT_TRUE(absl::IsNotFound(verbs_.Cancel("job-000099").status()));
 }
 
-/// How a job comes to each state, after QUEUED.
-const std::map<v1::JobState, std::vector<v1::JobState>> kWays = {
-    {v1::QUEUED, {}},
-    {v1::STARTING, {v1::STARTING}},
-    {v1::RUNNING, {v1::STARTING, v1::RUNNING}},
-    {v1::PAUSING, {v1::STARTING, v1::RUNNING, v1::PAUSING}},
-    {v1::PAUSED, {v1::PAUSED}},
-    {v1::RECOVERING, {v1::STARTING, v1::RECOVERING}},
-    {v1::CANCELLING, {v1::STARTING, v1::CANCELLING}},
-    {v1::SUCCEEDED, {v1::STARTING, v1::SUCCEEDED}},
-    {v1::FAILED, {v1::FAILED}},
-    {v1::CANCELLED, {v1::CANCELLED}},
-};
-
 TEST_F(JobServiceTest, WhatAStateForbidsIsRefusedAndChangesNothing) {
   const std::set<v1::JobState> resumed = {v1::PAUSED, v1::FAILED, v1::CANCELLED};
   const std::set<v1::JobState> trains = {v1::STARTING, v1::RUNNING, v1::PAUSING};
@@ -117,9 +103,9 @@ TEST_F(JobServiceTest, WhatAStateForbidsIsRefusedAndChangesNothing) {
     EXPECT_EQ(answer.status().code(), absl::StatusCode::kFailedPrecondition) << StateName(state);
     EXPECT_THAT(std::string(answer.status().message()), HasSubstr(id));
     EXPECT_EQ(Stored(id).state(), state);
-    EXPECT_EQ(States(id).size(), kWays.at(state).size() + 1);
+    EXPECT_EQ(States(id).size(), Ways().at(state).size() + 1);
   };
-  for (const auto& [state, way] : kWays) {
+  for (const auto& [state, way] : Ways()) {
     JobRecord& record = Add(SpecOf(1));
     const std::string id = record.job.id();
     Move(record, way);

@@ -23,20 +23,6 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::SizeIs;
 
-/// How a job comes to each state, after QUEUED.
-const std::map<v1::JobState, std::vector<v1::JobState>> kWays = {
-    {v1::QUEUED, {}},
-    {v1::STARTING, {v1::STARTING}},
-    {v1::RUNNING, {v1::STARTING, v1::RUNNING}},
-    {v1::PAUSING, {v1::STARTING, v1::RUNNING, v1::PAUSING}},
-    {v1::PAUSED, {v1::PAUSED}},
-    {v1::RECOVERING, {v1::STARTING, v1::RECOVERING}},
-    {v1::CANCELLING, {v1::STARTING, v1::CANCELLING}},
-    {v1::SUCCEEDED, {v1::STARTING, v1::SUCCEEDED}},
-    {v1::FAILED, {v1::FAILED}},
-    {v1::CANCELLED, {v1::CANCELLED}},
-};
-
 class JobVerbsTest : public StoredJobsTest {
  protected:
   static constexpr int kNumWorkers = 40;  // More than tests start.
@@ -64,7 +50,7 @@ class JobVerbsTest : public StoredJobsTest {
     }
     dir_.Write(absl::StrCat("data/jobs/", id, "/metrics.jsonl"),
                "{\"epoch\": 0}\n{\"epoch\": 1}\n{\"epoch\": 2}\n");
-    std::vector<v1::JobState> way = kWays.at(state);
+    std::vector<v1::JobState> way = Ways().at(state);
     if (HoldsRanks(state)) {
       StartGangOf(record);
       way.erase(way.begin());  // STARTING.
@@ -139,7 +125,7 @@ TEST_F(JobVerbsTest, EveryVerbInEveryState) {
          return verbs_.Update(request).status();
        }},
   };
-  for (const auto& [state, way] : kWays) {
+  for (const auto& [state, way] : Ways()) {
     const std::vector<std::string> possible = VerbsIn(state);
     for (const auto& [verb, call] : calls) {
       const std::string id = JobIn(state).job.id();

@@ -48,6 +48,22 @@ JobRecord& StoredJobsTest::Add(const v1::JobSpec& spec) {
   return **added;
 }
 
+const std::map<v1::JobState, std::vector<v1::JobState>>& StoredJobsTest::Ways() {
+  static const std::map<v1::JobState, std::vector<v1::JobState>> ways = {
+      {v1::QUEUED, {}},
+      {v1::STARTING, {v1::STARTING}},
+      {v1::RUNNING, {v1::STARTING, v1::RUNNING}},
+      {v1::PAUSING, {v1::STARTING, v1::RUNNING, v1::PAUSING}},
+      {v1::PAUSED, {v1::PAUSED}},
+      {v1::RECOVERING, {v1::STARTING, v1::RECOVERING}},
+      {v1::CANCELLING, {v1::STARTING, v1::CANCELLING}},
+      {v1::SUCCEEDED, {v1::STARTING, v1::SUCCEEDED}},
+      {v1::FAILED, {v1::FAILED}},
+      {v1::CANCELLED, {v1::CANCELLED}},
+  };
+  return ways;
+}
+
 void StoredJobsTest::Move(JobRecord& record, const std::vector<v1::JobState>& states) {
   for (const v1::JobState state : states) {
     const absl::Status moved = table_->Transition(record, state, "");

@@ -3,6 +3,7 @@
 #include <prometheus/registry.h>
 #include <spdlog/logger.h>
 
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -26,6 +27,8 @@ class StoredJobsTest : public testing::Test {
   static v1::JobSpec SpecOf(int colocated, int64_t epochs = 4);
   /// A new job, QUEUED.
   JobRecord& Add(const v1::JobSpec& spec);
+  /// How a job comes to each state, after QUEUED.
+  static const std::map<v1::JobState, std::vector<v1::JobState>>& Ways();
   /// Takes the job through legal transitions.
   void Move(JobRecord& record, const std::vector<v1::JobState>& states);
 

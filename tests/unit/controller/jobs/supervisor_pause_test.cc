@@ -14,7 +14,7 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
-constexpr bool kSpare = true;
+constexpr bool kSpareRank = true;
 
 class SupervisorPauseTest : public SupervisorTest {
  protected:
@@ -26,7 +26,7 @@ class SupervisorPauseTest : public SupervisorTest {
     Epoch(1, id, 0);
     Checkpoint(1, id, 1);
     Epoch(1, id, 1);
-    Checkpoint(1, id, 2, kSpare);
+    Checkpoint(1, id, 2, kSpareRank);
     sent_.clear();
     return id;
   }
@@ -58,7 +58,7 @@ TEST_F(SupervisorPauseTest, AJobRunsToTheEndOfItsEpochAndContinuesFromThere) {
   EXPECT_THAT(StoppedRanks(id), IsEmpty());
   EXPECT_THAT(Stored(id).lora_path(), HasSubstr("epoch-000001"));
   Epoch(1, id, 2);
-  Checkpoint(1, id, 3, kSpare);
+  Checkpoint(1, id, 3, kSpareRank);
   EXPECT_THAT(Stored(id).lora_path(), HasSubstr("epoch-000003"));
   EXPECT_THAT(StoppedRanks(id), ElementsAre(1, 2));
   Epoch(1, id, 3);  // On its way when the ranks were told: it will run again.
@@ -100,7 +100,7 @@ TEST_F(SupervisorPauseTest, TheEndOfTheLastEpochIsTheEndOfTheJob) {
 TEST_F(SupervisorPauseTest, AJobThatEndsBeforeItIsToldToStopIsPausedAllTheSame) {
   const std::string id = Running();
   Pause(id);
-  Checkpoint(1, id, 3, kSpare);
+  Checkpoint(1, id, 3, kSpareRank);
   Checkpoint(1, id, 8);
   EndAll(id, absl::OkStatus());
   EXPECT_EQ(Stored(id).state(), v1::PAUSED);
@@ -190,9 +190,9 @@ TEST_F(SupervisorPauseTest, ACheckpointIsWrittenOnceWhereOneIsAskedFor) {
   const std::string id = Running();
   ASSERT_TRUE(supervisor_->jobs().Checkpoint(id).ok());
   EXPECT_THAT(Stored(id).lora_path(), HasSubstr("epoch-000001"));
-  Checkpoint(1, id, 3, kSpare);
+  Checkpoint(1, id, 3, kSpareRank);
   EXPECT_THAT(Stored(id).lora_path(), HasSubstr("epoch-000003"));
-  Checkpoint(1, id, 4, kSpare);
+  Checkpoint(1, id, 4, kSpareRank);
   EXPECT_THAT(Stored(id).lora_path(), HasSubstr("epoch-000003"));
   EXPECT_EQ(Stored(id).state(), v1::RUNNING);
   EXPECT_THAT(StoppedRanks(id), IsEmpty());
@@ -204,13 +204,13 @@ TEST_F(SupervisorPauseTest, ACheckpointIsWrittenWhenTheLastOneIsOld) {
   const std::string id = Submit(spec).id();
   Checkpoint(1, id, 1);
   clock_.Advance(599);
-  Checkpoint(1, id, 2, kSpare);
+  Checkpoint(1, id, 2, kSpareRank);
   EXPECT_THAT(Stored(id).lora_path(), HasSubstr("epoch-000001"));
   clock_.Advance(1);
-  Checkpoint(1, id, 3, kSpare);
+  Checkpoint(1, id, 3, kSpareRank);
   EXPECT_THAT(Stored(id).lora_path(), HasSubstr("epoch-000003"));
   clock_.Advance(300);
-  Checkpoint(1, id, 4, kSpare);
+  Checkpoint(1, id, 4, kSpareRank);
   EXPECT_THAT(Stored(id).lora_path(), HasSubstr("epoch-000003"));
 }
 
@@ -235,10 +235,10 @@ TEST_F(SupervisorPauseTest, AStopWritesWhatIsFinishedAndWaitsForTheEpochUnderWay
   clock_.Advance(10);
   supervisor_->Tick();
   EXPECT_FALSE(supervisor_->MayStop());
-  Checkpoint(1, id, 3, kSpare);
+  Checkpoint(1, id, 3, kSpareRank);
   EXPECT_THAT(Stored(id).lora_path(), HasSubstr("epoch-000003"));
   EXPECT_TRUE(supervisor_->MayStop());
-  Checkpoint(1, id, 4, kSpare);  // A short epoch, before the end.
+  Checkpoint(1, id, 4, kSpareRank);  // A short epoch, before the end.
   supervisor_->Drain("the service was stopped");
   Restart();
   supervisor_->Tick();
@@ -279,7 +279,7 @@ TEST_F(SupervisorPauseTest, AStopFinishesAPause) {
   const std::string id = Running();
   Pause(id);
   EXPECT_FALSE(supervisor_->MayStop());
-  Checkpoint(1, id, 3, kSpare);
+  Checkpoint(1, id, 3, kSpareRank);
   EXPECT_TRUE(supervisor_->MayStop());
   supervisor_->Drain("the service was stopped");
   Restart();

@@ -19,14 +19,14 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Not;
 
-std::string Png(uint8_t value = 7) {
+std::string PngOf(uint8_t value = 7) {
   return *EncodePng({.width = 4, .height = 2, .rgb = std::vector<uint8_t>(24, value)});
 }
 
 class OpenSetTest : public ::testing::Test {
  protected:
   OpenSetTest() {
-    for (const char* name : {"a.png", "b.png", "c.png", "d.png"}) dir_.Write(name, Png());
+    for (const char* name : {"a.png", "b.png", "c.png", "d.png"}) dir_.Write(name, PngOf());
     options_.check.num_threads = 2;
   }
   OpenedSet Open() {
@@ -36,7 +36,7 @@ class OpenSetTest : public ::testing::Test {
   }
   std::string Error() { return std::string(OpenSet(dir_.path(), options_).status().message()); }
   /// A PNG with a good head and nothing behind it.
-  void Cut(const std::string& name) { dir_.Write(name, Png().substr(0, 40)); }
+  void Cut(const std::string& name) { dir_.Write(name, PngOf().substr(0, 40)); }
 
   TempDir dir_;
   OpenOptions options_;
@@ -76,7 +76,7 @@ TEST_F(OpenSetTest, WhatWasSkippedIsSkippedAgain) {
   Cut("b.png");
   const OpenedSet before = Open();
   options_.before = before.ToJson();
-  dir_.Write("b.png", Png());  // Repaired: the job goes on with the images it had.
+  dir_.Write("b.png", PngOf());  // Repaired: the job goes on with the images it had.
   const OpenedSet now = Open();
   EXPECT_EQ(now.ToJson(), before.ToJson());
   EXPECT_EQ(now.listing.examples.size(), 3);
@@ -88,7 +88,7 @@ TEST_F(OpenSetTest, WhatWasSkippedIsSkippedAgain) {
 TEST_F(OpenSetTest, AChangeIsRefusedWithWhatChanged) {
   options_.before = Open().ToJson();
   EXPECT_EQ(Error(), "");
-  dir_.Write("e.png", Png());
+  dir_.Write("e.png", PngOf());
   std::filesystem::remove(dir_ / "a.png");
   dir_.Write("b.txt", "a prompt");
   EXPECT_THAT(
