@@ -70,8 +70,9 @@ inline constexpr Choice<StdOf> kStdsOf[] = {
     {StdOf::kGroup, "group"}, {StdOf::kGlobal, "global"}, {StdOf::kNone, "none"}};
 
 /// advantage.zero_std: what becomes of the samples of a group whose rewards are all equal.
-enum class ZeroStd { kKeep, kDrop };
-inline constexpr Choice<ZeroStd> kZeroStds[] = {{ZeroStd::kKeep, "keep"}, {ZeroStd::kDrop, "drop"}};
+enum class ZeroStd { kKeep, kDrop, kResample };
+inline constexpr Choice<ZeroStd> kZeroStds[] = {
+    {ZeroStd::kKeep, "keep"}, {ZeroStd::kDrop, "drop"}, {ZeroStd::kResample, "resample"}};
 
 /// advantage.stat_key: what the rewards with common statistics have in common.
 enum class StatKey { kImage, kPrompt, kPair };

@@ -102,6 +102,7 @@ void FillAdvantage(v1::AdvantageSpec* advantage) {
   IMAGEDDPO_DEFAULT(advantage, std_of, "group");
   IMAGEDDPO_DEFAULT(advantage, leave_one_out, false);
   IMAGEDDPO_DEFAULT(advantage, zero_std, "keep");
+  IMAGEDDPO_DEFAULT(advantage, max_resamples, 2);
 }
 
 void FillGuards(v1::GuardsSpec* guards) {

@@ -137,7 +137,8 @@ absl::StatusOr<ResolvedJob> ResolvedJob::Make(v1::JobSpec submitted) {
                     .combine = *FindChoice(kCombinations, advantage.combine()),
                     .std_of = *FindChoice(kStdsOf, advantage.std_of()),
                     .leave_one_out = advantage.leave_one_out(),
-                    .zero_std = *FindChoice(kZeroStds, advantage.zero_std())};
+                    .zero_std = *FindChoice(kZeroStds, advantage.zero_std()),
+                    .max_resamples = advantage.max_resamples()};
   job.data_ = Resolve(job.spec_.data());
   std::vector<std::string> names = RewardNames(job.spec_);
   for (size_t i = 0; i < names.size(); ++i) {

@@ -26,6 +26,10 @@ struct AdvantageSettings {
   StdOf std_of = StdOf::kGroup;  ///< Of kGroup, as the two below.
   bool leave_one_out = false;
   ZeroStd zero_std = ZeroStd::kKeep;
+  int64_t max_resamples = 2;  ///< Of kResample.
+
+  /// Whether groups whose rewards are all equal are drawn again.
+  bool resamples() const { return mode == AdvantageMode::kGroup && zero_std == ZeroStd::kResample; }
 };
 
 /// The learning rate over a job's updates, judged.

@@ -35,6 +35,12 @@ void CheckWindow(const std::string& setting, const v1::StepWindowSpec& window, i
 
 }  // namespace
 
+bool ResamplesGroups(const v1::JobSpec& job) {
+  const v1::AdvantageSpec& advantage = job.advantage();
+  return FindChoice(kAdvantageModes, advantage.mode()) == AdvantageMode::kGroup &&
+         FindChoice(kZeroStds, advantage.zero_std()) == ZeroStd::kResample;
+}
+
 bool IsSupervised(const v1::JobSpec& job) {
   return FindChoice(kObjectives, job.train().objective()) == Objective::kSft;
 }
@@ -162,6 +168,7 @@ void CheckAdvantage(const v1::JobSpec& job, Faults* faults) {
   faults->Choice("advantage.combine", advantage.combine(), Words(kCombinations));
   faults->Choice("advantage.std_of", advantage.std_of(), Words(kStdsOf));
   faults->Choice("advantage.zero_std", advantage.zero_std(), Words(kZeroStds));
+  faults->Range("advantage.max_resamples", advantage.max_resamples(), 1, 16);
   faults->Range("advantage.buffer_size", advantage.buffer_size(), 1);
   faults->Range("advantage.min_count", advantage.min_count(), 1);
   if (FindChoice(kAdvantageModes, advantage.mode()) == AdvantageMode::kPerKey &&

@@ -141,6 +141,37 @@ TEST_F(SameBits, GroupsAndDivergencesHaveTheSameBitsEverywhere) {
   EXPECT_GT(last["parts_mean"]["kl_to_base.value"], 0.0);
 }
 
+TEST_F(SameBits, GroupsThatAreDrawnAgainAreTheSameEverywhere) {
+  // A reward of -1 or 1, on either side of the mean: the two of a group often have the same.
+  const auto first = nlohmann::json::parse(RunOnThreads(Job(0), Colocated(1)).rows.front());
+  const std::string coarse = absl::StrCat(
+      "rewards:\n- {type: jpeg, measure: incompressibility, scale: 1000000, clamp: 1, offset: ",
+      first["parts_mean"]["jpeg.value"].get<double>(),
+      "}\n"
+      "sample: {group_size: 2}\n"
+      "advantage: {mode: group, zero_std: resample, max_resamples: 3}\n"
+      "guards: {zero_spread: {policy: \"off\"}}\n");
+  const JobOutcome alone = ExpectSameEverywhere(JobWith(coarse));
+  double resampled = 0;
+  for (const std::string& row : alone.rows) {
+    const double mean = nlohmann::json::parse(row)["parts_mean"]["group.resampled"];
+    EXPECT_LE(mean, 3) << row;
+    resampled += mean;
+  }
+  EXPECT_GT(resampled, 0);
+
+  const v1::JobSpec single =
+      JobWith(coarse +
+              "train: {batch_size: 12, num_inner_epochs: 1, update: single_pass}\n"
+              "topology: {colocated: 1}\n");
+  const JobOutcome of_single = RunOnThreads(single, Colocated(1));
+  ASSERT_EQ(of_single.rows.size(), static_cast<size_t>(kEpochs));
+  ExpectSame(RunOnThreads(single, Colocated(3)), of_single, Colocated(3));
+  EXPECT_EQ(nlohmann::json::parse(of_single.rows.front())["parts_mean"],
+            nlohmann::json::parse(alone.rows.front())["parts_mean"])
+      << "both sample the same";
+}
+
 TEST_F(SameBits, AShareOfTheStepsIsTheSameEverywhere) {
   const v1::JobSpec job = JobWith(
       "sample: {num_steps: 8}\n"

@@ -106,7 +106,7 @@ absl::StatusOr<std::vector<double>> Trainer::JudgeRewards(
   if (job_.advantage().mode == AdvantageMode::kGroup) {
     const GroupSpread spread = SpreadOfGroups(scores.rewards, job_.advantage().combine);
     metrics->set_zero_std_ratio(spread.zero_ratio);
-    if (job_.advantage().zero_std == ZeroStd::kDrop) scores.Keep(spread.has_spread);
+    if (job_.advantage().zero_std != ZeroStd::kKeep) scores.Keep(spread.has_spread);
   }
   IMAGEDDPO_ASSIGN_OR_RETURN(const std::vector<double> of_kept, Advantages(scores.rewards));
   SetAdvantageSpread(of_kept, scores.is_kept.size(), metrics);

@@ -178,7 +178,7 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"advantage.std_of=epoch",
              "`advantage.std_of` is `epoch`; it must be one of group, global, none"},
         Case{"advantage.zero_std=skip",
-             "`advantage.zero_std` is `skip`; it must be one of keep, drop"},
+             "`advantage.zero_std` is `skip`; it must be one of keep, drop, resample"},
         Case{"advantage.stat_key=image_id", "`advantage.stat_key`"},
         Case{"advantage.buffer_size=0", "`advantage.buffer_size` is 0"},
         Case{"num_epochs=0", "`num_epochs` is 0"},
