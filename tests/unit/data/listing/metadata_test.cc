@@ -112,11 +112,17 @@ TEST_F(MetadataTest, NamesThatAreNotUtf8AreGivenAsTheyAreShown) {
 TEST_F(MetadataTest, NullMeansAbsentAndIdsMayBeIntegers) {
   const auto examples = Parse(R"({"file_name": "a.png", "text": null, "label": null, "id": null})"
                               "\n"
-                              R"({"file_name": "b.png", "id": 12})");
+                              R"({"file_name": "b.png", "id": 12})"
+                              "\n"
+                              R"({"file_name": "b.png", "id": 13.0, "label": NaN, "text": "NaN"})");
   ASSERT_TRUE(examples.ok()) << examples.status();
   EXPECT_EQ((*examples)[0].id, "a.png");
   EXPECT_EQ((*examples)[0].label, std::nullopt);
   EXPECT_EQ((*examples)[1].id, "12");
+  // As a data frame with missing values is written.
+  EXPECT_EQ((*examples)[2].id, "13");
+  EXPECT_EQ((*examples)[2].label, std::nullopt);
+  EXPECT_EQ((*examples)[2].text, "NaN");
 }
 
 TEST_F(MetadataTest, TakesByteOrderMarkWindowsLinesAndBlankLines) {
