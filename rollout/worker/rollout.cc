@@ -203,7 +203,7 @@ absl::StatusOr<WhenScored<TrajectoryBatch>> Rollout::Sample(int64_t epoch, int64
   const MicroBatch of{epoch, micro_batch, weight_version, keep_pictures};
   IMAGEDDPO_ASSIGN_OR_RETURN(Drawn drawn, DrawMicroBatch(epoch, micro_batch, next));
   IMAGEDDPO_ASSIGN_OR_RETURN(WhenScored<TrajectoryBatch> record, SampleDrawn(of, drawn, start));
-  if (!job_.advantage().resamples()) return std::move(record);
+  if (!job_.advantage().resamples()) return record;
   return [this, of, drawn = std::move(drawn), record = std::move(record)]() mutable {
     return ResampleEqualGroups(of, &drawn, std::move(record));
   };

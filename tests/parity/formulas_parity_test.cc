@@ -82,8 +82,9 @@ TEST_F(FormulasParity, AdvantagesOfEachReward) {
   EpochRewards epoch{.rewards = Values(12),
                      .groups = recorded["groups"].get<std::vector<int64_t>>()};
   for (const nlohmann::json& term : recorded["terms"]) {
-    epoch.terms.push_back(
-        {.name = term["name"], .weight = term["weight"], .values = Reals(term["values"])});
+    epoch.terms.push_back({.name = term["name"].get<std::string>(),
+                           .weight = term["weight"].get<double>(),
+                           .values = Reals(term["values"])});
   }
   for (const auto& [mode, name] :
        {std::pair(AdvantageMode::kGlobal, "global"), std::pair(AdvantageMode::kGroup, "group")}) {
