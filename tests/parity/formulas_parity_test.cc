@@ -7,12 +7,14 @@
 #include <cmath>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "common/config/job_config.h"
 #include "common/diffusion/ddim_scheduler.h"
+#include "common/learning/learning.h"
 #include "common/learning/series_statistics.h"
 #include "common/trajectory/schedule/step_schedule.h"
 #include "tests/testing/judged.h"
@@ -252,6 +254,21 @@ TEST_F(FormulasParity, NoisyLatentsAndWhatIsPredictedOfThem) {
   ExpectClose(target(PredictionType::kEpsilon), recorded["noise"], "epsilon");
   ExpectClose(target(PredictionType::kSample), recorded["latents"], "sample");
   ExpectClose(target(PredictionType::kVPrediction), recorded["velocity"], "v_prediction");
+}
+
+TEST_F(FormulasParity, AFallFromTheBest) {
+  int fallen = 0;
+  for (const nlohmann::json& expected : Recorded("falls")) {
+    const std::optional<Fall> fall = FallOf(Reals(expected["rewards"]), 4);
+    ASSERT_EQ(fall.has_value(), expected["has_fallen"].get<bool>());
+    if (!fall) continue;
+    ++fallen;
+    ExpectClose({fall->first, fall->best, fall->last, fall->errors},
+                {expected["first"], expected["best"], expected["last"], expected["errors"]},
+                "of " + std::to_string(expected["rewards"].size()) + " epochs");
+    EXPECT_EQ(fall->epoch, expected["epoch"].get<int64_t>());
+  }
+  EXPECT_EQ(fallen, 2);
 }
 
 TEST_F(FormulasParity, TheStandardErrorOfAChange) {

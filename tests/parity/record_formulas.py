@@ -181,16 +181,38 @@ def targets(rng):
                 velocity=velocity)
 
 
+def standard_error(rewards, window):
+    steps = [abs(b - a) for a, b in zip(rewards, rewards[1:])]  # An odd number of them: one is in the middle.
+    return statistics.median(steps) / (0.6745 * math.sqrt(2)) * math.sqrt(2 / window)
+
+
+def falls(rng):
+    """Rewards that rise and, in most of the cases, fall again; by how much, and where by docs/learning.md's rule."""
+    cases = []
+    for n, top, depth in ((40, 20, 1.0), (40, 25, 0.7), (64, 30, 0.2), (64, 64, 0.0), (24, 12, 1.5)):
+        rewards = [i / top if i <= top else 1 - depth * (i - top) / (n - top) for i in range(n)]
+        rewards = [r + rng.gauss(0, 0.02) for r in rewards]
+        window = max(2, min(10, n // 4))
+        means = [statistics.fmean(rewards[i:i + window]) for i in range(n - window + 1)]
+        best, last, first = max(means), means[-1], means[0]
+        errors = (best - last) / standard_error(rewards, window)
+        case = dict(rewards=rewards, has_fallen=errors > 4 and best - last > (best - first) / 2)
+        if case["has_fallen"]:
+            halfway = (best + last) / 2
+            at = next(i for i in range(means.index(best), len(means)) if means[i] < halfway)
+            case.update(first=first, best=best, last=last, errors=errors, epoch=at + window // 2 + 1)
+        cases.append(case)
+    return cases
+
+
 def changes(rng):
     """What docs/learning.md calls W, the means of the first and the last W epochs, and the standard error."""
     cases = []
     for n in (8, 22, 38, 100):
         rewards = [0.05 * i + rng.gauss(0, 1) for i in range(n)]
         window = max(2, min(10, n // 4))
-        steps = [abs(b - a) for a, b in zip(rewards, rewards[1:])]  # An odd number of them: one is in the middle.
-        sigma = statistics.median(steps) / (0.6745 * math.sqrt(2))
         cases.append(dict(rewards=rewards, window=window, first=statistics.fmean(rewards[:window]),
-                          last=statistics.fmean(rewards[-window:]), error=sigma * math.sqrt(2 / window)))
+                          last=statistics.fmean(rewards[-window:]), error=standard_error(rewards, window)))
     return cases
 
 
@@ -209,7 +231,7 @@ def main():
     recorded = dict(group=group(rng), per_reward=per_reward(rng), combination=combination(rng),
                     learning_rates=learning_rates(), average=average(rng), spikes=spikes(rng),
                     losses=[loss(rng, age, *clip) for age in (0, 1, 3) for clip in ((0.2, 0.2), (0.1, 0.3))],
-                    steps=windows(), targets=targets(rng), changes=changes(rng), values=values(rng))
+                    steps=windows(), targets=targets(rng), changes=changes(rng), values=values(rng), falls=falls(rng))
     with open(sys.argv[1], "w") as file:
         json.dump(recorded, file, separators=(",", ":"))
 
