@@ -168,7 +168,7 @@ void CheckAdvantage(const v1::JobSpec& job, Faults* faults) {
   faults->Choice("advantage.combine", advantage.combine(), Words(kCombinations));
   faults->Choice("advantage.std_of", advantage.std_of(), Words(kStdsOf));
   faults->Choice("advantage.zero_std", advantage.zero_std(), Words(kZeroStds));
-  faults->Range("advantage.max_resamples", advantage.max_resamples(), 1, 16);
+  faults->Range("advantage.max_resamples", advantage.max_resamples(), 1, 8);
   faults->Range("advantage.buffer_size", advantage.buffer_size(), 1);
   faults->Range("advantage.min_count", advantage.min_count(), 1);
   if (FindChoice(kAdvantageModes, advantage.mode()) == AdvantageMode::kPerKey &&

@@ -11,6 +11,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_replace.h"
 #include "common/base/status.h"
 #include "common/base/text.h"
 #include "rollout/data/listing/csv.h"
@@ -154,8 +155,17 @@ absl::StatusOr<std::string> MetadataReader::TakeFile(nlohmann::json& row, const 
   IMAGEDDPO_ASSIGN_OR_RETURN(const std::string name, TakeString(row, key));
   if (name.empty()) return std::string();
   *written = PathOf(name, file.dir);
-  IMAGEDDPO_ASSIGN_OR_RETURN(std::string path, resolver_->File(*written, file.dir));
-  used_files_.insert(path);
+  absl::StatusOr<std::string> path = resolver_->File(*written, file.dir);
+  if (absl::IsNotFound(path.status()) && absl::StrContains(name, '\\')) {
+    // As Windows writes paths.
+    const std::string with_slashes = absl::StrReplaceAll(name, {{"\\", "/"}});
+    absl::StatusOr<std::string> other = resolver_->File(with_slashes, file.dir);
+    if (!absl::IsNotFound(other.status())) {
+      *written = with_slashes;
+      path = std::move(other);
+    }
+  }
+  if (path.ok()) used_files_.insert(*path);
   return path;
 }
 

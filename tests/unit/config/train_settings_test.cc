@@ -40,7 +40,7 @@ TEST(ValidateJob, GroupsThatAreDrawnAgainLieInOneMicroBatch) {
   EXPECT_TRUE(Judge(with({"device.device_batch_size=12"})).ok());
   EXPECT_THAT(Refusal(with({"device.device_batch_size=8"})),
               HasSubstr("`device.device_batch_size` 8 is no multiple of `sample.group_size` 6"));
-  EXPECT_THAT(Refusal(with({"advantage.max_resamples=17"})), HasSubstr("from 1 to 16"));
+  EXPECT_THAT(Refusal(with({"advantage.max_resamples=9"})), HasSubstr("from 1 to 8"));
   EXPECT_THAT(Refusal({"advantage.mode=group", "advantage.zero_std=resample", "sample.group_size=6",
                        "sample.batch_size=8", "sample.num_batches_per_epoch=3",
                        "train.batch_size=8", "device.device_batch_size=0"}),

@@ -169,6 +169,18 @@ TEST_F(MetadataTest, FilesThatAreNotThereAreTold) {
   EXPECT_THAT(listing_.missing[1], AllOf(HasSubstr("jsonl:3: "), HasSubstr("target_file_name")));
 }
 
+TEST_F(MetadataTest, PathsMayBeWrittenAsWindowsDoes) {
+  const auto examples = Parse(R"({"file_name": "sub\\c.png"})");
+  ASSERT_TRUE(examples.ok()) << examples.status();
+  EXPECT_EQ((*examples)[0].file_name, dir_ / "sub/c.png");
+  EXPECT_EQ((*examples)[0].id, "sub/c.png");
+  dir_.Write("sub\\c.png", "x");  // A file with that very name comes first.
+  EXPECT_EQ((*Parse(R"({"file_name": "sub\\c.png"})"))[0].file_name, dir_ / "sub\\c.png");
+  EXPECT_EQ(Parse(R"({"file_name": "sub\\none.png"})")->size(), 0);
+  ASSERT_EQ(listing_.missing.size(), 1);
+  EXPECT_THAT(ErrorOf(R"({"file_name": "..\\x.png"})"), HasSubstr("allowed"));
+}
+
 TEST_F(MetadataTest, EscapesOfJsonAreCharacters) {
   const auto examples = Parse(R"({"file_name": "a.png", "text": "\ud83d\ude00 \u00e9\n"})");
   ASSERT_TRUE(examples.ok()) << examples.status();
