@@ -32,6 +32,11 @@ enum class OptimizerKind { kAdamW, kAdamW8bit };
 inline constexpr Choice<OptimizerKind> kOptimizers[] = {{OptimizerKind::kAdamW, "adamw"},
                                                         {OptimizerKind::kAdamW8bit, "adamw8bit"}};
 
+/// train.weight_decay_to: where weight decay pulls the LoRA.
+enum class DecayTarget { kZero, kInitial };
+inline constexpr Choice<DecayTarget> kDecayTargets[] = {{DecayTarget::kZero, "zero"},
+                                                        {DecayTarget::kInitial, "initial"}};
+
 /// train.update
 enum class UpdateKind { kAuto, kReplay, kSinglePass };
 inline constexpr Choice<UpdateKind> kUpdates[] = {{UpdateKind::kAuto, "auto"},

@@ -84,6 +84,7 @@ void FillTrain(v1::TrainSpec* train) {
   IMAGEDDPO_DEFAULT(train, adam_beta1, 0.9);
   IMAGEDDPO_DEFAULT(train, adam_beta2, 0.999);
   IMAGEDDPO_DEFAULT(train, adam_weight_decay, 1e-4);
+  IMAGEDDPO_DEFAULT(train, weight_decay_to, "zero");
   IMAGEDDPO_DEFAULT(train, adam_epsilon, 1e-8);
   IMAGEDDPO_DEFAULT(train, optimizer, "adamw");
   IMAGEDDPO_DEFAULT(train, min_8bit_size, 4096);

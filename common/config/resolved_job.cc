@@ -108,6 +108,7 @@ absl::StatusOr<ResolvedJob> ResolvedJob::Make(v1::JobSpec submitted) {
   job.unsupported_modules_ =
       *FindChoice(kUnsupportedModules, job.spec_.lora().unsupported_modules());
   job.optimizer_ = *FindChoice(kOptimizers, job.spec_.train().optimizer());
+  job.decay_target_ = *FindChoice(kDecayTargets, job.spec_.train().weight_decay_to());
   job.reduce_ = *FindChoice(kReduces, job.spec_.train().reduce());
   const v1::TrainSpec& train = job.spec_.train();
   job.objective_ = *FindChoice(kObjectives, train.objective());

@@ -144,6 +144,7 @@ class ResolvedJob {
   Precision precision() const { return precision_; }
   UnsupportedModules unsupported_modules() const { return unsupported_modules_; }
   OptimizerKind optimizer() const { return optimizer_; }
+  DecayTarget decay_target() const { return decay_target_; }
   ReduceKind reduce() const { return reduce_; }
   Objective objective() const { return objective_; }
   const AdvantageSettings& advantage() const { return advantage_; }
@@ -191,6 +192,7 @@ class ResolvedJob {
   Precision precision_ = Precision::kFp32;
   UnsupportedModules unsupported_modules_ = UnsupportedModules::kRefuse;
   OptimizerKind optimizer_ = OptimizerKind::kAdamW;
+  DecayTarget decay_target_ = DecayTarget::kZero;
   ReduceKind reduce_ = ReduceKind::kExact;
   Objective objective_ = Objective::kDdpo;
   AdvantageSettings advantage_;

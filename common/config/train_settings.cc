@@ -118,6 +118,7 @@ void CheckTrain(const v1::TrainSpec& train, Faults* faults) {
   }
   faults->Real("train.adam_weight_decay", train.adam_weight_decay(), train.adam_weight_decay() >= 0,
                "0 or above");
+  faults->Choice("train.weight_decay_to", train.weight_decay_to(), Words(kDecayTargets));
   faults->Real("train.adam_epsilon", train.adam_epsilon(), train.adam_epsilon() > 0, "above 0");
   faults->Real("train.staleness_weight_cap", train.staleness_weight_cap(),
                train.staleness_weight_cap() >= 1, "at least 1");

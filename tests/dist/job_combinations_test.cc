@@ -57,6 +57,8 @@ const std::vector<std::vector<std::string>>& Choices() {
       {"train: {optimizer: adamw}", "train: {optimizer: adamw8bit, min_8bit_size: 0}"},
       {"train: {lr_schedule: constant, max_grad_zscore: 3}",
        "train: {lr_schedule: cosine, lr_warmup_updates: 3, lr_min_ratio: 0.1}"},
+      {"train: {weight_decay_to: zero}",
+       "train: {adam_weight_decay: 0.5, weight_decay_to: initial}"},
       {"train: {batch_size: 6, num_inner_epochs: 2}",
        "train: {batch_size: 6, gradient_accumulation_steps: 2}",
        "train: {batch_size: 12, gradient_shards: 4}"},

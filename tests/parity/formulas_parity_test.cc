@@ -18,6 +18,7 @@
 #include "common/learning/series_statistics.h"
 #include "common/trajectory/schedule/step_schedule.h"
 #include "tests/testing/judged.h"
+#include "trainer/algo/adamw.h"
 #include "trainer/algo/gradient_guard.h"
 #include "trainer/algo/group_advantages.h"
 #include "trainer/algo/learning_rate.h"
@@ -154,6 +155,22 @@ TEST_F(FormulasParity, TheMovingAverage) {
     }
     ExpectClose(ValuesOf(average.values()), recorded["averages"][update],
                 "after update " + std::to_string(update));
+  }
+}
+
+TEST_F(FormulasParity, WeightDecayToTheInitialLora) {
+  const nlohmann::json recorded = Recorded("adamw");
+  const at::Tensor weights = Floats(recorded["start"]);
+  AdamW optimizer({"w"}, {weights},
+                  {.learning_rate = recorded["learning_rate"].get<double>(),
+                   .beta1 = recorded["beta1"].get<double>(),
+                   .beta2 = recorded["beta2"].get<double>(),
+                   .weight_decay = recorded["weight_decay"].get<double>()});
+  optimizer.DecayTowards({weights.clone()});
+  for (size_t step = 0; step < recorded["gradients"].size(); ++step) {
+    optimizer.Step({Floats(recorded["gradients"][step])});
+    ExpectClose(ValuesOf(weights), recorded["after"][step],
+                "after step " + std::to_string(step + 1));
   }
 }
 

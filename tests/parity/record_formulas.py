@@ -104,6 +104,23 @@ def average(rng):
     return dict(decay=decay, warmup=warmup, values=values, averages=averages)
 
 
+def adamw(rng):
+    """Five steps of AdamW whose decay pulls to where it started, in one tensor."""
+    rate, beta1, beta2, epsilon, decay, n = 0.02, 0.9, 0.99, 1e-8, 0.3, 6
+    start = [single(rng.gauss(0, 1)) for _ in range(n)]
+    weights, m, v, gradients, after = list(start), [0.0] * n, [0.0] * n, [], []
+    for step in range(1, 6):
+        gradient = [single(rng.gauss(0, 1)) for _ in range(n)]
+        for i, g in enumerate(gradient):
+            m[i] = beta1 * m[i] + (1 - beta1) * g
+            v[i] = beta2 * v[i] + (1 - beta2) * g * g
+            pull = rate * decay * (weights[i] - start[i])
+            weights[i] -= pull + rate * (m[i] / (1 - beta1 ** step)) / (math.sqrt(v[i] / (1 - beta2 ** step)) + epsilon)
+        gradients.append(gradient)
+        after.append(list(weights))
+    return dict(learning_rate=rate, beta1=beta1, beta2=beta2, weight_decay=decay, start=start, gradients=gradients, after=after)
+
+
 def spikes(rng):
     """Norms with single spikes and a lasting rise; whether each is accepted."""
     zscore = 4.0
@@ -231,7 +248,7 @@ def main():
     recorded = dict(group=group(rng), per_reward=per_reward(rng), combination=combination(rng),
                     learning_rates=learning_rates(), average=average(rng), spikes=spikes(rng),
                     losses=[loss(rng, age, *clip) for age in (0, 1, 3) for clip in ((0.2, 0.2), (0.1, 0.3))],
-                    steps=windows(), targets=targets(rng), changes=changes(rng), values=values(rng), falls=falls(rng))
+                    steps=windows(), targets=targets(rng), changes=changes(rng), values=values(rng), falls=falls(rng), adamw=adamw(rng))
     with open(sys.argv[1], "w") as file:
         json.dump(recorded, file, separators=(",", ":"))
 

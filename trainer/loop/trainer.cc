@@ -67,6 +67,10 @@ Trainer::Trainer(const ResolvedJob& job, const Policy& policy, Lora* lora,
   if (train.ema_decay() > 0) {
     state_.average.emplace(train.ema_decay(), train.ema_warmup_updates(), lora->Flatten());
   }
+  if (job.decay_target() == DecayTarget::kInitial) {
+    initial_ = lora->Clone();
+    optimizer_.DecayTowards(initial_->Parameters());
+  }
   UseLossScale();
 }
 

@@ -160,6 +160,8 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"train.adam_beta1=1", "`train.adam_beta1` is 1; it must be from 0 to below 1"},
         Case{"train.adam_beta2=-0.1", "`train.adam_beta2` is -0.1"},
         Case{"train.adam_weight_decay=-1", "`train.adam_weight_decay` is -1"},
+        Case{"train.weight_decay_to=base",
+             "`train.weight_decay_to` is `base`; it must be one of zero, initial"},
         Case{"train.adam_epsilon=0", "`train.adam_epsilon` is 0"},
         Case{"train.min_8bit_size=-1", "`train.min_8bit_size` is -1"},
         Case{"train.reduce=ring", "`train.reduce` is `ring`; it must be one of exact, fast"},
