@@ -85,6 +85,9 @@ bool NeverFills(const ResolvedJob& job, int64_t num_images, int64_t images_of_ke
 
 void AddTrustRegionWarnings(const ResolvedJob& job, std::vector<std::string>* warnings) {
   if (!job.trains()) return;
+  if (job.decay_target() == DecayTarget::kInitial && job.spec().train().adam_weight_decay() == 0) {
+    warnings->push_back("`train.weight_decay_to` has no effect: `train.adam_weight_decay` is 0");
+  }
   const TrustRegionSettings& region = job.trust_region();
   if (region.kind == TrustRegion::kRatio) {
     if (region.kl_limit != TrustRegionSettings().kl_limit) {

@@ -172,6 +172,14 @@ TEST(TrainedSteps, AreCountedFromWindowAndShare) {
                   .single_pass);
 }
 
+TEST(JobWarnings, TellThatResamplingOrTheTargetOfDecayHasNoEffect) {
+  EXPECT_THAT(Warnings({"advantage.max_resamples=3"}),
+              ElementsAre(HasSubstr("`advantage.max_resamples` has no effect without")));
+  EXPECT_THAT(Warnings({"train.weight_decay_to=initial"}), IsEmpty());
+  EXPECT_THAT(Warnings({"train.weight_decay_to=initial", "train.adam_weight_decay=0"}),
+              ElementsAre(HasSubstr("`train.weight_decay_to` has no effect")));
+}
+
 TEST(JobWarnings, TellThatATrustRegionHasNoEffect) {
   EXPECT_THAT(Warnings({"train.trust_region=kl"}), IsEmpty());
   EXPECT_THAT(Warnings({"train.kl_limit=0.5"}), ElementsAre(HasSubstr("`train.kl_limit` has no")));
