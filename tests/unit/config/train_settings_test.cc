@@ -38,6 +38,8 @@ TEST(ValidateJob, GroupsThatAreDrawnAgainLieInOneMicroBatch) {
     return more;
   };
   EXPECT_TRUE(Judge(with({"device.device_batch_size=12"})).ok());
+  EXPECT_THAT(ResolvedJob::Make(With(resample))->MicroBatchChoices(16), ElementsAre(12, 6));
+  EXPECT_THAT(ResolvedJob::Make(With(resample))->MicroBatchChoices(4), ElementsAre(6));
   EXPECT_THAT(Refusal(with({"device.device_batch_size=8"})),
               HasSubstr("`device.device_batch_size` 8 is no multiple of `sample.group_size` 6"));
   EXPECT_THAT(Refusal(with({"advantage.max_resamples=9"})), HasSubstr("from 1 to 8"));
