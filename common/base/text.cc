@@ -169,4 +169,23 @@ absl::StatusOr<std::string_view> Utf8Of(std::string_view bytes, std::string_view
                    Excerpt(line, kMaxLineExcerptBytes), "; save the file as UTF-8"));
 }
 
+std::string NonFiniteAsNull(std::string_view json) {
+  std::string out;
+  bool in_string = false;
+  for (size_t at = 0; at < json.size(); ++at) {
+    if (json[at] == '"') in_string = !in_string;
+    if (in_string && json[at] == '\\') out.push_back(json[at++]);
+    if (!in_string) {
+      for (const std::string word : {"-Infinity", "Infinity", "NaN"}) {
+        if (json.compare(at, word.size(), word) != 0) continue;
+        out += "null";
+        at += word.size();
+        break;
+      }
+    }
+    if (at < json.size()) out.push_back(json[at]);
+  }
+  return out;
+}
+
 }  // namespace imageddpo

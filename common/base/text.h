@@ -47,4 +47,8 @@ bool IsValidUtf8(std::string_view text);
 /// @return INVALID_ARGUMENT naming file, line and remedy where that is not UTF-8.
 absl::StatusOr<std::string_view> Utf8Of(std::string_view bytes, std::string_view file);
 
+/// JSON as Python writes it: Infinity, -Infinity and NaN, which it writes as bare words and which
+/// JSON does not know, become null. Texts in quotes stay as they are.
+std::string NonFiniteAsNull(std::string_view json);
+
 }  // namespace imageddpo

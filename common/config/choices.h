@@ -32,6 +32,11 @@ enum class OptimizerKind { kAdamW, kAdamW8bit };
 inline constexpr Choice<OptimizerKind> kOptimizers[] = {{OptimizerKind::kAdamW, "adamw"},
                                                         {OptimizerKind::kAdamW8bit, "adamw8bit"}};
 
+/// train.weight_decay_to: where weight decay pulls the LoRA.
+enum class DecayTarget { kZero, kInitial };
+inline constexpr Choice<DecayTarget> kDecayTargets[] = {{DecayTarget::kZero, "zero"},
+                                                        {DecayTarget::kInitial, "initial"}};
+
 /// train.update
 enum class UpdateKind { kAuto, kReplay, kSinglePass };
 inline constexpr Choice<UpdateKind> kUpdates[] = {{UpdateKind::kAuto, "auto"},
@@ -70,8 +75,9 @@ inline constexpr Choice<StdOf> kStdsOf[] = {
     {StdOf::kGroup, "group"}, {StdOf::kGlobal, "global"}, {StdOf::kNone, "none"}};
 
 /// advantage.zero_std: what becomes of the samples of a group whose rewards are all equal.
-enum class ZeroStd { kKeep, kDrop };
-inline constexpr Choice<ZeroStd> kZeroStds[] = {{ZeroStd::kKeep, "keep"}, {ZeroStd::kDrop, "drop"}};
+enum class ZeroStd { kKeep, kDrop, kResample };
+inline constexpr Choice<ZeroStd> kZeroStds[] = {
+    {ZeroStd::kKeep, "keep"}, {ZeroStd::kDrop, "drop"}, {ZeroStd::kResample, "resample"}};
 
 /// advantage.stat_key: what the rewards with common statistics have in common.
 enum class StatKey { kImage, kPrompt, kPair };

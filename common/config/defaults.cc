@@ -84,6 +84,7 @@ void FillTrain(v1::TrainSpec* train) {
   IMAGEDDPO_DEFAULT(train, adam_beta1, 0.9);
   IMAGEDDPO_DEFAULT(train, adam_beta2, 0.999);
   IMAGEDDPO_DEFAULT(train, adam_weight_decay, 1e-4);
+  IMAGEDDPO_DEFAULT(train, weight_decay_to, "zero");
   IMAGEDDPO_DEFAULT(train, adam_epsilon, 1e-8);
   IMAGEDDPO_DEFAULT(train, optimizer, "adamw");
   IMAGEDDPO_DEFAULT(train, min_8bit_size, 4096);
@@ -102,6 +103,7 @@ void FillAdvantage(v1::AdvantageSpec* advantage) {
   IMAGEDDPO_DEFAULT(advantage, std_of, "group");
   IMAGEDDPO_DEFAULT(advantage, leave_one_out, false);
   IMAGEDDPO_DEFAULT(advantage, zero_std, "keep");
+  IMAGEDDPO_DEFAULT(advantage, max_resamples, 2);
 }
 
 void FillGuards(v1::GuardsSpec* guards) {

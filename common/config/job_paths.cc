@@ -15,6 +15,11 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr char kInitFrom[] = "lora.init_from";
+
+/// The files of all jobs, LoRAs among them.
+std::string JobsFolder(const ClusterConfig& config) { return config.data_dir + "/jobs"; }
+
 // Whole path elements count: /data-old is not below /data.
 bool IsBelow(const fs::path& path, const fs::path& root) {
   return std::mismatch(root.begin(), root.end(), path.begin(), path.end()).first == root.end();
@@ -37,12 +42,13 @@ absl::StatusOr<std::string> ResolveJobPath(const ClusterConfig& config, const st
                                                    " cannot be reached: ", error.message()));
   }
   // Checked before existence, so that nobody learns which files exist outside the allowed roots.
-  const bool is_allowed = std::any_of(config.allowed_roots.begin(), config.allowed_roots.end(),
-                                      [&](const std::string& r) {
-                                        std::error_code root_error;
-                                        const fs::path root = fs::weakly_canonical(r, root_error);
-                                        return !root_error && IsBelow(real, root);
-                                      });
+  std::vector<std::string> roots = config.allowed_roots;
+  if (setting == kInitFrom) roots.push_back(JobsFolder(config));
+  const bool is_allowed = std::any_of(roots.begin(), roots.end(), [&](const std::string& r) {
+    std::error_code root_error;
+    const fs::path root = fs::weakly_canonical(r, root_error);
+    return !root_error && IsBelow(real, root);
+  });
   if (!is_allowed) {
     return absl::PermissionDeniedError(absl::StrCat(
         "`", setting, "`: ", absolute.string(), " lies outside the folders that jobs may use (",
@@ -68,7 +74,7 @@ absl::Status ResolveJobPaths(const ClusterConfig& config, v1::JobSpec* job) {
   };
   if (resolved.has_model()) add("model.path", resolved.mutable_model()->mutable_path());
   if (resolved.lora().has_init_from()) {
-    add("lora.init_from", resolved.mutable_lora()->mutable_init_from());
+    add(kInitFrom, resolved.mutable_lora()->mutable_init_from());
   }
   if (resolved.data().has_path()) add("data.path", resolved.mutable_data()->mutable_path());
   if (resolved.eval().has_path()) add("eval.path", resolved.mutable_eval()->mutable_path());

@@ -10,7 +10,8 @@
 namespace imageddpo {
 
 /// A path that a job names, as the service may open it: relative ones start at base_dir, and the
-/// result, with every symbolic link followed, lies below one of allowed_roots.
+/// result, with every symbolic link followed, lies below one of allowed_roots; for lora.init_from
+/// also below the folder of all jobs, whose LoRAs anyone who may submit jobs can fetch.
 /// @param config   after ResolveClusterConfig().
 /// @param setting  for messages: "data.path".
 /// @param path     as the job names it; PathOf() of it is opened.

@@ -84,6 +84,16 @@ absl::Status GroupError(const v1::JobSpec& job, const JobPlan& plan) {
                    ", or `sample.num_batches_per_epoch: ", batches * times, "`"));
 }
 
+// Groups that are drawn again do not fit into micro-batches.
+absl::Status ResampleError(const JobPlan& plan) {
+  return absl::InvalidArgumentError(absl::StrCat(
+      "`advantage.zero_std: resample` needs whole groups in a micro-batch, so that the rank that "
+      "samples it sees all rewards of a group: `device.device_batch_size` ",
+      plan.device_batch_size, " is no multiple of `sample.group_size` ", plan.group_size,
+      "; make it one (left open, it is one where `sample.batch_size` and `train.batch_size` are), "
+      "or use `advantage.zero_std: drop`"));
+}
+
 absl::Status DeviceBatchError(const v1::JobSpec& job, const JobPlan& plan) {
   return absl::InvalidArgumentError(absl::StrCat(
       "the samples of an update (",
@@ -119,13 +129,19 @@ int64_t JobPlan::MostSamplesOfATrainer(int64_t num_trainers) const {
 std::vector<int64_t> MicroBatchChoices(const v1::JobSpec& job, int64_t most) {
   const int64_t both = std::gcd(std::clamp<int64_t>(job.sample().batch_size(), 1, kMaxCount),
                                 std::clamp<int64_t>(job.train().batch_size(), 1, kMaxCount));
+  int64_t unit = 1;  // Sizes are multiples of this.
+  if (ResamplesGroups(job)) unit = std::max<int64_t>(1, job.sample().group_size());
+  if (both % unit != 0) unit = 1;  // MakeJobPlan() refuses the job.
+  const auto is_possible = [both, unit](int64_t size) {
+    return both % size == 0 && size % unit == 0;
+  };
   std::vector<int64_t> sizes;
   for (int64_t size = std::min(both, most); size > 0; --size) {
-    if (both % size == 0) sizes.push_back(size);
+    if (is_possible(size)) sizes.push_back(size);
   }
-  if (both > most && sizes.front() < most / 2) {
+  if (both > most && (sizes.empty() || sizes.front() < most / 2)) {
     int64_t above = most + 1;
-    while (both % above != 0) ++above;
+    while (!is_possible(above)) ++above;
     sizes.insert(sizes.begin(), above);
   }
   return sizes;
@@ -144,6 +160,9 @@ absl::StatusOr<JobPlan> MakeJobPlan(const v1::JobSpec& job) {
   if (plan.samples_per_epoch % plan.samples_per_update != 0) return EpochError(job, plan);
   if (plan.samples_per_epoch % plan.group_size != 0) return GroupError(job, plan);
   if (plan.samples_per_update % plan.device_batch_size != 0) return DeviceBatchError(job, plan);
+  if (ResamplesGroups(job) && plan.device_batch_size % plan.group_size != 0) {
+    return ResampleError(plan);
+  }
   plan.micro_batches_per_epoch = plan.samples_per_epoch / plan.device_batch_size;
   plan.micro_batches_per_update = plan.samples_per_update / plan.device_batch_size;
   plan.updates_per_inner_epoch = plan.samples_per_epoch / plan.samples_per_update;

@@ -32,6 +32,10 @@ absl::StatusOr<JobPlan> MakeJobPlan(const v1::JobSpec& job);
 /// than those that sampled), or the ranks that sample do not train. Empty if it can.
 std::string WhyNoSinglePass(const v1::JobSpec& job, const JobPlan& plan);
 
+/// Whether groups whose rewards are all equal are drawn again, by advantage.mode and zero_std. A
+/// micro-batch then has whole groups.
+bool ResamplesGroups(const v1::JobSpec& job);
+
 /// Whether the job learns from target images, by train.objective.
 bool IsSupervised(const v1::JobSpec& job);
 

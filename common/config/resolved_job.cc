@@ -108,6 +108,7 @@ absl::StatusOr<ResolvedJob> ResolvedJob::Make(v1::JobSpec submitted) {
   job.unsupported_modules_ =
       *FindChoice(kUnsupportedModules, job.spec_.lora().unsupported_modules());
   job.optimizer_ = *FindChoice(kOptimizers, job.spec_.train().optimizer());
+  job.decay_target_ = *FindChoice(kDecayTargets, job.spec_.train().weight_decay_to());
   job.reduce_ = *FindChoice(kReduces, job.spec_.train().reduce());
   const v1::TrainSpec& train = job.spec_.train();
   job.objective_ = *FindChoice(kObjectives, train.objective());
@@ -137,7 +138,8 @@ absl::StatusOr<ResolvedJob> ResolvedJob::Make(v1::JobSpec submitted) {
                     .combine = *FindChoice(kCombinations, advantage.combine()),
                     .std_of = *FindChoice(kStdsOf, advantage.std_of()),
                     .leave_one_out = advantage.leave_one_out(),
-                    .zero_std = *FindChoice(kZeroStds, advantage.zero_std())};
+                    .zero_std = *FindChoice(kZeroStds, advantage.zero_std()),
+                    .max_resamples = advantage.max_resamples()};
   job.data_ = Resolve(job.spec_.data());
   std::vector<std::string> names = RewardNames(job.spec_);
   for (size_t i = 0; i < names.size(); ++i) {

@@ -26,6 +26,10 @@ struct AdvantageSettings {
   StdOf std_of = StdOf::kGroup;  ///< Of kGroup, as the two below.
   bool leave_one_out = false;
   ZeroStd zero_std = ZeroStd::kKeep;
+  int64_t max_resamples = 2;  ///< Of kResample.
+
+  /// Whether groups whose rewards are all equal are drawn again.
+  bool resamples() const { return mode == AdvantageMode::kGroup && zero_std == ZeroStd::kResample; }
 };
 
 /// The learning rate over a job's updates, judged.
@@ -140,6 +144,7 @@ class ResolvedJob {
   Precision precision() const { return precision_; }
   UnsupportedModules unsupported_modules() const { return unsupported_modules_; }
   OptimizerKind optimizer() const { return optimizer_; }
+  DecayTarget decay_target() const { return decay_target_; }
   ReduceKind reduce() const { return reduce_; }
   Objective objective() const { return objective_; }
   const AdvantageSettings& advantage() const { return advantage_; }
@@ -187,6 +192,7 @@ class ResolvedJob {
   Precision precision_ = Precision::kFp32;
   UnsupportedModules unsupported_modules_ = UnsupportedModules::kRefuse;
   OptimizerKind optimizer_ = OptimizerKind::kAdamW;
+  DecayTarget decay_target_ = DecayTarget::kZero;
   ReduceKind reduce_ = ReduceKind::kExact;
   Objective objective_ = Objective::kDdpo;
   AdvantageSettings advantage_;

@@ -35,6 +35,12 @@ void CheckWindow(const std::string& setting, const v1::StepWindowSpec& window, i
 
 }  // namespace
 
+bool ResamplesGroups(const v1::JobSpec& job) {
+  const v1::AdvantageSpec& advantage = job.advantage();
+  return FindChoice(kAdvantageModes, advantage.mode()) == AdvantageMode::kGroup &&
+         FindChoice(kZeroStds, advantage.zero_std()) == ZeroStd::kResample;
+}
+
 bool IsSupervised(const v1::JobSpec& job) {
   return FindChoice(kObjectives, job.train().objective()) == Objective::kSft;
 }
@@ -112,6 +118,7 @@ void CheckTrain(const v1::TrainSpec& train, Faults* faults) {
   }
   faults->Real("train.adam_weight_decay", train.adam_weight_decay(), train.adam_weight_decay() >= 0,
                "0 or above");
+  faults->Choice("train.weight_decay_to", train.weight_decay_to(), Words(kDecayTargets));
   faults->Real("train.adam_epsilon", train.adam_epsilon(), train.adam_epsilon() > 0, "above 0");
   faults->Real("train.staleness_weight_cap", train.staleness_weight_cap(),
                train.staleness_weight_cap() >= 1, "at least 1");
@@ -162,6 +169,7 @@ void CheckAdvantage(const v1::JobSpec& job, Faults* faults) {
   faults->Choice("advantage.combine", advantage.combine(), Words(kCombinations));
   faults->Choice("advantage.std_of", advantage.std_of(), Words(kStdsOf));
   faults->Choice("advantage.zero_std", advantage.zero_std(), Words(kZeroStds));
+  faults->Range("advantage.max_resamples", advantage.max_resamples(), 1, 8);
   faults->Range("advantage.buffer_size", advantage.buffer_size(), 1);
   faults->Range("advantage.min_count", advantage.min_count(), 1);
   if (FindChoice(kAdvantageModes, advantage.mode()) == AdvantageMode::kPerKey &&

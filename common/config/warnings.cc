@@ -85,6 +85,9 @@ bool NeverFills(const ResolvedJob& job, int64_t num_images, int64_t images_of_ke
 
 void AddTrustRegionWarnings(const ResolvedJob& job, std::vector<std::string>* warnings) {
   if (!job.trains()) return;
+  if (job.decay_target() == DecayTarget::kInitial && job.spec().train().adam_weight_decay() == 0) {
+    warnings->push_back("`train.weight_decay_to` has no effect: `train.adam_weight_decay` is 0");
+  }
   const TrustRegionSettings& region = job.trust_region();
   if (region.kind == TrustRegion::kRatio) {
     if (region.kl_limit != TrustRegionSettings().kl_limit) {
@@ -108,8 +111,13 @@ void AddGroupWarnings(const ResolvedJob& job, std::vector<std::string>* warnings
         "`sample.same_init_noise` has no effect without a `sample.group_size` above 1");
   }
   const AdvantageSettings& advantage = job.advantage();
-  if (advantage.mode == AdvantageMode::kGroup) return;
   const AdvantageSettings defaults;
+  if (advantage.max_resamples != defaults.max_resamples && !advantage.resamples()) {
+    warnings->push_back(
+        "`advantage.max_resamples` has no effect without `advantage.mode: group` and "
+        "`advantage.zero_std: resample`");
+  }
+  if (advantage.mode == AdvantageMode::kGroup) return;
   for (const auto& [setting, is_set] :
        {std::pair("std_of", advantage.std_of != defaults.std_of),
         std::pair("leave_one_out", advantage.leave_one_out != defaults.leave_one_out),

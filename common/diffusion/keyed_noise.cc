@@ -41,9 +41,10 @@ std::array<uint32_t, 4> Philox4x32(const std::array<uint32_t, 4>& counter,
 }
 
 KeyedStream::KeyedStream(const StreamKey& key) {
-  const std::array<uint32_t, 4> outer = Philox4x32(
-      {static_cast<uint32_t>(key.purpose), Low(key.epoch), High(key.epoch), key.generation},
-      {Low(key.seed), High(key.seed)});
+  const std::array<uint32_t, 4> outer =
+      Philox4x32({static_cast<uint32_t>(key.purpose), Low(key.epoch), High(key.epoch),
+                  key.generation ^ (key.attempt << 16U)},
+                 {Low(key.seed), High(key.seed)});
   // The outer call's upper half goes into the counter, so that no bit of it is lost.
   const std::array<uint32_t, 4> inner = Philox4x32(
       {Low(key.sample) ^ outer[2], High(key.sample) ^ outer[3], Low(key.step), High(key.step)},

@@ -31,7 +31,10 @@ struct StreamKey {
   uint64_t sample = 0;
   uint64_t step = 0;
   /// Of the noise of training: how often the job was taken back by a guard (guards.rollbacks).
+  /// Below 2^16, as the next.
   uint32_t generation = 0;
+  /// Of the noise of training: how often the sample was drawn before (advantage.zero_std resample).
+  uint32_t attempt = 0;
 };
 
 /// Philox4x32-10: ten rounds of the counter-based generator of Salmon, Moraes, Dror and Shaw,

@@ -26,26 +26,6 @@ bool IsBookkeeping(std::string_view key) {
          std::find(std::begin(kBookkeeping), std::end(kBookkeeping), key) != std::end(kBookkeeping);
 }
 
-/// Python writes infinite numbers as bare words, which JSON does not know: they become null.
-std::string ReplaceNonFinite(std::string_view text) {
-  std::string out;
-  bool in_string = false;
-  for (size_t at = 0; at < text.size(); ++at) {
-    if (text[at] == '"') in_string = !in_string;
-    if (in_string && text[at] == '\\') out.push_back(text[at++]);
-    if (!in_string) {
-      for (const std::string word : {"-Infinity", "Infinity", "NaN"}) {
-        if (text.compare(at, word.size(), word) != 0) continue;
-        out += "null";
-        at += word.size();
-        break;
-      }
-    }
-    if (at < text.size()) out.push_back(text[at]);
-  }
-  return out;
-}
-
 }  // namespace
 
 absl::StatusOr<JsonConfig> JsonConfig::Open(const std::string& path, const std::string& class_key,
@@ -53,7 +33,7 @@ absl::StatusOr<JsonConfig> JsonConfig::Open(const std::string& path, const std::
   IMAGEDDPO_ASSIGN_OR_RETURN(const std::string bytes, ReadFile(path));
   IMAGEDDPO_ASSIGN_OR_RETURN(const std::string_view text, Utf8Of(bytes, path));
   nlohmann::json root =
-      nlohmann::json::parse(ReplaceNonFinite(text), nullptr, /*allow_exceptions=*/false);
+      nlohmann::json::parse(NonFiniteAsNull(text), nullptr, /*allow_exceptions=*/false);
   if (root.is_discarded() || !root.is_object()) {
     return absl::InvalidArgumentError(absl::StrCat(path, ": not a JSON object"));
   }
@@ -221,8 +201,12 @@ absl::Status JsonConfig::Finish(std::vector<std::string>* warnings) const {
   if (warnings != nullptr) warnings->insert(warnings->end(), warnings_.begin(), warnings_.end());
   std::vector<std::string> all = problems_;
   for (const auto& [key, value] : root_.items()) {
-    if (!read_.contains(key) && !IsBookkeeping(key))
+    if (read_.contains(key) || IsBookkeeping(key)) continue;
+    if (!value.is_null()) {
       all.push_back(absl::StrCat(Show(key), ": unknown field, not supported"));
+    } else if (warnings != nullptr) {
+      warnings->push_back(absl::StrCat(Show(key), ": unknown field, taken for one that is off"));
+    }
   }
   if (all.empty()) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrJoin(all, "; "));

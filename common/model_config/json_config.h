@@ -26,7 +26,8 @@ std::string ShownJson(const Json& value) {
 /// taken by a getter, listed as harmless, or stated as neutral; Finish() refuses the rest by name.
 /// Bookkeeping of the libraries that write these files is no part of a model: fields that begin
 /// with "_", where weights came from and in which type, and the state of a moving average
-/// (diffusers' EMAModel) are passed over.
+/// (diffusers' EMAModel) are passed over. So is, with a warning, an unknown field that is null:
+/// newer versions of the libraries write theirs, and null is how a feature that is off is written.
 ///
 /// Getters never fail on the spot. They note what is wrong and return the fallback; Finish()
 /// reports it. A fallback is the value the model's own library documents for an absent field. A

@@ -56,6 +56,17 @@ std::optional<std::vector<ScriptOutput>> OutputsOf(const c10::IValue& returned) 
   return outputs;
 }
 
+/// What to do about a module whose weights are not float32, as the images are; else empty.
+std::string RemedyForType(const torch::jit::Module& module) {
+  for (const at::Tensor& weight : module.parameters()) {
+    if (weight.scalar_type() == at::kFloat || !weight.is_floating_point()) continue;
+    return absl::StrCat("; its weights are ", c10::toString(weight.scalar_type()),
+                        " and images are float32: export model.float(), or have forward() convert "
+                        "what it is given");
+  }
+  return "";
+}
+
 }  // namespace
 
 struct TorchScriptModule::State {
@@ -103,9 +114,9 @@ absl::StatusOr<std::vector<ScriptOutput>> TorchScriptModule::Run(
   } catch (const std::exception& error) {
     std::vector<std::string> shapes;
     for (const at::Tensor& input : inputs) shapes.push_back(absl::StrJoin(input.sizes(), "x"));
-    return absl::InvalidArgumentError(
-        absl::StrCat("'", state_->path, "' failed on an input of shape ",
-                     absl::StrJoin(shapes, ", "), ": ", Reason(error)));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "'", state_->path, "' failed on an input of shape ", absl::StrJoin(shapes, ", "), ": ",
+        Reason(error), RemedyForType(state_->module)));
   }
 }
 

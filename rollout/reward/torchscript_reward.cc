@@ -67,9 +67,10 @@ absl::StatusOr<std::vector<at::Tensor>> InOrder(const std::vector<ScriptOutput>&
       return bad(absl::StrCat("returns no tensor \"", name, "\", but \"", outputs[i].name, "\""));
     }
     const at::Tensor& value = found->value;
-    const bool is_column = value.dim() == 2 && value.size(1) == 1;
-    if ((value.dim() != 1 && !is_column) || value.size(0) != num_images ||
-        !value.is_floating_point()) {
+    // LPIPS, for one, returns [N,1,1,1].
+    const bool has_one_each =
+        value.dim() > 0 && value.size(0) == num_images && value.numel() == num_images;
+    if (!has_one_each || !value.is_floating_point()) {
       return bad(absl::StrCat("returns ", name.empty() ? "" : absl::StrCat("for \"", name, "\" "),
                               "a tensor of type ", c10::toString(value.scalar_type()),
                               " and shape [", absl::StrJoin(value.sizes(), ", "), "] for ",

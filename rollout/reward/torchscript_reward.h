@@ -19,7 +19,7 @@ namespace imageddpo {
 
 /// `type: torchscript`: any scorer in a TorchScript file. What it takes and returns is said by
 /// `imageddpo.json` inside the archive (script_contract.h); without that file it is [N,3,H,W]
-/// float32 in [0,1] → [N] or [N,1]. Returned tensors may have any floating-point type.
+/// float32 in [0,1] → [N], [N,1] or [N,1,1,1]. Returned tensors may have any floating-point type.
 /// Parts: every output that has a name, except one called "value". The batch is given to the
 /// module as it comes, so equal batches have equal bits.
 /// A batch whose module fails, returns other outputs or other shapes, or that has an example

@@ -128,12 +128,7 @@ absl::StatusOr<Rollout::Drawn> Rollout::Draw(
   const Dataset& dataset = *source.examples;
   Drawn drawn;
   std::vector<at::Tensor> images, targets;
-  const PictureSize latent = size_.DividedBy(pipeline_->vae->config().downscale());
-  const std::vector<int64_t> shape = {pipeline_->vae->config().latent_channels, latent.height,
-                                      latent.width};
-  std::vector<StreamKey> encode_keys, init_keys, step_keys;
   for (size_t i = 0; i < examples.size(); ++i) {
-    const auto position = static_cast<int64_t>(i);
     drawn.examples.push_back(dataset.at(examples[i]));
     drawn.prompts.push_back(PromptOf(drawn.examples.back().text));
     const auto width = static_cast<int>(size_.width), height = static_cast<int>(size_.height);
@@ -145,23 +140,14 @@ absl::StatusOr<Rollout::Drawn> Rollout::Draw(
       IMAGEDDPO_ASSIGN_OR_RETURN(at::Tensor target, dataset.LoadTarget(examples[i], width, height));
       targets.push_back(std::move(target));
     }
-    encode_keys.push_back(key_of(StreamPurpose::kEncodeNoise, position));
-    init_keys.push_back(key_of(StreamPurpose::kInitNoise, position));
-    step_keys.push_back(key_of(StreamPurpose::kStepNoise, position));
   }
   drawn.encoded = prompts_->Encode(drawn.prompts, source.uses_prompt());
   drawn.images_BCHW = at::stack(images);
   if (!targets.empty()) drawn.targets_BCHW = at::stack(targets);
-  drawn.inputs = {
-      .posterior = source.posteriors->Encode(*pipeline_->vae, examples, drawn.images_BCHW, device_),
-      .encode_noise_BCHW = KeyedNormals(encode_keys, shape),
-      .init_noise_BCHW = KeyedNormals(init_keys, shape),
-      .step_noise =
-          [shape, step_keys](int64_t k) mutable {
-            for (StreamKey& key : step_keys) key.step = static_cast<uint64_t>(k);
-            return KeyedNormals(step_keys, shape);
-          },
-      .conditioning = drawn.encoded.conditioning};
+  drawn.inputs.posterior =
+      source.posteriors->Encode(*pipeline_->vae, examples, drawn.images_BCHW, device_);
+  drawn.inputs.conditioning = drawn.encoded.conditioning;
+  SetNoise(examples.size(), key_of, &drawn.inputs);
   ReleaseEncoders();
   return drawn;
 }
@@ -214,8 +200,18 @@ absl::StatusOr<WhenScored<TrajectoryBatch>> Rollout::Sample(int64_t epoch, int64
     };
   }
   const auto start = std::chrono::steady_clock::now();
-  const int64_t first = plan_.FirstSample(micro_batch);
-  IMAGEDDPO_ASSIGN_OR_RETURN(const Drawn drawn, DrawMicroBatch(epoch, micro_batch, next));
+  const MicroBatch of{epoch, micro_batch, weight_version, keep_pictures};
+  IMAGEDDPO_ASSIGN_OR_RETURN(Drawn drawn, DrawMicroBatch(epoch, micro_batch, next));
+  IMAGEDDPO_ASSIGN_OR_RETURN(WhenScored<TrajectoryBatch> record, SampleDrawn(of, drawn, start));
+  if (!job_.advantage().resamples()) return record;
+  return [this, of, drawn = std::move(drawn), record = std::move(record)]() mutable {
+    return ResampleEqualGroups(of, &drawn, std::move(record));
+  };
+}
+
+absl::StatusOr<WhenScored<TrajectoryBatch>> Rollout::SampleDrawn(
+    const MicroBatch& of, const Drawn& drawn, std::chrono::steady_clock::time_point start) {
+  const int64_t first = plan_.FirstSample(of.number);
   std::optional<LogProbGradients> gradients;
   if (gradients_ != nullptr) {
     gradients.emplace(pipeline_->denoiser.get(), *lora_, plan_.device_batch_size,
@@ -229,9 +225,9 @@ absl::StatusOr<WhenScored<TrajectoryBatch>> Rollout::Sample(int64_t epoch, int64
                           .means = job_.trust_region().records_means,
                           .base = BaseIf(job_.trust_region().records_base_means),
                           .base_of_all = reward_->wants().kl_to_base,
-                          .steps = steps_.Of(epoch, first)});
-  if (gradients) gradients_->Put(micro_batch, gradients->Take());
-  TrajectoryBatch batch = RecordOf(drawn, epoch, micro_batch, weight_version);
+                          .steps = steps_.Of(of.epoch, first)});
+  if (gradients) gradients_->Put(of.number, gradients->Take());
+  TrajectoryBatch batch = RecordOf(drawn, of.epoch, of.number, of.weight_version);
   batch.sample_seconds = SecondsSince(start);
 
   WhenScored<Scores> scores = StartScoring(drawn, sampled);
@@ -244,7 +240,7 @@ absl::StatusOr<WhenScored<TrajectoryBatch>> Rollout::Sample(int64_t epoch, int64
   batch.timesteps_BK = sampled.timesteps_BK.contiguous();
   batch.log_probs_BK = sampled.log_probs_BK.contiguous();
   const int64_t num_pictures =
-      keep_pictures ? std::min(kPicturesPerMicroBatch, batch.batch_size()) : 0;
+      of.keep_pictures ? std::min(kPicturesPerMicroBatch, batch.batch_size()) : 0;
   for (int64_t i = 0; i < num_pictures; ++i) {
     for (const auto& [suffix, images] :
          {std::pair("input", drawn.images_BCHW), std::pair("output", sampled.images_BCHW)}) {
@@ -270,12 +266,6 @@ absl::StatusOr<WhenScored<TrajectoryBatch>> Rollout::Sample(int64_t epoch, int64
 
 Denoiser* Rollout::BaseIf(bool loss_needs_it) const {
   return loss_needs_it || reward_->wants().kl_to_base ? pipeline_->denoiser.get() : nullptr;
-}
-
-int64_t Rollout::NoiseSample(StreamPurpose purpose, int64_t sample) const {
-  const bool is_shared =
-      job_.spec().sample().same_init_noise() && purpose != StreamPurpose::kStepNoise;
-  return is_shared ? plan_.GroupOf(sample) * plan_.group_size : sample;
 }
 
 std::vector<int64_t> Rollout::ExamplesOf(int64_t epoch, int64_t micro_batch) {

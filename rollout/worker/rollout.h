@@ -87,7 +87,8 @@ class Rollout {
   void CollectGradients(const Lora* lora, SampleGradients* gradients);
 
   /// Samples one micro-batch and starts to score it, so that the next can be sampled meanwhile.
-  /// Results are to be called in the order of the calls.
+  /// Results are to be called in the order of the calls, while the same LoRA is bound: with
+  /// advantage.zero_std resample that may sample again.
   /// @param keep_pictures  attach PNGs of its first samples' inputs and outputs.
   /// @param next  the micro-batch of the epoch that is to be sampled next; its images are loaded
   ///              meanwhile. -1: not known.
@@ -165,6 +166,11 @@ class Rollout {
   /// the first noisy latents is that of its group's first sample: that of the VAE's posterior too,
   /// since latents that differ in it would not be the same.
   int64_t NoiseSample(StreamPurpose purpose, int64_t sample) const;
+  /// The key of a noise of an epoch's sample. @param attempt  see StreamKey.
+  StreamKey NoiseKey(StreamPurpose purpose, int64_t epoch, int64_t sample, uint32_t attempt) const;
+  /// Sets all noise of `count` samples.
+  void SetNoise(size_t count, const std::function<StreamKey(StreamPurpose, int64_t)>& key_of,
+                SamplerInputs* inputs) const;
   std::vector<int64_t> ExamplesOf(int64_t epoch, int64_t micro_batch);
   void StartLoading(std::vector<int64_t> examples);  ///< Of data_, on another thread.
   std::string PromptOf(std::string_view text) const;
@@ -181,6 +187,20 @@ class Rollout {
   TrajectoryBatch RecordOf(const Drawn& drawn, int64_t epoch, int64_t micro_batch,
                            int64_t weight_version) const;
   WhenScored<Scores> StartScoring(const Drawn& drawn, const SampledTrajectories& sampled);
+  /// Which micro-batch is sampled; see Sample().
+  struct MicroBatch {
+    int64_t epoch = 0, number = 0, weight_version = 0;
+    bool keep_pictures = false;
+  };
+  /// Samples what was drawn and starts to score it. @param start  of the time that it took.
+  absl::StatusOr<WhenScored<TrajectoryBatch>> SampleDrawn(
+      const MicroBatch& of, const Drawn& drawn, std::chrono::steady_clock::time_point start);
+  /// Waits for the scores, and while a group has equal rewards samples the micro-batch again with
+  /// other noise for its samples, at most advantage.max_resamples times. Noise and the composition
+  /// of the batch follow from the job's settings, epoch and sample, so the record has the same bits
+  /// on every rank. Its part "group.resampled": how often a sample was drawn again.
+  absl::StatusOr<TrajectoryBatch> ResampleEqualGroups(const MicroBatch& of, Drawn* drawn,
+                                                      WhenScored<TrajectoryBatch> first);
 
   ResolvedJob job_;
   JobPlan plan_;

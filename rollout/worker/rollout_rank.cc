@@ -10,6 +10,7 @@
 
 #include "common/base/status.h"
 #include "common/comm/frame.h"
+#include "common/config/choices.h"
 #include "common/config/reward_types.h"
 #include "common/trajectory/record/tags.h"
 
@@ -25,9 +26,11 @@ constexpr size_t kBatchesInScoring = 2;
 template <typename Result>
 class ScoringLine {
  public:
-  /// @param mark  where to mark the wait for scores; may be null.
-  ScoringLine(SpanLog* spans, StageMark* mark, std::function<void(Result)> pass_on)
-      : spans_(spans), mark_(mark), pass_on_(std::move(pass_on)) {}
+  /// @param mark   where to mark the wait for scores; may be null.
+  /// @param stage  of it: "sampling" where the wait may end in sampling again.
+  ScoringLine(SpanLog* spans, StageMark* mark, const char* stage,
+              std::function<void(Result)> pass_on)
+      : spans_(spans), mark_(mark), stage_(stage), pass_on_(std::move(pass_on)) {}
 
   absl::Status Add(WhenScored<Result> batch) {
     line_.push_back(std::move(batch));
@@ -44,7 +47,7 @@ class ScoringLine {
     line_.pop_front();
     std::optional<SpanLog::Span> span(std::in_place, spans_, "wait for scores");
     absl::StatusOr<Result> result = [&] {
-      const StageMark::Item item(mark_, "scoring");
+      const StageMark::Item item(mark_, stage_);
       return std::move(first)();
     }();
     IMAGEDDPO_RETURN_IF_ERROR(result.status());
@@ -55,9 +58,17 @@ class ScoringLine {
 
   SpanLog* spans_;
   StageMark* mark_;
+  const char* stage_;
   std::function<void(Result)> pass_on_;
   std::deque<WhenScored<Result>> line_;
 };
+
+constexpr char kScoring[] = "scoring", kSampling[] = "sampling";
+
+/// Whether groups are sampled again once their scores are known.
+bool Resamples(const v1::JobSpec& job) {
+  return FindChoice(kZeroStds, job.advantage().zero_std()) == ZeroStd::kResample;
+}
 
 /// A reward service may be away for long, and has deadlines of its own.
 bool AsksAService(const v1::JobSpec& job) {
@@ -139,12 +150,13 @@ absl::Status RolloutRank::EvaluateShare(int64_t version) {
 }
 
 absl::Status RolloutRank::Evaluate(int64_t version) {
-  ScoringLine<v1::EvalBatch> scoring(context_->spans, scoring_mark_, [this](v1::EvalBatch result) {
-    result.set_job_id(context_->start.job_id());
-    absl::StatusOr<std::string> frame = ToFrame(&result);
-    if (!frame.ok()) throw std::length_error(std::string(frame.status().message()));
-    context_->gang.SendBytes(*std::move(frame), leader_, kEvalTag);
-  });
+  ScoringLine<v1::EvalBatch> scoring(
+      context_->spans, scoring_mark_, kScoring, [this](v1::EvalBatch result) {
+        result.set_job_id(context_->start.job_id());
+        absl::StatusOr<std::string> frame = ToFrame(&result);
+        if (!frame.ok()) throw std::length_error(std::string(frame.status().message()));
+        context_->gang.SendBytes(*std::move(frame), leader_, kEvalTag);
+      });
   const int64_t num_batches = rollout_->num_eval_batches();
   for (int64_t batch = index_; batch < num_batches; batch += num_rollout_) {
     if (context_->stop.requested()) return Cancelled();
@@ -165,18 +177,20 @@ absl::Status RolloutRank::SampleShare(int64_t epoch, int64_t version, bool keep_
   const auto needed = schedule_.LatentsNeeded(epoch);
   ReportProgress("sampling", epoch, 0, plan_.samples_per_epoch);
   int64_t done = 0;
-  ScoringLine<TrajectoryBatch> scoring(context_->spans, scoring_mark_, [&](TrajectoryBatch batch) {
-    batch.job_id = context_->start.job_id();
-    batch.wait_seconds = std::exchange(wait_seconds_, 0);
-    const double start = context_->clock.NowSeconds();
-    for (size_t trainer = 0; trainer < senders_.size(); ++trainer) {
-      const bool is_leader = trainer == 0;
-      senders_[trainer].Send(batch,
-                             {.latents = needed[trainer][batch.micro_batch], .pictures = is_leader},
-                             timeouts_.phase);
-    }
-    wait_seconds_ += context_->clock.NowSeconds() - start;
-  });
+  const char* const stage = Resamples(context_->start.spec()) ? kSampling : kScoring;
+  ScoringLine<TrajectoryBatch> scoring(
+      context_->spans, scoring_mark_, stage, [&](TrajectoryBatch batch) {
+        batch.job_id = context_->start.job_id();
+        batch.wait_seconds = std::exchange(wait_seconds_, 0);
+        const double start = context_->clock.NowSeconds();
+        for (size_t trainer = 0; trainer < senders_.size(); ++trainer) {
+          const bool is_leader = trainer == 0;
+          senders_[trainer].Send(
+              batch, {.latents = needed[trainer][batch.micro_batch], .pictures = is_leader},
+              timeouts_.phase);
+        }
+        wait_seconds_ += context_->clock.NowSeconds() - start;
+      });
   std::vector<int64_t> share;
   for (int64_t m = 0; m < plan_.micro_batches_per_epoch; ++m) {
     if (schedule_.SamplerOf(m, num_rollout_) == index_) share.push_back(m);

@@ -25,11 +25,7 @@ absl::StatusOr<Rollout::Drawn> Rollout::DrawMicroBatch(int64_t epoch, int64_t mi
   IMAGEDDPO_ASSIGN_OR_RETURN(
       Drawn drawn,
       Draw(data_, ExamplesOf(epoch, micro_batch), [&](StreamPurpose purpose, int64_t i) {
-        return StreamKey{.seed = job_.spec().seed(),
-                         .purpose = purpose,
-                         .epoch = static_cast<uint64_t>(epoch),
-                         .sample = static_cast<uint64_t>(NoiseSample(purpose, first + i)),
-                         .generation = static_cast<uint32_t>(job_.guards().rollbacks)};
+        return NoiseKey(purpose, epoch, first + i, /*attempt=*/0);
       }));
   if (next >= 0) StartLoading(ExamplesOf(epoch, next));
   return drawn;

@@ -1,49 +1,30 @@
 // Whole small jobs with the demo's model, ranks as threads: the same bits on every topology, in
 // lock-step and running ahead, before and after a resume.
 
-#include <ATen/ATen.h>
+#include "tests/dist/job_topologies.h"
+
 #include <gtest/gtest.h>
 
-#include <algorithm>
-#include <cstdlib>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "common/base/logging.h"
 #include "common/comm/mailbox/thread_communicator.h"
 #include "common/config/job_config.h"
-#include "common/io/image.h"
-#include "common/io/image_tensor.h"
 #include "deploy/imageddpod/job_function.h"
-#include "tests/dist/job_runner.h"
 #include "tests/testing/judged.h"
-#include "tests/testing/temp_dir.h"
 
 namespace imageddpo {
 namespace {
 
-constexpr int kEpochs = 4;
 constexpr size_t kRowsPerEpoch = 4;
 
-class JobTopologies : public testing::Test {
+class SameBits : public JobTopologies {
  protected:
-  static void SetUpTestSuite() {
-    dir_ = new TempDir();
-    at::manual_seed(5);
-    for (int i = 0; i < 11; ++i) {
-      const at::Tensor image = at::rand({3, 4, 4}).repeat_interleave(8, 1).repeat_interleave(8, 2);
-      const std::string folder = i < 8 ? "train" : "held-out";
-      dir_->Write(absl::StrCat(folder, "/", i, ".png"), *EncodePng(TensorToImage(image)));
-    }
-  }
-  static void TearDownTestSuite() {
-    delete dir_;
-    dir_ = nullptr;
-  }
-
   static v1::JobSpec Job(int64_t staleness) {
-    const char* source = std::getenv("IMAGEDDPO_SOURCE_DIR");
     v1::JobSpec job = *ParseJobYaml(
         "seed: 3\n"
         "rewards: [{type: jpeg, measure: incompressibility}]\n"
@@ -55,26 +36,10 @@ class JobTopologies : public testing::Test {
         "checkpoint: {every_epochs: 2}\n"
         "device: {device_batch_size: 2, num_threads: 1}\n",
         "job.yaml");
-    job.set_num_epochs(kEpochs);
-    job.mutable_model()->set_path(absl::StrCat(source ? source : ".", "/deploy/demo/tiny-sd"));
-    job.mutable_data()->set_path(*dir_ / "train");
-    job.mutable_eval()->set_path(*dir_ / "held-out");
+    SetModelAndData(&job);
     job.mutable_sample()->set_max_staleness(staleness);
     job = Judged(job).spec();
     return job;
-  }
-
-  static void ExpectSame(const JobOutcome& outcome, const JobOutcome& reference,
-                         const Topology& topology) {
-    EXPECT_EQ(outcome.rows, reference.rows) << topology.ToString();
-    EXPECT_EQ(outcome.evaluations, reference.evaluations) << topology.ToString();
-    ASSERT_EQ(outcome.checkpoints.size(), reference.checkpoints.size()) << topology.ToString();
-    for (const auto& [epoch, checkpoint] : outcome.checkpoints) {
-      const v1::Checkpoint& other = reference.checkpoints.at(epoch);
-      EXPECT_EQ(checkpoint.state(), other.state()) << topology.ToString() << ", epoch " << epoch;
-      EXPECT_EQ(checkpoint.SerializeAsString(), other.SerializeAsString())
-          << topology.ToString() << ", epoch " << epoch;
-    }
   }
 
   /// Job(0) with more settings.
@@ -91,18 +56,10 @@ class JobTopologies : public testing::Test {
     JobOutcome alone = RunOnThreads(job, Colocated(1));
     EXPECT_EQ(alone.rows.size(), kEpochs * kRowsPerEpoch);
     ExpectSame(RunOnThreads(job, Split(3, 2)), alone, Split(3, 2));
-    const JobOutcome resumed = RunOnThreads(job, Colocated(2), &alone.checkpoints.at(2));
-    EXPECT_EQ(resumed.rows,
-              std::vector<std::string>(alone.rows.begin() + 2 * kRowsPerEpoch, alone.rows.end()));
-    EXPECT_EQ(resumed.checkpoints.at(kEpochs).SerializeAsString(),
-              alone.checkpoints.at(kEpochs).SerializeAsString());
-    EXPECT_EQ(resumed.evaluations.at(kEpochs), alone.evaluations.at(kEpochs));
+    ExpectSameAfterAResume(job, alone, 2, Colocated(2));
     return alone;
   }
-
-  static TempDir* dir_;
 };
-TempDir* JobTopologies::dir_ = nullptr;
 
 struct Case {
   int64_t staleness;
@@ -110,7 +67,7 @@ struct Case {
   std::vector<std::pair<int, Topology>> resumes;  ///< After so many epochs, on this topology.
 };
 
-class AtStaleness : public JobTopologies, public testing::WithParamInterface<Case> {};
+class AtStaleness : public SameBits, public testing::WithParamInterface<Case> {};
 
 TEST_P(AtStaleness, TheSameBitsOnEveryTopologyAndAfterAResume) {
   const v1::JobSpec job = Job(GetParam().staleness);
@@ -125,16 +82,7 @@ TEST_P(AtStaleness, TheSameBitsOnEveryTopologyAndAfterAResume) {
     ExpectSame(RunOnThreads(job, topology), alone, topology);
   }
   for (const auto& [epoch, topology] : GetParam().resumes) {
-    const JobOutcome resumed = RunOnThreads(job, topology, &alone.checkpoints.at(epoch));
-    const std::vector<std::string> rows(
-        alone.rows.begin() + static_cast<int64_t>(epoch * kRowsPerEpoch), alone.rows.end());
-    EXPECT_EQ(resumed.rows, rows) << "after epoch " << epoch << " on " << topology.ToString();
-    EXPECT_EQ(resumed.checkpoints.at(kEpochs).SerializeAsString(),
-              alone.checkpoints.at(kEpochs).SerializeAsString());
-    for (const auto& [version, evaluation] : resumed.evaluations) {
-      EXPECT_EQ(evaluation, alone.evaluations.at(version)) << "after epoch " << version;
-    }
-    EXPECT_TRUE(resumed.evaluations.contains(kEpochs));
+    ExpectSameAfterAResume(job, alone, epoch, topology);
   }
 }
 
@@ -149,7 +97,7 @@ INSTANTIATE_TEST_SUITE_P(
                     Case{2, {Split(2, 3)}, {{2, Colocated(2)}}}),
     [](const auto& info) { return absl::StrCat("Staleness", info.param.staleness); });
 
-TEST_F(JobTopologies, TheStateAfterAnEpochWithoutACheckpointIsThatOfOneWith) {
+TEST_F(SameBits, TheStateAfterAnEpochWithoutACheckpointIsThatOfOneWith) {
   v1::JobSpec rare = Job(1);
   rare.mutable_checkpoint()->set_every_epochs(100);
   const JobOutcome with = RunOnThreads(Job(1), Colocated(1));
@@ -160,7 +108,7 @@ TEST_F(JobTopologies, TheStateAfterAnEpochWithoutACheckpointIsThatOfOneWith) {
   ExpectSame(without, with, Split(1, 1));
 }
 
-TEST_F(JobTopologies, RewardsThatTrainersPutTogetherHaveTheSameBitsEverywhere) {
+TEST_F(SameBits, RewardsThatTrainersPutTogetherHaveTheSameBitsEverywhere) {
   const JobOutcome alone = ExpectSameEverywhere(
       JobWith("rewards:\n"
               "- {type: jpeg, measure: incompressibility, normalize: true}\n"
@@ -174,7 +122,7 @@ TEST_F(JobTopologies, RewardsThatTrainersPutTogetherHaveTheSameBitsEverywhere) {
   }
 }
 
-TEST_F(JobTopologies, GroupsAndDivergencesHaveTheSameBitsEverywhere) {
+TEST_F(SameBits, GroupsAndDivergencesHaveTheSameBitsEverywhere) {
   const JobOutcome alone = ExpectSameEverywhere(
       JobWith("rewards:\n"
               "- {type: jpeg, measure: incompressibility}\n"
@@ -193,7 +141,38 @@ TEST_F(JobTopologies, GroupsAndDivergencesHaveTheSameBitsEverywhere) {
   EXPECT_GT(last["parts_mean"]["kl_to_base.value"], 0.0);
 }
 
-TEST_F(JobTopologies, AShareOfTheStepsIsTheSameEverywhere) {
+TEST_F(SameBits, GroupsThatAreDrawnAgainAreTheSameEverywhere) {
+  // A reward of -1 or 1, on either side of the mean: the two of a group often have the same.
+  const auto first = nlohmann::json::parse(RunOnThreads(Job(0), Colocated(1)).rows.front());
+  const std::string coarse = absl::StrCat(
+      "rewards:\n- {type: jpeg, measure: incompressibility, scale: 1000000, clamp: 1, offset: ",
+      first["parts_mean"]["jpeg.value"].get<double>(),
+      "}\n"
+      "sample: {group_size: 2}\n"
+      "advantage: {mode: group, zero_std: resample, max_resamples: 3}\n"
+      "guards: {zero_spread: {policy: \"off\"}}\n");
+  const JobOutcome alone = ExpectSameEverywhere(JobWith(coarse));
+  double resampled = 0;
+  for (const std::string& row : alone.rows) {
+    const double mean = nlohmann::json::parse(row)["parts_mean"]["group.resampled"];
+    EXPECT_LE(mean, 3) << row;
+    resampled += mean;
+  }
+  EXPECT_GT(resampled, 0);
+
+  const v1::JobSpec single =
+      JobWith(coarse +
+              "train: {batch_size: 12, num_inner_epochs: 1, update: single_pass}\n"
+              "topology: {colocated: 1}\n");
+  const JobOutcome of_single = RunOnThreads(single, Colocated(1));
+  ASSERT_EQ(of_single.rows.size(), static_cast<size_t>(kEpochs));
+  ExpectSame(RunOnThreads(single, Colocated(3)), of_single, Colocated(3));
+  EXPECT_EQ(nlohmann::json::parse(of_single.rows.front())["parts_mean"],
+            nlohmann::json::parse(alone.rows.front())["parts_mean"])
+      << "both sample the same";
+}
+
+TEST_F(SameBits, AShareOfTheStepsIsTheSameEverywhere) {
   const v1::JobSpec job = JobWith(
       "sample: {num_steps: 8}\n"
       "train: {step_fraction: 0.5, trust_region: kl, kl_limit: 0.0001, kl_coef: 0.001}\n");
@@ -206,7 +185,7 @@ TEST_F(JobTopologies, AShareOfTheStepsIsTheSameEverywhere) {
   EXPECT_GT(last["kl_to_base"], 0.0);
 }
 
-TEST_F(JobTopologies, AMovingWindowOfRandomStepsIsTheSameEverywhere) {
+TEST_F(SameBits, AMovingWindowOfRandomStepsIsTheSameEverywhere) {
   const v1::JobSpec job =
       JobWith("sample: {num_steps: 8, sde_window: {size: 2, stride: 1, every_epochs: 2}}\n");
   const JobOutcome alone = ExpectSameEverywhere(job);
@@ -216,7 +195,7 @@ TEST_F(JobTopologies, AMovingWindowOfRandomStepsIsTheSameEverywhere) {
   }
 }
 
-TEST_F(JobTopologies, SupervisedTrainingIsTheSameEverywhere) {
+TEST_F(SameBits, SupervisedTrainingIsTheSameEverywhere) {
   const v1::JobSpec job = JobWith(
       "data: {corrupt: {kind: gaussian_noise, severity: 3}}\n"
       "train: {objective: sft}\n");
@@ -231,7 +210,7 @@ TEST_F(JobTopologies, SupervisedTrainingIsTheSameEverywhere) {
   EXPECT_NE(alone.evaluations.at(0), alone.evaluations.at(kEpochs)) << "the LoRA has changed";
 }
 
-TEST_F(JobTopologies, TheAverageIsEvaluatedWithTheSameBitsEverywhere) {
+TEST_F(SameBits, TheAverageIsEvaluatedWithTheSameBitsEverywhere) {
   const std::string train =
       "train: {ema_decay: 0.99, lr_schedule: cosine, lr_warmup_updates: 3, clip_range_high: 0.01, "
       "max_grad_zscore: 4}\ncheckpoint: {best: reward}\n";
@@ -246,7 +225,7 @@ TEST_F(JobTopologies, TheAverageIsEvaluatedWithTheSameBitsEverywhere) {
   EXPECT_EQ(newest.best_loras.at(kEpochs), newest.checkpoints.at(kEpochs).lora());
 }
 
-TEST_F(JobTopologies, RowsTellHowOldTheSamplesWere) {
+TEST_F(SameBits, RowsTellHowOldTheSamplesWere) {
   const JobOutcome fresh = RunOnThreads(Job(0), Split(1, 1)),
                    stale = RunOnThreads(Job(2), Split(1, 1));
   EXPECT_TRUE(fresh.ages.empty());
@@ -285,7 +264,7 @@ TEST_F(JobTopologies, RowsTellHowOldTheSamplesWere) {
   }
 }
 
-TEST_F(JobTopologies, ACheckpointWithoutTheOlderVersionsIsRefused) {
+TEST_F(SameBits, ACheckpointWithoutTheOlderVersionsIsRefused) {
   const v1::JobSpec fresh = Job(0);
   const JobOutcome whole = RunOnThreads(fresh, Colocated(1));
   v1::StartJob start;

@@ -1,5 +1,9 @@
 """A job that is branched from a checkpoint with nothing changed ends with the LoRA and the metrics of the job itself, bit for bit, in
-lock-step and with sampling one epoch ahead; with another learning rate it ends with another LoRA."""
+lock-step and with sampling one epoch ahead; with another learning rate it ends with another LoRA. A job that names another one in
+lora.init_from starts from that one's LoRA."""
+import json
+import pathlib
+
 import harness
 
 EPOCHS = 6
@@ -15,6 +19,11 @@ def branched(service, job_id, *settings):
     return ended
 
 
+def rewards_of_evaluation(ended, epoch):
+    lines = (pathlib.Path(ended["output_dir"]) / f"eval/epoch-{epoch:06d}.jsonl").read_text().splitlines()
+    return [json.loads(line)["reward"] for line in lines]
+
+
 with harness.workspace() as directory, harness.Service(directory, 3) as service:
     for staleness in (0, 1):
         job = harness.job(directory, num_epochs=EPOCHS, topology={"rollout": 1, "trainer": 1},
@@ -26,6 +35,9 @@ with harness.workspace() as directory, harness.Service(directory, 3) as service:
     assert harness.outcome(other) != harness.outcome(undisturbed), "the learning rate changes nothing"
     refused = service.client("branch", undisturbed["id"], "--set", "lora.rank=3", check=False)
     assert refused.returncode == 2 and "`lora.rank` cannot change with a checkpoint" in refused.stderr, refused
+    heir = service.run(harness.job(directory, num_epochs=1, lora={"init_from": other["id"]}))
+    assert heir["spec"]["lora"]["init_from"] == other["lora_path"], heir["spec"]["lora"]
+    assert rewards_of_evaluation(heir, 0) == rewards_of_evaluation(other, EPOCHS), "it starts from another LoRA"
     freed = service.client("delete", undisturbed["id"]).stdout
     assert "deleted" in freed and "freed" in freed, freed
     assert service.client("diff", other["id"], branch["id"]).stdout.count("\n") == 2

@@ -38,11 +38,16 @@ def in_order(values):
     return list(dict.fromkeys(values))
 
 
-class Corruptions:
-    """Rows of the part `corruptions`, by place."""
+# What a number is of the corrupted input.
+GIVEN = {"accuracy": "input", "ssim": "input_ssim", "distance": "input_distance"}
 
-    def __init__(self, rows):
-        self.rows = {(r["case"], r["severity"], r["treatment"], r["seed"]): r for r in rows if r["part"] == "corruptions"}
+
+class Corruptions:
+    """Rows of a part with corruptions, by place. `number` is what decides; it is shown times `scale`."""
+
+    def __init__(self, rows, part="corruptions", number="accuracy", title="top-1", scale=100, digits=1):
+        self.rows = {(r["case"], r["severity"], r["treatment"], r["seed"]): r for r in rows if r["part"] == part}
+        self.part, self.number, self.title, self.scale, self.digits = part, number, title, scale, digits
         self.cases = in_order(case for case, *_ in self.rows)
         self.severities = in_order(severity for _, severity, *_ in self.rows)
         self.seeds = in_order(seed for *_, seed in self.rows)
@@ -50,13 +55,13 @@ class Corruptions:
     def values(self, case, severity, treatment, number):
         """Of each seed. `plain` is the evaluation before the first epoch of `rl`, `given` the corrupted input in it."""
         column = {"given": ("rl", "before"), "plain": ("rl", "before")}.get(treatment, (treatment, "after"))
-        name = "input" if treatment == "given" else number
+        name = GIVEN[number] if treatment == "given" else number
         found = [self.rows.get((case, severity, column[0], seed)) for seed in self.seeds]
         return [row[column[1]][name] for row in found if row and row[column[1]].get(name) is not None]
 
     def gains(self, case, severity, treatment, over):
-        """Top-1 above that of another treatment, of each seed that has both."""
-        pairs = zip(self.values(case, severity, treatment, "accuracy"), self.values(case, severity, over, "accuracy"))
+        """The number above that of another treatment, of each seed that has both."""
+        pairs = zip(self.values(case, severity, treatment, self.number), self.values(case, severity, over, self.number))
         return [a - b for a, b in pairs]
 
     def gains_of_case(self, case, treatment, over):
@@ -64,37 +69,41 @@ class Corruptions:
         of_severities = [self.gains(case, severity, treatment, over) for severity in self.severities]
         return [statistics.fmean(values) for values in zip(*(v for v in of_severities if v))]
 
+    def text(self, values, signed=False):
+        return text_of(values, self.scale, signed, self.digits)
+
 
 COLUMNS = (("given", "corrupted input"), ("plain", "plain img2img"), ("rl", "RL"), ("sft", "sft"), ("sft_rl", "sft + RL"))
 
 
-def accuracy_section(study):
+def number_section(study, title):
     rows = []
     for case in study.cases:
         for severity in study.severities:
-            rows.append([f"`{case}`", str(severity), *(text_of(study.values(case, severity, column, "accuracy")) for column, _ in COLUMNS),
-                         text_of(study.gains(case, severity, "rl", "given"), signed=True),
-                         text_of(study.gains(case, severity, "rl", "sft"), signed=True)])
+            rows.append([f"`{case}`", str(severity), *(study.text(study.values(case, severity, column, study.number)) for column, _ in COLUMNS),
+                         study.text(study.gains(case, severity, "rl", "given"), signed=True),
+                         study.text(study.gains(case, severity, "rl", "sft"), signed=True)])
     head = ["corruption", "severity", *(title for _, title in COLUMNS), "RL − input", "RL − sft"]
-    return "## Top-1 of held-out images, in percent\n\n" + table(head, rows)
+    return f"## {title}\n\n" + table(head, rows)
 
 
-def likeness_section(study, number, title, digits):
+def likeness_section(study, number, title, digits, columns=COLUMNS[1:]):
     rows = []
     for case in study.cases:
         for severity in study.severities:
             rows.append([f"`{case}`", str(severity), *(text_of(study.values(case, severity, column, number), scale=1, digits=digits)
-                                                       for column, _ in COLUMNS[1:])])
-    return f"## {title}\n\n" + table(["corruption", "severity", *(title for _, title in COLUMNS[1:])], rows)
+                                                       for column, _ in columns)])
+    return f"## {title}\n\n" + table(["corruption", "severity", *(title for _, title in columns)], rows)
 
 
-def verdict_section(study):
+def verdict_section(study, title):
     better = [case for case in study.cases if is_certainly_above(study.gains_of_case(case, "rl", "given"))]
-    lines = ["## Where RL beats the corrupted input", "",
-             f"In {len(better)} of {len(study.cases)} corruptions, the mean over severities is above the input's by more than "
+    lines = [f"## {title}", "",
+             f"In {len(better)} of {len(study.cases)} corruptions, the mean over severities ({study.title}) is above the input's by more than "
              f"{CERTAIN_ERRORS} standard errors over the seeds.", ""]
-    rows = [[f"`{case}`", text_of(study.gains_of_case(case, "rl", "given"), signed=True),
-             text_of(study.gains_of_case(case, "rl", "plain"), signed=True), text_of(study.gains_of_case(case, "plain", "given"), signed=True),
+    rows = [[f"`{case}`", study.text(study.gains_of_case(case, "rl", "given"), signed=True),
+             study.text(study.gains_of_case(case, "rl", "plain"), signed=True),
+             study.text(study.gains_of_case(case, "plain", "given"), signed=True),
              "yes" if case in better else "**no**"] for case in study.cases]
     lines.append(table(["corruption", "RL − input", "RL − plain img2img", "plain img2img − input", "better"], rows))
     if len(better) < len(study.cases):
@@ -161,8 +170,8 @@ def plots(study):
     """{file name: SVG}: one for each severity."""
     made = {}
     for severity in study.severities:
-        groups = [(case, [[100 * v for v in study.values(case, severity, column, "accuracy")] for column, _ in COLUMNS]) for case in study.cases]
-        made[f"corruptions-{severity}.svg"] = bars(groups, [title for _, title in COLUMNS], f"top-1 in percent, severity {severity}")
+        groups = [(case, [[100 * v for v in study.values(case, severity, column, study.number)] for column, _ in COLUMNS]) for case in study.cases]
+        made[f"{study.part}-{severity}.svg"] = bars(groups, [title for _, title in COLUMNS], f"{study.title} in percent, severity {severity}")
     return made
 
 
@@ -183,6 +192,33 @@ so a gain over plain img2img alone may be worth nothing. The classifier of the r
 likeness to the clean image (SSIM, PSNR) takes no part in training."""
 
 
+PHOTOGRAPHS = """## Photographs
+
+Patches of 32×32 pixels from photographs that packages ship (scikit-image's data, Debian's desktop backgrounds), with a
+model of the demo's size that was pretrained on them (`tests/study/photographs.py`). Held-out patches are of other
+photographs than those that are trained on. There are no labels: the reward is the SSIM to the clean patch. The distance
+in the last table takes no part in training: features of an ImageNet network (EfficientNet-Lite0) at two sizes, compared
+as LPIPS compares them, without its trained weights; less is better. Treatments, seeds and corruptions are those above."""
+
+
+def photograph_sections(rows, folder):
+    study = Corruptions(rows, "photographs", "ssim", "SSIM", 1, 3)
+    if not study.rows:
+        return []
+    return [PHOTOGRAPHS, verdict_section(study, "Photographs: where RL beats the corrupted input"),
+            number_section(study, "Photographs: SSIM to the clean patch"), *write_plots(study, folder),
+            likeness_section(study, "distance", "Photographs: distance to the clean patch", 3, COLUMNS),
+            likeness_section(study, "psnr", "Photographs: PSNR to the clean patch, in dB", 2)]
+
+
+def write_plots(study, folder):
+    """What shows them in the page."""
+    made = plots(study)
+    for name, svg in made.items():
+        (folder / name).write_text(svg, encoding="utf-8")
+    return [f"![{name}]({name})" for name in made]
+
+
 def write(rows, folder, quick):
     """Writes the page and its plots."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -191,11 +227,10 @@ def write(rows, folder, quick):
     if quick:
         sections.append("**This is the quick form of the study: too few epochs and images to conclude anything.**")
     if study.rows:
-        pictures = plots(study)
-        for name, svg in pictures.items():
-            (folder / name).write_text(svg, encoding="utf-8")
-        sections += [verdict_section(study), accuracy_section(study), *(f"![{name}]({name})" for name in pictures),
+        sections += [verdict_section(study, "Where RL beats the corrupted input"),
+                     number_section(study, "Top-1 of held-out images, in percent"), *write_plots(study, folder),
                      likeness_section(study, "ssim", "SSIM to the clean image", 3), likeness_section(study, "psnr", "PSNR to the clean image, in dB", 2)]
+    sections += photograph_sections(rows, folder)
     sections += [paired_section(rows, "settings", "One setting at a time", "`defocus_blur` of severity 3, five executed steps, differences paired by seed."),
                  paired_section(rows, "demo", "Candidates for the demo", "The demo's own images; `make demo` runs the job of deploy/demo/job.yaml.")]
     (folder / NAME).write_text("\n\n".join(section for section in sections if section) + "\n", encoding="utf-8")

@@ -2,7 +2,7 @@
 import dataclasses
 import hashlib
 
-PARTS = ("corruptions", "settings", "demo")
+PARTS = ("corruptions", "settings", "photographs", "demo")
 CORRUPTIONS = ("gaussian_noise", "defocus_blur", "motion_blur", "fog", "pixelate", "jpeg_compression")
 SEVERITIES = (1, 3, 5)
 SEEDS = (1, 2, 3)
@@ -14,6 +14,9 @@ COMMON = ("topology={colocated: 1}", "device.num_threads=1", "train.update=repla
 # The reward is the demo's. How near the result is to the clean image takes no part in training.
 REWARDS = ("rewards=[{type: classifier, model: deploy/demo/classifier.pt, measure: logit_change}, "
            "{type: ssim, reference: target, held_out: true}, {type: psnr, reference: target, held_out: true}]")
+# Photographs have no labels: the reward is the likeness to the clean patch, and what judges besides is a network's distance.
+PHOTO_REWARDS = ("rewards=[{{type: ssim, reference: target}}, {{type: psnr, reference: target, held_out: true}}, "
+                 "{{type: torchscript, model: {data}/likeness.pt, name: likeness, weight: -1, held_out: true}}]")
 QUICK = ("num_epochs=4", "sample.batch_size=32", "train.batch_size=16", "device.device_batch_size=16", "eval.max_images=100")
 
 # One thing changed at a time, against `base` of the same seed. Five steps are executed, so that there is something to choose.
@@ -79,12 +82,18 @@ def corrupted(data, corruption, severity):
     return (f"data.path={data}/blurred", f"eval.path={data}/held-out", f"data.corrupt={{kind: {corruption}, severity: {severity}}}", REWARDS)
 
 
-def corruption_cells(data, quick):
+def photograph(data, corruption, severity):
+    return (f"model.path={data}/model", f"data.path={data}/train", f"eval.path={data}/held-out",
+            f"data.corrupt={{kind: {corruption}, severity: {severity}}}", PHOTO_REWARDS.format(data=data))
+
+
+def corruption_cells(part, settings_of, quick):
+    """settings_of(corruption, severity): the data and the rewards."""
     for corruption in CORRUPTIONS[1:2] if quick else CORRUPTIONS:
         for severity in SEVERITIES[1:2] if quick else SEVERITIES:
             for seed in SEEDS[:1] if quick else SEEDS:
-                settings = (f"seed={seed}", *COMMON, *corrupted(data, corruption, severity), *(QUICK if quick else ()))
-                place = ("corruptions", corruption, severity)
+                settings = (f"seed={seed}", *COMMON, *settings_of(corruption, severity), *(QUICK if quick else ()))
+                place = (part, corruption, severity)
                 sft = Cell(*place, "sft", seed, (*settings, "train.objective=sft"))
                 yield sft
                 yield Cell(*place, "rl", seed, settings)
@@ -106,8 +115,11 @@ def demo_cells(quick):
             yield Cell("demo", case, 0, "rl", seed, (f"seed={seed}", *DEMO[case], *(QUICK if quick else ())))
 
 
-def cells(parts, data, quick):
-    """All of some parts, each after the one that it starts from. data: the folder of clean images, relative to the tree."""
-    made = {"corruptions": lambda: corruption_cells(data, quick), "settings": lambda: setting_cells(data, quick),
+def cells(parts, data, photos, quick):
+    """All of some parts, each after the one that it starts from. data, photos: the folders of clean images and of what
+    photographs.py makes, relative to the tree."""
+    made = {"corruptions": lambda: corruption_cells("corruptions", lambda *place: corrupted(data, *place), quick),
+            "settings": lambda: setting_cells(data, quick),
+            "photographs": lambda: corruption_cells("photographs", lambda *place: photograph(photos, *place), quick),
             "demo": lambda: demo_cells(quick)}
     return [cell for part in parts for cell in made[part]()]

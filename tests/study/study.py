@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""The study: make study, or study.py [corruptions] [settings] [demo]; without a name the first two.
+"""The study: make study, or study.py [corruptions] [settings] [photographs] [demo]; without a name the first two, and the
+third where STUDY_PYTHON names a Python with the packages of requirements.txt, which pretrains a model on photographs.
 
 Runs every job of plan.py through the service, writes a row for each to out/study/rows.jsonl, and makes the page from
 them. A second call goes on where the first one ended: jobs that have a row are not run again, and jobs that were under
@@ -30,6 +31,14 @@ def make_data(folder, *options):
         subprocess.run([harness.BIN / "imageddpo-demo", "data", "--output", folder, *options], check=True, stdout=subprocess.DEVNULL)
 
 
+def make_photographs(folder, quick):
+    """Patches, model and scorer; each stage is kept."""
+    python = os.environ.get("STUDY_PYTHON")
+    if not python:
+        sys.exit("study.py: the part photographs needs STUDY_PYTHON, a Python with the packages of tests/study/requirements.txt")
+    subprocess.run([python, HERE / "photographs.py", folder, *(["--quick"] if quick else [])], check=True)
+
+
 def lines_of(path):
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
@@ -43,7 +52,9 @@ def evaluation(output_dir, epoch):
     """Means over the held-out images, of the corrupted input and of the result."""
     rows = lines_of(output_dir / f"eval/epoch-{epoch:06d}.jsonl")
     return {name: mean_of(rows, part) for name, part in (("input", "classifier.correct_input"), ("accuracy", "classifier.correct"),
-                                                         ("ssim", "ssim.value"), ("psnr", "psnr.value"))}
+                                                         ("ssim", "ssim.value"), ("psnr", "psnr.value"),
+                                                         ("distance", "likeness.value"), ("input_distance", "likeness.input_distance"),
+                                                         ("input_ssim", "likeness.input_ssim"))}
 
 
 def curve(output_dir):
@@ -93,7 +104,8 @@ class Study:
         self.rows[cell.key] = row
         with open(self.rows_file, "a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
-        print(f"{cell.key}: top-1 {row['before']['input']:.3f} given, {row['after']['accuracy']:.3f} after", flush=True)
+        number, given = ("ssim", "input_ssim") if cell.part == "photographs" else ("accuracy", "input")
+        print(f"{cell.key}: {number} {row['before'][given]:.3f} given, {row['after'][number]:.3f} after", flush=True)
 
     def run(self, cells):
         waiting = [cell for cell in cells if cell.key not in self.rows]
@@ -111,7 +123,7 @@ class Study:
 
 
 def main():
-    parts = sys.argv[1:] or ["corruptions", "settings"]
+    parts = sys.argv[1:] or ["corruptions", "settings", *(["photographs"] if os.environ.get("STUDY_PYTHON") else [])]
     unknown = [part for part in parts if part not in plan.PARTS]
     if unknown:
         sys.exit(f"study.py: no part {unknown[0]}; known: {', '.join(plan.PARTS)}")
@@ -122,7 +134,9 @@ def main():
     make_data(out / "data", "--sigma", "0.1")
     if "demo" in parts:
         make_data(ROOT / "out/demo/data")
-    cells = plan.cells(parts, (out / "data").relative_to(ROOT), quick)
+    if "photographs" in parts:
+        make_photographs(out / "photographs", quick)
+    cells = plan.cells(parts, (out / "data").relative_to(ROOT), (out / "photographs").relative_to(ROOT), quick)
     with runs.service_of_tree(out, RANKS) as service:
         study = Study(out, service)
         study.run(cells)

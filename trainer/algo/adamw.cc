@@ -81,6 +81,15 @@ void AdamW::Store(const at::Tensor& values, const BlockwiseQuantizer& quantizer,
   moment->scales_N = std::move(quantized.scales_N);
 }
 
+void AdamW::DecayTowards(std::vector<at::Tensor> origins) {
+  bool fits = origins.size() == params_.size();
+  for (size_t i = 0; fits && i < origins.size(); ++i) {
+    fits = origins[i].sizes() == params_[i].sizes();
+  }
+  if (!fits) throw std::invalid_argument("AdamW::DecayTowards: not a tensor for each parameter");
+  origins_ = std::move(origins);
+}
+
 void AdamW::Step(const std::vector<at::Tensor>& grads) {
   if (grads.size() != params_.size())
     throw std::invalid_argument("AdamW::Step: one gradient per parameter is needed");
@@ -97,7 +106,9 @@ void AdamW::Step(const std::vector<at::Tensor>& grads) {
   const double root_correction2 = std::sqrt(1.0 - std::pow(options_.beta2, t));
   for (size_t i = 0; i < params_.size(); ++i) {
     if (!grads[i].defined()) continue;
-    params_[i].mul_(1.0 - options_.learning_rate * options_.weight_decay);
+    const double decay = options_.learning_rate * options_.weight_decay;
+    params_[i].mul_(1.0 - decay);
+    if (!origins_.empty()) params_[i].add_(origins_[i], decay);
     const at::Tensor m = Load(m_[i], m_quantizer_).lerp_(grads[i], 1.0 - options_.beta1);
     const at::Tensor v = Load(v_[i], v_quantizer_)
                              .mul_(options_.beta2)

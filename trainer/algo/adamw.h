@@ -40,6 +40,12 @@ class AdamW {
   /// @throws std::invalid_argument  sizes or shapes differ.
   void Step(const std::vector<at::Tensor>& grads);
 
+  /// Weight decay pulls towards these values from now on, and not towards 0 (L2-SP: Li et al.,
+  /// arXiv:1802.01483): a step adds learning_rate · weight_decay · (origin - parameter).
+  /// @param origins  one for each parameter, of its shape, type and device; shared, not copied.
+  /// @throws std::invalid_argument  sizes or shapes differ.
+  void DecayTowards(std::vector<at::Tensor> origins);
+
   /// Updates done.
   int64_t step() const { return step_; }
   const AdamWOptions& options() const { return options_; }
@@ -63,6 +69,7 @@ class AdamW {
 
   std::vector<std::string> names_;
   std::vector<at::Tensor> params_;
+  std::vector<at::Tensor> origins_;  ///< Of DecayTowards(); empty: 0.
   BlockwiseQuantizer m_quantizer_{/*is_signed=*/true};
   BlockwiseQuantizer v_quantizer_{/*is_signed=*/false};
   std::vector<Moment> m_;

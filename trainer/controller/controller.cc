@@ -285,7 +285,9 @@ absl::Status Controller::Admit(const v1::JobSpec& spec, const TimeLeft& left,
         "`retention.min_free_bytes` in cluster.yaml (",
         least, "); no job is taken before some are freed: delete jobs that have ended"));
   }
-  IMAGEDDPO_ASSIGN_OR_RETURN(job->job, AdmitJob(spec, cluster_));
+  v1::JobSpec named = spec;
+  IMAGEDDPO_RETURN_IF_ERROR(NameLoraOfJob(dependencies_.store, &named));
+  IMAGEDDPO_ASSIGN_OR_RETURN(job->job, AdmitJob(named, cluster_));
   if (absl::StatusOr<ModelCount> model = CountJobModel(*job->job); model.ok()) job->model = *model;
   // The workers report the numbers of cores and the memory.
   return WaitForWorkers(std::min(left.Get(), kWorkersTimeout));

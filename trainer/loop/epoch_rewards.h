@@ -15,8 +15,8 @@ namespace imageddpo {
 /// What the records of an epoch say of its rewards.
 struct EpochScores {
   /// By sample: false where it takes no part in advantages and loss: a reward without a value
-  /// (`on_nan` or `on_error: drop`) or equal rewards of its group (`advantage.zero_std: drop`) have
-  /// left it out.
+  /// (`on_nan` or `on_error: drop`) or equal rewards of its group (`advantage.zero_std: drop` or
+  /// `resample`) have left it out.
   std::vector<bool> is_kept;
   EpochRewards rewards;  ///< Of the samples that are kept; ScoresOf() makes no `terms`.
   std::vector<std::vector<double>> values_TN;  ///< By part asked for (T) and kept sample (N).

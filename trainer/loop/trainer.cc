@@ -67,6 +67,10 @@ Trainer::Trainer(const ResolvedJob& job, const Policy& policy, Lora* lora,
   if (train.ema_decay() > 0) {
     state_.average.emplace(train.ema_decay(), train.ema_warmup_updates(), lora->Flatten());
   }
+  if (job.decay_target() == DecayTarget::kInitial) {
+    initial_ = lora->Clone();
+    optimizer_.DecayTowards(initial_->Parameters());
+  }
   UseLossScale();
 }
 
@@ -106,7 +110,7 @@ absl::StatusOr<std::vector<double>> Trainer::JudgeRewards(
   if (job_.advantage().mode == AdvantageMode::kGroup) {
     const GroupSpread spread = SpreadOfGroups(scores.rewards, job_.advantage().combine);
     metrics->set_zero_std_ratio(spread.zero_ratio);
-    if (job_.advantage().zero_std == ZeroStd::kDrop) scores.Keep(spread.has_spread);
+    if (job_.advantage().zero_std != ZeroStd::kKeep) scores.Keep(spread.has_spread);
   }
   IMAGEDDPO_ASSIGN_OR_RETURN(const std::vector<double> of_kept, Advantages(scores.rewards));
   SetAdvantageSpread(of_kept, scores.is_kept.size(), metrics);

@@ -140,8 +140,9 @@ class Trainer {
   void UseLossScale();
   /// Takes the older versions out of a checkpoint's tensors.
   absl::Status RestoreVersions(std::map<std::string, at::Tensor>* tensors);
-  /// Takes the average out of them; without one it starts from the LoRA.
+  /// Takes the average and the initial LoRA out of them; without one it is the LoRA as it is.
   absl::Status RestoreAverage(std::map<std::string, at::Tensor>* tensors);
+  absl::Status RestoreInitial(std::map<std::string, at::Tensor>* tensors);
   /// Adds one micro-batch to the gradient of the current update and returns the statistics of each
   /// step, not read yet: [K,kNumbersPerStep].
   absl::StatusOr<at::Tensor> Accumulate(const TrajectoryBatch& batch,
@@ -162,6 +163,7 @@ class Trainer {
   UpdateSchedule schedule_;
   VersionSchedule versions_;
   AdamW optimizer_;
+  std::optional<Lora> initial_;  ///< Where train.weight_decay_to is initial.
   ReplayUpdate replay_;
   SinglePassUpdate single_pass_;  ///< Instead of replay_ where plan_.single_pass.
   UpdateNorms norms_;

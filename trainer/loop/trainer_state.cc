@@ -13,6 +13,7 @@ namespace {
 
 constexpr char kVersionPrefix[] = "lora.";  // Of older versions in optimizer.safetensors.
 constexpr char kAverage[] = "ema";          // The moving average there.
+constexpr char kInitial[] = "initial";      // The LoRA that weight decay pulls to.
 
 // The states of the rules and of the rewards in state.json, where they have one.
 constexpr char kStatistics[] = "statistics";
@@ -21,6 +22,20 @@ constexpr char kRewards[] = "rewards";
 
 constexpr char kGradientGuard[] = "gradient_guard";
 constexpr char kUpdateGuards[] = "update_guards";
+
+/// Takes all values of a LoRA, [P], out of the tensors; undefined where they are not there.
+absl::StatusOr<at::Tensor> TakeValues(const char* name, int64_t num_parameters,
+                                      std::map<std::string, at::Tensor>* tensors) {
+  const auto found = tensors->find(name);
+  if (found == tensors->end()) return at::Tensor();
+  const at::Tensor values = found->second;
+  tensors->erase(found);
+  if (values.scalar_type() == at::kFloat && values.numel() == num_parameters) {
+    return values.view({-1});
+  }
+  return absl::InvalidArgumentError(absl::StrCat("optimizer.safetensors: tensor ", name,
+                                                 " must have ", num_parameters, " float32 values"));
+}
 
 }  // namespace
 
@@ -57,6 +72,7 @@ std::map<std::string, at::Tensor> Trainer::OptimizerTensors() const {
     tensors[absl::StrCat(kVersionPrefix, version)] = values_P;
   }
   if (state_.average) tensors[kAverage] = state_.average->values().clone();
+  if (initial_) tensors[kInitial] = initial_->Flatten();
   return ReadTogether(tensors);
 }
 
@@ -105,6 +121,7 @@ absl::Status Trainer::Restore(const std::map<std::string, at::Tensor>& optimizer
     std::map<std::string, at::Tensor> moments = optimizer;
     IMAGEDDPO_RETURN_IF_ERROR(RestoreVersions(&moments));
     IMAGEDDPO_RETURN_IF_ERROR(RestoreAverage(&moments));
+    IMAGEDDPO_RETURN_IF_ERROR(RestoreInitial(&moments));
     IMAGEDDPO_RETURN_IF_ERROR(optimizer_.LoadState(moments));
     state_.updates = state.at("updates");
     state_.samples_seen = state.at("samples_seen");
@@ -122,18 +139,16 @@ absl::Status Trainer::Restore(const std::map<std::string, at::Tensor>& optimizer
 }
 
 absl::Status Trainer::RestoreAverage(std::map<std::string, at::Tensor>* tensors) {
-  const auto found = tensors->find(kAverage);
-  const bool is_there = found != tensors->end();
-  if (state_.average) {
-    if (is_there && (found->second.scalar_type() != at::kFloat ||
-                     found->second.numel() != lora_->num_parameters())) {
-      return absl::InvalidArgumentError(absl::StrCat("optimizer.safetensors: tensor ", kAverage,
-                                                     " must have ", lora_->num_parameters(),
-                                                     " float32 values"));
-    }
-    state_.average->Restore(is_there ? found->second.view({-1}) : lora_->Flatten());
-  }
-  if (is_there) tensors->erase(found);
+  IMAGEDDPO_ASSIGN_OR_RETURN(const at::Tensor values_P,
+                             TakeValues(kAverage, lora_->num_parameters(), tensors));
+  if (state_.average) state_.average->Restore(values_P.defined() ? values_P : lora_->Flatten());
+  return absl::OkStatus();
+}
+
+absl::Status Trainer::RestoreInitial(std::map<std::string, at::Tensor>* tensors) {
+  IMAGEDDPO_ASSIGN_OR_RETURN(const at::Tensor values_P,
+                             TakeValues(kInitial, lora_->num_parameters(), tensors));
+  if (initial_) initial_->Unflatten(values_P.defined() ? values_P : lora_->Flatten());
   return absl::OkStatus();
 }
 

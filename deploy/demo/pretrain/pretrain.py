@@ -110,19 +110,27 @@ def vae_loss(network, target):
 
 def train_vae(options, path):
     images, _ = corruptions.load_fashion_mnist(options.dataset, "train")
+
+    def draw(generator):
+        rows = torch.randint(len(images), (BATCH_VAE,), generator=generator)
+        kind = torch.randint(len(corruptions.CORRUPTION_NAMES), (BATCH_VAE,), generator=generator)
+        kind[: BATCH_VAE // 2] = -1
+        return as_rgb(corruptions.corrupt(images[rows].float() / 255, kind, generator))
+
+    torch.save(fit_vae(options, draw), path)
+
+
+def fit_vae(options, draw):
+    """Trains a VAE on batches of `draw(generator)`, [N,3,32,32] in [-1,1]; returns its weights."""
     generator = torch.Generator().manual_seed(options.seed + 1)
     torch.manual_seed(options.seed + 1)
     network = models.make_vae()
     average = Average(network, 0.998)
     run = Run("vae", network.parameters(), 2e-3, options.vae_iterations)
     for iteration in range(options.vae_iterations):
-        rows = torch.randint(len(images), (BATCH_VAE,), generator=generator)
-        kind = torch.randint(len(corruptions.CORRUPTION_NAMES), (BATCH_VAE,), generator=generator)
-        kind[: BATCH_VAE // 2] = -1
-        batch = corruptions.corrupt(images[rows].float() / 255, kind, generator)
-        run.step(iteration, vae_loss(network, as_rgb(batch)))
+        run.step(iteration, vae_loss(network, draw(generator)))
         average.update(network)
-    torch.save(average.network.state_dict(), path)
+    return average.network.state_dict()
 
 
 @torch.no_grad()
@@ -158,10 +166,14 @@ def train_unet(options, path):
     vae.load_state_dict(torch.load(options.cache / "vae.pt"))
     posterior, caption_row, scaling_factor = make_latents(options, vae)
     print(f"unet: {len(posterior)} latents, scaling_factor {scaling_factor:.4f}", flush=True)
+    torch.save(fit_unet(options, posterior, caption_row, scaling_factor, captions()), path)
+
+
+def fit_unet(options, posterior, caption_row, scaling_factor, texts):
+    """Trains UNet and text encoder on posterior parameters [N,8,8,8] with the rows of their captions in `texts`, of
+    which the last is the empty one. Returns what save_pipeline() takes."""
     mean, log_variance = posterior.chunk(2, dim=1)
     scale = (0.5 * log_variance).exp()
-
-    texts = captions()
     vocabulary_size = tokenizer.write_tokenizer(options.cache / "tokenizer", texts, models.MAX_TOKENS)
     tokens = tokenize(options.cache / "tokenizer", texts)
     generator = torch.Generator().manual_seed(options.seed + 3)
@@ -182,21 +194,20 @@ def train_unet(options, path):
         predicted = network["unet"](scheduler.add_noise(latents, noise, timestep), timestep, embedding).sample
         run.step(iteration, F.mse_loss(predicted, noise))
         average.update(network)
-    torch.save({
+    return {
         "unet": average.network["unet"].state_dict(),
         "text": average.network["text"].state_dict(),
         "scaling_factor": scaling_factor,
-    }, path)
+    }
 
 
-def export(options):
-    stage = torch.load(options.cache / "unet.pt")
+def save_pipeline(folder, texts, vae_weights, stage):
+    """Writes a pipeline in diffusers' layout: a VAE's weights, what train_unet() has saved, a tokenizer of `texts`."""
     vae, unet = models.make_vae(), models.make_unet()
-    vae.load_state_dict(torch.load(options.cache / "vae.pt"))
+    vae.load_state_dict(vae_weights)
     vae.register_to_config(scaling_factor=round(stage["scaling_factor"], 4))
     unet.load_state_dict(stage["unet"])
-    folder = options.output / "tiny-sd"
-    vocabulary_size = tokenizer.write_tokenizer(folder / "tokenizer", captions(), models.MAX_TOKENS)
+    vocabulary_size = tokenizer.write_tokenizer(folder / "tokenizer", texts, models.MAX_TOKENS)
     text = models.make_text_encoder(vocabulary_size)
     text.load_state_dict(stage["text"])
     clip = CLIPTokenizer.from_pretrained(folder / "tokenizer")
@@ -207,13 +218,17 @@ def export(options):
     # Recent transformers write neither vocab.json nor the prefix that Stable Diffusion's own files carry.
     for leftover in (folder / "tokenizer").iterdir():
         leftover.unlink()
-    tokenizer.write_tokenizer(folder / "tokenizer", captions(), models.MAX_TOKENS)
+    tokenizer.write_tokenizer(folder / "tokenizer", texts, models.MAX_TOKENS)
     weights_path = folder / "text_encoder" / "model.safetensors"
     weights = {"text_model." + key.removeprefix("text_model."): value for key, value in load_file(weights_path).items()}
     save_file(weights, weights_path, metadata={"format": "pt"})
     for weights_path in folder.rglob("*.safetensors"):
         weights_path.chmod(0o644)
 
+
+def export(options):
+    folder = options.output / "tiny-sd"
+    save_pipeline(folder, captions(), torch.load(options.cache / "vae.pt"), torch.load(options.cache / "unet.pt"))
     classifier = models.Classifier().eval()
     classifier.load_state_dict(torch.load(options.cache / "classifier.pt"))
     torch.jit.script(classifier).save(str(options.output / "classifier.pt"))

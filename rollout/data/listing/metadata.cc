@@ -3,11 +3,15 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <optional>
+#include <utility>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_replace.h"
 #include "common/base/status.h"
 #include "common/base/text.h"
 #include "rollout/data/listing/csv.h"
@@ -43,20 +47,24 @@ absl::StatusOr<std::string> TakeString(nlohmann::json& json, const std::string& 
   return value.get<std::string>();
 }
 
+/// The whole number that a label or an id is, or nullopt where it is none.
+std::optional<int64_t> WholeNumber(double value) {
+  if (std::nearbyint(value) != value || std::abs(value) > kMaxExactInteger) return std::nullopt;
+  return static_cast<int64_t>(value);
+}
+
 absl::StatusOr<std::string> TakeId(nlohmann::json& json, const std::string& fallback) {
   const nlohmann::json value = Take(json, "id");
   if (value.is_null()) return fallback;
   if (value.is_number_integer()) return value.dump();
+  if (value.is_number_float()) {  // As data frames write integers.
+    const std::optional<int64_t> number = WholeNumber(value.get<double>());
+    if (number) return absl::StrCat(*number);
+  }
   if (!value.is_string() || value.get_ref<const std::string&>().empty()) {
     return WrongType("id", value, "a non-empty string or an integer");
   }
   return value.get<std::string>();
-}
-
-/// The whole number that a label is, or nullopt where it is none.
-std::optional<int64_t> WholeNumber(double value) {
-  if (std::nearbyint(value) != value || std::abs(value) > kMaxExactInteger) return std::nullopt;
-  return static_cast<int64_t>(value);
 }
 
 }  // namespace
@@ -71,7 +79,9 @@ absl::Status MetadataReader::ReadJsonLines(std::string_view bytes, const File& f
     if (line.find_first_not_of(" \t\r") == std::string_view::npos) continue;
     nlohmann::json row;
     try {
-      row = nlohmann::json::parse(line);
+      row = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
+      // Data frames write what is missing as NaN.
+      if (row.is_discarded()) row = nlohmann::json::parse(NonFiniteAsNull(line));
     } catch (const nlohmann::json::exception& error) {
       return absl::InvalidArgumentError(
           absl::StrCat(file.path, ":", line_number,
@@ -95,8 +105,12 @@ absl::Status MetadataReader::ReadCsv(std::string_view bytes, const File& file) {
     const absl::StatusOr<std::vector<std::string>> row = reader.Next();
     if (!row.ok()) return Annotate(row.status(), absl::StrCat(file.path, ":", reader.line()));
     if (candidate == ',') first_header = *row;
-    if (!std::any_of(row->begin(), row->end(), is_image_key)) continue;
-    header = *row;
+    std::vector<std::string> names;
+    for (const std::string& name : *row) {
+      names.emplace_back(absl::StripAsciiWhitespace(name));
+    }
+    if (!std::any_of(names.begin(), names.end(), is_image_key)) continue;
+    header = std::move(names);
     delimiter = candidate;
     break;
   }
@@ -141,8 +155,17 @@ absl::StatusOr<std::string> MetadataReader::TakeFile(nlohmann::json& row, const 
   IMAGEDDPO_ASSIGN_OR_RETURN(const std::string name, TakeString(row, key));
   if (name.empty()) return std::string();
   *written = PathOf(name, file.dir);
-  IMAGEDDPO_ASSIGN_OR_RETURN(std::string path, resolver_->File(*written, file.dir));
-  used_files_.insert(path);
+  absl::StatusOr<std::string> path = resolver_->File(*written, file.dir);
+  if (absl::IsNotFound(path.status()) && absl::StrContains(name, '\\')) {
+    // As Windows writes paths.
+    const std::string with_slashes = absl::StrReplaceAll(name, {{"\\", "/"}});
+    absl::StatusOr<std::string> other = resolver_->File(with_slashes, file.dir);
+    if (!absl::IsNotFound(other.status())) {
+      *written = with_slashes;
+      path = std::move(other);
+    }
+  }
+  if (path.ok()) used_files_.insert(*path);
   return path;
 }
 

@@ -98,6 +98,40 @@ TEST_F(BranchTest, SettingsChangeOrAreRefusedByName) {
   EXPECT_EQ(Branch(BranchOf("job-000099", 1), &job).error_code(), grpc::StatusCode::NOT_FOUND);
 }
 
+TEST_F(BranchTest, AJobStartsFromTheLoraOfAnotherByItsId) {
+  Start();
+  const std::string id = Trained();
+  v1::JobSpec spec = JobOf(2);
+  spec.mutable_lora()->set_init_from(id);
+  const v1::Job job = MustSubmit(spec);
+  EXPECT_EQ(job.spec().lora().init_from(), Get(id).lora_path());
+  EXPECT_THAT(job.spec().lora().init_from(),
+              HasSubstr(id + "/checkpoints/epoch-000005/pytorch_lora_weights.safetensors"));
+  WaitFor(job.id(), v1::SUCCEEDED);
+  EXPECT_EQ(workers_->Started().back().spec().lora().init_from(), Get(id).lora_path());
+
+  v1::Job refused;
+  spec.mutable_lora()->set_init_from(id + ":best");
+  grpc::Status status = Submit(spec, &refused);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::FAILED_PRECONDITION);
+  EXPECT_THAT(status.error_message(), HasSubstr("needs `checkpoint.best`"));
+  spec.mutable_lora()->set_init_from("job-000099");
+  status = Submit(spec, &refused);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::NOT_FOUND);
+  EXPECT_THAT(status.error_message(), HasSubstr("`lora.init_from`"));
+
+  grpc::ClientContext context;
+  v1::SubmitJobRequest held;
+  *held.mutable_job() = JobOf(2);
+  held.set_hold(true);
+  v1::Job waiting;
+  ASSERT_TRUE(stub().SubmitJob(&context, held, &waiting).ok());
+  spec.mutable_lora()->set_init_from(waiting.id());
+  status = Submit(spec, &refused);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::FAILED_PRECONDITION);
+  EXPECT_THAT(status.error_message(), HasSubstr(waiting.id() + " is PAUSED"));
+}
+
 TEST_F(BranchTest, ADeletedJobIsGoneAndItsBranchIsWhole) {
   Start();
   const std::string id = Trained();

@@ -275,36 +275,6 @@ TEST_F(ClusterConfigTest, ASocketsPathStartsAtTheBase) {
   EXPECT_EQ(config.grpc.address, "unix:/srv/run/api.sock");
 }
 
-TEST_F(ClusterConfigTest, JobPathsMustExistBelowTheRoots) {
-  fs::create_directories(folder_ / "srv/models/sd");
-  fs::create_directories(folder_ / "srv/models-private");
-  fs::create_directory_symlink(folder_ / "srv/models-private", folder_ / "srv/models/link");
-  fs::create_directory_symlink(folder_ / "srv/models/sd", folder_ / "srv/models/inner");
-  ClusterConfig config;
-  config.base_dir = (folder_ / "srv").string();
-  config.allowed_roots = {"models/"};
-  ASSERT_TRUE(ResolveClusterConfig(&config).ok());
-
-  EXPECT_EQ(*ResolveJobPath(config, "model.path", "models/sd"),
-            (folder_ / "srv/models/sd").string());
-  EXPECT_EQ(*ResolveJobPath(config, "model.path", "models"), (folder_ / "srv/models").string());
-  EXPECT_EQ(*ResolveJobPath(config, "model.path", "models/inner"),
-            (folder_ / "srv/models/sd").string());
-  EXPECT_EQ(*ResolveJobPath(config, "model.path", (folder_ / "srv/models/./sd").string()),
-            (folder_ / "srv/models/sd").string());
-  for (const char* outside :
-       {"models-private", "models/../models-private", "models/link", "/etc/passwd",
-        "../../../../etc/passwd", "models/link/none", "/none-at-all"}) {
-    const auto path = ResolveJobPath(config, "data.path", outside);
-    EXPECT_EQ(path.status().code(), absl::StatusCode::kPermissionDenied) << outside;
-    EXPECT_THAT(std::string(path.status().message()), HasSubstr("`data.path`"));
-  }
-  const auto missing = ResolveJobPath(config, "data.path", "models/none");
-  EXPECT_EQ(missing.status().code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_THAT(std::string(missing.status().message()),
-              HasSubstr((folder_ / "srv/models/none").string() + " does not exist"));
-}
-
 TEST_F(ClusterConfigTest, FoldersWhoseNamesAreNotUtf8) {
   EXPECT_THAT(Refusal("data_dir: caf\xe9"), HasSubstr("cluster.yaml:1: the line is not UTF-8"));
   const std::string bytes = (folder_ / "caf\xe9").string();
@@ -333,45 +303,6 @@ TEST_F(ClusterConfigTest, FoldersWhoseNamesAreNotUtf8) {
   EXPECT_EQ(PathOf(*literal), bytes + "/lit\\xE9");
   const auto zero = ResolveJobPath(config, "data.path", std::string("data\0x", 6));
   EXPECT_THAT(std::string(zero.status().message()), HasSubstr("zero byte"));
-}
-
-TEST_F(ClusterConfigTest, AllPathsOfAJobAreResolvedOrNone) {
-  for (const char* name : {"m", "d", "e", "l", "c", "ca", "token"})
-    fs::create_directories(folder_ / name);
-  ClusterConfig config;
-  config.base_dir = folder_.string();
-  ASSERT_TRUE(ResolveClusterConfig(&config).ok());
-  v1::JobSpec job;
-  job.mutable_model()->set_path("m");
-  job.mutable_data()->set_path("d");
-  job.mutable_eval()->set_path("e");
-  job.mutable_eval()->add_files("c");
-  job.mutable_lora()->set_init_from("l");
-  job.add_rewards()->set_type("jpeg");
-  job.add_rewards()->set_model("c");
-  job.mutable_rewards(0)->set_tls_ca_file("ca");
-  job.mutable_rewards(0)->set_token_file("token");
-  v1::JobSpec broken = job;
-  broken.mutable_data()->set_path("/etc");
-  broken.mutable_rewards(1)->set_model("nope");
-  broken.mutable_eval()->add_files("/etc/passwd");
-  ASSERT_TRUE(ResolveJobPaths(config, &job).ok());
-  EXPECT_EQ(job.model().path(), (folder_ / "m").string());
-  EXPECT_EQ(job.data().path(), (folder_ / "d").string());
-  EXPECT_EQ(job.eval().path(), (folder_ / "e").string());
-  EXPECT_EQ(job.eval().files(0), (folder_ / "c").string());
-  EXPECT_EQ(job.lora().init_from(), (folder_ / "l").string());
-  EXPECT_EQ(job.rewards(1).model(), (folder_ / "c").string());
-  EXPECT_FALSE(job.rewards(0).has_model());
-  EXPECT_EQ(job.rewards(0).tls_ca_file(), (folder_ / "ca").string());
-  EXPECT_EQ(job.rewards(0).token_file(), (folder_ / "token").string());
-
-  const absl::Status status = ResolveJobPaths(config, &broken);
-  EXPECT_EQ(status.code(), absl::StatusCode::kPermissionDenied);
-  EXPECT_THAT(std::string(status.message()), HasSubstr("`data.path`"));
-  EXPECT_THAT(std::string(status.message()), HasSubstr("`rewards[1].model`"));
-  EXPECT_THAT(std::string(status.message()), HasSubstr("`eval.files[1]`"));
-  EXPECT_EQ(broken.model().path(), "m");
 }
 
 TEST(ServiceFileTest, IsReadBack) {

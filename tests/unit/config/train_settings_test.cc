@@ -29,6 +29,26 @@ TEST(ValidateJob, GroupsGoWithEachUpdateAndWithEachReward) {
               HasSubstr("`advantage.std_of` is `none`; it must be group or global with"));
 }
 
+TEST(ValidateJob, GroupsThatAreDrawnAgainLieInOneMicroBatch) {
+  const std::vector<std::string> resample = {"advantage.mode=group", "advantage.zero_std=resample",
+                                             "sample.group_size=6", "sample.batch_size=24",
+                                             "train.batch_size=24"};
+  const auto with = [&](std::vector<std::string> more) {
+    more.insert(more.begin(), resample.begin(), resample.end());
+    return more;
+  };
+  EXPECT_TRUE(Judge(with({"device.device_batch_size=12"})).ok());
+  EXPECT_THAT(ResolvedJob::Make(With(resample))->MicroBatchChoices(16), ElementsAre(12, 6));
+  EXPECT_THAT(ResolvedJob::Make(With(resample))->MicroBatchChoices(4), ElementsAre(6));
+  EXPECT_THAT(Refusal(with({"device.device_batch_size=8"})),
+              HasSubstr("`device.device_batch_size` 8 is no multiple of `sample.group_size` 6"));
+  EXPECT_THAT(Refusal(with({"advantage.max_resamples=9"})), HasSubstr("from 1 to 8"));
+  EXPECT_THAT(Refusal({"advantage.mode=group", "advantage.zero_std=resample", "sample.group_size=6",
+                       "sample.batch_size=8", "sample.num_batches_per_epoch=3",
+                       "train.batch_size=8", "device.device_batch_size=0"}),
+              HasSubstr("is no multiple of `sample.group_size` 6"));
+}
+
 TEST(ValidateJob, TheAverageIsOfTheNewestVersionAlone) {
   EXPECT_TRUE(Judge({"train.ema_decay=0.9", "eval.use_ema=true"}).ok());
   EXPECT_TRUE(Judge({"train.ema_decay=0.9", "sample.max_staleness=1"}).ok());
@@ -152,6 +172,14 @@ TEST(TrainedSteps, AreCountedFromWindowAndShare) {
   EXPECT_TRUE(of({"sample.sde_window={size: 4}", "train.batch_size=32", "topology={colocated: 1}"})
                   .plan()
                   .single_pass);
+}
+
+TEST(JobWarnings, TellThatResamplingOrTheTargetOfDecayHasNoEffect) {
+  EXPECT_THAT(Warnings({"advantage.max_resamples=3"}),
+              ElementsAre(HasSubstr("`advantage.max_resamples` has no effect without")));
+  EXPECT_THAT(Warnings({"train.weight_decay_to=initial"}), IsEmpty());
+  EXPECT_THAT(Warnings({"train.weight_decay_to=initial", "train.adam_weight_decay=0"}),
+              ElementsAre(HasSubstr("`train.weight_decay_to` has no effect")));
 }
 
 TEST(JobWarnings, TellThatATrustRegionHasNoEffect) {

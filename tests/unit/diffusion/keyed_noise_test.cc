@@ -45,6 +45,7 @@ TEST(KeyedStream, IsAFunctionOfEveryFieldOfTheKey) {
       Key(7, StreamPurpose::kStepNoise, 3, 2, 5),  // Fields swapped.
       Key(3, StreamPurpose::kStepNoise, 7, 5, 2),
       {7, StreamPurpose::kStepNoise, 3, 5, 2, /*generation=*/1},
+      {7, StreamPurpose::kStepNoise, 3, 5, 2, /*generation=*/0, /*attempt=*/1},
   };
   std::set<uint64_t> first_draws;
   for (const StreamKey& key : keys) {

@@ -217,6 +217,17 @@ TEST_F(ModelConfigTest, BookkeepingSaysNothingOfTheNetwork) {
   EXPECT_THAT(warnings, IsEmpty());
 }
 
+TEST_F(ModelConfigTest, AnUnknownFieldThatIsNullIsAWarning) {
+  json config = ReadJson(std::string(kModels) + "sd1/unet/config.json");
+  config["of_a_newer_version"] = nullptr;
+  std::vector<std::string> warnings;
+  EXPECT_TRUE(UnetConfig::Load(Write(config), &warnings).ok());
+  EXPECT_THAT(warnings, ElementsAre(HasSubstr("of_a_newer_version = null: unknown field")));
+  config["of_a_newer_version"] = false;
+  EXPECT_THAT(std::string(UnetConfig::Load(Write(config)).status().message()),
+              HasSubstr("of_a_newer_version = false: unknown field, not supported"));
+}
+
 TEST_F(ModelConfigTest, EveryProblemIsNamedAtOnce) {
   json config = ReadJson(std::string(kModels) + "sd1/unet/config.json");
   config["class_embed_type"] = "timestep";

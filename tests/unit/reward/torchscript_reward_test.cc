@@ -92,8 +92,8 @@ class TorchScriptRewardTest : public ::testing::Test {
 };
 
 TEST_F(TorchScriptRewardTest, WithoutAContractItTakesTheImages) {
-  for (const std::string columns :
-       {"", ".unsqueeze(1)", ".to(15)", ".to(5).unsqueeze(1)", ".to(7)"}) {
+  for (const std::string columns : {"", ".unsqueeze(1)", ".to(15)", ".to(5).unsqueeze(1)", ".to(7)",
+                                    ".reshape([-1, 1, 1, 1])"}) {
     const auto output =
         ScoreWith("def forward(self, x):\n  return x.mean([1, 2, 3])" + columns + "\n");
     ASSERT_TRUE(output.ok()) << output.status();
@@ -191,6 +191,18 @@ TEST_F(TorchScriptRewardTest, RefusesOtherOutputs) {
   EXPECT_THAT(ErrorOf(returning("{\"a\": m, \"c\": m}"), two), HasSubstr("no tensor \"b\""));
   EXPECT_THAT(ErrorOf(returning("m"), R"({"format": 9})"),
               AllOf(HasSubstr("rewards.model"), HasSubstr("scorer.pt"), HasSubstr("format")));
+}
+
+TEST_F(TorchScriptRewardTest, WeightsOfHalfPrecisionAreToldWithTheRemedy) {
+  WriteScript(dir_ / "half.pt",
+              "def forward(self, x):\n"
+              "  return torch.matmul(x.flatten(1), self.weight.t()).squeeze(1)\n",
+              {}, at::full({1, 48}, 0.5, at::kHalf));
+  auto reward = MakeReward({.type = RewardType::kTorchScript, .model = dir_ / "half.pt"}, at::kCPU);
+  ASSERT_TRUE(reward.ok()) << reward.status();
+  const auto output = Score(reward->get(), TwoImages());
+  EXPECT_THAT(std::string(output.status().message()),
+              AllOf(HasSubstr("its weights are Half"), HasSubstr("export model.float()")));
 }
 
 TEST_F(TorchScriptRewardTest, NanIsTheItemsAlone) {

@@ -9,12 +9,16 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/string_view.h"
+#include "absl/strings/strip.h"
 #include "common/base/status.h"
 #include "common/base/text.h"
 #include "common/config/job_paths.h"
+#include "common/config/job_states.h"
 #include "common/config/reward_service.h"
 #include "common/io/file.h"
 #include "common/io/image_names.h"
@@ -83,6 +87,13 @@ absl::Status CheckLora(const std::string& path) {
   return absl::InvalidArgumentError(absl::StrCat("'", path, "' is neither a file nor a folder"));
 }
 
+/// job- and digits, as JobStore makes them.
+bool IsIdOfJob(absl::string_view text) {
+  return absl::ConsumePrefix(&text, "job-") && !text.empty() &&
+         std::all_of(text.begin(), text.end(),
+                     [](char c) { return absl::ascii_isdigit(static_cast<unsigned char>(c)); });
+}
+
 /// Adds the error of `check` for the path of a setting, if the setting is given.
 void Check(const std::string& setting, const std::string& path,
            absl::Status (*check)(const std::string&), std::vector<std::string>* faults) {
@@ -92,6 +103,31 @@ void Check(const std::string& setting, const std::string& path,
 }
 
 }  // namespace
+
+absl::Status NameLoraOfJob(const JobStore& store, v1::JobSpec* job) {
+  const std::string asked = job->lora().init_from();
+  absl::string_view id = asked;
+  const bool is_best = absl::ConsumeSuffix(&id, ":best");
+  if (!IsIdOfJob(id)) return absl::OkStatus();
+  const absl::StatusOr<JobRecord> record = store.Get(std::string(id));
+  if (!record.ok()) return Annotate(record.status(), "`lora.init_from`");
+  const v1::Job& other = record->job;
+  if (!IsFinal(other.state())) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "`lora.init_from`: ", id, " is ", StateName(other.state()),
+        " and removes older checkpoints as it goes on; submit the job when that one has ended, or "
+        "branch that one"));
+  }
+  const std::string& path = is_best ? other.best_lora_path() : other.lora_path();
+  if (path.empty()) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("`lora.init_from`: ", id,
+                     is_best ? " kept no LoRA of a best evaluation; it needs `checkpoint.best`"
+                             : " has no complete checkpoint"));
+  }
+  job->mutable_lora()->set_init_from(path);
+  return absl::OkStatus();
+}
 
 absl::StatusOr<ResolvedJob> AdmitJob(const v1::JobSpec& submitted, const ClusterConfig& cluster) {
   if (submitted.ByteSizeLong() > kMostSpecBytes) {

@@ -8,8 +8,16 @@
 #include "common/config/resolved_job.h"
 #include "common/config/topology.h"
 #include "imageddpo/v1/job.pb.h"
+#include "trainer/controller/store/job_store.h"
 
 namespace imageddpo {
+
+/// Replaces a job's id as `lora.init_from` by the path of that job's LoRA: job-000012, of its
+/// newest checkpoint; job-000012:best, of its best evaluation (checkpoint.best). Who may submit a
+/// job may start it from any job's LoRA, as with BranchJob. Anything else stays as it is.
+/// @return NOT_FOUND: no such job. FAILED_PRECONDITION: it has no such LoRA, or has not ended and
+///         would remove older checkpoints as it goes on.
+absl::Status NameLoraOfJob(const JobStore& store, v1::JobSpec* job);
 
 /// Checks a submitted job before it is stored, without opening the model: fills in defaults, checks
 /// settings, makes paths absolute and checks that files exist. What only the model can tell fails

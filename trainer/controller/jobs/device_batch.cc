@@ -107,7 +107,7 @@ absl::StatusOr<ResolvedJob> ChooseMicroBatch(const ResolvedJob& job, const Topol
     };
     const auto found = std::find_if(sizes.begin(), sizes.end(), fits);
     if (found == sizes.end() && is_auto) {
-      IMAGEDDPO_ASSIGN_OR_RETURN(const ResolvedJob least, job.WithMicroBatch(1));
+      IMAGEDDPO_ASSIGN_OR_RETURN(const ResolvedJob least, job.WithMicroBatch(sizes.back()));
       if (predictor.Bytes(least) > memory.most) return TooLarge(least, predictor, memory.most);
     }
     chosen = found == sizes.end() ? sizes.back() : *found;

@@ -152,7 +152,8 @@ absl::StatusOr<ResolvedJob> JobService::FitToPool(const ResolvedJob& job,
   absl::StatusOr<ResolvedJob> closed = close();
   if (!closed.ok() && IsAuto(job.spec().topology())) {
     // Ranks that do one thing each need less than colocated ones.
-    IMAGEDDPO_ASSIGN_OR_RETURN(const ResolvedJob least, updated.WithMicroBatch(1));
+    IMAGEDDPO_ASSIGN_OR_RETURN(const ResolvedJob least,
+                               updated.WithMicroBatch(updated.MicroBatchChoices(1).back()));
     IMAGEDDPO_ASSIGN_OR_RETURN(choice, scheduler_.Choose(least, model, pool_size));
     if (choice.fits) closed = close();
   }

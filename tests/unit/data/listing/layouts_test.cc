@@ -74,7 +74,7 @@ TEST_F(LayoutsTest, MetadataCsv) {
   Touch({"a.png", "b.png"});
   dir_.Write("metadata.csv",
              "\xef\xbb\xbf"
-             "file_name,text,label,source\r\n"
+             "file_name, text ,label,source\r\n"
              "b.png,\"a \"\"b\"\",\r\nindeed\",3.0,web\r\na.png,,,\r\n");
   const Listing listing = List();
   EXPECT_THAT(Ids(listing), ElementsAre("b.png", "a.png"));

@@ -112,11 +112,17 @@ TEST_F(MetadataTest, NamesThatAreNotUtf8AreGivenAsTheyAreShown) {
 TEST_F(MetadataTest, NullMeansAbsentAndIdsMayBeIntegers) {
   const auto examples = Parse(R"({"file_name": "a.png", "text": null, "label": null, "id": null})"
                               "\n"
-                              R"({"file_name": "b.png", "id": 12})");
+                              R"({"file_name": "b.png", "id": 12})"
+                              "\n"
+                              R"({"file_name": "b.png", "id": 13.0, "label": NaN, "text": "NaN"})");
   ASSERT_TRUE(examples.ok()) << examples.status();
   EXPECT_EQ((*examples)[0].id, "a.png");
   EXPECT_EQ((*examples)[0].label, std::nullopt);
   EXPECT_EQ((*examples)[1].id, "12");
+  // As a data frame with missing values is written.
+  EXPECT_EQ((*examples)[2].id, "13");
+  EXPECT_EQ((*examples)[2].label, std::nullopt);
+  EXPECT_EQ((*examples)[2].text, "NaN");
 }
 
 TEST_F(MetadataTest, TakesByteOrderMarkWindowsLinesAndBlankLines) {
@@ -161,6 +167,18 @@ TEST_F(MetadataTest, FilesThatAreNotThereAreTold) {
   EXPECT_THAT(listing_.missing[0], AllOf(HasSubstr("folder/metadata.jsonl:1: "),
                                          HasSubstr(dir_ / "none.png"), HasSubstr("No such file")));
   EXPECT_THAT(listing_.missing[1], AllOf(HasSubstr("jsonl:3: "), HasSubstr("target_file_name")));
+}
+
+TEST_F(MetadataTest, PathsMayBeWrittenAsWindowsDoes) {
+  const auto examples = Parse(R"({"file_name": "sub\\c.png"})");
+  ASSERT_TRUE(examples.ok()) << examples.status();
+  EXPECT_EQ((*examples)[0].file_name, dir_ / "sub/c.png");
+  EXPECT_EQ((*examples)[0].id, "sub/c.png");
+  dir_.Write("sub\\c.png", "x");  // A file with that very name comes first.
+  EXPECT_EQ((*Parse(R"({"file_name": "sub\\c.png"})"))[0].file_name, dir_ / "sub\\c.png");
+  EXPECT_EQ(Parse(R"({"file_name": "sub\\none.png"})")->size(), 0);
+  ASSERT_EQ(listing_.missing.size(), 1);
+  EXPECT_THAT(ErrorOf(R"({"file_name": "..\\x.png"})"), HasSubstr("allowed"));
 }
 
 TEST_F(MetadataTest, EscapesOfJsonAreCharacters) {
