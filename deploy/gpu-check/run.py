@@ -200,7 +200,7 @@ def measure(run, case, model, device, dry):
     """Ours."""
     return {"case": case.name,
             "ours": run.program("gpu_check", "--device", device, *(["--tf32"] if case.tf32 else []), "speed", "--model", model, "--update",
-                                case.update, *common_arguments(case, device, dry))}
+                                case.update, *(["--fused-kernels"] if case.fused else []), *common_arguments(case, device, dry))}
 
 
 def measure_original(run, case, model, device, dry, with_torch):

@@ -27,6 +27,7 @@
 #include "common/lora/lora.h"
 #include "common/nn/peak_flops.h"
 #include "rollout/sampler/sampler.h"
+#include "tests/gpu_check/kernels_check.h"
 #include "tests/gpu_check/trace.h"
 #include "trainer/algo/ppo_loss.h"
 #include "trainer/loop/replay_update.h"
@@ -342,10 +343,12 @@ absl::StatusOr<std::unique_ptr<SpeedRun>> MakeRun(const SpeedOptions& options) {
   IMAGEDDPO_ASSIGN_OR_RETURN(
       const ModelCount count,
       CountModel(options.model, {options.resolution, options.resolution}, {.rank = kRank}));
-  IMAGEDDPO_ASSIGN_OR_RETURN(
-      Pipeline pipeline,
-      Pipeline::Load(options.model, {.device = options.device, .dtype = DtypeOf(options)},
-                     {.vae = true, .text = false}));
+  ModelOptions model = {.device = options.device, .dtype = DtypeOf(options)};
+  if (options.fused_kernels) {
+    IMAGEDDPO_ASSIGN_OR_RETURN(model.fused, KernelsOn(options.device));
+  }
+  IMAGEDDPO_ASSIGN_OR_RETURN(Pipeline pipeline,
+                             Pipeline::Load(options.model, model, {.vae = true, .text = false}));
   IMAGEDDPO_ASSIGN_OR_RETURN(
       const Schedule schedule,
       pipeline.step_rule->MakeSchedule(options.num_steps, options.noise_strength));

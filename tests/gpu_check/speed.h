@@ -27,6 +27,7 @@ struct SpeedOptions {
   int64_t samples_per_epoch = 8;  ///< Whole micro-batches.
   double seconds = 10;            ///< Epochs are measured for this long, min_epochs at least.
   int64_t min_epochs = 2;
+  bool fused_kernels = false;  ///< As device.fused_kernels; nothing on a CPU.
 };
 
 struct SpeedResult {

@@ -31,6 +31,12 @@ TEST_P(ValidateJobTest, RefusesAndNamesTheSetting) {
   EXPECT_THAT(Refusal({GetParam().setting}), HasSubstr(GetParam().message));
 }
 
+TEST(ValidateJob, OurKernelsAreForFp32AndBf16) {
+  EXPECT_THAT(Refusal({"device.fused_kernels=true", "model.precision=fp16"}),
+              HasSubstr("`device.fused_kernels` are for `model.precision` fp32 and bf16"));
+  EXPECT_TRUE(Judge({"device.fused_kernels=true", "model.precision=bf16"}).ok());
+}
+
 INSTANTIATE_TEST_SUITE_P(
     Settings, ValidateJobTest,
     ::testing::Values(
