@@ -31,10 +31,8 @@ TEST_P(ValidateJobTest, RefusesAndNamesTheSetting) {
   EXPECT_THAT(Refusal({GetParam().setting}), HasSubstr(GetParam().message));
 }
 
-TEST(ValidateJob, OurKernelsAreForFp32AndBf16) {
-  EXPECT_THAT(Refusal({"device.fused_kernels=true", "model.precision=fp16"}),
-              HasSubstr("`device.fused_kernels` are for `model.precision` fp32 and bf16"));
-  EXPECT_TRUE(Judge({"device.fused_kernels=true", "model.precision=bf16"}).ok());
+TEST(ValidateJob, FusedKernelsAreNotForFp16) {
+  EXPECT_THAT(Refusal({"device.fused_kernels=true", "model.precision=fp16"}), HasSubstr("is fp16"));
 }
 
 INSTANTIATE_TEST_SUITE_P(
