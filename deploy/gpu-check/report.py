@@ -103,8 +103,9 @@ def _side(name, side):
         return f"{name}: {'OUT OF MEMORY' if 'out_of_memory' in side else 'FAILED: ' + str(side.get('failed'))}"
     mfu = f"MFU {side['mfu']:5.1%}" if "mfu" in side else "MFU unknown"
     spread = (max(side["epoch_seconds"]) - min(side["epoch_seconds"])) / side["seconds_median"]
+    predicted = f" of {side['predicted_bytes'] / GB:.2f} predicted" if side.get("predicted_bytes") else ""
     return (f"{name}: {side['images_per_second']:7.3f} images/s (epochs differ by {spread:.0%}), {mfu},"
-            f" {side['memory']['peak_allocated_bytes'] / GB:6.2f} GB, UNet {1e3 * side['forward_seconds']:.1f} ms forward,"
+            f" {side['memory']['peak_allocated_bytes'] / GB:6.2f} GB{predicted}, UNet {1e3 * side['forward_seconds']:.1f} ms forward,"
             f" {1e3 * side['forward_backward_seconds']:.1f} with backward")
 
 

@@ -28,6 +28,7 @@
 #include "common/nn/peak_flops.h"
 #include "rollout/sampler/sampler.h"
 #include "tests/gpu_check/kernels_check.h"
+#include "tests/gpu_check/prediction.h"
 #include "tests/gpu_check/trace.h"
 #include "trainer/algo/ppo_loss.h"
 #include "trainer/loop/replay_update.h"
@@ -374,7 +375,9 @@ absl::StatusOr<SpeedResult> MeasureSpeed(const SpeedOptions& options) {
   ResetPeakMemory(options.device);  // The product's matrices are not part of the job's memory.
   IMAGEDDPO_ASSIGN_OR_RETURN(const std::unique_ptr<SpeedRun> run, MakeRun(options));
   run->set_product_flops(product_flops);
-  return run->Run();
+  IMAGEDDPO_ASSIGN_OR_RETURN(SpeedResult result, run->Run());
+  IMAGEDDPO_ASSIGN_OR_RETURN(result.predicted_bytes, PredictedBytes(options, result.count, kRank));
+  return result;
 }
 
 absl::StatusOr<RepeatResult> RepeatEpoch(const SpeedOptions& options, int64_t times,

@@ -32,6 +32,7 @@ nlohmann::json ToJson(const SpeedOptions& options, const SpeedResult& result) {
             {"encode", result.count.encoder.flops},
             {"decode", result.count.decoder.flops}}},
           {"memory", memory(result.memory)},
+          {"predicted_bytes", result.predicted_bytes},
           {"load_memory", memory(result.load_memory)},
           {"gradient_norm", result.gradient_norm},
           {"ratio_max_error", result.ratio_max_error}};
