@@ -44,7 +44,7 @@ struct SpeedResult {
   double forward_seconds = 0;           ///< The UNet with LoRA on one micro-batch, no gradients.
   double forward_backward_seconds = 0;  ///< The same with the LoRA's gradients.
   DeviceMemory memory;                  ///< Over the measured epochs.
-  double predicted_bytes = 0;           ///< What `imageddpo plan` says to it: PredictedBytes().
+  double predicted_bytes = 0;           ///< PredictedBytes(); 0: no job can have these settings.
   DeviceMemory load_memory;             ///< While the model was loaded and images were encoded.
   double gradient_norm = 0;             ///< Of the last update, before clipping.
   double ratio_max_error = 0;
