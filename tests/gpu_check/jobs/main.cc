@@ -38,7 +38,7 @@ using Wrong = std::vector<std::string>;
 constexpr int kExitPassed = 0, kExitFailed = 1, kExitError = 2;
 constexpr Topology kOneRank = {.rollout = 1, .trainer = 1, .colocated = true};
 constexpr Topology kTwoRanks = {.rollout = 1, .trainer = 1, .colocated = false};
-constexpr int kImages = 8;
+constexpr int kImages = 4;
 
 struct Options {
   std::string device = "cpu";
@@ -87,9 +87,9 @@ class JobsCheck {
         "seed: 3\n"
         "num_epochs: 2\n"
         "rewards: [{type: image_stat, measure: saturation}]\n"
-        "sample: {num_steps: 4, noise_strength: 0.5, guidance_scale: 5, batch_size: 8,\n"
+        "sample: {num_steps: 4, noise_strength: 0.5, guidance_scale: 5, batch_size: 4,\n"
         "         num_batches_per_epoch: 1}\n"
-        "train: {update: replay, batch_size: 8, learning_rate: 0.001, clip_range: 0.001}\n"
+        "train: {update: replay, batch_size: 4, learning_rate: 0.001, clip_range: 0.001}\n"
         "checkpoint: {every_epochs: 1}\n"
         "device: {device_batch_size: 2, num_threads: 1, allow_shared_gpus: true}\n",
         "job.yaml");
