@@ -90,6 +90,7 @@ class JobsCheck {
         "sample: {num_steps: 4, noise_strength: 0.5, guidance_scale: 5, batch_size: 4,\n"
         "         num_batches_per_epoch: 1}\n"
         "train: {update: replay, batch_size: 4, learning_rate: 0.001, clip_range: 0.001}\n"
+        "advantage: {mode: per_key, buffer_size: 4, min_count: 2}\n"
         "checkpoint: {every_epochs: 1}\n"
         "device: {device_batch_size: 2, num_threads: 1, allow_shared_gpus: true}\n",
         "job.yaml");
