@@ -53,8 +53,14 @@ struct Outcome {
 absl::StatusOr<Outcome> Parity(const Options& options) {
   IMAGEDDPO_ASSIGN_OR_RETURN(const at::Device device, FindDevice(options.device));
   UseNumerics(device, {.deterministic = options.deterministic, .allow_tf32 = options.tf32});
-  IMAGEDDPO_ASSIGN_OR_RETURN(const std::shared_ptr<const FusedKernels> kernels, KernelsOn(device));
   std::vector<CheckRow> rows;
+  const absl::StatusOr<std::shared_ptr<const FusedKernels>> kernels = KernelsOn(device);
+  if (!kernels.ok()) {
+    rows.push_back({.part = "kernels",
+                    .name = "compiled and loaded",
+                    .precision = "fp32",
+                    .failure = kernels.status().ToString()});
+  }
   const auto add = [&rows](const std::vector<CheckRow>& more) {
     rows.insert(rows.end(), more.begin(), more.end());
   };
@@ -64,10 +70,10 @@ absl::StatusOr<Outcome> Parity(const Options& options) {
     add(CheckStoredModels(check));
     for (const std::string& folder : options.cases) add(CheckModels(folder, check));
     add(CheckPipelines(check));
-    if (kernels == nullptr) continue;
-    add(CheckKernels(*kernels, check));
+    if (!kernels.ok() || *kernels == nullptr) continue;
+    add(CheckKernels(**kernels, check));
     add(CheckStoredModels(
-        {.root = options.root, .device = device, .dtype = dtype, .fused = kernels}));
+        {.root = options.root, .device = device, .dtype = dtype, .fused = *kernels}));
   }
   const int64_t failed = CountFailed(rows);
   Json list = Json::array();
