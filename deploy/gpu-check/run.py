@@ -24,7 +24,7 @@ DRY_RUN_SECONDS = 0.2  # Of each measurement.
 
 # In their order, with the most seconds that each may take. What a card has to show first comes first.
 MODEL_SECONDS = 40  # Random weights, before the parts.
-PARTS = {"parity": 95, "determinism": 80, "jobs": 45, "nccl": 70, "speed": 105, "trace": 25, "original": 75}
+PARTS = {"parity": 95, "determinism": 75, "jobs": 40, "nccl": 65, "speed": 105, "trace": 25, "original": 90}
 
 
 class Runner:

@@ -87,7 +87,7 @@ class JobsCheck {
         "seed: 3\n"
         "num_epochs: 2\n"
         "rewards: [{type: image_stat, measure: saturation}]\n"
-        "sample: {num_steps: 4, noise_strength: 0.5, guidance_scale: 5, batch_size: 4,\n"
+        "sample: {num_steps: 4, noise_strength: 0.5, guidance_scale: 1, batch_size: 4,\n"
         "         num_batches_per_epoch: 1}\n"
         "train: {update: replay, batch_size: 4, learning_rate: 0.001, clip_range: 0.001}\n"
         "advantage: {mode: per_key, buffer_size: 4, min_count: 2}\n"
