@@ -35,7 +35,6 @@ def on_gpu():
         Case("bf16-g1", "bf16", "single_pass", batch=8),
         Case("bf16-g7.5", "bf16", "replay", guidance=7.5, batch=8),
         Case("bf16-g1-fused", "bf16", "single_pass", batch=8, fused=True, with_seed=False, seconds=4),
-        Case("bf16-g7.5-fused", "bf16", "replay", guidance=7.5, batch=8, fused=True, with_seed=False, seconds=4),
         Case("bf16-batch-16", "bf16", "single_pass", batch=16, samples=16, with_seed=False, seconds=4),
         Case("bf16-batch-1", "bf16", "single_pass", batch=1, samples=2, with_seed=False, seconds=3),
         Case("fp32-g1", "fp32", "single_pass", samples=4, with_seed=False, seconds=4),
