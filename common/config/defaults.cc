@@ -131,6 +131,8 @@ void FillDevice(v1::JobSpec* job) {
   IMAGEDDPO_DEFAULT(device, gradient_checkpointing, false);
   IMAGEDDPO_DEFAULT(device, allow_tf32, false);
   IMAGEDDPO_DEFAULT(device, deterministic, true);
+  IMAGEDDPO_DEFAULT(device, fused_kernels, false);
+  IMAGEDDPO_DEFAULT(device, allow_shared_gpus, false);
   if (device->device_batch_size() == 0) {
     device->set_device_batch_size(MicroBatchChoices(*job, kMostSamplesOnCpu).front());
   }

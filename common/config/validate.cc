@@ -344,6 +344,9 @@ absl::Status ValidateJob(const v1::JobSpec& job, const absl::StatusOr<JobPlan>& 
   faults.Real("max_stage_seconds", job.max_stage_seconds(), job.max_stage_seconds() >= 0,
               "0 (no limit) or above");
   faults.Range("device.num_threads", job.device().num_threads(), 0, 1024);
+  if (job.device().fused_kernels() && job.model().precision() == "fp16") {
+    faults.Add("`device.fused_kernels` are for `model.precision` fp32 and bf16, and it is fp16");
+  }
   if (plan.ok()) {
     CheckTopology(job.topology(), *plan, &faults);
     if (const std::string why = WhyNoSinglePass(job, *plan); plan->single_pass && !why.empty()) {

@@ -5,6 +5,7 @@
 #include <ATen/ops/scaled_dot_product_attention.h>
 
 #include "common/kernels/narrow_attention.h"
+#include "common/nn/fused_layers.h"
 
 namespace imageddpo {
 
@@ -41,15 +42,24 @@ KeysValues Attention::Project(const at::Tensor& context_BSD) const {
   return {to_k.Forward(context_BSD), to_v.Forward(context_BSD)};
 }
 
-at::Tensor Attention::Forward(const at::Tensor& x_BLD, const KeysValues& context) const {
-  at::Tensor q = to_q.Forward(x_BLD), k = context.key_RSD, v = context.value_RSD;
+at::Tensor Attention::Attend(at::Tensor q_BLD, KeysValues context, at::ScalarType dtype) const {
   if (upcast) {
-    q = q.to(at::kFloat);
-    k = k.to(at::kFloat);
-    v = v.to(at::kFloat);
+    q_BLD = q_BLD.to(at::kFloat);
+    context = {context.key_RSD.to(at::kFloat), context.value_RSD.to(at::kFloat)};
   }
   return to_out.Forward(
-      MultiHeadAttention(q, k, v, heads, /*causal=*/false).to(x_BLD.scalar_type()));
+      MultiHeadAttention(q_BLD, context.key_RSD, context.value_RSD, heads, /*causal=*/false)
+          .to(dtype));
+}
+
+at::Tensor Attention::Forward(const at::Tensor& x_BLD, const KeysValues& context) const {
+  return Attend(to_q.Forward(x_BLD), context, x_BLD.scalar_type());
+}
+
+at::Tensor Attention::ForwardSelf(const at::Tensor& x_BLD) const {
+  // In this order, in which their gradients are added.
+  const std::vector<at::Tensor> kvq_BLD = ForwardTogether({&to_k, &to_v, &to_q}, x_BLD);
+  return Attend(kvq_BLD[2], {kvq_BLD[0], kvq_BLD[1]}, x_BLD.scalar_type());
 }
 
 FeedForward FeedForward::Load(const ModelLoader& at, int64_t dim) {
@@ -61,16 +71,20 @@ FeedForward FeedForward::Load(const ModelLoader& at, int64_t dim) {
 }
 
 at::Tensor FeedForward::Forward(const at::Tensor& x_BLD) const {
-  const std::vector<at::Tensor> halves = proj.Forward(x_BLD).chunk(2, -1);
+  const at::Tensor both = proj.Forward(x_BLD);
+  if (proj.fused && proj.fused->TakesGeglu(both)) {
+    return out.Forward(FusedGeglu(*proj.fused, both));
+  }
+  const std::vector<at::Tensor> halves = both.chunk(2, -1);
   return out.Forward(halves[0] * at::gelu(halves[1]));
 }
 
 at::Tensor BasicTransformerBlock::Forward(const at::Tensor& x_BLD,
                                           const ProjectedText& text) const {
   const at::Tensor normed_BLD = norm1.Forward(x_BLD);
-  const KeysValues context =
-      only_cross_attention ? text[attn1.text_index] : attn1.Project(normed_BLD);
-  at::Tensor y_BLD = attn1.Forward(normed_BLD, context) + x_BLD;
+  at::Tensor y_BLD = (only_cross_attention ? attn1.Forward(normed_BLD, text[attn1.text_index])
+                                           : attn1.ForwardSelf(normed_BLD)) +
+                     x_BLD;
   y_BLD = attn2.Forward(norm2.Forward(y_BLD), text[attn2.text_index]) + y_BLD;
   return ff.Forward(norm3.Forward(y_BLD)) + y_BLD;
 }
@@ -129,7 +143,8 @@ at::Tensor Transformer2d::Forward(const at::Tensor& x_BCHW, const ProjectedText&
     return y.permute({0, 2, 3, 1}).reshape({batch, height * width, y.size(1)});
   };
   const auto to_pixels = [&](const at::Tensor& y) {
-    return y.reshape({batch, height, width, y.size(2)}).permute({0, 3, 1, 2}).contiguous();
+    const at::Tensor pixels = y.reshape({batch, height, width, y.size(2)}).permute({0, 3, 1, 2});
+    return norm.fused ? pixels : pixels.contiguous();  // Channels-last, as the kernels want it.
   };
 
   at::Tensor y = norm.Forward(x_BCHW);

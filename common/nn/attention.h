@@ -31,6 +31,10 @@ struct Attention {
   static Attention Load(const ModelLoader& at, const Options& options);
   KeysValues Project(const at::Tensor& context_BSD) const;
   at::Tensor Forward(const at::Tensor& x_BLD, const KeysValues& context) const;
+  at::Tensor ForwardSelf(const at::Tensor& x_BLD) const;  ///< Attends to x itself.
+
+ private:
+  at::Tensor Attend(at::Tensor q_BLD, KeysValues context, at::ScalarType dtype) const;
 };
 
 /// The part between the projections, shared with models whose projections are named otherwise.

@@ -16,6 +16,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/kernels/winograd.h"
+#include "common/nn/fused_layers.h"
 
 namespace imageddpo {
 namespace {
@@ -46,14 +47,32 @@ struct Branch {
   bool per_row = false;
 };
 
-/// Where gradients are collected by rows, the branch's own factors get none, and those of `down`
-/// are collected here; AddUpGradients() collects those of `up`.
-Branch LowRank(const LoraSlot& slot, const at::Tensor& x_NI) {
+bool HasBranch(const LoraSlot& slot) { return slot.down_RI.defined() && !slot.folded_OI.defined(); }
+
+/// Where gradients are collected by rows, the branch's own factors get none.
+bool IsPerRow(const LoraSlot& slot) {
+  return slot.down_grad_BRI.defined() && c10::GradMode::is_enabled();
+}
+
+at::Tensor DownOf(const LoraSlot& slot) {
+  return IsPerRow(slot) ? slot.down_RI.detach() : slot.down_RI;
+}
+
+/// down(x), float32.
+at::Tensor Low(const FusedKernels* fused, const LoraSlot& slot, const at::Tensor& x_NI) {
+  if (fused != nullptr && fused->TakesLoraDown(x_NI)) {
+    return FusedLoraDown(*fused, x_NI, {DownOf(slot)});
+  }
+  return at::linear(x_NI.to(at::kFloat), DownOf(slot));
+}
+
+/// Where gradients are collected by rows, those of `down` are collected here; AddUpGradients()
+/// collects those of `up`.
+Branch LowRank(const LoraSlot& slot, const at::Tensor& x_NI, at::Tensor low_NR) {
   Branch branch;
-  branch.per_row = slot.down_grad_BRI.defined() && c10::GradMode::is_enabled();
-  const at::Tensor down_RI = branch.per_row ? slot.down_RI.detach() : slot.down_RI;
+  branch.per_row = IsPerRow(slot);
   const at::Tensor up_OR = branch.per_row ? slot.up_OR.detach() : slot.up_OR;
-  branch.low_NR = at::linear(x_NI.to(at::kFloat), down_RI);
+  branch.low_NR = std::move(low_NR);
   if (branch.per_row) {
     if (!branch.low_NR.requires_grad()) branch.low_NR.requires_grad_(true);
     branch.low_NR.register_hook(
@@ -132,12 +151,15 @@ Linear Linear::Load(const ModelLoader& at, int64_t in_features, int64_t out_feat
   linear.weight_OI = at.Take("weight", {out_features, in_features});
   if (bias) linear.bias_O = at.Take("bias", {out_features});
   linear.lora = std::make_shared<LoraSlot>();
+  linear.fused = at.fused();
   at.AddLinear({.in_features = in_features, .out_features = out_features}, linear.weight_OI,
                linear.lora);
   return linear;
 }
 
-at::Tensor Linear::Forward(const at::Tensor& x) const {
+at::Tensor Linear::Forward(const at::Tensor& x) const { return Forward(x, {}); }
+
+at::Tensor Linear::Forward(const at::Tensor& x, at::Tensor low_NR) const {
   const LoraSlot& slot = *lora;
   if (slot.folded_OI.defined()) return at::linear(x, slot.folded_OI, bias_O);
   if (!slot.down_RI.defined()) return at::linear(x, weight_OI, bias_O);
@@ -145,7 +167,8 @@ at::Tensor Linear::Forward(const at::Tensor& x) const {
   // N: all rows and positions. Two dimensions, so that the branch is added in place.
   const at::Tensor x_NI = x.reshape({-1, weight_OI.size(1)});
   at::Tensor y_NO = at::linear(x_NI, weight_OI, bias_O);
-  Branch branch = LowRank(slot, x_NI);
+  if (!low_NR.defined()) low_NR = Low(fused.get(), slot, x_NI);
+  Branch branch = LowRank(slot, x_NI, std::move(low_NR));
   if (y_NO.scalar_type() == at::kFloat) {
     y_NO.add_(branch.y_NO);
   } else {
@@ -158,11 +181,38 @@ at::Tensor Linear::Forward(const at::Tensor& x) const {
   return y_NO.view(shape);
 }
 
+std::vector<at::Tensor> ForwardTogether(const std::vector<const Linear*>& layers,
+                                        const at::Tensor& x) {
+  std::vector<at::Tensor> downs, lows(layers.size()), outputs;
+  if (const FusedKernels* const fused = layers.front()->fused.get(); fused != nullptr) {
+    const at::Tensor x_NI = x.reshape({-1, x.size(-1)});
+    for (const Linear* layer : layers) {
+      if (HasBranch(*layer->lora)) downs.push_back(DownOf(*layer->lora));
+    }
+    if (!downs.empty() && fused->TakesLoraDown(x_NI)) {
+      const at::Tensor low_NR = FusedLoraDown(*fused, x_NI, downs);
+      int64_t begin = 0;
+      for (size_t i = 0; i < layers.size(); ++i) {
+        if (!HasBranch(*layers[i]->lora)) continue;
+        const int64_t rank = layers[i]->lora->down_RI.size(0);
+        lows[i] = low_NR.narrow(1, begin, rank);
+        begin += rank;
+      }
+    }
+  }
+  for (size_t i = 0; i < layers.size(); ++i) outputs.push_back(layers[i]->Forward(x, lows[i]));
+  return outputs;
+}
+
 Conv2d Conv2d::Load(const ModelLoader& at, int64_t in_channels, int64_t out_channels,
                     int64_t kernel, int64_t stride, int64_t padding) {
   Conv2d conv;
   conv.weight_OIHW = at.Take("weight", {out_channels, in_channels, kernel, kernel});
   conv.bias_O = at.Take("bias", {out_channels});
+  conv.fused = at.fused();
+  if (conv.fused) {
+    conv.weight_OIHW = conv.weight_OIHW.contiguous(at::MemoryFormat::ChannelsLast);
+  }
   conv.stride = stride;
   conv.padding = padding;
   if (kernel == 1 && stride == 1 && padding == 0) {
@@ -193,7 +243,7 @@ at::Tensor Conv2d::Forward(const at::Tensor& x_BCHW) const {
   // N: the pixels of all rows, one row after the other.
   const int64_t batch = x_BCHW.size(0), height = x_BCHW.size(2), width = x_BCHW.size(3);
   const at::Tensor x_NI = x_BCHW.permute({0, 2, 3, 1}).reshape({-1, x_BCHW.size(1)});
-  const Branch branch = LowRank(*lora, x_NI);
+  const Branch branch = LowRank(*lora, x_NI, Low(fused.get(), *lora, x_NI));
   AddUpGradients(*lora, branch, branch.y_NO);
   const at::Tensor branch_BOHW =
       branch.y_NO.view({batch, height, width, weight_OIHW.size(0)}).permute({0, 3, 1, 2});
@@ -205,11 +255,20 @@ GroupNorm GroupNorm::Load(const ModelLoader& at, int64_t channels, int64_t group
   return {.weight_C = at.Take("weight", {channels}),
           .bias_C = at.Take("bias", {channels}),
           .groups = groups,
-          .eps = eps};
+          .eps = eps,
+          .fused = at.fused()};
 }
 
 at::Tensor GroupNorm::Forward(const at::Tensor& x) const {
+  if (fused && fused->TakesGroupNorm(x, groups)) return FusedGroupNorm(*this, x, /*silu=*/false);
   return at::group_norm(x, groups, weight_C, bias_C, eps);
+}
+
+at::Tensor GroupNorm::ForwardActivated(const at::Tensor& x, Activation act) const {
+  if (act == Activation::kSilu && fused && fused->TakesGroupNorm(x, groups)) {
+    return FusedGroupNorm(*this, x, /*silu=*/true);
+  }
+  return Activate(act, Forward(x));
 }
 
 LayerNorm LayerNorm::Load(const ModelLoader& at, int64_t channels, double eps) {

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "common/nn/activation.h"
 #include "common/nn/model_options.h"
 #include "common/nn/weight_map.h"
 
@@ -55,6 +56,8 @@ class ModelLoader {
   /// The path of `name` below this place: "down_blocks.0.resnets.1.conv1.weight".
   std::string Path(const std::string& name) const;
   WeightMap& weights() const { return *weights_; }
+  /// Of the model; null where libtorch's operators are used.
+  std::shared_ptr<const FusedKernels> fused() const { return weights_->options().fused; }
   /// Lists `info` as the linear layer at this place.
   /// @param weight  [O, I] or, of a 1×1 convolution, [O, I, 1, 1]; of any shape if the file lacks
   ///                it, which WeightMap::Finish() reports.
@@ -73,11 +76,23 @@ struct Linear {
   at::Tensor weight_OI;
   at::Tensor bias_O;  ///< Undefined without a bias.
   std::shared_ptr<LoraSlot> lora;
+  std::shared_ptr<const FusedKernels> fused;
 
   static Linear Load(const ModelLoader& at, int64_t in_features, int64_t out_features,
                      bool bias = true);
   at::Tensor Forward(const at::Tensor& x) const;  ///< [..., I] to [..., O]
+
+ private:
+  friend std::vector<at::Tensor> ForwardTogether(const std::vector<const Linear*>& layers,
+                                                 const at::Tensor& x);
+  /// @param low_NR  down(x) of the layer's LoRA; undefined: not computed yet.
+  at::Tensor Forward(const at::Tensor& x, at::Tensor low_NR) const;
 };
+
+/// The outputs of layers that read the same x, in their order, as Forward() would give them. Where
+/// kernels of our own are used, the down-projections of all their LoRAs are one product.
+std::vector<at::Tensor> ForwardTogether(const std::vector<const Linear*>& layers,
+                                        const at::Tensor& x);
 
 /// A convolution. One of 1×1 is a linear layer of each pixel's channels, and takes a LoRA as Linear
 /// does.
@@ -87,6 +102,7 @@ struct Conv2d {
   int64_t stride = 1;
   int64_t padding = 0;
   std::shared_ptr<LoraSlot> lora;  ///< Null where the filters are larger than 1×1.
+  std::shared_ptr<const FusedKernels> fused;
 
   static Conv2d Load(const ModelLoader& at, int64_t in_channels, int64_t out_channels,
                      int64_t kernel, int64_t stride = 1, int64_t padding = 0);
@@ -106,9 +122,11 @@ struct GroupNorm {
   at::Tensor bias_C;
   int64_t groups = 32;
   double eps = 1e-5;
+  std::shared_ptr<const FusedKernels> fused;
 
   static GroupNorm Load(const ModelLoader& at, int64_t channels, int64_t groups, double eps);
-  at::Tensor Forward(const at::Tensor& x) const;  ///< [B, C, ...]
+  at::Tensor Forward(const at::Tensor& x) const;                           ///< [B, C, ...]
+  at::Tensor ForwardActivated(const at::Tensor& x, Activation act) const;  ///< act(Forward(x))
 };
 
 struct LayerNorm {

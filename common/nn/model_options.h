@@ -4,9 +4,11 @@
 #include <c10/core/ScalarType.h>
 
 #include <cstdint>
+#include <memory>
 #include <string>
 
 #include "common/config/choices.h"
+#include "common/kernels/gpu/fused_kernels.h"
 
 namespace imageddpo {
 
@@ -18,6 +20,9 @@ struct ModelOptions {
   /// Gradient checkpointing in the UNet: the same bits, less memory, one more forward pass; see
   /// recompute.h.
   bool recompute = false;
+  /// Kernels of our own where they take a layer's input, see fused_layers.h; weights of
+  /// convolutions are then channels-last. Null: libtorch's operators everywhere.
+  std::shared_ptr<const FusedKernels> fused;
 };
 
 inline at::ScalarType DtypeOf(Precision precision) {

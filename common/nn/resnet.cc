@@ -26,10 +26,10 @@ ResnetBlock ResnetBlock::Load(const ModelLoader& at, int64_t in_channels, int64_
 }
 
 at::Tensor ResnetBlock::Forward(const at::Tensor& x_BCHW, const at::Tensor& time_BT) const {
-  at::Tensor y = conv1.Forward(Activate(act, norm1.Forward(x_BCHW)));
+  at::Tensor y = conv1.Forward(norm1.ForwardActivated(x_BCHW, act));
   if (time_emb_proj)
     y.add_(time_emb_proj->Forward(Activate(act, time_BT)).unsqueeze(-1).unsqueeze(-1));
-  y = conv2.Forward(Activate(act, norm2.Forward(y)));
+  y = conv2.Forward(norm2.ForwardActivated(y, act));
   y = (conv_shortcut ? conv_shortcut->Forward(x_BCHW) : x_BCHW) + y;
   return output_scale_factor == 1.0 ? y : y / output_scale_factor;
 }

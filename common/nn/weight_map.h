@@ -32,6 +32,7 @@ class WeightMap {
   static absl::StatusOr<WeightMap> Open(const std::string& dir, const std::string& stem,
                                         const ModelOptions& options);
 
+  const ModelOptions& options() const { return options_; }
   bool Contains(const std::string& name) const { return files_by_name_.contains(name); }
   /// True where some tensor's name begins with `prefix`.
   bool ContainsPrefix(const std::string& prefix) const;

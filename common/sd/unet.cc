@@ -174,8 +174,8 @@ at::Tensor Unet::Forward(const at::Tensor& latents_BCHW, const at::Tensor& times
   for (const DownBlock& block : m.down_blocks) x_BCHW = block.Forward(x_BCHW, context, skips);
   if (m.mid_block) x_BCHW = m.mid_block->Forward(x_BCHW, context, skips);
   for (const UpBlock& block : m.up_blocks) x_BCHW = block.Forward(x_BCHW, context, skips);
-  x_BCHW = m.conv_out.Forward(Activate(m.config.act, m.conv_norm_out.Forward(x_BCHW)));
-  return x_BCHW.to(at::kFloat);
+  x_BCHW = m.conv_out.Forward(m.conv_norm_out.ForwardActivated(x_BCHW, m.config.act));
+  return options().fused ? x_BCHW.to(at::kFloat).contiguous() : x_BCHW.to(at::kFloat);
 }
 
 }  // namespace imageddpo

@@ -197,9 +197,10 @@ Vae::Posterior Vae::Encode(const at::Tensor& images_BCHW) const {
   if (m.down_blocks.empty()) throw std::logic_error("Vae::Encode: the encoder was released");
   at::Tensor x_BCHW = m.encoder_conv_in.Forward(images_BCHW.to(m.options.dtype));
   for (const VaeBlock& block : m.down_blocks) x_BCHW = block.Forward(x_BCHW);
-  x_BCHW = m.encoder_norm_out.Forward(m.encoder_mid.Forward(x_BCHW));
+  x_BCHW = m.encoder_mid.Forward(x_BCHW);
   // SiLU here and in Decode() whatever act_fn says: AutoencoderKL was built so.
-  x_BCHW = m.encoder_conv_out.Forward(Activate(Activation::kSilu, x_BCHW));
+  x_BCHW = m.encoder_norm_out.ForwardActivated(x_BCHW, Activation::kSilu);
+  x_BCHW = m.encoder_conv_out.Forward(x_BCHW);
   if (m.quant_conv) x_BCHW = m.quant_conv->Forward(x_BCHW);
   const std::vector<at::Tensor> halves = x_BCHW.to(at::kFloat).chunk(2, 1);
   return {.mean_BCHW = halves[0], .std_BCHW = at::exp(at::clamp(halves[1], -30.0, 20.0) * 0.5)};
@@ -221,8 +222,9 @@ at::Tensor Vae::Decode(const at::Tensor& latents_BCHW) const {
   if (m.post_quant_conv) x_BCHW = m.post_quant_conv->Forward(x_BCHW);
   x_BCHW = m.decoder_mid.Forward(m.decoder_conv_in.Forward(x_BCHW));
   for (const VaeBlock& block : m.up_blocks) x_BCHW = block.Forward(x_BCHW);
-  x_BCHW = m.decoder_norm_out.Forward(x_BCHW);
-  return m.decoder_conv_out.Forward(Activate(Activation::kSilu, x_BCHW)).to(at::kFloat);
+  x_BCHW = m.decoder_norm_out.ForwardActivated(x_BCHW, Activation::kSilu);
+  x_BCHW = m.decoder_conv_out.Forward(x_BCHW).to(at::kFloat);
+  return m.options.fused ? x_BCHW.contiguous() : x_BCHW;
 }
 
 }  // namespace imageddpo

@@ -7,10 +7,10 @@ endif()
 
 # The C++ runtime goes to a folder of its own: run.sh takes it only where the machine's is too old.
 set(of_the_machine "^lib(torch|c10|shm|gomp|cu|nv|nccl|stdc\\+\\+|gcc_s|c\\.|m\\.|rt\\.|dl\\.|pthread)" "^ld-linux")
-install(TARGETS gpu_check nccl_check
+install(TARGETS gpu_check nccl_check jobs_check
   RUNTIME_DEPENDENCY_SET gpu_check_libraries
   RUNTIME DESTINATION bin COMPONENT gpu-check)
-set_target_properties(gpu_check nccl_check PROPERTIES INSTALL_RPATH "\$ORIGIN/../lib")
+set_target_properties(gpu_check nccl_check jobs_check PROPERTIES INSTALL_RPATH "\$ORIGIN/../lib")
 install(RUNTIME_DEPENDENCY_SET gpu_check_libraries
   PRE_EXCLUDE_REGEXES ${of_the_machine}
   LIBRARY DESTINATION lib COMPONENT gpu-check)
@@ -31,8 +31,7 @@ foreach(path IN ITEMS tests/bench/sd15_unet.py tests/bench/sd15_model.py
   cmake_path(GET path PARENT_PATH folder)
   install(FILES ${PROJECT_SOURCE_DIR}/${path} DESTINATION ${folder} COMPONENT gpu-check)
 endforeach()
-foreach(path IN ITEMS tests/data/parity/models tests/data/parity/pipeline
-    deploy/demo/tiny-sd/tokenizer deploy/demo/tiny-sd/scheduler)
+foreach(path IN ITEMS tests/data/parity/models tests/data/parity/pipeline deploy/demo/tiny-sd)
   cmake_path(GET path PARENT_PATH folder)
   install(DIRECTORY ${PROJECT_SOURCE_DIR}/${path} DESTINATION ${folder} COMPONENT gpu-check)
 endforeach()

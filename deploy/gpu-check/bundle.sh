@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds gpu_check and nccl_check in the CUDA configuration and packs out/gpu-check-bundle.tar.gz for a
+# Builds gpu_check, nccl_check and jobs_check in the CUDA configuration and packs out/gpu-check-bundle.tar.gz for a
 # machine with a GPU; README.md says what to do with it.   deploy/gpu-check/bundle.sh [options of the build]
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -9,7 +9,7 @@ readonly folder=out/gpu-check-bundle
 
 deploy/setup.sh --cuda
 cmake --preset cuda --log-level=NOTICE
-cmake --build build-cuda --target gpu_check nccl_check "$@"
+cmake --build build-cuda --target gpu_check nccl_check jobs_check "$@"
 mkdir -p out
 rm -rf "$folder"
 DESTDIR='' cmake --install build-cuda --component gpu-check --prefix "$PWD/$folder" --strip >out/gpu-check-install.log

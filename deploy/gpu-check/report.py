@@ -47,8 +47,17 @@ def print_determinism(rows):
         print(f"   {setting} {found}; first ratio off by at most {row['ratio_max_error']:.1e}", flush=True)
 
 
+def print_jobs(jobs):
+    print("\n3. Whole jobs of the demo's model: equal settings have to give equal bits")
+    for case in jobs["cases"]:
+        print(f"   {case['name']:30} {case['seconds']:5.1f} s  {'passed' if case['passed'] else 'FAILED: ' + '; '.join(case['wrong'][:3])}")
+    if "why" in jobs:
+        print(f"   FAILED, not all were run: {jobs['why']}")
+    print(end="", flush=True)
+
+
 def print_nccl(nccl, dry):
-    print("\n3. NCCL")
+    print("\n4. NCCL")
     if "passed" in nccl:
         print(f"   {nccl['passed']} cases passed, {nccl['failed']} failed; {nccl['ranks']} ranks, NCCL {nccl['nccl']}. {nccl['note']}")
         for case in nccl["cases"]:
@@ -94,19 +103,20 @@ def _side(name, side):
         return f"{name}: {'OUT OF MEMORY' if 'out_of_memory' in side else 'FAILED: ' + str(side.get('failed'))}"
     mfu = f"MFU {side['mfu']:5.1%}" if "mfu" in side else "MFU unknown"
     spread = (max(side["epoch_seconds"]) - min(side["epoch_seconds"])) / side["seconds_median"]
+    predicted = f" of {side['predicted_bytes'] / GB:.2f} predicted" if side.get("predicted_bytes") else ""
     return (f"{name}: {side['images_per_second']:7.3f} images/s (epochs differ by {spread:.0%}), {mfu},"
-            f" {side['memory']['peak_allocated_bytes'] / GB:6.2f} GB, UNet {1e3 * side['forward_seconds']:.1f} ms forward,"
+            f" {side['memory']['peak_allocated_bytes'] / GB:6.2f} GB{predicted}, UNet {1e3 * side['forward_seconds']:.1f} ms forward,"
             f" {1e3 * side['forward_backward_seconds']:.1f} with backward")
 
 
 def print_speed_row(row):
-    print(f"\n4. Speed, {row['case']}")
+    print(f"\n5. Speed, {row['case']}")
     print(f"   {_side('ours', row['ours'])}", flush=True)
 
 
 def print_original_row(row):
     ratio = f"; ours is {row['ratio']:.2f} times as fast" if "ratio" in row else ""
-    print(f"\n6. The original, {row['case']}{ratio}")
+    print(f"\n7. The original, {row['case']}{ratio}")
     print(f"   {_side('original', row['seed'])}", flush=True)
 
 
@@ -134,7 +144,7 @@ def sum_up_trace(trace, kernels):
 
 
 def print_trace(trace):
-    print("\n5. Trace of two steps, sampled and replayed")
+    print("\n6. Trace of two steps, sampled and replayed")
     if "failed" in trace:
         print(f"   FAILED: {trace['failed']}", flush=True)
         return
@@ -181,6 +191,10 @@ def _failures(results):
         found.append("parity")
     if "parity" in results and results["parity"].get("live", "run").startswith(("ended", "was not", "no time")):
         found.append("the reference on this device")
+    jobs = results.get("jobs", {"cases": [], "exit_code": 0})
+    found += [f"whole jobs, {case['name']}" for case in jobs["cases"] if not case["passed"]]
+    if jobs["exit_code"] not in (0, 1):
+        found.append("jobs_check")
     nccl = results.get("nccl")
     if nccl is not None:
         code = nccl.get("exit_code")

@@ -1,6 +1,6 @@
-"""Parity, equal bits, NCCL, speed and a trace on this machine, within a time limit: see README.md.
+"""Parity, equal bits, whole jobs, NCCL, speed and a trace on this machine, within a time limit: see README.md.
 
-Runs gpu_check and nccl_check with this Python's torch libraries, and the original's loop (seed_loop.py) with this
+Runs gpu_check, jobs_check and nccl_check with this Python's torch libraries, and the original's loop (seed_loop.py) with this
 Python. Prints tables, and writes gpu-check.json anew after each part, so that what is finished is there whenever it is
 ended. Ends with 0 where everything that could run passed; a goal that is missed does not change that, it is printed.
 """
@@ -24,7 +24,7 @@ DRY_RUN_SECONDS = 0.2  # Of each measurement.
 
 # In their order, with the most seconds that each may take. What a card has to show first comes first.
 MODEL_SECONDS = 40  # Random weights, before the parts.
-PARTS = {"parity": 100, "determinism": 90, "nccl": 75, "speed": 105, "trace": 30, "original": 90}
+PARTS = {"parity": 95, "determinism": 75, "jobs": 40, "nccl": 65, "speed": 105, "trace": 25, "original": 90}
 
 
 class Runner:
@@ -164,6 +164,17 @@ def check_determinism(run, device, case, model):
     return rows
 
 
+def check_jobs(run, device, work):
+    """Whole jobs of the demo's model. What it had finished when its time ran out is there."""
+    file = work / "jobs.json"
+    code, output = run([run.bin / "jobs_check", "--device", device, "--root", ROOT, "--json", file])
+    jobs = json.loads(file.read_text()) if file.exists() else {"cases": [], "complete": False}
+    jobs["exit_code"] = code
+    if not jobs["complete"]:
+        jobs["why"] = output[-800:] if code is None else f"ended with {code}: {output[-800:]}"
+    return jobs
+
+
 def check_nccl(run, device):
     """One rank for each GPU; on GPUs also two and four processes that share them, as if each had
     a host of its own, and two of which one is killed."""
@@ -200,7 +211,7 @@ def measure(run, case, model, device, dry):
     """Ours."""
     return {"case": case.name,
             "ours": run.program("gpu_check", "--device", device, *(["--tf32"] if case.tf32 else []), "speed", "--model", model, "--update",
-                                case.update, *common_arguments(case, device, dry))}
+                                case.update, *(["--fused-kernels"] if case.fused else []), *common_arguments(case, device, dry))}
 
 
 def measure_original(run, case, model, device, dry, with_torch):
@@ -214,7 +225,7 @@ def measure_original(run, case, model, device, dry, with_torch):
 def parse():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("out/gpu-check"), help="folder for the results")
-    parser.add_argument("--bin", type=pathlib.Path, default=find_bin(), help="folder of gpu_check and nccl_check")
+    parser.add_argument("--bin", type=pathlib.Path, default=find_bin(), help="folder of gpu_check, jobs_check and nccl_check")
     parser.add_argument("--libs", default="", help="library folders instead of this Python's torch, separated by colons")
     parser.add_argument("--seconds", type=float, default=540, help="the whole command takes no longer")
     parser.add_argument("--dry-run", action="store_true", help="as on a machine without a GPU")
@@ -256,6 +267,10 @@ def run_parts(run, options, results, cases, model, why_not, with_torch):
                                  [{"deterministic": True, "failed": why_not}])
         report.print_determinism(values["determinism"])
 
+    def jobs():
+        values["jobs"] = check_jobs(run, device, options.work)
+        report.print_jobs(values["jobs"])
+
     def nccl():
         values["nccl"] = check_nccl(run, device)
         report.print_nccl(values["nccl"], dry)
@@ -282,7 +297,7 @@ def run_parts(run, options, results, cases, model, why_not, with_torch):
                 results.save()
         values["goals"] = [] if dry else report.goals(values.get("speed", []))
 
-    functions = dict(zip(PARTS, (parity, determinism, nccl, speed, trace_step, original)))
+    functions = dict(zip(PARTS, (parity, determinism, jobs, nccl, speed, trace_step, original)))
     for part, seconds in PARTS.items():
         if part in options.only.split(","):
             run.limit(seconds)

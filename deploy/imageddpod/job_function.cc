@@ -22,6 +22,8 @@
 #include "common/diffusion/keyed_noise.h"
 #include "common/diffusion/pipeline.h"
 #include "common/io/safetensors.h"
+#include "common/kernels/gpu/cuda_launcher.h"
+#include "common/kernels/gpu/fused_kernels.h"
 #include "common/kernels/threads.h"
 #include "common/lora/lora.h"
 #include "common/trajectory/schedule/version_schedule.h"
@@ -81,10 +83,20 @@ absl::StatusOr<Lora> MakeLora(const v1::StartJob& start, const ResolvedJob& job,
       device);
 }
 
-ModelOptions MakeModelOptions(const ResolvedJob& job, at::Device device) {
-  return {.device = device,
-          .dtype = DtypeOf(job.precision()),
-          .recompute = job.spec().device().gradient_checkpointing()};
+absl::StatusOr<ModelOptions> MakeModelOptions(const ResolvedJob& job, at::Device device) {
+  ModelOptions options = {.device = device,
+                          .dtype = DtypeOf(job.precision()),
+                          .recompute = job.spec().device().gradient_checkpointing()};
+  if (job.spec().device().fused_kernels() && device.is_cuda()) {
+    absl::StatusOr<std::unique_ptr<GpuLauncher>> launcher = MakeCudaLauncher(device);
+    if (!launcher.ok()) {
+      return absl::Status(launcher.status().code(),
+                          absl::StrCat("`device.fused_kernels` cannot be used on this rank: ",
+                                       launcher.status().message(), "; set it to false"));
+    }
+    options.fused = std::make_shared<FusedKernels>(*std::move(launcher));
+  }
+  return options;
 }
 
 /// A single pass keeps the gradients of an epoch's samples until their advantages are known.
@@ -204,10 +216,10 @@ absl::Status SetUp(JobContext& context, Rank* rank) {
   std::vector<std::string> warnings;
   std::optional<StageMark::Item> loading;
   loading.emplace(context.stage, "loading");
-  IMAGEDDPO_ASSIGN_OR_RETURN(
-      rank->pipeline,
-      Pipeline::Load(PathOf(job.model().path()), MakeModelOptions(rank->job, context.device),
-                     {.vae = samples, .text = samples}, &warnings));
+  IMAGEDDPO_ASSIGN_OR_RETURN(const ModelOptions model, MakeModelOptions(rank->job, context.device));
+  IMAGEDDPO_ASSIGN_OR_RETURN(rank->pipeline,
+                             Pipeline::Load(PathOf(job.model().path()), model,
+                                            {.vae = samples, .text = samples}, &warnings));
   IMAGEDDPO_ASSIGN_OR_RETURN(
       rank->lora,
       MakeLora(context.start, rank->job, *rank->pipeline.denoiser, context.device, &warnings));

@@ -53,7 +53,7 @@ def check_that_it_can_fail(folder):
 
 def check_that_a_kill_leaves_what_is_finished(python, folder):
     process = subprocess.Popen([ROOT / "deploy/gpu-check/run.sh", "--dry-run", "--bin", BIN, "--out", folder, "--only",
-                                "determinism,nccl,speed"], cwd="/", env=dict(os.environ, PYTHON=python), stdout=subprocess.DEVNULL,
+                                "determinism,jobs,nccl,speed"], cwd="/", env=dict(os.environ, PYTHON=python), stdout=subprocess.DEVNULL,
                                start_new_session=True)
     file, until = folder / "gpu-check.json", time.monotonic() + 200
     while not (file.exists() and "determinism" in json.loads(file.read_text())["finished"]):
@@ -75,7 +75,7 @@ def main():
         code, output, results = dry_run(python, pathlib.Path(folder))
         print(output)
         check(code == 0, f"the dry run ended with {code}")
-        check(results["finished"] == ["parity", "determinism", "nccl", "speed", "trace", "original"] and results["complete"],
+        check(results["finished"] == ["parity", "determinism", "jobs", "nccl", "speed", "trace", "original"] and results["complete"],
               f"finished: {results['finished']}")
         check(sum(results["limits"].values()) < 9 * 60, "the parts may take more than nine minutes")
         check("nothing was measured on a GPU" in output and results["dry_run"], "it does not say that it was a dry run")
@@ -85,12 +85,15 @@ def main():
             check(parts >= {"text_encoder", "vae", "unet", "lora", "rollout", "update"}, f"{precision} has only {parts}")
         check(any(row["part"] == "scheduler" for row in rows) and results["parity"]["failed"] == 0, "parity")
         check((results["parity"]["live"] == "run") == with_torch, f"plain PyTorch: {results['parity']['live']}")
+        jobs = results["jobs"]
+        check(jobs["complete"] and len(jobs["cases"]) == 5 and jobs["failed"] == 0, f"whole jobs: {jobs}")
         check(results["nccl"]["over_threads"]["passed"] > 0, "no transport was checked")
         check(len(results["speed"]) == 4 and results["goals"] == [], "other speed cases")
         for row in results["speed"]:
             sides = ("ours", "seed") if with_torch and row["case"] in ("bf16-g1", "bf16-g7.5") else ("ours",)
             check(all(row[side].get("images_per_second", 0) > 0 for side in sides), f"no speed in {row}")
             check(row["ours"]["gradient_norm"] > 0, f"no gradient in {row}")
+            check(row["ours"]["predicted_bytes"] > 0, f"no memory was predicted in {row}")
 
         for row in results["determinism"]:  # Kernels of a CPU repeat themselves with either setting.
             equal = [row[name] for name in row if "_equal_" in name]

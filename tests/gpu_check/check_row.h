@@ -2,9 +2,12 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
+
+#include "common/kernels/gpu/fused_kernels.h"
 
 namespace imageddpo {
 
@@ -30,6 +33,7 @@ struct CheckOptions {
   std::string root = ".";  ///< The tree, or a copy of its tests/data/parity.
   at::Device device{at::kCPU};
   at::ScalarType dtype{at::kFloat};
+  std::shared_ptr<const FusedKernels> fused;  ///< As ModelOptions::fused.
 
   bool bf16() const { return dtype == at::kBFloat16; }
   std::string precision() const { return bf16() ? "bf16" : "fp32"; }

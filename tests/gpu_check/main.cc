@@ -18,6 +18,7 @@
 #include "common/kernels/threads.h"
 #include "deploy/trace/guard.h"
 #include "tests/gpu_check/device.h"
+#include "tests/gpu_check/kernels_check.h"
 #include "tests/gpu_check/models_check.h"
 #include "tests/gpu_check/nccl/nccl_check.h"
 #include "tests/gpu_check/pipeline_check.h"
@@ -53,6 +54,13 @@ absl::StatusOr<Outcome> Parity(const Options& options) {
   IMAGEDDPO_ASSIGN_OR_RETURN(const at::Device device, FindDevice(options.device));
   UseNumerics(device, {.deterministic = options.deterministic, .allow_tf32 = options.tf32});
   std::vector<CheckRow> rows;
+  const absl::StatusOr<std::shared_ptr<const FusedKernels>> kernels = KernelsOn(device);
+  if (!kernels.ok()) {
+    rows.push_back({.part = "kernels",
+                    .name = "compiled and loaded",
+                    .precision = "fp32",
+                    .failure = kernels.status().ToString()});
+  }
   const auto add = [&rows](const std::vector<CheckRow>& more) {
     rows.insert(rows.end(), more.begin(), more.end());
   };
@@ -62,6 +70,10 @@ absl::StatusOr<Outcome> Parity(const Options& options) {
     add(CheckStoredModels(check));
     for (const std::string& folder : options.cases) add(CheckModels(folder, check));
     add(CheckPipelines(check));
+    if (!kernels.ok() || *kernels == nullptr) continue;
+    add(CheckKernels(**kernels, check));
+    add(CheckStoredModels(
+        {.root = options.root, .device = device, .dtype = dtype, .fused = *kernels}));
   }
   const int64_t failed = CountFailed(rows);
   Json list = Json::array();
@@ -128,6 +140,7 @@ void AddSpeedOptions(CLI::App& command, SpeedOptions& speed) {
   command.add_option("--samples", speed.samples_per_epoch, "Of an epoch, which has one update");
   command.add_option("--seconds", speed.seconds, "How long epochs are measured");
   command.add_option("--min-epochs", speed.min_epochs);
+  command.add_flag("--fused-kernels", speed.fused_kernels, "As device.fused_kernels");
 }
 
 int Main(int argc, char** argv) {

@@ -29,7 +29,7 @@ class ModelsCheck {
   ModelsCheck(std::string folder, const CheckOptions& options)
       : folder_(std::move(folder)),
         options_(options),
-        model_{.device = options.device, .dtype = options.dtype} {}
+        model_{.device = options.device, .dtype = options.dtype, .fused = options.fused} {}
 
   std::vector<CheckRow> Run() {
     const absl::Status status = RunAll();
@@ -53,7 +53,8 @@ class ModelsCheck {
   }
 
   std::string Name(const std::string& what) const {
-    const std::string name = fs::path(folder_).filename().string();
+    const std::string name =
+        absl::StrCat(fs::path(folder_).filename().string(), options_.fused ? ", our kernels" : "");
     return what.empty() ? name : absl::StrCat(name, " ", what);
   }
 

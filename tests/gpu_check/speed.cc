@@ -27,6 +27,8 @@
 #include "common/lora/lora.h"
 #include "common/nn/peak_flops.h"
 #include "rollout/sampler/sampler.h"
+#include "tests/gpu_check/kernels_check.h"
+#include "tests/gpu_check/prediction.h"
 #include "tests/gpu_check/trace.h"
 #include "trainer/algo/ppo_loss.h"
 #include "trainer/loop/replay_update.h"
@@ -342,10 +344,12 @@ absl::StatusOr<std::unique_ptr<SpeedRun>> MakeRun(const SpeedOptions& options) {
   IMAGEDDPO_ASSIGN_OR_RETURN(
       const ModelCount count,
       CountModel(options.model, {options.resolution, options.resolution}, {.rank = kRank}));
-  IMAGEDDPO_ASSIGN_OR_RETURN(
-      Pipeline pipeline,
-      Pipeline::Load(options.model, {.device = options.device, .dtype = DtypeOf(options)},
-                     {.vae = true, .text = false}));
+  ModelOptions model = {.device = options.device, .dtype = DtypeOf(options)};
+  if (options.fused_kernels) {
+    IMAGEDDPO_ASSIGN_OR_RETURN(model.fused, KernelsOn(options.device));
+  }
+  IMAGEDDPO_ASSIGN_OR_RETURN(Pipeline pipeline,
+                             Pipeline::Load(options.model, model, {.vae = true, .text = false}));
   IMAGEDDPO_ASSIGN_OR_RETURN(
       const Schedule schedule,
       pipeline.step_rule->MakeSchedule(options.num_steps, options.noise_strength));
@@ -371,7 +375,9 @@ absl::StatusOr<SpeedResult> MeasureSpeed(const SpeedOptions& options) {
   ResetPeakMemory(options.device);  // The product's matrices are not part of the job's memory.
   IMAGEDDPO_ASSIGN_OR_RETURN(const std::unique_ptr<SpeedRun> run, MakeRun(options));
   run->set_product_flops(product_flops);
-  return run->Run();
+  IMAGEDDPO_ASSIGN_OR_RETURN(SpeedResult result, run->Run());
+  result.predicted_bytes = PredictedBytes(options, result.count, kRank).value_or(0);
+  return result;
 }
 
 absl::StatusOr<RepeatResult> RepeatEpoch(const SpeedOptions& options, int64_t times,

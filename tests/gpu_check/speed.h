@@ -27,6 +27,7 @@ struct SpeedOptions {
   int64_t samples_per_epoch = 8;  ///< Whole micro-batches.
   double seconds = 10;            ///< Epochs are measured for this long, min_epochs at least.
   int64_t min_epochs = 2;
+  bool fused_kernels = false;  ///< As device.fused_kernels; nothing on a CPU.
 };
 
 struct SpeedResult {
@@ -43,6 +44,7 @@ struct SpeedResult {
   double forward_seconds = 0;           ///< The UNet with LoRA on one micro-batch, no gradients.
   double forward_backward_seconds = 0;  ///< The same with the LoRA's gradients.
   DeviceMemory memory;                  ///< Over the measured epochs.
+  double predicted_bytes = 0;           ///< PredictedBytes(); 0: no job can have these settings.
   DeviceMemory load_memory;             ///< While the model was loaded and images were encoded.
   double gradient_norm = 0;             ///< Of the last update, before clipping.
   double ratio_max_error = 0;

@@ -13,6 +13,7 @@ nlohmann::json ToJson(const SpeedOptions& options, const SpeedResult& result) {
           {"guidance_scale", options.guidance_scale},
           {"resolution", options.resolution},
           {"num_steps", options.num_steps},
+          {"fused_kernels", options.fused_kernels},
           {"executed_steps", result.num_steps},
           {"batch_size", options.batch_size},
           {"samples_per_epoch", options.samples_per_epoch},
@@ -31,6 +32,7 @@ nlohmann::json ToJson(const SpeedOptions& options, const SpeedResult& result) {
             {"encode", result.count.encoder.flops},
             {"decode", result.count.decoder.flops}}},
           {"memory", memory(result.memory)},
+          {"predicted_bytes", result.predicted_bytes},
           {"load_memory", memory(result.load_memory)},
           {"gradient_norm", result.gradient_norm},
           {"ratio_max_error", result.ratio_max_error}};

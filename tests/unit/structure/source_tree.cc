@@ -46,6 +46,7 @@ constexpr Room kRooms[] = {
     {"common/learning", "common/learning", 2, 0},
     {"common/device", "common/device", 2, 0},
     {"common/kernels", "common/kernels", 2, 0},
+    {"common/kernels/gpu", "common/kernels", 2, 1},
     {"common/model_config", "common/model_config", 2, 0},
     {"common/nn", "common/nn", 3, 0},
     {"common/text", "common/text", 4, 0},

@@ -29,6 +29,14 @@ ActiveJob* RunningJobs::Find(const std::string& job_id) {
 void RunningJobs::Start(const Scheduler::Gang& gang) {
   JobRecord* record = table_.Find(gang.job_id);
   if (record == nullptr) return dependencies_.scheduler.Release(gang.job_id);
+  const GangDevices devices = DevicesOf(dependencies_.scheduler.workers(), gang.world_ranks);
+  if (const absl::Status sharing =
+          CheckSharing(devices, record->job.spec().device().allow_shared_gpus());
+      !sharing.ok()) {
+    dependencies_.scheduler.Release(gang.job_id);
+    table_.Transition(*record, v1::FAILED, std::string(sharing.message())).IgnoreError();
+    return;
+  }
   record->job.set_topology_reason(gang.topology_reason);
   auto job = std::make_unique<ActiveJob>(
       ActiveJob::Dependencies{
@@ -51,7 +59,6 @@ void RunningJobs::Start(const Scheduler::Gang& gang) {
     return dependencies_.recovery.Postpone(*record, start.status());
   }
   dependencies_.recovery.Prepared();
-  const GangDevices devices = DevicesOf(dependencies_.scheduler.workers(), gang.world_ranks);
   start->mutable_gang()->set_shares_devices(devices.are_shared);
   if (devices.models.size() > 1) {
     table_.AddWarning(
