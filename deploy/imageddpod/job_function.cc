@@ -121,12 +121,8 @@ struct Rank {
 
 /// How long a micro-batch may take to be scored. A reward service has limits of its own.
 std::chrono::milliseconds RewardTimeout(const ResolvedJob& job) {
-  const auto& rewards = job.rewards();
-  const bool asks_a_service =
-      std::any_of(rewards.begin(), rewards.end(),
-                  [](const RewardConfig& reward) { return reward.type == RewardType::kService; });
-  return asks_a_service ? GangTimeouts::Of(job.spec()).phase
-                        : std::chrono::milliseconds(kRewardTimeout);
+  return job.asks_a_service() ? GangTimeouts::Of(job.spec()).phase
+                              : std::chrono::milliseconds(kRewardTimeout);
 }
 
 absl::Status SetUpRollout(JobContext& context, int index, Rank* rank) {
@@ -146,9 +142,8 @@ absl::Status SetUpRollout(JobContext& context, int index, Rank* rank) {
   if (rank->job.plan().single_pass) {
     rank->rollout->CollectGradients(&rank->lora, &rank->gradients);
   }
-  rank->rollout_rank =
-      std::make_unique<RolloutRank>(&context, rank->job.plan(), index, rank->rollout.get(),
-                                    rank->pipeline.denoiser.get(), &rank->lora);
+  rank->rollout_rank = std::make_unique<RolloutRank>(
+      &context, rank->job, index, rank->rollout.get(), rank->pipeline.denoiser.get(), &rank->lora);
   return absl::OkStatus();
 }
 
