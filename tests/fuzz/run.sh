@@ -9,7 +9,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 seconds=${FUZZ_SECONDS:-600}
 if ! echo 'extern "C" int LLVMFuzzerTestOneInput(const unsigned char*, unsigned long) { return 0; }' |
   clang++ -fsanitize=fuzzer -x c++ -o /dev/null - 2>/dev/null; then
-  echo "make fuzz needs clang with libFuzzer: apt-get install clang" >&2
+  echo "make fuzz needs clang with libFuzzer: apt-get install clang libclang-rt-dev" >&2
   exit 2
 fi
 cmake --preset fuzz --log-level=NOTICE &&
