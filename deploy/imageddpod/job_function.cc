@@ -126,9 +126,14 @@ std::chrono::milliseconds RewardTimeout(const ResolvedJob& job) {
 }
 
 absl::Status SetUpRollout(JobContext& context, int index, Rank* rank) {
-  IMAGEDDPO_ASSIGN_OR_RETURN(std::unique_ptr<Reward> reward,
-                             MakeJobReward(rank->job, context.device, MakeRewardHost(&context)));
-  DataStart data{.is_stopped = [&context] { return context.stop.requested(); }};
+  std::unique_ptr<Reward> reward;
+  {
+    const StageMark::Item item(context.stage, "loading the reward");
+    IMAGEDDPO_ASSIGN_OR_RETURN(reward,
+                               MakeJobReward(rank->job, context.device, MakeRewardHost(&context)));
+  }
+  DataStart data{.is_stopped = [&context] { return context.stop.requested(); },
+                 .stage = rank->job.asks_a_service() ? nullptr : context.stage};
   if (context.start.has_resume_from()) {
     IMAGEDDPO_ASSIGN_OR_RETURN(nlohmann::json state, ParseState(context.start));
     data.before = std::move(state["data"]);

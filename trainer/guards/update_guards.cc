@@ -9,8 +9,8 @@ namespace imageddpo {
 namespace {
 
 // The entries in state.json.
-constexpr char kOutliers[] = "gradient_guard";
-constexpr char kUpdates[] = "update_guards";
+constexpr char kOutlierEntry[] = "gradient_guard";
+constexpr char kUpdateEntry[] = "update_guards";
 
 }  // namespace
 
@@ -71,18 +71,18 @@ absl::Status UpdateGuards::Act(const Firing& firing) {
 }
 
 void UpdateGuards::AddTo(nlohmann::ordered_json* state) const {
-  if (outliers_.enabled()) (*state)[kOutliers] = outliers_.ToJson();
-  (*state)[kUpdates] = {
+  if (outliers_.enabled()) (*state)[kOutlierEntry] = outliers_.ToJson();
+  (*state)[kUpdateEntry] = {
       {"spikes", spikes_.ToJson()}, {"not_finite_in_a_row", in_a_row_}, {"skipped", skipped_}};
 }
 
 void UpdateGuards::Restore(const nlohmann::json& state) {
   UpdateGuards restored = *this;
-  if (outliers_.enabled() && state.contains(kOutliers)) {
-    restored.outliers_.Restore(state.at(kOutliers));
+  if (outliers_.enabled() && state.contains(kOutlierEntry)) {
+    restored.outliers_.Restore(state.at(kOutlierEntry));
   }
-  if (state.contains(kUpdates)) {
-    const nlohmann::json& updates = state.at(kUpdates);
+  if (state.contains(kUpdateEntry)) {
+    const nlohmann::json& updates = state.at(kUpdateEntry);
     restored.spikes_.Restore(updates.at("spikes"));
     updates.at("not_finite_in_a_row").get_to(restored.in_a_row_);
     updates.at("skipped").get_to(restored.skipped_);
