@@ -18,6 +18,8 @@ std::vector<std::string> MadeSeeds() {
       "\n\n"
       R"({"input_file_name": "../images/rgb.png", "label": 1.0, "id": 4})",
       "file_name,text,label\nrgb.png,\"a, \"\"shoe\"\"\",1\nrgb.jpg,,2\n",
+      R"({"file_name": "rgb.png", "text": )" + std::string(30000, '[') + std::string(30000, ']') +
+          "}",
       "\xEF\xBB\xBF"
       "file_name;caption\r\nrgb.png;x\r\n"};
 }

@@ -9,7 +9,9 @@ namespace imageddpo::fuzz {
 
 std::vector<std::string> MadeSeeds() {
   return {R"({"peft_type": "LORA", "r": 4, "lora_alpha": 8, "use_rslora": true,)"
-          R"( "rank_pattern": {"to_q": 8}, "alpha_pattern": {"^mid.*to_k$": 2.5}})"};
+          R"( "rank_pattern": {"to_q": 8}, "alpha_pattern": {"^mid.*to_k$": 2.5}})",
+          R"({"_class_name": "UNet2DConditionModel", "act_fn": )" + std::string(30000, '[') +
+              std::string(30000, ']') + "}"};
 }
 
 void Read(std::string_view input) {
