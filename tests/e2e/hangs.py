@@ -13,6 +13,7 @@ import harness
 LIMIT_S = 15
 NOTICED_S = LIMIT_S + 20  # The last look is at most a second late; the rest is for a busy machine.
 RESTARTS = 2
+AT_WORK = ("sampling", "evaluating")  # On a CPU, a script computes when it is given the images.
 WRITE_SCRIPT = harness.BIN.parent / "tests/reward_script"
 # Never ends once a byte of the file is 1. The number of bytes, 1, is one that the compiler of scripts does not know, so that
 # it reads the file in each call.
@@ -69,7 +70,7 @@ def goes_on(service, reward, directory):
     ended = service.wait_end(job_id)
     assert ended["state"] == "SUCCEEDED", (ended["state"], ended["state_reason"])
     assert ended["resume_count"] >= 1, ended
-    assert hangs_of(service, job_id)[0] == "scoring", hangs_of(service, job_id)
+    assert hangs_of(service, job_id)[0] in AT_WORK, hangs_of(service, job_id)
     harness.assert_same(undisturbed, harness.outcome(ended), "after a hang")
     stack = service.log.read_text().split("Where it is:", 1)[1][:20000]
     assert "libtorch" in stack, f"no stack in the log:\n{stack[:3000]}"
@@ -83,7 +84,7 @@ def ends(service, reward, directory):
     for word in ("made no progress", "max_stage_seconds", f"restarted {RESTARTS} times"):
         assert word in ended["state_reason"], ended["state_reason"]
     stages = hangs_of(service, job_id)
-    assert len(stages) == RESTARTS + 1 and stages[0] == "scoring" and set(stages[1:]) == {"trying out the reward"}, stages
+    assert len(stages) == RESTARTS + 1 and stages[0] in AT_WORK and set(stages[1:]) == {"trying out the reward"}, stages
     reward.hang(False)
 
 
