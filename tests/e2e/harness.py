@@ -72,6 +72,7 @@ class Service:
             "data_dir": os.fsencode(self.data_dir).decode(errors="shown"), "base_dir": str(directory), "allowed_roots": [str(directory), str(ROOT)],
             "grpc": {"address": "127.0.0.1", "port": 0, "insecure": True}, "http": {"port": 0, "insecure": True}, "pool": pool}))
         self.launcher = None
+        self.launcher_options = []
 
     def __enter__(self):
         self.start()
@@ -85,7 +86,7 @@ class Service:
         (self.data_dir / "service.json").unlink(missing_ok=True)
         with open(self.log, "a", encoding="utf-8") as log:
             self.launcher = subprocess.Popen([ROOT / "deploy/imageddpod-run", "-n", str(self.ranks), "--config", self.config,
-                                              "--program", BIN / "imageddpod"], stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+                                              "--program", BIN / "imageddpod", *self.launcher_options], stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         wait_for(lambda: (self.data_dir / "service.json").exists() or self.ended(), 60, "the service's start")
         if self.ended():
             raise AssertionError(f"the service ended with {self.launcher.returncode}:\n{self.log.read_text()}")

@@ -31,7 +31,6 @@ EPOCHS = 14
 SILENCE_S = 3
 ENDED = ("SUCCEEDED", "FAILED", "CANCELLED")
 TOPOLOGIES = ["auto", {"rollout": 1, "trainer": 1}, {"rollout": 2, "trainer": 1, "min_rollout": 1}, {"colocated": 2, "min_colocated": 1}]
-MOST_RESTARTS = 3  # Of the whole service in a schedule: the launcher gives up after five that follow soon upon each other.
 UNREACHABLE = 4  # The client's exit code.
 
 
@@ -197,7 +196,6 @@ class Run:
 
 FAULTS = {"kill": Run.kill, "stop": Run.stop, "restart": Run.restart, "pause": Run.pause, "cancel": Run.cancel, "preempt": Run.preempt,
           "disk": Run.disk, "damage": Run.damage, "rewards": Run.rewards}
-RESTARTING = ("restart", "damage")
 
 
 def schedule_of(seed, kinds):
@@ -206,10 +204,7 @@ def schedule_of(seed, kinds):
     jobs = [(dice.choice(sorted(kinds)), dice.choice(TOPOLOGIES)) for _ in range(JOBS)]
     faults = []
     for _ in range(dice.randint(4, 8)):
-        wait_s, name, choices = round(dice.uniform(0.2, 4), 2), dice.choice(sorted(FAULTS)), dice.randrange(2**32)
-        if name in RESTARTING and sum(fault[1] in RESTARTING for fault in faults) == MOST_RESTARTS:
-            name = "kill"
-        faults.append((wait_s, name, choices))
+        faults.append((round(dice.uniform(0.2, 4), 2), dice.choice(sorted(FAULTS)), dice.randrange(2**32)))
     return jobs, faults
 
 
@@ -241,6 +236,7 @@ class Soak:
             service = harness.Service(self.directory, RANKS, name.encode(), heartbeat_timeout_seconds=SILENCE_S, max_restarts=50)
             config = json.loads(service.config.read_text())
             service.config.write_text(json.dumps({**config, "queue": {"preemption": "lower_priority"}}))
+            service.launcher_options = ["--max-restarts", "100"]  # As many as may follow soon upon each other.
             run = Run(stack.enter_context(service), self.reward, self.has_small_disk)
             for kind, topology in jobs:
                 run.jobs[service.submit({**self.kinds[kind], "topology": topology})] = kind
