@@ -7,7 +7,7 @@ CONFIGURE = deploy/progress.sh configuring cmake --preset default -B $(BUILD) --
 COMPILE = deploy/progress.sh building cmake --build
 DEMO_PROGRAMS = imageddpod imageddpo imageddpo-demo
 .DEFAULT_GOAL := build
-.PHONY: setup build build-cuda build-tests demo test bench study screenshots gpu-check soak format lint clean
+.PHONY: setup build build-cuda build-tests demo test bench study screenshots gpu-check soak fuzz sanitize format lint clean
 
 setup: ; @deploy/setup.sh
 build: setup ; @$(CONFIGURE) && $(COMPILE) $(BUILD) -j $(JOBS) --target programs
@@ -20,6 +20,8 @@ study: build ; @IMAGEDDPO_BIN_DIR=$(abspath $(BUILD))/bin tests/study/study.py
 screenshots: build ; @python3 tests/e2e/page.py --screenshots out/screenshots
 gpu-check: ; @deploy/gpu-check/bundle.sh -j $(JOBS)
 soak: build ; @tests/soak/run.sh
+fuzz: setup ; @tests/fuzz/run.sh
+sanitize: setup ; @tests/sanitize/run.sh
 format: ; @deploy/setup.sh --ci && find common rollout trainer deploy tests -name '*.h' -o -name '*.cc' | xargs clang-format -i
 lint: ; @.ci/lint
 clean: ; @rm -rf build build-cuda build-mpi3

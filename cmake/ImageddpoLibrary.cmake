@@ -61,6 +61,9 @@ function(imageddpo_register_test name label timeout_s processors)
   if(NOT label IN_LIST imageddpo_labels)
     message(FATAL_ERROR "test ${name}: label \"${label}\" is none of ${imageddpo_labels}")
   endif()
+  if(IMAGEDDPO_SANITIZE) # Which makes programs several times slower.
+    math(EXPR timeout_s "10 * ${timeout_s}")
+  endif()
   add_test(NAME ${name} COMMAND ${ARGN} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
   set_tests_properties(${name} PROPERTIES LABELS ${label} TIMEOUT ${timeout_s} PROCESSORS ${processors}
     ENVIRONMENT "IMAGEDDPO_BIN_DIR=${PROJECT_BINARY_DIR}/bin;IMAGEDDPO_SOURCE_DIR=${PROJECT_SOURCE_DIR};IMAGEDDPO_MPIRUN=${IMAGEDDPO_MPIRUN}")

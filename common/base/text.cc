@@ -188,4 +188,25 @@ std::string NonFiniteAsNull(std::string_view json) {
   return out;
 }
 
+absl::Status CheckJsonDepth(std::string_view json, std::string_view file) {
+  int levels = 0;
+  bool in_text = false;
+  for (size_t i = 0; i < json.size(); ++i) {
+    const char c = json[i];
+    if (in_text && c == '\\') {
+      ++i;  // What follows is no end of the text.
+    } else if (c == '"') {
+      in_text = !in_text;
+    } else if (!in_text && (c == '[' || c == '{')) {
+      if (++levels <= kMostJsonLevels) continue;
+      return absl::InvalidArgumentError(absl::StrCat(std::string(file), ": more than ",
+                                                     kMostJsonLevels,
+                                                     " lists and objects stand in each other"));
+    } else if (!in_text && (c == ']' || c == '}')) {
+      --levels;
+    }
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace imageddpo

@@ -51,4 +51,11 @@ absl::StatusOr<std::string_view> Utf8Of(std::string_view bytes, std::string_view
 /// JSON does not know, become null. Texts in quotes stay as they are.
 std::string NonFiniteAsNull(std::string_view json);
 
+inline constexpr int kMostJsonLevels = 100;
+/// To be called before JSON from outside is parsed: what copies or shows it calls itself for each
+/// level, so a file of brackets would use up the stack and end the process.
+/// @return INVALID_ARGUMENT naming the file where more than kMostJsonLevels lists and objects stand
+///         in each other. OK for other text, JSON or not.
+absl::Status CheckJsonDepth(std::string_view json, std::string_view file);
+
 }  // namespace imageddpo

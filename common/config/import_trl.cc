@@ -254,6 +254,12 @@ absl::StatusOr<TrlImport> ImportTrl(std::string_view text, const std::string& fi
       faults.Add(absl::StrCat("unknown setting ", where, " of DDPOConfig", DidYouMean(key, known)));
     }
   }
+  for (const auto& [key, samples] : {std::pair("sample_batch_size", config.sample_batch_size),
+                                     std::pair("train_batch_size", config.train_batch_size)}) {
+    int64_t of_all = 0;
+    if (!__builtin_mul_overflow(samples, processes, &of_all)) continue;
+    faults.Add(absl::StrCat("`", key, "` is ", samples, ", which is no number of samples"));
+  }
   IMAGEDDPO_RETURN_IF_ERROR(faults.ToStatus());
   return TrlImport{ToJob(config, processes), Notes(config, given, processes)};
 }

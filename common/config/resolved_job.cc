@@ -154,6 +154,12 @@ absl::StatusOr<ResolvedJob> ResolvedJob::Make(v1::JobSpec submitted) {
   return job;
 }
 
+bool ResolvedJob::asks_a_service() const {
+  return std::any_of(rewards_.begin(), rewards_.end(), [](const RewardConfig& reward) {
+    return reward.type == RewardType::kService;
+  });
+}
+
 int64_t ResolvedJob::base_steps() const {
   const bool is_rewarded =
       std::any_of(rewards_.begin(), rewards_.end(),

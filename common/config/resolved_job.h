@@ -152,6 +152,9 @@ class ResolvedJob {
   const TrustRegionSettings& trust_region() const { return trust_region_; }
   /// For so many steps of a trajectory, sampling runs the model a second time, without its LoRA.
   int64_t base_steps() const;
+  /// Whether a reward comes from a service, which may be away for long and has deadlines of its
+  /// own.
+  bool asks_a_service() const;
   const StepSettings& steps() const { return steps_; }
   const LearningRateSettings& learning_rate() const { return learning_rate_; }
   const GuardsSettings& guards() const { return guards_; }

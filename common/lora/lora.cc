@@ -97,12 +97,12 @@ int64_t Lora::num_parameters() const {
   return count;
 }
 
-std::string Lora::HashWith(const at::Tensor& flat_P) const {
+std::string Lora::Hash() const {
   std::string bytes;
   for (const Module& module : modules_) {
     absl::StrAppendFormat(&bytes, "%s %d %.17g\n", module.path, module.rank(), module.alpha);
   }
-  const at::Tensor values_P = MoveTo(flat_P, at::kCPU);
+  const at::Tensor values_P = MoveTo(Flatten(), at::kCPU);
   bytes.append(static_cast<const char*>(values_P.const_data_ptr()), values_P.nbytes());
   return Sha256Hex(bytes);
 }

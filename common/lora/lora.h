@@ -97,9 +97,7 @@ class Lora {
   std::vector<std::string> ParameterNames() const;
   int64_t num_parameters() const;
   /// SHA-256 over paths, alphas, shapes and values, as 64 hexadecimal digits.
-  std::string Hash() const { return HashWith(Flatten()); }
-  /// What Hash() would be with these values. @param flat_P  as Flatten(), on any device.
-  std::string HashWith(const at::Tensor& flat_P) const;
+  std::string Hash() const;
 
   Lora Clone() const;  ///< New tensors on the same device, requiring gradients.
   /// In place, so that whoever shares the tensors sees it. @throws std::invalid_argument where

@@ -12,6 +12,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/string_view.h"
 #include "absl/strings/strip.h"
+#include "common/base/status.h"
 #include "common/base/text.h"
 #include "common/model_config/json_config.h"
 
@@ -158,6 +159,7 @@ class AdapterConfig::Reader {
 
 absl::StatusOr<AdapterConfig> AdapterConfig::Parse(const std::string& json,
                                                    const std::string& source) {
+  IMAGEDDPO_RETURN_IF_ERROR(CheckJsonDepth(json, source));
   const Json root = Json::parse(json, nullptr, /*allow_exceptions=*/false);
   if (!root.is_object())
     return absl::InvalidArgumentError(absl::StrCat(source, ": not a JSON object"));

@@ -32,6 +32,7 @@ absl::StatusOr<JsonConfig> JsonConfig::Open(const std::string& path, const std::
                                             const std::vector<std::string>& class_values) {
   IMAGEDDPO_ASSIGN_OR_RETURN(const std::string bytes, ReadFile(path));
   IMAGEDDPO_ASSIGN_OR_RETURN(const std::string_view text, Utf8Of(bytes, path));
+  IMAGEDDPO_RETURN_IF_ERROR(CheckJsonDepth(text, path));
   nlohmann::json root =
       nlohmann::json::parse(NonFiniteAsNull(text), nullptr, /*allow_exceptions=*/false);
   if (root.is_discarded() || !root.is_object()) {

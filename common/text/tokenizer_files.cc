@@ -29,6 +29,7 @@ bool Exists(const std::string& path) {
 
 absl::StatusOr<json> ParseJson(std::string_view bytes, const std::string& path) {
   IMAGEDDPO_ASSIGN_OR_RETURN(const std::string_view text, Utf8Of(bytes, path));
+  IMAGEDDPO_RETURN_IF_ERROR(CheckJsonDepth(text, path));
   json root = json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (!root.is_object())
     return absl::InvalidArgumentError(absl::StrCat(path, ": not a JSON object"));

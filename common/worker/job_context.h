@@ -11,8 +11,7 @@
 
 #include "common/base/clock.h"
 #include "common/comm/communicator.h"
-#include "common/worker/span_log.h"
-#include "common/worker/stage_mark.h"
+#include "common/worker/work_item.h"
 #include "imageddpo/v1/control.pb.h"
 
 namespace imageddpo {
@@ -41,6 +40,7 @@ struct JobContext {
   SpanLog* spans = nullptr;    ///< Where the job notes what it does when; null: nobody asks.
   StageMark* stage = nullptr;  ///< Where the job marks what it works on; null: nobody watches.
 
+  Followers followers() const { return {.spans = spans, .stage = stage}; }
   /// Logs a warning and shows it with the job; the controller keeps only one of several equal
   /// warnings.
   void Warn(const std::string& message) const;

@@ -133,18 +133,19 @@ struct Rank {
 
 /// How long a micro-batch may take to be scored. A reward service has limits of its own.
 std::chrono::milliseconds RewardTimeout(const ResolvedJob& job) {
-  const auto& rewards = job.rewards();
-  const bool asks_a_service =
-      std::any_of(rewards.begin(), rewards.end(),
-                  [](const RewardConfig& reward) { return reward.type == RewardType::kService; });
-  return asks_a_service ? GangTimeouts::Of(job.spec()).phase
-                        : std::chrono::milliseconds(kRewardTimeout);
+  return job.asks_a_service() ? GangTimeouts::Of(job.spec()).phase
+                              : std::chrono::milliseconds(kRewardTimeout);
 }
 
 absl::Status SetUpRollout(JobContext& context, int index, Rank* rank) {
-  IMAGEDDPO_ASSIGN_OR_RETURN(std::unique_ptr<Reward> reward,
-                             MakeJobReward(rank->job, context.device, MakeRewardHost(&context)));
-  DataStart data{.is_stopped = [&context] { return context.stop.requested(); }};
+  std::unique_ptr<Reward> reward;
+  {
+    const StageMark::Item item(context.stage, "loading the reward");
+    IMAGEDDPO_ASSIGN_OR_RETURN(reward,
+                               MakeJobReward(rank->job, context.device, MakeRewardHost(&context)));
+  }
+  DataStart data{.is_stopped = [&context] { return context.stop.requested(); },
+                 .stage = rank->job.asks_a_service() ? nullptr : context.stage};
   if (context.start.has_resume_from()) {
     IMAGEDDPO_ASSIGN_OR_RETURN(nlohmann::json state, ParseState(context.start));
     data.before = std::move(state["data"]);
@@ -158,9 +159,8 @@ absl::Status SetUpRollout(JobContext& context, int index, Rank* rank) {
   if (rank->job.plan().single_pass) {
     rank->rollout->CollectGradients(&rank->lora, &rank->gradients);
   }
-  rank->rollout_rank =
-      std::make_unique<RolloutRank>(&context, rank->job.plan(), index, rank->rollout.get(),
-                                    rank->pipeline.denoiser.get(), &rank->lora);
+  rank->rollout_rank = std::make_unique<RolloutRank>(
+      &context, rank->job, index, rank->rollout.get(), rank->pipeline.denoiser.get(), &rank->lora);
   return absl::OkStatus();
 }
 

@@ -181,6 +181,7 @@ bool ScriptContract::wants(ScriptInput input) const {
 
 absl::StatusOr<ScriptContract> ParseScriptContract(std::string_view text,
                                                    const std::string& where) {
+  IMAGEDDPO_RETURN_IF_ERROR(CheckJsonDepth(text, where));
   const json root = json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (root.is_discarded()) {
     return absl::InvalidArgumentError(absl::StrCat(where, ": it is not JSON"));

@@ -23,6 +23,7 @@
 #include "common/trajectory/record/sample_gradients.h"
 #include "common/trajectory/record/trajectory.h"
 #include "common/trajectory/schedule/step_schedule.h"
+#include "common/worker/stage_mark.h"
 #include "imageddpo/v1/control.pb.h"
 #include "imageddpo/v1/trajectory.pb.h"
 #include "rollout/data/dataset.h"
@@ -53,6 +54,8 @@ struct DataStart {
   /// `data` of the state.json of the checkpoint from which the job goes on; null: there is none.
   nlohmann::json before;
   std::function<bool()> is_stopped;  ///< Asked by any thread; may be empty.
+  /// Where to mark that the reward is tried out, so that one that hangs then is noticed; null: no.
+  StageMark* stage = nullptr;
 };
 
 /// One rollout rank: images and prompts in, scored trajectories out, under the LoRA that is bound

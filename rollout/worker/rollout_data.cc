@@ -44,8 +44,14 @@ absl::StatusOr<OpenedSet> Rollout::OpenImages(const Source& source, const Rollou
       std::move(set->listing),
       ImageForm{.resize = job_.data().resize, .corrupt = job_.data().corrupt});
   const Dataset& dataset = *images->examples;
-  IMAGEDDPO_RETURN_IF_ERROR(reward_->CheckDataset(dataset, static_cast<int>(size_.width),
-                                                  static_cast<int>(size_.height)));
+  {
+    // Stages of their own: how long the one takes says nothing of the other.
+    const StageMark::Item item(data_start.stage, images == &data_
+                                                     ? "trying out the reward"
+                                                     : "trying out the reward on held-out images");
+    IMAGEDDPO_RETURN_IF_ERROR(reward_->CheckDataset(dataset, static_cast<int>(size_.width),
+                                                    static_cast<int>(size_.height)));
+  }
   if (skips) return set;
   std::vector<int64_t> mine;
   for (int64_t i = share.index; i < dataset.size(); i += share.num_ranks) mine.push_back(i);
@@ -66,7 +72,7 @@ absl::Status Rollout::OpenEvaluation(const RolloutShare& share, const DataStart&
   if (!HasHeldOutImages(job_.spec())) return absl::OkStatus();
   Source source{.setting = eval.files().empty() ? "eval.path" : "eval.files", .path = eval.path()};
   for (const std::string& file : eval.files()) source.files.push_back(PathOf(file));
-  const DataStart start{.is_stopped = data_start.is_stopped};
+  const DataStart start{.is_stopped = data_start.is_stopped, .stage = data_start.stage};
   IMAGEDDPO_RETURN_IF_ERROR(OpenImages(source, share, start, &eval_data_).status());
   const int64_t batch_size = eval.batch_size();
   for (int64_t i = 0; i < num_eval_samples(); ++i) {

@@ -11,7 +11,6 @@
 #include "common/base/status.h"
 #include "common/comm/frame.h"
 #include "common/config/choices.h"
-#include "common/config/reward_types.h"
 #include "common/trajectory/record/tags.h"
 
 namespace imageddpo {
@@ -26,11 +25,10 @@ constexpr size_t kBatchesInScoring = 2;
 template <typename Result>
 class ScoringLine {
  public:
-  /// @param mark   where to mark the wait for scores; may be null.
-  /// @param stage  of it: "sampling" where the wait may end in sampling again.
-  ScoringLine(SpanLog* spans, StageMark* mark, const char* stage,
-              std::function<void(Result)> pass_on)
-      : spans_(spans), mark_(mark), stage_(stage), pass_on_(std::move(pass_on)) {}
+  /// @param followers  of the wait for scores, and of what becomes of them.
+  /// @param stage      of the wait: "sampling" where it may end in sampling again.
+  ScoringLine(const Followers& followers, const char* stage, std::function<void(Result)> pass_on)
+      : followers_(followers), stage_(stage), pass_on_(std::move(pass_on)) {}
 
   absl::Status Add(WhenScored<Result> batch) {
     line_.push_back(std::move(batch));
@@ -45,19 +43,17 @@ class ScoringLine {
   absl::Status PassOnFirst() {
     WhenScored<Result> first = std::move(line_.front());
     line_.pop_front();
-    std::optional<SpanLog::Span> span(std::in_place, spans_, "wait for scores");
     absl::StatusOr<Result> result = [&] {
-      const StageMark::Item item(mark_, stage_);
+      const WorkItem item(followers_, stage_, "wait for scores");
       return std::move(first)();
     }();
     IMAGEDDPO_RETURN_IF_ERROR(result.status());
-    span.emplace(spans_, "send");
+    const SpanLog::Span span(followers_.spans, "send");
     pass_on_(*std::move(result));
     return absl::OkStatus();
   }
 
-  SpanLog* spans_;
-  StageMark* mark_;
+  Followers followers_;
   const char* stage_;
   std::function<void(Result)> pass_on_;
   std::deque<WhenScored<Result>> line_;
@@ -70,35 +66,28 @@ bool Resamples(const v1::JobSpec& job) {
   return FindChoice(kZeroStds, job.advantage().zero_std()) == ZeroStd::kResample;
 }
 
-/// A reward service may be away for long, and has deadlines of its own.
-bool AsksAService(const v1::JobSpec& job) {
-  return std::any_of(job.rewards().begin(), job.rewards().end(), [](const v1::RewardSpec& reward) {
-    return reward.type() == NameOf(RewardType::kService);
-  });
-}
-
 absl::Status Cancelled() { return absl::CancelledError("the job was asked to stop"); }
 
 }  // namespace
 
-RolloutRank::RolloutRank(JobContext* context, const JobPlan& plan, int index, Rollout* rollout,
+RolloutRank::RolloutRank(JobContext* context, const ResolvedJob& job, int index, Rollout* rollout,
                          Denoiser* denoiser, Lora* lora)
     : context_(context),
-      plan_(plan),
+      plan_(job.plan()),
       index_(index),
       num_rollout_(context->start.gang().rollout_size()),
       leader_(context->start.gang().trainer(0)),
       rollout_(rollout),
       denoiser_(denoiser),
       lora_(lora),
-      schedule_(plan, context->start.spec().seed(),
+      schedule_(plan_, context->start.spec().seed(),
                 context->start.spec().train().num_inner_epochs(),
                 context->start.gang().trainer_size()),
       versions_(context->start.spec()),
       timeouts_(GangTimeouts::Of(context->start.spec())),
       weights_(&context->gang, leader_,
                {context->start.gang().rollout().begin(), context->start.gang().rollout().end()}),
-      scoring_mark_(AsksAService(context->start.spec()) ? nullptr : context->stage) {
+      scoring_{.spans = context->spans, .stage = job.asks_a_service() ? nullptr : context->stage} {
   const auto& trainers = context->start.gang().trainer();
   // A colocated rank receives only after it has sampled, so ranks that waited for each other's
   // receives here would deadlock. They send without a limit; at most the records of the epochs that
@@ -107,7 +96,7 @@ RolloutRank::RolloutRank(JobContext* context, const JobPlan& plan, int index, Ro
       std::find(trainers.begin(), trainers.end(), context->gang_rank) != trainers.end();
   const size_t in_flight =
       trains_too ? static_cast<size_t>((context->start.spec().sample().max_staleness() + 1) *
-                                       plan.micro_batches_per_epoch) +
+                                       plan_.micro_batches_per_epoch) +
                        1
                  : kRecordsInFlight;
   for (const int trainer : trainers) senders_.emplace_back(&context->gang, trainer, in_flight);
@@ -150,13 +139,12 @@ absl::Status RolloutRank::EvaluateShare(int64_t version) {
 }
 
 absl::Status RolloutRank::Evaluate(int64_t version) {
-  ScoringLine<v1::EvalBatch> scoring(
-      context_->spans, scoring_mark_, kScoring, [this](v1::EvalBatch result) {
-        result.set_job_id(context_->start.job_id());
-        absl::StatusOr<std::string> frame = ToFrame(&result);
-        if (!frame.ok()) throw std::length_error(std::string(frame.status().message()));
-        context_->gang.SendBytes(*std::move(frame), leader_, kEvalTag);
-      });
+  ScoringLine<v1::EvalBatch> scoring(scoring_, kScoring, [this](v1::EvalBatch result) {
+    result.set_job_id(context_->start.job_id());
+    absl::StatusOr<std::string> frame = ToFrame(&result);
+    if (!frame.ok()) throw std::length_error(std::string(frame.status().message()));
+    context_->gang.SendBytes(*std::move(frame), leader_, kEvalTag);
+  });
   const int64_t num_batches = rollout_->num_eval_batches();
   for (int64_t batch = index_; batch < num_batches; batch += num_rollout_) {
     if (context_->stop.requested()) return Cancelled();
@@ -178,19 +166,18 @@ absl::Status RolloutRank::SampleShare(int64_t epoch, int64_t version, bool keep_
   ReportProgress("sampling", epoch, 0, plan_.samples_per_epoch);
   int64_t done = 0;
   const char* const stage = Resamples(context_->start.spec()) ? kSampling : kScoring;
-  ScoringLine<TrajectoryBatch> scoring(
-      context_->spans, scoring_mark_, stage, [&](TrajectoryBatch batch) {
-        batch.job_id = context_->start.job_id();
-        batch.wait_seconds = std::exchange(wait_seconds_, 0);
-        const double start = context_->clock.NowSeconds();
-        for (size_t trainer = 0; trainer < senders_.size(); ++trainer) {
-          const bool is_leader = trainer == 0;
-          senders_[trainer].Send(
-              batch, {.latents = needed[trainer][batch.micro_batch], .pictures = is_leader},
-              timeouts_.phase);
-        }
-        wait_seconds_ += context_->clock.NowSeconds() - start;
-      });
+  ScoringLine<TrajectoryBatch> scoring(scoring_, stage, [&](TrajectoryBatch batch) {
+    batch.job_id = context_->start.job_id();
+    batch.wait_seconds = std::exchange(wait_seconds_, 0);
+    const double start = context_->clock.NowSeconds();
+    for (size_t trainer = 0; trainer < senders_.size(); ++trainer) {
+      const bool is_leader = trainer == 0;
+      senders_[trainer].Send(batch,
+                             {.latents = needed[trainer][batch.micro_batch], .pictures = is_leader},
+                             timeouts_.phase);
+    }
+    wait_seconds_ += context_->clock.NowSeconds() - start;
+  });
   std::vector<int64_t> share;
   for (int64_t m = 0; m < plan_.micro_batches_per_epoch; ++m) {
     if (schedule_.SamplerOf(m, num_rollout_) == index_) share.push_back(m);
@@ -200,8 +187,7 @@ absl::Status RolloutRank::SampleShare(int64_t epoch, int64_t version, bool keep_
     if (context_->stop.requested()) return Cancelled();
     IMAGEDDPO_RETURN_IF_ERROR(rollout_->DataStatus());
     absl::StatusOr<WhenScored<TrajectoryBatch>> sampled = [&] {
-      const SpanLog::Span span(context_->spans, "sample");
-      const StageMark::Item item(context_->stage, "sampling");
+      const WorkItem item(context_->followers(), "sampling", "sample");
       return rollout_->Sample(epoch, m, version, keep_pictures && m == 0, next);
     }();
     IMAGEDDPO_RETURN_IF_ERROR(sampled.status());

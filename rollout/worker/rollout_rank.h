@@ -6,7 +6,7 @@
 #include <optional>
 #include <vector>
 
-#include "common/config/job_plan.h"
+#include "common/config/resolved_job.h"
 #include "common/lora/lora.h"
 #include "common/trajectory/publish/weight_publisher.h"
 #include "common/trajectory/record/trajectory_wire.h"
@@ -26,7 +26,7 @@ namespace imageddpo {
 class RolloutRank {
  public:
   /// @param index  of this rank among the gang's rollout ranks. @param lora  used for sampling.
-  RolloutRank(JobContext* context, const JobPlan& plan, int index, Rollout* rollout,
+  RolloutRank(JobContext* context, const ResolvedJob& job, int index, Rollout* rollout,
               Denoiser* denoiser, Lora* lora);
 
   /// Tells the leader what data.path holds, and those who watch the job, from the first rollout
@@ -68,7 +68,7 @@ class RolloutRank {
   VersionSchedule versions_;
   GangTimeouts timeouts_;
   WeightReceiver weights_;
-  StageMark* scoring_mark_;                ///< Null: scores come from a service.
+  Followers scoring_;  ///< Of the wait for scores. A reward service has deadlines of its own.
   std::vector<TrajectorySender> senders_;  ///< One per trainer.
   double wait_seconds_ = 0;                ///< Since the last record, waiting for weights and
                                            ///< trainers.

@@ -220,7 +220,7 @@ nlohmann::ordered_json EpochShare(Communicator* gang, Ends& ends, const std::str
       status = WeightReceiver(gang, 0, {1}).Receive(version, &*lora, unet.get(), kTimeout);
     } else {
       WeightPublisher publisher(gang, {1});
-      publisher.Announce(*lora, version);
+      publisher.Announce(*lora, version, lora->Hash());
       status = publisher.CheckReceipts(kTimeout);
     }
     if (!status.ok()) throw std::runtime_error(status.ToString());

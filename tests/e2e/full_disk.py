@@ -2,9 +2,7 @@
 wait, the workers keep their leases, and when there is space again all go on without a hand and end with the
 undisturbed runs' LoRAs and metrics, bit for bit; `submit --watch` returns.
 """
-import errno
 import json
-import os
 import subprocess
 import sys
 import time
@@ -14,27 +12,13 @@ import harness
 SEEDS = (5, 6, 7)
 WAITS = "waits for the service's disk"
 
-if "IMAGEDDPO_OWN_MOUNTS" not in os.environ:  # A mount of our own, which nobody else sees.
-    own = ["unshare", *([] if os.geteuid() == 0 else ["--map-root-user"]), "--mount"]
-    tried = subprocess.run([*own, "mount", "-t", "tmpfs", "tmpfs", "/mnt"], capture_output=True, text=True, check=False)
-    if tried.returncode != 0:  # As in most containers.
-        print(f"not run, since this system lets nobody mount a small disk: {tried.stderr.strip()}")
-        sys.exit(77)
-    os.execvpe("unshare", [*own, sys.executable, *sys.argv], {**os.environ, "IMAGEDDPO_OWN_MOUNTS": "1"})
+if refusal := harness.own_mounts():
+    print(f"not run, since {refusal}")
+    sys.exit(77)
 
 
 def settings(directory, seed):
     return harness.job(directory, seed=seed, num_epochs=20, topology={"rollout": 1, "trainer": 1})
-
-
-def fill(path):
-    with open(path, "wb", buffering=0) as file:
-        for size in (1 << 16, 1 << 12, 1):
-            try:
-                while True:
-                    file.write(b"\0" * size)
-            except OSError as error:
-                assert error.errno == errno.ENOSPC, error
 
 
 def run(directory, service):
@@ -50,7 +34,7 @@ def run(directory, service):
         service.wait(jobs[0], lambda j: j["progress"]["epoch"] >= 2, 240, "epoch 2 of the first job")
         before = service.pids()
         filler = service.data_dir / "filler"
-        fill(filler)
+        harness.fill(filler)
         for job_id in jobs:
             waiting = service.wait(job_id, lambda j: WAITS in j["state_reason"], 240, f"{job_id} to say that it waits for the disk")
             print(f"{job_id} {waiting['state']}: {waiting['state_reason']}", flush=True)
@@ -69,13 +53,6 @@ def run(directory, service):
         harness.assert_same(undisturbed_outcome, harness.outcome(job), f"seed {seed}")
 
 
-with harness.workspace() as directory:
-    data_dir = directory / "service"
-    data_dir.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=128m", "tmpfs", data_dir], check=True)
-    try:
-        with harness.Service(directory, 3) as service:
-            run(directory, service)
-    finally:
-        subprocess.run(["umount", data_dir], check=True)
+with harness.workspace() as directory, harness.small_disk(directory / "service"), harness.Service(directory, 3) as service:
+    run(directory, service)
 print("ok")

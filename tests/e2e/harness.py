@@ -5,6 +5,7 @@ all its processes when the `with` block ends.
 """
 import codecs
 import contextlib
+import errno
 import json
 import os
 import pathlib
@@ -12,6 +13,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 
@@ -70,6 +72,7 @@ class Service:
             "data_dir": os.fsencode(self.data_dir).decode(errors="shown"), "base_dir": str(directory), "allowed_roots": [str(directory), str(ROOT)],
             "grpc": {"address": "127.0.0.1", "port": 0, "insecure": True}, "http": {"port": 0, "insecure": True}, "pool": pool}))
         self.launcher = None
+        self.launcher_options = []
 
     def __enter__(self):
         self.start()
@@ -83,7 +86,7 @@ class Service:
         (self.data_dir / "service.json").unlink(missing_ok=True)
         with open(self.log, "a", encoding="utf-8") as log:
             self.launcher = subprocess.Popen([ROOT / "deploy/imageddpod-run", "-n", str(self.ranks), "--config", self.config,
-                                              "--program", BIN / "imageddpod"], stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+                                              "--program", BIN / "imageddpod", *self.launcher_options], stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         wait_for(lambda: (self.data_dir / "service.json").exists() or self.ended(), 60, "the service's start")
         if self.ended():
             raise AssertionError(f"the service ended with {self.launcher.returncode}:\n{self.log.read_text()}")
@@ -169,6 +172,40 @@ class Service:
         ended = self.wait_end(self.submit(settings), timeout)
         assert ended["state"] == "SUCCEEDED", f"{ended['state']}: {ended['state_reason']}\n{self.log.read_text()[-6000:]}"
         return ended
+
+
+def own_mounts():
+    """Starts this test again where it may mount disks that nobody else sees. Returns why it may not, as in most containers;
+    None in the new process."""
+    if "IMAGEDDPO_OWN_MOUNTS" in os.environ:
+        return None
+    own = ["unshare", *([] if os.geteuid() == 0 else ["--map-root-user"]), "--mount"]
+    tried = subprocess.run([*own, "mount", "-t", "tmpfs", "tmpfs", "/mnt"], capture_output=True, text=True, check=False)
+    if tried.returncode != 0:
+        return f"this system lets nobody mount a small disk: {tried.stderr.strip()}"
+    os.execvpe("unshare", [*own, sys.executable, *sys.argv], {**os.environ, "IMAGEDDPO_OWN_MOUNTS": "1"})
+
+
+@contextlib.contextmanager
+def small_disk(folder):
+    """A disk of 128 MB mounted on it, which is made. After own_mounts()."""
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=128m", "tmpfs", folder], check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+def fill(path):
+    """A file as large as its disk allows."""
+    with open(path, "wb", buffering=0) as file:
+        for size in (1 << 16, 1 << 12, 1):
+            try:
+                while True:
+                    file.write(b"\0" * size)
+            except OSError as error:
+                assert error.errno == errno.ENOSPC, error
 
 
 def outcome(ended):

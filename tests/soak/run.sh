@@ -19,6 +19,8 @@ loop() {
 loop kills python3 tests/e2e/kills.py "$rounds"
 loop operation_faults tests/soak/operation_faults.sh $((rounds * 5 / 2))
 loop random_kills python3 tests/e2e/random_kills.py $((rounds * 5))
+# 100 in a full run, 10 in CI.
+loop random_faults python3 tests/soak/random_faults.py $((rounds > 1 ? rounds * 5 : 10))
 loop short_jobs python3 tests/soak/short_jobs.py $((rounds * 10))
 # 1,000 jobs, 50 clients, 200 watchers, 10,000 jobs that have ended: in a full run alone.
 load() {

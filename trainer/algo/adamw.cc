@@ -125,9 +125,9 @@ std::map<std::string, at::Tensor> AdamW::State() const {
   for (const auto& [kind, moments] : {std::pair("m", &m_), std::pair("v", &v_)}) {
     for (size_t i = 0; i < params_.size(); ++i) {
       const Moment& moment = (*moments)[i];
-      state[MomentName(kind, names_[i])] = moment.values.clone();
+      state[MomentName(kind, names_[i])] = moment.values;
       if (moment.scales_N.defined()) {
-        state[ScaleName(kind, names_[i])] = moment.scales_N.clone();
+        state[ScaleName(kind, names_[i])] = moment.scales_N;
       }
     }
   }

@@ -51,8 +51,9 @@ class AdamW {
   const AdamWOptions& options() const { return options_; }
   void set_learning_rate(double learning_rate) { options_.learning_rate = learning_rate; }
 
-  /// The state as tensors: `m.<name>`, `v.<name>` (float32 copies) and `step` (int64, 0-d). 8-bit
-  /// moments are uint8 codes, with `m_scale.<name>` and `v_scale.<name>` (float32, one per block).
+  /// The state as tensors: `m.<name>`, `v.<name>` (float32) and `step` (int64, 0-d). The moments
+  /// are the optimizer's own, which the next step changes. 8-bit moments are uint8 codes, with
+  /// `m_scale.<name>` and `v_scale.<name>` (float32, one per block).
   std::map<std::string, at::Tensor> State() const;
   /// Restores what State() returned. INVALID_ARGUMENT names the tensor that is missing, unknown or
   /// of a wrong shape or dtype; then nothing is changed.

@@ -158,8 +158,9 @@ absl::StatusOr<std::vector<v1::EpochMetrics>> Trainer::TrainEpoch(
       rows.push_back(std::move(row));
     }
   }
+  hashed_ = {.version = epoch + 1, .hash = lora_->Hash()};
   const std::vector<int> differing =
-      exchange_->num_trainers() > 1 ? exchange_->Differing(lora_->Hash()) : std::vector<int>();
+      exchange_->num_trainers() > 1 ? exchange_->Differing(hashed_.hash) : std::vector<int>();
   if (!differing.empty()) {
     return absl::InternalError(absl::StrCat(
         "after epoch ", epoch, " the trainers' LoRAs differ: that of trainer ",
@@ -189,14 +190,13 @@ absl::StatusOr<v1::EpochMetrics> Trainer::Update(int64_t epoch, int64_t inner_ep
   const auto compute = [&](int64_t shard) -> absl::StatusOr<at::Tensor> {
     const auto [begin, end] = plan_.ShardRange(shard);
     for (int64_t p = begin; p < end; ++p) {
-      const SpanLog::Span span(spans_, "micro-batch");
       IMAGEDDPO_ASSIGN_OR_RETURN(numbers_of[p], Accumulate(batches[micro_batches[p]], advantages,
                                                            weight, sample_age, first_update));
       IMAGEDDPO_RETURN_IF_ERROR(between());
     }
     return plan_.single_pass ? single_pass_.TakeGradient() : replay_.TakeGradient();
   };
-  std::optional<SpanLog::Span> span(std::in_place, spans_, "gradients and exchange");
+  std::optional<SpanLog::Span> span(std::in_place, followers_.spans, "gradients and exchange");
   IMAGEDDPO_ASSIGN_OR_RETURN(
       const at::Tensor gradient_P,
       exchange_->SumShards(
@@ -205,10 +205,10 @@ absl::StatusOr<v1::EpochMetrics> Trainer::Update(int64_t epoch, int64_t inner_ep
   const auto owner_of_position = [this](int64_t position) {
     return schedule_.OwnerOfShard(plan_.ShardOf(position));
   };
-  span.emplace(spans_, "exchange of numbers");
+  span.emplace(followers_.spans, "exchange of numbers");
   const at::Tensor numbers = ReadNumbers(numbers_of, num_micro, num_steps);
   exchange_->AllGatherRows(numbers, owner_of_position);
-  span.emplace(spans_, "optimizer");
+  span.emplace(followers_.spans, "optimizer");
   const auto part = [&](int64_t first, int64_t width) {
     return numbers.narrow(2, first, width).contiguous();
   };
@@ -217,14 +217,12 @@ absl::StatusOr<v1::EpochMetrics> Trainer::Update(int64_t epoch, int64_t inner_ep
 
   const double learning_rate = LearningRateOf(state_.updates, job_.learning_rate());
   optimizer_.set_learning_rate(learning_rate);
-  bool is_spike = false;
+  bool is_accepted = true;
   norms_.Begin();
-  const double grad_norm = ClipAndStep(MoveTo(gradient_P, lora_->Parameters().front().device()),
-                                       job_.spec().train().max_grad_norm(), lora_->Parameters(),
-                                       &optimizer_, [&](double norm) {
-                                         is_spike = !state_.gradient_guard.Judge(norm);
-                                         return !is_spike && state_.guards.Accepts(norm);
-                                       });
+  const double grad_norm =
+      ClipAndStep(MoveTo(gradient_P, lora_->Parameters().front().device()),
+                  job_.spec().train().max_grad_norm(), lora_->Parameters(), &optimizer_,
+                  [&](double norm) { return is_accepted = state_.guards.Accepts(norm); });
   IMAGEDDPO_RETURN_IF_ERROR(state_.guards.EndUpdate(epoch, state_.updates));
   const LossScaler::Verdict verdict = state_.loss_scaler.Judge(std::isfinite(grad_norm));
   if (verdict == LossScaler::Verdict::kStop) {
@@ -232,7 +230,7 @@ absl::StatusOr<v1::EpochMetrics> Trainer::Update(int64_t epoch, int64_t inner_ep
   }
   UseLossScale();
   const bool overflowed = verdict != LossScaler::Verdict::kStep;
-  const bool skipped = overflowed || is_spike;
+  const bool skipped = overflowed || !is_accepted;
   v1::EpochMetrics metrics;
   metrics.set_epoch(epoch);
   metrics.set_inner_epoch(inner_epoch);
@@ -264,10 +262,9 @@ absl::StatusOr<v1::EpochMetrics> Trainer::Update(int64_t epoch, int64_t inner_ep
   if (state_.loss_scaler.enabled()) {
     metrics.set_loss_scale(state_.loss_scaler.scale());
   }
-  if (state_.loss_scaler.enabled() || state_.gradient_guard.enabled() || state_.guards.skips()) {
+  if (state_.loss_scaler.enabled() || state_.guards.skips()) {
     metrics.set_skipped(skipped);
-    metrics.set_skipped_updates(state_.loss_scaler.skipped() + state_.gradient_guard.skipped() +
-                                state_.guards.skipped());
+    metrics.set_skipped_updates(state_.loss_scaler.skipped() + state_.guards.skipped());
   }
   return metrics;
 }
@@ -293,7 +290,7 @@ double Trainer::KeptShare(const std::vector<TrajectoryBatch>& batches,
 absl::StatusOr<at::Tensor> Trainer::Accumulate(const TrajectoryBatch& batch,
                                                const std::vector<double>& advantages, double weight,
                                                int64_t age, bool first_update) {
-  const StageMark::Item item(mark_, "training");
+  const WorkItem item(followers_, "training", "micro-batch");
   if (plan_.single_pass) {
     return single_pass_.Accumulate(batch.micro_batch, AdvantagesOf(batch, advantages),
                                    batch.timesteps_BK.size(1), weight);
@@ -316,7 +313,7 @@ absl::Status Trainer::ComputeProximal(int64_t epoch, const std::vector<Trajector
   if (versions_.SamplingVersion(epoch) == epoch) return absl::OkStatus();  // Recorded.
   for (const int64_t m : schedule_.ReplayedAfterFirstUpdate(epoch, exchange_->my_index())) {
     IMAGEDDPO_ASSIGN_OR_RETURN(const ReplayBatch replay, MakeReplayBatch(batches[m], advantages));
-    const StageMark::Item item(mark_, "training");
+    const WorkItem item(followers_, "training", "log-probabilities");
     proximal_[m] = replay_.LogProbs(replay);
     IMAGEDDPO_RETURN_IF_ERROR(between());
   }

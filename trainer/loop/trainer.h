@@ -19,22 +19,20 @@
 #include "common/trajectory/record/trajectory.h"
 #include "common/trajectory/schedule/update_schedule.h"
 #include "common/trajectory/schedule/version_schedule.h"
-#include "common/worker/span_log.h"
-#include "common/worker/stage_mark.h"
+#include "common/worker/work_item.h"
 #include "imageddpo/v1/job.pb.h"
 #include "imageddpo/v1/metrics.pb.h"
 #include "trainer/algo/adamw.h"
 #include "trainer/algo/advantage_rule.h"
-#include "trainer/algo/gradient_guard.h"
 #include "trainer/algo/loss_rule.h"
 #include "trainer/algo/loss_scaler.h"
 #include "trainer/algo/reward_combination.h"
 #include "trainer/algo/weight_average.h"
+#include "trainer/guards/update_guards.h"
 #include "trainer/loop/epoch_rewards.h"
 #include "trainer/loop/replay_update.h"
 #include "trainer/loop/shard_exchange.h"
 #include "trainer/loop/single_pass_update.h"
-#include "trainer/loop/update_guards.h"
 #include "trainer/loop/update_numbers.h"
 
 namespace imageddpo {
@@ -50,14 +48,12 @@ struct TrainerState {
   /// last k, with k = sample.max_staleness; after a resume the newest too.
   std::map<int64_t, at::Tensor> older_versions;
   LossScaler loss_scaler;
-  GradientGuard gradient_guard;
   UpdateGuards guards;
   std::optional<WeightAverage> average;  ///< Where train.ema_decay is above 0.
 
   explicit TrainerState(const ResolvedJob& job)
       : loss_scaler(job.precision() == Precision::kFp16),
-        gradient_guard(job.spec().train().max_grad_zscore()),
-        guards(job.guards()) {}
+        guards(job.guards(), job.spec().train().max_grad_zscore()) {}
 };
 
 /// One trainer rank: turns an epoch's trajectories into updates of the LoRA. All trainer ranks make
@@ -73,8 +69,9 @@ class Trainer {
           std::unique_ptr<AdvantageRule> advantages, std::unique_ptr<LossRule> loss,
           ShardExchange* exchange, SampleGradients* gradients = nullptr);
 
-  /// Where to mark what this rank computes; null, as from the start: nowhere.
-  void MarkStages(StageMark* mark) { mark_ = mark; }
+  /// Who is told from now on what this rank computes; nobody, as from the start. They must outlive
+  /// the trainer.
+  void Follow(const Followers& followers) { followers_ = followers; }
 
   /// Called between micro-batches; any status but OK ends the epoch.
   using Between = std::function<absl::Status()>;
@@ -82,8 +79,8 @@ class Trainer {
   /// Trains on all micro-batches of one epoch, in order of index. Those that this rank does not
   /// replay (see UpdateSchedule) come without latents. Samples of an older version than `epoch` are
   /// trained with the decoupled loss. In fp16, an update whose gradient is not finite is skipped as
-  /// long as a smaller loss scale is possible; so is one that GradientGuard takes for a spike. What
-  /// `guards` say of updates may end the epoch too, see UpdateGuards.
+  /// long as a smaller loss scale is possible; so is one that UpdateGuards does not accept, where
+  /// the job goes on without it. What they say may also end the epoch.
   /// @return one entry per update. INTERNAL: an embedding is missing, or a record was sampled by
   ///         another version than the epoch's; OUT_OF_RANGE: a reward or the gradient is not
   ///         finite, with the remedy.
@@ -91,8 +88,6 @@ class Trainer {
   absl::StatusOr<std::vector<v1::EpochMetrics>> TrainEpoch(
       int64_t epoch, const std::vector<TrajectoryBatch>& batches, const Between& between);
 
-  /// Where parts of an update are noted from now on; null: nowhere. It must outlive the trainer.
-  void set_spans(SpanLog* spans) { spans_ = spans; }
   /// What the guards of updates saw since the last call, also where TrainEpoch() returned an error.
   std::vector<Firing> TakeFirings() { return state_.guards.TakeFirings(); }
 
@@ -105,10 +100,13 @@ class Trainer {
   /// A copy of the LoRA after `version` epochs: the current one, or one of
   /// TrainerState::older_versions.
   Lora LoraOf(int64_t version) const;
+  /// Its Lora::Hash(). That of the newest version is known since the end of its epoch.
+  std::string HashOf(int64_t version) const;
   /// The moving average of the LoRA as it is now. Only where TrainerState::average is.
   Lora AverageLora() const;
 
-  /// Files of a checkpoint: optimizer.safetensors and state.json (see docs/formats.md).
+  /// Files of a checkpoint, on the host; later epochs do not change them: optimizer.safetensors and
+  /// state.json (see docs/formats.md).
   std::map<std::string, at::Tensor> OptimizerTensors() const;
   nlohmann::ordered_json StateJson() const;
   /// Restores what the two above returned. INVALID_ARGUMENT names what does not fit.
@@ -159,7 +157,6 @@ class Trainer {
   std::unique_ptr<LossRule> loss_rule_;
   ShardExchange* exchange_;
   SampleGradients* gradients_;
-  StageMark* mark_ = nullptr;
   UpdateSchedule schedule_;
   VersionSchedule versions_;
   AdamW optimizer_;
@@ -167,8 +164,14 @@ class Trainer {
   ReplayUpdate replay_;
   SinglePassUpdate single_pass_;  ///< Instead of replay_ where plan_.single_pass.
   UpdateNorms norms_;
-  SpanLog* spans_ = nullptr;
+  Followers followers_;
   TrainerState state_;
+  /// The hash of a version; -1: of none.
+  struct Hashed {
+    int64_t version = -1;
+    std::string hash;
+  };
+  Hashed hashed_;
   std::vector<bool> is_kept_;               ///< By sample, of the epoch under way.
   std::map<int64_t, at::Tensor> proximal_;  ///< [B,K] by micro-batch, of the epoch under way.
   /// [L,D] by hash, on the LoRA's device: those of the epoch under way, which its records bring.

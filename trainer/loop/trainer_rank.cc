@@ -45,8 +45,7 @@ TrainerRank::TrainerRank(JobContext* context, const JobPlan& plan, int index, Tr
       inbox_(&context->gang, rollout_ranks_),
       next_expected_(trainer->state().epochs_trained),
       guards_(trainer->job()) {
-  trainer->MarkStages(context->stage);
-  trainer->set_spans(context->spans);
+  trainer->Follow(context->followers());
 }
 
 absl::Status TrainerRank::Restore(const nlohmann::json& state) {
@@ -83,9 +82,10 @@ void TrainerRank::PublishWeights(int64_t version) {
   if (!is_leader() || !trainer_->versions().IsPublished(version)) return;
   // First, so that the version itself is what is bound in the end.
   if (trainer_->versions().EvaluatesAverage(version)) {
-    publisher_.Announce(trainer_->AverageLora(), version);
+    const Lora average = trainer_->AverageLora();
+    publisher_.Announce(average, version, average.Hash());
   }
-  publisher_.Announce(trainer_->LoraOf(version), version);
+  publisher_.Announce(trainer_->LoraOf(version), version, trainer_->HashOf(version));
   publish_seconds_ = context_->clock.NowSeconds() - epoch_start_;
 }
 

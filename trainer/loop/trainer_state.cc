@@ -20,9 +20,6 @@ constexpr char kStatistics[] = "statistics";
 constexpr char kLoss[] = "loss";
 constexpr char kRewards[] = "rewards";
 
-constexpr char kGradientGuard[] = "gradient_guard";
-constexpr char kUpdateGuards[] = "update_guards";
-
 /// Takes all values of a LoRA, [P], out of the tensors; undefined where they are not there.
 absl::StatusOr<at::Tensor> TakeValues(const char* name, int64_t num_parameters,
                                       std::map<std::string, at::Tensor>* tensors) {
@@ -60,6 +57,10 @@ Lora Trainer::LoraOf(int64_t version) const {
   return lora;
 }
 
+std::string Trainer::HashOf(int64_t version) const {
+  return version == hashed_.version ? hashed_.hash : LoraOf(version).Hash();
+}
+
 Lora Trainer::AverageLora() const {
   Lora lora = lora_->Clone();
   lora.Unflatten(state_.average->values());
@@ -68,10 +69,13 @@ Lora Trainer::AverageLora() const {
 
 std::map<std::string, at::Tensor> Trainer::OptimizerTensors() const {
   std::map<std::string, at::Tensor> tensors = optimizer_.State();
-  for (const auto& [version, values_P] : state_.older_versions) {
+  if (state_.average) tensors[kAverage] = state_.average->values();
+  for (auto& [name, tensor] : tensors) {
+    if (tensor.is_cpu()) tensor = tensor.clone();  // Reading from a device is a copy by itself.
+  }
+  for (const auto& [version, values_P] : state_.older_versions) {  // Never changed in place.
     tensors[absl::StrCat(kVersionPrefix, version)] = values_P;
   }
-  if (state_.average) tensors[kAverage] = state_.average->values().clone();
   if (initial_) tensors[kInitial] = initial_->Flatten();
   return ReadTogether(tensors);
 }
@@ -85,7 +89,7 @@ nlohmann::ordered_json Trainer::StateJson() const {
                                   {"num_threads", job_.spec().device().num_threads()},
                                   {"device_batch_size", plan_.device_batch_size},
                                   {"gradient_shards", plan_.gradient_shards},
-                                  {"lora_hash", lora_->Hash()},
+                                  {"lora_hash", HashOf(state_.epochs_trained)},
                                   {"lora_metadata", lora_->Metadata()}};
   const auto add = [&state](const char* name, const nlohmann::json& of_rule) {
     if (!of_rule.is_null()) state[name] = of_rule;
@@ -94,8 +98,7 @@ nlohmann::ordered_json Trainer::StateJson() const {
   add(kLoss, loss_rule_->State());
   add(kRewards, combination_.State());
   if (state_.loss_scaler.enabled()) state["loss_scaling"] = state_.loss_scaler.ToJson();
-  if (state_.gradient_guard.enabled()) state[kGradientGuard] = state_.gradient_guard.ToJson();
-  state[kUpdateGuards] = state_.guards.ToJson();
+  state_.guards.AddTo(&state);
   if (job_.guards().rollbacks > 0) state["noise_generation"] = job_.guards().rollbacks;
   return state;
 }
@@ -107,7 +110,8 @@ absl::Status Trainer::Restore(const std::map<std::string, at::Tensor>& optimizer
       return absl::InvalidArgumentError(absl::StrCat(
           "state.json: format_version ", state.at("format_version").dump(), " is not supported"));
     }
-    if (state.at("lora_hash") != lora_->Hash()) {
+    std::string hash = lora_->Hash();
+    if (state.at("lora_hash") != hash) {
       return absl::InvalidArgumentError(
           "state.json: lora_hash is not that of the LoRA file beside it");
     }
@@ -118,6 +122,7 @@ absl::Status Trainer::Restore(const std::map<std::string, at::Tensor>& optimizer
     IMAGEDDPO_RETURN_IF_ERROR(
         Annotate(combination_.Restore(state.value(kRewards, nlohmann::json())), "state.json"));
     state_.epochs_trained = state.at("epochs_trained");
+    hashed_ = {.version = state_.epochs_trained, .hash = std::move(hash)};
     std::map<std::string, at::Tensor> moments = optimizer;
     IMAGEDDPO_RETURN_IF_ERROR(RestoreVersions(&moments));
     IMAGEDDPO_RETURN_IF_ERROR(RestoreAverage(&moments));
@@ -127,10 +132,7 @@ absl::Status Trainer::Restore(const std::map<std::string, at::Tensor>& optimizer
     state_.samples_seen = state.at("samples_seen");
     state_.ratio_first_step_max_error = state.at("ratio_first_step_max_error");
     if (state_.loss_scaler.enabled()) state_.loss_scaler.Restore(state.at("loss_scaling"));
-    if (state_.gradient_guard.enabled() && state.contains(kGradientGuard)) {
-      state_.gradient_guard.Restore(state.at(kGradientGuard));
-    }
-    if (state.contains(kUpdateGuards)) state_.guards.Restore(state.at(kUpdateGuards));
+    state_.guards.Restore(state);
     UseLossScale();
   } catch (const nlohmann::json::exception& error) {
     return absl::InvalidArgumentError(absl::StrCat("state.json: ", error.what()));

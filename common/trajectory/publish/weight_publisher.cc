@@ -36,11 +36,11 @@ WeightPublisher::WeightPublisher(Communicator* gang, const std::vector<int>& rol
       rollout_ranks_(rollout_ranks),
       group_(PublicationGroup(gang->rank(), rollout_ranks)) {}
 
-void WeightPublisher::Announce(const Lora& lora, int64_t version) {
+void WeightPublisher::Announce(const Lora& lora, int64_t version, std::string hash) {
   const at::Tensor values_P = MoveTo(lora.Flatten(), gang_->transfer_device());
   Published published{.version = version,
                       .num_modules = static_cast<int64_t>(lora.modules().size()),
-                      .hash = lora.HashWith(values_P),
+                      .hash = std::move(hash),
                       .works = {}};
   v1::WeightAnnouncement announcement;
   announcement.set_version(version);

@@ -36,9 +36,10 @@ class WeightPublisher {
   WeightPublisher(Communicator* gang, const std::vector<int>& rollout_ranks);
 
   /// Starts to send a copy of `lora` as `version` to every rollout rank and returns at once, so the
-  /// LoRA may be changed immediately. Each call must have a larger version than the one before.
+  /// LoRA may be changed immediately. No call may have a smaller version than the one before.
+  /// @param hash  its Lora::Hash(), which the ranks' receipts are compared with.
   /// @throws CommError
-  void Announce(const Lora& lora, int64_t version);
+  void Announce(const Lora& lora, int64_t version, std::string hash);
 
   /// The oldest version whose receipts have not been checked; -1: none.
   int64_t oldest_unchecked() const { return published_.empty() ? -1 : published_.front().version; }

@@ -16,8 +16,9 @@
 namespace imageddpo {
 namespace {
 
-constexpr int kShapeDims = 5;      // B, K, C, h, w
-constexpr int kEmbeddingDims = 2;  // L, D
+constexpr int kShapeDims = 5;                     // B, K, C, h, w
+constexpr int kEmbeddingDims = 2;                 // L, D
+constexpr int64_t kMostOfADimension = INT32_MAX;  // So that products of two do not overflow.
 
 template <typename T, typename Field>
 void PutValues(const at::Tensor& tensor, Field* field) {
@@ -172,7 +173,9 @@ absl::Status CheckHeader(const v1::TrajectoryHeader& header, int from_rank,
     return differs("number of dimensions", header.shape_size(), dims);
   }
   for (const int64_t dim : header.shape()) {
-    if (dim < 1) return differs("a dimension", dim, "at least 1");
+    if (dim < 1 || dim > kMostOfADimension) {
+      return differs("a dimension", dim, absl::StrCat("1 to ", kMostOfADimension));
+    }
   }
   const auto first_dims = absl::MakeConstSpan(header.shape().data(), kShapeDims);
   if (!shape.empty() && first_dims != absl::MakeConstSpan(shape)) {
@@ -197,8 +200,8 @@ absl::Status CheckHeader(const v1::TrajectoryHeader& header, int from_rank,
     return differs("number of latent_of_step", latents.size(), k);
   }
   for (int i = 0; i < latents.size(); ++i) {
-    const int64_t step = i == 0 ? latents[0] + 1 : latents[i] - latents[i - 1];
-    if (step < 1 || step > (i == 0 ? 1 : 2)) {
+    const int64_t first = i == 0 ? 0 : latents[i - 1] + 1, last = i == 0 ? 0 : first + 1;
+    if (latents[i] < first || latents[i] > last) {
       return differs("latent_of_step", latents[i], "an index after the one before it");
     }
   }

@@ -77,6 +77,7 @@ absl::Status MetadataReader::ReadJsonLines(std::string_view bytes, const File& f
     const std::string_view line = text.substr(0, text.find('\n'));
     text.remove_prefix(std::min(line.size() + 1, text.size()));
     if (line.find_first_not_of(" \t\r") == std::string_view::npos) continue;
+    IMAGEDDPO_RETURN_IF_ERROR(CheckJsonDepth(line, absl::StrCat(file.path, ":", line_number)));
     nlohmann::json row;
     try {
       row = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes the curves of tests/unit/learning: an epoch a line, as v1.EpochMetrics in JSON, with the size of noise that jobs
+"""Writes the curves of tests/unit/learning and tests/unit/guards: an epoch a line, as v1.EpochMetrics in JSON, with the size of noise that jobs
 like the demo's have (128 samples an epoch, rewards of standard deviation 0.9: 0.08 an epoch).
 
 make_curves.py; writes beside itself. The same bytes at every run.
@@ -32,6 +32,17 @@ def rows(name, rewards, **numbers):
     (HERE / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
 
 
+def supervised(name, losses):
+    """Of `objective: sft`: nothing is rewarded, and the noise of an epoch's loss is a twentieth of it."""
+    noise = random.Random(name)
+    lines = []
+    for epoch, loss in enumerate(losses):
+        value = round(loss * (1 + noise.gauss(0, 0.05)), 6)
+        lines.append(json.dumps({"epoch": epoch, "samples_seen": SAMPLES * (epoch + 1), "loss": value, "sft_loss": value,
+                                 "grad_norm": round(noise.uniform(0.5, 1.5), 6), "learning_rate": 1e-3}))
+    (HERE / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
+
+
 def saturating(epoch, gain=1.2, rate=25):
     return 0.1 + gain * (1 - math.exp(-epoch / rate))
 
@@ -48,3 +59,5 @@ rows("collapsed", [saturating(e) if e < 45 else 1.1 - 0.25 * (e - 44) if e < 52 
      clipfrac=0.6, kl=1e-3)
 rows("fell", [0.1 - 0.03 * e for e in range(40)])
 rows("hacking", [saturating(e, gain=3) for e in range(60)], part=("likeness.value", lambda e: 0.8 - 0.004 * e))
+supervised("sft_learning", [0.12 + 0.25 * math.exp(-e / 12) for e in range(70)])
+supervised("sft_collapsed", [0.12 + 0.25 * math.exp(-e / 12) + (0.04 * (e - 39) if e >= 40 else 0) for e in range(60)])

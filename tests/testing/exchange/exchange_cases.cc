@@ -154,7 +154,7 @@ void Publish(Communicator* group, int leader, const std::vector<int>& rollout_ra
   };
   for (int64_t version = 0; version < 4; ++version) {
     published.SetVersion(version);
-    if (leads) publisher.Announce(published.lora, version);
+    if (leads) publisher.Announce(published.lora, version, published.lora.Hash());
     if (samples) {
       expect_ok(receiver.Receive(version, &model.lora, model.unet.get(), kConformanceTimeout),
                 version);

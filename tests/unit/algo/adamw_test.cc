@@ -47,9 +47,8 @@ TEST(AdamW, GoesOnFromItsStateBitForBit) {
 
   std::vector<at::Tensor> resumed = {straight[0].clone(), straight[1].clone()};
   AdamW two({"a", "b"}, resumed, {.learning_rate = 0.01});
-  const std::map<std::string, at::Tensor> state = one.State();
-  for (int i = 3; i < 6; ++i) one.Step(grads[i]);
-  ASSERT_TRUE(two.LoadState(state).ok());  // A copy: later steps of one do not change the other.
+  ASSERT_TRUE(two.LoadState(one.State()).ok());
+  for (int i = 3; i < 6; ++i) one.Step(grads[i]);  // What was loaded is a copy.
   EXPECT_EQ(two.step(), 3);
   for (int i = 3; i < 6; ++i) two.Step(grads[i]);
   EXPECT_TRUE(at::equal(straight[0], resumed[0]));
@@ -60,7 +59,8 @@ TEST(AdamW, RefusesForeignStatesAndChangesNothing) {
   std::vector<at::Tensor> params = Params();
   AdamW optimizer({"a", "b"}, params, {});
   optimizer.Step({at::randn({2}), at::randn({2, 1})});
-  const std::map<std::string, at::Tensor> good = optimizer.State();
+  std::map<std::string, at::Tensor> good;
+  for (const auto& [name, tensor] : optimizer.State()) good[name] = tensor.clone();
   const auto expect_refused = [&](const std::map<std::string, at::Tensor>& state,
                                   const std::string& name) {
     const absl::Status status = optimizer.LoadState(state);

@@ -111,5 +111,22 @@ TEST(Utf8Of, NamesFileLineAndRemedy) {
             "dir/a.json:1: the line is not UTF-8: \\xC0\\xAF; save the file as UTF-8");
 }
 
+TEST(CheckJsonDepth, RefusesWhatWouldUseUpTheStack) {
+  const auto nested = [](int levels) {
+    return std::string(levels, '[') + std::string(levels, ']');
+  };
+  EXPECT_TRUE(CheckJsonDepth(nested(kMostJsonLevels), "a.json").ok());
+  const absl::Status refused = CheckJsonDepth(nested(kMostJsonLevels + 1), "a.json");
+  EXPECT_EQ(refused.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(std::string(refused.message()),
+            "a.json: more than 100 lists and objects stand in each other");
+  const std::string levels(kMostJsonLevels + 1, '{');
+  EXPECT_FALSE(CheckJsonDepth(levels, "a.json").ok()) << "cut off, too";
+  EXPECT_TRUE(CheckJsonDepth("[\"" + levels + "\\\"" + levels + "\"]", "a.json").ok()) << "a text";
+  std::string many;
+  for (int i = 0; i <= kMostJsonLevels; ++i) many += "[{}],";
+  EXPECT_TRUE(CheckJsonDepth(many, "a.json").ok()) << "beside each other";
+}
+
 }  // namespace
 }  // namespace imageddpo

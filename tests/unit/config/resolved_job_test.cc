@@ -155,5 +155,17 @@ TEST(ResolvedJob, DataIsJudged) {
   EXPECT_THAT(message, HasSubstr("`data.text_column`"));
 }
 
+TEST(ResolvedJob, KnowsWhetherAServiceScores) {
+  v1::JobSpec spec = Spec("train: {batch_size: 24}");
+  EXPECT_FALSE(ResolvedJob::Make(spec)->asks_a_service());
+  v1::RewardSpec* const reward = spec.add_rewards();
+  reward->set_type("service");
+  reward->set_name("mean");
+  reward->add_endpoints("127.0.0.1:7000");
+  const absl::StatusOr<ResolvedJob> job = ResolvedJob::Make(spec);
+  ASSERT_TRUE(job.ok()) << job.status();
+  EXPECT_TRUE(job->asks_a_service());
+}
+
 }  // namespace
 }  // namespace imageddpo

@@ -46,7 +46,7 @@ class WeightsTest : public testing::Test {
     receipt.set_modules_bound(static_cast<int64_t>(published_.modules().size()));
     receipt.set_hash(published_.Hash());
     WeightPublisher publisher(ranks_[0].get(), {1, 2});
-    publisher.Announce(published_, 4);
+    publisher.Announce(published_, 4, published_.Hash());
     EXPECT_TRUE(Receive(1, 4).ok());
     EXPECT_TRUE(Receive(2, 4).ok());
     (void)ranks_[0]->RecvBytes(2, kReceiptTag, kTimeout);  // The unchanged receipt.
@@ -63,13 +63,13 @@ class WeightsTest : public testing::Test {
 TEST_F(WeightsTest, EveryRankProvesThatItRunsTheVersion) {
   WeightPublisher publisher(ranks_[0].get(), {1, 2});
   EXPECT_EQ(publisher.oldest_unchecked(), -1);
-  publisher.Announce(published_, 3);
+  publisher.Announce(published_, 3, published_.Hash());
   const std::string hash_of_3 = published_.Hash();
   {
     const at::NoGradGuard no_grad;
     published_.Parameters().front().add_(1);  // Training goes on at once.
   }
-  publisher.Announce(published_, 4);
+  publisher.Announce(published_, 4, published_.Hash());
   EXPECT_EQ(publisher.oldest_unchecked(), 3);
   for (const int rank : {1, 2}) {
     ASSERT_TRUE(Receive(rank, 3).ok());
@@ -98,7 +98,7 @@ TEST_F(WeightsTest, ARankThatCannotIsNamed) {
 
 TEST_F(WeightsTest, ARankRefusesAnotherVersionThanItWaitsFor) {
   WeightPublisher publisher(ranks_[0].get(), {1, 2});
-  publisher.Announce(published_, 5);
+  publisher.Announce(published_, 5, published_.Hash());
   EXPECT_EQ(Receive(1, 4).code(), absl::StatusCode::kInternal);
 }
 
@@ -137,7 +137,7 @@ TEST_F(TreeTest, ARankThatExpectsTheVersionForwardsItWhileItDoesSomethingElse) {
   WeightReceiver inner = Receiver(2);
   inner.Expect(published_.num_parameters());
   WeightPublisher publisher(ranks_[0].get(), {1, 2, 3, 4});
-  publisher.Announce(published_, 0);
+  publisher.Announce(published_, 0, published_.Hash());
   WeightReceiver below = Receiver(3);
   below.Expect(published_.num_parameters());
   ranks_[2]->SendBytes("a record", 0, kEvalTag);  // Rank 2 samples.
@@ -151,7 +151,7 @@ TEST_F(TreeTest, ARankThatExpectsTheVersionForwardsItWhileItDoesSomethingElse) {
 TEST_F(TreeTest, ARankThatDoesNotComeIsADeadlineThatNamesIt) {
   constexpr std::chrono::milliseconds kDeadline{50};
   WeightPublisher publisher(ranks_[0].get(), {1, 2, 3, 4});
-  publisher.Announce(published_, 0);
+  publisher.Announce(published_, 0, published_.Hash());
   for (const int rank : {1, 4}) ASSERT_TRUE(ReceiveBy(rank).ok());
   const auto below = ErrorOf([&] { return ReceiveBy(3, kDeadline); });
   const auto leader = ErrorOf([&] { return publisher.CheckReceipts(kDeadline); });
@@ -163,7 +163,7 @@ TEST_F(TreeTest, ARankThatDoesNotComeIsADeadlineThatNamesIt) {
 
 TEST_F(TreeTest, ARankThatDiesEndsTheOthersAtOnce) {
   WeightPublisher publisher(ranks_[0].get(), {1, 2, 3, 4});
-  publisher.Announce(published_, 0);
+  publisher.Announce(published_, 0, published_.Hash());
   for (const int rank : {0, 3}) {  // As a transport tells it.
     mailboxes_[rank]->Fail(CommError::Kind::kPeerFailed, "rank 2 is lost");
   }

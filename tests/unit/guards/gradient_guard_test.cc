@@ -1,4 +1,4 @@
-#include "trainer/algo/gradient_guard.h"
+#include "trainer/guards/gradient_guard.h"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-#include "trainer/loop/update_guards.h"
+#include "trainer/guards/update_guards.h"
 
 #include <absl/strings/str_cat.h>
 
@@ -6,15 +6,24 @@
 #include <limits>
 
 namespace imageddpo {
+namespace {
 
-UpdateGuards::UpdateGuards(const GuardsSettings& settings)
+// The entries in state.json.
+constexpr char kOutlierEntry[] = "gradient_guard";
+constexpr char kUpdateEntry[] = "update_guards";
+
+}  // namespace
+
+UpdateGuards::UpdateGuards(const GuardsSettings& settings, double max_grad_zscore)
     : settings_(settings),
+      outliers_(max_grad_zscore),
       spikes_(settings.gradient_spike.policy == GuardPolicy::kOff
                   ? 0
                   : settings.gradient_spike.threshold) {}
 
 bool UpdateGuards::Accepts(double norm) {
   in_a_row_ = 0;
+  if (!outliers_.Judge(norm)) return false;
   if (spikes_.Judge(norm)) return true;
   spike_norm_ = norm;
   return settings_.gradient_spike.policy == GuardPolicy::kWarn;
@@ -43,10 +52,10 @@ absl::Status UpdateGuards::NotFinite(int64_t epoch, int64_t update) {
                 .what = absl::StrCat("the gradient of update ", update,
                                      " is not finite; lower train.learning_rate or "
                                      "train.clip_range, or go on from an earlier checkpoint")};
-  if (skips() && ++in_a_row_ > kMostInARow) {
+  if (skips_non_finite() && ++in_a_row_ > kMostInARow) {
     firing.cannot_skip = true;
     absl::StrAppend(&firing.what, "; so were the ", kMostInARow, " before it");
-  } else if (skips()) {
+  } else if (skips_non_finite()) {
     ++skipped_;
   }
   return Act(firing);
@@ -61,16 +70,24 @@ absl::Status UpdateGuards::Act(const Firing& firing) {
   return status;
 }
 
-nlohmann::ordered_json UpdateGuards::ToJson() const {
-  return {{"spikes", spikes_.ToJson()}, {"not_finite_in_a_row", in_a_row_}, {"skipped", skipped_}};
+void UpdateGuards::AddTo(nlohmann::ordered_json* state) const {
+  if (outliers_.enabled()) (*state)[kOutlierEntry] = outliers_.ToJson();
+  (*state)[kUpdateEntry] = {
+      {"spikes", spikes_.ToJson()}, {"not_finite_in_a_row", in_a_row_}, {"skipped", skipped_}};
 }
 
 void UpdateGuards::Restore(const nlohmann::json& state) {
-  GradientGuard spikes = spikes_;
-  spikes.Restore(state.at("spikes"));
-  state.at("not_finite_in_a_row").get_to(in_a_row_);
-  state.at("skipped").get_to(skipped_);
-  spikes_ = spikes;
+  UpdateGuards restored = *this;
+  if (outliers_.enabled() && state.contains(kOutlierEntry)) {
+    restored.outliers_.Restore(state.at(kOutlierEntry));
+  }
+  if (state.contains(kUpdateEntry)) {
+    const nlohmann::json& updates = state.at(kUpdateEntry);
+    restored.spikes_.Restore(updates.at("spikes"));
+    updates.at("not_finite_in_a_row").get_to(restored.in_a_row_);
+    updates.at("skipped").get_to(restored.skipped_);
+  }
+  *this = std::move(restored);
 }
 
 }  // namespace imageddpo
