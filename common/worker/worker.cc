@@ -24,6 +24,7 @@
 #include "common/base/status.h"
 #include "common/comm/meeting.h"
 #include "common/worker/job_log_sink.h"
+#include "common/worker/range_marks.h"
 #include "common/worker/run_catching.h"
 #include "common/worker/stack_dump.h"
 #include "common/worker/stage_deadline.h"
@@ -88,7 +89,7 @@ class Worker::Job {
             },
             parts.clock)),
         logger_(WithJob(*parts.logger, start.job_id())),
-        spans_(parts.clock, parts.channel.world_rank()) {
+        spans_(parts.clock, parts.channel.world_rank(), RangeMarksOf(parts.device)) {
     logger_->sinks().push_back(log_sink_);
     thread_ = std::thread([this] { Run(); });
   }
