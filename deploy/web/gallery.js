@@ -30,7 +30,10 @@ export function gallery(id) {
   const known = new Map();  // By epoch: what each image scored, or the answer that is on its way.
   function scoresOf(set) {
     if (!known.has(set.epoch)) {
-      known.set(set.epoch, get(`jobs/${id}/scores?epoch=${set.epoch}`, signal).then(({ scores }) => scores));
+      known.set(set.epoch, get(`jobs/${id}/scores?epoch=${set.epoch}`, signal).then(({ scores }) => {
+        if (!scores.length) known.delete(set.epoch);  // Its file may still be on its way.
+        return scores;
+      }));
       known.get(set.epoch).catch(() => known.delete(set.epoch));  // It is asked for again with the next picture.
     }
     return known.get(set.epoch);
