@@ -6,11 +6,8 @@
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
-#include <vector>
 
-#include "absl/strings/str_cat.h"
 #include "common/config/service_file.h"
-#include "common/io/image.h"
 #include "tests/service/cli/fake_service.h"
 #include "tests/service/cli/program.h"
 #include "tests/service/cli/slow_connection.h"
@@ -144,35 +141,6 @@ TEST_F(CliTest, OnATerminalOneLineChanges) {
   EXPECT_THAT(text, HasSubstr("\r\x1b[Kjob-000001 RECOVERING: rank 2 died\r\n"));
   EXPECT_THAT(text, Not(HasSubstr("epoch 1/6  samples"))) << "epochs are in the changing line";
   EXPECT_THAT(text, HasSubstr("\r\x1b[Kjob-000001 SUCCEEDED after"));
-}
-
-TEST_F(CliTest, OnATerminalTheNewestPicturesAreBesideTheFirstOnes) {
-  const auto evaluated = [](int64_t epoch) {
-    v1::JobEvent event;
-    event.mutable_eval()->set_epoch(epoch);
-    return event;
-  };
-  service_.AddEvent(State(v1::RUNNING));
-  service_.AddEvent(evaluated(0));
-  service_.AddEvent(evaluated(6));
-  End(v1::SUCCEEDED);
-  const auto watch = [&](const std::string& how) {
-    return OnTerminal({"--address", service_.address(), "watch", "job-000001", "--pictures", how},
-                      70);
-  };
-  EXPECT_THAT(watch("blocks"), Not(HasSubstr("held-out images"))) << "the files are not there";
-  const Image grey{.width = 4, .height = 4, .rgb = std::vector<uint8_t>(48, 128)};
-  for (const char* name : {"0/0-input.png", "0/0-output.png", "6/0-input.png", "6/0-output.png"}) {
-    service_.SetFile(absl::StrCat("eval/epoch-00000", name), *EncodePng(grey));
-  }
-  const std::string text = watch("blocks");
-  EXPECT_THAT(text, HasSubstr("held-out images: input, after 0, after 6 epochs\r\n\x1b[38;"));
-  EXPECT_EQ(Count(text, "m▀"), 61 * 10);
-  EXPECT_THAT(text, HasSubstr("job-000001 SUCCEEDED after"));
-  EXPECT_THAT(watch("kitty"), HasSubstr("\x1b_Ga=T,f=100,q=2,c=61,r=10,m="));
-  EXPECT_THAT(watch("none"), Not(HasSubstr("held-out images")));
-  Run({"watch", "job-000001", "--pictures", "kitty"}, 0);
-  EXPECT_THAT(program_->out(), Not(HasSubstr("\x1b"))) << "no terminal";
 }
 
 TEST_F(CliTest, AServiceThatIsEndingSaysSoItself) {

@@ -51,8 +51,7 @@ class WorkerTest : public testing::Test {
             .run_job = std::move(job),
             .device = at::kCPU,
             .clock = clock_,
-            .logger = logger_,
-            .sensors = sensors_.get()},
+            .logger = logger_},
         options_);
     thread_ = std::thread([this] { exit_code_ = worker_->Run(); });
   }
@@ -115,7 +114,6 @@ class WorkerTest : public testing::Test {
     return MakeSoloCommunicator();
   };
   std::shared_ptr<spdlog::logger> logger_;
-  std::unique_ptr<const GpuSensors> sensors_;
   std::unique_ptr<Worker> worker_;
   std::vector<v1::LogReport> logged_;
   std::thread thread_;
@@ -182,24 +180,6 @@ TEST_F(WorkerTest, SaysHelloAndSendsHeartbeatsWithItsNewestLease) {
     EXPECT_GT(stats.resident_bytes(), 1 << 20);
     EXPECT_EQ(stats.sent_message_bytes(), 0);
     EXPECT_FALSE(stats.has_device_allocated_bytes()) << "it has no GPU";
-    EXPECT_FALSE(stats.has_gpu_power_watts() || stats.has_gpu_used_bytes());
-  }
-  EXPECT_TRUE(heard);
-}
-
-TEST_F(WorkerTest, HeartbeatsSayWhatTheGpuMeasures) {
-  sensors_ = GpuSensors::Load("0000:1B:00.0", FAKE_NVML);
-  ASSERT_NE(sensors_, nullptr);
-  Begin(WaitForStop);
-  bool heard = false;
-  for (int i = 0; i < 100 && !heard; ++i) {
-    const auto message = plane_.controller().Receive(milliseconds(200));
-    heard = message.has_value() && message->second.has_heartbeat();
-    if (!heard) continue;
-    const v1::RankStats& stats = message->second.heartbeat().stats();
-    EXPECT_DOUBLE_EQ(stats.gpu_power_watts(), 312.5);
-    EXPECT_DOUBLE_EQ(stats.gpu_busy_ratio(), 0.87);
-    EXPECT_EQ(stats.gpu_used_bytes(), int64_t{60} << 30);
   }
   EXPECT_TRUE(heard);
 }
