@@ -1,11 +1,13 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
+#include <cstdint>
 #include <thread>
 
 #include "common/base/clock.h"
 #include "common/base/logging.h"
 #include "common/comm/local_control_channel.h"
+#include "common/comm/mailbox/thread_communicator.h"
 #include "common/worker/worker.h"
 
 namespace imageddpo {
