@@ -32,10 +32,12 @@ constexpr auto kReasons = std::to_array<std::pair<int, const char*>>({
     {403, "Forbidden"},
     {404, "Not Found"},
     {405, "Method Not Allowed"},
+    {409, "Conflict"},
     {421, "Misdirected Request"},
     {431, "Request Header Fields Too Large"},
     {500, "Internal Server Error"},
     {503, "Service Unavailable"},
+    {504, "Gateway Timeout"},
 });
 
 const char* ReasonOf(int code) {
@@ -54,6 +56,10 @@ int CodeOf(const absl::Status& status) {
       return 403;
     case absl::StatusCode::kNotFound:
       return 404;
+    case absl::StatusCode::kFailedPrecondition:
+      return 409;
+    case absl::StatusCode::kDeadlineExceeded:
+      return 504;
     case absl::StatusCode::kUnavailable:
     case absl::StatusCode::kResourceExhausted:
       return 503;

@@ -10,13 +10,20 @@
 
 namespace imageddpo {
 
+/// The header that a request which changes something has to send, with any value. A page of another
+/// site cannot: a browser would first ask the server whether it may, and the server does not say
+/// so.
+inline constexpr char kChangeHeader[] = "X-Imageddpo-Change";
+
 /// A request without its body, which the server does not read.
 struct HttpRequest {
-  std::string method;  ///< "GET"; other methods than GET and HEAD reach no handler.
+  std::string method;  ///< "GET", "HEAD", or "POST" for a route that changes something.
   std::string path;    ///< As sent, without the query: begins with a slash, nothing is decoded.
   std::map<std::string, std::string> query;    ///< Decoded; of a repeated name the last value.
   std::map<std::string, std::string> headers;  ///< By name in lower case.
-  Caller caller;  ///< Who asks; an admin without a name where no tokens are checked.
+  Caller caller;           ///< Who asks; an admin without a name where no tokens are checked.
+  bool has_token = false;  ///< The caller is known by a token. Without one nothing is changed.
+  std::string peer = "";   ///< The other end of the connection: "127.0.0.1:40112".
 
   /// Empty: it is not there.
   std::string Query(const std::string& name) const;
@@ -40,7 +47,8 @@ struct HttpResponse {
   std::string cache_control = "no-store";
   std::string etag = "";  ///< With quotes. Not empty: a client that has it gets 304 without a body.
 
-  /// A line of text with the HTTP code that fits the status: 400, 401, 403, 404, 503, else 500.
+  /// A line of text with the HTTP code that fits the status: 400, 401, 403, 404, 409, 503, 504,
+  /// else 500.
   static HttpResponse Error(const absl::Status& status);
 };
 

@@ -11,10 +11,12 @@
 #include <cerrno>
 #include <chrono>
 #include <csignal>
+#include <cstdlib>
 #include <cstring>
 #include <exception>
 #include <utility>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "common/base/status.h"
 #include "common/base/text.h"
@@ -80,6 +82,17 @@ absl::StatusOr<int> ListenOn(Address* address) {
   return fd;
 }
 
+/// "127.0.0.1:40112"; empty: it is not known.
+std::string PeerName(const sockaddr_storage& peer, socklen_t size) {
+  std::array<char, NI_MAXHOST> host;
+  std::array<char, NI_MAXSERV> port;
+  if (::getnameinfo(reinterpret_cast<const sockaddr*>(&peer), size, host.data(), host.size(),
+                    port.data(), port.size(), NI_NUMERICHOST | NI_NUMERICSERV) != 0) {
+    return "";
+  }
+  return Address::Of(host.data(), std::atoi(port.data())).ToString();
+}
+
 bool Matches(const HttpRoute& route, const std::string& path) {
   const bool is_folder = route.path.size() > 1 && route.path.back() == '/';
   return is_folder ? path.starts_with(route.path) : path == route.path;
@@ -142,18 +155,21 @@ void HttpServer::Serve() {
     const int ready = ::poll(fds.data(), fds.size(), -1);
     if (ready < 0 && errno == EINTR) continue;
     if (ready < 0 || fds[1].revents != 0) return;
-    const int fd = ::accept4(listen_fd_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    sockaddr_storage peer{};
+    socklen_t peer_size = sizeof(peer);
+    const int fd = ::accept4(listen_fd_.get(), reinterpret_cast<sockaddr*>(&peer), &peer_size,
+                             SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (fd >= 0) {
       const TlsContext::Context tls = tls_ == nullptr ? nullptr : tls_->Get();
       HttpConnection connection(fd, stop_fd_.get(), tls.get());
-      Converse(connection);
+      Converse(connection, PeerName(peer, peer_size));
     } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
       std::this_thread::sleep_for(std::chrono::milliseconds(100));  // It is offered again at once.
     }
   }
 }
 
-void HttpServer::Converse(HttpConnection& connection) const {
+void HttpServer::Converse(HttpConnection& connection, const std::string& peer) const {
   const auto read_until = std::chrono::steady_clock::now() + kRequestTime;
   if (!connection.Begin(read_until)) return;
   std::string head;
@@ -166,22 +182,24 @@ void HttpServer::Converse(HttpConnection& connection) const {
     head.append(buffer.data(), count);
     end = head.find("\r\n\r\n", from);
   }
-  bool is_head = false;
+  std::string method;
   HttpResponse response{.code = 431, .body = "the request's headers are too long\n"};
   if (end != std::string::npos && end <= kMaxHeadBytes) {
-    response = Answer(head.substr(0, end + 4), &is_head);
+    response = Answer(head.substr(0, end + 4), peer, &method);
   }
   const auto write_until = std::chrono::steady_clock::now() + kResponseTime;
-  if (!connection.Write(HttpText(response, is_head), write_until)) return;
-  const bool may_still_send = response.code == 405 || response.code == 431;
+  if (!connection.Write(HttpText(response, method == "HEAD"), write_until)) return;
+  const bool may_still_send = response.code == 405 || response.code == 431 || method == "POST";
   if (may_still_send) connection.Linger(std::chrono::steady_clock::now() + kLingerTime);
 }
 
-HttpResponse HttpServer::Answer(const std::string& head, bool* is_head) const {
+HttpResponse HttpServer::Answer(const std::string& head, const std::string& peer,
+                                std::string* method) const {
   try {
     absl::StatusOr<HttpRequest> request = ParseHttpRequest(head);
     if (!request.ok()) return HttpResponse::Error(request.status());
-    *is_head = request->method == "HEAD";
+    *method = request->method;
+    request->peer = peer;
     HttpResponse response = Dispatch(&*request);
     const bool has_it = !response.etag.empty() && request->Header("if-none-match") == response.etag;
     if (response.code == 200 && has_it) response.code = 304;
@@ -192,7 +210,10 @@ HttpResponse HttpServer::Answer(const std::string& head, bool* is_head) const {
 }
 
 HttpResponse HttpServer::Dispatch(HttpRequest* request) const {
-  if (request->method != "GET" && request->method != "HEAD") {
+  const bool is_change = request->method == "POST";
+  const HttpRoute* const route = RouteOf(request->path, is_change);
+  const bool is_read = request->method == "GET" || request->method == "HEAD";
+  if (!is_read && (!is_change || route == nullptr)) {
     return {
         .code = 405, .body = "only GET is served here\n", .extra_headers = "Allow: GET, HEAD\r\n"};
   }
@@ -200,27 +221,38 @@ HttpResponse HttpServer::Dispatch(HttpRequest* request) const {
     return {.code = 421,
             .body = "this address is served for localhost alone; ask for http://localhost\n"};
   }
-  const HttpRoute* const route = RouteOf(request->path);
-  request->caller = {"", Role::kAdmin};
-  const bool is_open = route != nullptr && route->is_open;
-  if (endpoint_.token_check != nullptr && !is_open) {
-    const std::string authorization = request->Header("authorization");
-    absl::StatusOr<Caller> caller = endpoint_.token_check->Check(BearerToken(authorization));
-    if (!caller.ok() && !absl::IsUnavailable(caller.status())) {
-      return HttpResponse::Error(absl::UnauthenticatedError(caller.status().message()));
-    }
-    if (!caller.ok()) return HttpResponse::Error(caller.status());
-    request->caller = *std::move(caller);
+  if (is_change && endpoint_.token_check == nullptr) {
+    return HttpResponse::Error(absl::PermissionDeniedError(
+        "without tokens (`http.insecure` in cluster.yaml) this only reads; use the client"));
   }
+  if (is_change && request->Header(absl::AsciiStrToLower(kChangeHeader)).empty()) {
+    return HttpResponse::Error(absl::PermissionDeniedError(
+        absl::StrCat("a request that changes something needs the header ", kChangeHeader, ": 1")));
+  }
+  const bool is_open = route != nullptr && route->is_open;
+  const absl::Status known = is_open ? absl::OkStatus() : Identify(request);
+  if (!known.ok()) return HttpResponse::Error(known);
   if (route == nullptr) return HttpResponse::Error(absl::NotFoundError("not found"));
   return route->handler(*request);
 }
 
-const HttpRoute* HttpServer::RouteOf(const std::string& path) const {
+absl::Status HttpServer::Identify(HttpRequest* request) const {
+  request->caller = {"", Role::kAdmin};
+  if (endpoint_.token_check == nullptr) return absl::OkStatus();
+  const std::string authorization = request->Header("authorization");
+  absl::StatusOr<Caller> caller = endpoint_.token_check->Check(BearerToken(authorization));
+  if (absl::IsUnavailable(caller.status())) return caller.status();
+  if (!caller.ok()) return absl::UnauthenticatedError(caller.status().message());
+  request->caller = *std::move(caller);
+  request->has_token = true;
+  return absl::OkStatus();
+}
+
+const HttpRoute* HttpServer::RouteOf(const std::string& path, bool is_change) const {
   const HttpRoute* best = nullptr;  // The one with the longest path.
   for (const HttpRoute& route : routes_) {
     const bool is_better = best == nullptr || route.path.size() > best->path.size();
-    if (is_better && Matches(route, path)) best = &route;
+    if (route.is_change == is_change && is_better && Matches(route, path)) best = &route;
   }
   return best;
 }

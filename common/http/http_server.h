@@ -23,12 +23,15 @@ struct HttpRoute {
   std::function<HttpResponse(const HttpRequest& request)> handler;
   /// Answered without a token: the page's own files, which have nothing of a job in them.
   bool is_open = false;
+  /// It changes something, and so is asked with POST alone, by who has a token and sends
+  /// kChangeHeader; others get 401 or 403. Where the server checks no tokens it is always 403.
+  bool is_change = false;
 };
 
-/// An HTTP/1.1 server for GET and HEAD: a few threads that sleep while nobody asks, a connection
-/// for each request. Unknown paths are 404, other methods 405. Where it listens on a loopback
-/// address, a request for another host is 421 (DNS rebinding). No client can hold a thread for
-/// longer than some seconds. Thread-safe.
+/// An HTTP/1.1 server for GET and HEAD, and POST without a body for routes that change something: a
+/// few threads that sleep while nobody asks, a connection for each request. Unknown paths are 404,
+/// other methods 405. Where it listens on a loopback address, a request for another host is 421
+/// (DNS rebinding). No client can hold a thread for longer than some seconds. Thread-safe.
 class HttpServer {
  public:
   /// Starts to serve.
@@ -65,10 +68,13 @@ class HttpServer {
   HttpServer(const Endpoint& endpoint, std::vector<HttpRoute> routes,
              std::unique_ptr<TlsContext> tls, int listen_fd, int stop_fd);
   void Serve();  ///< What each thread does.
-  void Converse(HttpConnection& connection) const;
-  HttpResponse Answer(const std::string& head, bool* is_head) const;
+  void Converse(HttpConnection& connection, const std::string& peer) const;
+  /// @param method  becomes that of the request, once it is known.
+  HttpResponse Answer(const std::string& head, const std::string& peer, std::string* method) const;
   HttpResponse Dispatch(HttpRequest* request) const;
-  const HttpRoute* RouteOf(const std::string& path) const;
+  /// Sets the request's caller. Not OK: that is the answer.
+  absl::Status Identify(HttpRequest* request) const;
+  const HttpRoute* RouteOf(const std::string& path, bool is_change) const;
 
   const Endpoint endpoint_;
   const std::vector<HttpRoute> routes_;

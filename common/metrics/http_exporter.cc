@@ -4,8 +4,10 @@
 
 #include <nlohmann/json.hpp>
 #include <utility>
+#include <vector>
 
 #include "common/base/text.h"
+#include "common/metrics/open_metrics.h"
 
 namespace imageddpo {
 namespace {
@@ -16,9 +18,13 @@ constexpr char kJsonType[] = "application/json";
 }  // namespace
 
 HttpRoute MetricsRoute(std::shared_ptr<prometheus::Registry> registry) {
-  return {"/metrics", [registry = std::move(registry)](const HttpRequest&) {
-            const std::string text = prometheus::TextSerializer().Serialize(registry->Collect());
-            return HttpResponse{.type = kMetricsType, .body = text};
+  return {"/metrics", [registry = std::move(registry)](const HttpRequest& request) {
+            const std::vector<prometheus::MetricFamily> families = registry->Collect();
+            const bool is_open = WantsOpenMetrics(request.Header("accept"));
+            return HttpResponse{.type = is_open ? kOpenMetricsType : kMetricsType,
+                                .body = is_open ? OpenMetricsText(families)
+                                                : prometheus::TextSerializer().Serialize(families),
+                                .extra_headers = "Vary: Accept\r\n"};
           }};
 }
 

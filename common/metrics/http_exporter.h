@@ -16,7 +16,8 @@ struct Health {
   std::string reason;  ///< Why it is not ok, or a remark; for people.
 };
 
-/// /metrics: Prometheus text format 0.0.4.
+/// /metrics: OpenMetrics 1.0 to clients that ask for it in their Accept header, as Prometheus does,
+/// else Prometheus' text format 0.0.4.
 HttpRoute MetricsRoute(std::shared_ptr<prometheus::Registry> registry);
 
 /// /healthz: JSON; 200 when ok, else 503.

@@ -110,6 +110,13 @@ inline constexpr Info kRankDeviceAllocatedBytes{"imageddpo_rank_device_allocated
 inline constexpr Info kRankDeviceReservedBytes{
     "imageddpo_rank_device_reserved_bytes", Kind::kGauge, "rank",
     "Memory of the rank's GPU that its process holds, used or not."};
+inline constexpr Info kRankGpuPowerWatts{"imageddpo_rank_gpu_power_watts", Kind::kGauge, "rank",
+                                         "Power that the rank's GPU takes."};
+inline constexpr Info kRankGpuBusyRatio{
+    "imageddpo_rank_gpu_busy_ratio", Kind::kGauge, "rank",
+    "Share of the last moments in which the rank's GPU ran a kernel, whoever started it."};
+inline constexpr Info kRankGpuUsedBytes{"imageddpo_rank_gpu_used_bytes", Kind::kGauge, "rank",
+                                        "Memory of the rank's GPU that all processes use."};
 inline constexpr Info kRankSentBytesTotal{
     "imageddpo_rank_sent_bytes_total", Kind::kCounter, "rank,transport",
     "What the rank has passed to the transport for other ranks of its gangs."};
@@ -181,6 +188,9 @@ inline constexpr std::array kAll = {
     &kRankResidentBytes,
     &kRankDeviceAllocatedBytes,
     &kRankDeviceReservedBytes,
+    &kRankGpuPowerWatts,
+    &kRankGpuBusyRatio,
+    &kRankGpuUsedBytes,
     &kRankSentBytesTotal,
     &kQueueWaitSeconds,
     &kStageSeconds,

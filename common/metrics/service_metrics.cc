@@ -59,6 +59,9 @@ ServiceMetrics::ServiceMetrics(prometheus::Registry& registry, const Build& buil
       resident_(registry, metric::kRankResidentBytes, {}, "rank"),
       device_allocated_(registry, metric::kRankDeviceAllocatedBytes, {}, "rank"),
       device_reserved_(registry, metric::kRankDeviceReservedBytes, {}, "rank"),
+      gpu_power_(registry, metric::kRankGpuPowerWatts, {}, "rank"),
+      gpu_busy_(registry, metric::kRankGpuBusyRatio, {}, "rank"),
+      gpu_used_(registry, metric::kRankGpuUsedBytes, {}, "rank"),
       data_dir_free_(registry, metric::kDataDirFreeBytes, {}),
       certificate_expiry_(registry, metric::kCertificateExpiryTimeSeconds, {}),
       build_info_(registry, metric::kBuildInfo,
@@ -125,7 +128,8 @@ void ServiceMetrics::WorkerSlow(int world_rank) {
 void ServiceMetrics::WorkerDied(int world_rank) {
   deaths_.At().Increment();
   const std::string rank = absl::StrCat(world_rank);
-  for (GaugeSeries* series : {&heartbeat_age_, &resident_, &device_allocated_, &device_reserved_}) {
+  for (GaugeSeries* series : {&heartbeat_age_, &resident_, &device_allocated_, &device_reserved_,
+                              &gpu_power_, &gpu_busy_, &gpu_used_}) {
     series->Remove(rank);
   }
 }
@@ -137,6 +141,11 @@ void ServiceMetrics::SetRank(int world_rank, const v1::RankStats& stats) {
     device_allocated_.At(rank).Set(static_cast<double>(stats.device_allocated_bytes()));
     device_reserved_.At(rank).Set(static_cast<double>(stats.device_reserved_bytes()));
     Raise(static_cast<double>(stats.sent_nccl_bytes()), &sent_nccl_.At(rank));
+  }
+  if (stats.has_gpu_power_watts()) gpu_power_.At(rank).Set(stats.gpu_power_watts());
+  if (stats.has_gpu_busy_ratio()) gpu_busy_.At(rank).Set(stats.gpu_busy_ratio());
+  if (stats.has_gpu_used_bytes()) {
+    gpu_used_.At(rank).Set(static_cast<double>(stats.gpu_used_bytes()));
   }
   Raise(static_cast<double>(stats.sent_message_bytes()), &sent_messages_.At(rank));
 }

@@ -70,7 +70,8 @@ class ServiceMetrics {
   using HistogramFamily = prometheus::Family<prometheus::Histogram>;
 
   GaugeSeries jobs_, queue_depth_, workers_, heartbeat_age_, resident_, device_allocated_,
-      device_reserved_, data_dir_free_, certificate_expiry_, build_info_, start_time_;
+      device_reserved_, gpu_power_, gpu_busy_, gpu_used_, data_dir_free_, certificate_expiry_,
+      build_info_, start_time_;
   CounterSeries transitions_, worker_slow_, deaths_, sent_messages_, sent_nccl_, removed_bytes_;
   prometheus::Histogram &queue_wait_, &checkpoint_write_, &store_write_, &tick_;
   HistogramFamily &stages_, &reward_calls_;

@@ -8,6 +8,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
 #include "common/base/clock.h"
+#include "common/worker/range_marks.h"
 
 namespace imageddpo {
 
@@ -17,7 +18,9 @@ namespace imageddpo {
 class SpanLog {
  public:
   /// @param clock  outlives the log. @param world_rank  the traces' "process".
-  SpanLog(const Clock& clock, int world_rank) : clock_(clock), world_rank_(world_rank) {}
+  /// @param marks  is told of every span, whether a trace is made or not; may be null.
+  SpanLog(const Clock& clock, int world_rank, const RangeMarks* marks = nullptr)
+      : clock_(clock), world_rank_(world_rank), marks_(marks) {}
 
   struct Trace {
     std::string folder;  ///< Of the request.
@@ -38,8 +41,12 @@ class SpanLog {
     Span(SpanLog* log, const char* name)
         : log_(log != nullptr && log->traces() ? log : nullptr),
           name_(name),
-          start_s_(log_ != nullptr ? log_->clock_.NowSeconds() : 0) {}
+          start_s_(log_ != nullptr ? log_->clock_.NowSeconds() : 0),
+          marks_(log != nullptr ? log->marks_ : nullptr) {
+      if (marks_ != nullptr) marks_->Begin(name_);
+    }
     ~Span() {
+      if (marks_ != nullptr) marks_->End();
       if (log_ != nullptr) log_->Add(name_, start_s_);
     }
     Span(const Span&) = delete;
@@ -49,6 +56,7 @@ class SpanLog {
     SpanLog* const log_;
     const char* const name_;
     const double start_s_;
+    const RangeMarks* const marks_;
   };
 
  private:
@@ -66,6 +74,7 @@ class SpanLog {
 
   const Clock& clock_;
   const int world_rank_;
+  const RangeMarks* const marks_;
   std::optional<Wanted> current_;  ///< num_epochs: that are left.
   std::vector<Done> spans_;
   absl::Mutex mutex_;

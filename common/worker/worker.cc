@@ -24,6 +24,7 @@
 #include "common/base/status.h"
 #include "common/comm/meeting.h"
 #include "common/worker/job_log_sink.h"
+#include "common/worker/range_marks.h"
 #include "common/worker/run_catching.h"
 #include "common/worker/stack_dump.h"
 #include "common/worker/stage_deadline.h"
@@ -48,8 +49,14 @@ double Seconds(std::chrono::milliseconds duration) {
   return std::chrono::duration<double>(duration).count();
 }
 
-v1::RankStats StatsOf(at::Device device, const SentBytes& sent) {
+v1::RankStats StatsOf(at::Device device, const SentBytes& sent, const GpuSensors* sensors) {
   v1::RankStats stats;
+  if (sensors != nullptr) {
+    const GpuSensors::Reading reading = sensors->Read();
+    if (reading.power_watts) stats.set_gpu_power_watts(*reading.power_watts);
+    if (reading.busy_ratio) stats.set_gpu_busy_ratio(*reading.busy_ratio);
+    if (reading.used_bytes) stats.set_gpu_used_bytes(*reading.used_bytes);
+  }
   stats.set_resident_bytes(ResidentBytes());
   stats.set_sent_message_bytes(sent.messages);
   stats.set_sent_nccl_bytes(sent.nccl);
@@ -82,7 +89,7 @@ class Worker::Job {
             },
             parts.clock)),
         logger_(WithJob(*parts.logger, start.job_id())),
-        spans_(parts.clock, parts.channel.world_rank()) {
+        spans_(parts.clock, parts.channel.world_rank(), RangeMarksOf(parts.device)) {
     logger_->sinks().push_back(log_sink_);
     thread_ = std::thread([this] { Run(); });
   }
@@ -275,7 +282,7 @@ void Worker::SayHello() {
 void Worker::SendHeartbeat() {
   v1::WorkerMessage message;
   message.mutable_heartbeat()->set_lease_number(lease_number_);
-  *message.mutable_heartbeat()->mutable_stats() = StatsOf(parts_.device, *sent_);
+  *message.mutable_heartbeat()->mutable_stats() = StatsOf(parts_.device, *sent_, parts_.sensors);
   parts_.channel.Send(std::move(message));
 }
 

@@ -14,6 +14,7 @@
 #include "common/comm/control_channel.h"
 #include "common/comm/counted_communicator.h"
 #include "common/device/identity.h"
+#include "common/metrics/gpu_sensors.h"
 #include "common/worker/exit_codes.h"
 #include "common/worker/job_context.h"
 
@@ -57,6 +58,7 @@ class Worker {
     int64_t device_memory_bytes = 0;      ///< Of a GPU; 0: not known, or there is none.
     DeviceIdentity identity;              ///< Of `device`.
     const CrashWatch* crashes = nullptr;  ///< If set, crashes are reported to the controller.
+    const GpuSensors* sensors = nullptr;  ///< Of `device`; null: there are none.
   };
 
   Worker(Parts parts, const Options& options);

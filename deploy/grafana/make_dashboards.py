@@ -174,6 +174,9 @@ CLUSTER_ROWS = {
         Panel("Memory on the host", "imageddpo_rank_resident_bytes", legend="rank {{rank}}", unit="bytes"),
         Panel("Memory on the GPU", ("imageddpo_rank_device_allocated_bytes", "rank {{rank}}, used"),
               ("imageddpo_rank_device_reserved_bytes", "rank {{rank}}, held"), unit="bytes", only="GPUs"),
+        Panel("GPU memory in use by anyone", "imageddpo_rank_gpu_used_bytes", legend="rank {{rank}}", unit="bytes", only="GPUs"),
+        Panel("GPU power", "imageddpo_rank_gpu_power_watts", legend="rank {{rank}}", unit="watt", only="GPUs"),
+        Panel("GPU busy", "imageddpo_rank_gpu_busy_ratio", legend="rank {{rank}}", unit="percentunit", only="GPUs"),
         Panel("Sent per second by transport", "sum by (transport) (rate(imageddpo_rank_sent_bytes_total"
               "[$__rate_interval]))", legend="{{transport}}", unit="Bps"),
         Panel("Sent per second by rank", "sum by (rank) (rate(imageddpo_rank_sent_bytes_total[$__rate_interval]))",

@@ -27,6 +27,7 @@
 #include "common/device/identity.h"
 #include "common/device/numerics.h"
 #include "common/io/file.h"
+#include "common/metrics/gpu_sensors.h"
 #include "common/worker/exit_codes.h"
 #include "common/worker/run_catching.h"
 #include "common/worker/worker.h"
@@ -80,6 +81,8 @@ RankOutcome RunWorkerRank(const ClusterConfig& cluster, WorkerChannel& channel,
   KeepFreeMemory();
   const SystemClock clock;
   const CrashWatch crashes;
+  const DeviceIdentity identity = IdentityOf(device);
+  const auto sensors = GpuSensors::Load(identity.pci_bus_id);
   Worker worker({.channel = channel,
                  .open_gang = std::move(open_gang),
                  .run_job =
@@ -96,8 +99,9 @@ RankOutcome RunWorkerRank(const ClusterConfig& cluster, WorkerChannel& channel,
                  .clock = clock,
                  .logger = logger,
                  .device_memory_bytes = DeviceMemoryBytes(device),
-                 .identity = IdentityOf(device),
-                 .crashes = &crashes},
+                 .identity = identity,
+                 .crashes = &crashes,
+                 .sensors = sensors.get()},
                 WorkerOptions(cluster));
   const int exit_code = worker.Run();
   if (!worker.job_abandoned()) return {.exit_code = exit_code};

@@ -12,11 +12,12 @@ export function setToken(text) {
   else sessionStorage.removeItem(TOKEN);
 }
 
-async function call(path, signal) {
+async function call(path, signal, method = "GET") {
   const headers = token() ? { Authorization: `Bearer ${token()}` } : {};
+  if (method !== "GET") headers["X-Imageddpo-Change"] = "1";
   let response;
   try {
-    response = await fetch(`/api/v1/${path}`, { headers, signal });
+    response = await fetch(`/api/v1/${path}`, { method, headers, signal });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Unreachable("The service cannot be reached.");
@@ -30,6 +31,8 @@ async function call(path, signal) {
 }
 
 export const get = async (path, signal) => (await call(path, signal)).json();
+/** Asks for a change; an error has the service's reason. */
+export const change = async (path) => (await call(path, undefined, "POST")).json();
 
 /** All jobs, the newest first, without their settings. */
 export async function allJobs(signal) {

@@ -12,7 +12,7 @@ const main = document.getElementById("main"), notice = document.getElementById("
 
 function pageOf(hash) {
   const [name, argument = ""] = hash.replace(/^#\/?/, "").split("/");
-  if (name === "job") return jobPage(decodeURIComponent(argument));
+  if (name === "job") return jobPage(decodeURIComponent(argument), () => refresh());
   if (name === "compare") return comparePage(decodeURIComponent(argument).split(",").filter(Boolean));
   if (name === "cluster") return clusterPage();
   return jobsPage();

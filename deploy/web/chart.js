@@ -56,7 +56,7 @@ function frame(svg, width, xRange, yRange, px, py) {
 }
 
 /** What charts share: a size that follows the window, and a cursor for mouse and arrow keys. */
-function interactive(figure, draw) {
+export function interactive(figure, draw) {
   let width = 0;
   new ResizeObserver(([entry]) => {
     const now = Math.round(entry.contentRect.width);

@@ -1,7 +1,7 @@
 // Pictures before and after, with a slider over the epochs. The noise of an image is the same in every evaluation.
 
-import { h, show } from "./dom.js";
-import { picture } from "./api.js";
+import { h, number, show } from "./dom.js";
+import { get, picture } from "./api.js";
 
 const MOST_SHOWN = 24;
 const stem = (name) => name.replace(/-(input|output)\.png$/, "");
@@ -27,6 +27,32 @@ export function gallery(id) {
     return element;
   }
 
+  const known = new Map();  // By epoch: what each image scored, or the answer that is on its way.
+  function scoresOf(set) {
+    if (!known.has(set.epoch)) {
+      known.set(set.epoch, get(`jobs/${id}/scores?epoch=${set.epoch}`, signal).then(({ scores }) => {
+        if (!scores.length) known.delete(set.epoch);  // Its file may still be on its way.
+        return scores;
+      }));
+      known.get(set.epoch).catch(() => known.delete(set.epoch));  // It is asked for again with the next picture.
+    }
+    return known.get(set.epoch);
+  }
+
+  /** The reward of an image and its parts, before and after. */
+  function scoreTable(index, first, set) {
+    const sets = set === first ? [first] : [first, set], table = h("table", { class: "scores" });
+    Promise.all(sets.map(scoresOf)).then((lists) => {
+      const rows = lists.map((list) => list[index]);
+      if (rows.some((row) => !row)) return;
+      const names = Object.keys(rows.at(-1)).filter((name) => name !== "id" && name !== "seed");
+      table.replaceChildren(h("caption", { class: "visually-hidden" }, `What image ${index} scored`),
+        h("thead", {}, h("tr", {}, h("td"), ["before", "after"].slice(0, rows.length).map((title) => h("th", { scope: "col", class: "num" }, title)))),
+        h("tbody", {}, names.map((name) => h("tr", {}, h("th", { scope: "row" }, name), rows.map((row) => h("td", { class: "num" }, number(row[name], 3)))))));
+    }).catch(() => {});
+    return table;
+  }
+
   function draw() {
     const list = chosen();
     if (!list.length) return;
@@ -42,7 +68,7 @@ export function gallery(id) {
         columns.push([set, `${name}-output.png`, set.kind === "eval" && set === first ? "before" : "after"]);
         const there = columns.filter(([from, file]) => from.pictures.includes(file));
         return h("div", { class: there.length > 2 ? "pair three" : "pair" }, there.map(([from, file, title]) =>
-          h("figure", {}, image(from, file, `Image ${name}, ${title}`), h("figcaption", {}, title))));
+          h("figure", {}, image(from, file, `Image ${name}, ${title}`), h("figcaption", {}, title))), set.kind === "eval" ? scoreTable(Number(name), first, set) : "");
       });
     });
   }

@@ -2,8 +2,13 @@
 
 import { h, show, number, duration, when, chip, stateChip, verdictKind, progressBar, labelsOf, isEnded } from "./dom.js";
 import { get } from "./api.js";
+import { actions } from "./actions.js";
 import { jobCharts, stageCharts } from "./charts.js";
 import { gallery } from "./gallery.js";
+import { logs } from "./logs.js";
+import { timeline } from "./timeline.js";
+
+const EPOCHS_OF_TIMELINE = 12;
 
 function seconds(job) {
   const start = Date.parse(job.start_time), end = job.end_time ? Date.parse(job.end_time) : Date.now();
@@ -57,7 +62,8 @@ function evaluationsTable(evaluations) {
       parts.map((part) => h("td", { class: "num" }, `${number(e.parts_mean?.[part])} ± ${number(e.parts_stderr?.[part], 2)}`)))))));
 }
 
-export function jobPage(id) {
+/** @param again  asks the service for news now. */
+export function jobPage(id, again) {
   const top = h("div", { class: "stack" }, h("p", { class: "quiet" }, "Loading …"));
   const curves = h("div", { class: "grid" }), stages = h("div", { class: "grid" });
   const noCurves = h("p", { class: "card quiet" }, "No epoch is finished yet.");
@@ -65,10 +71,10 @@ export function jobPage(id) {
   const eventList = h("ol", { class: "events", tabindex: 0, "aria-label": "Events, the newest first" });
   const changed = h("input", { type: "checkbox", id: "changed", checked: true, onchange: () => drawSettings() });
   const settings = h("div", { class: "settings", tabindex: 0, role: "region", "aria-label": "Settings" });
-  const pictures = gallery(id);
-  const element = h("div", { class: "stack" }, top, noCurves, curves, evaluationsCard, pictures.element, stageTitle, stages,
+  const pictures = gallery(id), verbs = actions(id, again), log = logs(id), newest = timeline();
+  const element = h("div", { class: "stack" }, top, verbs.element, noCurves, curves, evaluationsCard, pictures.element, stageTitle, newest.element, stages,
     h("div", { class: "two" }, h("section", { class: "card", "aria-label": "Events" }, h("h2", {}, "Events"), eventList),
-      h("section", { class: "card", "aria-label": "Settings" }, h("div", { class: "row spread" }, h("h2", {}, "Settings"), h("label", { for: "changed" }, changed, "only what differs from the defaults")), settings)));
+      h("section", { class: "card", "aria-label": "Settings" }, h("div", { class: "row spread" }, h("h2", {}, "Settings"), h("label", { for: "changed" }, changed, "only what differs from the defaults")), settings)), log.element);
   let view = null, events = [], nextEvent = 1, epochShown = "", eventsShown = 0;
 
   function drawSettings() {
@@ -93,16 +99,19 @@ export function jobPage(id) {
       view = await get(`jobs/${id}`, signal);
       show(top, JSON.stringify([view.job.progress, view.job.state, view.job.state_reason, view.learning, view.job.labels, view.job.warnings?.length]), () => head(view));
       drawSettings();
+      await verbs.update(view, signal);
       await readEvents(signal);
+      await log.read(signal);
       const epoch = `${view.job.progress?.epoch || 0}/${view.job.state}/${eventsShown}`;
       if (epoch === epochShown) return;  // Curves and pictures change with epochs and events alone.
-      const [metrics, timings, evaluated, list] = await Promise.all([get(`jobs/${id}/metrics?points=600`, signal), get(`jobs/${id}/timings?points=150&thin=mean`, signal),
-        get(`jobs/${id}/evaluations`, signal), get(`jobs/${id}/pictures`, signal)]);
+      const [metrics, timings, last, evaluated, list] = await Promise.all([get(`jobs/${id}/metrics?points=600`, signal), get(`jobs/${id}/timings?points=150&thin=mean`, signal),
+        get(`jobs/${id}/timings?last=${EPOCHS_OF_TIMELINE}`, signal), get(`jobs/${id}/evaluations`, signal), get(`jobs/${id}/pictures`, signal)]);
       const { evaluations } = evaluated;
       noCurves.hidden = metrics.rows > 0;
       stageTitle.hidden = timings.rows === 0;
       curves.replaceChildren(...jobCharts(metrics, evaluations));
       stages.replaceChildren(...stageCharts(timings));
+      newest.update(last, (view.job.topology || "").startsWith("colocated"));
       evaluationsCard.hidden = evaluations.length === 0;
       if (evaluations.length) evaluationsCard.replaceChildren(h("h2", {}, "Evaluations on held-out images"), evaluationsTable(evaluations));
       pictures.update(list.sets, signal);

@@ -1,6 +1,7 @@
 // What observing costs rank 0: scrape_bench RANKS JOBS. Exports every metric for so many ranks and
-// jobs, is scraped over HTTP, and prints JSON: the median milliseconds of a scrape, and the
-// milliseconds that the numbers of one job's epoch take to be recorded.
+// jobs, is scraped over HTTP as Prometheus does it, in OpenMetrics, and prints JSON: the median
+// milliseconds of a scrape, and the milliseconds that the numbers of one job's epoch take to be
+// recorded.
 
 #include <algorithm>
 #include <chrono>
@@ -26,6 +27,8 @@ constexpr int kScrapes = 51;
 constexpr int kEpochs = 20;
 constexpr int kParts = 4;
 constexpr double kUnixSeconds = 1.7e9;
+constexpr char kAccept[] =
+    "Accept: application/openmetrics-text;version=1.0.0\r\n";  // Prometheus'.
 
 double MillisecondsSince(steady_clock::time_point start) {
   return std::chrono::duration<double, std::milli>(steady_clock::now() - start).count();
@@ -69,6 +72,9 @@ void AddRank(int rank, ServiceMetrics* service) {
   stats.set_resident_bytes(int64_t{1} << 32);
   stats.set_device_allocated_bytes(int64_t{1} << 34);
   stats.set_device_reserved_bytes(int64_t{1} << 35);
+  stats.set_gpu_power_watts(312.5);
+  stats.set_gpu_busy_ratio(0.87);
+  stats.set_gpu_used_bytes(int64_t{1} << 36);
   stats.set_sent_message_bytes(1'000'000'000 + rank);
   stats.set_sent_nccl_bytes(2'000'000'000 + rank);
   service->SetRank(rank, stats);
@@ -101,18 +107,18 @@ int Main(int argc, char** argv) {
   }
   const double record_milliseconds = MillisecondsSince(start) / kEpochs;
 
-  auto exporter = HttpExporter::Start({"127.0.0.1", 0}, registry, [] { return Health{}; });
-  if (!exporter.ok()) {
-    std::cerr << "scrape_bench: " << exporter.status() << "\n";
+  const auto server = HttpServer::Start({Address::Of("127.0.0.1", 0)}, {MetricsRoute(registry)});
+  if (!server.ok()) {
+    std::cerr << "scrape_bench: " << server.status() << "\n";
     return 1;
   }
   std::vector<double> milliseconds;
   std::string body;
   for (int i = 0; i < kScrapes; ++i) {
     const auto begin = steady_clock::now();
-    HttpReply reply = HttpRequest((*exporter)->port(), "/metrics");
+    HttpReply reply = HttpFetch((*server)->port(), "/metrics", "GET", kAccept);
     milliseconds.push_back(MillisecondsSince(begin));
-    if (reply.code != 200) {
+    if (reply.code != 200 || !reply.body.ends_with("# EOF\n")) {
       std::cerr << "scrape_bench: /metrics answers " << reply.code << "\n";
       return 1;
     }

@@ -100,6 +100,9 @@ class FullExporter {
     stats.set_resident_bytes(int64_t{1} << 30);
     stats.set_device_allocated_bytes(int64_t{2} << 30);
     stats.set_device_reserved_bytes(int64_t{3} << 30);
+    stats.set_gpu_power_watts(310.5);
+    stats.set_gpu_busy_ratio(0.9);
+    stats.set_gpu_used_bytes(int64_t{4} << 30);
     stats.set_sent_message_bytes(1000 * (epoch_ + 1));
     stats.set_sent_nccl_bytes(int64_t{1000000} * (epoch_ + 1));
     for (int rank = 1; rank <= 3; ++rank) service_.SetRank(rank, stats);

@@ -14,6 +14,7 @@
 #include "imageddpo/v1/service.grpc.pb.h"
 #include "trainer/controller/api/socket_file.h"
 #include "trainer/controller/api/trainer_service.h"
+#include "trainer/controller/web/change_routes.h"
 #include "trainer/controller/web/json_routes.h"
 #include "trainer/controller/web/page_routes.h"
 
@@ -91,12 +92,13 @@ ControllerService::ControllerService(const ClusterConfig& cluster, const Depende
                             dependencies.ask_rewards}),
       audit_(absl::StrCat(cluster.data_dir, "/", kAuditFile), dependencies.clock) {}
 
-std::vector<HttpRoute> ControllerService::HttpRoutes() const {
+std::vector<HttpRoute> ControllerService::HttpRoutes() {
   std::vector<HttpRoute> routes = PageRoutes();
   for (HttpRoute& route :
        JsonRoutes({controller_, *store_, [this] { return controller_.NewestCluster(); }})) {
     routes.push_back(std::move(route));
   }
+  for (HttpRoute& route : ChangeRoutes(controller_, *access_)) routes.push_back(std::move(route));
   routes.push_back(MetricsRoute(registry_));
   routes.push_back(HealthRoute([this] { return controller_.GetHealth(); }));
   return routes;
@@ -104,10 +106,10 @@ std::vector<HttpRoute> ControllerService::HttpRoutes() const {
 
 absl::Status ControllerService::Listen() {
   const auto tokens = std::make_shared<LiveTokens>(cluster_.access.token_file);
-  IMAGEDDPO_ASSIGN_OR_RETURN(http_,
-                             HttpServer::Start(HttpEndpoint(cluster_, tokens), HttpRoutes()));
   const Endpoint grpc = ApiEndpoint(cluster_, tokens);
   access_ = std::make_unique<AccessControl>(grpc, peers_, &audit_);
+  IMAGEDDPO_ASSIGN_OR_RETURN(http_,
+                             HttpServer::Start(HttpEndpoint(cluster_, tokens), HttpRoutes()));
   service_ =
       MakeTrainerService({*access_, controller_, *store_, hub_, metrics_, dependencies_.clock,
                           RulesOf(cluster_), dependencies_.build.version});

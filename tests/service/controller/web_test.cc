@@ -2,10 +2,17 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
+#include <map>
 #include <nlohmann/json.hpp>
+#include <sstream>
 #include <string>
 #include <thread>
+#include <utility>
+#include <vector>
 
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "common/access/token_file.h"
 #include "common/base/endpoint.h"
 #include "tests/service/controller/service_fixture.h"
 #include "tests/testing/http_get.h"
@@ -15,6 +22,7 @@ namespace imageddpo {
 namespace {
 
 using nlohmann::json;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 /// The page and its JSON, from the real service with scripted workers.
@@ -131,7 +139,9 @@ TEST_F(WebTest, WhatIsNotThereOrWrongIsToldApart) {
   for (const std::string& path :
        {std::string("jobs?page_size=x"), std::string("jobs?page_size=501"),
         std::string("jobs?page_token=made-up"), "jobs/" + id + "/metrics?points=1",
-        "jobs/" + id + "/events?limit=0"}) {
+        "jobs/" + id + "/events?limit=0", "jobs/" + id + "/logs?min_level=loud",
+        "jobs/" + id + "/logs?rank=x", "jobs/" + id + "/logs?cursor=x",
+        "jobs/" + id + "/scores?epoch=-1"}) {
     EXPECT_EQ(Fetch("/api/v1/" + path).code, 400) << path;
   }
 }
@@ -142,12 +152,106 @@ TEST_F(WebTest, WithoutATokenThereIsThePageAndNothingOfAJob) {
   Start();
   EXPECT_EQ(Fetch("/").code, 200);
   EXPECT_EQ(Fetch("/app.js").code, 200);
-  for (const char* path :
-       {"/api/v1/jobs", "/api/v1/cluster", "/api/v1/jobs/job-000001",
-        "/api/v1/jobs/job-000001/pictures", "/metrics", "/healthz", "/nowhere"}) {
+  for (const char* path : {"/api/v1/jobs", "/api/v1/cluster", "/api/v1/jobs/job-000001",
+                           "/api/v1/jobs/job-000001/pictures", "/api/v1/jobs/job-000001/logs",
+                           "/api/v1/whoami", "/metrics", "/healthz", "/nowhere"}) {
     EXPECT_EQ(Fetch(path).code, 401) << path;
     EXPECT_EQ(Fetch(path, "Authorization: Bearer made-up\r\n").code, 401) << path;
   }
+}
+
+TEST_F(WebTest, TheLogOfAJobIsReadInParts) {
+  script_.log_lines = 3;
+  Start();
+  const std::string id = MustSubmit(JobOf(1)).id();
+  WaitFor(id, v1::SUCCEEDED);
+  const json tail = Json("jobs/" + id + "/logs?tail=1&rank=2");
+  ASSERT_EQ(tail["lines"].size(), 1u);
+  EXPECT_EQ(tail["lines"][0]["message"], "line 3");
+  EXPECT_EQ(Json("jobs/" + id + "/logs")["lines"].size(), 6u);
+  EXPECT_EQ(Json("jobs/" + id + "/logs?min_level=warning")["lines"].size(), 2u);
+  const std::string cursor = tail["cursor"];
+  EXPECT_EQ(Json("jobs/" + id + "/logs?cursor=" + cursor)["lines"].size(), 0u);
+}
+
+/// A service with tokens of every role.
+class WebChangesTest : public WebTest {
+ protected:
+  WebChangesTest() {
+    cluster_.http.insecure = false;
+    cluster_.access.token_file = dir_ / "tokens.json";
+    std::vector<TokenRecord> records;
+    for (const auto& [owner, role] :
+         {std::pair("vera", Role::kViewer), std::pair("alice", Role::kSubmitter),
+          std::pair("root", Role::kAdmin)}) {
+      const auto token = MakeToken(owner, role, absl::Now(), absl::InfiniteDuration());
+      EXPECT_TRUE(token.ok()) << token.status();
+      records.push_back(token->record);
+      headers_[owner] = "Authorization: Bearer " + token->token + "\r\n";
+    }
+    EXPECT_TRUE(WriteTokenFile(cluster_.access.token_file, records).ok());
+  }
+
+  HttpReply Change(const std::string& owner, const std::string& path) {
+    return HttpFetch(Address::Parse(service_->http_address())->port, "/api/v1/jobs/" + path, "POST",
+                     headers_[owner] + kChangeHeader + ": 1\r\n");
+  }
+  json Whoami(const std::string& owner) {
+    return json::parse(Fetch("/api/v1/whoami", headers_[owner]).body);
+  }
+
+  std::map<std::string, std::string> headers_;
+};
+
+TEST_F(WebChangesTest, WhoMayAsksForVerbsAndTheAuditLogHasThem) {
+  script_.epochs_allowed = 1;
+  Start();
+  const std::string id = MustSubmit(JobOf(9)).id();  // Without an owner: for admins alone.
+  WaitForEpoch(id, 1);
+  EXPECT_EQ(Whoami("vera")["may_change"], false);
+  EXPECT_EQ(Whoami("alice"),
+            (json{{"owner", "alice"}, {"role", "submitter"}, {"may_change", true}}));
+  EXPECT_EQ(Whoami("root")["may_change"], true);
+
+  EXPECT_EQ(Change("vera", id + "/pause").code, 403);
+  EXPECT_EQ(Change("alice", id + "/pause").code, 403);
+  EXPECT_EQ(Get(id).state(), v1::RUNNING);
+  EXPECT_EQ(Change("root", "job-999999/pause").code, 404);
+  EXPECT_EQ(Change("root", id + "/delete").code, 404);
+  EXPECT_EQ(Change("root", id + "/resume").code, 409);
+
+  const HttpReply paused = Change("root", id + "/pause?now=true");
+  EXPECT_EQ(paused.code, 200) << paused.body;
+  EXPECT_EQ(json::parse(paused.body)["id"], id);
+  WaitFor(id, v1::PAUSED);
+  script_.epochs_allowed = 9;
+  EXPECT_EQ(Change("root", id + "/resume").code, 200);
+  WaitFor(id, v1::SUCCEEDED);
+  EXPECT_EQ(Change("root", id + "/cancel").code, 409);
+
+  const std::string audit = dir_.Read("data/audit.jsonl");
+  std::vector<std::string> asked;
+  std::istringstream lines(audit);
+  for (std::string line; std::getline(lines, line);) {
+    const json row = json::parse(line);
+    if (!row["peer"].get<std::string>().starts_with("http:127.0.0.1:")) continue;
+    asked.push_back(row["owner"].get<std::string>() + " " + row["method"].get<std::string>() +
+                    (row["allowed"].get<bool>() ? " yes" : " no"));
+  }
+  EXPECT_THAT(asked, ElementsAre("vera PauseJob no", "alice PauseJob no", "root PauseJob yes",
+                                 "root ResumeJob yes", "root PauseJob yes", "root ResumeJob yes",
+                                 "root CancelJob yes"));
+}
+
+TEST_F(WebTest, WithoutTokensThePageOnlyReads) {
+  Start();
+  const std::string id = MustSubmit(JobOf(1)).id();
+  const HttpReply refused =
+      HttpFetch(Address::Parse(service_->http_address())->port, "/api/v1/jobs/" + id + "/cancel",
+                "POST", std::string(kChangeHeader) + ": 1\r\n");
+  EXPECT_EQ(refused.code, 403);
+  EXPECT_EQ(Json("whoami")["may_change"], false);
+  WaitFor(id, v1::SUCCEEDED);
 }
 
 }  // namespace

@@ -7,11 +7,15 @@
 #include <atomic>
 #include <chrono>
 #include <cstdio>
+#include <cstdlib>
+#include <map>
 #include <nlohmann/json.hpp>
+#include <sstream>
 #include <stdexcept>
 #include <thread>
 #include <vector>
 
+#include "common/metrics/open_metrics.h"
 #include "tests/testing/full_exporter.h"
 #include "tests/testing/http_get.h"
 
@@ -48,6 +52,91 @@ TEST(HttpExporter, ServesEveryMetricInPrometheusText) {
     EXPECT_THAT(reply.body, HasSubstr("# TYPE " + std::string(info->name) + type));
     EXPECT_THAT(reply.body, HasSubstr("# HELP " + std::string(info->name) + " " +
                                       std::string(info->help) + "\n"));
+  }
+}
+
+/// The samples of a page in either format, by name and labels. Bounds of buckets as numbers.
+std::map<std::string, double> SamplesOf(const std::string& page) {
+  std::map<std::string, double> samples;
+  std::istringstream lines(page);
+  for (std::string line; std::getline(lines, line);) {
+    if (line.starts_with("#")) continue;
+    const size_t space = line.rfind(' ');
+    std::string name = line.substr(0, space);
+    if (const size_t le = name.find("le=\""); le != std::string::npos) {
+      name = name.substr(0, le) + std::to_string(std::strtod(name.c_str() + le + 4, nullptr));
+    }
+    samples[name] = std::strtod(line.c_str() + space, nullptr);
+  }
+  return samples;
+}
+
+TEST(HttpExporter, OpenMetricsSaysTheSameToWhoAsksForIt) {
+  FullExporter exporter;
+  // What Prometheus 2.42 sends.
+  const HttpReply open =
+      HttpFetch(exporter.port(), "/metrics", "GET",
+                "Accept: application/openmetrics-text;version=1.0.0,application/openmetrics-text;"
+                "version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1\r\n");
+  EXPECT_EQ(open.code, 200);
+  EXPECT_THAT(open.headers, HasSubstr("Content-Type: application/openmetrics-text; version=1.0.0; "
+                                      "charset=utf-8"));
+  EXPECT_THAT(open.headers, HasSubstr("Vary: Accept"));
+  ASSERT_TRUE(open.body.ends_with("\n# EOF\n"));
+  EXPECT_EQ(open.body.find("# EOF"), open.body.size() - 6);
+  EXPECT_EQ(open.body.find("\n\n"), std::string::npos);
+  for (const metric::Info* info : AllMetrics()) {
+    std::string name(info->name);
+    const bool is_counter = info->kind == metric::Kind::kCounter;
+    if (is_counter) {
+      ASSERT_TRUE(name.ends_with("_total")) << name;
+      EXPECT_THAT(open.body, HasSubstr("\n" + name)) << "its samples";
+      name.resize(name.size() - 6);
+    }
+    const char* type = is_counter                           ? " counter\n"
+                       : info->kind == metric::Kind::kGauge ? " gauge\n"
+                                                            : " histogram\n";
+    EXPECT_THAT(open.body, HasSubstr("# TYPE " + name + type));
+  }
+  const auto plain = SamplesOf(HttpFetch(exporter.port(), "/metrics").body);
+  EXPECT_GT(plain.size(), 200u);
+  EXPECT_EQ(SamplesOf(open.body), plain);
+}
+
+TEST(OpenMetrics, TextsAndBoundsAreWrittenAsItAsks) {
+  prometheus::Registry registry;
+  prometheus::BuildGauge()
+      .Name("a")
+      .Help("one\ntwo \\ \"three\"")
+      .Register(registry)
+      .Add({{"job_name", "x\"y\\z\n"}});
+  auto& histogram = prometheus::BuildHistogram().Name("h").Help("h").Register(registry).Add(
+      {}, prometheus::Histogram::BucketBoundaries{0.25, 1, 60});
+  histogram.Observe(0.5);
+  prometheus::BuildCounter().Name("c_total").Help("c").Register(registry).Add({}).Increment(1e-7);
+  const std::string text = OpenMetricsText(registry.Collect());
+  for (const char* part :
+       {"# HELP a one\\ntwo \\\\ \\\"three\\\"\n", "a{job_name=\"x\\\"y\\\\z\\n\"} 0\n",
+        "h_bucket{le=\"0.25\"} 0\n", "h_bucket{le=\"1.0\"} 1\n", "h_bucket{le=\"60.0\"} 1\n",
+        "h_bucket{le=\"+Inf\"} 1\n", "h_count 1\n", "h_sum 0.5\n", "# TYPE c counter\n",
+        "c_total 1e-07\n"}) {
+    EXPECT_THAT(text, HasSubstr(part));
+  }
+}
+
+TEST(OpenMetrics, IsChosenByTheAcceptHeader) {
+  for (const char* accept :
+       {"application/openmetrics-text",
+        "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        "text/plain;q=0.5, Application/OpenMetrics-Text;q=0.6",
+        "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,text/plain;q=0.3"}) {
+    EXPECT_TRUE(WantsOpenMetrics(accept)) << accept;
+  }
+  for (const char* accept :
+       {"", "*/*", "text/plain", "text/plain, application/openmetrics-text;q=0.5",
+        "application/openmetrics-text;version=0.0.1", "application/openmetrics-text;q=0",
+        "application/openmetrics-text;version=2.0.0", "application/openmetrics-text;q=x", ",;"}) {
+    EXPECT_FALSE(WantsOpenMetrics(accept)) << accept;
   }
 }
 

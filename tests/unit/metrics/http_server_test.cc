@@ -40,9 +40,16 @@ std::vector<HttpRoute> Routes() {
            [](const HttpRequest& request) {
              return HttpResponse{.body = request.caller.owner + RoleName(request.caller.role)};
            }},
-          {"/echo/", [](const HttpRequest& request) {
+          {"/echo/",
+           [](const HttpRequest& request) {
              return HttpResponse{.body = request.path + " " + request.Query("a")};
-           }}};
+           }},
+          {.path = "/change/",
+           .handler =
+               [](const HttpRequest& request) {
+                 return HttpResponse{.body = request.caller.owner + " " + request.peer};
+               },
+           .is_change = true}};
 }
 
 absl::StatusOr<std::unique_ptr<HttpServer>> StartAt(const std::string& host, int port) {
@@ -174,6 +181,43 @@ TEST(HttpServer, CallersAreAskedForTheirTokenButForOpenRoutes) {
   EXPECT_EQ(with("Bearer secret").body, "prometheusviewer");
   EXPECT_EQ(with("Basic secret").code, 401);
   EXPECT_EQ(with("Bearer broken").code, 503);
+}
+
+TEST(HttpServer, AChangeNeedsATokenAndAHeaderThatNoOtherSiteCanSend) {
+  const auto server = Started(std::make_shared<OneToken>());
+  const std::string token = "Authorization: Bearer secret\r\n";
+  const std::string header = std::string(kChangeHeader) + ": 1\r\n";
+  const auto post = [&](const std::string& headers) {
+    return HttpFetch(server->port(), "/change/x", "POST", headers);
+  };
+  EXPECT_EQ(post("").code, 403);
+  EXPECT_EQ(post(token).code, 403);
+  EXPECT_THAT(post(token).body, HasSubstr(kChangeHeader));
+  EXPECT_EQ(post(header).code, 401);
+  EXPECT_EQ(post("Authorization: Bearer other\r\n" + header).code, 401);
+  const HttpReply done = post(token + header);
+  EXPECT_EQ(done.code, 200);
+  EXPECT_THAT(done.body, HasSubstr("prometheus 127.0.0.1:"));
+  EXPECT_THAT(Raw(server->port(),
+                  "POST /change/x HTTP/1.1\r\nHost: evil.example\r\n" + token + header + "\r\n"),
+              HasSubstr("HTTP/1.1 421"));
+
+  EXPECT_EQ(HttpFetch(server->port(), "/change/x", "GET", token + header).code, 404);
+  EXPECT_EQ(HttpFetch(server->port(), "/who", "POST", token + header).code, 405);
+  // A browser that asks whether another site may send the header gets no permission.
+  for (const char* method : {"PUT", "DELETE", "OPTIONS"}) {
+    const HttpReply refused = HttpFetch(server->port(), "/change/x", method, token + header);
+    EXPECT_EQ(refused.code, 405) << method;
+    EXPECT_THAT(refused.headers, Not(HasSubstr("Access-Control"))) << method;
+  }
+}
+
+TEST(HttpServer, WithoutTokensNothingIsChanged) {
+  const auto server = Started();
+  const HttpReply refused =
+      HttpFetch(server->port(), "/change/x", "POST", std::string(kChangeHeader) + ": 1\r\n");
+  EXPECT_EQ(refused.code, 403);
+  EXPECT_THAT(refused.body, HasSubstr("`http.insecure`"));
 }
 
 TEST(HttpServer, OddBytesAndLongHeadersEndInAnAnswer) {

@@ -48,7 +48,8 @@ TEST_F(ServiceMetricsTest, JobsFollowTheStore) {
   metrics_.JobEntered(v1::RUNNING);
   EXPECT_THAT(Exposition(registry_), HasSubstr("imageddpo_jobs{state=\"QUEUED\"} 2"));
   EXPECT_THAT(Exposition(registry_), HasSubstr("imageddpo_queue_depth 2"));
-  EXPECT_THAT(Exposition(registry_), HasSubstr("imageddpo_job_transitions_total{state=\"RUNNING\"} 2"));
+  EXPECT_THAT(Exposition(registry_),
+              HasSubstr("imageddpo_job_transitions_total{state=\"RUNNING\"} 2"));
   metrics_.SetJobs({{v1::SUCCEEDED, 3}});
   EXPECT_THAT(Exposition(registry_), HasSubstr("imageddpo_jobs{state=\"RUNNING\"} 0"));
   EXPECT_THAT(Exposition(registry_), HasSubstr("imageddpo_jobs{state=\"SUCCEEDED\"} 3"));
@@ -78,18 +79,28 @@ TEST_F(ServiceMetricsTest, ADeadWorkersMemoryGoesAndItsCountersStay) {
   EXPECT_THAT(Exposition(registry_), HasSubstr("imageddpo_rank_resident_bytes{rank=\"2\"} 1000"));
   EXPECT_THAT(Exposition(registry_),
               HasSubstr("rank_sent_bytes_total{rank=\"2\",transport=\"messages\"} 70"));
-  EXPECT_THAT(Exposition(registry_), Not(HasSubstr("device_allocated_bytes{"))) << "it has no GPU";
+  for (const char* name : {"device_allocated_bytes{", "gpu_power_watts{", "gpu_used_bytes{"}) {
+    EXPECT_THAT(Exposition(registry_), Not(HasSubstr(name))) << "it has no GPU";
+  }
   stats.set_sent_message_bytes(90);
   stats.set_device_allocated_bytes(5);
+  stats.set_gpu_power_watts(300.5);
+  stats.set_gpu_used_bytes(6);
   stats.set_sent_nccl_bytes(7);
   metrics_.SetRank(2, stats);
   EXPECT_THAT(Exposition(registry_),
               HasSubstr("rank_sent_bytes_total{rank=\"2\",transport=\"messages\"} 90"));
-  EXPECT_THAT(Exposition(registry_), HasSubstr("rank_sent_bytes_total{rank=\"2\",transport=\"NCCL\"} 7"));
+  EXPECT_THAT(Exposition(registry_),
+              HasSubstr("rank_sent_bytes_total{rank=\"2\",transport=\"NCCL\"} 7"));
+  EXPECT_THAT(Exposition(registry_), HasSubstr("imageddpo_rank_gpu_power_watts{rank=\"2\"} 300.5"));
+  EXPECT_THAT(Exposition(registry_), HasSubstr("imageddpo_rank_gpu_used_bytes{rank=\"2\"} 6"));
+  EXPECT_THAT(Exposition(registry_), Not(HasSubstr("gpu_busy_ratio{")))
+      << "this GPU does not say it";
   EXPECT_THAT(Exposition(registry_), HasSubstr("imageddpo_worker_deaths_total 0"));
   metrics_.WorkerDied(2);
   EXPECT_THAT(Exposition(registry_), HasSubstr("imageddpo_worker_deaths_total 1"));
   EXPECT_THAT(Exposition(registry_), Not(HasSubstr("imageddpo_rank_resident_bytes{")));
+  EXPECT_THAT(Exposition(registry_), Not(HasSubstr("imageddpo_rank_gpu_power_watts{")));
   EXPECT_THAT(Exposition(registry_), HasSubstr("transport=\"messages\"} 90"));
 }
 

@@ -34,7 +34,12 @@ const char* AccessControl::known_by() const {
 absl::StatusOr<Caller> AccessControl::Admit(
     const grpc::ServerContextBase& context, std::string_view method, const std::string& job_id,
     const std::function<absl::StatusOr<std::string>()>& owner_of) const {
-  const absl::StatusOr<Caller> caller = Identify(context);
+  return Admit(Identify(context), context.peer(), method, job_id, owner_of);
+}
+
+absl::StatusOr<Caller> AccessControl::Admit(
+    const absl::StatusOr<Caller>& caller, const std::string& peer, std::string_view method,
+    const std::string& job_id, const std::function<absl::StatusOr<std::string>()>& owner_of) const {
   absl::Status verdict = caller.status();
   const MethodRule rule = RuleOf(method);
   if (verdict.ok()) verdict = CheckRole(*caller, method);
@@ -45,7 +50,7 @@ absl::StatusOr<Caller> AccessControl::Admit(
   if (audit_ != nullptr && (!verdict.ok() || rule.role > Role::kViewer)) {
     const absl::Status noted = audit_->Note({.caller = caller.ok() ? *caller : Caller{},
                                              .is_known = caller.ok(),
-                                             .peer = context.peer(),
+                                             .peer = peer,
                                              .method = std::string(method),
                                              .job = job_id,
                                              .status = verdict});

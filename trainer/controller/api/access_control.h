@@ -36,6 +36,11 @@ class AccessControl {
   absl::StatusOr<Caller> Admit(const grpc::ServerContextBase& context, std::string_view method,
                                const std::string& job_id,
                                const std::function<absl::StatusOr<std::string>()>& owner_of) const;
+  /// The same for a call that does not come through gRPC. @param caller  who calls, or why that is
+  /// not known. @param peer  the other end, for the audit log.
+  absl::StatusOr<Caller> Admit(const absl::StatusOr<Caller>& caller, const std::string& peer,
+                               std::string_view method, const std::string& job_id,
+                               const std::function<absl::StatusOr<std::string>()>& owner_of) const;
 
  private:
   absl::StatusOr<Caller> Identify(const grpc::ServerContextBase& context) const;

@@ -1,23 +1,19 @@
 #include "trainer/controller/streams/log_streams.h"
 
-#include <algorithm>
 #include <cstdint>
 #include <deque>
-#include <optional>
 #include <utility>
 #include <vector>
 
-#include "absl/strings/str_cat.h"
 #include "common/base/status.h"
 #include "common/config/job_states.h"
+#include "trainer/controller/files/log_filter.h"
 #include "trainer/controller/files/log_reader.h"
-#include "trainer/controller/store/job_log.h"
 #include "trainer/controller/streams/file_call.h"
 
 namespace imageddpo {
 namespace {
 
-constexpr int64_t kMaxTail = 1000;
 constexpr size_t kMaxMessageBytes = 1 << 20;  // More than LogReader::Read() reads at once.
 
 class LogStream final : public FileCall<v1::StreamLogsResponse> {
@@ -53,21 +49,9 @@ class LogStream final : public FileCall<v1::StreamLogsResponse> {
 
   absl::Status Prepare() {
     IMAGEDDPO_RETURN_IF_ERROR(store_.Get(request_.id()).status());
-    if (!request_.min_level().empty()) {
-      const std::optional<int> level = LogLevelNumber(request_.min_level());
-      if (!level.has_value()) {
-        return absl::InvalidArgumentError(
-            absl::StrCat("`min_level` is `", request_.min_level(),
-                         "`; give trace, debug, info, warning, error or critical"));
-      }
-      min_level_ = *level;
-    }
-    if (request_.tail() < 0) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("`tail` is ", request_.tail(), "; it must not be negative"));
-    }
+    IMAGEDDPO_ASSIGN_OR_RETURN(filter_, LogFilter::Of(request_));
+    tail_ = filter_.tail();
     if (!request_.cursor().empty()) return reader_.GoTo(request_.cursor());
-    tail_ = std::min(request_.tail(), kMaxTail);
     return absl::OkStatus();
   }
 
@@ -78,19 +62,10 @@ class LogStream final : public FileCall<v1::StreamLogsResponse> {
     IMAGEDDPO_ASSIGN_OR_RETURN(const bool more, reader_.Read(&read));
     is_at_end_ = !more;
     for (v1::LogLine& line : read) {
-      if (IsWanted(line)) lines_.push_back(std::move(line));
+      if (filter_.Wants(line)) lines_.push_back(std::move(line));
       if (tail_ > 0 && lines_.size() > static_cast<size_t>(tail_)) lines_.pop_front();
     }
     return absl::OkStatus();
-  }
-
-  bool IsWanted(const v1::LogLine& line) const {
-    if (request_.has_rank() && line.rank() != request_.rank()) return false;
-    if (LogLevelNumber(line.level()).value_or(0) < min_level_) return false;
-    const auto key = [](const google::protobuf::Timestamp& time) {
-      return std::pair(time.seconds(), time.nanos());
-    };
-    return !request_.has_since() || key(line.time()) >= key(request_.since());
   }
 
   void Send() {
@@ -112,7 +87,7 @@ class LogStream final : public FileCall<v1::StreamLogsResponse> {
   const v1::StreamLogsRequest request_;
   LogReader reader_;
   std::deque<v1::LogLine> lines_;  // To be sent.
-  int min_level_ = 0;
+  LogFilter filter_;
   int64_t tail_ =
       0;  // The last so many lines are being looked for; 0: lines are sent as they come.
   bool is_begun_ = false;

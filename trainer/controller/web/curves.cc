@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <limits>
 #include <nlohmann/json.hpp>
@@ -112,6 +113,13 @@ RowCurve ThinCurve(const RowCurve& series, size_t max_points) {
     thin.y.push_back(series.y[i]);
   }
   return thin;
+}
+
+RowCurve LastPoints(const RowCurve& series, size_t count) {
+  const auto skipped =
+      static_cast<std::ptrdiff_t>(series.x.size() - std::min(count, series.x.size()));
+  return {.x = {series.x.begin() + skipped, series.x.end()},
+          .y = {series.y.begin() + skipped, series.y.end()}};
 }
 
 RowCurve AverageCurve(const RowCurve& series, size_t max_points) {

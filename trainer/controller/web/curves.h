@@ -28,6 +28,9 @@ CurveTable ReadCurves(std::istream& rows);
 /// with a NaN in it keeps one, unless it has no room.
 RowCurve ThinCurve(const RowCurve& series, size_t max_points);
 
+/// The last `count` points, or all there are.
+RowCurve LastPoints(const RowCurve& series, size_t count);
+
 /// The mean of y over stretches of equal length, at most `max_points` (at least 1); x: that of a
 /// stretch's last point. NaN counts as nothing.
 RowCurve AverageCurve(const RowCurve& series, size_t max_points);

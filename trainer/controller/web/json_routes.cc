@@ -1,7 +1,5 @@
 #include "trainer/controller/web/json_routes.h"
 
-#include <google/protobuf/util/json_util.h>
-
 #include <algorithm>
 #include <fstream>
 #include <memory>
@@ -15,12 +13,14 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "common/base/status.h"
-#include "common/comm/valid_texts.h"
 #include "common/config/compare/setting_list.h"
 #include "common/learning/learning.h"
 #include "trainer/controller/api/method_rules.h"
+#include "trainer/controller/jobs/job_state.h"
 #include "trainer/controller/web/curves.h"
 #include "trainer/controller/web/event_cache.h"
+#include "trainer/controller/web/json_text.h"
+#include "trainer/controller/web/log_lines.h"
 #include "trainer/controller/web/pictures.h"
 
 namespace imageddpo {
@@ -28,24 +28,14 @@ namespace {
 
 constexpr char kJobsPath[] = "/api/v1/jobs";
 constexpr char kClusterPath[] = "/api/v1/cluster";
+constexpr char kWhoamiPath[] = "/api/v1/whoami";
 constexpr int kMaxPoints = 2000;
 constexpr int kDefaultPoints = 1000;
 constexpr int kMinPoints = 10;
 constexpr int kMaxEvents = 1000;
+constexpr int64_t kMaxNumber = int64_t{1} << 53;  // Of JavaScript.
 
 using Body = absl::StatusOr<std::string>;
-
-/// As the client's `-o json` has it. Texts that are not UTF-8 are made so.
-Body JsonOf(google::protobuf::Message* message) {
-  MakeTextsValid(message);
-  google::protobuf::util::JsonPrintOptions options;
-  options.preserve_proto_field_names = true;
-  options.always_print_primitive_fields = true;
-  std::string text;
-  const auto status = google::protobuf::util::MessageToJsonString(*message, &text, options);
-  if (!status.ok()) return absl::InternalError(status.ToString());
-  return text;
-}
 
 /// A parameter that is a number. INVALID_ARGUMENT: it is none, or out of range.
 absl::StatusOr<int64_t> NumberOf(const HttpRequest& request, const std::string& name,
@@ -101,10 +91,21 @@ class JsonApi {
     if (what == "timings") return Answer(request, "GetJob", SeriesOf(request, id, "timings.jsonl"));
     if (what == "events") return Answer(request, "WatchJob", EventsJson(request, id));
     if (what == "evaluations") return Answer(request, "WatchJob", EvaluationsJson(id));
+    if (what == "logs") return Answer(request, "StreamLogs", LogsJson(request, id));
+    if (what == "scores") return Answer(request, "ListArtifacts", ScoresOf(request, id));
     if (what == "pictures") {
       return Answer(request, "ListArtifacts", PicturesJson(sources_.store, id));
     }
     return HttpResponse::Error(absl::NotFoundError("a job has no such part"));
+  }
+
+  /// Who asks, and whether that caller may change anything here.
+  static Body Whoami(const HttpRequest& request) {
+    const bool may_change = request.has_token && request.caller.role >= Role::kSubmitter;
+    return Dump({{"owner", request.caller.owner},
+                 {"role", RoleName(request.caller.role)},
+                 {"may_change", may_change}}) +
+           "\n";
   }
 
   static HttpResponse Answer(const HttpRequest& request, const char* method, const Body& body) {
@@ -130,6 +131,25 @@ class JsonApi {
     return response;
   }
 
+  Body LogsJson(const HttpRequest& request, const std::string& id) const {
+    v1::StreamLogsRequest logs;
+    logs.set_id(id);
+    logs.set_cursor(request.Query("cursor"));
+    logs.set_min_level(request.Query("min_level"));
+    IMAGEDDPO_ASSIGN_OR_RETURN(const int64_t tail, NumberOf(request, "tail", 0, 0, kMaxNumber));
+    logs.set_tail(tail);
+    if (!request.Query("rank").empty()) {
+      IMAGEDDPO_ASSIGN_OR_RETURN(const int64_t rank, NumberOf(request, "rank", 0, 0, 1 << 20));
+      logs.set_rank(static_cast<int32_t>(rank));
+    }
+    return LogLinesJson(sources_.store, logs);
+  }
+
+  Body ScoresOf(const HttpRequest& request, const std::string& id) const {
+    IMAGEDDPO_ASSIGN_OR_RETURN(const int64_t epoch, NumberOf(request, "epoch", 0, 0, kMaxNumber));
+    return ScoresJson(sources_.store, id, epoch);
+  }
+
   Body JobJson(const std::string& id) {
     IMAGEDDPO_ASSIGN_OR_RETURN(v1::Job job, sources_.jobs.Get(id));
     IMAGEDDPO_ASSIGN_OR_RETURN(const std::vector<v1::JobEvent> events, events_.EventsOf(id));
@@ -145,15 +165,17 @@ class JsonApi {
                                              {"why", verdict.why},
                                              {"rule", verdict.rule},
                                              {"collapse_epoch", verdict.collapse_epoch}};
+    const nlohmann::ordered_json verbs = VerbsIn(job.state());
     IMAGEDDPO_ASSIGN_OR_RETURN(const std::string job_json, JsonOf(&job));
     return absl::StrCat("{\"job\":", job_json, ",\"learning\":", Dump(learning),
-                        ",\"settings\":", Dump(settings), "}\n");
+                        ",\"settings\":", Dump(settings), ",\"verbs\":", Dump(verbs), "}\n");
   }
 
   Body SeriesOf(const HttpRequest& request, const std::string& id, const char* file) const {
     IMAGEDDPO_ASSIGN_OR_RETURN(const int64_t points,
                                NumberOf(request, "points", kDefaultPoints, kMinPoints, kMaxPoints));
     IMAGEDDPO_RETURN_IF_ERROR(sources_.store.Get(id).status());
+    IMAGEDDPO_ASSIGN_OR_RETURN(const int64_t last, NumberOf(request, "last", 0, 0, kMaxNumber));
     const std::string keys = request.Query("keys");
     const std::set<std::string> wanted = absl::StrSplit(keys, ',', absl::SkipEmpty());
     std::ifstream rows(absl::StrCat(sources_.store.JobDir(id), "/", file), std::ios::binary);
@@ -164,14 +186,14 @@ class JsonApi {
     });
     for (auto& [name, series] : table.series) {
       const auto most = static_cast<size_t>(points);
+      if (last > 0) series = LastPoints(series, static_cast<size_t>(last));
       series = is_mean ? AverageCurve(series, most) : ThinCurve(series, most);
     }
     return CurvesJson(table);
   }
 
   Body EventsJson(const HttpRequest& request, const std::string& id) const {
-    IMAGEDDPO_ASSIGN_OR_RETURN(const int64_t from,
-                               NumberOf(request, "from", 1, 0, int64_t{1} << 53));
+    IMAGEDDPO_ASSIGN_OR_RETURN(const int64_t from, NumberOf(request, "from", 1, 0, kMaxNumber));
     IMAGEDDPO_ASSIGN_OR_RETURN(const int64_t limit,
                                NumberOf(request, "limit", kMaxEvents, 1, kMaxEvents));
     IMAGEDDPO_ASSIGN_OR_RETURN(JobStore::EventPage page,
@@ -220,8 +242,13 @@ std::vector<HttpRoute> JsonRoutes(const JsonSources& sources) {
                }},
           {.path = absl::StrCat(kJobsPath, "/"),
            .handler = [api](const HttpRequest& request) { return api->OfJob(request); }},
-          {.path = kClusterPath, .handler = [api](const HttpRequest& request) {
-             return JsonApi::Answer(request, "ListJobs", api->Cluster(request));
+          {.path = kClusterPath,
+           .handler =
+               [api](const HttpRequest& request) {
+                 return JsonApi::Answer(request, "ListJobs", api->Cluster(request));
+               }},
+          {.path = kWhoamiPath, .handler = [](const HttpRequest& request) {
+             return JsonApi::Answer(request, "Whoami", JsonApi::Whoami(request));
            }}};
 }
 

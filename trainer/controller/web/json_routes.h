@@ -16,9 +16,9 @@ struct JsonSources {
   std::function<v1::Cluster()> cluster;  ///< Thread-safe.
 };
 
-/// What docs/web.md lists below /api/v1/: read only, and with the same functions as the gRPC
-/// methods. Everything is read on the server's threads; the controller's thread waits for none of
-/// it.
+/// What docs/web.md lists below /api/v1/ to be read (change_routes.h has the rest), with the same
+/// functions as the gRPC methods. Everything is read on the server's threads; the controller's
+/// thread waits for none of it.
 /// @param sources  must outlive the routes.
 std::vector<HttpRoute> JsonRoutes(const JsonSources& sources);
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -13,6 +14,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "absl/strings/str_split.h"
 #include "common/base/status.h"
 #include "trainer/controller/files/artifact_file.h"
@@ -22,6 +24,8 @@ namespace imageddpo {
 namespace {
 
 constexpr int64_t kMaxPictureBytes = 64 << 20;
+constexpr int64_t kMaxScoreBytes = 256 << 10;
+constexpr size_t kMaxScores = 64;
 constexpr std::array<const char*, 2> kKinds = {"eval", "samples"};
 constexpr char kEpochPrefix[] = "epoch-";
 
@@ -83,6 +87,26 @@ absl::StatusOr<std::string> PicturesJson(const JobStore& store, const std::strin
     list.push_back({{"kind", set.first}, {"epoch", set.second}, {"pictures", pictures}});
   }
   return nlohmann::json{{"sets", std::move(list)}}.dump() + "\n";
+}
+
+absl::StatusOr<std::string> ScoresJson(const JobStore& store, const std::string& job_id,
+                                       int64_t epoch) {
+  IMAGEDDPO_RETURN_IF_ERROR(store.Get(job_id).status());
+  const std::string name = absl::StrFormat("eval/%s%06d.jsonl", kEpochPrefix, epoch);
+  nlohmann::ordered_json scores = nlohmann::ordered_json::array();
+  if (const auto file = ArtifactFile::Open(store.JobDir(job_id), name); file.ok()) {
+    IMAGEDDPO_ASSIGN_OR_RETURN(const std::string rows,
+                               file->Read(0, std::min(file->size_bytes(), kMaxScoreBytes)));
+    // A row that is cut is no JSON.
+    for (const absl::string_view line : absl::StrSplit(rows, '\n', absl::SkipEmpty())) {
+      auto row = nlohmann::ordered_json::parse(line.begin(), line.end(), nullptr,
+                                               /*allow_exceptions=*/false);
+      if (row.is_object() && scores.size() < kMaxScores) scores.push_back(std::move(row));
+    }
+  }
+  return nlohmann::ordered_json{{"scores", std::move(scores)}}.dump(
+             -1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) +
+         "\n";
 }
 
 absl::StatusOr<std::string> ReadPicture(const JobStore& store, const std::string& job_id,

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <string>
 
 #include "absl/status/statusor.h"
@@ -12,7 +13,14 @@ namespace imageddpo {
 /// epoch; what "epoch" means stands in docs/formats.md. NOT_FOUND: there is no such job.
 absl::StatusOr<std::string> PicturesJson(const JobStore& store, const std::string& job_id);
 
-/// The bytes of one of them. No link is followed, and no other file can be had.
+/// What each image of an evaluation scored: {"scores": [{"id": "…", "reward": 0.5, …}, …]}, rows of
+/// eval/epoch-NNNNNN.jsonl. The first belongs to 0-input.png and 0-output.png, and so on; at most
+/// 64. Empty: there is no such file.
+/// @param epoch  epochs trained before it. NOT_FOUND: there is no such job.
+absl::StatusOr<std::string> ScoresJson(const JobStore& store, const std::string& job_id,
+                                       int64_t epoch);
+
+/// The bytes of a picture. No link is followed, and no other file can be had.
 /// @param name  "eval/epoch-000010/0-output.png". @return NOT_FOUND: it is no such name, or there
 /// is no such file.
 absl::StatusOr<std::string> ReadPicture(const JobStore& store, const std::string& job_id,

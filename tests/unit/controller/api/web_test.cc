@@ -13,8 +13,10 @@
 #include <vector>
 
 #include "tests/unit/controller/jobs/stored_jobs_fixture.h"
+#include "trainer/controller/store/job_log.h"
 #include "trainer/controller/web/curves.h"
 #include "trainer/controller/web/event_cache.h"
+#include "trainer/controller/web/log_lines.h"
 #include "trainer/controller/web/page_routes.h"
 #include "trainer/controller/web/pictures.h"
 
@@ -74,6 +76,14 @@ TEST(RowCurves, AveragesAreOfNumbersAlone) {
   EXPECT_TRUE(std::isnan(average.y[2]));
   EXPECT_THAT(AverageCurve(series, 100).y.size(), 6u);
   EXPECT_TRUE(AverageCurve({}, 3).x.empty());
+}
+
+TEST(RowCurves, TheLastPointsAreThoseAtTheEnd) {
+  const RowCurve series{.x = {1, 2, 3}, .y = {4, 5, 6}};
+  EXPECT_THAT(LastPoints(series, 2).x, ElementsAre(2, 3));
+  EXPECT_THAT(LastPoints(series, 2).y, ElementsAre(5, 6));
+  EXPECT_EQ(LastPoints(series, 9).x.size(), 3u);
+  EXPECT_TRUE(LastPoints({}, 1).y.empty());
 }
 
 TEST(RowCurves, TheJsonIsValidWhateverTheNumbersAre) {
@@ -145,6 +155,74 @@ TEST_F(WebJobsTest, NothingButPicturesCanBeRead) {
   }
   EXPECT_TRUE(absl::IsNotFound(ReadPicture(*store_, "../" + id_, name).status()));
   EXPECT_TRUE(absl::IsNotFound(ReadPicture(*store_, "", name).status()));
+}
+
+TEST_F(WebJobsTest, ScoresAreTheFirstRowsOfAnEvaluation) {
+  WriteFile(
+      "eval/epoch-000010.jsonl",
+      "{\"id\": \"b\", \"reward\": 0.5, \"jpeg.value\": null}\n{\"id\": \"a\"}\nno row\n{\"id\":");
+  const auto read = ScoresJson(*store_, id_, 10);
+  ASSERT_TRUE(read.ok()) << read.status();
+  const auto scores = nlohmann::json::parse(*read)["scores"];
+  ASSERT_EQ(scores.size(), 2u);
+  EXPECT_EQ(scores[0]["reward"], 0.5);
+  EXPECT_TRUE(scores[0]["jpeg.value"].is_null());
+  EXPECT_EQ(scores[1]["id"], "a");
+  EXPECT_EQ(nlohmann::json::parse(*ScoresJson(*store_, id_, 11))["scores"].size(), 0u);
+  EXPECT_TRUE(absl::IsNotFound(ScoresJson(*store_, "job-999999", 10).status()));
+
+  std::string rows;
+  for (int i = 0; i < 20'000; ++i) rows += "{\"id\": \"a name of usual length\"}\n";
+  WriteFile("eval/epoch-000012.jsonl", rows);
+  EXPECT_EQ(nlohmann::json::parse(*ScoresJson(*store_, id_, 12))["scores"].size(), 64u);
+}
+
+TEST_F(WebJobsTest, ALogIsReadFromItsEndAndThenFollowed) {
+  const auto row = [](int rank, const std::string& level, const std::string& message) {
+    v1::LogReport report;
+    report.set_unix_ms(1'700'000'000'000);
+    report.set_level(level);
+    report.set_message(message);
+    return LogRow(rank, report);
+  };
+  std::string rows;
+  for (int i = 0; i < 1500; ++i) rows += row(i % 2, "info", "line " + std::to_string(i));
+  WriteFile("log.jsonl", rows);
+  v1::StreamLogsRequest request;
+  request.set_id(id_);
+  const auto ask = [&] {
+    const auto read = LogLinesJson(*store_, request);
+    EXPECT_TRUE(read.ok()) << read.status();
+    return read.ok() ? nlohmann::json::parse(*read) : nlohmann::json();
+  };
+  request.set_tail(2);
+  request.set_rank(1);
+  const auto tail = ask();
+  ASSERT_EQ(tail["lines"].size(), 2u);
+  EXPECT_EQ(tail["lines"][0]["message"], "line 1497");
+  EXPECT_EQ(tail["lines"][1]["message"], "line 1499");
+  EXPECT_EQ(tail["lines"][1]["rank"], 1);
+  EXPECT_EQ(tail["more"], false);
+
+  request.set_cursor(tail["cursor"].get<std::string>());
+  request.clear_rank();
+  EXPECT_EQ(ask()["lines"].size(), 0u);
+  {
+    std::ofstream file(store_->JobDir(id_) + "/log.jsonl", std::ios::app);
+    file << row(0, "debug", "quiet") << row(0, "error", "loud") << "{\"half";
+  }
+  request.set_min_level("warning");
+  const auto next = ask();
+  ASSERT_EQ(next["lines"].size(), 1u);
+  EXPECT_EQ(next["lines"][0]["message"], "loud");
+
+  request.set_min_level("bad");
+  EXPECT_TRUE(absl::IsInvalidArgument(LogLinesJson(*store_, request).status()));
+  request.clear_min_level();
+  request.set_cursor("made up");
+  EXPECT_TRUE(absl::IsInvalidArgument(LogLinesJson(*store_, request).status()));
+  request.set_id("job-999999");
+  EXPECT_TRUE(absl::IsNotFound(LogLinesJson(*store_, request).status()));
 }
 
 TEST_F(WebJobsTest, EventsAreReadOnceAndOnlyThoseOfEpochsAndEvaluations) {
