@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "common/base/refusal.h"
 #include "common/base/text.h"
 
 namespace imageddpo {
@@ -99,7 +100,11 @@ absl::Status ResolveJobPaths(const ClusterConfig& config, v1::JobSpec* job) {
       if (absl::IsPermissionDenied(real.status())) code = absl::StatusCode::kPermissionDenied;
     }
   }
-  if (!faults.empty()) return absl::Status(code, absl::StrJoin(faults, "\n"));
+  if (!faults.empty()) {
+    return InvalidSettings(faults, code,
+                           code == absl::StatusCode::kPermissionDenied ? Reason::kPathNotAllowed
+                                                                       : Reason::kInvalidSettings);
+  }
   *job = std::move(resolved);
   return absl::OkStatus();
 }

@@ -1,13 +1,13 @@
 #include "trainer/controller/controller.h"
 
 #include <algorithm>
-#include <chrono>
 #include <filesystem>
 #include <system_error>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "common/base/refusal.h"
 #include "common/base/status.h"
 #include "common/config/job_config.h"
 #include "common/config/job_states.h"
@@ -36,9 +36,8 @@ constexpr size_t kMaxRequestIdLength = 128;
 /// Whether a job of an earlier request has this id.
 absl::StatusOr<bool> IsRepeated(const JobStore& store, const std::string& request_id) {
   if (request_id.size() > kMaxRequestIdLength) {
-    return absl::InvalidArgumentError(absl::StrCat("`request_id` has ", request_id.size(),
-                                                   " bytes; at most ", kMaxRequestIdLength,
-                                                   " are allowed"));
+    return InvalidField("request_id", absl::StrCat("has ", request_id.size(), " bytes; at most ",
+                                                   kMaxRequestIdLength, " are allowed"));
   }
   if (request_id.empty()) return false;
   IMAGEDDPO_ASSIGN_OR_RETURN(const std::optional<JobRecord> earlier,
@@ -205,7 +204,9 @@ absl::Status Controller::WaitForWorkers(absl::Duration timeout) {
     return controller->workers_reported_ || controller->closed_;
   };
   if (mutex_.AwaitWithTimeout(absl::Condition(+ready, this), timeout)) return absl::OkStatus();
-  return absl::UnavailableError("not all workers have started yet; try again in a few seconds");
+  return WithReason(
+      absl::UnavailableError("not all workers have started yet; try again in a few seconds"),
+      Reason::kNotReady);
 }
 
 template <typename Result>
@@ -226,7 +227,10 @@ absl::StatusOr<Result> Controller::Ask(std::function<absl::StatusOr<Result>()> f
     const absl::MutexLock lock(&call->mutex);
     call->result = std::move(result);
   }));
-  if (!taken) return absl::UnavailableError("the service is ending; try again in a few seconds");
+  if (!taken) {
+    return WithReason(absl::UnavailableError("the service is ending; try again in a few seconds"),
+                      Reason::kNotReady);
+  }
   const absl::MutexLock lock(&call->mutex);
   const auto done = [](std::optional<absl::StatusOr<Result>>* result) {
     return result->has_value();
@@ -279,11 +283,12 @@ absl::Status Controller::Admit(const v1::JobSpec& spec, const TimeLeft& left,
   const std::filesystem::space_info space = std::filesystem::space(cluster_.data_dir, error);
   if (const int64_t least = cluster_.retention.min_free_bytes;
       !error && least > 0 && space.available < static_cast<uintmax_t>(least)) {
-    return absl::ResourceExhaustedError(absl::StrCat(
-        "the disk of data_dir has ", space.available,
-        " bytes free, fewer than "
-        "`retention.min_free_bytes` in cluster.yaml (",
-        least, "); no job is taken before some are freed: delete jobs that have ended"));
+    return WithReason(
+        absl::ResourceExhaustedError(absl::StrCat(
+            "the disk of data_dir has ", space.available,
+            " bytes free, fewer than `retention.min_free_bytes` in cluster.yaml (", least,
+            "); no job is taken before some are freed: delete jobs that have ended")),
+        Reason::kDiskFull, {{"limit", absl::StrCat(least)}});
   }
   IMAGEDDPO_ASSIGN_OR_RETURN(job->job, AdmitJob(spec, cluster_));
   if (absl::StatusOr<ModelCount> model = CountJobModel(*job->job); model.ok()) job->model = *model;
@@ -350,8 +355,8 @@ absl::StatusOr<v1::Job> Controller::Get(const std::string& id) const {
 
 absl::StatusOr<v1::ListJobsResponse> Controller::List(const v1::ListJobsRequest& request) const {
   if (request.page_size() < 0) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("`page_size` is ", request.page_size(), "; it must not be negative"));
+    return InvalidField("page_size",
+                        absl::StrCat("is ", request.page_size(), "; it must not be negative"));
   }
   const int page_size =
       request.page_size() == 0 ? kDefaultPageSize : std::min(request.page_size(), kMaxPageSize);

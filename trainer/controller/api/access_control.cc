@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "absl/strings/str_cat.h"
+#include "common/base/refusal.h"
 #include "trainer/controller/api/method_rules.h"
 
 namespace imageddpo {
@@ -50,8 +51,9 @@ absl::StatusOr<Caller> AccessControl::Admit(
                                              .job = job_id,
                                              .status = verdict});
     if (verdict.ok() && !noted.ok()) {
-      verdict = absl::UnavailableError(
-          absl::StrCat("the audit log cannot be written: ", noted.message()));
+      verdict = WithReason(absl::UnavailableError(
+                               absl::StrCat("the audit log cannot be written: ", noted.message())),
+                           Reason::kAuditFailed);
     }
   }
   if (!verdict.ok()) return verdict;

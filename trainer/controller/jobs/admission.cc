@@ -11,7 +11,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
+#include "common/base/refusal.h"
 #include "common/base/status.h"
 #include "common/base/text.h"
 #include "common/config/job_paths.h"
@@ -91,19 +91,20 @@ void Check(const std::string& setting, const std::string& path,
   if (!status.ok()) faults->push_back(absl::StrCat("`", setting, "`: ", status.message()));
 }
 
-}  // namespace
-
-absl::StatusOr<ResolvedJob> AdmitJob(const v1::JobSpec& submitted, const ClusterConfig& cluster) {
-  if (submitted.ByteSizeLong() > kMostSpecBytes) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "`job` has ", submitted.ByteSizeLong(), " bytes; at most ", kMostSpecBytes,
-        " are allowed. Long texts belong into the images' metadata (`data.text_column`)"));
+/// The faults of both.
+absl::Status Together(const absl::Status& one, const absl::Status& other) {
+  if (one.ok() || other.ok()) return one.ok() ? other : one;
+  Refusal both = RefusalOf(absl::IsPermissionDenied(other) ? other : one);
+  both.violations = RefusalOf(one).violations;
+  for (const FieldViolation& violation : RefusalOf(other).violations) {
+    both.violations.push_back(violation);
   }
-  IMAGEDDPO_ASSIGN_OR_RETURN(const ResolvedJob judged, ResolvedJob::Make(submitted));
-  v1::JobSpec job = judged.submitted();
-  IMAGEDDPO_RETURN_IF_ERROR(ResolveJobPaths(cluster, &job));
-  IMAGEDDPO_RETURN_IF_ERROR(CheckRewardEndpoints(cluster.reward_endpoints, job));
+  const absl::StatusCode code = absl::IsPermissionDenied(other) ? other.code() : one.code();
+  return WithRefusal(absl::Status(code, absl::StrCat(one.message(), "\n", other.message())), both);
+}
 
+/// @param job  with resolved paths.
+absl::Status CheckFiles(const v1::JobSpec& job) {
   std::vector<std::string> faults;
   Check("model.path", job.model().path(), CheckModelFolder, &faults);
   Check("lora.init_from", job.lora().init_from(), CheckLora, &faults);
@@ -119,7 +120,24 @@ absl::StatusOr<ResolvedJob> AdmitJob(const v1::JobSpec& submitted, const Cluster
     Check(absl::StrCat("rewards[", i, "].token_file"), job.rewards(i).token_file(), CheckFile,
           &faults);
   }
-  if (!faults.empty()) return absl::InvalidArgumentError(absl::StrJoin(faults, "\n"));
+  return InvalidSettings(faults);
+}
+
+}  // namespace
+
+absl::StatusOr<ResolvedJob> AdmitJob(const v1::JobSpec& submitted, const ClusterConfig& cluster) {
+  if (submitted.ByteSizeLong() > kMostSpecBytes) {
+    return InvalidField(
+        "job", absl::StrCat("has ", submitted.ByteSizeLong(), " bytes; at most ", kMostSpecBytes,
+                            " are allowed. Long texts belong into the images' metadata "
+                            "(`data.text_column`)"));
+  }
+  v1::JobSpec job = submitted;
+  const absl::Status settings = ResolvedJob::Make(submitted).status();
+  const absl::Status paths = ResolveJobPaths(cluster, &job);
+  IMAGEDDPO_RETURN_IF_ERROR(Together(settings, paths));
+  IMAGEDDPO_RETURN_IF_ERROR(CheckRewardEndpoints(cluster.reward_endpoints, job));
+  IMAGEDDPO_RETURN_IF_ERROR(CheckFiles(job));
   return ResolvedJob::Make(std::move(job));
 }
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "common/base/refusal.h"
 #include "common/base/status.h"
 #include "common/config/job_states.h"
 #include "trainer/controller/files/log_reader.h"
@@ -43,7 +44,9 @@ class LogStream final : public FileCall<v1::StreamLogsResponse> {
     if (!request_.follow() || job_has_ended_) return End(absl::OkStatus());
     is_at_end_ = false;
     if (hub_.closed()) {
-      return End(absl::UnavailableError("the service is ending; ask again with the last `cursor`"));
+      return End(WithReason(
+          absl::UnavailableError("the service is ending; ask again with the last `cursor`"),
+          Reason::kNotReady));
     }
     // Its last lines may still be on their way to the disk: one more look.
     const absl::StatusOr<JobRecord> record = store_.Get(request_.id());
@@ -56,15 +59,15 @@ class LogStream final : public FileCall<v1::StreamLogsResponse> {
     if (!request_.min_level().empty()) {
       const std::optional<int> level = LogLevelNumber(request_.min_level());
       if (!level.has_value()) {
-        return absl::InvalidArgumentError(
-            absl::StrCat("`min_level` is `", request_.min_level(),
-                         "`; give trace, debug, info, warning, error or critical"));
+        return InvalidField("min_level",
+                            absl::StrCat("is `", request_.min_level(),
+                                         "`; give trace, debug, info, warning, error or critical"));
       }
       min_level_ = *level;
     }
     if (request_.tail() < 0) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("`tail` is ", request_.tail(), "; it must not be negative"));
+      return InvalidField("tail",
+                          absl::StrCat("is ", request_.tail(), "; it must not be negative"));
     }
     if (!request_.cursor().empty()) return reader_.GoTo(request_.cursor());
     tail_ = std::min(request_.tail(), kMaxTail);
