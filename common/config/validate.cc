@@ -7,6 +7,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
+#include "common/base/refusal.h"
 #include "common/config/choices.h"
 #include "common/config/resolve_steps.h"
 #include "common/config/reward_types.h"
@@ -351,7 +352,9 @@ absl::Status ValidateJob(const v1::JobSpec& job, const absl::StatusOr<JobPlan>& 
                               "; or use `train.update: replay`"));
     }
   } else {
-    faults.Add(std::string(plan.status().message()));
+    for (const FieldViolation& fault : RefusalOf(plan.status()).violations) {
+      faults.Add(fault.description);
+    }
   }
   return faults.ToStatus();
 }

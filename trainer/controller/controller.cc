@@ -185,7 +185,6 @@ void Controller::Tick() {
   for (const auto& [rank, stats] : link_->Stats()) {
     if (ages_s.contains(rank)) dependencies_.metrics.SetRank(rank, stats);
   }
-  v1::Cluster cluster = ShowCluster();
   dependencies_.job_metrics.Sweep(SteadyTime(now_s));
   absl::Status store_status = table_.Flush();
   if (store_status.ok() && now_s >= next_store_check_s_)
@@ -195,7 +194,6 @@ void Controller::Tick() {
   if (!store_status.ok()) next_store_check_s_ = now_s;
   const absl::MutexLock lock(&mutex_);
   store_status_ = std::move(store_status);
-  newest_cluster_ = std::move(cluster);
 }
 
 absl::Status Controller::WaitForWorkers(absl::Duration timeout) {
@@ -382,11 +380,6 @@ absl::StatusOr<v1::ListJobsResponse> Controller::List(const v1::ListJobsRequest&
     }
   }
   return response;
-}
-
-v1::Cluster Controller::NewestCluster() const {
-  const absl::MutexLock lock(&mutex_);
-  return newest_cluster_;
 }
 
 Health Controller::GetHealth() const {

@@ -84,9 +84,6 @@ class Controller final : public JobApi {
   absl::StatusOr<v1::Job> Get(const std::string& id) const override;
   absl::StatusOr<v1::ListJobsResponse> List(const v1::ListJobsRequest& request) const override;
 
-  /// The ranks as they were within the last second or so. May be called by any thread.
-  v1::Cluster NewestCluster() const;
-
   /// Not ok: the thread in Run() is stuck, or the job store cannot be written. May be called by any
   /// thread.
   Health GetHealth() const;
@@ -147,7 +144,6 @@ class Controller final : public JobApi {
   bool workers_reported_ ABSL_GUARDED_BY(mutex_) = false;
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;  // Run() is over: nobody takes commands.
   absl::Status store_status_ ABSL_GUARDED_BY(mutex_);
-  v1::Cluster newest_cluster_ ABSL_GUARDED_BY(mutex_);
   // Last members: their threads use the mailbox.
   std::unique_ptr<RewardProbe> probe_;  // Null: there is nobody to ask.
   std::unique_ptr<WorkerLink> link_;

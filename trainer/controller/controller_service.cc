@@ -91,10 +91,9 @@ ControllerService::ControllerService(const ClusterConfig& cluster, const Depende
                             dependencies.ask_rewards}),
       audit_(absl::StrCat(cluster.data_dir, "/", kAuditFile), dependencies.clock) {}
 
-std::vector<HttpRoute> ControllerService::HttpRoutes() const {
+std::vector<HttpRoute> ControllerService::HttpRoutes() {
   std::vector<HttpRoute> routes = PageRoutes();
-  for (HttpRoute& route :
-       JsonRoutes({controller_, *store_, [this] { return controller_.NewestCluster(); }})) {
+  for (HttpRoute& route : JsonRoutes({controller_, *store_})) {
     routes.push_back(std::move(route));
   }
   routes.push_back(MetricsRoute(registry_));

@@ -61,7 +61,7 @@ class ControllerService {
   ControllerService(const ClusterConfig& cluster, const Dependencies& dependencies,
                     std::unique_ptr<JobStore> store);
   absl::Status Listen();
-  std::vector<HttpRoute> HttpRoutes() const;
+  std::vector<HttpRoute> HttpRoutes();
 
   const ClusterConfig cluster_;
   const Dependencies dependencies_;

@@ -35,7 +35,7 @@ class ErrorsTest : public ServiceTest {
 TEST_F(ErrorsTest, AllFaultsOfAJobComeAtOnce) {
   v1::JobSpec job = JobOf(1);
   job.mutable_model()->set_precision("fp23");
-  job.mutable_sample()->set_num_steps(-1);
+  job.set_max_stage_seconds(-1);
   job.mutable_data()->set_path("no/such/folder");
   v1::Job made;
   const grpc::Status status = Submit(job, &made);
@@ -51,7 +51,7 @@ TEST_F(ErrorsTest, AllFaultsOfAJobComeAtOnce) {
   const Refusal refusal = Read(status);
   EXPECT_EQ(refusal.reason, "INVALID_SETTINGS");
   EXPECT_THAT(Fields(refusal),
-              UnorderedElementsAre("model.precision", "sample.num_steps", "data.path"));
+              UnorderedElementsAre("model.precision", "max_stage_seconds", "data.path"));
   EXPECT_THAT(refusal.violations[0].description, HasSubstr("did you mean"));
 }
 

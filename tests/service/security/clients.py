@@ -48,9 +48,9 @@ assert (role.reason, role.metadata["needed"]) == ("ROLE_TOO_LOW", "submitter"), 
 misspelt = refusal_of(lambda: client(tokens["alice"]).submit({**case["job"], "sed": 1, "smaple": {}, "num_epochs": "many"}))
 assert [each.field for each in misspelt.violations] == ["num_epochs", "sed", "smaple"], misspelt
 assert "`seed`" in misspelt.violations[1].description and "`sample`" in misspelt.violations[2].description, misspelt
-out_of_range = refusal_of(lambda: client(tokens["alice"]).submit({**case["job"], "num_epochs": -1, "max_stage_seconds": -1}))
+out_of_range = refusal_of(lambda: client(tokens["alice"]).submit({**case["job"], "name": "a b", "max_stage_seconds": -1}))
 assert out_of_range.reason == "INVALID_SETTINGS", out_of_range.reason
-assert {each.field for each in out_of_range.violations} == {"num_epochs", "max_stage_seconds"}, out_of_range.violations
+assert {each.field for each in out_of_range.violations} == {"name", "max_stage_seconds"}, out_of_range.violations
 
 # A good round, and what the others may not do with its job.
 alice, bob, viewer, admin = (client(tokens[name]) for name in ("alice", "bob", "viewer", "admin"))

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <fstream>
+#include <functional>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -14,6 +15,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "absl/time/time.h"
 #include "common/base/status.h"
 #include "common/comm/valid_texts.h"
 #include "common/config/compare/setting_list.h"
@@ -32,6 +34,7 @@ constexpr int kMaxPoints = 2000;
 constexpr int kDefaultPoints = 1000;
 constexpr int kMinPoints = 10;
 constexpr int kMaxEvents = 1000;
+constexpr absl::Duration kClusterTimeout = absl::Seconds(5);
 
 using Body = absl::StatusOr<std::string>;
 
@@ -83,7 +86,7 @@ class JsonApi {
   }
 
   Body Cluster(const HttpRequest&) const {
-    v1::Cluster view = sources_.cluster();
+    IMAGEDDPO_ASSIGN_OR_RETURN(v1::Cluster view, sources_.jobs.GetCluster(kClusterTimeout));
     return JsonOf(&view);
   }
 
@@ -96,20 +99,29 @@ class JsonApi {
     if (std::string_view(what).starts_with(kPicture)) {
       return PictureResponse(request, id, what.substr(kPicture.size()));
     }
-    if (what.empty()) return Answer(request, "GetJob", JobJson(id));
-    if (what == "metrics") return Answer(request, "GetJob", SeriesOf(request, id, "metrics.jsonl"));
-    if (what == "timings") return Answer(request, "GetJob", SeriesOf(request, id, "timings.jsonl"));
-    if (what == "events") return Answer(request, "WatchJob", EventsJson(request, id));
-    if (what == "evaluations") return Answer(request, "WatchJob", EvaluationsJson(id));
+    if (what.empty()) return Answer(request, "GetJob", [&] { return JobJson(id); });
+    if (what == "metrics" || what == "timings") {
+      return Answer(request, "GetJob",
+                    [&] { return SeriesOf(request, id, absl::StrCat(what, ".jsonl")); });
+    }
+    if (what == "events") {
+      return Answer(request, "WatchJob", [&] { return EventsJson(request, id); });
+    }
+    if (what == "evaluations") {
+      return Answer(request, "WatchJob", [&] { return EvaluationsJson(id); });
+    }
     if (what == "pictures") {
-      return Answer(request, "ListArtifacts", PicturesJson(sources_.store, id));
+      return Answer(request, "ListArtifacts", [&] { return PicturesJson(sources_.store, id); });
     }
     return HttpResponse::Error(absl::NotFoundError("a job has no such part"));
   }
 
-  static HttpResponse Answer(const HttpRequest& request, const char* method, const Body& body) {
+  /// @param make  the body; called only where the caller may have it.
+  static HttpResponse Answer(const HttpRequest& request, const char* method,
+                             const std::function<Body()>& make) {
     const absl::Status allowed = CheckRole(request.caller, method);
     if (!allowed.ok()) return HttpResponse::Error(allowed);
+    const Body body = make();
     if (!body.ok()) return HttpResponse::Error(body.status());
     return {.type = "application/json", .body = *body};
   }
@@ -123,7 +135,8 @@ class JsonApi {
 
   HttpResponse PictureResponse(const HttpRequest& request, const std::string& id,
                                const std::string& name) const {
-    HttpResponse response = Answer(request, "ListArtifacts", ReadPicture(sources_.store, id, name));
+    HttpResponse response =
+        Answer(request, "ListArtifacts", [&] { return ReadPicture(sources_.store, id, name); });
     if (response.code != 200) return response;
     response.type = "image/png";
     response.cache_control = "private, max-age=600";
@@ -150,7 +163,7 @@ class JsonApi {
                         ",\"settings\":", Dump(settings), "}\n");
   }
 
-  Body SeriesOf(const HttpRequest& request, const std::string& id, const char* file) const {
+  Body SeriesOf(const HttpRequest& request, const std::string& id, const std::string& file) const {
     IMAGEDDPO_ASSIGN_OR_RETURN(const int64_t points,
                                NumberOf(request, "points", kDefaultPoints, kMinPoints, kMaxPoints));
     IMAGEDDPO_RETURN_IF_ERROR(sources_.store.Get(id).status());
@@ -216,12 +229,13 @@ std::vector<HttpRoute> JsonRoutes(const JsonSources& sources) {
   return {{.path = kJobsPath,
            .handler =
                [api](const HttpRequest& request) {
-                 return JsonApi::Answer(request, "ListJobs", api->ListJobs(request));
+                 return JsonApi::Answer(request, "ListJobs",
+                                        [&] { return api->ListJobs(request); });
                }},
           {.path = absl::StrCat(kJobsPath, "/"),
            .handler = [api](const HttpRequest& request) { return api->OfJob(request); }},
           {.path = kClusterPath, .handler = [api](const HttpRequest& request) {
-             return JsonApi::Answer(request, "ListJobs", api->Cluster(request));
+             return JsonApi::Answer(request, "GetCluster", [&] { return api->Cluster(request); });
            }}};
 }
 
