@@ -8,7 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "common/base/refusal.h"
+#include "common/base/rejection.h"
 #include "common/base/text.h"
 
 namespace imageddpo {

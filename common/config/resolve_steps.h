@@ -12,7 +12,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "common/base/refusal.h"
+#include "common/base/rejection.h"
 #include "common/base/suggest.h"
 #include "common/base/text.h"
 #include "common/config/job_plan.h"

@@ -7,7 +7,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
-#include "common/base/refusal.h"
+#include "common/base/rejection.h"
 #include "common/config/choices.h"
 #include "common/config/resolve_steps.h"
 #include "common/config/reward_types.h"
@@ -352,7 +352,7 @@ absl::Status ValidateJob(const v1::JobSpec& job, const absl::StatusOr<JobPlan>& 
                               "; or use `train.update: replay`"));
     }
   } else {
-    for (const FieldViolation& fault : RefusalOf(plan.status()).violations) {
+    for (const FieldViolation& fault : RejectionOf(plan.status()).violations) {
       faults.Add(fault.description);
     }
   }

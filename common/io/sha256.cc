@@ -3,10 +3,13 @@
 #include <openssl/evp.h>
 
 #include <array>
+#include <fstream>
 #include <new>
 
 #include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "common/base/text.h"
 
 namespace imageddpo {
 namespace {
@@ -46,6 +49,19 @@ std::string Sha256::Hex() const {
                  EVP_DigestFinal_ex(copy.digest, bytes.data(), &size) == 1);
   return absl::BytesToHexString(
       absl::string_view(reinterpret_cast<const char*>(bytes.data()), size));
+}
+
+absl::StatusOr<std::string> FileSha256(const std::string& path) {
+  constexpr size_t kPartBytes = size_t{1} << 20;
+  std::ifstream file(path, std::ios::binary);
+  Sha256 hash;
+  std::string part(kPartBytes, '\0');
+  while (file) {
+    file.read(part.data(), static_cast<std::streamsize>(part.size()));
+    hash.Add({part.data(), static_cast<size_t>(file.gcount())});
+  }
+  if (file.eof()) return hash.Hex();
+  return absl::NotFoundError(absl::StrCat("cannot read '", ValidText(path), "'"));
 }
 
 }  // namespace imageddpo

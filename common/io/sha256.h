@@ -4,6 +4,8 @@
 #include <string>
 #include <string_view>
 
+#include "absl/status/statusor.h"
+
 namespace imageddpo {
 
 /// SHA-256 of bytes that come in parts. Thread-compatible.
@@ -22,5 +24,8 @@ class Sha256 {
   struct Context;
   std::unique_ptr<Context> context_;
 };
+
+/// Of a file's bytes, read a part at a time.
+absl::StatusOr<std::string> FileSha256(const std::string& path);
 
 }  // namespace imageddpo

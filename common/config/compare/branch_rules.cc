@@ -8,7 +8,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "common/base/refusal.h"
+#include "common/base/rejection.h"
 #include "common/config/choices.h"
 #include "common/config/compare/job_difference.h"
 #include "common/config/reward_types.h"

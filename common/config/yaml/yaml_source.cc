@@ -8,7 +8,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "common/base/refusal.h"
+#include "common/base/rejection.h"
 #include "common/base/status.h"
 #include "common/base/text.h"
 

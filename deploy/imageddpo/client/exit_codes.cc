@@ -3,7 +3,7 @@
 #include <iostream>
 #include <string>
 
-#include "common/base/refusal.h"
+#include "common/base/rejection.h"
 #include "common/base/text.h"
 
 namespace imageddpo {
@@ -35,10 +35,10 @@ ExitCode Report(const absl::Status& status) {
   if (status.ok()) return ExitCode::kOk;
   std::cerr << "imageddpo: " << Printable(std::string(status.message()), /*keep_newlines=*/true)
             << std::endl;
-  const Refusal refusal = RefusalOf(status);
+  const Rejection rejection = RejectionOf(status);
   const bool adds_something =
-      refusal.violations.empty() && refusal.reason != absl::StatusCodeToString(status.code());
-  if (adds_something) std::cerr << "reason: " << Printable(refusal.reason) << std::endl;
+      rejection.violations.empty() && rejection.reason != absl::StatusCodeToString(status.code());
+  if (adds_something) std::cerr << "reason: " << Printable(rejection.reason) << std::endl;
   return ExitCodeOf(status);
 }
 

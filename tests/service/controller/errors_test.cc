@@ -1,7 +1,7 @@
 // What programs read from an error of the API: reason, metadata and every fault of a request.
 
 #include "absl/strings/str_cat.h"
-#include "common/base/refusal.h"
+#include "common/base/rejection.h"
 #include "deploy/imageddpo/client/grpc_details.h"
 #include "gmock/gmock.h"
 #include "google/rpc/error_details.pb.h"
@@ -16,14 +16,14 @@ using ::testing::HasSubstr;
 using ::testing::UnorderedElementsAre;
 
 /// As the client of the command line reads it.
-Refusal Read(const grpc::Status& status) {
-  return RefusalOf(WithDetailsOf(
+Rejection Read(const grpc::Status& status) {
+  return RejectionOf(WithDetailsOf(
       status, absl::Status(static_cast<absl::StatusCode>(status.error_code()), "refused")));
 }
 
-std::vector<std::string> Fields(const Refusal& refusal) {
+std::vector<std::string> Fields(const Rejection& rejection) {
   std::vector<std::string> fields;
-  for (const FieldViolation& violation : refusal.violations) fields.push_back(violation.field);
+  for (const FieldViolation& violation : rejection.violations) fields.push_back(violation.field);
   return fields;
 }
 
@@ -48,11 +48,11 @@ TEST_F(ErrorsTest, AllFaultsOfAJobComeAtOnce) {
   ASSERT_TRUE(details.details_size() == 2 && details.details(0).UnpackTo(&info));
   EXPECT_EQ(info.domain(), "imageddpo");
   EXPECT_EQ(details.details(1).type_url(), "type.googleapis.com/google.rpc.BadRequest");
-  const Refusal refusal = Read(status);
-  EXPECT_EQ(refusal.reason, "INVALID_SETTINGS");
-  EXPECT_THAT(Fields(refusal),
+  const Rejection rejection = Read(status);
+  EXPECT_EQ(rejection.reason, "INVALID_SETTINGS");
+  EXPECT_THAT(Fields(rejection),
               UnorderedElementsAre("model.precision", "max_stage_seconds", "data.path"));
-  EXPECT_THAT(refusal.violations[0].description, HasSubstr("did you mean"));
+  EXPECT_THAT(rejection.violations[0].description, HasSubstr("did you mean"));
 }
 
 TEST_F(ErrorsTest, EachRefusalHasAReason) {
@@ -60,30 +60,30 @@ TEST_F(ErrorsTest, EachRefusalHasAReason) {
   v1::GetJobRequest get;
   get.set_id("job-000099");
   v1::Job job;
-  Refusal refusal = Read(stub().GetJob(&get_context, get, &job));
-  EXPECT_EQ(refusal.reason, "JOB_NOT_FOUND");
-  EXPECT_EQ(refusal.metadata.at("job"), "job-000099");
+  Rejection rejection = Read(stub().GetJob(&get_context, get, &job));
+  EXPECT_EQ(rejection.reason, "JOB_NOT_FOUND");
+  EXPECT_EQ(rejection.metadata.at("job"), "job-000099");
 
   v1::ListJobsRequest list;
   list.set_page_size(-1);
   v1::ListJobsResponse jobs;
-  refusal = Read(stub().ListJobs(&list_context, list, &jobs));
-  EXPECT_EQ(refusal.reason, "INVALID_FIELD");
-  EXPECT_THAT(Fields(refusal), UnorderedElementsAre("page_size"));
+  rejection = Read(stub().ListJobs(&list_context, list, &jobs));
+  EXPECT_EQ(rejection.reason, "INVALID_FIELD");
+  EXPECT_THAT(Fields(rejection), UnorderedElementsAre("page_size"));
 
   const v1::Job done = WaitFor(MustSubmit(JobOf(1)).id(), v1::SUCCEEDED);
   v1::ResumeJobRequest resume;
   resume.set_id(done.id());
-  refusal = Read(stub().ResumeJob(&resume_context, resume, &job));
-  EXPECT_EQ(refusal.reason, "JOB_STATE");
-  EXPECT_EQ(refusal.metadata.at("state"), "SUCCEEDED");
-  EXPECT_EQ(refusal.metadata.at("possible"), "branch, delete, update");
+  rejection = Read(stub().ResumeJob(&resume_context, resume, &job));
+  EXPECT_EQ(rejection.reason, "JOB_STATE");
+  EXPECT_EQ(rejection.metadata.at("state"), "SUCCEEDED");
+  EXPECT_EQ(rejection.metadata.at("possible"), "branch, delete, update");
 
   v1::JobSpec outside = JobOf(1);
   outside.mutable_data()->set_path("/etc");
-  refusal = Read(Submit(outside, &job));
-  EXPECT_EQ(refusal.reason, "PATH_NOT_ALLOWED");
-  EXPECT_THAT(Fields(refusal), UnorderedElementsAre("data.path"));
+  rejection = Read(Submit(outside, &job));
+  EXPECT_EQ(rejection.reason, "PATH_NOT_ALLOWED");
+  EXPECT_THAT(Fields(rejection), UnorderedElementsAre("data.path"));
 }
 
 TEST_F(ErrorsTest, AStreamsErrorHasThemToo) {
@@ -102,9 +102,9 @@ TEST_F(ErrorsTest, MoreFaultsThanFitStillArrive) {
   v1::Job made;
   const grpc::Status status = Submit(job, &made);
   EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT) << status.error_message();
-  const Refusal refusal = Read(status);
-  EXPECT_GE(refusal.violations.size(), 5u);
-  EXPECT_LT(refusal.violations.size(), 200u);
+  const Rejection rejection = Read(status);
+  EXPECT_GE(rejection.violations.size(), 5u);
+  EXPECT_LT(rejection.violations.size(), 200u);
   EXPECT_THAT(status.error_message(), HasSubstr("rewards[1]"));
 }
 

@@ -5,7 +5,7 @@
 #include <optional>
 
 #include "absl/strings/str_cat.h"
-#include "common/base/refusal.h"
+#include "common/base/rejection.h"
 #include "trainer/controller/api/method_rules.h"
 
 namespace imageddpo {

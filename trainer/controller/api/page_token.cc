@@ -7,7 +7,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
-#include "common/base/refusal.h"
+#include "common/base/rejection.h"
 #include "common/io/file.h"
 
 namespace imageddpo {

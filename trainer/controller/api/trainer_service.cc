@@ -159,8 +159,7 @@ class TrainerServiceImpl final : public ServiceBase {
     return Answer("BackUpStore", *context, *request, response,
                   [&](const Caller&) -> absl::StatusOr<v1::BackUpStoreResponse> {
                     v1::BackUpStoreResponse copy;
-                    copy.set_path(dependencies_.store.data_dir() + "/jobs.db.backup");
-                    IMAGEDDPO_RETURN_IF_ERROR(dependencies_.store.BackUpTo(copy.path()));
+                    IMAGEDDPO_ASSIGN_OR_RETURN(*copy.mutable_path(), dependencies_.store.BackUp());
                     return copy;
                   });
   }

@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "common/base/refusal.h"
+#include "common/base/rejection.h"
 #include "trainer/controller/streams/grpc_status.h"
 
 namespace imageddpo {

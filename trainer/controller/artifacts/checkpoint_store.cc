@@ -15,7 +15,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/string_view.h"
 #include "absl/strings/strip.h"
-#include "common/base/refusal.h"
+#include "common/base/rejection.h"
 #include "common/base/status.h"
 #include "common/io/file.h"
 #include "trainer/controller/artifacts/manifest.h"

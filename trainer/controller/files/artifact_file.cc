@@ -11,7 +11,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
-#include "common/base/refusal.h"
+#include "common/base/rejection.h"
 #include "common/base/status.h"
 
 namespace imageddpo {

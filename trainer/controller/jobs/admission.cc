@@ -11,7 +11,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "common/base/refusal.h"
+#include "common/base/rejection.h"
 #include "common/base/status.h"
 #include "common/base/text.h"
 #include "common/config/job_paths.h"
@@ -94,13 +94,14 @@ void Check(const std::string& setting, const std::string& path,
 /// The faults of both.
 absl::Status Together(const absl::Status& one, const absl::Status& other) {
   if (one.ok() || other.ok()) return one.ok() ? other : one;
-  Refusal both = RefusalOf(absl::IsPermissionDenied(other) ? other : one);
-  both.violations = RefusalOf(one).violations;
-  for (const FieldViolation& violation : RefusalOf(other).violations) {
+  Rejection both = RejectionOf(absl::IsPermissionDenied(other) ? other : one);
+  both.violations = RejectionOf(one).violations;
+  for (const FieldViolation& violation : RejectionOf(other).violations) {
     both.violations.push_back(violation);
   }
   const absl::StatusCode code = absl::IsPermissionDenied(other) ? other.code() : one.code();
-  return WithRefusal(absl::Status(code, absl::StrCat(one.message(), "\n", other.message())), both);
+  return WithRejection(absl::Status(code, absl::StrCat(one.message(), "\n", other.message())),
+                       both);
 }
 
 /// @param job  with resolved paths.

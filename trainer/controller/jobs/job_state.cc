@@ -7,7 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "common/base/refusal.h"
+#include "common/base/rejection.h"
 #include "common/config/job_states.h"
 
 namespace imageddpo {

@@ -3,7 +3,7 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
-#include "common/base/refusal.h"
+#include "common/base/rejection.h"
 
 namespace imageddpo {
 namespace {

@@ -5,7 +5,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
-#include "common/base/refusal.h"
+#include "common/base/rejection.h"
 
 namespace imageddpo {
 namespace {

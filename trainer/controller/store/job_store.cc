@@ -8,7 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
-#include "common/base/refusal.h"
+#include "common/base/rejection.h"
 #include "common/base/status.h"
 #include "common/comm/valid_texts.h"
 #include "common/config/job_states.h"
@@ -140,7 +140,9 @@ absl::StatusOr<std::unique_ptr<JobStore>> JobStore::Open(const std::string& data
   IMAGEDDPO_ASSIGN_OR_RETURN(std::unique_ptr<SqliteDatabase> database,
                              SqliteDatabase::Open(absl::StrCat(data_dir, "/jobs.db")));
   IMAGEDDPO_RETURN_IF_ERROR(MigrateJobStore(*database));
-  return std::unique_ptr<JobStore>(new JobStore(data_dir, std::move(lock), std::move(database)));
+  std::unique_ptr<JobStore> store(new JobStore(data_dir, std::move(lock), std::move(database)));
+  store->RemoveLeftSnapshots();
+  return store;
 }
 
 JobStore::JobStore(std::string data_dir, DataDirLock lock, std::unique_ptr<SqliteDatabase> database)

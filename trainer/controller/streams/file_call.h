@@ -9,7 +9,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "common/base/clock.h"
-#include "common/base/refusal.h"
+#include "common/base/rejection.h"
 #include "common/metrics/service_metrics.h"
 #include "trainer/controller/streams/file_thread.h"
 #include "trainer/controller/streams/grpc_status.h"

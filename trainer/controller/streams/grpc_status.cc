@@ -2,7 +2,7 @@
 
 #include <string>
 
-#include "common/base/refusal.h"
+#include "common/base/rejection.h"
 #include "common/base/text.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
@@ -20,18 +20,18 @@ constexpr char kErrorDomain[] = "imageddpo";
 size_t InBase64(size_t bytes) { return (bytes + 2) / 3 * 4; }
 
 google::rpc::Status DetailsOf(const absl::Status& status) {
-  const Refusal refusal = RefusalOf(status);
+  const Rejection rejection = RejectionOf(status);
   google::rpc::Status details;
   details.set_code(static_cast<int32_t>(status.code()));
   google::rpc::ErrorInfo info;
-  info.set_reason(refusal.reason);
+  info.set_reason(rejection.reason);
   info.set_domain(kErrorDomain);
-  for (const auto& [key, value] : refusal.metadata) {
+  for (const auto& [key, value] : rejection.metadata) {
     (*info.mutable_metadata())[key] = ValidMessage(value);
   }
   details.add_details()->PackFrom(info);
   google::rpc::BadRequest request;
-  for (const FieldViolation& violation : refusal.violations) {
+  for (const FieldViolation& violation : rejection.violations) {
     auto& added = *request.add_field_violations();
     added.set_field(ValidMessage(violation.field));
     added.set_description(ValidMessage(violation.description));

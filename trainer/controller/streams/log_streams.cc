@@ -1,14 +1,16 @@
 #include "trainer/controller/streams/log_streams.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <deque>
+#include <memory>
 #include <optional>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "common/base/refusal.h"
+#include "common/base/rejection.h"
 #include "common/base/status.h"
 #include "common/config/job_states.h"
 #include "trainer/controller/files/log_reader.h"
@@ -21,10 +23,20 @@ namespace {
 constexpr int64_t kMaxTail = 1000;
 constexpr size_t kMaxMessageBytes = 1 << 20;  // More than LogReader::Read() reads at once.
 
+/// Whether there may be news of a job: only then its state has to be read.
+class News final : public EventHub::Listener {
+ public:
+  void OnNews() override { is_there_.store(true); }
+  bool Take() { return is_there_.exchange(false); }
+
+ private:
+  std::atomic<bool> is_there_ = true;
+};
+
 class LogStream final : public FileCall<v1::StreamLogsResponse> {
  public:
-  LogStream(const Parts& parts, const std::string& owner, const JobStore& store,
-            const EventHub& hub, const v1::StreamLogsRequest& request)
+  LogStream(const Parts& parts, const std::string& owner, const JobStore& store, EventHub& hub,
+            const v1::StreamLogsRequest& request)
       : FileCall(parts, owner),
         store_(store),
         hub_(hub),
@@ -49,13 +61,17 @@ class LogStream final : public FileCall<v1::StreamLogsResponse> {
           Reason::kNotReady));
     }
     // Its last lines may still be on their way to the disk: one more look.
-    const absl::StatusOr<JobRecord> record = store_.Get(request_.id());
-    job_has_ended_ = !record.ok() || IsFinal(record->job.state());
+    const bool runs = hub_.Progress(request_.id()).has_value();  // Its progress is news too.
+    if (!runs && news_->Take()) {
+      const absl::StatusOr<JobRecord> record = store_.Get(request_.id());
+      job_has_ended_ = !record.ok() || IsFinal(record->job.state());
+    }
     ContinueLater();
   }
 
   absl::Status Prepare() {
     IMAGEDDPO_RETURN_IF_ERROR(store_.Get(request_.id()).status());
+    if (request_.follow()) hub_.Listen(request_.id(), news_);
     if (!request_.min_level().empty()) {
       const std::optional<int> level = LogLevelNumber(request_.min_level());
       if (!level.has_value()) {
@@ -111,7 +127,8 @@ class LogStream final : public FileCall<v1::StreamLogsResponse> {
   }
 
   const JobStore& store_;
-  const EventHub& hub_;
+  EventHub& hub_;
+  const std::shared_ptr<News> news_ = std::make_shared<News>();
   const v1::StreamLogsRequest request_;
   LogReader reader_;
   std::deque<v1::LogLine> lines_;  // To be sent.

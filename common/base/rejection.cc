@@ -1,4 +1,4 @@
-#include "common/base/refusal.h"
+#include "common/base/rejection.h"
 
 #include <array>
 #include <cstddef>
@@ -13,7 +13,7 @@
 namespace imageddpo {
 namespace {
 
-constexpr char kRefusalUrl[] = "imageddpo/refusal";  // Type of the payload.
+constexpr char kRejectionUrl[] = "imageddpo/rejection";  // Type of the payload.
 
 struct ReasonRow {
   Reason reason;
@@ -94,55 +94,55 @@ std::vector<absl::string_view> ReasonNames() {
   return names;
 }
 
-absl::Status WithRefusal(absl::Status status, const Refusal& refusal) {
+absl::Status WithRejection(absl::Status status, const Rejection& rejection) {
   std::string payload;
-  AppendText(refusal.reason, &payload);
-  AppendText(absl::StrCat(refusal.metadata.size()), &payload);
-  for (const auto& [key, value] : refusal.metadata) {
+  AppendText(rejection.reason, &payload);
+  AppendText(absl::StrCat(rejection.metadata.size()), &payload);
+  for (const auto& [key, value] : rejection.metadata) {
     AppendText(key, &payload);
     AppendText(value, &payload);
   }
-  AppendText(absl::StrCat(refusal.violations.size()), &payload);
-  for (const FieldViolation& violation : refusal.violations) {
+  AppendText(absl::StrCat(rejection.violations.size()), &payload);
+  for (const FieldViolation& violation : rejection.violations) {
     AppendText(violation.field, &payload);
     AppendText(violation.description, &payload);
   }
-  status.SetPayload(kRefusalUrl, absl::Cord(payload));  // Does nothing where it is OK.
+  status.SetPayload(kRejectionUrl, absl::Cord(payload));  // Does nothing where it is OK.
   return status;
 }
 
 absl::Status WithReason(absl::Status status, Reason reason,
                         std::map<std::string, std::string> metadata) {
-  Refusal refusal = RefusalOf(status);
-  refusal.reason = std::string(ReasonName(reason));
-  refusal.metadata = std::move(metadata);
-  return WithRefusal(std::move(status), refusal);
+  Rejection rejection = RejectionOf(status);
+  rejection.reason = std::string(ReasonName(reason));
+  rejection.metadata = std::move(metadata);
+  return WithRejection(std::move(status), rejection);
 }
 
-Refusal RefusalOf(const absl::Status& status) {
-  const auto payload = status.GetPayload(kRefusalUrl);
+Rejection RejectionOf(const absl::Status& status) {
+  const auto payload = status.GetPayload(kRejectionUrl);
   if (!payload.has_value()) return {.reason = absl::StatusCodeToString(status.code())};
   TextReader reader{std::string(*payload)};
-  Refusal refusal{.reason = reader.Next()};
+  Rejection rejection{.reason = reader.Next()};
   for (size_t left = reader.NextCount(); left > 0; --left) {
     std::string key = reader.Next();
-    refusal.metadata[std::move(key)] = reader.Next();
+    rejection.metadata[std::move(key)] = reader.Next();
   }
   for (size_t left = reader.NextCount(); left > 0; --left) {
     std::string field = reader.Next();
-    refusal.violations.push_back({std::move(field), reader.Next()});
+    rejection.violations.push_back({std::move(field), reader.Next()});
   }
-  return refusal;
+  return rejection;
 }
 
 absl::Status InvalidSettings(const std::vector<std::string>& faults, absl::StatusCode code,
                              Reason reason) {
   if (faults.empty()) return absl::OkStatus();
-  Refusal refusal{.reason = std::string(ReasonName(reason))};
+  Rejection rejection{.reason = std::string(ReasonName(reason))};
   for (const std::string& fault : faults) {
-    refusal.violations.push_back({FieldNamedIn(fault), fault});
+    rejection.violations.push_back({FieldNamedIn(fault), fault});
   }
-  return WithRefusal(absl::Status(code, absl::StrJoin(faults, "\n")), refusal);
+  return WithRejection(absl::Status(code, absl::StrJoin(faults, "\n")), rejection);
 }
 
 absl::Status InvalidField(absl::string_view field, absl::string_view fault) {

@@ -50,21 +50,21 @@ struct FieldViolation {
   bool operator==(const FieldViolation&) const = default;
 };
 
-struct Refusal {
+struct Rejection {
   std::string reason;  ///< A ReasonName(), or of a newer service; never empty.
   std::map<std::string, std::string> metadata = {};  ///< {"job", "job-000001"}
   std::vector<FieldViolation> violations = {};
 
-  bool operator==(const Refusal&) const = default;
+  bool operator==(const Rejection&) const = default;
 };
 
-/// The same error with this refusal, in place of an earlier one; OK stays OK.
-absl::Status WithRefusal(absl::Status status, const Refusal& refusal);
+/// The same error with this rejection, in place of an earlier one; OK stays OK.
+absl::Status WithRejection(absl::Status status, const Rejection& rejection);
 /// The same error with this reason; violations that it has stay.
 absl::Status WithReason(absl::Status status, Reason reason,
                         std::map<std::string, std::string> metadata = {});
 /// Of an error. Where nobody has set a reason, the name of its code: "NOT_FOUND".
-Refusal RefusalOf(const absl::Status& status);
+Rejection RejectionOf(const absl::Status& status);
 
 /// An error with all faults of a job's settings: one a line, each a violation of the first setting
 /// that its text names in `backquotes`. OK without faults.

@@ -1,4 +1,4 @@
-#include "common/base/refusal.h"
+#include "common/base/rejection.h"
 
 #include <cstdlib>
 #include <filesystem>
@@ -18,32 +18,32 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Pair;
 
-TEST(Refusal, TravelsInsideAStatus) {
-  const Refusal refusal{.reason = "JOB_STATE",
-                        .metadata = {{"job", "job-000001"}, {"empty", ""}, {"odd", "1:a\n2:"}},
-                        .violations = {{"sample.num_steps", "is 0; give more"}, {"", ""}}};
-  absl::Status status = WithRefusal(absl::NotFoundError("gone"), refusal);
-  EXPECT_EQ(RefusalOf(status), refusal);
-  EXPECT_EQ(RefusalOf(Annotate(status, "job-000001")), refusal);
+TEST(Rejection, TravelsInsideAStatus) {
+  const Rejection rejection{.reason = "JOB_STATE",
+                            .metadata = {{"job", "job-000001"}, {"empty", ""}, {"odd", "1:a\n2:"}},
+                            .violations = {{"sample.num_steps", "is 0; give more"}, {"", ""}}};
+  absl::Status status = WithRejection(absl::NotFoundError("gone"), rejection);
+  EXPECT_EQ(RejectionOf(status), rejection);
+  EXPECT_EQ(RejectionOf(Annotate(status, "job-000001")), rejection);
   EXPECT_EQ(status.message(), "gone");
   status = WithFault(status, {.whose = Whose::kHost});  // Beside each other.
-  EXPECT_EQ(RefusalOf(status), refusal);
-  EXPECT_TRUE(WithRefusal(absl::OkStatus(), refusal).ok());
+  EXPECT_EQ(RejectionOf(status), rejection);
+  EXPECT_TRUE(WithRejection(absl::OkStatus(), rejection).ok());
 }
 
-TEST(Refusal, WithoutAReasonItsCodeIsTheReason) {
-  const Refusal refusal = RefusalOf(absl::NotFoundError("gone"));
-  EXPECT_EQ(refusal.reason, "NOT_FOUND");
-  EXPECT_THAT(refusal.metadata, IsEmpty());
-  EXPECT_THAT(refusal.violations, IsEmpty());
+TEST(Rejection, WithoutAReasonItsCodeIsTheReason) {
+  const Rejection rejection = RejectionOf(absl::NotFoundError("gone"));
+  EXPECT_EQ(rejection.reason, "NOT_FOUND");
+  EXPECT_THAT(rejection.metadata, IsEmpty());
+  EXPECT_THAT(rejection.violations, IsEmpty());
 }
 
-TEST(Refusal, AReasonKeepsTheViolations) {
+TEST(Rejection, AReasonKeepsTheViolations) {
   const absl::Status status =
       WithReason(InvalidField("page_size", "is -1"), Reason::kQuotaExceeded, {{"owner", "alice"}});
-  EXPECT_EQ(RefusalOf(status).reason, "QUOTA_EXCEEDED");
-  EXPECT_THAT(RefusalOf(status).metadata, ElementsAre(Pair("owner", "alice")));
-  EXPECT_THAT(RefusalOf(status).violations,
+  EXPECT_EQ(RejectionOf(status).reason, "QUOTA_EXCEEDED");
+  EXPECT_THAT(RejectionOf(status).metadata, ElementsAre(Pair("owner", "alice")));
+  EXPECT_THAT(RejectionOf(status).violations,
               ElementsAre(FieldViolation{"page_size", "`page_size` is -1"}));
 }
 
@@ -55,12 +55,12 @@ TEST(InvalidSettings, EachFaultIsAViolationOfTheSettingThatItNames) {
        "`rewards[0].type: ssim` compares windows", "`data`: '/x' is no folder", "no name"});
   EXPECT_TRUE(absl::IsInvalidArgument(status)) << status;
   std::vector<std::string> fields;
-  for (const FieldViolation& violation : RefusalOf(status).violations) {
+  for (const FieldViolation& violation : RejectionOf(status).violations) {
     fields.push_back(violation.field);
     EXPECT_THAT(std::string(status.message()), HasSubstr(violation.description));
   }
   EXPECT_THAT(fields, ElementsAre("sample.num_steps", "sed", "rewards[0].type", "data", ""));
-  EXPECT_EQ(RefusalOf(status).reason, "INVALID_SETTINGS");
+  EXPECT_EQ(RejectionOf(status).reason, "INVALID_SETTINGS");
 }
 
 TEST(ReasonNames, AreOnThePageOfTheApi) {
