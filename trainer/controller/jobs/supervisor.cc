@@ -15,6 +15,7 @@ namespace imageddpo {
 namespace {
 
 constexpr double kUsageIntervalSeconds = 60;
+constexpr double kReasonsIntervalSeconds = 1;
 
 }  // namespace
 
@@ -132,12 +133,20 @@ void Supervisor::Tick() {
 }
 
 void Supervisor::RunQueue() {
-  for (const Scheduler::Gang& gang :
-       scheduler_.FormGangs(clock_.UnixSeconds(), running_.Forecasts())) {
-    running_.Start(gang);
+  GangForecasts forecasts;
+  if (!scheduler_.queue_is_empty()) forecasts = running_.Forecasts();
+  const std::vector<Scheduler::Gang> gangs = scheduler_.FormGangs(clock_.UnixSeconds(), forecasts);
+  for (const Scheduler::Gang& gang : gangs) running_.Start(gang);
+  if (scheduler_.preempts()) {
+    if (!gangs.empty()) forecasts = running_.Forecasts();
+    const Scheduler::Preemption preemption = scheduler_.ToPreempt(forecasts);
+    for (const std::string& job_id : preemption.from) running_.Preempt(job_id, preemption.job_id);
   }
-  const Scheduler::Preemption preemption = scheduler_.ToPreempt(running_.Forecasts());
-  for (const std::string& job_id : preemption.from) running_.Preempt(job_id, preemption.job_id);
+  // They also change with what is expected of the jobs at work.
+  const double now_s = clock_.NowSeconds();
+  if (scheduler_.version() == reasons_version_ && now_s < next_reasons_s_) return;
+  reasons_version_ = scheduler_.version();
+  next_reasons_s_ = now_s + kReasonsIntervalSeconds;
   hub_.SetWaitReasons(scheduler_.WaitReasons());
 }
 

@@ -128,6 +128,8 @@ class Supervisor {
   bool draining_ = false;
   std::string refusal_;
   double next_usage_s_ = 0;
+  uint64_t reasons_version_ = 0;  // Of the scheduler, when it last said why jobs wait.
+  double next_reasons_s_ = 0;
 };
 
 }  // namespace imageddpo
