@@ -77,8 +77,8 @@ struct ClusterConfig {
     int64_t max_bytes = 0;                                            ///< Of all jobs' files.
     int64_t min_free_bytes = 0;  ///< Of the disk; below it no job is taken either.
   } retention;
-  /// Reward services that jobs may name, see IsEndpointAllowed(); empty: those of this host alone.
-  std::vector<std::string> reward_endpoints;
+  /// `rewards.allow`: what jobs of all submitters may name, see CheckAllowedRewards().
+  std::vector<std::string> rewards_allow;
   /// Log lines of every rank; they go to standard error in any case.
   struct {
     std::string format = "text";   ///< text, or json: one object a line.

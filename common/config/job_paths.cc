@@ -21,6 +21,32 @@ bool IsBelow(const fs::path& path, const fs::path& root) {
   return std::mismatch(root.begin(), root.end(), path.begin(), path.end()).first == root.end();
 }
 
+/// Whether the path, with every symbolic link followed, lies in an allowed folder.
+bool IsAllowedPath(const ClusterConfig& config, const fs::path& real) {
+  return std::any_of(config.allowed_roots.begin(), config.allowed_roots.end(),
+                     [&](const std::string& allowed) {
+                       std::error_code error;
+                       const fs::path root = fs::weakly_canonical(allowed, error);
+                       return !error && IsBelow(real, root);
+                     });
+}
+
+/// Adds what leads out of the allowed folders from below `folder`, which is one of them.
+void CheckLinksBelow(const ClusterConfig& config, const std::string& setting,
+                     const std::string& folder, std::vector<std::string>* faults) {
+  std::error_code error;
+  for (fs::recursive_directory_iterator entry(folder, error), end; !error && entry != end;
+       entry.increment(error)) {
+    std::error_code unknown;
+    if (!entry->is_symlink(unknown)) continue;
+    const fs::path real = fs::weakly_canonical(entry->path(), unknown);
+    if (unknown || IsAllowedPath(config, real)) continue;
+    faults->push_back(absl::StrCat("`", setting, "`: ", ValidText(entry->path().string()),
+                                   " is a link that leads out of the folders that jobs may use (",
+                                   absl::StrJoin(config.allowed_roots, ", "), ")"));
+  }
+}
+
 }  // namespace
 
 absl::StatusOr<std::string> ResolveJobPath(const ClusterConfig& config, const std::string& setting,
@@ -38,13 +64,7 @@ absl::StatusOr<std::string> ResolveJobPath(const ClusterConfig& config, const st
                                                    " cannot be reached: ", error.message()));
   }
   // Checked before existence, so that nobody learns which files exist outside the allowed roots.
-  const bool is_allowed = std::any_of(config.allowed_roots.begin(), config.allowed_roots.end(),
-                                      [&](const std::string& r) {
-                                        std::error_code root_error;
-                                        const fs::path root = fs::weakly_canonical(r, root_error);
-                                        return !root_error && IsBelow(real, root);
-                                      });
-  if (!is_allowed) {
+  if (!IsAllowedPath(config, real)) {
     return absl::PermissionDeniedError(absl::StrCat(
         "`", setting, "`: ", absolute.string(), " lies outside the folders that jobs may use (",
         absl::StrJoin(config.allowed_roots, ", "),
@@ -107,6 +127,22 @@ absl::Status ResolveJobPaths(const ClusterConfig& config, v1::JobSpec* job) {
   }
   *job = std::move(resolved);
   return absl::OkStatus();
+}
+
+absl::Status CheckJobPaths(const ClusterConfig& config, const v1::JobSpec& job) {
+  v1::JobSpec resolved = job;
+  const absl::Status paths = ResolveJobPaths(config, &resolved);
+  if (absl::IsPermissionDenied(paths)) return paths;
+  std::vector<std::string> faults;
+  for (const auto& [setting, path] :
+       {std::pair("model.path", PathOf(job.model().path())),
+        std::pair("lora.init_from", PathOf(job.lora().init_from()))}) {
+    std::error_code error;
+    if (!path.empty() && fs::is_directory(path, error)) {
+      CheckLinksBelow(config, setting, path, &faults);
+    }
+  }
+  return InvalidSettings(faults, absl::StatusCode::kPermissionDenied, Reason::kPathNotAllowed);
 }
 
 }  // namespace imageddpo

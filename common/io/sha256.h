@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -26,6 +27,7 @@ class Sha256 {
 };
 
 /// Of a file's bytes, read a part at a time.
-absl::StatusOr<std::string> FileSha256(const std::string& path);
+/// @param most_bytes  INVALID_ARGUMENT, before anything is read: the file is larger.
+absl::StatusOr<std::string> FileSha256(const std::string& path, uintmax_t most_bytes = UINTMAX_MAX);
 
 }  // namespace imageddpo

@@ -275,7 +275,7 @@ v1::Cluster Controller::ShowCluster() const {
   return cluster;
 }
 
-absl::Status Controller::Admit(const v1::JobSpec& spec, const TimeLeft& left,
+absl::Status Controller::Admit(const v1::JobSpec& spec, const Caller& caller, const TimeLeft& left,
                                JobService::NewJob* job) {
   std::error_code error;
   const std::filesystem::space_info space = std::filesystem::space(cluster_.data_dir, error);
@@ -288,26 +288,26 @@ absl::Status Controller::Admit(const v1::JobSpec& spec, const TimeLeft& left,
             "); no job is taken before some are freed: delete jobs that have ended")),
         Reason::kDiskFull, {{"limit", absl::StrCat(least)}});
   }
-  IMAGEDDPO_ASSIGN_OR_RETURN(job->job, AdmitJob(spec, cluster_));
+  IMAGEDDPO_ASSIGN_OR_RETURN(job->job, AdmitJob(spec, cluster_, caller.role == Role::kAdmin));
   if (absl::StatusOr<ModelCount> model = CountJobModel(*job->job); model.ok()) job->model = *model;
   // The workers report the numbers of cores and the memory.
   return WaitForWorkers(std::min(left.Get(), kWorkersTimeout));
 }
 
 absl::StatusOr<v1::Job> Controller::Submit(const v1::SubmitJobRequest& request,
-                                           const std::string& owner, absl::Duration timeout) {
+                                           const Caller& caller, absl::Duration timeout) {
   const TimeLeft left(dependencies_.clock, timeout);
   IMAGEDDPO_ASSIGN_OR_RETURN(const bool is_repeated,
                              IsRepeated(dependencies_.store, request.request_id()));
   JobService::NewJob job{.request_id = request.request_id(),
                          .request_sha256 = RequestSha256(request.job()),
-                         .owner = owner,
+                         .owner = caller.owner,
                          .priority = request.priority(),
                          .labels = request.labels(),
                          .max_seconds = request.max_seconds(),
                          .hold = request.hold()};
   // A repeated request returns its job even if the files that it names no longer exist.
-  if (!is_repeated) IMAGEDDPO_RETURN_IF_ERROR(Admit(request.job(), left, &job));
+  if (!is_repeated) IMAGEDDPO_RETURN_IF_ERROR(Admit(request.job(), caller, left, &job));
   return Do([job = std::move(job)](JobService& jobs) { return jobs.Submit(job); }, left.Get());
 }
 
@@ -320,7 +320,7 @@ void Controller::ShowLive(v1::Job* job) const {
 }
 
 absl::StatusOr<v1::Job> Controller::Branch(const v1::BranchJobRequest& request,
-                                           const std::string& owner, absl::Duration timeout) {
+                                           const Caller& caller, absl::Duration timeout) {
   const TimeLeft left(dependencies_.clock, timeout);
   IMAGEDDPO_ASSIGN_OR_RETURN(const bool is_repeated,
                              IsRepeated(dependencies_.store, request.request_id()));
@@ -328,7 +328,7 @@ absl::StatusOr<v1::Job> Controller::Branch(const v1::BranchJobRequest& request,
   asked.clear_request_id();
   JobService::NewJob job{.request_id = request.request_id(),
                          .request_sha256 = Sha256Hex(asked.SerializeAsString()),
-                         .owner = owner};
+                         .owner = caller.owner};
   if (!is_repeated) {
     IMAGEDDPO_ASSIGN_OR_RETURN(const JobRecord parent, dependencies_.store.Get(request.id()));
     IMAGEDDPO_ASSIGN_OR_RETURN(const ResolvedJob before, ResolvedJob::Reopen(parent.job.spec()));
@@ -336,7 +336,7 @@ absl::StatusOr<v1::Job> Controller::Branch(const v1::BranchJobRequest& request,
     for (const std::string& setting : request.settings()) {
       IMAGEDDPO_RETURN_IF_ERROR(Annotate(ApplyJobSetting(setting, &spec), "settings"));
     }
-    IMAGEDDPO_RETURN_IF_ERROR(Admit(spec, left, &job));
+    IMAGEDDPO_RETURN_IF_ERROR(Admit(spec, caller, left, &job));
   }
   std::optional<int64_t> epoch;
   if (request.has_epoch()) epoch = request.epoch();

@@ -73,9 +73,9 @@ class Controller final : public JobApi {
   /// start.
   absl::StatusOr<ExitReason> Run(const std::function<bool()>& stop_requested);
 
-  absl::StatusOr<v1::Job> Submit(const v1::SubmitJobRequest& request, const std::string& owner,
+  absl::StatusOr<v1::Job> Submit(const v1::SubmitJobRequest& request, const Caller& caller,
                                  absl::Duration timeout) override;
-  absl::StatusOr<v1::Job> Branch(const v1::BranchJobRequest& request, const std::string& owner,
+  absl::StatusOr<v1::Job> Branch(const v1::BranchJobRequest& request, const Caller& caller,
                                  absl::Duration timeout) override;
   absl::StatusOr<v1::Job> Do(Verb verb, absl::Duration timeout) override;
   absl::StatusOr<v1::Cluster> GetCluster(absl::Duration timeout) override;
@@ -123,7 +123,8 @@ class Controller final : public JobApi {
   /// Run() is over: answers the commands that wait, and all later ones, with an error.
   void Close();
   /// Judges the settings of a new job and looks at what they name, on the caller's thread.
-  absl::Status Admit(const v1::JobSpec& spec, const TimeLeft& left, JobService::NewJob* job);
+  absl::Status Admit(const v1::JobSpec& spec, const Caller& caller, const TimeLeft& left,
+                     JobService::NewJob* job);
   /// Waits until all workers have sent Hello. UNAVAILABLE: some have not within `timeout`.
   absl::Status WaitForWorkers(absl::Duration timeout);
   /// Puts what is true now and not stored into a job that was read from the store.

@@ -129,7 +129,7 @@ TEST(SettingsPage, HasEverySettingOfTheService) {
   for (const char* setting : {"data_dir",
                               "base_dir",
                               "allowed_roots",
-                              "reward_endpoints",
+                              "rewards.allow",
                               "log.file",
                               "log.format",
                               "log.max_bytes",

@@ -54,7 +54,7 @@ class TrainerServiceImpl final : public ServiceBase {
   grpc::Status SubmitJob(grpc::ServerContext* context, const v1::SubmitJobRequest* request,
                          v1::Job* response) override {
     return Answer("SubmitJob", *context, *request, response, [&](const Caller& caller) {
-      return dependencies_.jobs.Submit(*request, caller.owner, TimeoutOf(*context));
+      return dependencies_.jobs.Submit(*request, caller, TimeoutOf(*context));
     });
   }
 
@@ -109,7 +109,7 @@ class TrainerServiceImpl final : public ServiceBase {
   grpc::Status BranchJob(grpc::ServerContext* context, const v1::BranchJobRequest* request,
                          v1::Job* response) override {
     return Answer("BranchJob", *context, *request, response, [&](const Caller& caller) {
-      return dependencies_.jobs.Branch(*request, caller.owner, TimeoutOf(*context));
+      return dependencies_.jobs.Branch(*request, caller, TimeoutOf(*context));
     });
   }
 

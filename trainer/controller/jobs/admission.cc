@@ -18,6 +18,7 @@
 #include "common/config/reward_service.h"
 #include "common/io/file.h"
 #include "common/io/image_names.h"
+#include "common/io/sha256.h"
 #include "common/model_config/adapter_config.h"
 
 namespace imageddpo {
@@ -26,6 +27,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr size_t kMostSpecBytes = 64 << 10;
+constexpr uintmax_t kMostRewardFileBytes = uintmax_t{4} << 30;  // Of one that is hashed.
 constexpr int kMostEntries = 10'000;  // Looked at before a folder counts as one with images.
 
 bool IsFolder(const fs::path& path) {
@@ -91,6 +93,10 @@ void Check(const std::string& setting, const std::string& path,
   if (!status.ok()) faults->push_back(absl::StrCat("`", setting, "`: ", status.message()));
 }
 
+absl::StatusOr<std::string> HashOfRewardFile(const std::string& path) {
+  return FileSha256(path, kMostRewardFileBytes);
+}
+
 /// The faults of both.
 absl::Status Together(const absl::Status& one, const absl::Status& other) {
   if (one.ok() || other.ok()) return one.ok() ? other : one;
@@ -126,7 +132,8 @@ absl::Status CheckFiles(const v1::JobSpec& job) {
 
 }  // namespace
 
-absl::StatusOr<ResolvedJob> AdmitJob(const v1::JobSpec& submitted, const ClusterConfig& cluster) {
+absl::StatusOr<ResolvedJob> AdmitJob(const v1::JobSpec& submitted, const ClusterConfig& cluster,
+                                     bool is_operator) {
   if (submitted.ByteSizeLong() > kMostSpecBytes) {
     return InvalidField(
         "job", absl::StrCat("has ", submitted.ByteSizeLong(), " bytes; at most ", kMostSpecBytes,
@@ -137,7 +144,9 @@ absl::StatusOr<ResolvedJob> AdmitJob(const v1::JobSpec& submitted, const Cluster
   const absl::Status settings = ResolvedJob::Make(submitted).status();
   const absl::Status paths = ResolveJobPaths(cluster, &job);
   IMAGEDDPO_RETURN_IF_ERROR(Together(settings, paths));
-  IMAGEDDPO_RETURN_IF_ERROR(CheckRewardEndpoints(cluster.reward_endpoints, job));
+  IMAGEDDPO_RETURN_IF_ERROR(CheckJobPaths(cluster, job));  // Links in folders, too.
+  IMAGEDDPO_RETURN_IF_ERROR(
+      CheckAllowedRewards(cluster.rewards_allow, is_operator, HashOfRewardFile, &job));
   IMAGEDDPO_RETURN_IF_ERROR(CheckFiles(job));
   return ResolvedJob::Make(std::move(job));
 }
