@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -49,6 +50,11 @@ class JobStore {
   absl::StatusOr<std::vector<OwnerUsage>> OwnersUsage() const;
   /// Replaces all of it.
   absl::Status SetOwnersUsage(absl::Span<const OwnerUsage> usage);
+
+  /// Which workers are drained, as Supervisor names them.
+  absl::StatusOr<std::set<std::string>> Drains() const;
+  /// Replaces all of it.
+  absl::Status SetDrains(const std::set<std::string>& drains);
 
   struct Ended {
     std::string id;

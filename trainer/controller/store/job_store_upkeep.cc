@@ -10,6 +10,8 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "common/base/status.h"
 #include "trainer/controller/store/job_store.h"
 
@@ -97,6 +99,24 @@ absl::Status JobStore::SetOwnersUsage(absl::Span<const OwnerUsage> usage) {
     IMAGEDDPO_RETURN_IF_ERROR(statement.Run());
   }
   return transaction.Commit();
+}
+
+absl::StatusOr<std::set<std::string>> JobStore::Drains() const {
+  const absl::MutexLock lock(&mutex_);
+  IMAGEDDPO_ASSIGN_OR_RETURN(SqliteStatement statement,
+                             database_->Prepare("SELECT value FROM service WHERE key = 'drains'"));
+  IMAGEDDPO_ASSIGN_OR_RETURN(const bool row, statement.Step());
+  if (!row) return std::set<std::string>();
+  const std::string text = statement.Text(0);
+  return std::set<std::string>(absl::StrSplit(text, '\n', absl::SkipEmpty()));
+}
+
+absl::Status JobStore::SetDrains(const std::set<std::string>& drains) {
+  const absl::MutexLock lock(&mutex_);
+  IMAGEDDPO_ASSIGN_OR_RETURN(
+      SqliteStatement statement,
+      database_->Prepare("INSERT OR REPLACE INTO service (key, value) VALUES ('drains', ?1)"));
+  return statement.Bind(1, absl::StrJoin(drains, "\n")).Run();
 }
 
 absl::StatusOr<std::string> JobStore::BackUp() {
