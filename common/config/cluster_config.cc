@@ -83,7 +83,8 @@ ClusterConfig WithDefaults(const v1::ClusterFile& file) {
   if (queue.has_preemption()) config.queue.preemption = queue.preemption();
   if (queue.has_max_jobs()) config.queue.max_jobs = queue.max_jobs();
   config.quotas = {.queued_jobs = file.quotas().queued_jobs(),
-                   .running_ranks = file.quotas().running_ranks()};
+                   .running_ranks = file.quotas().running_ranks(),
+                   .disk_bytes = file.quotas().disk_bytes()};
   config.retention = {.events_days = file.retention().events_days(),
                       .pictures_days = file.retention().pictures_days(),
                       .checkpoints_days = file.retention().checkpoints_days(),
@@ -204,7 +205,8 @@ absl::Status ResolveClusterConfig(ClusterConfig* config) {
           absl::StrCat("from 0 (kept for ever) to ", kMostDays));
   }
   for (const auto& [setting, bytes] :
-       {std::pair("retention.max_bytes", config->retention.max_bytes),
+       {std::pair("quotas.disk_bytes", config->quotas.disk_bytes),
+        std::pair("retention.max_bytes", config->retention.max_bytes),
         std::pair("retention.min_free_bytes", config->retention.min_free_bytes)}) {
     check(bytes >= 0, setting, absl::StrCat(bytes), "0 (no limit) or more");
   }

@@ -70,6 +70,7 @@ struct ClusterConfig {
   struct {
     int64_t queued_jobs = 0;    ///< Jobs that wait in the queue or are held.
     int64_t running_ranks = 0;  ///< Ranks at work.
+    int64_t disk_bytes = 0;     ///< Of the files of its jobs; above it no job is taken.
   } quotas;
   /// Of jobs that have ended; 0: nothing is removed for that reason. See RetentionRules.
   struct {

@@ -25,6 +25,7 @@
 #include "common/metrics/service_metrics.h"
 #include "imageddpo/v1/service.pb.h"
 #include "trainer/controller/api/job_api.h"
+#include "trainer/controller/files/disk_use.h"
 #include "trainer/controller/jobs/event_hub.h"
 #include "trainer/controller/jobs/job_table.h"
 #include "trainer/controller/jobs/supervisor.h"
@@ -125,6 +126,8 @@ class Controller final : public JobApi {
   /// Judges the settings of a new job and looks at what they name, on the caller's thread.
   absl::Status Admit(const v1::JobSpec& spec, const Caller& caller, const TimeLeft& left,
                      JobService::NewJob* job);
+  /// RESOURCE_EXHAUSTED: the files of the owner's jobs take what `quotas.disk_bytes` allows.
+  absl::Status CheckDiskQuota(const std::string& owner);
   /// Waits until all workers have sent Hello. UNAVAILABLE: some have not within `timeout`.
   absl::Status WaitForWorkers(absl::Duration timeout);
   /// Puts what is true now and not stored into a job that was read from the store.
@@ -132,6 +135,7 @@ class Controller final : public JobApi {
 
   const ClusterConfig cluster_;
   const Dependencies dependencies_;
+  DiskUse disk_use_;
   BlockingQueue<Mail> mailbox_;
   // The controller's thread alone.
   JobTable table_;

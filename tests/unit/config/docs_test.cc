@@ -160,6 +160,7 @@ TEST(SettingsPage, HasEverySettingOfTheService) {
                               "queue.max_jobs",
                               "quotas.queued_jobs",
                               "quotas.running_ranks",
+                              "quotas.disk_bytes",
                               "retention.events_days",
                               "retention.pictures_days",
                               "retention.checkpoints_days",

@@ -47,6 +47,8 @@ class JobStore {
   absl::StatusOr<std::vector<JobRecord>> Unfinished() const;
   absl::StatusOr<std::map<v1::JobState, int64_t>> CountByState() const;
 
+  /// Of each job its owner, by its id.
+  absl::StatusOr<std::map<std::string, std::string>> Owners() const;
   absl::StatusOr<std::vector<OwnerUsage>> OwnersUsage() const;
   /// Replaces all of it.
   absl::Status SetOwnersUsage(absl::Span<const OwnerUsage> usage);

@@ -73,6 +73,28 @@ absl::Status JobStore::RemoveEvents(const std::string& id) {
   }
 }
 
+absl::StatusOr<std::map<std::string, std::string>> JobStore::Owners() const {
+  std::map<std::string, std::string> owners;
+  int64_t last_number = 0;
+  for (bool more = true; more;) {  // As above.
+    const absl::MutexLock lock(&mutex_);
+    IMAGEDDPO_ASSIGN_OR_RETURN(
+        SqliteStatement statement,
+        database_->Prepare(
+            "SELECT number, id, owner FROM jobs WHERE number > ?1 ORDER BY number LIMIT ?2"));
+    statement.Bind(1, last_number).Bind(2, kJobsAtOnce);
+    int64_t count = 0;
+    for (;; ++count) {
+      IMAGEDDPO_ASSIGN_OR_RETURN(const bool row, statement.Step());
+      if (!row) break;
+      last_number = statement.Int(0);
+      owners[statement.Text(1)] = statement.Text(2);
+    }
+    more = count == kJobsAtOnce;
+  }
+  return owners;
+}
+
 absl::StatusOr<std::vector<OwnerUsage>> JobStore::OwnersUsage() const {
   const absl::MutexLock lock(&mutex_);
   IMAGEDDPO_ASSIGN_OR_RETURN(
