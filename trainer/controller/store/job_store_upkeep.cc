@@ -55,20 +55,25 @@ absl::StatusOr<std::vector<JobStore::Ended>> JobStore::EndedJobs() const {
 absl::Status JobStore::RemoveEvents(const std::string& id) {
   for (;;) {  // As above; a job that is resumed meanwhile keeps what is left.
     const absl::MutexLock lock(&mutex_);
-    IMAGEDDPO_ASSIGN_OR_RETURN(
-        SqliteStatement job,
-        database_->Prepare(
-            "SELECT number, last_event, (SELECT MIN(number) FROM events WHERE job_number = "
-            "jobs.number) FROM jobs WHERE id = ?1 AND state IN ('SUCCEEDED', 'FAILED', "
-            "'CANCELLED')"));
-    IMAGEDDPO_ASSIGN_OR_RETURN(const bool has_ended, job.Bind(1, id).Step());
-    if (!has_ended) return absl::OkStatus();
-    const int64_t last = job.Int(1), first = job.Int(2);  // 0: it has no events.
+    int64_t job_number = 0, first = 0, last = 0;
+    {
+      IMAGEDDPO_ASSIGN_OR_RETURN(
+          SqliteStatement job,
+          database_->Prepare(
+              "SELECT number, last_event, (SELECT MIN(number) FROM events WHERE job_number = "
+              "jobs.number) FROM jobs WHERE id = ?1 AND state IN ('SUCCEEDED', 'FAILED', "
+              "'CANCELLED')"));
+      IMAGEDDPO_ASSIGN_OR_RETURN(const bool has_ended, job.Bind(1, id).Step());
+      if (!has_ended) return absl::OkStatus();
+      job_number = job.Int(0);
+      last = job.Int(1);
+      first = job.Int(2);  // 0: it has no events.
+    }
     if (first == 0 || first >= last) return absl::OkStatus();
     IMAGEDDPO_ASSIGN_OR_RETURN(
         SqliteStatement statement,
         database_->Prepare("DELETE FROM events WHERE job_number = ?1 AND number < ?2"));
-    statement.Bind(1, job.Int(0)).Bind(2, std::min(last, first + kEventsAtOnce));
+    statement.Bind(1, job_number).Bind(2, std::min(last, first + kEventsAtOnce));
     IMAGEDDPO_RETURN_IF_ERROR(statement.Run());
   }
 }
