@@ -82,7 +82,6 @@ with harness.workspace() as directory:
         for command in commands(address):
             result = on_second(*command, cwd=host, env=environment)
             assert result.returncode == 0, f"{command} ended with {result.returncode}: {result.stderr}\n{service.log.read_text()[-3000:]}"
-        ended = service.get("job-000001")
         who = on_second("imageddpo", "whoami", cwd=host, env=environment).stdout
         assert "admin" in who and "a token" in who, who
     rows = [json.loads(line) for line in (service.data_dir / "audit.jsonl").read_text().splitlines()]
