@@ -52,6 +52,19 @@ out_of_range = refusal_of(lambda: client(tokens["alice"]).submit({**case["job"],
 assert out_of_range.reason == "INVALID_SETTINGS", out_of_range.reason
 assert {each.field for each in out_of_range.violations} == {"name", "max_stage_seconds"}, out_of_range.violations
 
+# Paths out of the roots, by any way, and code that the operator has not allowed.
+escapes = pathlib.Path(case["job"]["data"]["path"]).parent
+(escapes / "link").symlink_to("/etc")
+for path in ("/etc", "../../../../../../etc", str(escapes / "link"), str(escapes / "link/passwd"), "/proc/self/root/etc"):
+    escaped = refusal_of(lambda path=path: client(tokens["alice"]).submit({**case["job"], "data": {"path": path}}))
+    assert (escaped.code, escaped.reason) == ("PERMISSION_DENIED", "PATH_NOT_ALLOWED"), (path, escaped)
+    assert [each.field for each in escaped.violations] == ["data.path"], escaped.violations
+(escapes / "link").unlink()
+code = [{**case["job"]["rewards"][0], "model": case["job"]["model"]["path"] + "/model_index.json"}]
+assert refusal_of(lambda: client(tokens["alice"]).submit({**case["job"], "rewards": code})).reason == "REWARD_NOT_ALLOWED"
+service = [{"type": "service", "endpoints": ["127.0.0.1:1"]}]
+assert refusal_of(lambda: client(tokens["alice"]).submit({**case["job"], "rewards": service})).reason == "REWARD_NOT_ALLOWED"
+
 # A good round, and what the others may not do with its job.
 alice, bob, viewer, admin = (client(tokens[name]) for name in ("alice", "bob", "viewer", "admin"))
 assert code_of(lambda: viewer.submit(case["job"])) == "PERMISSION_DENIED"

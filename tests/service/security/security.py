@@ -99,6 +99,8 @@ def over_tls(directory):
     assert {row["code"] for row in rows} >= {"OK", "UNAUTHENTICATED", "PERMISSION_DENIED"}, rows
     assert any(row["owner"] == "bob" and row["method"] == "CancelJob" and not row["allowed"] for row in rows), rows
     assert any(row["owner"] == "alice" and row["method"] == "SubmitJob" and row["allowed"] for row in rows), rows
+    refused = [row["reason"] for row in rows if row["owner"] == "alice" and row["method"] == "SubmitJob" and not row["allowed"]]
+    assert any("`allowed_roots`" in reason for reason in refused) and any("`rewards.allow`" in reason for reason in refused), refused
     for secret in tokens.values():
         assert secret not in (service.data_dir / "audit.jsonl").read_text() + service.log.read_text()
 

@@ -60,4 +60,18 @@ absl::StatusOr<Caller> AccessControl::Admit(
   return *caller;
 }
 
+void AccessControl::NoteRefused(const grpc::ServerContextBase& context, std::string_view method,
+                                const std::string& job_id, const Caller& caller,
+                                const absl::Status& why) const {
+  if (audit_ == nullptr) return;
+  audit_
+      ->Note({.caller = caller,
+              .is_known = true,
+              .peer = context.peer(),
+              .method = std::string(method),
+              .job = job_id,
+              .status = why})
+      .IgnoreError();  // Nothing was changed.
+}
+
 }  // namespace imageddpo

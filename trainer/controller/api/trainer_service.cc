@@ -230,6 +230,9 @@ class TrainerServiceImpl final : public ServiceBase {
     const absl::StatusOr<Caller> caller = Admit(method, context, job_id);
     absl::StatusOr<Response> result =
         caller.ok() ? function(*caller) : absl::StatusOr<Response>(caller.status());
+    if (caller.ok() && absl::IsPermissionDenied(result.status())) {
+      dependencies_.access.NoteRefused(context, method, job_id, *caller, result.status());
+    }
     dependencies_.metrics.RpcFinished(method, result.status().code(),
                                       dependencies_.clock.NowSeconds() - start_s);
     if (!result.ok()) return ToGrpcStatus(result.status());
