@@ -208,7 +208,33 @@ def on_the_socket(directory):
             assert error_of_user(0, service.data_dir / "api.sock") == 0
 
 
+def page_commands(folder):
+    """The `admin` commands of docs/security.md, as they stand there, in their order."""
+    folder.mkdir()
+    (folder / "cluster.yaml").write_text(json.dumps({"grpc": {"address": "0.0.0.0", "port": 0}}))
+    blocks = re.findall(r"^```sh\n(.*?)^```$", (harness.ROOT / "docs/security.md").read_text(), re.MULTILINE | re.DOTALL)
+    lines = [line.removeprefix("build/bin/") for line in "".join(blocks).splitlines()]
+    commands = [line for line in lines if line.startswith("imageddpo admin ")]
+    assert len(commands) >= 5, commands
+
+    def run(command):
+        result = subprocess.run(["bash", "-c", command], cwd=folder, capture_output=True, text=True, timeout=60, check=False,
+                                env={**os.environ, "PATH": f"{harness.BIN}:{os.environ['PATH']}"})
+        assert result.returncode == 0, f"{command} ended with {result.returncode}: {result.stderr}"
+        return result.stdout
+
+    for command in commands:
+        if " revoke " in command:  # An id of this test's.
+            known = [line.split()[0] for line in run("imageddpo admin token list --config cluster.yaml").splitlines() if "alice" in line]
+            command = re.sub(r"revoke \w+", f"revoke {known[0]}", command)
+        run(command)
+    for name in ("admin", "alice", "prometheus"):
+        assert (folder / f"{name}.token").read_text().startswith("imageddpo_"), name
+    assert "alice" not in run("imageddpo admin token list --config cluster.yaml")
+
+
 with harness.workspace() as directory:
+    page_commands(directory / "page")
     over_tls(directory)
     on_the_socket(directory / "socket")
 print("ok")
