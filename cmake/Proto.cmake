@@ -1,5 +1,5 @@
-# proto/imageddpo/v1/*.proto: imageddpo_proto (messages, protobuf only) and imageddpo_grpc (service
-# stubs, on top). Includes: "imageddpo/v1/job.pb.h", "imageddpo/v1/service.grpc.pb.h".
+# proto/imageddpo/v1/*.proto, and what the API's errors carry in proto/google/rpc: imageddpo_proto (messages, protobuf
+# only) and imageddpo_grpc (service stubs, on top). Includes: "imageddpo/v1/job.pb.h", "imageddpo/v1/service.grpc.pb.h".
 
 find_package(Protobuf REQUIRED)
 find_package(gRPC QUIET CONFIG)
@@ -8,7 +8,7 @@ find_program(GRPC_CPP_PLUGIN grpc_cpp_plugin REQUIRED)
 set(proto_root ${PROJECT_SOURCE_DIR}/proto)
 set(proto_out ${PROJECT_BINARY_DIR}/proto)
 file(MAKE_DIRECTORY ${proto_out})
-file(GLOB proto_files CONFIGURE_DEPENDS ${proto_root}/imageddpo/v1/*.proto)
+file(GLOB proto_files CONFIGURE_DEPENDS ${proto_root}/imageddpo/v1/*.proto ${proto_root}/google/rpc/*.proto)
 
 set(message_sources "")
 set(service_sources "")

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "common/base/rejection.h"
 #include "common/io/file.h"
 
 namespace imageddpo {
@@ -21,9 +22,11 @@ LiveTokens::Stamp LiveTokens::StampOfFile() const {
 
 absl::StatusOr<Caller> LiveTokens::Check(std::string_view token) const {
   if (token.empty()) {
-    return absl::UnauthenticatedError(
-        "a token is needed: `imageddpo admin token create` on the service's host makes one; pass "
-        "it with --token-file or $IMAGEDDPO_TOKEN");
+    return WithReason(
+        absl::UnauthenticatedError(
+            "a token is needed: `imageddpo admin token create` on the service's host makes one; "
+            "pass it with --token-file or $IMAGEDDPO_TOKEN"),
+        Reason::kBadToken);
   }
   const std::string sha256 = Sha256Hex(token);
   const absl::MutexLock lock(&mutex_);
@@ -42,13 +45,16 @@ absl::StatusOr<Caller> LiveTokens::Check(std::string_view token) const {
   }
   const auto found = tokens_.find(sha256);
   if (found == tokens_.end()) {
-    return absl::UnauthenticatedError("the token is not one of this service, or was revoked");
+    return WithReason(
+        absl::UnauthenticatedError("the token is not one of this service, or was revoked"),
+        Reason::kBadToken);
   }
   const TokenRecord& record = found->second;
   if (now_() >= record.expire_time) {
-    return absl::UnauthenticatedError(
-        absl::StrCat("the token ", record.id, " of ", record.owner,
-                     " has expired; `imageddpo admin token create` makes a new one"));
+    return WithReason(absl::UnauthenticatedError(absl::StrCat(
+                          "the token ", record.id, " of ", record.owner,
+                          " has expired; `imageddpo admin token create` makes a new one")),
+                      Reason::kBadToken);
   }
   return Caller{record.owner, record.role, record.expire_time};
 }

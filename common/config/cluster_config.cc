@@ -50,7 +50,7 @@ ClusterConfig WithDefaults(const v1::ClusterFile& file) {
   if (file.has_data_dir()) config.data_dir = file.data_dir();
   if (file.has_base_dir()) config.base_dir = file.base_dir();
   config.allowed_roots = {file.allowed_roots().begin(), file.allowed_roots().end()};
-  config.reward_endpoints = {file.reward_endpoints().begin(), file.reward_endpoints().end()};
+  config.rewards_allow = {file.rewards().allow().begin(), file.rewards().allow().end()};
   if (file.has_log_level()) config.log_level = file.log_level();
   if (file.log().has_format()) config.log.format = file.log().format();
   config.log.file = file.log().file();
@@ -83,7 +83,8 @@ ClusterConfig WithDefaults(const v1::ClusterFile& file) {
   if (queue.has_preemption()) config.queue.preemption = queue.preemption();
   if (queue.has_max_jobs()) config.queue.max_jobs = queue.max_jobs();
   config.quotas = {.queued_jobs = file.quotas().queued_jobs(),
-                   .running_ranks = file.quotas().running_ranks()};
+                   .running_ranks = file.quotas().running_ranks(),
+                   .disk_bytes = file.quotas().disk_bytes()};
   config.retention = {.events_days = file.retention().events_days(),
                       .pictures_days = file.retention().pictures_days(),
                       .checkpoints_days = file.retention().checkpoints_days(),
@@ -204,7 +205,8 @@ absl::Status ResolveClusterConfig(ClusterConfig* config) {
           absl::StrCat("from 0 (kept for ever) to ", kMostDays));
   }
   for (const auto& [setting, bytes] :
-       {std::pair("retention.max_bytes", config->retention.max_bytes),
+       {std::pair("quotas.disk_bytes", config->quotas.disk_bytes),
+        std::pair("retention.max_bytes", config->retention.max_bytes),
         std::pair("retention.min_free_bytes", config->retention.min_free_bytes)}) {
     check(bytes >= 0, setting, absl::StrCat(bytes), "0 (no limit) or more");
   }
@@ -219,10 +221,10 @@ absl::Status ResolveClusterConfig(ClusterConfig* config) {
         absl::StrCat("from ", kFewestLogBytes, " to ", kMostLogBytes));
   check(config->log.max_files >= 1 && config->log.max_files <= kMostLogFiles, "log.max_files",
         absl::StrCat(config->log.max_files), absl::StrCat("from 1 to ", kMostLogFiles));
-  for (const std::string& pattern : config->reward_endpoints) {
-    check(CheckEndpointPattern(pattern).ok(), "reward_endpoints",
-          absl::StrCat("`", Excerpt(pattern, 200), "`"),
-          "`local`, HOST or HOST:PORT, where HOST may begin with `*.` or be `*`");
+  for (const std::string& entry : config->rewards_allow) {
+    check(IsRewardsAllowEntry(entry), "rewards.allow", absl::StrCat("`", Excerpt(entry, 200), "`"),
+          "`local`, HOST or HOST:PORT, where HOST may begin with `*.` or be `*`; an absolute path, "
+          "in which `*` and `?` stand for characters but `/`; or `sha256:` and 64 digits");
   }
   check(!config->data_dir.empty(), "data_dir", "empty", "a folder");
   std::vector<std::pair<std::string, std::string>> paths = {{"data_dir", config->data_dir},

@@ -70,6 +70,7 @@ struct ClusterConfig {
   struct {
     int64_t queued_jobs = 0;    ///< Jobs that wait in the queue or are held.
     int64_t running_ranks = 0;  ///< Ranks at work.
+    int64_t disk_bytes = 0;     ///< Of the files of its jobs; above it no job is taken.
   } quotas;
   /// Of jobs that have ended; 0: nothing is removed for that reason. See RetentionRules.
   struct {
@@ -77,8 +78,8 @@ struct ClusterConfig {
     int64_t max_bytes = 0;                                            ///< Of all jobs' files.
     int64_t min_free_bytes = 0;  ///< Of the disk; below it no job is taken either.
   } retention;
-  /// Reward services that jobs may name, see IsEndpointAllowed(); empty: those of this host alone.
-  std::vector<std::string> reward_endpoints;
+  /// `rewards.allow`: what jobs of all submitters may name, see CheckAllowedRewards().
+  std::vector<std::string> rewards_allow;
   /// Log lines of every rank; they go to standard error in any case.
   struct {
     std::string format = "text";   ///< text, or json: one object a line.

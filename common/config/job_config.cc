@@ -8,6 +8,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "common/base/rejection.h"
 #include "common/base/status.h"
 #include "common/base/text.h"
 #include "common/config/yaml/settings_schema.h"
@@ -28,14 +29,14 @@ absl::StatusOr<Message*> FindSection(const std::vector<std::string>& names, cons
   for (size_t i = 0; i + 1 < names.size(); ++i) {
     const FieldDescriptor* field = section->GetDescriptor()->FindFieldByName(names[i]);
     if (field == nullptr) {
-      return absl::InvalidArgumentError(UnknownSetting(*section->GetDescriptor(), prefix, names[i],
-                                                       absl::StrCat("`", prefix, names[i], "`")));
+      return InvalidSettings({UnknownSetting(*section->GetDescriptor(), prefix, names[i],
+                                             absl::StrCat("`", prefix, names[i], "`"))});
     }
     absl::StrAppend(&prefix, names[i], ".");
     if (field->message_type() == nullptr) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("unknown setting `", path, "`: `", prefix.substr(0, prefix.size() - 1),
-                       "` is ", ExpectedValue(*field), " and has no settings of its own"));
+      return InvalidSettings(
+          {absl::StrCat("unknown setting `", path, "`: `", prefix.substr(0, prefix.size() - 1),
+                        "` is ", ExpectedValue(*field), " and has no settings of its own")});
     }
     const auto* reflection = section->GetReflection();
     if (!field->is_repeated()) {
@@ -46,9 +47,9 @@ absl::StatusOr<Message*> FindSection(const std::vector<std::string>& names, cons
     const int size = reflection->FieldSize(*section, field);
     if (i + 2 >= names.size() || !absl::SimpleAtoi(names[i + 1], &index) || index < 0 ||
         index >= size) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("`", path, "`: the job has ", size, " `", names[i],
-                       "`; write the item's number, from 0, as in `", prefix, "0.NAME`"));
+      return InvalidSettings(
+          {absl::StrCat("`", path, "`: the job has ", size, " `", names[i],
+                        "`; write the item's number, from 0, as in `", prefix, "0.NAME`")});
     }
     section = reflection->MutableRepeatedMessage(section, field, index);
     absl::StrAppend(&prefix, names[++i], ".");
@@ -88,8 +89,8 @@ absl::Status ApplyJobSetting(std::string_view assignment, v1::JobSpec* job) {
   const std::string prefix = path.substr(0, path.size() - names.back().size());
   const FieldDescriptor* field = section->GetDescriptor()->FindFieldByName(names.back());
   if (field == nullptr) {
-    return absl::InvalidArgumentError(UnknownSetting(*section->GetDescriptor(), prefix,
-                                                     names.back(), absl::StrCat("`", path, "`")));
+    return InvalidSettings({UnknownSetting(*section->GetDescriptor(), prefix, names.back(),
+                                           absl::StrCat("`", path, "`"))});
   }
 
   YamlFaults faults("");
@@ -101,7 +102,7 @@ absl::Status ApplyJobSetting(std::string_view assignment, v1::JobSpec* job) {
     try {
       PutYamlValue(YAML::Load(parts.second), *field, path, &object, &faults);
     } catch (const YAML::Exception& error) {
-      return absl::InvalidArgumentError(absl::StrCat("`", path, "`: ", error.msg));
+      return InvalidSettings({absl::StrCat("`", path, "`: ", error.msg)});
     }
   }
   IMAGEDDPO_RETURN_IF_ERROR(faults.ToStatus());

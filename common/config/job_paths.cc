@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "common/base/rejection.h"
 #include "common/base/text.h"
 
 namespace imageddpo {
@@ -23,6 +24,33 @@ std::string JobsFolder(const ClusterConfig& config) { return config.data_dir + "
 // Whole path elements count: /data-old is not below /data.
 bool IsBelow(const fs::path& path, const fs::path& root) {
   return std::mismatch(root.begin(), root.end(), path.begin(), path.end()).first == root.end();
+}
+
+/// Whether the path, with every symbolic link followed, lies in a folder that the setting may name.
+bool IsAllowedPath(const ClusterConfig& config, const std::string& setting, const fs::path& real) {
+  std::vector<std::string> roots = config.allowed_roots;
+  if (setting == kInitFrom) roots.push_back(JobsFolder(config));
+  return std::any_of(roots.begin(), roots.end(), [&](const std::string& allowed) {
+    std::error_code error;
+    const fs::path root = fs::weakly_canonical(allowed, error);
+    return !error && IsBelow(real, root);
+  });
+}
+
+/// Adds what leads out of the allowed folders from below `folder`, which is one of them.
+void CheckLinksBelow(const ClusterConfig& config, const std::string& setting,
+                     const std::string& folder, std::vector<std::string>* faults) {
+  std::error_code error;
+  for (fs::recursive_directory_iterator entry(folder, error), end; !error && entry != end;
+       entry.increment(error)) {
+    std::error_code unknown;
+    if (!entry->is_symlink(unknown)) continue;
+    const fs::path real = fs::weakly_canonical(entry->path(), unknown);
+    if (unknown || IsAllowedPath(config, setting, real)) continue;
+    faults->push_back(absl::StrCat("`", setting, "`: ", ValidText(entry->path().string()),
+                                   " is a link that leads out of the folders that jobs may use (",
+                                   absl::StrJoin(config.allowed_roots, ", "), ")"));
+  }
 }
 
 }  // namespace
@@ -42,14 +70,7 @@ absl::StatusOr<std::string> ResolveJobPath(const ClusterConfig& config, const st
                                                    " cannot be reached: ", error.message()));
   }
   // Checked before existence, so that nobody learns which files exist outside the allowed roots.
-  std::vector<std::string> roots = config.allowed_roots;
-  if (setting == kInitFrom) roots.push_back(JobsFolder(config));
-  const bool is_allowed = std::any_of(roots.begin(), roots.end(), [&](const std::string& r) {
-    std::error_code root_error;
-    const fs::path root = fs::weakly_canonical(r, root_error);
-    return !root_error && IsBelow(real, root);
-  });
-  if (!is_allowed) {
+  if (!IsAllowedPath(config, setting, real)) {
     return absl::PermissionDeniedError(absl::StrCat(
         "`", setting, "`: ", absolute.string(), " lies outside the folders that jobs may use (",
         absl::StrJoin(config.allowed_roots, ", "),
@@ -105,9 +126,29 @@ absl::Status ResolveJobPaths(const ClusterConfig& config, v1::JobSpec* job) {
       if (absl::IsPermissionDenied(real.status())) code = absl::StatusCode::kPermissionDenied;
     }
   }
-  if (!faults.empty()) return absl::Status(code, absl::StrJoin(faults, "\n"));
+  if (!faults.empty()) {
+    return InvalidSettings(faults, code,
+                           code == absl::StatusCode::kPermissionDenied ? Reason::kPathNotAllowed
+                                                                       : Reason::kInvalidSettings);
+  }
   *job = std::move(resolved);
   return absl::OkStatus();
+}
+
+absl::Status CheckJobPaths(const ClusterConfig& config, const v1::JobSpec& job) {
+  v1::JobSpec resolved = job;
+  const absl::Status paths = ResolveJobPaths(config, &resolved);
+  if (absl::IsPermissionDenied(paths)) return paths;
+  std::vector<std::string> faults;
+  for (const auto& [setting, path] :
+       {std::pair("model.path", PathOf(job.model().path())),
+        std::pair(kInitFrom, PathOf(job.lora().init_from()))}) {
+    std::error_code error;
+    if (!path.empty() && fs::is_directory(path, error)) {
+      CheckLinksBelow(config, setting, path, &faults);
+    }
+  }
+  return InvalidSettings(faults, absl::StatusCode::kPermissionDenied, Reason::kPathNotAllowed);
 }
 
 }  // namespace imageddpo

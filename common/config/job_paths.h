@@ -26,4 +26,11 @@ absl::StatusOr<std::string> ResolveJobPath(const ClusterConfig& config, const st
 /// All faults at once, one per line; on an error the job is unchanged.
 absl::Status ResolveJobPaths(const ClusterConfig& config, v1::JobSpec* job);
 
+/// Whether a job's paths, and every symbolic link below the folders of its model and LoRA, lead to
+/// allowed places now. The service asks before it takes a job, and each rank again before it opens
+/// the files: links may have been changed meanwhile.
+/// @return PERMISSION_DENIED naming settings and files. What is missing or cannot be read is for
+///         who opens it.
+absl::Status CheckJobPaths(const ClusterConfig& config, const v1::JobSpec& job);
+
 }  // namespace imageddpo

@@ -14,28 +14,21 @@ namespace {
 constexpr int64_t kMaxDefaultShards = 64;
 constexpr int64_t kMaxCount = 1 << 20;  // Of each factor: products stay far inside int64.
 
-absl::Status CheckCount(const char* setting, int64_t value) {
-  if (value >= 1 && value <= kMaxCount) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat("`", setting, "` is ", value, "; it must be from 1 to ", kMaxCount));
-}
-
 absl::Status CheckCounts(const v1::JobSpec& job) {
-  for (const absl::Status& status :
-       {CheckCount("sample.batch_size", job.sample().batch_size()),
-        CheckCount("sample.num_batches_per_epoch", job.sample().num_batches_per_epoch()),
-        CheckCount("train.batch_size", job.train().batch_size()),
-        CheckCount("train.gradient_accumulation_steps",
-                   job.train().gradient_accumulation_steps())}) {
-    if (!status.ok()) return status;
+  Faults faults;
+  const auto check = [&faults](const char* setting, int64_t value) {
+    if (value >= 1 && value <= kMaxCount) return;
+    faults.Add(absl::StrCat("`", setting, "` is ", value, "; it must be from 1 to ", kMaxCount));
+  };
+  check("sample.batch_size", job.sample().batch_size());
+  check("sample.num_batches_per_epoch", job.sample().num_batches_per_epoch());
+  check("train.batch_size", job.train().batch_size());
+  check("train.gradient_accumulation_steps", job.train().gradient_accumulation_steps());
+  if (job.sample().has_group_size()) check("sample.group_size", job.sample().group_size());
+  if (const int64_t size = job.device().device_batch_size(); size != 0) {
+    check("device.device_batch_size", size);
   }
-  if (job.sample().has_group_size()) {
-    const absl::Status status = CheckCount("sample.group_size", job.sample().group_size());
-    if (!status.ok()) return status;
-  }
-  const int64_t device_batch = job.device().device_batch_size();
-  return device_batch == 0 ? absl::OkStatus()
-                           : CheckCount("device.device_batch_size", device_batch);
+  return faults.ToStatus();
 }
 
 int64_t LargestDivisorUpTo(int64_t number, int64_t limit) {
@@ -62,26 +55,26 @@ absl::Status EpochError(const v1::JobSpec& job, const JobPlan& plan) {
         &remedy, " or `train.batch_size: ",
         LargestDivisorUpTo(plan.samples_per_epoch / accumulation, job.train().batch_size()), "`");
   }
-  return absl::InvalidArgumentError(absl::StrCat(
+  return InvalidSettings({absl::StrCat(
       "the samples of an epoch (",
       Product("sample.batch_size", sample_batch, "sample.num_batches_per_epoch", batches),
       ") must be a multiple of the samples of an update (",
       Product("train.batch_size", job.train().batch_size(), "train.gradient_accumulation_steps",
               accumulation),
-      "); ", remedy));
+      "); ", remedy)});
 }
 
 // The epoch is no whole number of groups.
 absl::Status GroupError(const v1::JobSpec& job, const JobPlan& plan) {
   const int64_t batches = job.sample().num_batches_per_epoch();
   const int64_t times = plan.group_size / std::gcd(plan.samples_per_epoch, plan.group_size);
-  return absl::InvalidArgumentError(
-      absl::StrCat("the samples of an epoch (",
-                   Product("sample.batch_size", job.sample().batch_size(),
-                           "sample.num_batches_per_epoch", batches),
-                   ") must be a multiple of `sample.group_size` ", plan.group_size, "; set it to ",
-                   LargestDivisorUpTo(plan.samples_per_epoch, plan.group_size),
-                   ", or `sample.num_batches_per_epoch: ", batches * times, "`"));
+  return InvalidSettings(
+      {absl::StrCat("the samples of an epoch (",
+                    Product("sample.batch_size", job.sample().batch_size(),
+                            "sample.num_batches_per_epoch", batches),
+                    ") must be a multiple of `sample.group_size` ", plan.group_size, "; set it to ",
+                    LargestDivisorUpTo(plan.samples_per_epoch, plan.group_size),
+                    ", or `sample.num_batches_per_epoch: ", batches * times, "`")});
 }
 
 // Groups that are drawn again do not fit into micro-batches.
@@ -95,13 +88,13 @@ absl::Status ResampleError(const JobPlan& plan) {
 }
 
 absl::Status DeviceBatchError(const v1::JobSpec& job, const JobPlan& plan) {
-  return absl::InvalidArgumentError(absl::StrCat(
+  return InvalidSettings({absl::StrCat(
       "the samples of an update (",
       Product("train.batch_size", job.train().batch_size(), "train.gradient_accumulation_steps",
               job.train().gradient_accumulation_steps()),
       ") must be a multiple of `device.device_batch_size` ", plan.device_batch_size, "; set it to ",
       LargestDivisorUpTo(plan.samples_per_update, plan.device_batch_size),
-      ", or leave it out to get a size that fits"));
+      ", or leave it out to get a size that fits")});
 }
 
 }  // namespace
@@ -169,10 +162,10 @@ absl::StatusOr<JobPlan> MakeJobPlan(const v1::JobSpec& job) {
 
   const int64_t shards = job.train().gradient_shards();
   if (shards < 0 || shards > plan.micro_batches_per_update) {
-    return absl::InvalidArgumentError(absl::StrCat(
+    return InvalidSettings({absl::StrCat(
         "`train.gradient_shards` is ", shards, "; it must be from 0 (chosen) to ",
         plan.micro_batches_per_update, ", the micro-batches of an update (",
-        plan.samples_per_update, " samples in micro-batches of ", plan.device_batch_size, ")"));
+        plan.samples_per_update, " samples in micro-batches of ", plan.device_batch_size, ")")});
   }
   plan.gradient_shards =
       shards == 0 ? std::min(kMaxDefaultShards, plan.micro_batches_per_update) : shards;

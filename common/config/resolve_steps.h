@@ -12,6 +12,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "common/base/rejection.h"
 #include "common/base/suggest.h"
 #include "common/base/text.h"
 #include "common/config/job_plan.h"
@@ -79,10 +80,7 @@ class Faults {
     if (value.empty()) Add(absl::StrCat("`", setting, "` is not given; it must be ", what));
   }
 
-  absl::Status ToStatus() const {
-    if (faults_.empty()) return absl::OkStatus();
-    return absl::InvalidArgumentError(absl::StrJoin(faults_, "\n"));
-  }
+  absl::Status ToStatus() const { return InvalidSettings(faults_); }
 
  private:
   static constexpr size_t kMaxShownBytes = 200;

@@ -1,14 +1,18 @@
 #include "common/config/reward_service.h"
 
+#include <fnmatch.h>
+
 #include <algorithm>
 #include <cmath>
 #include <optional>
 #include <string_view>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "common/base/rejection.h"
 #include "common/base/text.h"
 #include "common/config/choices.h"
 
@@ -16,6 +20,8 @@ namespace imageddpo {
 namespace {
 
 constexpr char kLocal[] = "local";
+constexpr char kSha256Prefix[] = "sha256:";
+constexpr size_t kSha256Digits = 64;
 constexpr int kMostReplicas = 64;
 constexpr int64_t kMostRetries = 100;
 constexpr double kMaxTimeoutSeconds = 24 * 3600;
@@ -52,6 +58,18 @@ bool Matches(const Pattern& pattern, const Address& address) {
     return absl::EndsWithIgnoreCase(address.host, pattern.host.substr(1));
   }
   return absl::EqualsIgnoreCase(address.host, pattern.host);
+}
+
+bool HasEntry(const std::vector<std::string>& allow, const std::string& entry) {
+  return std::find(allow.begin(), allow.end(), entry) != allow.end();
+}
+
+/// By its path, with every symbolic link followed.
+bool IsFileAllowed(const std::vector<std::string>& allow, const std::string& path) {
+  return std::any_of(allow.begin(), allow.end(), [&](const std::string& text) {
+    return absl::StartsWith(text, "/") &&
+           ::fnmatch(text.c_str(), path.c_str(), FNM_PATHNAME | FNM_NOESCAPE) == 0;
+  });
 }
 
 std::vector<std::string> EndpointFaults(const v1::RewardSpec& reward, const std::string& prefix) {
@@ -142,37 +160,74 @@ std::vector<std::string> RewardServiceFaults(const v1::RewardSpec& reward, bool 
   return faults;
 }
 
-absl::Status CheckEndpointPattern(const std::string& text) {
-  if (text == kLocal || ParsePattern(text).has_value()) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      "is none of `local`, HOST and HOST:PORT, where HOST may begin with `*.` or be `*`");
+bool IsSha256(const std::string& text) {
+  return text.size() == kSha256Digits && std::all_of(text.begin(), text.end(), [](unsigned char c) {
+           return absl::ascii_isdigit(c) || (c >= 'a' && c <= 'f');
+         });
 }
 
-bool IsEndpointAllowed(const std::vector<std::string>& patterns, const Address& address) {
-  if (patterns.empty()) return address.IsLocal();
-  return std::any_of(patterns.begin(), patterns.end(), [&](const std::string& text) {
+bool IsRewardsAllowEntry(const std::string& text) {
+  if (absl::StartsWith(text, kSha256Prefix))
+    return IsSha256(text.substr(sizeof(kSha256Prefix) - 1));
+  return absl::StartsWith(text, "/") || text == kLocal || ParsePattern(text).has_value();
+}
+
+bool IsEndpointAllowed(const std::vector<std::string>& allow, const Address& address) {
+  return std::any_of(allow.begin(), allow.end(), [&](const std::string& text) {
     if (text == kLocal) return address.IsLocal();
+    if (absl::StartsWith(text, "/") || absl::StartsWith(text, kSha256Prefix)) return false;
     const std::optional<Pattern> pattern = ParsePattern(text);
     return pattern && Matches(*pattern, address);
   });
 }
 
-absl::Status CheckRewardEndpoints(const std::vector<std::string>& patterns,
-                                  const v1::JobSpec& job) {
-  std::vector<std::string> faults;
-  for (int i = 0; i < job.rewards_size(); ++i) {
-    for (const std::string& endpoint : job.rewards(i).endpoints()) {
+absl::Status CheckAllowedRewards(const std::vector<std::string>& allow, bool is_operator,
+                                 const FileHash& sha256_of, v1::JobSpec* job) {
+  std::vector<std::string> faults, wrong_hashes;
+  for (int i = 0; i < job->rewards_size(); ++i) {
+    v1::RewardSpec& reward = *job->mutable_rewards(i);
+    for (const std::string& endpoint : reward.endpoints()) {
       const absl::StatusOr<Address> address = Address::Parse(endpoint);
-      if (address.ok() && IsEndpointAllowed(patterns, *address)) continue;
+      const bool is_own = is_operator && address.ok() && address->IsLocal();
+      if (is_own || (address.ok() && IsEndpointAllowed(allow, *address))) continue;
       faults.push_back(
           absl::StrCat("`rewards[", i, "].endpoints`: ", Excerpt(endpoint, kMaxShownBytes),
                        " is not among the reward services that jobs may use (",
-                       patterns.empty() ? "local" : absl::StrJoin(patterns, ", "),
-                       "); let the service's owner add it to `reward_endpoints` in cluster.yaml"));
+                       allow.empty() ? "none" : absl::StrJoin(allow, ", "),
+                       "); let the service's owner add it to `rewards.allow` in cluster.yaml"));
+    }
+    if (reward.model().empty()) continue;
+    const std::string path = PathOf(reward.model());
+    const bool is_free = is_operator || IsFileAllowed(allow, path);
+    const bool may_have_hash = std::any_of(allow.begin(), allow.end(), [](const auto& text) {
+      return absl::StartsWith(text, kSha256Prefix);
+    });
+    std::string sha256;
+    if (reward.has_model_sha256() || (!is_free && may_have_hash)) {
+      absl::StatusOr<std::string> hash = sha256_of(path);
+      if (!hash.ok()) {
+        wrong_hashes.push_back(absl::StrCat("`rewards[", i, "].model`: ", hash.status().message()));
+        continue;
+      }
+      sha256 = *std::move(hash);
+    }
+    if (reward.has_model_sha256() && reward.model_sha256() != sha256) {
+      wrong_hashes.push_back(absl::StrCat("`rewards[", i, "].model_sha256` is ",
+                                          reward.model_sha256(), ", and ", reward.model(), " has ",
+                                          sha256));
+    } else if (!is_free && HasEntry(allow, absl::StrCat(kSha256Prefix, sha256))) {
+      reward.set_model_sha256(sha256);
+    } else if (!is_free) {
+      faults.push_back(absl::StrCat(
+          "`rewards[", i, "].model`: ", reward.model(),
+          " is code, which jobs of submitters may use only where `rewards.allow` in cluster.yaml "
+          "has its path or its hash; let the service's owner add it"));
     }
   }
-  if (faults.empty()) return absl::OkStatus();
-  return absl::PermissionDeniedError(absl::StrJoin(faults, "\n"));
+  if (!faults.empty()) {
+    return InvalidSettings(faults, absl::StatusCode::kPermissionDenied, Reason::kRewardNotAllowed);
+  }
+  return InvalidSettings(wrong_hashes);
 }
 
 double LongestOutageSeconds(const v1::JobSpec& job) {

@@ -1,13 +1,15 @@
 #pragma once
 
+#include <functional>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "common/base/endpoint.h"
 #include "imageddpo/v1/job.pb.h"
 
-// What only rewards of `type: service` have, and who may name which service.
+// What only rewards of `type: service` have, and who may name which reward.
 namespace imageddpo {
 
 /// Settings of a reward service, judged.
@@ -37,16 +39,27 @@ void FillRewardService(v1::RewardSpec* reward);  ///< Defaults, of `type: servic
 std::vector<std::string> RewardServiceFaults(const v1::RewardSpec& reward, bool is_service,
                                              const std::string& prefix);
 
-/// OK if `text` is `local`, HOST or HOST:PORT; HOST may be `*` or begin with `*.`. Else
-/// INVALID_ARGUMENT, as "is no …".
-absl::Status CheckEndpointPattern(const std::string& text);
+/// Whether `text` is 64 lower-case hexadecimal digits.
+bool IsSha256(const std::string& text);
 
-/// Whether the operator's list `patterns` (cluster.yaml `reward_endpoints`; empty: `local`) has the
-/// address.
-bool IsEndpointAllowed(const std::vector<std::string>& patterns, const Address& address);
+/// Whether cluster.yaml `rewards.allow` may have this entry: `local`, HOST or HOST:PORT, where HOST
+/// may be `*` or begin with `*.`; an absolute path with `*` and `?`; `sha256:` and the digits.
+bool IsRewardsAllowEntry(const std::string& text);
 
-/// PERMISSION_DENIED naming each of a job's reward endpoints that is not on the list.
-absl::Status CheckRewardEndpoints(const std::vector<std::string>& patterns, const v1::JobSpec& job);
+/// Whether `rewards.allow` has the address of a reward service.
+bool IsEndpointAllowed(const std::vector<std::string>& allow, const Address& address);
+
+/// Reads a file for its SHA-256.
+using FileHash = std::function<absl::StatusOr<std::string>(const std::string& path)>;
+/// Whether a job may name its rewards' services and TorchScript files, which are code.
+/// @param is_operator  The job is an admin's: besides what `allow` has, every file, and services of
+///                     this host.
+/// @param job  With resolved paths. A file that is allowed by its hash gets `model_sha256`, so that
+///             no other one is opened.
+/// @return PERMISSION_DENIED naming each that is not allowed; INVALID_ARGUMENT: a file has another
+///         hash than `model_sha256`.
+absl::Status CheckAllowedRewards(const std::vector<std::string>& allow, bool is_operator,
+                                 const FileHash& sha256_of, v1::JobSpec* job);
 
 /// How long any rank of the job may wait for something outside of the service, at most.
 double LongestOutageSeconds(const v1::JobSpec& job);

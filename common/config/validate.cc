@@ -7,8 +7,10 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
+#include "common/base/rejection.h"
 #include "common/config/choices.h"
 #include "common/config/resolve_steps.h"
+#include "common/config/reward_service.h"
 #include "common/config/reward_types.h"
 
 namespace imageddpo {
@@ -161,6 +163,12 @@ void CheckReward(const v1::RewardSpec& reward, const std::string& prefix, Faults
       faults->Required(prefix + "model", reward.model(), "a TorchScript file");
     } else if (reward.has_model()) {
       refuse("model");
+    }
+    if (reward.has_model_sha256() && !type->has_model) {
+      refuse("model_sha256");
+    } else if (reward.has_model_sha256() && !IsSha256(reward.model_sha256())) {
+      faults->Add(prefix + "model_sha256", absl::StrCat("`", reward.model_sha256(), "`"),
+                  "64 hexadecimal digits in lower case");
     }
     if (type->has_jpeg_quality) {
       faults->Range(prefix + "jpeg_quality", reward.jpeg_quality(), 1, 100);
@@ -354,7 +362,9 @@ absl::Status ValidateJob(const v1::JobSpec& job, const absl::StatusOr<JobPlan>& 
                               "; or use `train.update: replay`"));
     }
   } else {
-    faults.Add(std::string(plan.status().message()));
+    for (const FieldViolation& fault : RejectionOf(plan.status()).violations) {
+      faults.Add(fault.description);
+    }
   }
   return faults.ToStatus();
 }

@@ -3,10 +3,15 @@
 #include <openssl/evp.h>
 
 #include <array>
+#include <filesystem>
+#include <fstream>
 #include <new>
+#include <system_error>
 
 #include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "common/base/text.h"
 
 namespace imageddpo {
 namespace {
@@ -46,6 +51,26 @@ std::string Sha256::Hex() const {
                  EVP_DigestFinal_ex(copy.digest, bytes.data(), &size) == 1);
   return absl::BytesToHexString(
       absl::string_view(reinterpret_cast<const char*>(bytes.data()), size));
+}
+
+absl::StatusOr<std::string> FileSha256(const std::string& path, uintmax_t most_bytes) {
+  constexpr size_t kPartBytes = size_t{1} << 20;
+  std::error_code error;
+  if (const uintmax_t bytes = std::filesystem::file_size(path, error);
+      !error && bytes > most_bytes) {
+    return absl::InvalidArgumentError(absl::StrCat("'", ValidText(path), "' has ", bytes,
+                                                   " bytes; at most ", most_bytes,
+                                                   " are read for its SHA-256"));
+  }
+  std::ifstream file(path, std::ios::binary);
+  Sha256 hash;
+  std::string part(kPartBytes, '\0');
+  while (file) {
+    file.read(part.data(), static_cast<std::streamsize>(part.size()));
+    hash.Add({part.data(), static_cast<size_t>(file.gcount())});
+  }
+  if (file.eof()) return hash.Hex();
+  return absl::NotFoundError(absl::StrCat("cannot read '", ValidText(path), "'"));
 }
 
 }  // namespace imageddpo

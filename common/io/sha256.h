@@ -1,8 +1,11 @@
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
+
+#include "absl/status/statusor.h"
 
 namespace imageddpo {
 
@@ -22,5 +25,9 @@ class Sha256 {
   struct Context;
   std::unique_ptr<Context> context_;
 };
+
+/// Of a file's bytes, read a part at a time.
+/// @param most_bytes  INVALID_ARGUMENT, before anything is read: the file is larger.
+absl::StatusOr<std::string> FileSha256(const std::string& path, uintmax_t most_bytes = UINTMAX_MAX);
 
 }  // namespace imageddpo

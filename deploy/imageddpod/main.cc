@@ -33,6 +33,7 @@
 #include "common/worker/worker.h"
 #include "deploy/imageddpod/controller_rank.h"
 #include "deploy/imageddpod/device.h"
+#include "deploy/imageddpod/job_files.h"
 #include "deploy/imageddpod/job_function.h"
 #include "deploy/imageddpod/options.h"
 
@@ -86,8 +87,11 @@ RankOutcome RunWorkerRank(const ClusterConfig& cluster, WorkerChannel& channel,
   Worker worker({.channel = channel,
                  .open_gang = std::move(open_gang),
                  .run_job =
-                     [](JobContext& context) {
-                       const absl::Status status = RunCatching([&] { return RunJob(context); });
+                     [&cluster](JobContext& context) {
+                       const absl::Status status = RunCatching([&] {
+                         const absl::Status files = CheckJobFiles(cluster, context.start.spec());
+                         return files.ok() ? RunJob(context) : files;
+                       });
                        if (absl::IsInternal(status) || absl::IsInvalidArgument(status)) {
                          EndIfDeviceIsLost(context, status);
                        }

@@ -21,7 +21,9 @@ def write_descriptors(folder):
     if not PROTO.is_dir():
         raise SystemExit(f"{PROTO} is missing; install the package from imageddpo's source tree: pip install deploy/python")
     protoc = [shutil.which("protoc")] if shutil.which("protoc") else [sys.executable, "-m", "grpc_tools.protoc"]
-    files = [str(PROTO / "imageddpo/v1" / name) for name in ("reward.proto", "service.proto")]
+    names = ("imageddpo/v1/reward.proto", "imageddpo/v1/service.proto", "google/rpc/error_details.proto",
+             "google/rpc/status.proto")
+    files = [str(PROTO / name) for name in names]
     subprocess.run([*protoc, f"-I{PROTO}", "--include_imports", f"--descriptor_set_out={target}", *files], check=True)
 
 

@@ -1,56 +1,30 @@
 #include "trainer/controller/controller.h"
 
 #include <algorithm>
-#include <chrono>
-#include <filesystem>
-#include <system_error>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "common/base/rejection.h"
 #include "common/base/status.h"
-#include "common/config/job_config.h"
-#include "common/config/job_states.h"
-#include "common/io/file.h"
-#include "common/plan/job_model.h"
-#include "trainer/controller/api/page_token.h"
 #include "trainer/controller/files/job_files.h"
-#include "trainer/controller/jobs/admission.h"
 
 namespace imageddpo {
 namespace {
 
 constexpr absl::Duration kTickInterval = absl::Milliseconds(200);
 constexpr int kMaxMailPerTick = 10000;
-constexpr absl::Duration kWorkersTimeout = absl::Seconds(20);
 constexpr double kUnhealthyAfterSeconds = 5;
 constexpr double kCheckIntervalSeconds = 1;
 constexpr double kStoreCheckIntervalSeconds = 30;
 constexpr double kSecondsPerHour = 3600;
-constexpr int kDefaultPageSize = 50;
-constexpr int kMaxPageSize = 500;
-constexpr size_t kMaxPageBytes = 3 << 20;  // Clients take messages of at most 4 MiB.
-constexpr int kJobsPerRead = 100;
-constexpr size_t kMaxRequestIdLength = 128;
-
-/// Whether a job of an earlier request has this id.
-absl::StatusOr<bool> IsRepeated(const JobStore& store, const std::string& request_id) {
-  if (request_id.size() > kMaxRequestIdLength) {
-    return absl::InvalidArgumentError(absl::StrCat("`request_id` has ", request_id.size(),
-                                                   " bytes; at most ", kMaxRequestIdLength,
-                                                   " are allowed"));
-  }
-  if (request_id.empty()) return false;
-  IMAGEDDPO_ASSIGN_OR_RETURN(const std::optional<JobRecord> earlier,
-                             store.FindByRequestId(request_id));
-  return earlier.has_value();
-}
 
 }  // namespace
 
 Controller::Controller(const ClusterConfig& cluster, const Dependencies& dependencies)
     : cluster_(cluster),
       dependencies_(dependencies),
+      disk_use_(dependencies.store, dependencies.clock),
       table_({dependencies.store, dependencies.hub, dependencies.metrics, dependencies.job_metrics,
               dependencies.clock, dependencies.logger}),
       supervisor_({.health = {.min_ranks = static_cast<int>(cluster.pool.min_ranks)},
@@ -186,7 +160,6 @@ void Controller::Tick() {
   for (const auto& [rank, stats] : link_->Stats()) {
     if (ages_s.contains(rank)) dependencies_.metrics.SetRank(rank, stats);
   }
-  v1::Cluster cluster = ShowCluster();
   dependencies_.job_metrics.Sweep(SteadyTime(now_s));
   absl::Status store_status = table_.Flush();
   if (store_status.ok() && now_s >= next_store_check_s_)
@@ -196,7 +169,6 @@ void Controller::Tick() {
   if (!store_status.ok()) next_store_check_s_ = now_s;
   const absl::MutexLock lock(&mutex_);
   store_status_ = std::move(store_status);
-  newest_cluster_ = std::move(cluster);
 }
 
 absl::Status Controller::WaitForWorkers(absl::Duration timeout) {
@@ -205,7 +177,9 @@ absl::Status Controller::WaitForWorkers(absl::Duration timeout) {
     return controller->workers_reported_ || controller->closed_;
   };
   if (mutex_.AwaitWithTimeout(absl::Condition(+ready, this), timeout)) return absl::OkStatus();
-  return absl::UnavailableError("not all workers have started yet; try again in a few seconds");
+  return WithReason(
+      absl::UnavailableError("not all workers have started yet; try again in a few seconds"),
+      Reason::kNotReady);
 }
 
 template <typename Result>
@@ -226,7 +200,10 @@ absl::StatusOr<Result> Controller::Ask(std::function<absl::StatusOr<Result>()> f
     const absl::MutexLock lock(&call->mutex);
     call->result = std::move(result);
   }));
-  if (!taken) return absl::UnavailableError("the service is ending; try again in a few seconds");
+  if (!taken) {
+    return WithReason(absl::UnavailableError("the service is ending; try again in a few seconds"),
+                      Reason::kNotReady);
+  }
   const absl::MutexLock lock(&call->mutex);
   const auto done = [](std::optional<absl::StatusOr<Result>>* result) {
     return result->has_value();
@@ -271,119 +248,6 @@ v1::Cluster Controller::ShowCluster() const {
   cluster.set_healthy(health.ok);
   cluster.set_health(health.reason);
   return cluster;
-}
-
-absl::Status Controller::Admit(const v1::JobSpec& spec, const TimeLeft& left,
-                               JobService::NewJob* job) {
-  std::error_code error;
-  const std::filesystem::space_info space = std::filesystem::space(cluster_.data_dir, error);
-  if (const int64_t least = cluster_.retention.min_free_bytes;
-      !error && least > 0 && space.available < static_cast<uintmax_t>(least)) {
-    return absl::ResourceExhaustedError(absl::StrCat(
-        "the disk of data_dir has ", space.available,
-        " bytes free, fewer than "
-        "`retention.min_free_bytes` in cluster.yaml (",
-        least, "); no job is taken before some are freed: delete jobs that have ended"));
-  }
-  v1::JobSpec named = spec;
-  IMAGEDDPO_RETURN_IF_ERROR(NameLoraOfJob(dependencies_.store, &named));
-  IMAGEDDPO_ASSIGN_OR_RETURN(job->job, AdmitJob(named, cluster_));
-  if (absl::StatusOr<ModelCount> model = CountJobModel(*job->job); model.ok()) job->model = *model;
-  // The workers report the numbers of cores and the memory.
-  return WaitForWorkers(std::min(left.Get(), kWorkersTimeout));
-}
-
-absl::StatusOr<v1::Job> Controller::Submit(const v1::SubmitJobRequest& request,
-                                           const std::string& owner, absl::Duration timeout) {
-  const TimeLeft left(dependencies_.clock, timeout);
-  IMAGEDDPO_ASSIGN_OR_RETURN(const bool is_repeated,
-                             IsRepeated(dependencies_.store, request.request_id()));
-  JobService::NewJob job{.request_id = request.request_id(),
-                         .request_sha256 = RequestSha256(request.job()),
-                         .owner = owner,
-                         .priority = request.priority(),
-                         .labels = request.labels(),
-                         .max_seconds = request.max_seconds(),
-                         .hold = request.hold()};
-  // A repeated request returns its job even if the files that it names no longer exist.
-  if (!is_repeated) IMAGEDDPO_RETURN_IF_ERROR(Admit(request.job(), left, &job));
-  return Do([job = std::move(job)](JobService& jobs) { return jobs.Submit(job); }, left.Get());
-}
-
-void Controller::ShowLive(v1::Job* job) const {
-  if (IsFinal(job->state())) return;
-  if (const auto progress = dependencies_.hub.Progress(job->id()); progress.has_value())
-    *job->mutable_progress() = *progress;
-  if (std::string reason = dependencies_.hub.Reason(job->id()); !reason.empty())
-    job->set_state_reason(std::move(reason));
-}
-
-absl::StatusOr<v1::Job> Controller::Branch(const v1::BranchJobRequest& request,
-                                           const std::string& owner, absl::Duration timeout) {
-  const TimeLeft left(dependencies_.clock, timeout);
-  IMAGEDDPO_ASSIGN_OR_RETURN(const bool is_repeated,
-                             IsRepeated(dependencies_.store, request.request_id()));
-  v1::BranchJobRequest asked = request;
-  asked.clear_request_id();
-  JobService::NewJob job{.request_id = request.request_id(),
-                         .request_sha256 = Sha256Hex(asked.SerializeAsString()),
-                         .owner = owner};
-  if (!is_repeated) {
-    IMAGEDDPO_ASSIGN_OR_RETURN(const JobRecord parent, dependencies_.store.Get(request.id()));
-    IMAGEDDPO_ASSIGN_OR_RETURN(const ResolvedJob before, ResolvedJob::Reopen(parent.job.spec()));
-    v1::JobSpec spec = before.spec();
-    for (const std::string& setting : request.settings()) {
-      IMAGEDDPO_RETURN_IF_ERROR(Annotate(ApplyJobSetting(setting, &spec), "settings"));
-    }
-    IMAGEDDPO_RETURN_IF_ERROR(Admit(spec, left, &job));
-  }
-  std::optional<int64_t> epoch;
-  if (request.has_epoch()) epoch = request.epoch();
-  return Do([id = request.id(), epoch,
-             job = std::move(job)](JobService& jobs) { return jobs.Branch(id, epoch, job); },
-            left.Get());
-}
-
-absl::StatusOr<v1::Job> Controller::Get(const std::string& id) const {
-  IMAGEDDPO_ASSIGN_OR_RETURN(JobRecord record, dependencies_.store.Get(id));
-  ShowLive(&record.job);
-  return std::move(record.job);
-}
-
-absl::StatusOr<v1::ListJobsResponse> Controller::List(const v1::ListJobsRequest& request) const {
-  if (request.page_size() < 0) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("`page_size` is ", request.page_size(), "; it must not be negative"));
-  }
-  const int page_size =
-      request.page_size() == 0 ? kDefaultPageSize : std::min(request.page_size(), kMaxPageSize);
-  IMAGEDDPO_ASSIGN_OR_RETURN(int64_t before, ReadPageToken(request.page_token()));
-  v1::ListJobsResponse response;
-  size_t page_bytes = 0;
-  for (bool more = true; more;) {
-    const int wanted = std::min(kJobsPerRead, page_size - response.jobs_size() + 1);
-    IMAGEDDPO_ASSIGN_OR_RETURN(std::vector<JobRecord> records,
-                               dependencies_.store.List(before, wanted));
-    more = records.size() == static_cast<size_t>(wanted);
-    for (JobRecord& record : records) {
-      ShowLive(&record.job);
-      page_bytes += record.job.ByteSizeLong();
-      const bool is_full = response.jobs_size() == page_size ||
-                           (response.jobs_size() > 0 && page_bytes > kMaxPageBytes);
-      if (is_full) {
-        response.set_next_page_token(MakePageToken(before));
-        return response;
-      }
-      before = record.number;
-      *response.add_jobs() = std::move(record.job);
-    }
-  }
-  return response;
-}
-
-v1::Cluster Controller::NewestCluster() const {
-  const absl::MutexLock lock(&mutex_);
-  return newest_cluster_;
 }
 
 Health Controller::GetHealth() const {

@@ -25,6 +25,7 @@
 #include "common/metrics/service_metrics.h"
 #include "imageddpo/v1/service.pb.h"
 #include "trainer/controller/api/job_api.h"
+#include "trainer/controller/files/disk_use.h"
 #include "trainer/controller/jobs/event_hub.h"
 #include "trainer/controller/jobs/job_table.h"
 #include "trainer/controller/jobs/supervisor.h"
@@ -73,9 +74,9 @@ class Controller final : public JobApi {
   /// start.
   absl::StatusOr<ExitReason> Run(const std::function<bool()>& stop_requested);
 
-  absl::StatusOr<v1::Job> Submit(const v1::SubmitJobRequest& request, const std::string& owner,
+  absl::StatusOr<v1::Job> Submit(const v1::SubmitJobRequest& request, const Caller& caller,
                                  absl::Duration timeout) override;
-  absl::StatusOr<v1::Job> Branch(const v1::BranchJobRequest& request, const std::string& owner,
+  absl::StatusOr<v1::Job> Branch(const v1::BranchJobRequest& request, const Caller& caller,
                                  absl::Duration timeout) override;
   absl::StatusOr<v1::Job> Do(Verb verb, absl::Duration timeout) override;
   absl::StatusOr<v1::Cluster> GetCluster(absl::Duration timeout) override;
@@ -83,9 +84,6 @@ class Controller final : public JobApi {
                                     absl::Duration timeout) override;
   absl::StatusOr<v1::Job> Get(const std::string& id) const override;
   absl::StatusOr<v1::ListJobsResponse> List(const v1::ListJobsRequest& request) const override;
-
-  /// The ranks as they were within the last second or so. May be called by any thread.
-  v1::Cluster NewestCluster() const;
 
   /// Not ok: the thread in Run() is stuck, or the job store cannot be written. May be called by any
   /// thread.
@@ -126,7 +124,10 @@ class Controller final : public JobApi {
   /// Run() is over: answers the commands that wait, and all later ones, with an error.
   void Close();
   /// Judges the settings of a new job and looks at what they name, on the caller's thread.
-  absl::Status Admit(const v1::JobSpec& spec, const TimeLeft& left, JobService::NewJob* job);
+  absl::Status Admit(const v1::JobSpec& spec, const Caller& caller, const TimeLeft& left,
+                     JobService::NewJob* job);
+  /// RESOURCE_EXHAUSTED: the files of the owner's jobs take what `quotas.disk_bytes` allows.
+  absl::Status CheckDiskQuota(const std::string& owner);
   /// Waits until all workers have sent Hello. UNAVAILABLE: some have not within `timeout`.
   absl::Status WaitForWorkers(absl::Duration timeout);
   /// Puts what is true now and not stored into a job that was read from the store.
@@ -134,6 +135,7 @@ class Controller final : public JobApi {
 
   const ClusterConfig cluster_;
   const Dependencies dependencies_;
+  DiskUse disk_use_;
   BlockingQueue<Mail> mailbox_;
   // The controller's thread alone.
   JobTable table_;
@@ -147,7 +149,6 @@ class Controller final : public JobApi {
   bool workers_reported_ ABSL_GUARDED_BY(mutex_) = false;
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;  // Run() is over: nobody takes commands.
   absl::Status store_status_ ABSL_GUARDED_BY(mutex_);
-  v1::Cluster newest_cluster_ ABSL_GUARDED_BY(mutex_);
   // Last members: their threads use the mailbox.
   std::unique_ptr<RewardProbe> probe_;  // Null: there is nobody to ask.
   std::unique_ptr<WorkerLink> link_;

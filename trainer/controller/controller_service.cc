@@ -94,8 +94,7 @@ ControllerService::ControllerService(const ClusterConfig& cluster, const Depende
 
 std::vector<HttpRoute> ControllerService::HttpRoutes() {
   std::vector<HttpRoute> routes = PageRoutes();
-  for (HttpRoute& route :
-       JsonRoutes({controller_, *store_, [this] { return controller_.NewestCluster(); }})) {
+  for (HttpRoute& route : JsonRoutes({controller_, *store_})) {
     routes.push_back(std::move(route));
   }
   for (HttpRoute& route : ChangeRoutes(controller_, *access_)) routes.push_back(std::move(route));

@@ -8,7 +8,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
+#include "common/base/rejection.h"
 #include "common/config/choices.h"
 #include "common/config/compare/job_difference.h"
 #include "common/config/reward_types.h"
@@ -88,8 +88,7 @@ absl::Status CheckBranch(const v1::JobSpec& parent, const v1::JobSpec& branch, i
                                   ", and the checkpoint has ", epoch,
                                   " epochs already; give more, or take an earlier checkpoint"));
   }
-  if (faults.empty()) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrJoin(faults, "\n"));
+  return InvalidSettings(faults);
 }
 
 }  // namespace imageddpo

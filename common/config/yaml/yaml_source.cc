@@ -8,7 +8,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "absl/strings/str_join.h"
+#include "common/base/rejection.h"
 #include "common/base/status.h"
 #include "common/base/text.h"
 
@@ -81,10 +81,7 @@ std::string YamlFaults::Where(const std::string& key, const YAML::Node& node) co
   return absl::StrCat("`", key, "` (", Line(file_, node.Mark()), ")");
 }
 
-absl::Status YamlFaults::ToStatus() const {
-  if (messages_.empty()) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrJoin(messages_, "\n"));
-}
+absl::Status YamlFaults::ToStatus() const { return InvalidSettings(messages_); }
 
 absl::StatusOr<YAML::Node> LoadYamlMap(std::string_view text, const std::string& file) {
   IMAGEDDPO_ASSIGN_OR_RETURN(const std::string checked, CheckedYaml(text, file));

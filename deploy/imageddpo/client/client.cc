@@ -13,6 +13,7 @@
 #include "common/base/status.h"
 #include "common/comm/valid_texts.h"
 #include "common/io/file.h"
+#include "deploy/imageddpo/client/grpc_details.h"
 
 namespace imageddpo {
 namespace {
@@ -125,7 +126,9 @@ absl::Status Client::FromGrpc(const grpc::Status& status) const {
   const auto code = static_cast<absl::StatusCode>(status.error_code());
   if (code == absl::StatusCode::kUnavailable) {
     const std::string& message = status.error_message();
-    if (!IsFromConnection(message)) return absl::UnavailableError(message);  // The service says so.
+    if (!IsFromConnection(message)) {  // The service says so.
+      return WithDetailsOf(status, absl::UnavailableError(message));
+    }
     const bool is_refused = absl::StrContains(message, "Connection refused");
     return absl::UnavailableError(absl::StrCat(
         "no service answers at ", address_, " (", is_refused ? "connection refused" : message,
@@ -142,7 +145,7 @@ absl::Status Client::FromGrpc(const grpc::Status& status) const {
         absl::StrCat("what answers at ", address_,
                      " does not know this call; is it an imageddpod of this version?"));
   }
-  return absl::Status(code, status.error_message());
+  return WithDetailsOf(status, absl::Status(code, status.error_message()));
 }
 
 absl::Status Client::Run(google::protobuf::Message& request, absl::Duration timeout,

@@ -3,6 +3,7 @@
 #include <iostream>
 #include <string>
 
+#include "common/base/rejection.h"
 #include "common/base/text.h"
 
 namespace imageddpo {
@@ -34,6 +35,10 @@ ExitCode Report(const absl::Status& status) {
   if (status.ok()) return ExitCode::kOk;
   std::cerr << "imageddpo: " << Printable(std::string(status.message()), /*keep_newlines=*/true)
             << std::endl;
+  const Rejection rejection = RejectionOf(status);
+  const bool adds_something =
+      rejection.violations.empty() && rejection.reason != absl::StatusCodeToString(status.code());
+  if (adds_something) std::cerr << "reason: " << Printable(rejection.reason) << std::endl;
   return ExitCodeOf(status);
 }
 

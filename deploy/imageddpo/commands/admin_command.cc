@@ -163,11 +163,7 @@ absl::StatusOr<std::string> SnapshotStore(const Program& program, const std::str
   }
   auto store = JobStore::Open(data_dir);
   if (!store.ok() && !absl::IsFailedPrecondition(store.status())) return store.status();
-  if (store.ok()) {
-    const std::string path = data_dir + "/jobs.db.backup";
-    IMAGEDDPO_RETURN_IF_ERROR((*store)->BackUpTo(path));
-    return path;
-  }
+  if (store.ok()) return (*store)->BackUp();
   Program of_service = program;
   AddressOptions& address = of_service.address;
   if (address.address.empty() && address.service_file.empty() && address.context.empty()) {

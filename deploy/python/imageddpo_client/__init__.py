@@ -8,7 +8,8 @@
 from .client import Client, Event, Job, ServiceError
 from .follow import follow, to_mlflow, to_wandb, trl_names
 from .server import InvalidInput, RewardServer, serve
+from .settings import Violation
 
-__all__ = ["Client", "Event", "InvalidInput", "Job", "RewardServer", "ServiceError", "follow", "serve", "to_mlflow",
-           "to_wandb", "trl_names"]
+__all__ = ["Client", "Event", "InvalidInput", "Job", "RewardServer", "ServiceError", "Violation", "follow", "serve",
+           "to_mlflow", "to_wandb", "trl_names"]
 __version__ = "0.1.0"

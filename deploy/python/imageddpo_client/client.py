@@ -11,9 +11,9 @@ import uuid
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Union
 
 import grpc
-from google.protobuf import json_format
 
 from . import messages
+from .settings import Violation, read_settings
 
 _SERVICE = "/imageddpo.v1.TrainerService/"
 _FINAL = ("SUCCEEDED", "FAILED", "CANCELLED")
@@ -21,11 +21,17 @@ JobLike = Union[str, "Job"]
 
 
 class ServiceError(Exception):
-    """What the service answered in place of a result. `code` is gRPC's, as "NOT_FOUND"."""
+    """What the service answered in place of a result. `code` is gRPC's, as "NOT_FOUND"; `reason` says more, as
+    "JOB_STATE" (docs/api.md lists them), with `metadata` as {"job": "job-000001"}. `violations` has every fault of what was
+    sent: `field` and `description`."""
 
-    def __init__(self, code: str, message: str):
+    def __init__(self, code: str, message: str, *, reason: str = "", metadata: Optional[Mapping[str, str]] = None,
+                 violations: Iterable[Violation] = ()):
         super().__init__(f"{code}: {message}")
         self.code = code
+        self.reason = reason or code
+        self.metadata = dict(metadata or {})
+        self.violations = list(violations)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,10 +109,10 @@ class Client:
         resumed."""
         settings = job if isinstance(job, Mapping) else _read_job_file(pathlib.Path(job))
         request = messages.message("SubmitJobRequest")(request_id=str(uuid.uuid4()), max_seconds=max_seconds, hold=hold)
-        try:
-            json_format.ParseDict(_without_words(settings), request.job)
-        except json_format.ParseError as error:
-            raise ServiceError("INVALID_ARGUMENT", str(error)) from None
+        violations = read_settings(_without_words(settings), request.job)
+        if violations:
+            raise ServiceError("INVALID_ARGUMENT", "\n".join(violation.description for violation in violations),
+                               reason="INVALID_SETTINGS", violations=violations)
         return self._job("SubmitJob", request)
 
     def get(self, job: JobLike) -> Job:
@@ -323,7 +329,19 @@ def _is_local(address: str) -> bool:
 
 
 def _error(error: grpc.RpcError) -> ServiceError:
-    return ServiceError(error.code().name, error.details() or "")
+    reason, metadata, violations = "", {}, []
+    for key, value in error.trailing_metadata() or ():
+        if key != "grpc-status-details-bin":
+            continue
+        for detail in messages.message("google.rpc.Status").FromString(value).details:
+            name = detail.type_url.rpartition("/")[2]
+            if name == "google.rpc.ErrorInfo":
+                info = messages.message(name).FromString(detail.value)
+                reason, metadata = info.reason, dict(info.metadata)
+            elif name == "google.rpc.BadRequest":
+                violations = [Violation(each.field, each.description)
+                              for each in messages.message(name).FromString(detail.value).field_violations]
+    return ServiceError(error.code().name, error.details() or "", reason=reason, metadata=metadata, violations=violations)
 
 
 def _read_job_file(path: pathlib.Path) -> Mapping[str, Any]:

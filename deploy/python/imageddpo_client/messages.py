@@ -24,8 +24,8 @@ POOL = _load_pool()
 
 
 def message(name: str) -> Any:
-    """The class of imageddpo.v1.`name`."""
-    descriptor = POOL.FindMessageTypeByName(f"imageddpo.v1.{name}")
+    """The class of imageddpo.v1.`name`, or of a full name."""
+    descriptor = POOL.FindMessageTypeByName(name if "." in name else f"imageddpo.v1.{name}")
     if hasattr(message_factory, "GetMessageClass"):
         return message_factory.GetMessageClass(descriptor)
     return message_factory.MessageFactory(POOL).GetPrototype(descriptor)

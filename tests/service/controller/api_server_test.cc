@@ -152,11 +152,11 @@ class OneToken final : public TokenCheck {
 /// Knows no job.
 class NoJobs final : public JobApi {
  public:
-  absl::StatusOr<v1::Job> Submit(const v1::SubmitJobRequest&, const std::string&,
+  absl::StatusOr<v1::Job> Submit(const v1::SubmitJobRequest&, const Caller&,
                                  absl::Duration) override {
     return absl::NotFoundError("none");
   }
-  absl::StatusOr<v1::Job> Branch(const v1::BranchJobRequest&, const std::string&,
+  absl::StatusOr<v1::Job> Branch(const v1::BranchJobRequest&, const Caller&,
                                  absl::Duration) override {
     return absl::UnimplementedError("");
   }

@@ -1,9 +1,12 @@
 // StreamLogs of the real service.
 
 #include <filesystem>
+#include <string>
 #include <thread>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "gmock/gmock.h"
 #include "tests/service/controller/service_fixture.h"
 
@@ -102,7 +105,12 @@ TEST_F(LogsTest, ACursorGoesOnAlsoInANewFile) {
              "\"new\"}\nno row\n{\"time\":\"unfinished");
   EXPECT_THAT(Read(request).lines, ElementsAre("1: new"));
   EXPECT_EQ(Read(RequestOf(id)).lines.size(), 7U) << "from the old file on";
-  request.set_cursor("1:5");  // Of a file that is gone.
+  request.set_cursor("1:2:5");  // Of a file that is gone.
+  EXPECT_EQ(Read(request).lines.size(), 7U);
+  // Of one that is gone too, and whose number a later file has got.
+  const std::pair<std::string, std::string> parts =
+      absl::StrSplit(first.cursor, absl::MaxSplits(':', 1));
+  request.set_cursor(absl::StrCat(parts.first, ":7:5"));
   EXPECT_EQ(Read(request).lines.size(), 7U);
 }
 

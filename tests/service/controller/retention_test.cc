@@ -13,6 +13,7 @@ namespace imageddpo {
 namespace {
 
 using ::testing::ElementsAre;
+using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::SizeIs;
 
@@ -29,6 +30,28 @@ std::vector<EndedJob> TwoJobs() {
            .spare_events = 3,
            .pictures = {{"samples", 200}},
            .checkpoints = {{"checkpoints/epoch-000002", 80}}}};
+}
+
+class DiskQuotaTest : public ServiceTest {};
+
+TEST_F(DiskQuotaTest, AnOwnerWhoseFilesTakeItAllSubmitsNoMore) {
+  cluster_.quotas.disk_bytes = 1;
+  Start();
+  const std::string id = WaitFor(MustSubmit(JobOf(1)).id(), v1::SUCCEEDED).id();
+  Stop();
+  Start();  // What was measured is known for a minute.
+  v1::Job job;
+  const grpc::Status refused = Submit(JobOf(1), &job);
+  EXPECT_EQ(refused.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED) << refused.error_message();
+  EXPECT_THAT(refused.error_message(), HasSubstr("`quotas.disk_bytes`"));
+  grpc::ClientContext context;
+  v1::DeleteJobRequest request;
+  request.set_id(id);
+  v1::DeleteJobResponse deleted;
+  ASSERT_TRUE(stub().DeleteJob(&context, request, &deleted).ok());
+  Stop();
+  Start();
+  MustSubmit(JobOf(1));
 }
 
 TEST(PlanRetention, GoesByAge) {

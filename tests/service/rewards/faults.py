@@ -255,7 +255,7 @@ def is_not_on_the_operators_list(bench):
     path = bench.directory / "elsewhere.json"
     path.write_text(json.dumps(bench.job("192.0.2.1:50061")))
     result = bench.service.client("submit", path, check=False)
-    assert result.returncode != 0 and "192.0.2.1:50061" in result.stderr and "`reward_endpoints`" in result.stderr, result
+    assert result.returncode != 0 and "192.0.2.1:50061" in result.stderr and "`rewards.allow`" in result.stderr, result
 
 
 def is_away_while_the_job_is_cancelled(bench):

@@ -33,6 +33,38 @@ assert code_of(lambda: list(client(tokens["revoked"]).list())) == "UNAUTHENTICAT
 assert code_of(lambda: list(client(tokens["alice"], case["foreign_ca"]).list())) == "UNAVAILABLE"
 assert code_of(lambda: list(Client(case["address"], token=tokens["alice"], timeout=20).list())) == "UNAVAILABLE"
 
+# What is refused says why, for programs too; and all faults of a job come at once, with what was meant.
+def refusal_of(call):
+    try:
+        call()
+    except ServiceError as error:
+        return error
+    raise AssertionError("not refused")
+
+
+assert refusal_of(lambda: list(client(None).list())).reason == "BAD_TOKEN"
+role = refusal_of(lambda: client(tokens["viewer"]).submit(case["job"]))
+assert (role.reason, role.metadata["needed"]) == ("ROLE_TOO_LOW", "submitter"), role.metadata
+misspelt = refusal_of(lambda: client(tokens["alice"]).submit({**case["job"], "sed": 1, "smaple": {}, "num_epochs": "many"}))
+assert [each.field for each in misspelt.violations] == ["num_epochs", "sed", "smaple"], misspelt
+assert "`seed`" in misspelt.violations[1].description and "`sample`" in misspelt.violations[2].description, misspelt
+out_of_range = refusal_of(lambda: client(tokens["alice"]).submit({**case["job"], "name": "a b", "max_stage_seconds": -1}))
+assert out_of_range.reason == "INVALID_SETTINGS", out_of_range.reason
+assert {each.field for each in out_of_range.violations} == {"name", "max_stage_seconds"}, out_of_range.violations
+
+# Paths out of the roots, by any way, and code that the operator has not allowed.
+escapes = pathlib.Path(case["job"]["data"]["path"]).parent
+(escapes / "link").symlink_to("/etc")
+for path in ("/etc", "../../../../../../etc", str(escapes / "link"), str(escapes / "link/passwd"), "/proc/self/root/etc"):
+    escaped = refusal_of(lambda path=path: client(tokens["alice"]).submit({**case["job"], "data": {"path": path}}))
+    assert (escaped.code, escaped.reason) == ("PERMISSION_DENIED", "PATH_NOT_ALLOWED"), (path, escaped)
+    assert [each.field for each in escaped.violations] == ["data.path"], escaped.violations
+(escapes / "link").unlink()
+code = [{**case["job"]["rewards"][0], "model": case["job"]["model"]["path"] + "/model_index.json"}]
+assert refusal_of(lambda: client(tokens["alice"]).submit({**case["job"], "rewards": code})).reason == "REWARD_NOT_ALLOWED"
+service = [{"type": "service", "endpoints": ["127.0.0.1:1"]}]
+assert refusal_of(lambda: client(tokens["alice"]).submit({**case["job"], "rewards": service})).reason == "REWARD_NOT_ALLOWED"
+
 # A good round, and what the others may not do with its job.
 alice, bob, viewer, admin = (client(tokens[name]) for name in ("alice", "bob", "viewer", "admin"))
 assert code_of(lambda: viewer.submit(case["job"])) == "PERMISSION_DENIED"

@@ -4,10 +4,13 @@ import errno
 import json
 import os
 import pathlib
+import re
+import shutil
 import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "rewards"))
@@ -24,7 +27,8 @@ class SecureService(harness.Service):
     def __init__(self, directory, grpc, **http):
         super().__init__(directory, 2)
         settings = json.loads(self.config.read_text())
-        self.config.write_text(json.dumps({**settings, "grpc": grpc, "http": {"port": 0, **http}}))
+        allow = [os.path.realpath(harness.ROOT / "deploy/demo/classifier.pt")]
+        self.config.write_text(json.dumps({**settings, "grpc": grpc, "http": {"port": 0, **http}, "rewards": {"allow": allow}}))
 
     def admin(self, *arguments, code=0):
         result = subprocess.run([CLI, "admin", *arguments, "--config", self.config], capture_output=True, text=True, timeout=60, check=False)
@@ -95,6 +99,8 @@ def over_tls(directory):
     assert {row["code"] for row in rows} >= {"OK", "UNAUTHENTICATED", "PERMISSION_DENIED"}, rows
     assert any(row["owner"] == "bob" and row["method"] == "CancelJob" and not row["allowed"] for row in rows), rows
     assert any(row["owner"] == "alice" and row["method"] == "SubmitJob" and row["allowed"] for row in rows), rows
+    refused = [row["reason"] for row in rows if row["owner"] == "alice" and row["method"] == "SubmitJob" and not row["allowed"]]
+    assert any("`allowed_roots`" in reason for reason in refused) and any("`rewards.allow`" in reason for reason in refused), refused
     for secret in tokens.values():
         assert secret not in (service.data_dir / "audit.jsonl").read_text() + service.log.read_text()
 
@@ -150,6 +156,36 @@ def error_of_user(uid, path):
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
+def swapped_while_held(service, directory):
+    """A folder of images, or a file below the model's folder, that becomes a link out of the roots while the job waits:
+    the rank that would open it refuses."""
+    private = pathlib.Path(tempfile.mkdtemp(prefix="imageddpo-private-"))
+    try:
+        shutil.copytree(directory.parent / "data/blurred", private / "blurred")
+        shutil.copytree(directory.parent / "data", directory / "data")
+        shutil.copytree(harness.ROOT / "deploy/demo/tiny-sd", directory / "model")
+        jobs = []
+        for name in ("images", "model"):
+            path = directory / f"{name}.yaml"
+            path.write_text(json.dumps(harness.job(directory, model={"path": str(directory / "model")}, num_epochs=1)))
+            jobs.append(re.search(r"job-\d+", service.client("submit", path, "--hold").stdout).group())
+        shutil.move(directory / "data/blurred", directory / "data/moved")
+        (directory / "data/blurred").symlink_to(private / "blurred")
+        service.client("resume", jobs[0])
+        job = service.wait_end(jobs[0], 60)
+        assert job["state"] == "FAILED" and "`data.path`" in job["state_reason"] and "outside" in job["state_reason"], job
+        (directory / "data/blurred").unlink()
+        shutil.move(directory / "data/moved", directory / "data/blurred")
+        config = directory / "model/unet/config.json"
+        shutil.move(config, private / "config.json")
+        config.symlink_to(private / "config.json")
+        service.client("resume", jobs[1])
+        job = service.wait_end(jobs[1], 60)
+        assert job["state"] == "FAILED" and "unet/config.json is a link that leads out" in job["state_reason"], job
+    finally:
+        shutil.rmtree(private, ignore_errors=True)
+
+
 def on_the_socket(directory):
     """The default: a socket that other users cannot open."""
     directory.mkdir()
@@ -163,6 +199,7 @@ def on_the_socket(directory):
             mode = stat.S_IMODE((service.data_dir / name).stat().st_mode)
             assert mode == wanted, f"{name}: {mode:o}"
         assert service.client("list").returncode == 0
+        swapped_while_held(service, directory)
         if os.geteuid() == 0:  # Only then another user can be tried.
             service.data_dir.chmod(0o755)
             directory.chmod(0o755)
@@ -171,7 +208,33 @@ def on_the_socket(directory):
             assert error_of_user(0, service.data_dir / "api.sock") == 0
 
 
+def page_commands(folder):
+    """The `admin` commands of docs/security.md, as they stand there, in their order."""
+    folder.mkdir()
+    (folder / "cluster.yaml").write_text(json.dumps({"grpc": {"address": "0.0.0.0", "port": 0}}))
+    blocks = re.findall(r"^```sh\n(.*?)^```$", (harness.ROOT / "docs/security.md").read_text(), re.MULTILINE | re.DOTALL)
+    lines = [line.removeprefix("build/bin/") for line in "".join(blocks).splitlines()]
+    commands = [line for line in lines if line.startswith("imageddpo admin ")]
+    assert len(commands) >= 5, commands
+
+    def run(command):
+        result = subprocess.run(["bash", "-c", command], cwd=folder, capture_output=True, text=True, timeout=60, check=False,
+                                env={**os.environ, "PATH": f"{harness.BIN}:{os.environ['PATH']}"})
+        assert result.returncode == 0, f"{command} ended with {result.returncode}: {result.stderr}"
+        return result.stdout
+
+    for command in commands:
+        if " revoke " in command:  # An id of this test's.
+            known = [line.split()[0] for line in run("imageddpo admin token list --config cluster.yaml").splitlines() if "alice" in line]
+            command = re.sub(r"revoke \w+", f"revoke {known[0]}", command)
+        run(command)
+    for name in ("admin", "alice", "prometheus"):
+        assert (folder / f"{name}.token").read_text().startswith("imageddpo_"), name
+    assert "alice" not in run("imageddpo admin token list --config cluster.yaml")
+
+
 with harness.workspace() as directory:
+    page_commands(directory / "page")
     over_tls(directory)
     on_the_socket(directory / "socket")
 print("ok")

@@ -8,6 +8,7 @@
 #include <string>
 #include <tuple>
 
+#include "common/base/rejection.h"
 #include "common/base/text.h"
 #include "common/config/job_paths.h"
 #include "common/config/service_file.h"
@@ -55,7 +56,7 @@ access: { token_file: t, tls_certificate_file: c, tls_key_file: k, tls_client_ca
 pool: { min_ranks: 2, heartbeat_timeout_seconds: 5.5, lease_seconds: 20, stop_timeout_seconds: 90, max_restarts: 1, drain_seconds: 300 }
 log: { format: json, file: logs/service.log, max_bytes: 70000, max_files: 2 }
 queue: { fair_share_half_life_hours: 2.5, backfill: false, preemption: lower_priority, max_jobs: 20 }
-quotas: { queued_jobs: 3, running_ranks: 4 }
+quotas: { queued_jobs: 3, running_ranks: 4, disk_bytes: 5 }
 retention: { events_days: 1.5, pictures_days: 2, checkpoints_days: 3, max_bytes: 4, min_free_bytes: 5 }
 log_level: debug
 )"));
@@ -93,6 +94,7 @@ log_level: debug
   EXPECT_EQ(config->queue.max_jobs, 20);
   EXPECT_EQ(config->quotas.queued_jobs, 3);
   EXPECT_EQ(config->quotas.running_ranks, 4);
+  EXPECT_EQ(config->quotas.disk_bytes, 5);
   EXPECT_EQ(config->retention.events_days, 1.5);
   EXPECT_EQ(config->retention.pictures_days, 2);
   EXPECT_EQ(config->retention.checkpoints_days, 3);
@@ -242,6 +244,8 @@ TEST_F(ClusterConfigTest, RefusesWhatCannotWork) {
               HasSubstr("`quotas.queued_jobs`"));
   EXPECT_THAT(refusal([](auto* c) { c->quotas.running_ranks = -1; }),
               HasSubstr("`quotas.running_ranks`"));
+  EXPECT_THAT(refusal([](auto* c) { c->quotas.disk_bytes = -1; }),
+              HasSubstr("`quotas.disk_bytes`"));
   EXPECT_THAT(refusal([](auto* c) { c->retention.pictures_days = -1; }),
               HasSubstr("`retention.pictures_days` is -1; it must be from 0"));
   EXPECT_THAT(refusal([](auto* c) { c->retention.max_bytes = -1; }),

@@ -30,6 +30,7 @@ const std::set<std::string>& WithoutDefault() {
                                               "lora.init_from",
                                               "rewards.type",
                                               "rewards.model",
+                                              "rewards.model_sha256",
                                               "rewards.measure",
                                               "rewards.reference",
                                               "rewards.name",

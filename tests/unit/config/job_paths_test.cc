@@ -7,6 +7,7 @@
 #include <string>
 #include <utility>
 
+#include "common/base/rejection.h"
 #include "common/config/cluster_config.h"
 #include "tests/testing/temp_dir.h"
 
@@ -110,6 +111,37 @@ TEST_F(JobPathsTest, AllPathsOfAJobAreResolvedOrNone) {
   EXPECT_THAT(std::string(status.message()), HasSubstr("`rewards[1].model`"));
   EXPECT_THAT(std::string(status.message()), HasSubstr("`eval.files[1]`"));
   EXPECT_EQ(broken.model().path(), "m");
+}
+
+TEST_F(JobPathsTest, AreCheckedAgainWhereTheyAreOpened) {
+  fs::create_directories(folder_ / "srv/sd/unet");
+  fs::create_directories(folder_ / "srv/images");
+  fs::create_directories(folder_ / "private");
+  ClusterConfig config;
+  config.base_dir = (folder_ / "srv").string();
+  ASSERT_TRUE(ResolveClusterConfig(&config).ok());
+  v1::JobSpec job;
+  job.mutable_model()->set_path("sd");
+  job.mutable_data()->set_path("images");
+  ASSERT_TRUE(ResolveJobPaths(config, &job).ok());
+  EXPECT_TRUE(CheckJobPaths(config, job).ok());
+  // A folder becomes a link while the job waits.
+  fs::rename(folder_ / "srv/images", folder_ / "srv/moved");
+  fs::create_directory_symlink(folder_ / "private", folder_ / "srv/images");
+  const absl::Status swapped = CheckJobPaths(config, job);
+  EXPECT_TRUE(absl::IsPermissionDenied(swapped)) << swapped;
+  EXPECT_THAT(std::string(swapped.message()), HasSubstr("`data.path`"));
+  fs::remove(folder_ / "srv/images");
+  EXPECT_TRUE(CheckJobPaths(config, job).ok()) << "what is missing is for who opens it";
+  // Within the roots a link may lead anywhere, also one below the model's folder; out of them none.
+  fs::create_symlink(folder_ / "srv/moved", folder_ / "srv/sd/unet/config.json");
+  EXPECT_TRUE(CheckJobPaths(config, job).ok());
+  fs::create_symlink("../../../private/weights", folder_ / "srv/sd/unet/weights.safetensors");
+  const absl::Status inside = CheckJobPaths(config, job);
+  EXPECT_TRUE(absl::IsPermissionDenied(inside)) << inside;
+  EXPECT_THAT(std::string(inside.message()),
+              HasSubstr("sd/unet/weights.safetensors is a link that leads out of"));
+  EXPECT_EQ(RejectionOf(inside).reason, "PATH_NOT_ALLOWED");
 }
 
 }  // namespace

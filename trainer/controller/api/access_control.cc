@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "absl/strings/str_cat.h"
+#include "common/base/rejection.h"
 #include "trainer/controller/api/method_rules.h"
 
 namespace imageddpo {
@@ -55,12 +56,27 @@ absl::StatusOr<Caller> AccessControl::Admit(
                                              .job = job_id,
                                              .status = verdict});
     if (verdict.ok() && !noted.ok()) {
-      verdict = absl::UnavailableError(
-          absl::StrCat("the audit log cannot be written: ", noted.message()));
+      verdict = WithReason(absl::UnavailableError(
+                               absl::StrCat("the audit log cannot be written: ", noted.message())),
+                           Reason::kAuditFailed);
     }
   }
   if (!verdict.ok()) return verdict;
   return *caller;
+}
+
+void AccessControl::NoteRefused(const grpc::ServerContextBase& context, std::string_view method,
+                                const std::string& job_id, const Caller& caller,
+                                const absl::Status& why) const {
+  if (audit_ == nullptr) return;
+  audit_
+      ->Note({.caller = caller,
+              .is_known = true,
+              .peer = context.peer(),
+              .method = std::string(method),
+              .job = job_id,
+              .status = why})
+      .IgnoreError();  // Nothing was changed.
 }
 
 }  // namespace imageddpo

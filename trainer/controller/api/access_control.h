@@ -42,6 +42,11 @@ class AccessControl {
                                std::string_view method, const std::string& job_id,
                                const std::function<absl::StatusOr<std::string>()>& owner_of) const;
 
+  /// Notes that an admitted call was refused all the same, for what it asked: a job's paths or
+  /// rewards.
+  void NoteRefused(const grpc::ServerContextBase& context, std::string_view method,
+                   const std::string& job_id, const Caller& caller, const absl::Status& why) const;
+
  private:
   absl::StatusOr<Caller> Identify(const grpc::ServerContextBase& context) const;
 

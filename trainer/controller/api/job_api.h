@@ -5,6 +5,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "common/base/endpoint.h"
 #include "imageddpo/v1/service.pb.h"
 #include "trainer/controller/jobs/job_service.h"
 
@@ -17,14 +18,15 @@ class JobApi {
   virtual ~JobApi() = default;
 
   /// Checks the files that the job names, on the caller's thread, then does JobService::Submit().
-  /// @param owner  of the job; empty: nobody. DEADLINE_EXCEEDED: no answer within `timeout`.
-  virtual absl::StatusOr<v1::Job> Submit(const v1::SubmitJobRequest& request,
-                                         const std::string& owner, absl::Duration timeout) = 0;
+  /// @param caller  its owner becomes the job's; empty: nobody's. DEADLINE_EXCEEDED: no answer
+  /// within `timeout`.
+  virtual absl::StatusOr<v1::Job> Submit(const v1::SubmitJobRequest& request, const Caller& caller,
+                                         absl::Duration timeout) = 0;
 
   /// Applies the request's changes to the settings of the job that it names, checks the result as
   /// Submit() does, then does JobService::Branch().
-  virtual absl::StatusOr<v1::Job> Branch(const v1::BranchJobRequest& request,
-                                         const std::string& owner, absl::Duration timeout) = 0;
+  virtual absl::StatusOr<v1::Job> Branch(const v1::BranchJobRequest& request, const Caller& caller,
+                                         absl::Duration timeout) = 0;
 
   /// A method of JobService with its arguments. It may run after Do() has given up, so it must own
   /// what it uses.

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "common/base/rejection.h"
 
 namespace imageddpo {
 namespace {
@@ -55,17 +56,23 @@ MethodRule RuleOf(std::string_view method) {
 absl::Status CheckRole(const Caller& caller, std::string_view method) {
   const Role needed = RuleOf(method).role;
   if (caller.role >= needed) return absl::OkStatus();
-  return absl::PermissionDeniedError(absl::StrCat(std::string(method), " is for the role ",
-                                                  RoleName(needed), "; ", caller.owner,
-                                                  " has the role ", RoleName(caller.role)));
+  const std::string name(method);
+  return WithReason(
+      absl::PermissionDeniedError(absl::StrCat(name, " is for the role ", RoleName(needed), "; ",
+                                               caller.owner, " has the role ",
+                                               RoleName(caller.role))),
+      Reason::kRoleTooLow,
+      {{"method", name}, {"role", RoleName(caller.role)}, {"needed", RoleName(needed)}});
 }
 
 absl::Status CheckOwner(const Caller& caller, std::string_view method, std::string_view owner) {
   if (caller.role == Role::kAdmin || !RuleOf(method).own_jobs_only) return absl::OkStatus();
   if (!owner.empty() && caller.owner == owner) return absl::OkStatus();
-  return absl::PermissionDeniedError(absl::StrCat(
-      "the job is ", owner.empty() ? std::string("nobody's") : "that of " + std::string(owner),
-      "; ", std::string(method), " is for its owner and for admins"));
+  const std::string name(method), whose(owner);
+  return WithReason(absl::PermissionDeniedError(absl::StrCat(
+                        "the job is ", owner.empty() ? std::string("nobody's") : "that of " + whose,
+                        "; ", name, " is for its owner and for admins")),
+                    Reason::kNotOwner, {{"method", name}, {"owner", whose}});
 }
 
 }  // namespace imageddpo

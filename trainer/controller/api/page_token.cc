@@ -7,6 +7,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "common/base/rejection.h"
 #include "common/io/file.h"
 
 namespace imageddpo {
@@ -21,8 +22,9 @@ absl::StatusOr<int64_t> ReadPageToken(const std::string& token) {
   int64_t number = 0;
   const std::pair<std::string, std::string> parts = absl::StrSplit(token, absl::MaxSplits('-', 1));
   if (!absl::SimpleAtoi(parts.first, &number) || number < 1 || token != MakePageToken(number)) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "`page_token` '", token, "' is none that ListJobs returned; start again without one"));
+    return InvalidField(
+        "page_token",
+        absl::StrCat("'", token, "' is none that ListJobs returned; start again without one"));
   }
   return number;
 }

@@ -54,7 +54,7 @@ class TrainerServiceImpl final : public ServiceBase {
   grpc::Status SubmitJob(grpc::ServerContext* context, const v1::SubmitJobRequest* request,
                          v1::Job* response) override {
     return Answer("SubmitJob", *context, *request, response, [&](const Caller& caller) {
-      return dependencies_.jobs.Submit(*request, caller.owner, TimeoutOf(*context));
+      return dependencies_.jobs.Submit(*request, caller, TimeoutOf(*context));
     });
   }
 
@@ -109,7 +109,7 @@ class TrainerServiceImpl final : public ServiceBase {
   grpc::Status BranchJob(grpc::ServerContext* context, const v1::BranchJobRequest* request,
                          v1::Job* response) override {
     return Answer("BranchJob", *context, *request, response, [&](const Caller& caller) {
-      return dependencies_.jobs.Branch(*request, caller.owner, TimeoutOf(*context));
+      return dependencies_.jobs.Branch(*request, caller, TimeoutOf(*context));
     });
   }
 
@@ -159,8 +159,7 @@ class TrainerServiceImpl final : public ServiceBase {
     return Answer("BackUpStore", *context, *request, response,
                   [&](const Caller&) -> absl::StatusOr<v1::BackUpStoreResponse> {
                     v1::BackUpStoreResponse copy;
-                    copy.set_path(dependencies_.store.data_dir() + "/jobs.db.backup");
-                    IMAGEDDPO_RETURN_IF_ERROR(dependencies_.store.BackUpTo(copy.path()));
+                    IMAGEDDPO_ASSIGN_OR_RETURN(*copy.mutable_path(), dependencies_.store.BackUp());
                     return copy;
                   });
   }
@@ -231,6 +230,9 @@ class TrainerServiceImpl final : public ServiceBase {
     const absl::StatusOr<Caller> caller = Admit(method, context, job_id);
     absl::StatusOr<Response> result =
         caller.ok() ? function(*caller) : absl::StatusOr<Response>(caller.status());
+    if (caller.ok() && absl::IsPermissionDenied(result.status())) {
+      dependencies_.access.NoteRefused(context, method, job_id, *caller, result.status());
+    }
     dependencies_.metrics.RpcFinished(method, result.status().code(),
                                       dependencies_.clock.NowSeconds() - start_s);
     if (!result.ok()) return ToGrpcStatus(result.status());

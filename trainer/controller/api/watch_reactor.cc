@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/base/rejection.h"
 #include "trainer/controller/streams/grpc_status.h"
 
 namespace imageddpo {
@@ -56,9 +57,10 @@ bool WatchReactor::ChooseNext() {
   }
   if (ended_ || stored_only_) return end_with(absl::OkStatus());
   if (closed) {
-    return end_with(absl::UnavailableError(absl::StrCat("the service is ending; watch ", job_id_,
-                                                        " again from event ", next_number_,
-                                                        " when it is back")));
+    return end_with(WithReason(absl::UnavailableError(absl::StrCat(
+                                   "the service is ending; watch ", job_id_, " again from event ",
+                                   next_number_, " when it is back")),
+                               Reason::kNotReady));
   }
   const std::optional<EventHub::Published> progress = dependencies_.hub.PublishedProgress(job_id_);
   if (!progress.has_value() || progress->version <= progress_version_) return false;

@@ -15,6 +15,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/string_view.h"
 #include "absl/strings/strip.h"
+#include "common/base/rejection.h"
 #include "common/base/status.h"
 #include "common/io/file.h"
 #include "trainer/controller/artifacts/manifest.h"
@@ -192,13 +193,16 @@ absl::StatusOr<v1::Checkpoint> CheckpointStore::Get(int64_t epoch) const {
     if (Load(other).ok()) complete.push_back(other);
   }
   const bool exists = std::find(epochs.begin(), epochs.end(), epoch) != epochs.end();
-  return absl::FailedPreconditionError(absl::StrCat(
-      exists ? absl::StrCat("the checkpoint of epoch ", epoch,
-                            " is damaged: ", checkpoint.status().message())
-             : absl::StrCat("there is no checkpoint of epoch ", epoch),
-      complete.empty()
-          ? "; there is none at all: leave the epoch out to start anew"
-          : absl::StrCat("; choose one of those that there are: ", absl::StrJoin(complete, ", "))));
+  const std::string epochs_that_there_are = absl::StrJoin(complete, ", ");
+  return WithReason(
+      absl::FailedPreconditionError(absl::StrCat(
+          exists ? absl::StrCat("the checkpoint of epoch ", epoch,
+                                " is damaged: ", checkpoint.status().message())
+                 : absl::StrCat("there is no checkpoint of epoch ", epoch),
+          complete.empty()
+              ? "; there is none at all: leave the epoch out to start anew"
+              : absl::StrCat("; choose one of those that there are: ", epochs_that_there_are))),
+      Reason::kNoCheckpoint, {{"epochs", epochs_that_there_are}});
 }
 
 absl::Status CheckpointStore::GoBackTo(int64_t epoch) {

@@ -11,6 +11,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "common/base/rejection.h"
 #include "common/base/status.h"
 
 namespace imageddpo {
@@ -49,8 +50,8 @@ absl::StatusOr<ArtifactFile> ArtifactFile::Open(const std::string& job_dir,
   for (const std::string& part : parts) {
     // Hidden files are being written or removed; "." and ".." lead elsewhere.
     if (part.empty() || absl::StartsWith(part, ".") || part.find('\0') != std::string::npos) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("`name` is `", name, "`; give one of the names that ListArtifacts shows"));
+      return InvalidField(
+          "name", absl::StrCat("is `", name, "`; give one of the names that ListArtifacts shows"));
     }
   }
   int fd = ::open(job_dir.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);

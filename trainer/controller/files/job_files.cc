@@ -14,6 +14,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "common/base/rejection.h"
 #include "common/base/status.h"
 #include "common/io/file_system.h"
 #include "trainer/controller/artifacts/checkpoint_store.h"
@@ -104,8 +105,8 @@ absl::StatusOr<v1::ListCheckpointsResponse> ListCheckpoints(const JobStore& stor
 absl::StatusOr<v1::ListArtifactsResponse> ListArtifacts(const JobStore& store,
                                                         const v1::ListArtifactsRequest& request) {
   if (request.page_size() < 0) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("`page_size` is ", request.page_size(), "; it must not be negative"));
+    return InvalidField("page_size",
+                        absl::StrCat("is ", request.page_size(), "; it must not be negative"));
   }
   IMAGEDDPO_RETURN_IF_ERROR(store.Get(request.id()).status());
   const int page_size =
@@ -123,6 +124,18 @@ absl::StatusOr<v1::ListArtifactsResponse> ListArtifacts(const JobStore& store,
     *artifact.mutable_write_time() = file->second.write_time;
   }
   return response;
+}
+
+std::vector<std::string> ArtifactNamesIn(const JobStore& store, const std::string& job_id,
+                                         const std::string& folder) {
+  const fs::path path = fs::path(store.JobDir(job_id)) / folder;
+  std::error_code error;
+  if (fs::is_symlink(path, error)) return {};
+  std::vector<std::string> names;
+  for (const auto& [name, state] : FilesBelow(path, /*hidden=*/false)) {
+    names.push_back(absl::StrCat(folder, "/", name));
+  }
+  return names;
 }
 
 int64_t BytesBelow(const std::string& folder) {

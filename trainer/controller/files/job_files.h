@@ -1,6 +1,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -20,6 +21,10 @@ absl::StatusOr<v1::ListCheckpointsResponse> ListCheckpoints(const JobStore& stor
 /// See TrainerService.ListArtifacts. Files that are being written are left out.
 absl::StatusOr<v1::ListArtifactsResponse> ListArtifacts(const JobStore& store,
                                                         const v1::ListArtifactsRequest& request);
+
+/// The names in ListArtifacts of the files below one folder of a job's, sorted.
+std::vector<std::string> ArtifactNamesIn(const JobStore& store, const std::string& job_id,
+                                         const std::string& folder);
 
 /// Sizes of all files below a folder, hidden ones too; 0: there is none.
 int64_t BytesBelow(const std::string& folder);

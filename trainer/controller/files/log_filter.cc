@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/base/rejection.h"
 #include "trainer/controller/store/job_log.h"
 
 namespace imageddpo {
@@ -15,15 +16,15 @@ absl::StatusOr<LogFilter> LogFilter::Of(const v1::StreamLogsRequest& request) {
   if (!request.min_level().empty()) {
     const std::optional<int> level = LogLevelNumber(request.min_level());
     if (!level.has_value()) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("`min_level` is `", request.min_level(),
-                       "`; give trace, debug, info, warning, error or critical"));
+      return InvalidField("min_level",
+                          absl::StrCat("is `", request.min_level(),
+                                       "`; give trace, debug, info, warning, error or critical"));
     }
     filter.min_level_ = *level;
   }
   if (request.tail() < 0) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("`tail` is ", request.tail(), "; it must not be negative"));
+    return InvalidField("tail",
+                        absl::StrCat("is ", request.tail(), "; it must not be negative"));
   }
   if (request.cursor().empty()) filter.tail_ = std::min(request.tail(), kMaxTail);
   return filter;

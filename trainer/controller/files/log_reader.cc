@@ -2,19 +2,21 @@
 
 #include <algorithm>
 #include <optional>
+#include <string_view>
 #include <utility>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "common/base/rejection.h"
 #include "common/base/status.h"
-#include "trainer/controller/files/artifact_file.h"
 #include "trainer/controller/store/job_log.h"
 
 namespace imageddpo {
 namespace {
 
 constexpr int64_t kReadAtOnceBytes = 256 << 10;
+constexpr int64_t kFirstRowBytes = 64 << 10;  // More than a row has.
 
 /// nullopt: there is no such file.
 absl::StatusOr<std::optional<ArtifactFile>> OpenIfThere(const std::string& job_dir,
@@ -29,37 +31,61 @@ absl::StatusOr<std::optional<ArtifactFile>> OpenIfThere(const std::string& job_d
 
 absl::Status LogReader::GoTo(const std::string& cursor) {
   const std::vector<std::string> parts = absl::StrSplit(cursor, ':');
-  uint64_t inode = 0;
+  FileId id;
   int64_t offset = -1;
-  if (parts.size() != 2 || !absl::SimpleAtoi(parts[0], &inode) ||
-      !absl::SimpleAtoi(parts[1], &offset) || offset < 0) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("`cursor` is `", cursor, "`; give one that StreamLogs has sent"));
+  if (parts.size() != 3 || !absl::SimpleAtoi(parts[0], &id.inode) ||
+      !absl::SimpleAtoi(parts[1], &id.first_row_ms) || !absl::SimpleAtoi(parts[2], &offset) ||
+      offset < 0) {
+    return InvalidField("cursor",
+                        absl::StrCat("is `", cursor, "`; give one that StreamLogs has sent"));
   }
-  inode_ = inode;
+  read_ = id;
   offset_ = offset;
   return absl::OkStatus();
 }
 
-std::string LogReader::cursor() const { return absl::StrCat(inode_, ":", offset_); }
+std::string LogReader::cursor() const {
+  return absl::StrCat(read_.inode, ":", read_.first_row_ms, ":", offset_);
+}
+
+absl::StatusOr<LogReader::FileId> LogReader::IdOf(const std::optional<ArtifactFile>& file) {
+  if (!file.has_value()) return FileId();
+  FileId id{.inode = file->inode()};
+  IMAGEDDPO_ASSIGN_OR_RETURN(const std::string head,
+                             file->Read(0, std::min(kFirstRowBytes, file->size_bytes())));
+  const size_t end = head.find('\n');
+  if (end == std::string::npos) return id;
+  if (const auto line = ReadLogRow(std::string_view(head).substr(0, end))) {
+    id.first_row_ms = line->time().seconds() * 1000 + line->time().nanos() / 1'000'000;
+  }
+  return id;
+}
+
+bool LogReader::IsRead(const FileId& id) const {
+  return id.inode == read_.inode &&
+         (id.first_row_ms == read_.first_row_ms || read_.first_row_ms == -1);
+}
 
 absl::StatusOr<bool> LogReader::Read(std::vector<v1::LogLine>* lines) {
   // Nothing is appended to a file any more once another one has its name.
   IMAGEDDPO_ASSIGN_OR_RETURN(auto current, OpenIfThere(job_dir_, kLogName));
   std::optional<ArtifactFile>* file = &current;
   std::optional<ArtifactFile> old;
-  if (!current.has_value() || current->inode() != inode_) {
+  IMAGEDDPO_ASSIGN_OR_RETURN(const FileId current_id, IdOf(current));
+  FileId id = current_id;
+  if (!current.has_value() || !IsRead(current_id)) {
     IMAGEDDPO_ASSIGN_OR_RETURN(old, OpenIfThere(job_dir_, kOldLogName));
-    if (old.has_value() && old->inode() == inode_) {
+    IMAGEDDPO_ASSIGN_OR_RETURN(const FileId old_id, IdOf(old));
+    const bool is_old = old.has_value() && IsRead(old_id);
+    if (old.has_value()) {
       file = &old;
-    } else {
-      file = old.has_value() ? &old : &current;
-      inode_ = file->has_value() ? (*file)->inode() : 0;
-      offset_ = 0;
+      id = old_id;
     }
+    if (!is_old) offset_ = 0;
   }
+  read_ = id;
   if (!file->has_value()) return false;
-  if (offset_ > (*file)->size_bytes()) offset_ = 0;  // Another file has got its number.
+  if (offset_ > (*file)->size_bytes()) offset_ = 0;
   const int64_t count = std::min(kReadAtOnceBytes, (*file)->size_bytes() - offset_);
   std::string bytes;
   if (count > 0) {
@@ -68,7 +94,7 @@ absl::StatusOr<bool> LogReader::Read(std::vector<v1::LogLine>* lines) {
   const size_t end = bytes.rfind('\n');
   if (end == std::string::npos && count < kReadAtOnceBytes) {
     if (file != &old || !current.has_value()) return false;
-    inode_ = current->inode();
+    read_ = current_id;
     offset_ = 0;
     return true;
   }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -8,6 +9,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "imageddpo/v1/service.pb.h"
+#include "trainer/controller/files/artifact_file.h"
 
 namespace imageddpo {
 
@@ -27,8 +29,16 @@ class LogReader {
   absl::StatusOr<bool> Read(std::vector<v1::LogLine>* lines);
 
  private:
+  /// Numbers of files are used again: the time of its first row tells a file from a later one.
+  struct FileId {
+    uint64_t inode = 0;         // 0: no file.
+    int64_t first_row_ms = -1;  // -1: it has no whole row yet.
+  };
+  static absl::StatusOr<FileId> IdOf(const std::optional<ArtifactFile>& file);
+  bool IsRead(const FileId& id) const;
+
   const std::string job_dir_;
-  uint64_t inode_ = 0;  // Of the file that is read; 0: none yet.
+  FileId read_;  // The file that is read.
   int64_t offset_ = 0;
 };
 

@@ -12,9 +12,9 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "absl/strings/string_view.h"
 #include "absl/strings/strip.h"
+#include "common/base/rejection.h"
 #include "common/base/status.h"
 #include "common/base/text.h"
 #include "common/config/job_paths.h"
@@ -22,6 +22,7 @@
 #include "common/config/reward_service.h"
 #include "common/io/file.h"
 #include "common/io/image_names.h"
+#include "common/io/sha256.h"
 #include "common/model_config/adapter_config.h"
 
 namespace imageddpo {
@@ -30,6 +31,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr size_t kMostSpecBytes = 64 << 10;
+constexpr uintmax_t kMostRewardFileBytes = uintmax_t{4} << 30;  // Of one that is hashed.
 constexpr int kMostEntries = 10'000;  // Looked at before a folder counts as one with images.
 
 bool IsFolder(const fs::path& path) {
@@ -102,44 +104,25 @@ void Check(const std::string& setting, const std::string& path,
   if (!status.ok()) faults->push_back(absl::StrCat("`", setting, "`: ", status.message()));
 }
 
-}  // namespace
-
-absl::Status NameLoraOfJob(const JobStore& store, v1::JobSpec* job) {
-  const std::string asked = job->lora().init_from();
-  absl::string_view id = asked;
-  const bool is_best = absl::ConsumeSuffix(&id, ":best");
-  if (!IsIdOfJob(id)) return absl::OkStatus();
-  const absl::StatusOr<JobRecord> record = store.Get(std::string(id));
-  if (!record.ok()) return Annotate(record.status(), "`lora.init_from`");
-  const v1::Job& other = record->job;
-  if (!IsFinal(other.state())) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        "`lora.init_from`: ", id, " is ", StateName(other.state()),
-        " and removes older checkpoints as it goes on; submit the job when that one has ended, or "
-        "branch that one"));
-  }
-  const std::string& path = is_best ? other.best_lora_path() : other.lora_path();
-  if (path.empty()) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("`lora.init_from`: ", id,
-                     is_best ? " kept no LoRA of a best evaluation; it needs `checkpoint.best`"
-                             : " has no complete checkpoint"));
-  }
-  job->mutable_lora()->set_init_from(path);
-  return absl::OkStatus();
+absl::StatusOr<std::string> HashOfRewardFile(const std::string& path) {
+  return FileSha256(path, kMostRewardFileBytes);
 }
 
-absl::StatusOr<ResolvedJob> AdmitJob(const v1::JobSpec& submitted, const ClusterConfig& cluster) {
-  if (submitted.ByteSizeLong() > kMostSpecBytes) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "`job` has ", submitted.ByteSizeLong(), " bytes; at most ", kMostSpecBytes,
-        " are allowed. Long texts belong into the images' metadata (`data.text_column`)"));
+/// The faults of both.
+absl::Status Together(const absl::Status& one, const absl::Status& other) {
+  if (one.ok() || other.ok()) return one.ok() ? other : one;
+  Rejection both = RejectionOf(absl::IsPermissionDenied(other) ? other : one);
+  both.violations = RejectionOf(one).violations;
+  for (const FieldViolation& violation : RejectionOf(other).violations) {
+    both.violations.push_back(violation);
   }
-  IMAGEDDPO_ASSIGN_OR_RETURN(const ResolvedJob judged, ResolvedJob::Make(submitted));
-  v1::JobSpec job = judged.submitted();
-  IMAGEDDPO_RETURN_IF_ERROR(ResolveJobPaths(cluster, &job));
-  IMAGEDDPO_RETURN_IF_ERROR(CheckRewardEndpoints(cluster.reward_endpoints, job));
+  const absl::StatusCode code = absl::IsPermissionDenied(other) ? other.code() : one.code();
+  return WithRejection(absl::Status(code, absl::StrCat(one.message(), "\n", other.message())),
+                       both);
+}
 
+/// @param job  with resolved paths.
+absl::Status CheckFiles(const v1::JobSpec& job) {
   std::vector<std::string> faults;
   Check("model.path", job.model().path(), CheckModelFolder, &faults);
   Check("lora.init_from", job.lora().init_from(), CheckLora, &faults);
@@ -155,7 +138,56 @@ absl::StatusOr<ResolvedJob> AdmitJob(const v1::JobSpec& submitted, const Cluster
     Check(absl::StrCat("rewards[", i, "].token_file"), job.rewards(i).token_file(), CheckFile,
           &faults);
   }
-  if (!faults.empty()) return absl::InvalidArgumentError(absl::StrJoin(faults, "\n"));
+  return InvalidSettings(faults);
+}
+
+}  // namespace
+
+absl::Status NameLoraOfJob(const JobStore& store, v1::JobSpec* job) {
+  const std::string asked = job->lora().init_from();
+  absl::string_view id = asked;
+  const bool is_best = absl::ConsumeSuffix(&id, ":best");
+  if (!IsIdOfJob(id)) return absl::OkStatus();
+  const absl::StatusOr<JobRecord> record = store.Get(std::string(id));
+  if (!record.ok()) return Annotate(record.status(), "`lora.init_from`");
+  const v1::Job& other = record->job;
+  if (!IsFinal(other.state())) {
+    return WithReason(
+        absl::FailedPreconditionError(absl::StrCat(
+            "`lora.init_from`: ", id, " is ", StateName(other.state()),
+            " and removes older checkpoints as it goes on; submit the job when that one has ended, "
+            "or branch that one")),
+        Reason::kJobState, {{"job", other.id()}});
+  }
+  const std::string& path = is_best ? other.best_lora_path() : other.lora_path();
+  if (path.empty()) {
+    return WithReason(
+        absl::FailedPreconditionError(absl::StrCat(
+            "`lora.init_from`: ", id,
+            is_best ? " kept no LoRA of a best evaluation; it needs `checkpoint.best`"
+                    : " has no complete checkpoint")),
+        Reason::kNoCheckpoint, {{"job", other.id()}});
+  }
+  job->mutable_lora()->set_init_from(path);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<ResolvedJob> AdmitJob(const v1::JobSpec& submitted, const ClusterConfig& cluster,
+                                     bool is_operator) {
+  if (submitted.ByteSizeLong() > kMostSpecBytes) {
+    return InvalidField(
+        "job", absl::StrCat("has ", submitted.ByteSizeLong(), " bytes; at most ", kMostSpecBytes,
+                            " are allowed. Long texts belong into the images' metadata "
+                            "(`data.text_column`)"));
+  }
+  v1::JobSpec job = submitted;
+  const absl::Status settings = ResolvedJob::Make(submitted).status();
+  const absl::Status paths = ResolveJobPaths(cluster, &job);
+  IMAGEDDPO_RETURN_IF_ERROR(Together(settings, paths));
+  IMAGEDDPO_RETURN_IF_ERROR(CheckJobPaths(cluster, job));  // Links in folders, too.
+  IMAGEDDPO_RETURN_IF_ERROR(
+      CheckAllowedRewards(cluster.rewards_allow, is_operator, HashOfRewardFile, &job));
+  IMAGEDDPO_RETURN_IF_ERROR(CheckFiles(job));
   return ResolvedJob::Make(std::move(job));
 }
 

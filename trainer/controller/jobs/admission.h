@@ -22,12 +22,15 @@ absl::Status NameLoraOfJob(const JobStore& store, v1::JobSpec* job);
 /// Checks a submitted job before it is stored, without opening the model: fills in defaults, checks
 /// settings, makes paths absolute and checks that files exist. What only the model can tell fails
 /// the job when its workers load it.
-/// @param cluster  resolved.
+/// @param cluster      resolved.
+/// @param is_operator  The job is of the service's own user or of another admin, who may name any
+///                     reward; others those of `rewards.allow`.
 /// @return the judged job. What depends on the pool is still open: device.num_threads is 0, and the
 ///         micro-batch open, where they were not given.
 ///         INVALID_ARGUMENT names every wrong setting, one per line; PERMISSION_DENIED: a path
-///         outside the allowed roots.
-absl::StatusOr<ResolvedJob> AdmitJob(const v1::JobSpec& submitted, const ClusterConfig& cluster);
+///         outside the allowed roots, or a reward that is not allowed.
+absl::StatusOr<ResolvedJob> AdmitJob(const v1::JobSpec& submitted, const ClusterConfig& cluster,
+                                     bool is_operator);
 
 /// Intra-op threads of each rank, for a job with device.num_threads 0: the cores of a host divided
 /// by the number of ranks that compute there at the same time. Colocated ranks all compute at once;

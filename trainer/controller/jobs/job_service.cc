@@ -5,13 +5,13 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "common/base/rejection.h"
 #include "common/base/status.h"
 #include "common/base/text.h"
 #include "common/config/compare/branch_rules.h"
 #include "common/config/job_states.h"
 #include "trainer/controller/artifacts/job_artifacts.h"
 #include "trainer/controller/jobs/admission.h"
-#include "trainer/controller/jobs/device_batch.h"
 #include "trainer/controller/jobs/job_state.h"
 #include "trainer/controller/jobs/recovery.h"
 #include "trainer/controller/store/job_labels.h"
@@ -20,9 +20,11 @@ namespace imageddpo {
 namespace {
 
 absl::Status RanksHaveNotStopped(const std::string& id, v1::JobState state) {
-  return absl::FailedPreconditionError(
-      absl::StrCat(id, " is ", StateName(state),
-                   ", but some of its ranks have not stopped yet; try again in a few seconds"));
+  return WithReason(
+      absl::FailedPreconditionError(
+          absl::StrCat(id, " is ", StateName(state),
+                       ", but some of its ranks have not stopped yet; try again in a few seconds")),
+      Reason::kRanksNotStopped, {{"job", id}});
 }
 
 /// The record of a job that trains from its first epoch, with its settings closed.
@@ -64,9 +66,10 @@ absl::StatusOr<std::optional<v1::Job>> JobService::FindRepeated(const NewJob& jo
                              table_.store().FindByRequestId(job.request_id));
   if (!earlier.has_value()) return std::nullopt;
   if (earlier->request_sha256 == job.request_sha256) return earlier->job;
-  return absl::AlreadyExistsError(absl::StrCat("request_id '", job.request_id,
-                                               "' was used for another job, ", earlier->job.id(),
-                                               "; choose a new one"));
+  return WithReason(absl::AlreadyExistsError(absl::StrCat("request_id '", job.request_id,
+                                                          "' was used for another job, ",
+                                                          earlier->job.id(), "; choose a new one")),
+                    Reason::kRequestIdUsed, {{"job", earlier->job.id()}});
 }
 
 void JobService::Enqueue(const JobRecord& record, const ResolvedJob& job) {
@@ -95,75 +98,6 @@ absl::StatusOr<v1::Job> JobService::Submit(NewJob job) {
   IMAGEDDPO_ASSIGN_OR_RETURN(JobRecord * added, table_.Add(std::move(record), warnings, held_for));
   if (held_for.empty()) Enqueue(*added, closed);
   return added->job;
-}
-
-absl::Status JobService::CheckRoom(const std::string& owner) const {
-  const QueueLimits& limits = dependencies_.limits;
-  int64_t unfinished = 0, queued = 0;
-  for (const JobRecord* record : table_.All()) {
-    const v1::Job& job = record->job;
-    if (IsFinal(job.state())) continue;
-    ++unfinished;
-    const bool is_held = job.state() == v1::PAUSED && !job.has_start_time();
-    if (job.owner() == owner && (job.state() == v1::QUEUED || is_held)) ++queued;
-  }
-  if (limits.max_jobs > 0 && unfinished >= limits.max_jobs) {
-    return absl::ResourceExhaustedError(absl::StrCat(
-        "the service has ", unfinished, " jobs that have not ended, and takes ", limits.max_jobs,
-        " (`queue.max_jobs` in cluster.yaml); cancel some, or try "
-        "again when some have ended"));
-  }
-  if (limits.queued_jobs_of_owner > 0 && queued >= limits.queued_jobs_of_owner) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat(owner.empty() ? "nobody" : owner, " has ", queued,
-                     " jobs that wait or are held, as many as `quotas.queued_jobs` in cluster.yaml "
-                     "allows an owner; cancel some, or try again when some have started"));
-  }
-  return absl::OkStatus();
-}
-
-absl::Status JobService::CheckOpen() const {
-  if (!dependencies_.is_ending()) return absl::OkStatus();
-  return absl::UnavailableError("the service is about to restart; try again in a few seconds");
-}
-
-absl::StatusOr<ResolvedJob> JobService::FitToPool(const ResolvedJob& job,
-                                                  const std::optional<ModelCount>& model,
-                                                  std::vector<std::string>* warnings) const {
-  // Workers that died come back with the next restart.
-  const int pool_size = scheduler_.MaxGangSize();
-  absl::StatusOr<TopologyChoice> first = scheduler_.Choose(job, model, pool_size);
-  if (!first.ok() && pool_size < static_cast<int>(scheduler_.workers().size())) {
-    return Annotate(first.status(), absl::StrCat("`quotas.running_ranks` in cluster.yaml allows an "
-                                                 "owner ",
-                                                 pool_size, " ranks at a time"));
-  }
-  IMAGEDDPO_ASSIGN_OR_RETURN(TopologyChoice choice, std::move(first));
-  if (job.precision() == Precision::kFp16 && !scheduler_.OnGpus()) {
-    return absl::FailedPreconditionError(
-        "`model.precision: fp16` needs GPUs and this pool has workers without; use `bf16`");
-  }
-  const auto memory = [&] { return scheduler_.MemoryOfRank(choice.topology.ranks()); };
-  IMAGEDDPO_ASSIGN_OR_RETURN(const ResolvedJob updated, CloseUpdate(job, model, memory().share));
-  const auto close = [&] {
-    return ChooseMicroBatch(updated, choice.topology, model, memory(),
-                            scheduler_.OnGpus() ? kMostSamplesOnGpu : kMostSamplesOnCpu, warnings);
-  };
-  absl::StatusOr<ResolvedJob> closed = close();
-  if (!closed.ok() && IsAuto(job.spec().topology())) {
-    // Ranks that do one thing each need less than colocated ones.
-    IMAGEDDPO_ASSIGN_OR_RETURN(const ResolvedJob least,
-                               updated.WithMicroBatch(updated.MicroBatchChoices(1).back()));
-    IMAGEDDPO_ASSIGN_OR_RETURN(choice, scheduler_.Choose(least, model, pool_size));
-    if (choice.fits) closed = close();
-  }
-  IMAGEDDPO_RETURN_IF_ERROR(closed.status());
-  if (closed->spec().device().num_threads() != 0) return closed;
-  // A smaller micro-batch may give more ranks work.
-  IMAGEDDPO_ASSIGN_OR_RETURN(choice, scheduler_.Choose(*closed, model, pool_size));
-  const int threads = ChooseNumThreads(choice.topology, scheduler_.MinCoresPerHost(),
-                                       scheduler_.MaxWorkersPerHost());
-  return closed->With([&](v1::JobSpec* spec) { spec->mutable_device()->set_num_threads(threads); });
 }
 
 absl::StatusOr<v1::Job> JobService::Cancel(const std::string& id) {
@@ -326,8 +260,10 @@ absl::StatusOr<v1::Checkpoint> JobService::CheckpointToBranch(const std::string&
     IMAGEDDPO_ASSIGN_OR_RETURN(found, checkpoints.Newest());
   }
   if (found.checkpoint.has_value()) return *std::move(found.checkpoint);
-  return absl::FailedPreconditionError(absl::StrCat(
-      id, " has no complete checkpoint to branch from; it gets its first one after epoch 1"));
+  return WithReason(
+      absl::FailedPreconditionError(absl::StrCat(
+          id, " has no complete checkpoint to branch from; it gets its first one after epoch 1")),
+      Reason::kNoCheckpoint, {{"job", id}});
 }
 
 absl::Status JobService::TakeOver(JobRecord& record, const v1::Checkpoint& checkpoint) {
@@ -352,8 +288,9 @@ absl::StatusOr<v1::Job> JobService::Delete(const std::string& id) {
   }
   if (running_.Contains(id)) return RanksHaveNotStopped(id, job.state());
   if (running_.WritesFiles(id)) {  // They would make its folder anew.
-    return absl::UnavailableError(
-        absl::StrCat("files of ", id, " are still being written; try again in a few seconds"));
+    return WithReason(absl::UnavailableError(absl::StrCat(
+                          "files of ", id, " are still being written; try again in a few seconds")),
+                      Reason::kRanksNotStopped, {{"job", id}});
   }
   IMAGEDDPO_RETURN_IF_ERROR(CheckUnused(id));
   FileSystem& files = running_.file_system();
@@ -375,9 +312,11 @@ absl::Status JobService::CheckUnused(const std::string& id) {
   for (const JobRecord* other : table_.All()) {
     if (IsFinal(other->job.state())) continue;
     if (!absl::StartsWith(PathOf(other->job.spec().lora().init_from()), folder)) continue;
-    return absl::FailedPreconditionError(absl::StrCat(
-        other->job.id(), " is ", StateName(other->job.state()), " and starts from the LoRA of ", id,
-        " (lora.init_from); delete ", id, " when that job has ended"));
+    return WithReason(
+        absl::FailedPreconditionError(absl::StrCat(
+            other->job.id(), " is ", StateName(other->job.state()), " and starts from the LoRA of ",
+            id, " (lora.init_from); delete ", id, " when that job has ended")),
+        Reason::kJobInUse, {{"job", id}, {"used_by", other->job.id()}});
   }
   return absl::OkStatus();
 }

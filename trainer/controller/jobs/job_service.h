@@ -111,6 +111,9 @@ class JobService {
   absl::StatusOr<ResolvedJob> FitToPool(const ResolvedJob& job,
                                         const std::optional<ModelCount>& model,
                                         std::vector<std::string>* warnings) const;
+  absl::StatusOr<ResolvedJob> CloseForPool(const ResolvedJob& job,
+                                           const std::optional<ModelCount>& model,
+                                           std::vector<std::string>* warnings) const;
 };
 
 }  // namespace imageddpo

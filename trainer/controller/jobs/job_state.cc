@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "common/base/rejection.h"
 #include "common/config/job_states.h"
 
 namespace imageddpo {
@@ -93,12 +94,12 @@ absl::Status CheckTransition(v1::JobState from, v1::JobState to) {
       kTransitions.begin(), kTransitions.end(),
       [&](const Transition& transition) { return transition.from == from && transition.to == to; });
   if (legal) return absl::OkStatus();
-  if (IsFinal(from)) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("the job has already ended: ", StateName(from)));
-  }
-  return absl::FailedPreconditionError(
-      absl::StrCat("a job that is ", StateName(from), " cannot become ", StateName(to)));
+  const std::string why =
+      IsFinal(from)
+          ? absl::StrCat("the job has already ended: ", StateName(from))
+          : absl::StrCat("a job that is ", StateName(from), " cannot become ", StateName(to));
+  return WithReason(absl::FailedPreconditionError(why), Reason::kJobState,
+                    {{"state", StateName(from)}});
 }
 
 std::vector<v1::JobState> NextStates(v1::JobState from) {
@@ -118,9 +119,12 @@ std::vector<std::string> VerbsIn(v1::JobState state) {
 }
 
 absl::Status StateForbids(const std::string& job_id, v1::JobState state, const std::string& hint) {
-  return absl::FailedPreconditionError(absl::StrCat(
-      job_id, IsFinal(state) ? " has already ended: " : " is ", StateName(state),
-      hint.empty() ? "" : ": ", hint, "; possible now: ", absl::StrJoin(VerbsIn(state), ", ")));
+  const std::string possible = absl::StrJoin(VerbsIn(state), ", ");
+  return WithReason(absl::FailedPreconditionError(absl::StrCat(
+                        job_id, IsFinal(state) ? " has already ended: " : " is ", StateName(state),
+                        hint.empty() ? "" : ": ", hint, "; possible now: ", possible)),
+                    Reason::kJobState,
+                    {{"job", job_id}, {"state", StateName(state)}, {"possible", possible}});
 }
 
 std::string WaitsForDisk(const absl::Status& why) {

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "common/base/rejection.h"
 #include "common/base/status.h"
 #include "common/config/job_states.h"
 #include "trainer/controller/jobs/job_service.h"
@@ -66,12 +67,13 @@ absl::Status JobService::UpdateEpochs(JobRecord& record, int64_t num_epochs) {
     return StateForbids(id, job.state(), "branch it with another `num_epochs` to train on");
   }
   if (job.spec().num_epochs() == 0) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(id, " is an evaluation (`num_epochs: 0`), which has no epochs to change"));
+    return InvalidField("num_epochs",
+                        absl::StrCat("cannot change: ", id,
+                                     " is an evaluation (`num_epochs: 0`), which has no epochs"));
   }
   if (num_epochs < std::max<int64_t>(1, job.progress().epoch())) {
-    return absl::InvalidArgumentError(absl::StrCat("`num_epochs` is ", num_epochs, ", and ", id,
-                                                   " has trained ", job.progress().epoch(),
+    return InvalidField("num_epochs", absl::StrCat("is ", num_epochs, ", and ", id, " has trained ",
+                                                   job.progress().epoch(),
                                                    " epochs; give no fewer, and at least 1"));
   }
   const absl::StatusOr<ResolvedJob> old = ResolvedJob::Reopen(job.spec());

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "common/base/rejection.h"
 #include "common/base/status.h"
 #include "common/config/job_states.h"
 #include "trainer/controller/jobs/job_state.h"
@@ -144,8 +145,8 @@ void RunningJobs::WantCheckpoint(const std::string& job_id) {
 
 absl::Status RunningJobs::Profile(const std::string& job_id, int64_t num_epochs) {
   if (num_epochs < 1 || num_epochs > kMostTracedEpochs) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("`num_epochs` is ", num_epochs, "; it must be from 1 to ", kMostTracedEpochs));
+    return InvalidField("num_epochs", absl::StrCat("is ", num_epochs, "; it must be from 1 to ",
+                                                   kMostTracedEpochs));
   }
   ActiveJob* job = Find(job_id);
   if (job == nullptr) return absl::OkStatus();

@@ -15,6 +15,13 @@ namespace imageddpo {
 namespace {
 
 constexpr double kUsageIntervalSeconds = 60;
+constexpr double kReasonsIntervalSeconds = 1;
+constexpr char kAllRanks[] = "*";
+
+/// How a drain is stored.
+std::string DrainOf(const std::string& rank, const std::string& host) {
+  return absl::StrCat(rank, "@", host);
+}
 
 }  // namespace
 
@@ -44,6 +51,7 @@ absl::Status Supervisor::ResumeStored() {
   for (const OwnerUsage& of_owner : usage) {
     scheduler_.LoadUsage({of_owner.owner, of_owner.rank_seconds, of_owner.at_s});
   }
+  IMAGEDDPO_ASSIGN_OR_RETURN(drains_, table_.store().Drains());
   return recovery_.ResumeStored();
 }
 
@@ -54,6 +62,7 @@ void Supervisor::OnMessage(int world_rank, v1::WorkerMessage message) {
     logger_->info("rank {} is there: pid {} on {}, {}, {} cores", world_rank, hello.pid(),
                   hello.hostname(), hello.device(), hello.cores());
     scheduler_.WorkerReported(world_rank, hello);
+    RestoreDrain(world_rank, hello.hostname());
   } else if (message.message_case() == M::kCrashed) {
     const int signal_number = message.crashed().signal();
     const char* name = sigabbrev_np(signal_number);
@@ -109,7 +118,36 @@ absl::Status Supervisor::Drain(const v1::DrainWorkerRequest& request) {
     }
   }
   for (const auto& [job_id, reason] : drained_of_jobs) running_.MoveOff(job_id, reason);
-  return absl::OkStatus();
+  return StoreDrains();
+}
+
+void Supervisor::RestoreDrain(int world_rank, const std::string& host) {
+  if (!scheduler_.workers().contains(world_rank)) return;
+  if (!drains_.contains(DrainOf(absl::StrCat(world_rank), host)) &&
+      !drains_.contains(DrainOf(kAllRanks, host))) {
+    return;
+  }
+  scheduler_.SetDrained(world_rank, true);
+  logger_->info("rank {} is still drained", world_rank);
+}
+
+absl::Status Supervisor::StoreDrains() {
+  std::set<std::string> hosts_there, hosts_in_use;
+  for (const auto& [rank, worker] : scheduler_.workers()) {
+    if (!worker.reported() || worker.dead) continue;
+    hosts_there.insert(worker.hostname);
+    if (!worker.drained) hosts_in_use.insert(worker.hostname);
+  }
+  std::erase_if(drains_, [&](const std::string& drain) {  // Others may come back drained.
+    return hosts_there.contains(drain.substr(drain.find('@') + 1));
+  });
+  for (const auto& [rank, worker] : scheduler_.workers()) {
+    if (!worker.drained || !hosts_there.contains(worker.hostname)) continue;
+    const bool is_whole_host = !hosts_in_use.contains(worker.hostname);
+    drains_.insert(DrainOf(is_whole_host ? kAllRanks : absl::StrCat(rank), worker.hostname));
+  }
+  return Annotate(table_.store().SetDrains(drains_),
+                  "it is done, but not stored, and a restart of the service would undo it");
 }
 
 void Supervisor::OnRewardsAnswered(const std::string& job_id, bool is_back) {
@@ -132,12 +170,20 @@ void Supervisor::Tick() {
 }
 
 void Supervisor::RunQueue() {
-  for (const Scheduler::Gang& gang :
-       scheduler_.FormGangs(clock_.UnixSeconds(), running_.Forecasts())) {
-    running_.Start(gang);
+  GangForecasts forecasts;
+  if (!scheduler_.queue_is_empty()) forecasts = running_.Forecasts();
+  const std::vector<Scheduler::Gang> gangs = scheduler_.FormGangs(clock_.UnixSeconds(), forecasts);
+  for (const Scheduler::Gang& gang : gangs) running_.Start(gang);
+  if (scheduler_.preempts()) {
+    if (!gangs.empty()) forecasts = running_.Forecasts();
+    const Scheduler::Preemption preemption = scheduler_.ToPreempt(forecasts);
+    for (const std::string& job_id : preemption.from) running_.Preempt(job_id, preemption.job_id);
   }
-  const Scheduler::Preemption preemption = scheduler_.ToPreempt(running_.Forecasts());
-  for (const std::string& job_id : preemption.from) running_.Preempt(job_id, preemption.job_id);
+  // They also change with what is expected of the jobs at work.
+  const double now_s = clock_.NowSeconds();
+  if (scheduler_.version() == reasons_version_ && now_s < next_reasons_s_) return;
+  reasons_version_ = scheduler_.version();
+  next_reasons_s_ = now_s + kReasonsIntervalSeconds;
   hub_.SetWaitReasons(scheduler_.WaitReasons());
 }
 

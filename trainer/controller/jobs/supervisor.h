@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -67,7 +68,8 @@ class Supervisor {
   v1::Cluster Cluster(const std::map<int, double>& ages_s) const;
   /// Takes workers out of the pool, or gives them back. A job that works on one leaves all its
   /// ranks at the end of the epoch under way. @return NOT_FOUND: there is no such rank or host;
-  /// INVALID_ARGUMENT: none is named. Nothing was changed then.
+  /// INVALID_ARGUMENT: none is named. Nothing was changed then. Another error: it is done, and not
+  /// stored, so that it would not outlast a restart.
   absl::Status Drain(const v1::DrainWorkerRequest& request);
 
   void OnMessage(int world_rank, v1::WorkerMessage message);
@@ -109,6 +111,9 @@ class Supervisor {
   /// Starts what can start, has jobs make room where cluster.yaml allows that, and says why the
   /// others wait.
   void RunQueue();
+  /// Drains a worker that has reported if it, or its whole host, was drained in an earlier run.
+  void RestoreDrain(int world_rank, const std::string& host);
+  absl::Status StoreDrains();
   /// Stores what owners have taken of the pool, when gangs have changed and once a minute.
   void StoreUsage();
 
@@ -127,7 +132,10 @@ class Supervisor {
   std::optional<double> stop_by_s_;  // Set once the service was asked to stop.
   bool draining_ = false;
   std::string refusal_;
+  std::set<std::string> drains_;  // "2@gpu1": a rank; "*@gpu1": all ranks of the host.
   double next_usage_s_ = 0;
+  uint64_t reasons_version_ = 0;  // Of the scheduler, when it last said why jobs wait.
+  double next_reasons_s_ = 0;
 };
 
 }  // namespace imageddpo

@@ -3,6 +3,7 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "common/base/rejection.h"
 
 namespace imageddpo {
 namespace {
@@ -70,7 +71,7 @@ absl::StatusOr<std::set<int>> RanksToDrain(const Scheduler& pool,
           absl::StrCat("there is no host `", host, "` with workers; see `imageddpo cluster`"));
     }
   }
-  if (ranks.empty()) return absl::InvalidArgumentError("name ranks or hosts in `ranks` or `hosts`");
+  if (ranks.empty()) return InvalidField("ranks", "and `hosts` are empty; name ranks or hosts");
   return ranks;
 }
 

@@ -26,6 +26,7 @@ Scheduler::Scheduler(const std::vector<int>& worker_ranks, const Options& option
 void Scheduler::WorkerReported(int world_rank, const v1::Hello& hello) {
   const auto worker = workers_.find(world_rank);
   if (worker == workers_.end()) return;
+  ++version_;
   worker->second.hostname = hello.hostname();
   worker->second.pid = hello.pid();
   worker->second.process = {hello.process().host(), hello.process().pid(),
@@ -42,11 +43,17 @@ void Scheduler::WorkerReported(int world_rank, const v1::Hello& hello) {
 std::string Scheduler::WorkerFailed(int world_rank) {
   const auto worker = workers_.find(world_rank);
   if (worker == workers_.end()) return "";
+  ++version_;
   worker->second.dead = true;
   worker->second.died_at_work = !worker->second.job_id.empty();
   ForgetChoices();
   RanksLeft(worker->second.job_id, 1);
   return std::exchange(worker->second.job_id, "");
+}
+
+void Scheduler::SetDrained(int world_rank, bool drained) {
+  ++version_;
+  workers_.at(world_rank).drained = drained;
 }
 
 int Scheduler::pool_size() const {
@@ -137,6 +144,7 @@ absl::StatusOr<TopologyChoice> Scheduler::Choose(const ResolvedJob& job,
 
 void Scheduler::Enqueue(int64_t number, const std::string& job_id, const ResolvedJob& job,
                         QueueStanding standing) {
+  ++version_;
   QueuedJob place{.id = job_id,
                   .owner = std::move(standing.owner),
                   .recovers = standing.recovers,
@@ -153,16 +161,19 @@ bool Scheduler::IsQueued(const std::string& job_id) const {
 }
 
 void Scheduler::RemoveFromQueue(const std::string& job_id) {
+  ++version_;
   std::erase_if(queue_, [&](const auto& entry) { return entry.second.place.id == job_id; });
 }
 
 void Scheduler::Hold(const std::string& job_id, const std::string& reason) {
+  ++version_;
   for (auto& [number, waiting] : queue_) {
     if (waiting.place.id == job_id) waiting.held_for = reason;
   }
 }
 
 void Scheduler::ReleaseHolds() {
+  ++version_;
   for (auto& [number, waiting] : queue_) waiting.held_for.clear();
 }
 
@@ -314,6 +325,7 @@ std::vector<Scheduler::Gang> Scheduler::FormGangs(double now_s, const GangForeca
 
 Scheduler::Gang Scheduler::FormGang(const Waiting& waiting, const TopologyChoice& choice,
                                     std::vector<int> ranks) {
+  ++version_;
   const QueuedJob& place = waiting.place;
   const auto count = static_cast<int>(ranks.size());
   for (const int rank : ranks) workers_.at(rank).job_id = place.id;
@@ -355,6 +367,7 @@ std::string Scheduler::WaitsForTheDead() const {
 }
 
 void Scheduler::Release(const std::string& job_id) {
+  ++version_;
   for (auto& [rank, worker] : workers_) {
     if (worker.job_id == job_id) worker.job_id.clear();
   }

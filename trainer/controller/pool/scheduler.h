@@ -75,7 +75,7 @@ class Scheduler {
   std::string WorkerFailed(int world_rank);
 
   /// From now on the worker gets no job, or gets jobs again. It must be one of workers().
-  void SetDrained(int world_rank, bool drained) { workers_.at(world_rank).drained = drained; }
+  void SetDrained(int world_rank, bool drained);
 
   const std::map<int, Worker>& workers() const { return workers_; }
   int pool_size() const;  ///< Workers that are not dead.
@@ -109,6 +109,7 @@ class Scheduler {
   void Enqueue(int64_t number, const std::string& job_id, const ResolvedJob& job,
                QueueStanding standing = {});
   bool IsQueued(const std::string& job_id) const;
+  bool queue_is_empty() const { return queue_.empty(); }
   void RemoveFromQueue(const std::string& job_id);
   /// The job keeps its place in the queue but gets no ranks until ReleaseHolds(); others go past
   /// it.
@@ -134,6 +135,9 @@ class Scheduler {
   /// workers; empty: none.
   std::string WaitsForTheDead() const;
 
+  /// Increases whenever the queue, the pool or a gang changes.
+  uint64_t version() const { return version_; }
+
   /// Why each job in the queue waits, by job id, as of the last FormGangs().
   std::map<std::string, std::string> WaitReasons() const;
 
@@ -141,6 +145,7 @@ class Scheduler {
     std::string job_id;             ///< It waits,
     std::vector<std::string> from;  ///< and these are to give their ranks back for it.
   };
+  bool preempts() const { return options_.preempts; }
   /// What Options::preempts asks for, as of the last FormGangs(); `from` is empty: nothing.
   Preemption ToPreempt(const GangForecasts& forecasts) const;
 
@@ -199,6 +204,7 @@ class Scheduler {
   double now_s_ = 0;
   std::optional<Head> head_;
   bool usage_changed_ = false;
+  uint64_t version_ = 1;
 };
 
 }  // namespace imageddpo

@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/base/status.h"
 #include "common/io/file.h"
+#include "common/io/sha256.h"
 #include "trainer/controller/store/data_dir_lock.h"
 #include "trainer/controller/store/job_store_schema.h"
 #include "trainer/controller/store/sqlite.h"
@@ -123,9 +124,9 @@ absl::StatusOr<BackupReport> WriteList(const std::string& target) {
   }
   const std::string database = absl::StrCat(target, "/", kDatabase);
   IMAGEDDPO_RETURN_IF_ERROR(SyncFile(database));
-  IMAGEDDPO_ASSIGN_OR_RETURN(const std::string bytes, ReadFile(database));
+  IMAGEDDPO_ASSIGN_OR_RETURN(const std::string sha256, FileSha256(database));
   const nlohmann::ordered_json list = {
-      {"version", kBackupVersion}, {"jobs_db_sha256", Sha256Hex(bytes)}, {"files", listed}};
+      {"version", kBackupVersion}, {"jobs_db_sha256", sha256}, {"files", listed}};
   IMAGEDDPO_RETURN_IF_ERROR(WriteFileAtomically(
       absl::StrCat(target, "/", kList),
       list.dump(1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n"));
@@ -135,7 +136,7 @@ absl::StatusOr<BackupReport> WriteList(const std::string& target) {
 /// The names and sizes of a backup's files, all of which are there.
 absl::StatusOr<std::map<std::string, int64_t>> ReadList(const std::string& backup) {
   const std::string path = absl::StrCat(backup, "/", kList);
-  IMAGEDDPO_ASSIGN_OR_RETURN(const std::string text, ReadFile(path));
+  IMAGEDDPO_ASSIGN_OR_RETURN(const std::string text, ReadFile(path, kMostListFileBytes));
   const auto list = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (!list.is_object() || !list.contains("files") || !list["files"].is_object() ||
       !list.contains("jobs_db_sha256") || !list["jobs_db_sha256"].is_string()) {
@@ -159,9 +160,9 @@ absl::StatusOr<std::map<std::string, int64_t>> ReadList(const std::string& backu
     }
     files[name] = size.get<int64_t>();
   }
-  IMAGEDDPO_ASSIGN_OR_RETURN(const std::string database,
-                             ReadFile(absl::StrCat(backup, "/", kDatabase)));
-  if (Sha256Hex(database) != list["jobs_db_sha256"].get<std::string>()) {
+  IMAGEDDPO_ASSIGN_OR_RETURN(const std::string sha256,
+                             FileSha256(absl::StrCat(backup, "/", kDatabase)));
+  if (sha256 != list["jobs_db_sha256"].get<std::string>()) {
     return absl::DataLossError(
         absl::StrCat(backup, "/", kDatabase, " has changed since the backup was made"));
   }

@@ -23,7 +23,7 @@ struct BackupReport {
   int64_t size_bytes = 0;
 };
 
-/// Copies a snapshot of the job store, made by JobStore::BackUpTo(), and files of jobs, also while
+/// Copies a snapshot of the job store, made by JobStore::BackUp(), and files of jobs, also while
 /// a service writes them. Checkpoints and pictures, which are written once, become hard links where
 /// `target` lies on the same disk.
 /// @param target  does not exist, or is an empty folder.

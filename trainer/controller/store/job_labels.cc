@@ -5,6 +5,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "common/base/rejection.h"
 
 namespace imageddpo {
 namespace {
@@ -27,28 +28,29 @@ bool IsLabelKey(std::string_view key) {
 
 absl::Status CheckPriority(int32_t priority) {
   if (priority >= -kMostPriority && priority <= kMostPriority) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat("`priority` is ", priority, "; give one from ",
-                                                 -kMostPriority, " to ", kMostPriority));
+  return InvalidField("priority", absl::StrCat("is ", priority, "; give one from ", -kMostPriority,
+                                               " to ", kMostPriority));
 }
 
 absl::Status CheckMaxSeconds(double max_seconds) {
   if (max_seconds >= 0 && max_seconds <= kMostSeconds) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat("`max_seconds` is ", max_seconds,
-                                                 "; give one from 0 (no limit) to ", kMostSeconds));
+  return InvalidField(
+      "max_seconds",
+      absl::StrCat("is ", max_seconds, "; give one from 0 (no limit) to ", kMostSeconds));
 }
 
 absl::Status SetLabels(const google::protobuf::Map<std::string, std::string>& labels,
                        v1::Job* job) {
   for (const auto& [key, value] : labels) {
     if (!IsLabelKey(key)) {
-      return absl::InvalidArgumentError(absl::StrCat("`labels`: '", key, "' is no key: give 1 to ",
-                                                     kMostKeyBytes,
-                                                     " letters, digits, `.`, `_` or `-`"));
+      return InvalidField("labels",
+                          absl::StrCat("has the key '", key, "': give 1 to ", kMostKeyBytes,
+                                       " letters, digits, `.`, `_` or `-`"));
     }
     if (value.size() > kMostValueBytes) {
-      return absl::InvalidArgumentError(absl::StrCat("`labels.", key, "` has ", value.size(),
-                                                     " bytes; at most ", kMostValueBytes,
-                                                     " are allowed"));
+      return InvalidField(
+          absl::StrCat("labels.", key),
+          absl::StrCat("has ", value.size(), " bytes; at most ", kMostValueBytes, " are allowed"));
     }
     if (value.empty()) {
       job->mutable_labels()->erase(key);
@@ -57,9 +59,8 @@ absl::Status SetLabels(const google::protobuf::Map<std::string, std::string>& la
     }
   }
   if (job->labels().size() <= kMostLabels) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat("`labels`: the job would have ",
-                                                 job->labels().size(), "; at most ", kMostLabels,
-                                                 " are allowed"));
+  return InvalidField("labels", absl::StrCat("would be ", job->labels().size(), "; at most ",
+                                             kMostLabels, " are allowed"));
 }
 
 }  // namespace imageddpo

@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
+#include "common/base/rejection.h"
 #include "common/base/status.h"
 #include "common/comm/valid_texts.h"
 #include "common/config/job_states.h"
@@ -64,6 +65,12 @@ absl::Status ReadLabels(const std::string& text, v1::Job* job) {
     if (value.is_string()) (*job->mutable_labels())[key] = value.get<std::string>();
   }
   return absl::OkStatus();
+}
+
+absl::Status NoSuchJob(const std::string& id) {
+  return WithReason(
+      absl::NotFoundError(absl::StrCat("there is no job '", id, "'; ListJobs shows all")),
+      Reason::kJobNotFound, {{"job", id}});
 }
 
 absl::StatusOr<JobRecord> ReadRow(const SqliteStatement& row) {
@@ -133,7 +140,9 @@ absl::StatusOr<std::unique_ptr<JobStore>> JobStore::Open(const std::string& data
   IMAGEDDPO_ASSIGN_OR_RETURN(std::unique_ptr<SqliteDatabase> database,
                              SqliteDatabase::Open(absl::StrCat(data_dir, "/jobs.db")));
   IMAGEDDPO_RETURN_IF_ERROR(MigrateJobStore(*database));
-  return std::unique_ptr<JobStore>(new JobStore(data_dir, std::move(lock), std::move(database)));
+  std::unique_ptr<JobStore> store(new JobStore(data_dir, std::move(lock), std::move(database)));
+  store->RemoveLeftSnapshots();
+  return store;
 }
 
 JobStore::JobStore(std::string data_dir, DataDirLock lock, std::unique_ptr<SqliteDatabase> database)
@@ -264,8 +273,7 @@ absl::StatusOr<JobRecord> JobStore::Get(const std::string& id) const {
       database_->Prepare(absl::StrCat("SELECT ", kColumns, " FROM jobs WHERE id = ?1")));
   statement.Bind(1, id);
   IMAGEDDPO_ASSIGN_OR_RETURN(std::vector<JobRecord> records, ReadJobs(statement));
-  if (records.empty())
-    return absl::NotFoundError(absl::StrCat("there is no job '", id, "'; ListJobs shows all"));
+  if (records.empty()) return NoSuchJob(id);
   return std::move(records.front());
 }
 
@@ -321,8 +329,7 @@ absl::StatusOr<JobStore::EventPage> JobStore::Events(const std::string& id, int6
       SqliteStatement job,
       database_->Prepare("SELECT number, state, last_event FROM jobs WHERE id = ?1"));
   IMAGEDDPO_ASSIGN_OR_RETURN(const bool found, job.Bind(1, id).Step());
-  if (!found)
-    return absl::NotFoundError(absl::StrCat("there is no job '", id, "'; ListJobs shows all"));
+  if (!found) return NoSuchJob(id);
   v1::JobState state = v1::JOB_STATE_UNSPECIFIED;
   v1::JobState_Parse(job.Text(1), &state);
 

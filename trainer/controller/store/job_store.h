@@ -1,9 +1,11 @@
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -45,9 +47,16 @@ class JobStore {
   absl::StatusOr<std::vector<JobRecord>> Unfinished() const;
   absl::StatusOr<std::map<v1::JobState, int64_t>> CountByState() const;
 
+  /// Of each job its owner, by its id.
+  absl::StatusOr<std::map<std::string, std::string>> Owners() const;
   absl::StatusOr<std::vector<OwnerUsage>> OwnersUsage() const;
   /// Replaces all of it.
   absl::Status SetOwnersUsage(absl::Span<const OwnerUsage> usage);
+
+  /// Which workers are drained, as Supervisor names them.
+  absl::StatusOr<std::set<std::string>> Drains() const;
+  /// Replaces all of it.
+  absl::Status SetDrains(const std::set<std::string>& drains);
 
   struct Ended {
     std::string id;
@@ -59,9 +68,10 @@ class JobStore {
   /// Removes the events of a job in a final state, but the last, with which a watch ends.
   absl::Status RemoveEvents(const std::string& id);
 
-  /// Writes a consistent copy of the store to a file, which is replaced; other calls wait
-  /// meanwhile.
-  absl::Status BackUpTo(const std::string& path);
+  /// Writes a consistent copy of the store to a file of its own in data_dir, which the caller
+  /// removes; what is left of callers that died goes an hour later, when the store is opened.
+  /// @return its path.
+  absl::StatusOr<std::string> BackUp();
 
   struct EventPage {
     std::vector<v1::JobEvent> events;
@@ -92,9 +102,11 @@ class JobStore {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::StatusOr<std::vector<JobRecord>> ReadJobs(SqliteStatement& statement) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void RemoveLeftSnapshots() const;
 
   const std::string data_dir_;
   const DataDirLock lock_;
+  std::atomic<int64_t> num_backups_ = 0;
   mutable absl::Mutex mutex_;
   const std::unique_ptr<SqliteDatabase> database_ ABSL_PT_GUARDED_BY(mutex_);
 };

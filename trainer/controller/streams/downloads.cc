@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/base/rejection.h"
 #include "common/base/status.h"
 #include "common/io/sha256.h"
 #include "trainer/controller/files/artifact_file.h"
@@ -43,8 +44,7 @@ class Download final : public FileCall<v1::DownloadArtifactResponse> {
     for (const auto& [name, value] :
          {std::pair("offset", request_.offset()), std::pair("limit", request_.limit())}) {
       if (value >= 0) continue;
-      return absl::InvalidArgumentError(
-          absl::StrCat("`", name, "` is ", value, "; it must not be negative"));
+      return InvalidField(name, absl::StrCat("is ", value, "; it must not be negative"));
     }
     if (request_.offset() > file.size_bytes()) {
       return absl::OutOfRangeError(absl::StrCat("`offset` is ", request_.offset(), ", but ",

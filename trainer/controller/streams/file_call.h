@@ -9,6 +9,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "common/base/clock.h"
+#include "common/base/rejection.h"
 #include "common/metrics/service_metrics.h"
 #include "trainer/controller/streams/file_thread.h"
 #include "trainer/controller/streams/grpc_status.h"
@@ -70,9 +71,10 @@ class FileCall : public grpc::ServerWriteReactor<Response> {
   void TakeStep() {
     if (cancelled_) return End(absl::CancelledError("the client went away"));
     if (has_place_) return Step();
-    End(absl::ResourceExhaustedError(absl::StrCat(parts_.places.max_per_caller(),
-                                                  " calls of yours of ", parts_.method,
-                                                  " are under way; wait for one to end")));
+    End(WithReason(absl::ResourceExhaustedError(
+                       absl::StrCat(parts_.places.max_per_caller(), " calls of yours of ",
+                                    parts_.method, " are under way; wait for one to end")),
+                   Reason::kTooManyCalls, {{"method", parts_.method}}));
   }
 
   const Parts parts_;

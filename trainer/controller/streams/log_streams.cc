@@ -1,10 +1,13 @@
 #include "trainer/controller/streams/log_streams.h"
 
+#include <atomic>
 #include <cstdint>
 #include <deque>
+#include <memory>
 #include <utility>
 #include <vector>
 
+#include "common/base/rejection.h"
 #include "common/base/status.h"
 #include "common/config/job_states.h"
 #include "trainer/controller/files/log_filter.h"
@@ -16,10 +19,20 @@ namespace {
 
 constexpr size_t kMaxMessageBytes = 1 << 20;  // More than LogReader::Read() reads at once.
 
+/// Whether there may be news of a job: only then its state has to be read.
+class News final : public EventHub::Listener {
+ public:
+  void OnNews() override { is_there_.store(true); }
+  bool Take() { return is_there_.exchange(false); }
+
+ private:
+  std::atomic<bool> is_there_ = true;
+};
+
 class LogStream final : public FileCall<v1::StreamLogsResponse> {
  public:
-  LogStream(const Parts& parts, const std::string& owner, const JobStore& store,
-            const EventHub& hub, const v1::StreamLogsRequest& request)
+  LogStream(const Parts& parts, const std::string& owner, const JobStore& store, EventHub& hub,
+            const v1::StreamLogsRequest& request)
       : FileCall(parts, owner),
         store_(store),
         hub_(hub),
@@ -39,16 +52,22 @@ class LogStream final : public FileCall<v1::StreamLogsResponse> {
     if (!request_.follow() || job_has_ended_) return End(absl::OkStatus());
     is_at_end_ = false;
     if (hub_.closed()) {
-      return End(absl::UnavailableError("the service is ending; ask again with the last `cursor`"));
+      return End(WithReason(
+          absl::UnavailableError("the service is ending; ask again with the last `cursor`"),
+          Reason::kNotReady));
     }
     // Its last lines may still be on their way to the disk: one more look.
-    const absl::StatusOr<JobRecord> record = store_.Get(request_.id());
-    job_has_ended_ = !record.ok() || IsFinal(record->job.state());
+    const bool runs = hub_.Progress(request_.id()).has_value();  // Its progress is news too.
+    if (!runs && news_->Take()) {
+      const absl::StatusOr<JobRecord> record = store_.Get(request_.id());
+      job_has_ended_ = !record.ok() || IsFinal(record->job.state());
+    }
     ContinueLater();
   }
 
   absl::Status Prepare() {
     IMAGEDDPO_RETURN_IF_ERROR(store_.Get(request_.id()).status());
+    if (request_.follow()) hub_.Listen(request_.id(), news_);
     IMAGEDDPO_ASSIGN_OR_RETURN(filter_, LogFilter::Of(request_));
     tail_ = filter_.tail();
     if (!request_.cursor().empty()) return reader_.GoTo(request_.cursor());
@@ -83,7 +102,8 @@ class LogStream final : public FileCall<v1::StreamLogsResponse> {
   }
 
   const JobStore& store_;
-  const EventHub& hub_;
+  EventHub& hub_;
+  const std::shared_ptr<News> news_ = std::make_shared<News>();
   const v1::StreamLogsRequest request_;
   LogReader reader_;
   std::deque<v1::LogLine> lines_;  // To be sent.

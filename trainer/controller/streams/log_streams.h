@@ -20,8 +20,8 @@ class LogStreams {
   static constexpr int kMaxPerCaller = 16;
 
   /// The arguments must outlive the object, and the object the server that serves its calls.
-  LogStreams(const JobStore& store, const EventHub& hub, FileThread& thread,
-             ServiceMetrics& metrics, const Clock& clock)
+  LogStreams(const JobStore& store, EventHub& hub, FileThread& thread, ServiceMetrics& metrics,
+             const Clock& clock)
       : store_(store), hub_(hub), thread_(thread), metrics_(metrics), clock_(clock) {}
 
   /// @param owner  who calls. @return the call's reactor, which gRPC owns.
@@ -30,7 +30,7 @@ class LogStreams {
 
  private:
   const JobStore& store_;
-  const EventHub& hub_;
+  EventHub& hub_;
   FileThread& thread_;
   ServiceMetrics& metrics_;
   const Clock& clock_;

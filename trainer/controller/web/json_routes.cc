@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <fstream>
+#include <functional>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -12,6 +13,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "absl/time/time.h"
 #include "common/base/status.h"
 #include "common/config/compare/setting_list.h"
 #include "common/learning/learning.h"
@@ -34,6 +36,7 @@ constexpr int kDefaultPoints = 1000;
 constexpr int kMinPoints = 10;
 constexpr int kMaxEvents = 1000;
 constexpr int64_t kMaxNumber = int64_t{1} << 53;  // Of JavaScript.
+constexpr absl::Duration kClusterTimeout = absl::Seconds(5);
 
 using Body = absl::StatusOr<std::string>;
 
@@ -73,7 +76,7 @@ class JsonApi {
   }
 
   Body Cluster(const HttpRequest&) const {
-    v1::Cluster view = sources_.cluster();
+    IMAGEDDPO_ASSIGN_OR_RETURN(v1::Cluster view, sources_.jobs.GetCluster(kClusterTimeout));
     return JsonOf(&view);
   }
 
@@ -86,15 +89,23 @@ class JsonApi {
     if (std::string_view(what).starts_with(kPicture)) {
       return PictureResponse(request, id, what.substr(kPicture.size()));
     }
-    if (what.empty()) return Answer(request, "GetJob", JobJson(id));
-    if (what == "metrics") return Answer(request, "GetJob", SeriesOf(request, id, "metrics.jsonl"));
-    if (what == "timings") return Answer(request, "GetJob", SeriesOf(request, id, "timings.jsonl"));
-    if (what == "events") return Answer(request, "WatchJob", EventsJson(request, id));
-    if (what == "evaluations") return Answer(request, "WatchJob", EvaluationsJson(id));
-    if (what == "logs") return Answer(request, "StreamLogs", LogsJson(request, id));
-    if (what == "scores") return Answer(request, "ListArtifacts", ScoresOf(request, id));
+    if (what.empty()) return Answer(request, "GetJob", [&] { return JobJson(id); });
+    if (what == "metrics" || what == "timings") {
+      return Answer(request, "GetJob",
+                    [&] { return SeriesOf(request, id, absl::StrCat(what, ".jsonl")); });
+    }
+    if (what == "events") {
+      return Answer(request, "WatchJob", [&] { return EventsJson(request, id); });
+    }
+    if (what == "evaluations") {
+      return Answer(request, "WatchJob", [&] { return EvaluationsJson(id); });
+    }
+    if (what == "logs") return Answer(request, "StreamLogs", [&] { return LogsJson(request, id); });
+    if (what == "scores") {
+      return Answer(request, "ListArtifacts", [&] { return ScoresOf(request, id); });
+    }
     if (what == "pictures") {
-      return Answer(request, "ListArtifacts", PicturesJson(sources_.store, id));
+      return Answer(request, "ListArtifacts", [&] { return PicturesJson(sources_.store, id); });
     }
     return HttpResponse::Error(absl::NotFoundError("a job has no such part"));
   }
@@ -108,9 +119,12 @@ class JsonApi {
            "\n";
   }
 
-  static HttpResponse Answer(const HttpRequest& request, const char* method, const Body& body) {
+  /// @param make  the body; called only where the caller may have it.
+  static HttpResponse Answer(const HttpRequest& request, const char* method,
+                             const std::function<Body()>& make) {
     const absl::Status allowed = CheckRole(request.caller, method);
     if (!allowed.ok()) return HttpResponse::Error(allowed);
+    const Body body = make();
     if (!body.ok()) return HttpResponse::Error(body.status());
     return {.type = "application/json", .body = *body};
   }
@@ -124,7 +138,8 @@ class JsonApi {
 
   HttpResponse PictureResponse(const HttpRequest& request, const std::string& id,
                                const std::string& name) const {
-    HttpResponse response = Answer(request, "ListArtifacts", ReadPicture(sources_.store, id, name));
+    HttpResponse response =
+        Answer(request, "ListArtifacts", [&] { return ReadPicture(sources_.store, id, name); });
     if (response.code != 200) return response;
     response.type = "image/png";
     response.cache_control = "private, max-age=600";
@@ -171,7 +186,7 @@ class JsonApi {
                         ",\"settings\":", Dump(settings), ",\"verbs\":", Dump(verbs), "}\n");
   }
 
-  Body SeriesOf(const HttpRequest& request, const std::string& id, const char* file) const {
+  Body SeriesOf(const HttpRequest& request, const std::string& id, const std::string& file) const {
     IMAGEDDPO_ASSIGN_OR_RETURN(const int64_t points,
                                NumberOf(request, "points", kDefaultPoints, kMinPoints, kMaxPoints));
     IMAGEDDPO_RETURN_IF_ERROR(sources_.store.Get(id).status());
@@ -238,17 +253,18 @@ std::vector<HttpRoute> JsonRoutes(const JsonSources& sources) {
   return {{.path = kJobsPath,
            .handler =
                [api](const HttpRequest& request) {
-                 return JsonApi::Answer(request, "ListJobs", api->ListJobs(request));
+                 return JsonApi::Answer(request, "ListJobs",
+                                        [&] { return api->ListJobs(request); });
                }},
           {.path = absl::StrCat(kJobsPath, "/"),
            .handler = [api](const HttpRequest& request) { return api->OfJob(request); }},
           {.path = kClusterPath,
            .handler =
                [api](const HttpRequest& request) {
-                 return JsonApi::Answer(request, "ListJobs", api->Cluster(request));
+                 return JsonApi::Answer(request, "GetCluster", [&] { return api->Cluster(request); });
                }},
           {.path = kWhoamiPath, .handler = [](const HttpRequest& request) {
-             return JsonApi::Answer(request, "Whoami", JsonApi::Whoami(request));
+             return JsonApi::Answer(request, "Whoami", [&] { return JsonApi::Whoami(request); });
            }}};
 }
 

@@ -65,20 +65,11 @@ absl::Status NoPicture(const std::string& name) {
 absl::StatusOr<std::string> PicturesJson(const JobStore& store, const std::string& job_id) {
   using Set = std::pair<std::string, int64_t>;
   std::map<Set, std::vector<std::string>> sets;
+  IMAGEDDPO_RETURN_IF_ERROR(store.Get(job_id).status());
   for (const char* const kind : kKinds) {
-    const std::string prefix = absl::StrCat(kind, "/");
-    v1::ListArtifactsRequest request;
-    request.set_id(job_id);
-    request.set_page_token(prefix);  // Names come in order: the folder's files follow this.
-    for (bool is_last = false; !is_last;) {
-      IMAGEDDPO_ASSIGN_OR_RETURN(const v1::ListArtifactsResponse page,
-                                 ListArtifacts(store, request));
-      is_last = page.next_page_token().empty() || !absl::StartsWith(page.next_page_token(), prefix);
-      request.set_page_token(page.next_page_token());
-      for (const v1::Artifact& artifact : page.artifacts()) {
-        if (const auto name = ParseName(artifact.name()); name.has_value()) {
-          if (name->kind == kind) sets[{name->kind, name->epoch}].push_back(name->file);
-        }
+    for (const std::string& artifact : ArtifactNamesIn(store, job_id, kind)) {
+      if (const auto name = ParseName(artifact); name.has_value()) {
+        sets[{name->kind, name->epoch}].push_back(name->file);
       }
     }
   }

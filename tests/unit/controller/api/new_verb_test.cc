@@ -37,11 +37,12 @@ class WithSkip final : public JobService {
 class DirectApi final : public JobApi {
  public:
   explicit DirectApi(JobService& jobs) : jobs_(jobs) {}
-  absl::StatusOr<v1::Job> Submit(const v1::SubmitJobRequest& request, const std::string& owner,
+  absl::StatusOr<v1::Job> Submit(const v1::SubmitJobRequest& request, const Caller& caller,
                                  absl::Duration) override {
-    return jobs_.Submit({Judged(request.job()), request.request_id(), "hash", std::nullopt, owner});
+    return jobs_.Submit(
+        {Judged(request.job()), request.request_id(), "hash", std::nullopt, caller.owner});
   }
-  absl::StatusOr<v1::Job> Branch(const v1::BranchJobRequest&, const std::string&,
+  absl::StatusOr<v1::Job> Branch(const v1::BranchJobRequest&, const Caller&,
                                  absl::Duration) override {
     return absl::UnimplementedError("");
   }

@@ -1,5 +1,7 @@
 #include "trainer/controller/jobs/admission.h"
 
+#include "common/base/rejection.h"
+#include "common/io/file.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/testing/temp_dir.h"
@@ -29,7 +31,7 @@ class AdmissionTest : public testing::Test {
     reward.set_model("classifier.pt");
     job_.mutable_sample()->set_guidance_scale(1);
   }
-  absl::Status Admit() { return AdmitJob(job_, cluster_).status(); }
+  absl::Status Admit() { return AdmitJob(job_, cluster_, /*is_operator=*/true).status(); }
 
   TempDir dir_;
   ClusterConfig cluster_;
@@ -37,7 +39,7 @@ class AdmissionTest : public testing::Test {
 };
 
 TEST_F(AdmissionTest, FillsInDefaultsAndPaths) {
-  const auto admitted = AdmitJob(job_, cluster_);
+  const auto admitted = AdmitJob(job_, cluster_, /*is_operator=*/true);
   ASSERT_TRUE(admitted.ok()) << admitted.status();
   EXPECT_EQ(admitted->spec().model().path(), dir_ / "model");
   EXPECT_EQ(admitted->spec().lora().init_from(), dir_ / "lora.safetensors");
@@ -58,12 +60,12 @@ TEST_F(AdmissionTest, AJobOfMoreThan64KiBIsRefused) {
 TEST_F(AdmissionTest, LeavesToThePoolWhatMemoryDecides) {
   job_.mutable_sample()->set_batch_size(4);
   job_.mutable_train()->set_batch_size(4);
-  const auto chosen = AdmitJob(job_, cluster_);
+  const auto chosen = AdmitJob(job_, cluster_, /*is_operator=*/true);
   ASSERT_TRUE(chosen.ok()) << chosen.status();
   EXPECT_TRUE(chosen->micro_batch_is_open());
   job_.mutable_device()->set_device_batch_size(2);
   job_.mutable_eval()->set_batch_size(3);
-  const auto given = AdmitJob(job_, cluster_);
+  const auto given = AdmitJob(job_, cluster_, /*is_operator=*/true);
   ASSERT_TRUE(given.ok()) << given.status();
   EXPECT_FALSE(given->micro_batch_is_open());
   EXPECT_EQ(given->spec().device().device_batch_size(), 2);
@@ -115,6 +117,31 @@ TEST_F(AdmissionTest, AllFaultsAtOnce) {
   const std::string message(Admit().message());
   EXPECT_THAT(message, HasSubstr("`model.path`"));
   EXPECT_THAT(message, HasSubstr("`data.path`"));
+}
+
+TEST_F(AdmissionTest, FaultsOfSettingsAndOfPathsComeTogether) {
+  job_.set_name("two words");
+  job_.mutable_data()->set_path("nowhere");
+  EXPECT_TRUE(absl::IsInvalidArgument(Admit())) << Admit();
+  EXPECT_THAT(std::string(Admit().message()), HasSubstr("`name`"));
+  EXPECT_THAT(std::string(Admit().message()), HasSubstr("`data.path`"));
+  EXPECT_EQ(RejectionOf(Admit()).violations.size(), 2u) << Admit();
+  job_.mutable_data()->set_path("/etc");
+  EXPECT_TRUE(absl::IsPermissionDenied(Admit())) << Admit();
+  EXPECT_EQ(RejectionOf(Admit()).violations.size(), 2u) << Admit();
+}
+
+TEST_F(AdmissionTest, CodeOfSubmittersIsTheOperatorsChoice) {
+  const auto admit = [this] { return AdmitJob(job_, cluster_, /*is_operator=*/false); };
+  EXPECT_TRUE(absl::IsPermissionDenied(admit().status())) << admit().status();
+  cluster_.rewards_allow = {dir_ / "*.pt"};
+  EXPECT_TRUE(admit().ok()) << admit().status();
+  EXPECT_FALSE(admit()->spec().rewards(0).has_model_sha256());
+  cluster_.rewards_allow = {"sha256:" + Sha256Hex("")};  // The file is empty.
+  ASSERT_TRUE(admit().ok()) << admit().status();
+  EXPECT_EQ(admit()->spec().rewards(0).model_sha256(), Sha256Hex(""));
+  dir_.Write("classifier.pt", "another");
+  EXPECT_TRUE(absl::IsPermissionDenied(admit().status())) << admit().status();
 }
 
 TEST_F(AdmissionTest, PathsOutsideOfTheRootsAreRefused) {

@@ -6,6 +6,7 @@
 namespace imageddpo {
 namespace {
 
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::UnorderedElementsAre;
@@ -90,6 +91,27 @@ TEST_F(SupervisorDrainTest, TheLastEpochIsTheJobsEnd) {
   EXPECT_THAT(StoppedRanks(id), IsEmpty());
   for (const int rank : {1, 2}) Ended(rank, id);
   EXPECT_EQ(Stored(id).state(), v1::SUCCEEDED);
+}
+
+TEST_F(SupervisorDrainTest, ADrainOutlastsTheService) {
+  const auto drained = [this] {
+    std::vector<int> ranks;
+    for (const auto& [rank, worker] : supervisor_->scheduler().workers()) {
+      if (worker.drained) ranks.push_back(rank);
+    }
+    return ranks;
+  };
+  ASSERT_TRUE(Drain({2}).ok());
+  Restart();
+  EXPECT_THAT(drained(), ElementsAre(2));
+  EXPECT_THAT(*store_->Drains(), ElementsAre("2@host"));
+  ASSERT_TRUE(Drain({1, 3}).ok());  // Now the whole host, whatever the numbers of its ranks.
+  EXPECT_THAT(*store_->Drains(), ElementsAre("*@host"));
+  Restart();
+  EXPECT_THAT(drained(), ElementsAre(1, 2, 3));
+  ASSERT_TRUE(Drain({1, 2, 3}, /*undrain=*/true).ok());
+  Restart();
+  EXPECT_THAT(drained(), IsEmpty());
 }
 
 TEST_F(SupervisorDrainTest, UnknownWorkersChangeNothing) {

@@ -1,5 +1,8 @@
 #include "trainer/controller/pool/scheduler.h"
 
+#include <cstdint>
+#include <utility>
+
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/testing/judged.h"
@@ -31,10 +34,11 @@ v1::JobSpec Colocated(int ranks) { return SpecOf(ranks, 0); }
 
 class SchedulerTest : public testing::Test {
  protected:
-  static Scheduler PoolOf(const std::vector<std::string>& hosts) {
+  static Scheduler PoolOf(const std::vector<std::string>& hosts,
+                          const Scheduler::Options& options = {}) {
     std::vector<int> ranks;
     for (size_t i = 0; i < hosts.size(); ++i) ranks.push_back(static_cast<int>(i) + 1);
-    Scheduler scheduler(ranks);
+    Scheduler scheduler(ranks, options);
     for (size_t i = 0; i < hosts.size(); ++i) {
       v1::Hello hello;
       hello.set_hostname(hosts[i]);
@@ -250,6 +254,52 @@ TEST_F(SchedulerTest, KnowsItsHosts) {
   scheduler.WorkerReported(3, hello);
   EXPECT_EQ(scheduler.MinCoresPerHost(), 4);
   EXPECT_EQ(scheduler.MaxWorkersPerHost(), 2);
+}
+
+TEST_F(SchedulerTest, WhatWouldMakeRoomAtOnceIsNotStarted) {
+  for (const bool preempts : {false, true}) {
+    Scheduler scheduler = PoolOf({"a", "a", "a", "a"}, {.preempts = preempts});
+    scheduler.Enqueue(1, "runs", Judged(Colocated(3)));
+    EXPECT_THAT(scheduler.FormGangs(), SizeIs(1));
+    scheduler.Enqueue(2, "head", Judged(Colocated(2)), {.priority = 5});
+    scheduler.Enqueue(3, "low", Judged(Colocated(1)), {.priority = 4});
+    // The rank that is free does not help the head, which needs one of those at work beside it.
+    EXPECT_THAT(RanksOf(scheduler.FormGangs(), "low"), SizeIs(preempts ? 0 : 1));
+    EXPECT_TRUE(scheduler.IsQueued("head"));
+    EXPECT_EQ(scheduler.IsQueued("low"), preempts);
+    EXPECT_EQ(scheduler.ToPreempt({}).from,
+              preempts ? std::vector<std::string>{"runs"} : std::vector<std::string>());
+  }
+}
+
+TEST_F(SchedulerTest, AJobOfTheHeadsPriorityIsStartedWhereItDelaysNobody) {
+  Scheduler scheduler = PoolOf({"a", "a", "a", "a"}, {.preempts = true});
+  scheduler.Enqueue(1, "runs", Judged(Colocated(3)));
+  EXPECT_THAT(scheduler.FormGangs(), SizeIs(1));
+  scheduler.Enqueue(2, "head", Judged(Colocated(2)), {.priority = 5});
+  scheduler.Enqueue(3, "equal", Judged(Colocated(1)), {.priority = 5});
+  EXPECT_THAT(RanksOf(scheduler.FormGangs(), "equal"), SizeIs(1));
+}
+
+TEST_F(SchedulerTest, ItsVersionTellsOfEachChange) {
+  Scheduler scheduler = PoolOf({"a", "a"});
+  uint64_t version = scheduler.version();
+  const auto changed = [&] {
+    const uint64_t before = std::exchange(version, scheduler.version());
+    return before != version;
+  };
+  scheduler.FormGangs();
+  EXPECT_FALSE(changed());
+  scheduler.Enqueue(1, "a", Judged(Colocated(1)));
+  EXPECT_TRUE(changed());
+  scheduler.FormGangs();
+  EXPECT_TRUE(changed());
+  scheduler.SetDrained(2, true);
+  EXPECT_TRUE(changed());
+  scheduler.Release("a");
+  EXPECT_TRUE(changed());
+  scheduler.WorkerFailed(1);
+  EXPECT_TRUE(changed());
 }
 
 TEST_F(SchedulerTest, AHeldJobKeepsItsPlaceAndOthersGoPastIt) {

@@ -1,5 +1,6 @@
 #include "trainer/controller/store/backup.h"
 
+#include <chrono>
 #include <filesystem>
 #include <memory>
 #include <string>
@@ -37,10 +38,9 @@ class BackupTest : public testing::Test {
     }
   }
   absl::StatusOr<BackupReport> BackUp(const std::string& target, BackupFiles files) {
-    const std::string snapshot = dir_ / "data/jobs.db.backup";
-    const absl::Status copied = store_->BackUpTo(snapshot);
-    return copied.ok() ? WriteBackup(dir_ / "data", snapshot, dir_ / target, files)
-                       : absl::StatusOr<BackupReport>(copied);
+    const absl::StatusOr<std::string> snapshot = store_->BackUp();
+    return snapshot.ok() ? WriteBackup(dir_ / "data", *snapshot, dir_ / target, files)
+                         : absl::StatusOr<BackupReport>(snapshot.status());
   }
   bool Exists(const std::string& name) const { return fs::exists(dir_ / name); }
   std::string Refusal(const std::string& backup, const std::string& data_dir) {
@@ -71,6 +71,18 @@ TEST_F(BackupTest, ARestoredStoreHasTheJobsAndTheirNewestCheckpoints) {
   EXPECT_EQ((*store)->Get("job-000001")->job.spec().name(), "kept");
   EXPECT_EQ((*store)->Events("job-000001", 1, 9)->events.size(), 1u);
   EXPECT_EQ((*store)->List(1000, 1000)->size(), 1u);
+}
+
+TEST_F(BackupTest, EachSnapshotHasAFileOfItsOwn) {
+  const auto first = store_->BackUp(), second = store_->BackUp();
+  ASSERT_TRUE(first.ok() && second.ok());
+  EXPECT_NE(*first, *second);
+  EXPECT_TRUE(fs::exists(*first) && fs::exists(*second));
+  fs::last_write_time(*first, fs::file_time_type::clock::now() - std::chrono::hours(2));
+  store_.reset();
+  store_ = *JobStore::Open(dir_ / "data");
+  EXPECT_FALSE(fs::exists(*first)) << "its caller has died";
+  EXPECT_TRUE(fs::exists(*second)) << "may still be copied";
 }
 
 TEST_F(BackupTest, AllFilesOrNone) {

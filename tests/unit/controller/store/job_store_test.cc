@@ -8,6 +8,9 @@
 #include <fstream>
 #include <iterator>
 #include <limits>
+#include <set>
+#include <string>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
@@ -354,6 +357,56 @@ TEST_F(JobStoreTest, SaysWhatIsWrongWithAFileThatIsNoStore) {
   EXPECT_THAT(std::string(status.message()), HasSubstr("jobs.db"));
   dir_.Write("file", "");
   EXPECT_FALSE(JobStore::Open(dir_ / "file").ok());
+}
+
+TEST_F(JobStoreTest, OldEventsGoInPartsAndTheLastStays) {
+  JobRecord record = Insert();
+  std::vector<v1::JobEvent> events;
+  for (int i = 0; i < 2500; ++i) {
+    events.emplace_back().set_number(++record.last_event);
+    events.back().mutable_epoch()->set_epoch(i);
+  }
+  ASSERT_TRUE(store_->Update(record, events).ok());
+  ASSERT_TRUE(store_->RemoveEvents(record.job.id()).ok());
+  EXPECT_EQ(store_->Events(record.job.id(), 1, 9999)->events.size(), 2501u) << "it has not ended";
+  ASSERT_TRUE(Update(&record, v1::SUCCEEDED).ok());
+  ASSERT_TRUE(store_->RemoveEvents(record.job.id()).ok());
+  const auto page = store_->Events(record.job.id(), 1, 9999);
+  ASSERT_THAT(page->events, SizeIs(1));
+  EXPECT_EQ(page->events[0].number(), 2502);
+  EXPECT_TRUE(page->ended);
+  EXPECT_TRUE(store_->RemoveEvents(record.job.id()).ok());
+}
+
+TEST_F(JobStoreTest, EndedJobsComeInTheOrderOfTheirEnd) {
+  constexpr int kJobs = 210;  // More than one part.
+  for (int i = 0; i < kJobs; ++i) {
+    JobRecord record = Insert();
+    record.job.set_owner(i % 2 == 0 ? "alice" : "bob");
+    record.job.mutable_end_time()->set_seconds(1'700'000'000 + (i * 7) % kJobs);
+    ASSERT_TRUE(Update(&record, i == 3 ? v1::RUNNING : v1::FAILED).ok());
+  }
+  const auto ended = store_->EndedJobs();
+  ASSERT_TRUE(ended.ok()) << ended.status();
+  ASSERT_THAT(*ended, SizeIs(kJobs - 1));
+  for (size_t i = 1; i < ended->size(); ++i) EXPECT_LE((*ended)[i - 1].end_s, (*ended)[i].end_s);
+  EXPECT_EQ((*ended)[0].id, "job-000001");
+  EXPECT_EQ((*ended)[0].spare_events, 1);
+  const auto owners = store_->Owners();
+  ASSERT_TRUE(owners.ok()) << owners.status();
+  EXPECT_THAT(*owners, SizeIs(kJobs));
+  EXPECT_EQ(owners->at("job-000001"), "alice");
+  EXPECT_EQ(owners->at("job-000210"), "bob");
+}
+
+TEST_F(JobStoreTest, DrainsAreKept) {
+  EXPECT_THAT(*store_->Drains(), IsEmpty());
+  const std::set<std::string> drains = {"2@a", "*@b"};
+  ASSERT_TRUE(store_->SetDrains(drains).ok());
+  Reopen();
+  EXPECT_EQ(*store_->Drains(), drains);
+  ASSERT_TRUE(store_->SetDrains({}).ok());
+  EXPECT_THAT(*store_->Drains(), IsEmpty());
 }
 
 TEST_F(JobStoreTest, UsesWalWithFullSync) {
