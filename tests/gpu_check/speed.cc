@@ -37,14 +37,14 @@
 namespace imageddpo {
 namespace {
 
-using Clock = std::chrono::steady_clock;
+using SteadyClock = std::chrono::steady_clock;
 
 constexpr uint64_t kSeed = 7;
 constexpr double kMaxGradNorm = 1.0;
 constexpr int64_t kRank = 4;
 
-double SecondsSince(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
+double SecondsSince(SteadyClock::time_point start) {
+  return std::chrono::duration<double>(SteadyClock::now() - start).count();
 }
 
 /// Standard normal numbers as a rollout draws them.
@@ -113,7 +113,7 @@ class SpeedRun {
     result_.draw_seconds = 0;
     Synchronize(options_.device);
     ResetPeakMemory(options_.device);
-    const auto start = Clock::now();
+    const auto start = SteadyClock::now();
     while (static_cast<int64_t>(result_.epoch_seconds.size()) < options_.min_epochs ||
            SecondsSince(start) < options_.seconds) {
       IMAGEDDPO_RETURN_IF_ERROR(RunEpoch());
@@ -152,7 +152,7 @@ class SpeedRun {
 
   /// Each image by itself and once for all epochs, as a rollout does; then the encoder is freed.
   void Encode() {
-    const auto start = Clock::now();
+    const auto start = SteadyClock::now();
     at::manual_seed(kSeed);  // Another process takes the same images.
     const int64_t side = options_.resolution;
     for (int64_t m = 0; m < micro_batches(); ++m) {
@@ -180,7 +180,7 @@ class SpeedRun {
     const auto median = [this](const std::function<void()>& pass) {
       std::vector<double> seconds;
       for (int i = 0; i < 6; ++i) {
-        const auto start = Clock::now();
+        const auto start = SteadyClock::now();
         pass();
         Synchronize(options_.device);
         if (i > 0) seconds.push_back(SecondsSince(start));  // The first one warms up.
@@ -206,7 +206,7 @@ class SpeedRun {
 
   /// One draw for each sample of a micro-batch.
   at::Tensor DrawBatch(int64_t micro_batch, StreamPurpose purpose, int64_t step) {
-    const auto start = Clock::now();
+    const auto start = SteadyClock::now();
     std::vector<at::Tensor> noise;
     for (int64_t i = 0; i < options_.batch_size; ++i) {
       noise.push_back(Draw(purpose, epoch_, micro_batch * options_.batch_size + i,
@@ -276,7 +276,7 @@ class SpeedRun {
   }
 
   absl::Status RunEpoch() {
-    const auto start = Clock::now();
+    const auto start = SteadyClock::now();
     const std::vector<SampledTrajectories> trajectories = SampleEpoch();
     result_.sample_seconds.push_back(SecondsSince(start));  // Results are on the CPU by now.
     result_.gradient_norm =
