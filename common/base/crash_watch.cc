@@ -15,7 +15,7 @@ constexpr size_t kHandlerStackBytes = 64 << 10;
 
 // As in stop_flag.cc: a signal handler has no other way to reach its object.
 std::atomic<int> g_crash_signal{0};
-std::atomic<bool> g_installed{false};
+std::atomic<bool> g_watching{false};
 static_assert(std::atomic<int>::is_always_lock_free, "used in a signal handler");
 
 extern "C" void ImageddpoHandleCrash(int signal_number) {
@@ -32,7 +32,7 @@ extern "C" void ImageddpoHandleCrash(int signal_number) {
 
 CrashWatch::CrashWatch() {
   static_assert(kSignals.size() == std::size(decltype(previous_){}));
-  if (g_installed.exchange(true)) {
+  if (g_watching.exchange(true)) {
     throw std::logic_error("CrashWatch: another one exists in this process");
   }
   g_crash_signal.store(0);
@@ -45,7 +45,7 @@ CrashWatch::CrashWatch() {
 
 CrashWatch::~CrashWatch() {
   for (size_t i = 0; i < kSignals.size(); ++i) sigaction(kSignals[i], &previous_[i], nullptr);
-  g_installed.store(false);
+  g_watching.store(false);
 }
 
 int CrashWatch::Signal() const { return g_crash_signal.load(); }

@@ -19,13 +19,13 @@
 #include "common/trajectory/schedule/step_schedule.h"
 #include "tests/testing/judged.h"
 #include "trainer/algo/adamw.h"
-#include "trainer/algo/gradient_guard.h"
 #include "trainer/algo/group_advantages.h"
 #include "trainer/algo/learning_rate.h"
 #include "trainer/algo/per_reward_advantages.h"
 #include "trainer/algo/ppo_loss.h"
 #include "trainer/algo/reward_combination.h"
 #include "trainer/algo/weight_average.h"
+#include "trainer/guards/gradient_guard.h"
 
 namespace imageddpo {
 namespace {

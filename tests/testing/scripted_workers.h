@@ -18,6 +18,9 @@
 
 namespace imageddpo {
 
+/// Of ScriptedWorkers::Script::epochs_allowed: they hold at none.
+inline constexpr int64_t kAllEpochs = std::numeric_limits<int64_t>::max();
+
 /// Workers that play a training job on the control plane, each on a thread, without a model: they
 /// say hello, send heartbeats, and the leader of a gang reports epochs, evaluations and checkpoints
 /// whose bytes are a function of job and epoch alone. Tests hold them at an epoch, fail them, kill
@@ -28,7 +31,7 @@ class ScriptedWorkers {
     int cores = 8;
     std::vector<std::string> hostnames;  ///< Of each worker; "host" where the list ends.
     /// Epochs that a gang may train: it waits before the next.
-    std::atomic<int64_t> epochs_allowed{std::numeric_limits<int64_t>::max()};
+    std::atomic<int64_t> epochs_allowed{kAllEpochs};
     std::atomic<bool> says_hello{true};
     std::atomic<bool> heeds_stop{true};      ///< false: stuck, as in a call that never returns.
     std::atomic<bool> fails_to_load{false};  ///< JobEnded with INVALID_ARGUMENT.

@@ -16,7 +16,6 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-constexpr int64_t kAll = 1000;
 constexpr uint64_t kSeed = 3;
 constexpr int64_t kEpochs = 9;
 
@@ -67,7 +66,7 @@ class PauseTest : public ServiceTest {
   /// Resumes the job, lets it run to its end and compares.
   void ExpectUndisturbedAfterResume(const std::string& id, int64_t from,
                                     std::optional<int64_t> asked = std::nullopt) {
-    script_.epochs_allowed = kAll;
+    script_.epochs_allowed = kAllEpochs;
     v1::Job job;
     const grpc::Status status = Resume(id, asked, &job);
     ASSERT_TRUE(status.ok()) << status.error_message();
@@ -95,7 +94,7 @@ TEST_F(PauseTest, AnOutageOfARewardServiceEndsByItself) {
   const v1::Job paused = WaitFor(job.id(), v1::PAUSED);
   EXPECT_EQ(paused.state_reason(), "it is away");
   EXPECT_EQ(paused.progress().waiting_for(), "reward service 'taste'");
-  script_.epochs_allowed = kAll;
+  script_.epochs_allowed = kAllEpochs;
   rewards_are_there_ = true;
   ExpectUndisturbed(job.id(), 4);
   EXPECT_EQ(Get(job.id()).progress().waiting_for(), "");
@@ -110,7 +109,7 @@ TEST_F(PauseTest, AtTheEndOfTheEpoch) {
   EXPECT_EQ(ReadJobFile(id, "checkpoints/epoch-000005/optimizer.safetensors"), "moments after 5");
   EXPECT_EQ(ReadJobFile(id, "metrics.jsonl"), ExpectedMetrics(kSeed, 5));
   // Its ranks are free.
-  script_.epochs_allowed = kAll;
+  script_.epochs_allowed = kAllEpochs;
   WaitFor(MustSubmit(JobOf(1)).id(), v1::SUCCEEDED);
   ExpectUndisturbedAfterResume(id, 5);
   EXPECT_THAT(States(Watch(id, 1)),
@@ -132,7 +131,7 @@ TEST_F(PauseTest, OverAStopAndADeathOfTheService) {
   MustPause(id, true);
   WaitFor(id, v1::PAUSED);
   EXPECT_EQ(Stop(), Controller::ExitReason::kStopped);
-  script_.epochs_allowed = kAll;
+  script_.epochs_allowed = kAllEpochs;
   Start();
   WaitFor(MustSubmit(JobOf(1)).id(), v1::SUCCEEDED);
   EXPECT_EQ(Get(id).state(), v1::PAUSED);
@@ -159,7 +158,7 @@ TEST_F(PauseTest, AWaitingJobIsPausedAtOnce) {
   spec.set_seed(kSeed);
   const std::string id = MustSubmit(spec).id();
   EXPECT_EQ(MustPause(id), v1::PAUSED);
-  script_.epochs_allowed = kAll;
+  script_.epochs_allowed = kAllEpochs;
   WaitFor(running, v1::SUCCEEDED);
   EXPECT_EQ(Get(id).state(), v1::PAUSED);
   ExpectUndisturbedAfterResume(id, -1);
@@ -215,7 +214,7 @@ TEST_F(PauseTest, ACheckpointOnDemand) {
   script_.epochs_allowed = 5;
   WaitForCheckpoint(id, 5);
   EXPECT_EQ(Get(id).state(), v1::RUNNING);
-  script_.epochs_allowed = kAll;
+  script_.epochs_allowed = kAllEpochs;
   ExpectUndisturbed(id, -1);
 }
 
@@ -228,7 +227,7 @@ TEST_F(PauseTest, WhatIsRefusedSaysWhatToDo) {
   EXPECT_EQ(Get(id).state(), v1::RUNNING);
   EXPECT_EQ(Pause("job-000042", false, &job).error_code(), grpc::StatusCode::NOT_FOUND);
   EXPECT_EQ(Resume("job-000042", 1, &job).error_code(), grpc::StatusCode::NOT_FOUND);
-  script_.epochs_allowed = kAll;
+  script_.epochs_allowed = kAllEpochs;
   WaitFor(id, v1::SUCCEEDED);
   EXPECT_EQ(Pause(id, false, &job).error_code(), grpc::StatusCode::FAILED_PRECONDITION);
   EXPECT_THAT(Resume(id, std::nullopt, &job).error_message(), HasSubstr("SUCCEEDED"));
@@ -241,7 +240,7 @@ TEST_F(PauseTest, AStopLosesNoFinishedEpoch) {
   // The state follows its epoch's report at once.
   std::this_thread::sleep_for(std::chrono::milliseconds(200));
   EXPECT_EQ(Stop(), Controller::ExitReason::kStopped);
-  script_.epochs_allowed = kAll;
+  script_.epochs_allowed = kAllEpochs;
   Start();
   ExpectUndisturbed(id, 5);
 }
@@ -255,7 +254,7 @@ TEST_F(PauseTest, AStopWaitsForTheEpochUnderWay) {
   });
   EXPECT_EQ(Stop(), Controller::ExitReason::kStopped);
   later.join();
-  script_.epochs_allowed = kAll;
+  script_.epochs_allowed = kAllEpochs;
   Start();
   ExpectUndisturbed(id, 5);
 }

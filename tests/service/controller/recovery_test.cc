@@ -14,8 +14,6 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-constexpr int64_t kAll = 1000;
-
 /// Every death restarts the service, unless a test sets another pool.min_ranks.
 class RecoveryTest : public ServiceTest {
  protected:
@@ -55,7 +53,7 @@ class RecoveryTest : public ServiceTest {
 TEST_F(RecoveryTest, TheServiceIsStoppedAndStartedAgain) {
   const v1::Job job = RunUntil(5);
   EXPECT_EQ(Stop(), Controller::ExitReason::kStopped);
-  script_.epochs_allowed = kAll;
+  script_.epochs_allowed = kAllEpochs;
   Start();
   const v1::Job done = WaitFor(job.id(), v1::SUCCEEDED);
   EXPECT_EQ(done.resume_count(), 1);
@@ -72,7 +70,7 @@ TEST_F(RecoveryTest, TheServiceIsStoppedAndStartedAgain) {
 TEST_F(RecoveryTest, EverythingIsKilled) {
   const v1::Job job = RunUntil(5);
   Crash();
-  script_.epochs_allowed = kAll;
+  script_.epochs_allowed = kAllEpochs;
   Start();
   const v1::Job done = WaitFor(job.id(), v1::SUCCEEDED);
   EXPECT_EQ(done.resume_count(), 1);
@@ -84,7 +82,7 @@ TEST_F(RecoveryTest, KilledBeforeTheFirstCheckpoint) {
   const v1::Job job = RunUntil(0);
   WaitFor(job.id(), v1::RUNNING);
   Crash();
-  script_.epochs_allowed = kAll;
+  script_.epochs_allowed = kAllEpochs;
   Start();
   const v1::Job done = WaitFor(job.id(), v1::SUCCEEDED);
   EXPECT_EQ(done.resume_count(), 1);
@@ -97,7 +95,7 @@ TEST_F(RecoveryTest, AWorkerDies) {
   const v1::Job job = RunUntil(3);
   workers_->Kill(1, "process died");
   EXPECT_EQ(WaitForExit(), Controller::ExitReason::kRestartAfterWork);
-  script_.epochs_allowed = kAll;
+  script_.epochs_allowed = kAllEpochs;
   Start();
   const v1::Job done = WaitFor(job.id(), v1::SUCCEEDED);
   EXPECT_EQ(done.resume_count(), 1);
@@ -126,7 +124,7 @@ TEST_F(RecoveryTest, AWorkerDiesAndTheJobGoesOnWithTheOther) {
   EXPECT_EQ(WaitForEpoch(job.id(), 3).topology(), "colocated 2");
   workers_->Kill(1, "process died");
   WaitFor(job.id(), v1::RUNNING);
-  script_.epochs_allowed = kAll;
+  script_.epochs_allowed = kAllEpochs;
   const v1::Job done = WaitFor(job.id(), v1::SUCCEEDED);
   EXPECT_EQ(done.topology(), "colocated 1");
   EXPECT_EQ(done.resume_count(), 1);
@@ -148,7 +146,7 @@ TEST_F(RecoveryTest, AJobThatNeedsTheDeadWorkerIsRestartedAtOnce) {
   WaitForEpoch(job.id(), 3);
   workers_->Kill(1, "process died");
   EXPECT_EQ(WaitForExit(), Controller::ExitReason::kRestartAfterWork);
-  script_.epochs_allowed = kAll;
+  script_.epochs_allowed = kAllEpochs;
   Start();
   const v1::Job done = WaitFor(job.id(), v1::SUCCEEDED);
   EXPECT_EQ(done.resume_count(), 1);
@@ -166,7 +164,7 @@ TEST_F(RecoveryTest, AnIdleWorkerDiesAndTheJobOfTheOtherGoesOnAfterTheRestart) {
   WaitForEpoch(job.id(), 2);
   workers_->Kill(2, "process died");  // The job has rank 1.
   EXPECT_EQ(WaitForExit(), Controller::ExitReason::kRestartAfterWork);
-  script_.epochs_allowed = kAll;
+  script_.epochs_allowed = kAllEpochs;
   Start();
   ExpectUndisturbedResult(WaitFor(job.id(), v1::SUCCEEDED));
 }
@@ -180,7 +178,7 @@ TEST_F(RecoveryTest, RanksThatLostEachOtherTryAgainWithoutARestart) {
     return now;
   }();
   EXPECT_EQ(resumed.resumed_from_epoch(), 2);
-  script_.epochs_allowed = kAll;
+  script_.epochs_allowed = kAllEpochs;
   ExpectUndisturbedResult(WaitFor(job.id(), v1::SUCCEEDED));
   const std::vector<v1::StartJob> started = workers_->Started();
   ASSERT_EQ(started.size(), 4u);
@@ -192,7 +190,7 @@ TEST_F(RecoveryTest, ADamagedNewestCheckpointFallsBackWithAWarning) {
   Crash();
   std::ofstream(dir_ / "data/jobs/job-000001/checkpoints/epoch-000004/optimizer.safetensors")
       << "Moments after 4";
-  script_.epochs_allowed = kAll;
+  script_.epochs_allowed = kAllEpochs;
   Start();
   const v1::Job done = WaitFor(job.id(), v1::SUCCEEDED);
   EXPECT_EQ(done.resumed_from_epoch(), 2);
@@ -221,7 +219,7 @@ TEST_F(RecoveryTest, QueuedJobsSurviveInOrder) {
   const v1::Job second = MustSubmit(JobOf(1));
   const v1::Job third = MustSubmit(JobOf(1));
   Crash();
-  script_.epochs_allowed = kAll;
+  script_.epochs_allowed = kAllEpochs;
   Start();
   WaitFor(third.id(), v1::SUCCEEDED);
   EXPECT_EQ(Get(running.id()).state(), v1::SUCCEEDED);
@@ -245,7 +243,7 @@ TEST_F(RecoveryTest, AJobThatKillsItsWorkersAgainAndAgainFails) {
   EXPECT_THAT(failed.state_reason(), HasSubstr("restarted 3 times"));
   EXPECT_EQ(failed.resume_count(), 3);
   // The pool is as before and the next job runs.
-  script_.epochs_allowed = kAll;
+  script_.epochs_allowed = kAllEpochs;
   WaitFor(MustSubmit(JobOf(1)).id(), v1::SUCCEEDED);
 }
 
@@ -263,7 +261,7 @@ TEST_F(RecoveryTest, NewEpochsBetweenDeathsAreForgiven) {
     script_.epochs_allowed = death + 1;
     Start();
   }
-  script_.epochs_allowed = kAll;
+  script_.epochs_allowed = kAllEpochs;
   const v1::Job done = WaitFor(job.id(), v1::SUCCEEDED);
   EXPECT_EQ(done.resume_count(), 5);
   ExpectUndisturbedResult(done);
@@ -282,7 +280,7 @@ TEST_F(RecoveryTest, ASmallerPoolMakesLargerJobsWait) {
   const v1::Job small = MustSubmit(small_spec);
   Stop();
   const_cast<std::vector<int>&>(worker_ranks_) = {1};
-  script_.epochs_allowed = kAll;
+  script_.epochs_allowed = kAllEpochs;
   Start();
   WaitFor(small.id(), v1::SUCCEEDED);
   WaitForReason(large.id(), "the pool has 1");

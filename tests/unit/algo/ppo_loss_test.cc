@@ -91,9 +91,9 @@ TEST(PpoLoss, RefusesLengthsThatDiffer) {
 }
 
 /// The documented formula and its derivative with respect to log p, in double for one sample.
-struct ByHand {
-  ByHand(double log_prob, double proximal, double behaviour, double advantage, int64_t age,
-         const PpoOptions& options) {
+struct LossByHand {
+  LossByHand(double log_prob, double proximal, double behaviour, double advantage, int64_t age,
+             const PpoOptions& options) {
     const double a = std::clamp(advantage, -options.adv_clip_max, options.adv_clip_max);
     const double b = std::exp(proximal - behaviour);
     const double w = std::min(b, options.staleness_weight_cap);
@@ -134,7 +134,7 @@ TEST_P(StalePpoLossOf, IsTheFormulaWithItsGradient) {
   EXPECT_FALSE(proximal_B.grad().defined()) << "the weight has a gradient";
   double loss = 0;
   for (int64_t i = 0; i < n; ++i) {
-    const ByHand by_hand(log_prob[i], proximal[i], behaviour[i], advantage[i], 2, options);
+    const LossByHand by_hand(log_prob[i], proximal[i], behaviour[i], advantage[i], 2, options);
     loss += by_hand.loss / static_cast<double>(n);
     EXPECT_NEAR(log_prob_B.grad()[i].item<double>() * static_cast<double>(n), by_hand.derivative,
                 1e-5)

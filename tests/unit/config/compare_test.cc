@@ -44,7 +44,7 @@ TEST(DifferentSettings, OfRewardsThatOneJobLacks) {
   EXPECT_THAT(Lines(after, before), ElementsAre("rewards.0.type: \"jpeg\" -> "));
 }
 
-std::string Faults(const v1::JobSpec& parent, const v1::JobSpec& branch, int64_t epoch = 2) {
+std::string BranchFaults(const v1::JobSpec& parent, const v1::JobSpec& branch, int64_t epoch = 2) {
   const absl::Status status = CheckBranch(parent, branch, epoch);
   EXPECT_TRUE(status.ok() || absl::IsInvalidArgument(status)) << status;
   return std::string(status.message());
@@ -52,7 +52,7 @@ std::string Faults(const v1::JobSpec& parent, const v1::JobSpec& branch, int64_t
 
 TEST(CheckBranch, WhatACheckpointHoldsCannotChange) {
   const v1::JobSpec parent = Judged({}).spec();
-  EXPECT_EQ(Faults(parent, parent), "");
+  EXPECT_EQ(BranchFaults(parent, parent), "");
   v1::JobSpec branch = parent;
   branch.mutable_lora()->set_rank(99);
   branch.mutable_model()->set_path("another");
@@ -60,7 +60,7 @@ TEST(CheckBranch, WhatACheckpointHoldsCannotChange) {
   branch.mutable_sample()->set_max_staleness(3);
   branch.mutable_train()->set_learning_rate(0.5);
   branch.mutable_data()->set_prompt("another");
-  const std::string faults = Faults(parent, branch);
+  const std::string faults = BranchFaults(parent, branch);
   for (const char* name :
        {"`lora.rank`", "`model.path`", "`train.optimizer`", "`sample.max_staleness`"}) {
     EXPECT_THAT(faults, HasSubstr(std::string(name) + " cannot change with a checkpoint, from "));
@@ -75,11 +75,11 @@ TEST(CheckBranch, StatisticsOfKeysStayAsTheyAre) {
   parent.mutable_advantage()->set_mode("global");
   branch.mutable_advantage()->set_mode("group");
   branch.mutable_advantage()->set_buffer_size(5);
-  EXPECT_EQ(Faults(parent, branch), "") << "neither has any";
+  EXPECT_EQ(BranchFaults(parent, branch), "") << "neither has any";
   branch.mutable_advantage()->set_mode("per_key");
-  EXPECT_THAT(Faults(parent, branch), HasSubstr("`advantage.mode` cannot change"));
+  EXPECT_THAT(BranchFaults(parent, branch), HasSubstr("`advantage.mode` cannot change"));
   parent.mutable_advantage()->set_mode("per_key");
-  EXPECT_THAT(Faults(parent, branch), HasSubstr("`advantage.buffer_size` cannot change"));
+  EXPECT_THAT(BranchFaults(parent, branch), HasSubstr("`advantage.buffer_size` cannot change"));
 }
 
 TEST(CheckBranch, PrecisionRewardsAndEpochs) {
@@ -87,18 +87,18 @@ TEST(CheckBranch, PrecisionRewardsAndEpochs) {
   parent.set_num_epochs(10);
   v1::JobSpec branch = parent;
   branch.mutable_model()->set_precision("bf16");
-  EXPECT_EQ(Faults(parent, branch), "");
+  EXPECT_EQ(BranchFaults(parent, branch), "");
   branch.mutable_model()->set_precision("fp16");
-  EXPECT_THAT(Faults(parent, branch), HasSubstr("`model.precision` cannot change"));
+  EXPECT_THAT(BranchFaults(parent, branch), HasSubstr("`model.precision` cannot change"));
   branch = parent;
   branch.mutable_rewards(0)->set_normalize(true);
-  EXPECT_THAT(Faults(parent, branch), HasSubstr("`rewards.0.normalize` cannot be true"));
-  EXPECT_EQ(Faults(branch, branch), "");
+  EXPECT_THAT(BranchFaults(parent, branch), HasSubstr("`rewards.0.normalize` cannot be true"));
+  EXPECT_EQ(BranchFaults(branch, branch), "");
   v1::JobSpec twice = branch;  // Of one type and without names, as metrics tell them apart.
   *twice.add_rewards() = branch.rewards(0);
-  EXPECT_THAT(Faults(branch, twice), HasSubstr("`rewards.1.normalize` cannot be true"));
-  EXPECT_EQ(Faults(parent, parent, 9), "");
-  EXPECT_THAT(Faults(parent, parent, 10),
+  EXPECT_THAT(BranchFaults(branch, twice), HasSubstr("`rewards.1.normalize` cannot be true"));
+  EXPECT_EQ(BranchFaults(parent, parent, 9), "");
+  EXPECT_THAT(BranchFaults(parent, parent, 10),
               HasSubstr("`num_epochs` is 10, and the checkpoint has 10 epochs already"));
 }
 

@@ -35,7 +35,7 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
-using Faults = std::vector<std::string>;
+using Breaks = std::vector<std::string>;
 
 std::string TypeNameOf(const FieldDescriptor& field) {
   if (field.message_type() != nullptr) return "." + field.message_type()->full_name();
@@ -43,7 +43,7 @@ std::string TypeNameOf(const FieldDescriptor& field) {
   return "";
 }
 
-void CompareField(const FieldDescriptorProto& stored, const Descriptor& message, Faults* faults) {
+void CompareField(const FieldDescriptorProto& stored, const Descriptor& message, Breaks* faults) {
   const std::string name = absl::StrCat(message.full_name(), ".", stored.name());
   const FieldDescriptor* const field = message.FindFieldByNumber(stored.number());
   if (field == nullptr) {
@@ -65,7 +65,7 @@ void CompareField(const FieldDescriptorProto& stored, const Descriptor& message,
 }
 
 void CompareEnum(const EnumDescriptorProto& stored, const std::string& scope,
-                 const DescriptorPool& pool, Faults* faults) {
+                 const DescriptorPool& pool, Breaks* faults) {
   const std::string name = absl::StrCat(scope, ".", stored.name());
   const EnumDescriptor* const found = pool.FindEnumTypeByName(name);
   if (found == nullptr) return faults->push_back(absl::StrCat("the enum ", name, " is gone"));
@@ -80,7 +80,7 @@ void CompareEnum(const EnumDescriptorProto& stored, const std::string& scope,
 }
 
 void CompareMessage(const DescriptorProto& stored, const std::string& scope,
-                    const DescriptorPool& pool, Faults* faults) {
+                    const DescriptorPool& pool, Breaks* faults) {
   const std::string name = absl::StrCat(scope, ".", stored.name());
   const Descriptor* const message = pool.FindMessageTypeByName(name);
   if (message == nullptr) return faults->push_back(absl::StrCat("the message ", name, " is gone"));
@@ -99,7 +99,7 @@ void CompareMessage(const DescriptorProto& stored, const std::string& scope,
 }
 
 void CompareServices(const FileDescriptorProto& stored, const DescriptorPool& pool,
-                     Faults* faults) {
+                     Breaks* faults) {
   for (const auto& service : stored.service()) {
     const std::string name = absl::StrCat(stored.package(), ".", service.name());
     const ServiceDescriptor* const found = pool.FindServiceByName(name);
@@ -120,9 +120,9 @@ void CompareServices(const FileDescriptorProto& stored, const DescriptorPool& po
 }
 
 /// What today's protos break of the stored ones.
-Faults Compare(const FileDescriptorSet& stored) {
+Breaks Compare(const FileDescriptorSet& stored) {
   const DescriptorPool& pool = *v1::Job::descriptor()->file()->pool();
-  Faults faults;
+  Breaks faults;
   for (const FileDescriptorProto& file : stored.file()) {
     for (const DescriptorProto& message : file.message_type())
       CompareMessage(message, file.package(), pool, &faults);

@@ -23,7 +23,7 @@ v1::JobSpec Parsed(const std::string& text) {
   return job.ok() ? *job : v1::JobSpec();
 }
 
-std::string Refusal(const std::string& text) {
+std::string TextRefusal(const std::string& text) {
   const absl::StatusOr<v1::JobSpec> job = ParseJobYaml(text, "job.yaml");
   EXPECT_EQ(job.status().code(), absl::StatusCode::kInvalidArgument) << text;
   return std::string(job.status().message());
@@ -88,7 +88,7 @@ TEST(ParseJobYaml, ReadsRealsAsTheNearestDouble) {
 TEST(ParseJobYaml, ReadsTopologies) {
   EXPECT_EQ(Parsed("topology: {rollout: 3, trainer: 2}").topology().rollout(), 3);
   EXPECT_EQ(Parsed("topology: {colocated: 4}").topology().colocated(), 4);
-  EXPECT_THAT(Refusal("seed: 1\ntopology: automatic"),
+  EXPECT_THAT(TextRefusal("seed: 1\ntopology: automatic"),
               HasSubstr("`topology` (job.yaml:2) must be `auto`, `{rollout: R, trainer: T}` or "
                         "`{colocated: C}`, not `automatic`"));
 }
@@ -108,9 +108,9 @@ TEST(ParseJobYaml, AnAutomaticMicroBatchIsOneThatIsNotGiven) {
   v1::JobSpec job = Parsed("device: {device_batch_size: 3}");
   EXPECT_TRUE(ApplyJobSetting("device.device_batch_size=auto", &job).ok());
   EXPECT_FALSE(job.device().has_device_batch_size());
-  EXPECT_EQ(Refusal("device: {device_batch_size: most}"),
+  EXPECT_EQ(TextRefusal("device: {device_batch_size: most}"),
             "`device.device_batch_size` (job.yaml:1) must be a whole number or `auto`, not `most`");
-  EXPECT_EQ(Refusal("device: {num_threads: auto}"),
+  EXPECT_EQ(TextRefusal("device: {num_threads: auto}"),
             "`device.num_threads` (job.yaml:1) must be a whole number, not `auto`");
 }
 
@@ -128,93 +128,95 @@ TEST(ParseJobYaml, AResolutionIsANumberOrWidthAndHeight) {
   EXPECT_FALSE(job.data().has_resolution());
   EXPECT_EQ(job.data().height(), 96);
   for (const char* wrong : {"[768]", "[1, 2, 3]", "[a, b]", "[]"}) {
-    EXPECT_THAT(Refusal(std::string("data: {resolution: ") + wrong + "}"),
+    EXPECT_THAT(TextRefusal(std::string("data: {resolution: ") + wrong + "}"),
                 HasSubstr("`data.resolution` (job.yaml:1) must be a whole number or two of them"));
   }
-  EXPECT_THAT(Refusal("data: {resolution: large}"), HasSubstr("as `[768, 512]`, not `large`"));
+  EXPECT_THAT(TextRefusal("data: {resolution: large}"), HasSubstr("as `[768, 512]`, not `large`"));
 }
 
 TEST(ParseJobYaml, NamesAnUnknownKeyItsLineAndTheClosestOne) {
-  EXPECT_EQ(Refusal("name: a\nsample:\n  batch_size: 4\n  num_step: 10\n"),
+  EXPECT_EQ(TextRefusal("name: a\nsample:\n  batch_size: 4\n  num_step: 10\n"),
             "unknown setting `sample.num_step` (job.yaml:4); did you mean `num_steps`?");
-  EXPECT_EQ(Refusal("sed: 1"), "unknown setting `sed` (job.yaml:1); did you mean `seed`?");
-  EXPECT_EQ(Refusal("rewards:\n- type: jpeg\n- {wieght: 2}"),
+  EXPECT_EQ(TextRefusal("sed: 1"), "unknown setting `sed` (job.yaml:1); did you mean `seed`?");
+  EXPECT_EQ(TextRefusal("rewards:\n- type: jpeg\n- {wieght: 2}"),
             "unknown setting `rewards[1].wieght` (job.yaml:3); did you mean `weight`?");
-  EXPECT_EQ(Refusal("sample: {numSteps: 4}"),
+  EXPECT_EQ(TextRefusal("sample: {numSteps: 4}"),
             "unknown setting `sample.numSteps` (job.yaml:1); did you mean `num_steps`?");
 }
 
 TEST(ParseJobYaml, FindsASettingThatStandsInAnotherSection) {
-  EXPECT_EQ(Refusal("learning_rate: 1e-4"),
+  EXPECT_EQ(TextRefusal("learning_rate: 1e-4"),
             "unknown setting `learning_rate` (job.yaml:1); did you mean `train.learning_rate`?"
             " (`imageddpo import-trl` turns a whole DDPOConfig into a job file)");
-  EXPECT_THAT(Refusal("sample_num_steps: 4"), HasSubstr("did you mean `sample.num_steps`?"));
+  EXPECT_THAT(TextRefusal("sample_num_steps: 4"), HasSubstr("did you mean `sample.num_steps`?"));
   EXPECT_THAT(
-      Refusal("batch_size: 4"),
+      TextRefusal("batch_size: 4"),
       HasSubstr("did you mean `eval.batch_size` or `sample.batch_size` or `train.batch_size`?"));
-  EXPECT_THAT(Refusal("train: {num_steps: 4}"),
+  EXPECT_THAT(TextRefusal("train: {num_steps: 4}"),
               HasSubstr("did you mean `eval.num_steps` or `sample.num_steps`?"));
-  EXPECT_THAT(Refusal("model: {zzzzzzzz: 1}"), HasSubstr("`model` has: path, precision"));
+  EXPECT_THAT(TextRefusal("model: {zzzzzzzz: 1}"), HasSubstr("`model` has: path, precision"));
 }
 
 TEST(ParseJobYaml, NamesAWrongTypeItsLineAndTheExpectedOne) {
-  EXPECT_EQ(Refusal("sample:\n  num_steps: ten"),
+  EXPECT_EQ(TextRefusal("sample:\n  num_steps: ten"),
             "`sample.num_steps` (job.yaml:2) must be a whole number, not `ten`");
-  EXPECT_EQ(Refusal("sample: {num_steps: 10.5}"),
+  EXPECT_EQ(TextRefusal("sample: {num_steps: 10.5}"),
             "`sample.num_steps` (job.yaml:1) must be a whole number, not `10.5`");
-  EXPECT_EQ(Refusal("sample: {eta: high}"),
+  EXPECT_EQ(TextRefusal("sample: {eta: high}"),
             "`sample.eta` (job.yaml:1) must be a number, not `high`");
-  EXPECT_EQ(Refusal("sample: {eta: .nan}"),
+  EXPECT_EQ(TextRefusal("sample: {eta: .nan}"),
             "`sample.eta` (job.yaml:1) must be a finite number, not `.nan`");
-  EXPECT_EQ(Refusal("sample: {eta: -inf}"),
+  EXPECT_EQ(TextRefusal("sample: {eta: -inf}"),
             "`sample.eta` (job.yaml:1) must be a finite number, not `-inf`");
-  EXPECT_EQ(Refusal("sample: {eta: 1e999}"),
+  EXPECT_EQ(TextRefusal("sample: {eta: 1e999}"),
             "`sample.eta` (job.yaml:1) must be a finite number, not `1e999`");
-  EXPECT_EQ(Refusal("seed: -1"), "`seed` (job.yaml:1) must be a whole number, 0 or more, not `-1`");
-  EXPECT_EQ(Refusal("seed: 0x10"),
+  EXPECT_EQ(TextRefusal("seed: -1"),
+            "`seed` (job.yaml:1) must be a whole number, 0 or more, not `-1`");
+  EXPECT_EQ(TextRefusal("seed: 0x10"),
             "`seed` (job.yaml:1) must be a whole number, 0 or more, not `0x10`");
-  EXPECT_EQ(Refusal("num_epochs: 99999999999999999999"),
+  EXPECT_EQ(TextRefusal("num_epochs: 99999999999999999999"),
             "`num_epochs` (job.yaml:1) must be a whole number, not `99999999999999999999`");
-  EXPECT_EQ(Refusal("name: [a]"), "`name` (job.yaml:1) must be text, not a list");
-  EXPECT_EQ(Refusal("sample: 4"), "`sample` (job.yaml:1) must be a section of settings, not `4`");
-  EXPECT_EQ(Refusal("lora: {target_modules: to_q}"),
+  EXPECT_EQ(TextRefusal("name: [a]"), "`name` (job.yaml:1) must be text, not a list");
+  EXPECT_EQ(TextRefusal("sample: 4"),
+            "`sample` (job.yaml:1) must be a section of settings, not `4`");
+  EXPECT_EQ(TextRefusal("lora: {target_modules: to_q}"),
             "`lora.target_modules` (job.yaml:1) must be a list of text, not `to_q`");
   EXPECT_EQ(
-      Refusal("rewards: {type: jpeg}"),
+      TextRefusal("rewards: {type: jpeg}"),
       "`rewards` (job.yaml:1) must be a list of sections of settings, not a section of settings");
-  EXPECT_THAT(Refusal("seed:"),
+  EXPECT_THAT(TextRefusal("seed:"),
               HasSubstr("`seed` (job.yaml:1) has no value; it must be a whole number"));
 }
 
 TEST(ParseJobYaml, TellsAllFaultsAtOnce) {
-  const std::string message = Refusal("seed: x\nnmae: a\nsample: {eta: [1]}");
+  const std::string message = TextRefusal("seed: x\nnmae: a\nsample: {eta: [1]}");
   EXPECT_THAT(message, HasSubstr("`seed` (job.yaml:1)"));
   EXPECT_THAT(message, HasSubstr("`nmae` (job.yaml:2)"));
   EXPECT_THAT(message, HasSubstr("`sample.eta` (job.yaml:3)"));
 }
 
 TEST(ParseJobYaml, RefusesWhatYamlLetsPass) {
-  EXPECT_EQ(Refusal("seed: 1\nseed: 2"), "`seed` (job.yaml:2) is given twice");
-  EXPECT_THAT(Refusal("name: a\n---\nname: b"), HasSubstr("second YAML document"));
-  EXPECT_THAT(Refusal("- a\n- b"), HasSubstr("not a list"));
-  EXPECT_THAT(Refusal("hello"), HasSubstr("not `hello`"));
-  EXPECT_THAT(Refusal(""), HasSubstr("job.yaml has no settings"));
-  EXPECT_THAT(Refusal("# only a comment\n"), HasSubstr("no settings"));
-  EXPECT_THAT(Refusal("rewards: [~]"), HasSubstr("`rewards[0]` (job.yaml:1) is empty"));
-  EXPECT_THAT(Refusal("sample: {num_steps: 4"), HasSubstr("not valid YAML"));
-  EXPECT_THAT(Refusal("a: b\n  c: d"), HasSubstr("job.yaml:2"));
-  EXPECT_THAT(Refusal("? [a, b]\n: c"), HasSubstr("is not a setting's name"));
+  EXPECT_EQ(TextRefusal("seed: 1\nseed: 2"), "`seed` (job.yaml:2) is given twice");
+  EXPECT_THAT(TextRefusal("name: a\n---\nname: b"), HasSubstr("second YAML document"));
+  EXPECT_THAT(TextRefusal("- a\n- b"), HasSubstr("not a list"));
+  EXPECT_THAT(TextRefusal("hello"), HasSubstr("not `hello`"));
+  EXPECT_THAT(TextRefusal(""), HasSubstr("job.yaml has no settings"));
+  EXPECT_THAT(TextRefusal("# only a comment\n"), HasSubstr("no settings"));
+  EXPECT_THAT(TextRefusal("rewards: [~]"), HasSubstr("`rewards[0]` (job.yaml:1) is empty"));
+  EXPECT_THAT(TextRefusal("sample: {num_steps: 4"), HasSubstr("not valid YAML"));
+  EXPECT_THAT(TextRefusal("a: b\n  c: d"), HasSubstr("job.yaml:2"));
+  EXPECT_THAT(TextRefusal("? [a, b]\n: c"), HasSubstr("is not a setting's name"));
 }
 
 TEST(ParseJobYaml, IsUtf8OrNamesTheLineThatIsNot) {
-  EXPECT_EQ(Refusal("seed: 1\ndata: {prompt: \"caf\xe9\"}"),
+  EXPECT_EQ(TextRefusal("seed: 1\ndata: {prompt: \"caf\xe9\"}"),
             "job.yaml:2: the line is not UTF-8: data: {prompt: \"caf\\xE9\"}; save the file as "
             "UTF-8");
-  EXPECT_THAT(Refusal(std::string("n\0a\0", 4)), HasSubstr("job.yaml is text in UTF-16"));
+  EXPECT_THAT(TextRefusal(std::string("n\0a\0", 4)), HasSubstr("job.yaml is text in UTF-16"));
   // yaml-cpp would stop here without an error.
   for (const char control : {'\0', '\x04', '\x1b'}) {
     const std::string text = std::string("seed: 1\nname: a") + control + "\nnum_epochs: 3";
-    EXPECT_THAT(Refusal(text), HasSubstr("job.yaml:2 has the control character \\x"));
+    EXPECT_THAT(TextRefusal(text), HasSubstr("job.yaml:2 has the control character \\x"));
   }
   EXPECT_EQ(Parsed("\xef\xbb\xbfseed: 7").seed(), 7u);
   const std::string little = "\xff\xfe" + std::string("s\0e\0e\0d\0:\0 \0007\0", 14);
@@ -225,7 +227,7 @@ TEST(ParseJobYaml, IsUtf8OrNamesTheLineThatIsNot) {
 TEST(ParseJobYaml, ReadsJsonsPairsOfEscapes) {
   EXPECT_EQ(Parsed(R"({"data": {"path": "\ud83d\ude00 \\ud83d \u00e9"}})").data().path(),
             "\xf0\x9f\x98\x80 \\ud83d \xc3\xa9");
-  EXPECT_THAT(Refusal(R"({"data": {"path": "\ud83d"}})"), HasSubstr("job.yaml:1"));
+  EXPECT_THAT(TextRefusal(R"({"data": {"path": "\ud83d"}})"), HasSubstr("job.yaml:1"));
 }
 
 TEST(ParseJobYaml, SurvivesHostileFiles) {
@@ -234,7 +236,7 @@ TEST(ParseJobYaml, SurvivesHostileFiles) {
   EXPECT_FALSE(ParseJobYaml(std::string("na\0me: 1", 8), "job.yaml").ok());
   std::string bomb = "rewards: &a [{type: x}]\nlora: {target_modules: &b [a,a,a,a,a,a,a,a]}\n";
   bomb += "data: {path: [*b,*b,*b,*b], prompt: [*a,*a,*a]}\n";
-  EXPECT_THAT(Refusal(bomb), HasSubstr("`data.path`"));
+  EXPECT_THAT(TextRefusal(bomb), HasSubstr("`data.path`"));
 }
 
 TEST(ParseJobYaml, AnEmptySectionIsNotGiven) {

@@ -76,7 +76,7 @@ class NewVerbTest : public StoredJobsTest {
   std::string Submitted() {
     v1::SubmitJobRequest request;
     *request.mutable_job() = SpecOf(1);
-    const auto job = api_.Submit(request, "alice", absl::Seconds(1));
+    const auto job = api_.Submit(request, Caller{.owner = "alice"}, absl::Seconds(1));
     EXPECT_TRUE(job.ok()) << job.status();
     return job->id();
   }

@@ -18,12 +18,12 @@ using ::testing::Eq;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
-using Fault = FaultyFileSystem::Fault;
+using DiskFault = FaultyFileSystem::Fault;
 
 /// Runs `operation` on a fresh store with checkpoints 10 and 20, once for every step at which it
 /// may fail, and then `check` with a store on the sound disk and the operation's outcome.
 void AtEveryStep(
-    Fault fault, const std::function<absl::Status(CheckpointStore&)>& operation,
+    DiskFault fault, const std::function<absl::Status(CheckpointStore&)>& operation,
     const std::function<void(CheckpointStore&, const TempDir&, const absl::Status&)>& check) {
   int steps = 1;
   for (int fail_at = 0; fail_at <= steps; ++fail_at) {
@@ -57,7 +57,7 @@ absl::Status Replace20(CheckpointStore& store) {
 absl::Status Prune1(CheckpointStore& store) { return store.Prune(1); }
 
 TEST(CheckpointFaults, CrashWhileSaving) {
-  AtEveryStep(Fault::kCrash, Save30,
+  AtEveryStep(DiskFault::kCrash, Save30,
               [](CheckpointStore& store, const TempDir&, const absl::Status& outcome) {
                 const auto found = store.Newest();
                 ASSERT_TRUE(found.ok() && found->checkpoint.has_value());
@@ -74,7 +74,7 @@ TEST(CheckpointFaults, CrashWhileSaving) {
 
 TEST(CheckpointFaults, FullDiskWhileSaving) {
   int refused = 0;
-  AtEveryStep(Fault::kDiskFull, Save30,
+  AtEveryStep(DiskFault::kDiskFull, Save30,
               [&](CheckpointStore& store, const TempDir&, const absl::Status& outcome) {
                 const auto found = store.Newest();
                 ASSERT_TRUE(found.ok() && found->checkpoint.has_value());
@@ -92,7 +92,7 @@ TEST(CheckpointFaults, FullDiskWhileSaving) {
 }
 
 TEST(CheckpointFaults, CrashWhileReplacing) {
-  AtEveryStep(Fault::kCrash, Replace20,
+  AtEveryStep(DiskFault::kCrash, Replace20,
               [](CheckpointStore& store, const TempDir&, const absl::Status& outcome) {
                 const auto found = store.Newest();
                 ASSERT_TRUE(found.ok() && found->checkpoint.has_value());
@@ -108,7 +108,7 @@ TEST(CheckpointFaults, CrashWhileReplacing) {
 }
 
 TEST(CheckpointFaults, CrashWhilePruning) {
-  AtEveryStep(Fault::kCrash, Prune1,
+  AtEveryStep(DiskFault::kCrash, Prune1,
               [](CheckpointStore& store, const TempDir& dir, const absl::Status& outcome) {
                 const auto found = store.Newest();
                 ASSERT_TRUE(found.ok() && found->checkpoint.has_value());

@@ -29,7 +29,7 @@ T Must(absl::StatusOr<T> value) {
   return *std::move(value);
 }
 
-double Error(const at::Tensor& found, const at::Tensor& expected) {
+double LayerError(const at::Tensor& found, const at::Tensor& expected) {
   EXPECT_EQ(found.sizes(), expected.sizes());
   const at::Tensor exact = expected.to(at::kDouble);
   return ((found.to(at::kDouble) - exact).norm() / exact.norm()).item<double>();
@@ -71,9 +71,9 @@ class FusedUnetTest : public ::testing::TestWithParam<std::string> {};
 
 TEST_P(FusedUnetTest, PredictsTheSameWithTheSameGradients) {
   const SmallUnet composed(GetParam(), {}), fused(GetParam(), {.fused = EmulatedKernels()});
-  EXPECT_LE(Error(fused.Forward(), composed.Forward()), kForwardError);
+  EXPECT_LE(LayerError(fused.Forward(), composed.Forward()), kForwardError);
   EXPECT_TRUE(fused.Forward().is_contiguous());
-  EXPECT_LE(Error(fused.Gradients(), composed.Gradients()), kGradientError);
+  EXPECT_LE(LayerError(fused.Gradients(), composed.Gradients()), kGradientError);
 }
 
 // What a rollout samples is what a replay computes: else the first ratio would not be 1.
@@ -110,7 +110,7 @@ at::Tensor RowGradients(const SmallUnet& model) {
 
 TEST_P(FusedUnetTest, GradientsOfSingleSamplesAreTheSame) {
   const SmallUnet composed(GetParam(), {}), fused(GetParam(), {.fused = EmulatedKernels()});
-  EXPECT_LE(Error(RowGradients(fused), RowGradients(composed)), kGradientError);
+  EXPECT_LE(LayerError(RowGradients(fused), RowGradients(composed)), kGradientError);
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, FusedUnetTest, ::testing::Values("sd1", "sd2", "unusual"),
@@ -124,7 +124,7 @@ TEST(FusedUnet, UsesEveryKernelOfItsType) {
     const SmallUnet composed("sd1", {.dtype = dtype});
     const at::NoGradGuard no_grad;
     const double bound = dtype == at::kFloat ? kForwardError : 5e-2;
-    EXPECT_LE(Error(fused.Forward(), composed.Forward()), bound) << suffix;
+    EXPECT_LE(LayerError(fused.Forward(), composed.Forward()), bound) << suffix;
     for (const char* kernel : {"geglu", "group_moments", "group_apply", "lora_down"}) {
       EXPECT_GT((*counts)[kernel + suffix], 0) << kernel << suffix;
     }
@@ -158,7 +158,7 @@ TEST(FusedUnet, QueriesKeysAndValuesShareOneDownProjection) {
     const LoraSlot& slot = *layers[i]->lora;
     at::Tensor weight = layers[i]->weight_OI;
     if (slot.down_RI.defined()) weight = weight + 0.5 * at::mm(slot.up_OR, slot.down_RI);
-    EXPECT_LE(Error(together[i], at::linear(x, weight)), kForwardError) << i;
+    EXPECT_LE(LayerError(together[i], at::linear(x, weight)), kForwardError) << i;
   }
 }
 
@@ -171,10 +171,11 @@ TEST(FusedVae, EncodesAndDecodesTheSame) {
     const at::Tensor images = Must(inputs->Get("vae.images"));
     const at::Tensor latents = Must(inputs->Get("vae.latents"));
     const at::NoGradGuard no_grad;
-    EXPECT_LE(Error(fused->Encode(images).mean_BCHW, composed->Encode(images).mean_BCHW),
+    EXPECT_LE(LayerError(fused->Encode(images).mean_BCHW, composed->Encode(images).mean_BCHW),
               kForwardError)
         << model;
-    EXPECT_LE(Error(fused->Decode(latents), composed->Decode(latents)), kForwardError) << model;
+    EXPECT_LE(LayerError(fused->Decode(latents), composed->Decode(latents)), kForwardError)
+        << model;
     EXPECT_TRUE(fused->Decode(latents).is_contiguous());
   }
 }
