@@ -45,7 +45,9 @@ void CheckLinksBelow(const ClusterConfig& config, const std::string& setting,
        entry.increment(error)) {
     std::error_code unknown;
     if (!entry->is_symlink(unknown)) continue;
-    const fs::path real = fs::weakly_canonical(entry->path(), unknown);
+    // What weakly_canonical() says of a link that leads nowhere is the link itself.
+    const fs::path target = entry->path().parent_path() / fs::read_symlink(entry->path(), unknown);
+    const fs::path real = fs::weakly_canonical(target, unknown);
     if (unknown || IsAllowedPath(config, setting, real)) continue;
     faults->push_back(absl::StrCat("`", setting, "`: ", ValidText(entry->path().string()),
                                    " is a link that leads out of the folders that jobs may use (",
@@ -140,9 +142,8 @@ absl::Status CheckJobPaths(const ClusterConfig& config, const v1::JobSpec& job) 
   const absl::Status paths = ResolveJobPaths(config, &resolved);
   if (absl::IsPermissionDenied(paths)) return paths;
   std::vector<std::string> faults;
-  for (const auto& [setting, path] :
-       {std::pair("model.path", PathOf(job.model().path())),
-        std::pair(kInitFrom, PathOf(job.lora().init_from()))}) {
+  for (const auto& [setting, path] : {std::pair("model.path", PathOf(job.model().path())),
+                                      std::pair(kInitFrom, PathOf(job.lora().init_from()))}) {
     std::error_code error;
     if (!path.empty() && fs::is_directory(path, error)) {
       CheckLinksBelow(config, setting, path, &faults);

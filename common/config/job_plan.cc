@@ -79,12 +79,12 @@ absl::Status GroupError(const v1::JobSpec& job, const JobPlan& plan) {
 
 // Groups that are drawn again do not fit into micro-batches.
 absl::Status ResampleError(const JobPlan& plan) {
-  return absl::InvalidArgumentError(absl::StrCat(
+  return InvalidSettings({absl::StrCat(
       "`advantage.zero_std: resample` needs whole groups in a micro-batch, so that the rank that "
       "samples it sees all rewards of a group: `device.device_batch_size` ",
       plan.device_batch_size, " is no multiple of `sample.group_size` ", plan.group_size,
       "; make it one (left open, it is one where `sample.batch_size` and `train.batch_size` are), "
-      "or use `advantage.zero_std: drop`"));
+      "or use `advantage.zero_std: drop`")});
 }
 
 absl::Status DeviceBatchError(const v1::JobSpec& job, const JobPlan& plan) {

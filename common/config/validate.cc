@@ -362,9 +362,9 @@ absl::Status ValidateJob(const v1::JobSpec& job, const absl::StatusOr<JobPlan>& 
                               "; or use `train.update: replay`"));
     }
   } else {
-    for (const FieldViolation& fault : RejectionOf(plan.status()).violations) {
-      faults.Add(fault.description);
-    }
+    const std::vector<FieldViolation> violations = RejectionOf(plan.status()).violations;
+    for (const FieldViolation& fault : violations) faults.Add(fault.description);
+    if (violations.empty()) faults.Add(std::string(plan.status().message()));
   }
   return faults.ToStatus();
 }

@@ -74,7 +74,7 @@ std::optional<size_t> SizeInBytes(const std::vector<int64_t>& shape, size_t elem
 
 /// Parses the JSON and refuses keys given twice, which nlohmann::json would let the last one win.
 absl::StatusOr<nlohmann::json> ParseJson(std::string_view text, const std::string& file) {
-  IMAGEDDPO_RETURN_IF_ERROR(CheckJsonDepth(text, file));
+  IMAGEDDPO_RETURN_IF_ERROR(CheckJsonDepth(text, absl::StrCat("'", file, "'")));
   std::set<std::string> names;
   std::optional<std::string> duplicate;
   const auto check_keys = [&](int depth, nlohmann::json::parse_event_t event,

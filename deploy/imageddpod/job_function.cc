@@ -14,7 +14,7 @@
 #include <utility>
 #include <vector>
 
-#include "common/base/host_memory.h"
+#include "common/base/host.h"
 #include "common/base/status.h"
 #include "common/base/text.h"
 #include "common/config/resolved_job.h"

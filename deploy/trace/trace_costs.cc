@@ -14,7 +14,7 @@
 #include <set>
 
 #include "absl/strings/str_cat.h"
-#include "common/base/available_processors.h"
+#include "common/base/host.h"
 #include "common/base/status.h"
 #include "common/base/text.h"
 #include "common/config/job_config.h"

@@ -11,7 +11,7 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_format.h"
-#include "common/base/available_processors.h"
+#include "common/base/host.h"
 #include "common/io/image.h"
 #include "nlohmann/json.hpp"
 #include "rollout/data/listing/open_set.h"

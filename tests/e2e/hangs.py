@@ -83,6 +83,7 @@ def ends(service, reward, directory):
     assert ended["state"] == "FAILED", ended
     for word in ("made no progress", "max_stage_seconds", f"restarted {RESTARTS} times"):
         assert word in ended["state_reason"], ended["state_reason"]
+    harness.wait_for(lambda: len(hangs_of(service, job_id)) > RESTARTS, 10, "the log of the last hang")
     stages = hangs_of(service, job_id)
     assert len(stages) == RESTARTS + 1 and stages[0] in AT_WORK and set(stages[1:]) == {"trying out the reward"}, stages
     reward.hang(False)

@@ -149,7 +149,7 @@ def stretch(job):
         path.write_text("".join(json.dumps({**rows[epoch % len(rows)], "epoch": epoch, "update": epoch}) + "\n" for epoch in range(1000)))
 
 
-def drive(check, jobs):
+def drive(check, jobs, done_dir):
     """What a person does: list, job, slider of the gallery, comparison."""
     page = check.page
     check.visit("jobs", "jobs")
@@ -170,7 +170,7 @@ def drive(check, jobs):
     heads = page.run("[...document.querySelector('.scores').querySelectorAll('thead th')].map((cell) => cell.textContent)")
     names = page.run("[...document.querySelector('.scores').querySelectorAll('tbody th')].map((cell) => cell.textContent)")
     assert heads == ["before", "after"] and names[0] == "reward" and "classifier.value" in names, (heads, names)
-    scores_are_the_files(page, jobs["done_dir"])
+    scores_are_the_files(page, done_dir)
     the_log(page)
     the_timeline(page)
     page.run("document.querySelector('.chart svg').focus()")
@@ -344,7 +344,7 @@ def main():
             assert page.run("document.querySelector('.chip.accent')?.textContent") == "running"
             service.client("pause", paused, "--now")
             service.wait(paused, lambda job: job["state"] == "PAUSED", 60, "the pause")
-            drive(check, {"done": done["id"], "done_dir": pathlib.Path(done["output_dir"]), "long": long["id"], "failed": failed["id"], "paused": paused})
+            drive(check, {"done": done["id"], "long": long["id"], "failed": failed["id"], "paused": paused}, pathlib.Path(done["output_dir"]))
             service.stop()
             change_jobs(page, directory, folder)
     return 0

@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "common/base/available_processors.h"
+#include "common/base/host.h"
 #include "common/base/status.h"
 #include "common/comm/mailbox/mailbox_communicator.h"
 #include "common/device/numerics.h"

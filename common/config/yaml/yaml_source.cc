@@ -1,8 +1,13 @@
 #include "common/config/yaml/yaml_source.h"
 
+#include <yaml-cpp/eventhandler.h>
+
 #include <algorithm>
 #include <cctype>
 #include <exception>
+#include <sstream>
+#include <string>
+#include <vector>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
@@ -16,6 +21,28 @@ namespace imageddpo {
 namespace {
 
 constexpr size_t kMaxShownBytes = 60;
+
+/// Where documents begin.
+class DocumentStarts final : public YAML::EventHandler {
+ public:
+  void OnDocumentStart(const YAML::Mark& mark) override { marks_.push_back(mark); }
+  void OnDocumentEnd() override {}
+  void OnNull(const YAML::Mark&, YAML::anchor_t) override {}
+  void OnAlias(const YAML::Mark&, YAML::anchor_t) override {}
+  void OnScalar(const YAML::Mark&, const std::string&, YAML::anchor_t,
+                const std::string&) override {}
+  void OnSequenceStart(const YAML::Mark&, const std::string&, YAML::anchor_t,
+                       YAML::EmitterStyle::value) override {}
+  void OnSequenceEnd() override {}
+  void OnMapStart(const YAML::Mark&, const std::string&, YAML::anchor_t,
+                  YAML::EmitterStyle::value) override {}
+  void OnMapEnd() override {}
+
+  const std::vector<YAML::Mark>& marks() const { return marks_; }
+
+ private:
+  std::vector<YAML::Mark> marks_;
+};
 
 // yaml-cpp tags what stands in quotes with "!", so that "null" in quotes is text.
 bool IsQuoted(const YAML::Node& node) { return node.Tag() == "!"; }
@@ -74,6 +101,24 @@ absl::StatusOr<std::string> CheckedYaml(std::string_view text, const std::string
       Printable(std::string(1, *control)), ", which YAML does not allow; is it a text file?"));
 }
 
+/// YAML::LoadAll() would not do: of a sign that it cannot read (as in ",{") it makes documents
+/// without an end, until the memory is used up.
+absl::Status CheckOneDocument(const std::string& text, const std::string& file) {
+  std::istringstream stream(text);
+  YAML::Parser parser(stream);
+  DocumentStarts starts;
+  while (starts.marks().size() < 2 && parser.HandleNextDocument(starts)) {
+  }
+  if (starts.marks().size() < 2) return absl::OkStatus();
+  const YAML::Mark& first = starts.marks()[0];
+  const YAML::Mark& second = starts.marks()[1];
+  return absl::InvalidArgumentError(
+      absl::StrCat(Line(file, second), second.pos == first.pos
+                                           ? " is not valid YAML: it begins with a sign that has "
+                                             "no meaning there"
+                                           : " begins a second YAML document; a file holds one"));
+}
+
 }  // namespace
 
 std::string YamlFaults::Where(const std::string& key, const YAML::Node& node) const {
@@ -85,21 +130,16 @@ absl::Status YamlFaults::ToStatus() const { return InvalidSettings(messages_); }
 
 absl::StatusOr<YAML::Node> LoadYamlMap(std::string_view text, const std::string& file) {
   IMAGEDDPO_ASSIGN_OR_RETURN(const std::string checked, CheckedYaml(text, file));
-  std::vector<YAML::Node> documents;
+  YAML::Node root;
   try {
-    documents = YAML::LoadAll(checked);
+    IMAGEDDPO_RETURN_IF_ERROR(CheckOneDocument(checked, file));
+    root = YAML::Load(checked);
   } catch (const YAML::Exception& error) {
     return absl::InvalidArgumentError(
         absl::StrCat(Line(file, error.mark), " is not valid YAML: ", error.msg));
   } catch (const std::exception& error) {
     return absl::InvalidArgumentError(absl::StrCat(file, " is not valid YAML: ", error.what()));
   }
-  if (documents.empty()) return YAML::Node(YAML::NodeType::Null);
-  if (documents.size() > 1) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        Line(file, documents[1].Mark()), " begins a second YAML document; a file holds one"));
-  }
-  const YAML::Node root = documents[0];
   if (!root.IsMap() && !IsYamlNull(root)) {
     return absl::InvalidArgumentError(absl::StrCat(Line(file, root.Mark()), " must be a list of ",
                                                    "`setting: value` lines, not ",

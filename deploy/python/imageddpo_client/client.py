@@ -24,7 +24,6 @@ class ServiceError(Exception):
     """What the service answered in place of a result. `code` is gRPC's, as "NOT_FOUND"; `reason` says more, as
     "JOB_STATE" (docs/api.md lists them), with `metadata` as {"job": "job-000001"}. `violations` has every fault of what was
     sent: `field` and `description`."""
-
     def __init__(self, code: str, message: str, *, reason: str = "", metadata: Optional[Mapping[str, str]] = None,
                  violations: Iterable[Violation] = ()):
         super().__init__(f"{code}: {message}")
@@ -103,10 +102,8 @@ class Client:
 
     def submit(self, job: Union[Mapping[str, Any], str, os.PathLike], *, max_seconds: float = 0,
                hold: bool = False) -> Job:
-        """Submits a job: its settings as a dictionary, or a job file (YAML needs PyYAML, JSON does not).
-
-        It is paused when ranks have worked for it for `max_seconds` (0: no limit); with `hold` it starts only once it is
-        resumed."""
+        """Submits a job: its settings as a dictionary, or a job file (YAML needs PyYAML, JSON does not). It is paused when
+        ranks have worked for it for `max_seconds` (0: no limit); with `hold` it starts only once it is resumed."""
         settings = job if isinstance(job, Mapping) else _read_job_file(pathlib.Path(job))
         request = messages.message("SubmitJobRequest")(request_id=str(uuid.uuid4()), max_seconds=max_seconds, hold=hold)
         violations = read_settings(_without_words(settings), request.job)

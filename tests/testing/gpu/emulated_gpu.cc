@@ -1,13 +1,12 @@
 #include "tests/testing/gpu/emulated_gpu.h"
 
 #include <math.h>  // expf, erff, sqrtf, as the kernels call them
+#include <ucontext.h>
 
 #include <bit>
-#include <condition_variable>
 #include <cstring>
 #include <functional>
 #include <mutex>
-#include <thread>
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -15,28 +14,59 @@
 namespace imageddpo {
 namespace emulated {
 
-/// Of the threads of one block: each waits until all are there.
-class Barrier {
+/// The threads of one block, taking turns on one thread of the host: each goes on until it waits
+/// for the others or ends. (256 threads of the host would spend their time waiting for each other.)
+class Block {
  public:
-  explicit Barrier(unsigned threads) : threads_(threads) {}
+  explicit Block(unsigned threads) : stacks_(threads), contexts_(threads), ended_(threads) {
+    for (auto& stack : stacks_) stack.resize(kStackBytes);
+  }
 
-  void Wait() {
-    std::unique_lock lock(mutex_);
-    const unsigned round = round_;
-    if (++waiting_ == threads_) {
-      waiting_ = 0;
-      ++round_;
-      all_there_.notify_all();
-    } else {
-      all_there_.wait(lock, [&] { return round_ != round; });
+  /// @param body  called in each thread. @param turn  called before a thread goes on, with its
+  /// number.
+  void Run(const std::function<void()>& body, const std::function<void(unsigned)>& turn) {
+    body_ = &body;
+    running_ = this;
+    for (unsigned thread = 0; thread < contexts_.size(); ++thread) {
+      ended_[thread] = false;
+      ::getcontext(&contexts_[thread]);
+      contexts_[thread].uc_stack.ss_sp = stacks_[thread].data();
+      contexts_[thread].uc_stack.ss_size = stacks_[thread].size();
+      contexts_[thread].uc_link = &scheduler_;
+      ::makecontext(&contexts_[thread], &Block::Enter, 0);
+    }
+    for (bool is_left = true; is_left;) {
+      is_left = false;
+      for (unsigned thread = 0; thread < contexts_.size(); ++thread) {
+        if (ended_[thread]) continue;
+        current_ = thread;
+        turn(thread);
+        ::swapcontext(&scheduler_, &contexts_[thread]);
+        is_left = is_left || !ended_[thread];
+      }
     }
   }
 
+  /// Until all threads of the block have come so far.
+  static void Wait() {
+    ::swapcontext(&running_->contexts_[running_->current_], &running_->scheduler_);
+  }
+
  private:
-  std::mutex mutex_;
-  std::condition_variable all_there_;
-  const unsigned threads_;
-  unsigned waiting_ = 0, round_ = 0;
+  static constexpr size_t kStackBytes = 64 << 10;
+
+  static void Enter() {
+    (*running_->body_)();
+    running_->ended_[running_->current_] = true;
+  }
+
+  static inline Block* running_ = nullptr;
+  std::vector<std::vector<char>> stacks_;
+  std::vector<ucontext_t> contexts_;
+  std::vector<char> ended_;
+  ucontext_t scheduler_ = {};
+  unsigned current_ = 0;
+  const std::function<void()>* body_ = nullptr;
 };
 
 // The words of CUDA C++ that the kernels use. Blocks run one after the other, so what the threads
@@ -44,9 +74,8 @@ class Barrier {
 struct Index {
   unsigned x = 0, y = 0;
 };
-thread_local Index blockIdx, threadIdx, blockDim, gridDim;
-thread_local Barrier* of_block = nullptr;
-void __syncthreads() { of_block->Wait(); }
+Index blockIdx, threadIdx, blockDim, gridDim;
+void __syncthreads() { Block::Wait(); }
 inline float __uint_as_float(unsigned bits) { return std::bit_cast<float>(bits); }
 inline unsigned __float_as_uint(float value) { return std::bit_cast<unsigned>(value); }
 
@@ -100,25 +129,17 @@ const std::map<std::string, std::function<Call(void**)>>& Kernels() {
 }
 
 void RunGrid(const GpuLaunch& launch, const Call& call) {
-  Barrier barrier(launch.threads);
-  std::vector<std::thread> threads;
-  threads.reserve(launch.threads);
-  for (unsigned thread = 0; thread < launch.threads; ++thread) {
-    threads.emplace_back([&, thread] {
-      of_block = &barrier;
-      threadIdx = {thread, 0};
-      blockDim = {launch.threads, 1};
-      gridDim = {launch.blocks[0], launch.blocks[1]};
-      for (unsigned y = 0; y < launch.blocks[1]; ++y) {
-        for (unsigned x = 0; x < launch.blocks[0]; ++x) {
-          blockIdx = {x, y};
-          call();
-          barrier.Wait();  // The next block uses the same shared memory.
-        }
-      }
-    });
+  Block block(launch.threads);
+  blockDim = {launch.threads, 1};
+  gridDim = {launch.blocks[0], launch.blocks[1]};
+  for (unsigned y = 0; y < launch.blocks[1]; ++y) {
+    for (unsigned x = 0; x < launch.blocks[0]; ++x) {
+      block.Run(call, [&](unsigned thread) {
+        blockIdx = {x, y};
+        threadIdx = {thread, 0};
+      });
+    }
   }
-  for (std::thread& thread : threads) thread.join();
 }
 
 }  // namespace emulated

@@ -15,7 +15,7 @@ namespace imageddpo {
 using LaunchCounts = std::map<std::string, int>;
 
 /// Runs the kernels of common/kernels/gpu, from the very sources that NVRTC compiles, on tensors of
-/// the host: the threads of a block are threads, one block after the other. Slow, for small
+/// the host: the threads of a block take turns, one block after the other. Slow, for small
 /// tensors. What it does not show: a GPU's memory model within a warp, its arithmetic's fused
 /// multiply-adds, and whether NVRTC takes the sources (nvrtc_check does).
 class EmulatedGpu : public GpuLauncher {

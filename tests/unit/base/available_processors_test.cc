@@ -1,10 +1,9 @@
-#include "common/base/available_processors.h"
-
 #include <gtest/gtest.h>
 #include <sched.h>
 
 #include <thread>
 
+#include "common/base/host.h"
 #include "tests/testing/temp_dir.h"
 
 namespace imageddpo {

@@ -1,7 +1,6 @@
-#include "common/base/host_memory.h"
-
 #include <gtest/gtest.h>
 
+#include "common/base/host.h"
 #include "tests/testing/temp_dir.h"
 
 namespace imageddpo {

@@ -198,6 +198,8 @@ TEST(ParseJobYaml, TellsAllFaultsAtOnce) {
 TEST(ParseJobYaml, RefusesWhatYamlLetsPass) {
   EXPECT_EQ(TextRefusal("seed: 1\nseed: 2"), "`seed` (job.yaml:2) is given twice");
   EXPECT_THAT(TextRefusal("name: a\n---\nname: b"), HasSubstr("second YAML document"));
+  EXPECT_THAT(TextRefusal(",{name: a}"), HasSubstr("1 is not valid YAML"));
+  EXPECT_THAT(TextRefusal("name: a\n,{"), HasSubstr("YAML"));
   EXPECT_THAT(TextRefusal("- a\n- b"), HasSubstr("not a list"));
   EXPECT_THAT(TextRefusal("hello"), HasSubstr("not `hello`"));
   EXPECT_THAT(TextRefusal(""), HasSubstr("job.yaml has no settings"));

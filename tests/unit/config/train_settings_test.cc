@@ -29,6 +29,10 @@ TEST(ValidateJob, GroupsGoWithEachUpdateAndWithEachReward) {
               HasSubstr("`advantage.std_of` is `none`; it must be group or global with"));
 }
 
+TEST(ValidateJob, FusedKernelsAreNotForFp16) {
+  EXPECT_THAT(Refusal({"device.fused_kernels=true", "model.precision=fp16"}), HasSubstr("is fp16"));
+}
+
 TEST(ValidateJob, GroupsThatAreDrawnAgainLieInOneMicroBatch) {
   const std::vector<std::string> resample = {"advantage.mode=group", "advantage.zero_std=resample",
                                              "sample.group_size=6", "sample.batch_size=24",
@@ -38,8 +42,9 @@ TEST(ValidateJob, GroupsThatAreDrawnAgainLieInOneMicroBatch) {
     return more;
   };
   EXPECT_TRUE(Judge(with({"device.device_batch_size=12"})).ok());
-  EXPECT_THAT(ResolvedJob::Make(With(resample))->MicroBatchChoices(16), ElementsAre(12, 6));
-  EXPECT_THAT(ResolvedJob::Make(With(resample))->MicroBatchChoices(4), ElementsAre(6));
+  const ResolvedJob open = *ResolvedJob::Make(With(with({"device.device_batch_size=0"})));
+  EXPECT_THAT(open.MicroBatchChoices(16), ElementsAre(12, 6));
+  EXPECT_THAT(open.MicroBatchChoices(4), ElementsAre(6));
   EXPECT_THAT(Refusal(with({"device.device_batch_size=8"})),
               HasSubstr("`device.device_batch_size` 8 is no multiple of `sample.group_size` 6"));
   EXPECT_THAT(Refusal(with({"advantage.max_resamples=9"})), HasSubstr("from 1 to 8"));

@@ -31,10 +31,6 @@ TEST_P(ValidateJobTest, RefusesAndNamesTheSetting) {
   EXPECT_THAT(Refusal({GetParam().setting}), HasSubstr(GetParam().message));
 }
 
-TEST(ValidateJob, FusedKernelsAreNotForFp16) {
-  EXPECT_THAT(Refusal({"device.fused_kernels=true", "model.precision=fp16"}), HasSubstr("is fp16"));
-}
-
 INSTANTIATE_TEST_SUITE_P(
     Settings, ValidateJobTest,
     ::testing::Values(

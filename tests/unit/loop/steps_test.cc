@@ -91,7 +91,8 @@ TEST_F(StepsTest, TheGradientIsThatOfTheMeanOverTheTrainedSteps) {
     const Outcome alone = Train(1, StepJob(), epochs).front();
     ASSERT_TRUE(alone.status.ok()) << alone.status;
     EXPECT_EQ(alone.rows[0].ratio_first_step_max_error(), 0) << "a replay repeats the rollout";
-    const at::Tensor found_P = alone.Moment("m", model().lora) / (1 - StepJob().train().adam_beta1());
+    const at::Tensor found_P =
+        alone.Moment("m", model().lora) / (1 - StepJob().train().adam_beta1());
     EXPECT_GT(expected_P.norm().item<double>(), 0);
     EXPECT_LT((found_P - expected_P).norm().item<double>(), 1e-4 * expected_P.norm().item<double>())
         << steps.front();

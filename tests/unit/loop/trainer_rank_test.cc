@@ -321,8 +321,7 @@ TEST(TrainerRank, TwoShareTheWorkAndTheLeaderAloneSpeaks) {
   ASSERT_TRUE(alone.leader.rank->TrainEpoch(0).ok());
 
   const auto gang = MakeThreadCommunicators(kRollouts + 2);
-  TrainerSide leader(job, 2, 0, gang[kRollouts].get()),
-      other(job, 2, 1, gang[kRollouts + 1].get());
+  TrainerSide leader(job, 2, 0, gang[kRollouts].get()), other(job, 2, 1, gang[kRollouts + 1].get());
   RolloutSide rollout(2, leader.trainer->schedule(), gang);
   EXPECT_FALSE(other.rank->is_leader());
   other.rank->PublishWeights(0);

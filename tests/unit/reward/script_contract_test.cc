@@ -76,7 +76,7 @@ TEST(ScriptContract, RefusesByName) {
 TEST(ScriptContract, RefusesTokenizersByName) {
   const auto error_of = [](const std::string& tokenizer) {
     return ContractError(R"({"format": 1, "inputs": ["generated", "prompt_tokens"])" +
-                   (tokenizer.empty() ? "" : ", \"tokenizer\": " + tokenizer) + "}");
+                         (tokenizer.empty() ? "" : ", \"tokenizer\": " + tokenizer) + "}");
   };
   EXPECT_THAT(error_of(""), HasSubstr("needs a \"tokenizer\""));
   EXPECT_THAT(error_of("7"), HasSubstr("not an object"));
@@ -91,7 +91,7 @@ TEST(ScriptContract, RefusesTokenizersByName) {
   EXPECT_EQ(error_of(R"({"type": "clip", "length": 7, "pad_token_id": 0)" + ids), "");
   EXPECT_THAT(ContractError(R"({"format": 1, "inputs": ["generated"], "tokenizer": {"type": "clip",
                           "length": 7, "pad_token_id": 0)" +
-                      ids + "}"),
+                            ids + "}"),
               HasSubstr("no input \"prompt_tokens\""));
 }
 

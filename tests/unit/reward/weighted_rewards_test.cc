@@ -73,8 +73,8 @@ WeightedRewards Rewards(const std::vector<Spec>& specs) {
   std::vector<WeightedRewards::Term> terms;
   terms.reserve(specs.size());
   for (const Spec& spec : specs) {
-    terms.push_back(
-        {std::make_unique<FixedReward>(spec.name, spec.values), WeightedConfig(spec.name, spec.weight)});
+    terms.push_back({std::make_unique<FixedReward>(spec.name, spec.values),
+                     WeightedConfig(spec.name, spec.weight)});
   }
   return WeightedRewards(std::move(terms));
 }
@@ -124,7 +124,8 @@ TEST(WeightedRewardsTest, WhatIsHeldOutIsReportedOnly) {
   RewardConfig held_out = WeightedConfig("b", 100);
   held_out.held_out = true;
   std::vector<WeightedRewards::Term> terms;
-  terms.push_back({std::make_unique<FixedReward>("a", std::vector<double>{1, 2}), WeightedConfig("a")});
+  terms.push_back(
+      {std::make_unique<FixedReward>("a", std::vector<double>{1, 2}), WeightedConfig("a")});
   terms.push_back({std::make_unique<FixedReward>("b", std::vector<double>{3, 4}), held_out});
   const auto output = ScoreAll(WeightedRewards(std::move(terms)), 2);
   ASSERT_TRUE(output.ok()) << output.status();
@@ -223,7 +224,8 @@ constexpr std::chrono::seconds kLong{60};
 /// The sum of a reward that scores on threads and one that computes in Wait().
 WeightedRewards AsyncAnd(const Spec& fixed, AsyncReward::Function function) {
   std::vector<WeightedRewards::Term> terms;
-  terms.push_back({std::make_unique<AsyncReward>("async", std::move(function)), WeightedConfig("async")});
+  terms.push_back(
+      {std::make_unique<AsyncReward>("async", std::move(function)), WeightedConfig("async")});
   terms.push_back({std::make_unique<FixedReward>(fixed.name, fixed.values),
                    WeightedConfig(fixed.name, fixed.weight)});
   return WeightedRewards(std::move(terms));

@@ -23,8 +23,7 @@ absl::StatusOr<LogFilter> LogFilter::Of(const v1::StreamLogsRequest& request) {
     filter.min_level_ = *level;
   }
   if (request.tail() < 0) {
-    return InvalidField("tail",
-                        absl::StrCat("is ", request.tail(), "; it must not be negative"));
+    return InvalidField("tail", absl::StrCat("is ", request.tail(), "; it must not be negative"));
   }
   if (request.cursor().empty()) filter.tail_ = std::min(request.tail(), kMaxTail);
   return filter;

@@ -161,12 +161,11 @@ absl::Status NameLoraOfJob(const JobStore& store, v1::JobSpec* job) {
   }
   const std::string& path = is_best ? other.best_lora_path() : other.lora_path();
   if (path.empty()) {
-    return WithReason(
-        absl::FailedPreconditionError(absl::StrCat(
-            "`lora.init_from`: ", id,
-            is_best ? " kept no LoRA of a best evaluation; it needs `checkpoint.best`"
-                    : " has no complete checkpoint")),
-        Reason::kNoCheckpoint, {{"job", other.id()}});
+    return WithReason(absl::FailedPreconditionError(absl::StrCat(
+                          "`lora.init_from`: ", id,
+                          is_best ? " kept no LoRA of a best evaluation; it needs `checkpoint.best`"
+                                  : " has no complete checkpoint")),
+                      Reason::kNoCheckpoint, {{"job", other.id()}});
   }
   job->mutable_lora()->set_init_from(path);
   return absl::OkStatus();

@@ -250,22 +250,22 @@ class JsonApi {
 
 std::vector<HttpRoute> JsonRoutes(const JsonSources& sources) {
   const auto api = std::make_shared<JsonApi>(sources);
-  return {{.path = kJobsPath,
-           .handler =
-               [api](const HttpRequest& request) {
-                 return JsonApi::Answer(request, "ListJobs",
-                                        [&] { return api->ListJobs(request); });
-               }},
-          {.path = absl::StrCat(kJobsPath, "/"),
-           .handler = [api](const HttpRequest& request) { return api->OfJob(request); }},
-          {.path = kClusterPath,
-           .handler =
-               [api](const HttpRequest& request) {
-                 return JsonApi::Answer(request, "GetCluster", [&] { return api->Cluster(request); });
-               }},
-          {.path = kWhoamiPath, .handler = [](const HttpRequest& request) {
-             return JsonApi::Answer(request, "Whoami", [&] { return JsonApi::Whoami(request); });
-           }}};
+  return {
+      {.path = kJobsPath,
+       .handler =
+           [api](const HttpRequest& request) {
+             return JsonApi::Answer(request, "ListJobs", [&] { return api->ListJobs(request); });
+           }},
+      {.path = absl::StrCat(kJobsPath, "/"),
+       .handler = [api](const HttpRequest& request) { return api->OfJob(request); }},
+      {.path = kClusterPath,
+       .handler =
+           [api](const HttpRequest& request) {
+             return JsonApi::Answer(request, "GetCluster", [&] { return api->Cluster(request); });
+           }},
+      {.path = kWhoamiPath, .handler = [](const HttpRequest& request) {
+         return JsonApi::Answer(request, "Whoami", [&] { return JsonApi::Whoami(request); });
+       }}};
 }
 
 }  // namespace imageddpo

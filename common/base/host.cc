@@ -1,10 +1,10 @@
-#include "common/base/available_processors.h"
+#include "common/base/host.h"
 
 #include <sched.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
-#include <cstdint>
 #include <fstream>
 #include <thread>
 #include <vector>
@@ -35,6 +35,11 @@ int64_t ReadNumber(const std::string& file) {
   return stream >> text && absl::SimpleAtoi(text, &number) ? number : 0;
 }
 
+/// Lowers `bytes` to the number in `file`; "max" and files that are not there limit nothing.
+void LimitBy(const std::string& file, int64_t* bytes) {
+  if (const int64_t limit = ReadNumber(file); limit > 0) *bytes = std::min(*bytes, limit);
+}
+
 }  // namespace
 
 int AvailableProcessors(const std::string& root) {
@@ -54,6 +59,24 @@ int AvailableProcessors(const std::string& root) {
           ReadNumber(absl::StrCat(folder, "/cpu.cfs_period_us")));
   }
   return static_cast<int>(std::max<int64_t>(1, processors));
+}
+
+int64_t HostMemoryBytes(const std::string& root) {
+  const int64_t pages = ::sysconf(_SC_PHYS_PAGES), page_bytes = ::sysconf(_SC_PAGESIZE);
+  if (pages <= 0 || page_bytes <= 0) return 0;
+  int64_t bytes = pages * page_bytes;
+  for (const std::string& folder : ControlGroupFolders(root, "memory")) {
+    LimitBy(absl::StrCat(folder, "/memory.max"), &bytes);             // Version 2.
+    LimitBy(absl::StrCat(folder, "/memory.limit_in_bytes"), &bytes);  // Version 1.
+  }
+  return bytes;
+}
+
+int64_t ResidentBytes() {
+  std::ifstream stream("/proc/self/statm");  // In pages: all of its memory, then what is resident.
+  int64_t size = 0, resident = 0;
+  if (!(stream >> size >> resident)) return 0;
+  return resident * ::sysconf(_SC_PAGESIZE);
 }
 
 }  // namespace imageddpo
