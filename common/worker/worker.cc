@@ -300,8 +300,8 @@ bool Worker::JobHangs(double seconds) {
   if (!hang.has_value()) return false;
   parts_.logger->critical(
       "job {} hangs: stage '{}' has made no progress for {:.0f} s, and its limit is {:.0f} s; this "
-      "rank ends with exit code {}. Where it is:",
-      job_->id(), hang->stage, hang->seconds, hang->limit, kExitRestart);
+      "rank ends. Where it is:",
+      job_->id(), hang->stage, hang->seconds, hang->limit);
   parts_.logger->flush();
   const absl::Status dumped = DumpStack(job_->thread_id(), STDERR_FILENO);
   if (!dumped.ok()) parts_.logger->critical("no stack: {}", std::string(dumped.message()));

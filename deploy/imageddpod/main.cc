@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
+#include <csignal>
 #include <exception>
 #include <iostream>
 #include <thread>
@@ -64,21 +65,32 @@ Worker::Options WorkerOptions(const ClusterConfig& cluster) {
   return options;
 }
 
+/// Ends this process at once, with threads that cannot be ended.
+using EndProcess = void (*)();
+
+/// The only process: the launcher starts it again.
+void EndAlone() { _exit(kExitRestart); }
+
+/// One rank of many. MPI tells the others at once of a process that a signal has ended. Of an exit
+/// code other than 0 it does not, and Open MPI 5.0.11 ends all processes with the second of them.
+void EndOneOfMany() { ::kill(::getpid(), SIGKILL); }
+
 /// After some errors of a kernel every later call for its GPU fails, in any job, until the process
 /// ends. Then the process does so at once and says nothing of the job's end: for the controller
 /// this rank is lost, and the job goes on without it as after any other loss.
-void EndIfDeviceIsLost(const JobContext& context, const absl::Status& status) {
+void EndIfDeviceIsLost(const JobContext& context, const absl::Status& status, EndProcess end) {
   if (DeviceWorks(context.device)) return;
   context.logger->critical(
-      "{} can do nothing more in this process after: {}; the process ends with exit code {}, so "
-      "that the job goes on elsewhere",
-      context.device.str(), status.ToString(), kExitRestart);
+      "{} can do nothing more in this process after: {}; the process ends, so that the job goes on "
+      "elsewhere",
+      context.device.str(), status.ToString());
   context.logger->flush();
-  _exit(kExitRestart);
+  end();
 }
 
 RankOutcome RunWorkerRank(const ClusterConfig& cluster, WorkerChannel& channel,
-                          Worker::GangFactory open_gang, at::Device device, const Logger& logger) {
+                          Worker::GangFactory open_gang, at::Device device, const Logger& logger,
+                          EndProcess end) {
   KeepFreeMemory();
   const SystemClock clock;
   const CrashWatch crashes;
@@ -87,13 +99,13 @@ RankOutcome RunWorkerRank(const ClusterConfig& cluster, WorkerChannel& channel,
   Worker worker({.channel = channel,
                  .open_gang = std::move(open_gang),
                  .run_job =
-                     [&cluster](JobContext& context) {
+                     [&cluster, end](JobContext& context) {
                        const absl::Status status = RunCatching([&] {
                          const absl::Status files = CheckJobFiles(cluster, context.start.spec());
                          return files.ok() ? RunJob(context) : files;
                        });
                        if (absl::IsInternal(status) || absl::IsInvalidArgument(status)) {
-                         EndIfDeviceIsLost(context, status);
+                         EndIfDeviceIsLost(context, status, end);
                        }
                        ReturnDeviceMemory(context.device);
                        ReturnFreeMemory();
@@ -111,7 +123,8 @@ RankOutcome RunWorkerRank(const ClusterConfig& cluster, WorkerChannel& channel,
   if (!worker.job_abandoned()) return {.exit_code = exit_code};
   logger->warn("a job did not stop in time; the process ends without it");
   logger->flush();
-  _exit(exit_code);
+  end();
+  return {.exit_code = exit_code};  // Not reached.
 }
 
 /// Tells the launcher the exit code, with "worked" if this restart shall not count as a failure.
@@ -139,7 +152,7 @@ RankOutcome RunAlone(const DaemonOptions& options, const Logger& logger, const S
     const auto solo = [&](const v1::GangLayout&) {
       return MakeDeviceCommunicator(MakeThreadMailboxes(1).front(), device, GpuTransport::kNccl);
     };
-    RunWorkerRank(options.cluster, plane.worker(0), solo, device, logger);
+    RunWorkerRank(options.cluster, plane.worker(0), solo, device, logger, &EndAlone);
   });
   const RankOutcome outcome = Serve(options, plane.controller(), logger, stop);
   plane.FailController();
@@ -165,7 +178,7 @@ RankOutcome RunAmongMany(const DaemonOptions& options, MpiRuntime& runtime, cons
       return OpenGang(messenger, {gang.world_ranks().begin(), gang.world_ranks().end()}, gang.tag(),
                       device, transport);
     };
-    outcome = RunWorkerRank(options.cluster, *channel, open_gang, device, logger);
+    outcome = RunWorkerRank(options.cluster, *channel, open_gang, device, logger, &EndOneOfMany);
   }
   messenger.Leave("the end of the rank", std::chrono::seconds(2));
   return outcome;

@@ -241,12 +241,12 @@ def change_jobs(page, directory, folder):
     viewer = service.admin("token", "create", "--owner", "vera", "--role", "viewer")
     with service:
         base = "http://" + json.loads((service.data_dir / "service.json").read_text())["http_address"]
-        page.urls.clear()
         check = Checker(page, base, folder)
         job_id = service.submit(harness.job(directory, name="changed", num_epochs=1000))
         service.wait(job_id, lambda job: int(job["progress"]["epoch"]) >= 1, 120, "an epoch")
 
         page.open("about:blank")
+        page.urls.clear()  # Of the other service's page.
         page.open(f"{base}/#/job/{job_id}")
         page.wait("document.querySelector('#token')", "the question for a token")
         page.run("new Promise((done) => setTimeout(done, 500))")
