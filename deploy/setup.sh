@@ -6,7 +6,7 @@
 #
 #   deploy/setup.sh [--cuda] [--ci]
 #     --cuda   also the GPU half of libtorch, with the CUDA, cuDNN and NCCL libraries it links against
-#     --ci     also what only checks need: clang with libFuzzer, clang-format, clang-tidy, the system's Open MPI, TensorBoard's loader
+#     --ci     also what only checks need: clang-format, clang-tidy, the system's Open MPI, TensorBoard's loader
 #   deploy/setup.sh --runtime
 #     only the packages that finished programs need, for a machine or image that they are copied
 #     to together with third_party/
@@ -23,8 +23,7 @@ readonly build_packages=(build-essential cmake ninja-build ccache pkg-config git
   libsqlite3-dev libjpeg-dev libpng-dev libwebp-dev libtiff-dev libgif-dev liblcms2-dev zlib1g-dev
   libutf8proc-dev libssl-dev libjemalloc-dev libgtest-dev libgmock-dev libbenchmark-dev sqlite3 prometheus
   dataset-fashion-mnist python3-grpcio python3-protobuf python3-numpy python3-pil python3-setuptools)
-readonly ci_packages=(chromium clang clang-format clang-tidy fonts-dejavu-core libclang-rt-dev libopenmpi-dev openmpi-bin
-  python3-absl python3-six)
+readonly ci_packages=(chromium clang-format clang-tidy fonts-dejavu-core libopenmpi-dev openmpi-bin python3-absl python3-six)
 readonly runtime_packages=(ca-certificates openssh-client procps zlib1g libsqlite3-0 libjemalloc2
   libgif7 liblcms2-2 libtiff6 libwebp7 libwebpdemux2 libprometheus-cpp-core1.0 libprometheus-cpp-pull1.0)
 # The packages whose names carry a version, by the system's code name.
