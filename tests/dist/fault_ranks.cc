@@ -173,6 +173,9 @@ class Rank {
       const int code = worker.Run();
       Report("exit_code", code);
       Report("exit_at_s", clock_.UnixSeconds());
+      // Until the other has reported, too: mpirun ends all ranks once two have ended with such a
+      // code.
+      std::this_thread::sleep_for(milliseconds(2000));
       exit_code_ = code;
       return;
     }

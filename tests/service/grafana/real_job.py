@@ -54,7 +54,7 @@ def main():
     with harness.workspace() as directory:
         job = run(directory)
         if (harness.ROOT / "third_party/tensorboard").is_dir():
-            subprocess.run(["/usr/bin/python3", HERE.parents[1] / "e2e/tensorboard_loader.py", job], check=True)
+            subprocess.run(["/usr/bin/python3", HERE / "tensorboard_loader.py", job], check=True)
         else:
             print("TensorBoard's own loader was not run: deploy/setup.sh --ci unpacks it")
 

@@ -10,7 +10,7 @@ import pathlib
 import struct
 import sys
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+ROOT = pathlib.Path(__file__).resolve().parents[3]
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(ROOT / "third_party"))
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # noqa: E402
