@@ -24,4 +24,4 @@ fuzz: setup ; @tests/fuzz/run.sh
 sanitize: setup ; @tests/sanitize/run.sh
 format: ; @deploy/setup.sh --ci && find common rollout trainer deploy tests -name '*.h' -o -name '*.cc' | xargs clang-format -i
 lint: ; @.ci/lint
-clean: ; @rm -rf build build-cuda build-mpi3
+clean: ; @rm -rf build build-*

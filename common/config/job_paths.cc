@@ -40,18 +40,28 @@ bool IsAllowedPath(const ClusterConfig& config, const std::string& setting, cons
 /// Adds what leads out of the allowed folders from below `folder`, which is one of them.
 void CheckLinksBelow(const ClusterConfig& config, const std::string& setting,
                      const std::string& folder, std::vector<std::string>* faults) {
+  constexpr auto kOptions = fs::directory_options::follow_directory_symlink |
+                            fs::directory_options::skip_permission_denied;
+  std::set<fs::path> followed = {folder};
   std::error_code error;
-  for (fs::recursive_directory_iterator entry(folder, error), end; !error && entry != end;
+  for (fs::recursive_directory_iterator entry(folder, kOptions, error), end; !error && entry != end;
        entry.increment(error)) {
     std::error_code unknown;
     if (!entry->is_symlink(unknown)) continue;
     // What weakly_canonical() says of a link that leads nowhere is the link itself.
     const fs::path target = entry->path().parent_path() / fs::read_symlink(entry->path(), unknown);
     const fs::path real = fs::weakly_canonical(target, unknown);
+    const bool is_new = followed.insert(real).second;
+    if (!is_new) entry.disable_recursion_pending();  // Links in a circle.
     if (unknown || IsAllowedPath(config, setting, real)) continue;
+    entry.disable_recursion_pending();
     faults->push_back(absl::StrCat("`", setting, "`: ", ValidText(entry->path().string()),
                                    " is a link that leads out of the folders that jobs may use (",
                                    absl::StrJoin(config.allowed_roots, ", "), ")"));
+  }
+  if (error) {  // What was not looked at is not allowed.
+    faults->push_back(absl::StrCat("`", setting, "`: ", ValidText(folder),
+                                   " cannot be looked through: ", error.message()));
   }
 }
 

@@ -362,9 +362,9 @@ absl::Status ValidateJob(const v1::JobSpec& job, const absl::StatusOr<JobPlan>& 
                               "; or use `train.update: replay`"));
     }
   } else {
-    const std::vector<FieldViolation> violations = RejectionOf(plan.status()).violations;
-    for (const FieldViolation& fault : violations) faults.Add(fault.description);
-    if (violations.empty()) faults.Add(std::string(plan.status().message()));
+    const Rejection rejection = RejectionOf(plan.status());
+    for (const FieldViolation& fault : rejection.violations) faults.Add(fault.description);
+    if (rejection.violations.empty()) return plan.status();  // A caller takes the plan for granted.
   }
   return faults.ToStatus();
 }

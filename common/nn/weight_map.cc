@@ -99,6 +99,7 @@ absl::Status WeightMap::AddFile(const std::string& path) {
 absl::Status WeightMap::AddIndex(const std::string& path) {
   IMAGEDDPO_ASSIGN_OR_RETURN(const std::string bytes, ReadFile(path));
   IMAGEDDPO_ASSIGN_OR_RETURN(const std::string_view text, Utf8Of(bytes, path));
+  IMAGEDDPO_RETURN_IF_ERROR(CheckJsonDepth(text, path));
   const nlohmann::json root = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
   const bool has_map =
       root.is_object() && root.contains("weight_map") && root["weight_map"].is_object();

@@ -66,14 +66,14 @@ Worker::Options WorkerOptions(const ClusterConfig& cluster) {
 }
 
 /// Ends this process at once, with threads that cannot be ended.
-using EndProcess = void (*)();
+using EndProcess = void (*)(int exit_code);
 
-/// The only process: the launcher starts it again.
-void EndAlone() { _exit(kExitRestart); }
+/// The only process.
+void EndAlone(int exit_code) { _exit(exit_code); }
 
 /// One rank of many. MPI tells the others at once of a process that a signal has ended. Of an exit
 /// code other than 0 it does not, and Open MPI 5.0.11 ends all processes with the second of them.
-void EndOneOfMany() { ::kill(::getpid(), SIGKILL); }
+void EndOneOfMany(int /*exit_code*/) { ::kill(::getpid(), SIGKILL); }
 
 /// After some errors of a kernel every later call for its GPU fails, in any job, until the process
 /// ends. Then the process does so at once and says nothing of the job's end: for the controller
@@ -85,7 +85,7 @@ void EndIfDeviceIsLost(const JobContext& context, const absl::Status& status, En
       "elsewhere",
       context.device.str(), status.ToString());
   context.logger->flush();
-  end();
+  end(kExitRestart);
 }
 
 RankOutcome RunWorkerRank(const ClusterConfig& cluster, WorkerChannel& channel,
@@ -123,7 +123,7 @@ RankOutcome RunWorkerRank(const ClusterConfig& cluster, WorkerChannel& channel,
   if (!worker.job_abandoned()) return {.exit_code = exit_code};
   logger->warn("a job did not stop in time; the process ends without it");
   logger->flush();
-  end();
+  end(exit_code);
   return {.exit_code = exit_code};  // Not reached.
 }
 

@@ -10,7 +10,6 @@
 
 #include "common/base/status.h"
 #include "common/comm/frame.h"
-#include "common/config/choices.h"
 #include "common/trajectory/record/tags.h"
 
 namespace imageddpo {
@@ -61,11 +60,6 @@ class ScoringLine {
 
 constexpr char kScoring[] = "scoring", kSampling[] = "sampling";
 
-/// Whether groups are sampled again once their scores are known.
-bool Resamples(const v1::JobSpec& job) {
-  return FindChoice(kZeroStds, job.advantage().zero_std()) == ZeroStd::kResample;
-}
-
 absl::Status Cancelled() { return absl::CancelledError("the job was asked to stop"); }
 
 }  // namespace
@@ -87,7 +81,8 @@ RolloutRank::RolloutRank(JobContext* context, const ResolvedJob& job, int index,
       timeouts_(GangTimeouts::Of(context->start.spec())),
       weights_(&context->gang, leader_,
                {context->start.gang().rollout().begin(), context->start.gang().rollout().end()}),
-      scoring_{.spans = context->spans, .stage = job.asks_a_service() ? nullptr : context->stage} {
+      scoring_{.spans = context->spans, .stage = job.asks_a_service() ? nullptr : context->stage},
+      scoring_stage_(job.advantage().resamples() ? kSampling : kScoring) {
   const auto& trainers = context->start.gang().trainer();
   // A colocated rank receives only after it has sampled, so ranks that waited for each other's
   // receives here would deadlock. They send without a limit; at most the records of the epochs that
@@ -165,8 +160,7 @@ absl::Status RolloutRank::SampleShare(int64_t epoch, int64_t version, bool keep_
   const auto needed = schedule_.LatentsNeeded(epoch);
   ReportProgress("sampling", epoch, 0, plan_.samples_per_epoch);
   int64_t done = 0;
-  const char* const stage = Resamples(context_->start.spec()) ? kSampling : kScoring;
-  ScoringLine<TrajectoryBatch> scoring(scoring_, stage, [&](TrajectoryBatch batch) {
+  ScoringLine<TrajectoryBatch> scoring(scoring_, scoring_stage_, [&](TrajectoryBatch batch) {
     batch.job_id = context_->start.job_id();
     batch.wait_seconds = std::exchange(wait_seconds_, 0);
     const double start = context_->clock.NowSeconds();
@@ -187,7 +181,7 @@ absl::Status RolloutRank::SampleShare(int64_t epoch, int64_t version, bool keep_
     if (context_->stop.requested()) return Cancelled();
     IMAGEDDPO_RETURN_IF_ERROR(rollout_->DataStatus());
     absl::StatusOr<WhenScored<TrajectoryBatch>> sampled = [&] {
-      const WorkItem item(context_->followers(), "sampling", "sample");
+      const WorkItem item(context_->followers(), kSampling, "sample");
       return rollout_->Sample(epoch, m, version, keep_pictures && m == 0, next);
     }();
     IMAGEDDPO_RETURN_IF_ERROR(sampled.status());

@@ -69,6 +69,7 @@ class RolloutRank {
   GangTimeouts timeouts_;
   WeightReceiver weights_;
   Followers scoring_;  ///< Of the wait for scores. A reward service has deadlines of its own.
+  const char* scoring_stage_;  ///< Of samples: groups may be sampled again in that wait.
   std::vector<TrajectorySender> senders_;  ///< One per trainer.
   double wait_seconds_ = 0;                ///< Since the last record, waiting for weights and
                                            ///< trainers.

@@ -56,7 +56,7 @@ def restored(service, directory, done, kept, paused):
         harness.assert_same(harness.outcome(ended), kept, "the job that went on from the backup")
 
 
-def kept_alone(service, done, kept):
+def kept_alone(service, done, kept, paused):
     config = json.loads(service.config.read_text())
     least = {"events_days": 1e-9, "pictures_days": 1e-9, "checkpoints_days": 1e-9}
     service.config.write_text(json.dumps({**config, "retention": least}))
@@ -67,6 +67,8 @@ def kept_alone(service, done, kept):
 
     before = checkpoints()
     assert len(before) > 1, before
+    went_on = folder.parent / paused
+    assert list((went_on / "samples").iterdir()), "it has no pictures"
     with service:
         planned = service.client("admin", "retention").stdout
         assert done["id"] in planned, planned
@@ -75,7 +77,7 @@ def kept_alone(service, done, kept):
         again = service.get(done["id"])
         assert again["state"] == "SUCCEEDED", again
         harness.assert_same(harness.outcome(again), kept, "what is kept")
-        assert not (folder / "samples").exists()
+        harness.wait_for(lambda: not (went_on / "samples").exists(), 60, "its pictures to go")
         assert service.client("watch", done["id"]).returncode == 0  # Its last event is there.
 
 
@@ -83,5 +85,5 @@ with harness.workspace() as directory:
     service = harness.Service(directory, 2)
     done, kept, paused = backed_up(service, directory, harness.job(directory, num_epochs=8, checkpoint={"every_epochs": 1, "keep": 3}))
     restored(service, directory, done, kept, paused)
-    kept_alone(service, done, kept)
+    kept_alone(service, done, kept, paused)
 print("ok")

@@ -22,6 +22,7 @@ export ASAN_OPTIONS=detect_leaks=1:allocator_may_return_null=0
 fuzz() {
   local target=$1 folder=out/fuzz/$1
   mkdir -p "$folder/corpus"
+  echo "{\"target\": \"$target\", \"seconds\": $seconds, \"inputs\": 0, \"passed\": false}" >"$folder/result.json"
   FUZZ_WRITE_SEEDS=$folder/corpus "build-fuzz/tests/fuzz_$target" || return
   while read -r seed; do
     [[ -z $seed ]] || cp -r "$seed" "$folder/corpus/"

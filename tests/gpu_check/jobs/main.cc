@@ -15,7 +15,6 @@
 #include <string>
 #include <vector>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "common/base/status.h"
 #include "common/config/job_config.h"
@@ -141,7 +140,7 @@ class JobsCheck {
       JobOutcome outcome;
       status = TryOnThreads(Job(), kOneRank, nullptr, {device_}, &outcome);
     }
-    if (status.ok() || !absl::StrContains(status.message(), "memory")) {
+    if (!absl::IsResourceExhausted(status)) {
       wrong.push_back("without memory the job ends with " + status.ToString());
     }
     const Wrong after = Same(Job(), kOneRank, colocated_);

@@ -116,6 +116,9 @@ TEST(ToGrpcStatus, WhatClientsAcceptAtMost) {
   for (const char c : status.error_message()) sent += c >= 0x20 && c < 0x7F && c != '%' ? 1 : 3;
   EXPECT_LE(sent, 7200u);
   EXPECT_GE(sent, 5000u);
+  const grpc::Status unknown = ToGrpcStatus(WithReason(
+      absl::NotFoundError("no"), Reason::kJobNotFound, {{"job", std::string(10'000, 'x')}}));
+  EXPECT_LE(unknown.error_details().size(), 500u);
   EXPECT_TRUE(ToGrpcStatus(absl::OkStatus()).ok());
 }
 

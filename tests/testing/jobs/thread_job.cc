@@ -1,6 +1,5 @@
 #include "tests/testing/jobs/thread_job.h"
 
-#include <exception>
 #include <memory>
 #include <thread>
 #include <utility>
@@ -9,6 +8,7 @@
 #include "common/base/logging.h"
 #include "common/comm/mailbox/mailbox_communicator.h"
 #include "common/comm/mailbox/thread_communicator.h"
+#include "common/worker/run_catching.h"
 #include "deploy/imageddpod/job_function.h"
 
 namespace imageddpo {
@@ -66,12 +66,7 @@ absl::Status TryOnThreads(const v1::JobSpec& job, const Topology& topology,
                          .logger = logger,
                          .stop = stop,
                          .report = report};
-      absl::Status status = absl::InternalError("threw");
-      try {
-        status = RunJob(context);
-      } catch (const std::exception& error) {
-        status = absl::InternalError(error.what());
-      }
+      const absl::Status status = RunCatching([&] { return RunJob(context); });
       if (status.ok()) return;
       {
         absl::MutexLock lock(&mutex);

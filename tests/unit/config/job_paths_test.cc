@@ -136,6 +136,15 @@ TEST_F(JobPathsTest, AreCheckedAgainWhereTheyAreOpened) {
   // Within the roots a link may lead anywhere, also one below the model's folder; out of them none.
   fs::create_symlink(folder_ / "srv/moved", folder_ / "srv/sd/unet/config.json");
   EXPECT_TRUE(CheckJobPaths(config, job).ok());
+  fs::create_directory_symlink(folder_ / "srv/sd", folder_ / "srv/sd/unet/circle");
+  fs::create_directory_symlink(folder_ / "srv/sd", folder_ / "srv/sd/circle");
+  EXPECT_TRUE(CheckJobPaths(config, job).ok());
+  fs::create_directory_symlink(folder_ / "srv/moved", folder_ / "srv/sd/vae");
+  fs::create_symlink(folder_ / "private", folder_ / "srv/moved/away");
+  EXPECT_THAT(std::string(CheckJobPaths(config, job).message()),
+              HasSubstr("sd/vae/away is a link that leads out of"));
+  fs::remove(folder_ / "srv/moved/away");
+  EXPECT_TRUE(CheckJobPaths(config, job).ok());
   fs::create_symlink("../../../private/weights", folder_ / "srv/sd/unet/weights.safetensors");
   const absl::Status inside = CheckJobPaths(config, job);
   EXPECT_TRUE(absl::IsPermissionDenied(inside)) << inside;

@@ -158,7 +158,13 @@ absl::StatusOr<std::string> JobStore::BackUp() {
     if (!backup.has_value()) {
       IMAGEDDPO_ASSIGN_OR_RETURN(backup, SqliteBackup::Begin(*database_, path));
     }
-    IMAGEDDPO_ASSIGN_OR_RETURN(is_whole, backup->Step());
+    const absl::StatusOr<bool> step = backup->Step();
+    if (!step.ok()) {
+      backup.reset();
+      std::filesystem::remove(path, error);  // The disk may be full.
+      return step.status();
+    }
+    is_whole = *step;
   }
   return path;
 }

@@ -15,6 +15,7 @@ namespace {
 // message once more, as base64.
 constexpr size_t kMostBytes = 7000;
 constexpr size_t kMostDetailsBytes = 2000;  // Beside the message.
+constexpr size_t kMostValueBytes = 200;     // Of metadata.
 constexpr char kErrorDomain[] = "imageddpo";
 
 size_t InBase64(size_t bytes) { return (bytes + 2) / 3 * 4; }
@@ -27,7 +28,7 @@ google::rpc::Status DetailsOf(const absl::Status& status) {
   info.set_reason(rejection.reason);
   info.set_domain(kErrorDomain);
   for (const auto& [key, value] : rejection.metadata) {
-    (*info.mutable_metadata())[key] = ValidMessage(value);
+    (*info.mutable_metadata())[key] = Excerpt(ValidMessage(value), kMostValueBytes);
   }
   details.add_details()->PackFrom(info);
   google::rpc::BadRequest request;
