@@ -7,11 +7,13 @@
 //   worked   asks for a restart four times, each after some work; then ends with 0
 //   run      works until a signal or until a worker is lost (then asks for a restart)
 //   deaf     as run, but rank 0 takes no notice of signals
+//   stuck    as run, but rank 1 is stopped before its first start; then FOLDER has a "rank-1"
 
 #include <signal.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <map>
@@ -83,6 +85,12 @@ int main(int argc, char** argv) {
     } else {
       extra.push_back(argument);
     }
+  }
+  const char* rank_of_launch = std::getenv("OMPI_COMM_WORLD_RANK");
+  if (extra.size() == 2 && extra[0] == "stuck" && rank_of_launch != nullptr &&
+      std::string(rank_of_launch) == "1" && !std::filesystem::exists(extra[1] + "/rank-1")) {
+    std::ofstream(extra[1] + "/rank-1") << getpid() << '\n';
+    raise(SIGSTOP);
   }
   auto runtime = imageddpo::MpiRuntime::Start(&argc, &argv);
   if (!runtime.ok() || extra.size() != 2 ||

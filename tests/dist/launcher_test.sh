@@ -168,6 +168,15 @@ kill -HUP "$launcher_pid"
 finish 129
 expect_starts 1
 
+begin a_start_that_hangs_is_tried_again stuck --start-timeout 8
+await_start 1
+expect_log 'have not all started within 8 s'
+expect_log 'rank 1 (process [0-9]*) was stopped'
+expect_log 'the start hung; starting all ranks again'
+kill -TERM "$launcher_pid"
+finish 143
+expect_starts 1
+
 begin stopped_worker_does_not_hold_up_the_end run --stop-timeout 2
 await_start 1
 kill -STOP "$(pid_of 1)"

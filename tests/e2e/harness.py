@@ -19,6 +19,7 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BIN = pathlib.Path(os.environ.get("IMAGEDDPO_BIN_DIR", ROOT / "build/bin"))
+ENDED = ("SUCCEEDED", "FAILED", "CANCELLED")  # Jobs' states.
 
 
 # Bytes that are not UTF-8, as the service shows and takes them.
@@ -132,6 +133,13 @@ class Service:
             raise AssertionError(f"imageddpo {arguments} ended with {result.returncode}:\n{result.stderr}\n{self.log.read_text()}")
         return result
 
+    def admin(self, *arguments, code=0):
+        """What `imageddpo admin` prints, with the service's settings."""
+        result = subprocess.run([BIN / "imageddpo", "admin", *map(str, arguments), "--config", self.config], capture_output=True, text=True,
+                                timeout=120, check=False)
+        assert result.returncode == code, f"admin {arguments} ended with {result.returncode}: {result.stderr}"
+        return result.stdout.strip()
+
     def submit(self, settings):
         """The job's id. A service that restarts meanwhile is waited for."""
         path = self.directory / f"job-{time.monotonic_ns()}.yaml"
@@ -165,13 +173,20 @@ class Service:
         return last[0]
 
     def wait_end(self, job_id, timeout=300):
-        ended = self.wait(job_id, lambda j: j["state"] in ("SUCCEEDED", "FAILED", "CANCELLED"), timeout, f"{job_id} to end")
-        return ended
+        return self.wait(job_id, lambda j: j["state"] in ENDED, timeout, f"{job_id} to end")
 
     def run(self, settings, timeout=300):
         ended = self.wait_end(self.submit(settings), timeout)
         assert ended["state"] == "SUCCEEDED", f"{ended['state']}: {ended['state_reason']}\n{self.log.read_text()[-6000:]}"
         return ended
+
+
+def state_of(pid):
+    """One letter, as `T` of a stopped process; None: there is no such process."""
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except OSError:
+        return None
 
 
 def own_mounts():

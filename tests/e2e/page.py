@@ -9,7 +9,6 @@ key reaches every control and shows where it is."""
 import argparse
 import json
 import pathlib
-import subprocess
 import sys
 import urllib.error
 import urllib.request
@@ -228,10 +227,6 @@ class TokenService(harness.Service):
     def __init__(self, directory, ranks):
         super().__init__(directory, ranks, folder=b"with-tokens")
         self.config.write_text(json.dumps({**json.loads(self.config.read_text()), "http": {"port": 0}}))
-
-    def admin(self, *arguments):
-        return subprocess.run([harness.BIN / "imageddpo", "admin", *arguments, "--config", self.config], capture_output=True, text=True,
-                              timeout=60, check=True).stdout.strip()
 
 
 def change_jobs(page, directory, folder):

@@ -4,7 +4,6 @@ within the deadline and nothing of it is left behind.
 
 usage: random_kills.py [ROUNDS [SEED]]   a round is one kill
 """
-import pathlib
 import random
 import re
 import signal
@@ -21,16 +20,9 @@ TOPOLOGIES = ["auto", {"rollout": 2, "trainer": 2, "min_rollout": 1, "min_traine
               {"colocated": 3, "min_colocated": 1}, {"rollout": 1, "trainer": 1}]
 
 
-def state_of(pid):
-    try:
-        return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-    except OSError:
-        return None
-
-
 def hit_one(service, job_id, dice):
     """Sends the signal to a worker, of this job four times out of five. Returns what it did."""
-    pids = {rank: pid for rank, pid in service.pids().items() if rank != 0 and state_of(pid) not in ("T", "Z")}
+    pids = {rank: pid for rank, pid in service.pids().items() if rank != 0 and harness.state_of(pid) not in ("T", "Z", None)}
     own = [rank for rank in service.ranks_of(job_id) if rank in pids]
     if not pids:
         return None
@@ -60,7 +52,7 @@ def disturbed(service, directory, topology, kills, dice):
             stopped.append(pid)
     ended = service.wait_end(job_id, 300)
     assert ended["state"] == "SUCCEEDED", f"{ended['state']}: {ended['state_reason']}\n{service.log.read_text()[-6000:]}"
-    harness.wait_for(lambda: not any(state_of(pid) == "T" for pid in stopped), 30, "the stopped processes to be killed")
+    harness.wait_for(lambda: not any(harness.state_of(pid) == "T" for pid in stopped), 30, "the stopped processes to be killed")
     print(f"  {job_id} resumed {ended['resume_count']} times", flush=True)
     return harness.outcome(ended)
 

@@ -50,11 +50,6 @@ def commands(address):
     return [line.replace("gpu1.example.com:50051", address).split() for line in lines]
 
 
-def admin(service, *arguments):
-    return subprocess.run([harness.BIN / "imageddpo", "admin", *arguments, "--config", service.config], capture_output=True, text=True,
-                          timeout=60, check=True).stdout
-
-
 with harness.workspace() as directory:
     connect()
     service = harness.Service(directory, 2)
@@ -62,12 +57,12 @@ with harness.workspace() as directory:
     service.config.write_text(json.dumps({**settings, "grpc": {"address": "0.0.0.0", "port": 0}, "http": {"port": 0}}))
     host = directory / "second-host"
     host.mkdir()
-    (host / "admin.token").write_text(admin(service, "init", "--host", SERVER))
+    (host / "admin.token").write_text(service.admin("init", "--host", SERVER))
     shutil.copy(service.data_dir / "access/ca.pem", host)
     (host / "my-job.yaml").write_text(json.dumps(harness.job(directory, num_epochs=2)))
     (directory / "other").mkdir()
     other = harness.Service(directory / "other", 2)
-    admin(other, "init", "--host", SERVER)
+    other.admin("init", "--host", SERVER)
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("IMAGEDDPO_ADDRESS", "IMAGEDDPO_T"))}
     environment.update(PATH=f"{harness.BIN}:{os.environ['PATH']}", XDG_CONFIG_HOME=str(host / "config"))
     with service:

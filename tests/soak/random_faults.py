@@ -4,10 +4,11 @@ goes on, as its policies say, and ends with the LoRA and metrics of an undisturb
 acknowledged holds.
 
 usage: random_faults.py [SCHEDULES [SEED]]
+       random_faults.py --shorten SEED
        random_faults.py --only SEED NUMBER,NUMBER,...
 
 Jobs and schedule follow from the seed alone; what else a fault meets depends on time, too. The seeds are SEED, SEED + 1, ...
-A schedule that fails is tried again with fewer and fewer faults, and the second form runs what is left.
+The second form tries a schedule that fails again with fewer and fewer faults, which can take hours; the third runs what is left.
 """
 import collections
 import contextlib
@@ -29,7 +30,6 @@ RANKS = 7
 JOBS = 3
 EPOCHS = 14
 SILENCE_S = 3
-ENDED = ("SUCCEEDED", "FAILED", "CANCELLED")
 TOPOLOGIES = ["auto", {"rollout": 1, "trainer": 1}, {"rollout": 2, "trainer": 1, "min_rollout": 1}, {"colocated": 2, "min_colocated": 1}]
 UNREACHABLE = 4  # The client's exit code.
 
@@ -48,14 +48,6 @@ def settings_of(directory):
     return {name: harness.job(directory, name=name.replace(" ", "-"), seed=20 + i, num_epochs=EPOCHS, checkpoint={"every_epochs": 1},
                               eval={"max_images": 4, "every_epochs": 5}, device={"device_batch_size": 2}, **change)
             for i, (name, change) in enumerate(changes.items())}
-
-
-def state_of(pid):
-    """One letter, as `T` of a stopped process; None: there is no such process."""
-    try:
-        return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-    except OSError:
-        return None
 
 
 class RewardService:
@@ -100,7 +92,7 @@ class Run:
             self.service.kill(0)
 
     def hit_worker(self, dice, number):
-        pids = {rank: pid for rank, pid in self.service.pids().items() if rank != 0 and state_of(pid) not in ("T", "Z", None)}
+        pids = {rank: pid for rank, pid in self.service.pids().items() if rank != 0 and harness.state_of(pid) not in ("T", "Z", None)}
         if not pids:
             return None
         rank = dice.choice(sorted(pids))
@@ -128,12 +120,12 @@ class Run:
         """Has a job held; what was acknowledged holds even if the service dies at once. Then it goes on."""
         job_id = dice.choice(sorted(self.jobs))
         if self.ask(verb, job_id, *flags).returncode != 0:  # It has ended.
-            assert self.service.wait(job_id, lambda _: True, 60, "a job")["state"] in ENDED, job_id
+            assert self.service.wait(job_id, lambda _: True, 60, "a job")["state"] in harness.ENDED, job_id
             return None
         dies = dice.random() < 0.3
         if dies:
             self.kill_rank_0()
-        held = self.service.wait(job_id, lambda j: j["state"] in (state, *ENDED), 240, f"{job_id} to be {state}")
+        held = self.service.wait(job_id, lambda j: j["state"] in (state, *harness.ENDED), 240, f"{job_id} to be {state}")
         assert held["state"] in (state, "SUCCEEDED"), (held["state"], held["state_reason"])
         time.sleep(2 * dice.random())
         if held["state"] == state:
@@ -236,7 +228,8 @@ class Soak:
             service = harness.Service(self.directory, RANKS, name.encode(), heartbeat_timeout_seconds=SILENCE_S, max_restarts=50)
             config = json.loads(service.config.read_text())
             service.config.write_text(json.dumps({**config, "queue": {"preemption": "lower_priority"}}))
-            service.launcher_options = ["--max-restarts", "100"]  # As many as may follow soon upon each other.
+            service.launcher_options = ["--max-restarts", "100",  # As many as may follow soon upon each other.
+                                        "--start-timeout", "30"]  # A rank may be stopped while it starts.
             run = Run(stack.enter_context(service), self.reward, self.has_small_disk)
             for kind, topology in jobs:
                 run.jobs[service.submit({**self.kinds[kind], "topology": topology})] = kind
@@ -256,7 +249,7 @@ class Soak:
             if job_id in run.jobs:
                 kind = run.jobs[job_id]
                 harness.assert_same(self.undisturbed[kind], harness.outcome(ended), f"{job_id}, {kind}, resumed {ended['resume_count']} times")
-        harness.wait_for(lambda: not any(state_of(pid) == "T" for pid in run.stopped), 30, "the stopped processes to be killed")
+        harness.wait_for(lambda: not any(harness.state_of(pid) == "T" for pid in run.stopped), 30, "the stopped processes to be killed")
 
     def shorten(self, seed):
         """Leaves out whatever the schedule fails without. Returns the numbers that are left."""
@@ -271,9 +264,9 @@ class Soak:
 
 
 def main(arguments):
-    only = arguments[:1] == ["--only"]
-    if only:
-        seeds, numbers = [int(arguments[1])], [int(number) for number in arguments[2].split(",") if number]
+    only, shortens = arguments[:1] == ["--only"], arguments[:1] == ["--shorten"]
+    if only or shortens:
+        seeds, numbers = [int(arguments[1])], [int(number) for number in arguments[2].split(",")] if only else None
     else:
         first = int(arguments[1]) if len(arguments) > 1 else random.randrange(10**6)
         seeds, numbers = range(first, first + (int(arguments[0]) if arguments else 10)), None
@@ -288,11 +281,13 @@ def main(arguments):
                 soak.run(seed, numbers)
             except AssertionError as error:
                 print(f"seed {seed} FAILED: {error}", flush=True)
-                left = numbers if only else soak.shorten(seed)
-                print(f"tests/soak/random_faults.py --only {seed} {','.join(map(str, left))}", flush=True)
+                if shortens:
+                    print(f"tests/soak/random_faults.py --only {seed} {','.join(map(str, soak.shorten(seed)))}", flush=True)
+                elif not only:
+                    print(f"tests/soak/random_faults.py --shorten {seed} finds out which of its faults matter", flush=True)
                 raise
     print(f"{len(seeds)} schedules: {', '.join(f'{count} {fault}' for fault, count in sorted(soak.hits.items()))}")
-    assert only or len(seeds) < 10 or sum(count > 0 for count in soak.hits.values()) >= 5, soak.hits
+    assert len(seeds) < 10 or sum(count > 0 for count in soak.hits.values()) >= 5, soak.hits
     print("ok")
 
 

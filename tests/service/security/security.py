@@ -30,11 +30,6 @@ class SecureService(harness.Service):
         allow = [os.path.realpath(harness.ROOT / "deploy/demo/classifier.pt")]
         self.config.write_text(json.dumps({**settings, "grpc": grpc, "http": {"port": 0, **http}, "rewards": {"allow": allow}}))
 
-    def admin(self, *arguments, code=0):
-        result = subprocess.run([CLI, "admin", *arguments, "--config", self.config], capture_output=True, text=True, timeout=60, check=False)
-        assert result.returncode == code, f"admin {arguments} ended with {result.returncode}: {result.stderr}"
-        return result.stdout.strip()
-
     def token(self, owner, role, *more):
         return self.admin("token", "create", "--owner", owner, "--role", role, *more)
 
