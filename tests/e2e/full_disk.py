@@ -18,7 +18,7 @@ if refusal := harness.own_mounts():
 
 
 def settings(directory, seed):
-    return harness.job(directory, seed=seed, num_epochs=20, topology={"rollout": 1, "trainer": 1})
+    return harness.job(directory, seed=seed, num_epochs=12, topology={"rollout": 1, "trainer": 1})
 
 
 def run(directory, service):

@@ -9,12 +9,12 @@ import sys
 import harness
 
 SEED = int(sys.argv[1]) if len(sys.argv) > 1 else random.randrange(10**6)
-EPOCHS = 16
+EPOCHS = 12
 
 
 def settings(directory, staleness):
-    return harness.job(directory, num_epochs=EPOCHS, topology={"rollout": 1, "trainer": 1}, checkpoint={"every_epochs": 8},
-                       sample={"max_staleness": staleness, "num_batches_per_epoch": 2})
+    return harness.job(directory, num_epochs=EPOCHS, topology={"rollout": 1, "trainer": 1}, checkpoint={"every_epochs": 6},
+                       sample={"max_staleness": staleness, "batch_size": 8, "num_batches_per_epoch": 2})
 
 
 def wait_for_epoch(service, job_id, epoch):

@@ -4,7 +4,7 @@ undisturbed run's LoRA and metrics, bit for bit. With a drain that is long enoug
 """
 import harness
 
-EPOCHS, WINDOW = 20, 4
+EPOCHS, WINDOW = 12, 4
 
 
 def settings(directory, staleness):
