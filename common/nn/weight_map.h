@@ -9,6 +9,7 @@
 #include <set>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -56,7 +57,8 @@ class WeightMap {
   absl::Status Finish() const;
 
  private:
-  WeightMap(std::string dir, ModelOptions options) : dir_(std::move(dir)), options_(options) {}
+  WeightMap(std::string dir, ModelOptions options)
+      : dir_(std::move(dir)), options_(std::move(options)) {}
   absl::Status AddFile(const std::string& path);
   absl::Status AddIndex(const std::string& path);
   absl::Status NotPlaced(const std::string& name, const c10::Error& error) const;

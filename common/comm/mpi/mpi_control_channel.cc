@@ -1,14 +1,15 @@
 #include "common/comm/mpi/mpi_control_channel.h"
 
 #include <algorithm>
+#include <condition_variable>
 #include <list>
 #include <map>
+#include <mutex>
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/strings/str_format.h"
 #include "absl/synchronization/mutex.h"
-#include "absl/time/time.h"
 #include "common/comm/frame.h"
 #include "common/comm/valid_texts.h"
 
@@ -28,14 +29,15 @@ class Inbox : public MpiMessenger::Port, public std::enable_shared_from_this<Inb
  public:
   void OnMessage(int from, const MessageHeader& header, std::unique_ptr<Payload> payload) override {
     auto text = std::make_shared<std::string>(static_cast<std::size_t>(header.size_bytes), '\0');
-    // Only to wake the waiting thread: its Condition is evaluated when the mutex is released.
     auto transfer = std::make_shared<Transfer>("control message", [weak = weak_from_this()] {
       if (const auto inbox = weak.lock()) {
-        absl::MutexLock lock(&inbox->mutex_);
+        // Held once, so that the waiting thread does not miss it between its look and its sleep.
+        const std::lock_guard<std::mutex> lock(inbox->mutex_);
+        inbox->news_.notify_all();
       }
     });
     {
-      absl::MutexLock lock(&mutex_);
+      const std::lock_guard<std::mutex> lock(mutex_);
       messages_.push_back({from, text, transfer});
       last_heard_[from] = Clock::now();
     }
@@ -45,33 +47,31 @@ class Inbox : public MpiMessenger::Port, public std::enable_shared_from_this<Inb
   void OnAbort(int /*from*/, const std::string& /*reason*/) override {}
 
   void OnRankLost(int world_rank, const std::string& reason) override {
-    absl::MutexLock lock(&mutex_);
+    const std::lock_guard<std::mutex> lock(mutex_);
     lost_.emplace(world_rank, reason);
   }
 
   std::optional<std::pair<int, std::shared_ptr<std::string>>> Receive(
       std::chrono::milliseconds timeout) {
-    absl::MutexLock lock(&mutex_);
+    std::unique_lock<std::mutex> lock(mutex_);
     auto found = messages_.end();
-    const auto ready = [this, &found]() ABSL_SHARED_LOCKS_REQUIRED(mutex_) {
+    const auto ready = [this, &found] {
       found = FirstComplete();
       return found != messages_.end();
     };
-    if (!mutex_.AwaitWithTimeout(absl::Condition(&ready), absl::FromChrono(timeout))) {
-      return std::nullopt;
-    }
+    if (!news_.wait_for(lock, timeout, ready)) return std::nullopt;
     std::pair<int, std::shared_ptr<std::string>> result{found->from, found->text};
     messages_.erase(found);
     return result;
   }
 
   std::map<int, std::string> Lost() const {
-    absl::MutexLock lock(&mutex_);
+    const std::lock_guard<std::mutex> lock(mutex_);
     return lost_;
   }
 
   std::map<int, Clock::time_point> LastHeard() const {
-    absl::MutexLock lock(&mutex_);
+    const std::lock_guard<std::mutex> lock(mutex_);
     return last_heard_;
   }
 
@@ -83,7 +83,7 @@ class Inbox : public MpiMessenger::Port, public std::enable_shared_from_this<Inb
   };
 
   /// The first complete message whose sender has no earlier incomplete one.
-  std::list<Message>::iterator FirstComplete() ABSL_SHARED_LOCKS_REQUIRED(mutex_) {
+  std::list<Message>::iterator FirstComplete() {
     std::vector<int> waiting;
     for (auto message = messages_.begin(); message != messages_.end(); ++message) {
       if (std::find(waiting.begin(), waiting.end(), message->from) != waiting.end()) {
@@ -97,10 +97,12 @@ class Inbox : public MpiMessenger::Port, public std::enable_shared_from_this<Inb
     return messages_.end();
   }
 
-  mutable absl::Mutex mutex_;
-  std::list<Message> messages_ ABSL_GUARDED_BY(mutex_);
-  std::map<int, std::string> lost_ ABSL_GUARDED_BY(mutex_);
-  std::map<int, Clock::time_point> last_heard_ ABSL_GUARDED_BY(mutex_);
+  mutable std::mutex mutex_;
+  std::condition_variable news_;  // Its waits are measured by the steady clock.
+  // Under mutex_.
+  std::list<Message> messages_;
+  std::map<int, std::string> lost_;
+  std::map<int, Clock::time_point> last_heard_;
 };
 
 void SendMessage(MpiMessenger& messenger, int to, google::protobuf::Message& message) {

@@ -3,6 +3,7 @@
 #include <chrono>
 #include <filesystem>
 #include <functional>
+#include <system_error>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -86,7 +87,14 @@ Controller::ExitReason ServiceTest::WaitForExit() {
 void ServiceTest::Crash() {
   // What a killed process leaves: the directory as it is at this moment.
   const std::string snapshot = dir_ / "snapshot";
-  std::filesystem::copy(cluster_.data_dir, snapshot, std::filesystem::copy_options::recursive);
+  std::error_code error;
+  for (int tries = 0; tries == 0 || (error && tries < 100); ++tries) {
+    // A file that was renamed while it was copied: once more.
+    std::filesystem::remove_all(snapshot);
+    std::filesystem::copy(cluster_.data_dir, snapshot, std::filesystem::copy_options::recursive,
+                          error);
+  }
+  ASSERT_FALSE(error) << error.message();
   Tear();
   std::filesystem::remove_all(cluster_.data_dir);
   std::filesystem::rename(snapshot, cluster_.data_dir);
