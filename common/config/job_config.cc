@@ -11,6 +11,7 @@
 #include "common/base/rejection.h"
 #include "common/base/status.h"
 #include "common/base/text.h"
+#include "common/config/resolve_steps.h"
 #include "common/config/yaml/settings_schema.h"
 #include "common/config/yaml/yaml_to_json.h"
 
@@ -57,6 +58,42 @@ absl::StatusOr<Message*> FindSection(const std::vector<std::string>& names, cons
   return section;
 }
 
+// Whether `path` ("rewards[0].type") is a setting, and whether `given` has it.
+enum class Presence { kNoSetting, kAbsent, kGiven };
+Presence Find(const std::string& path, const json& given) {
+  const google::protobuf::Descriptor* section = v1::JobSpec::descriptor();
+  const json* value = &given;
+  for (const std::string& part : std::vector<std::string>(absl::StrSplit(path, '.'))) {
+    const std::vector<std::string> name = absl::StrSplit(part, absl::MaxSplits('[', 1));
+    const FieldDescriptor* field = section == nullptr ? nullptr : section->FindFieldByName(name[0]);
+    if (field == nullptr) return Presence::kNoSetting;
+    section = field->message_type();
+    const auto found = value->find(name[0]);
+    size_t index = 0;
+    const bool is_item =
+        name.size() == 2 && absl::SimpleAtoi(name[1].substr(0, name[1].find(']')), &index);
+    if (found == value->end() || (is_item && index >= found->size())) return Presence::kAbsent;
+    value = is_item ? &(*found)[index] : &*found;
+  }
+  return Presence::kGiven;
+}
+
+// A file in which some lines cannot be read: what is wrong with the values of the others, so that
+// one answer has all. What rests on a setting that is not there is left for the next look.
+void AddFaultsOfValues(const json& given, const std::string& file, YamlFaults* faults) {
+  v1::JobSpec job;
+  if (!ReadJsonSettings(given, file, &job).ok()) return;
+  FillDefaults(&job);
+  for (const FieldViolation& fault : RejectionOf(ValidateJob(job, MakeJobPlan(job))).violations) {
+    const std::vector<std::string> parts = absl::StrSplit(fault.description, '`');
+    bool stands = parts.size() > 1 && Find(parts[1], given) == Presence::kGiven;
+    for (size_t i = 3; i < parts.size() && stands; i += 2) {  // What else is in `backquotes`.
+      stands = Find(parts[i], given) != Presence::kAbsent;
+    }
+    if (stands) faults->Add(fault.description);
+  }
+}
+
 }  // namespace
 
 absl::StatusOr<v1::JobSpec> ParseJobYaml(std::string_view text, const std::string& file) {
@@ -66,7 +103,11 @@ absl::StatusOr<v1::JobSpec> ParseJobYaml(std::string_view text, const std::strin
         file, " has no settings; docs/settings.md lists them, deploy/jobs/ has examples"));
   }
   v1::JobSpec job;
-  IMAGEDDPO_RETURN_IF_ERROR(ReadYamlSettings(root, file, &job));
+  YamlFaults faults(file);
+  const json given = YamlSectionToJson(root, *job.GetDescriptor(), "", &faults);
+  if (!faults.empty()) AddFaultsOfValues(given, file, &faults);
+  IMAGEDDPO_RETURN_IF_ERROR(faults.ToStatus());
+  IMAGEDDPO_RETURN_IF_ERROR(ReadJsonSettings(given, file, &job));
   return job;
 }
 

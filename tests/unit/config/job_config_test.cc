@@ -195,6 +195,19 @@ TEST(ParseJobYaml, TellsAllFaultsAtOnce) {
   EXPECT_THAT(message, HasSubstr("`sample.eta` (job.yaml:3)"));
 }
 
+TEST(ParseJobYaml, TellsWrongValuesBesideLinesThatCannotBeRead) {
+  EXPECT_EQ(TextRefusal("nmae: a\nrewards: [{type: jpeg, measure: incompressability, wieght: "
+                        "2}]\nsample: {num_steps: x}\n"
+                        "train: {trust_region: rato, batch_size: 3}"),
+            "unknown setting `nmae` (job.yaml:1); did you mean `name`?\n"
+            "unknown setting `rewards[0].wieght` (job.yaml:2); did you mean `weight`?\n"
+            "`sample.num_steps` (job.yaml:3) must be a whole number, not `x`\n"
+            "`rewards[0].measure` is `incompressability`; it must be one of compressibility, "
+            "incompressibility; did you mean `incompressibility`?\n"
+            "`train.trust_region` is `rato`; it must be one of ratio, kl; did you mean `ratio`?")
+      << "and nothing that follows from the lines that were left out";
+}
+
 TEST(ParseJobYaml, RefusesWhatYamlLetsPass) {
   EXPECT_EQ(TextRefusal("seed: 1\nseed: 2"), "`seed` (job.yaml:2) is given twice");
   EXPECT_THAT(TextRefusal("name: a\n---\nname: b"), HasSubstr("second YAML document"));
