@@ -6,15 +6,12 @@
 #include <algorithm>
 #include <array>
 
+#include "common/base/shared_library.h"
+
 namespace imageddpo {
 namespace {
 
 constexpr int kTextBytes = 256;
-
-template <typename Function>
-Function* Find(void* library, const char* name) {
-  return reinterpret_cast<Function*>(dlsym(library, name));
-}
 
 /// As nvidia-smi writes it: "GPU-8f5a2c1e-…", groups of 4, 2, 2, 2 and 6 bytes.
 std::string UuidText(const unsigned char (&bytes)[16]) {
@@ -33,13 +30,15 @@ std::optional<GpuDriver> LoadGpuDriver() {
   // CUdevice are int, CUuuid is 16 bytes.
   void* const library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
   if (library == nullptr) return std::nullopt;
-  auto* const init = Find<int(unsigned)>(library, "cuInit");
-  auto* const get = Find<int(int*, int)>(library, "cuDeviceGet");
-  auto* const uuid = Find<int(unsigned char(*)[16], int)>(library, "cuDeviceGetUuid_v2");
-  auto* const name = Find<int(char*, int, int)>(library, "cuDeviceGetName");
-  auto* const pci_bus_id = Find<int(char*, int, int)>(library, "cuDeviceGetPCIBusId");
-  if (init == nullptr || get == nullptr || uuid == nullptr || name == nullptr ||
-      pci_bus_id == nullptr || init(0) != 0) {
+  int (*init)(unsigned) = nullptr;
+  int (*get)(int*, int) = nullptr;
+  int (*uuid)(unsigned char(*)[16], int) = nullptr;
+  int (*name)(char*, int, int) = nullptr;
+  int (*pci_bus_id)(char*, int, int) = nullptr;
+  if (!FindCall(library, "cuInit", &init) || !FindCall(library, "cuDeviceGet", &get) ||
+      !FindCall(library, "cuDeviceGetUuid_v2", &uuid) ||
+      !FindCall(library, "cuDeviceGetName", &name) ||
+      !FindCall(library, "cuDeviceGetPCIBusId", &pci_bus_id) || init(0) != 0) {
     return std::nullopt;
   }
   const auto with_device = [get](int ordinal, const auto& ask) {

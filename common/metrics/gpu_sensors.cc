@@ -2,17 +2,9 @@
 
 #include <dlfcn.h>
 
+#include "common/base/shared_library.h"
+
 namespace imageddpo {
-namespace {
-
-/// @return whether the library has it.
-template <typename Function>
-bool FindCall(void* library, const char* name, Function** call) {
-  *call = reinterpret_cast<Function*>(dlsym(library, name));
-  return *call != nullptr;
-}
-
-}  // namespace
 
 std::unique_ptr<const GpuSensors> GpuSensors::Load(const std::string& pci_bus_id,
                                                    const std::string& library_name) {

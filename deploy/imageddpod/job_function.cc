@@ -88,13 +88,13 @@ absl::StatusOr<ModelOptions> MakeModelOptions(const ResolvedJob& job, at::Device
                           .dtype = DtypeOf(job.precision()),
                           .recompute = job.spec().device().gradient_checkpointing()};
   if (job.spec().device().fused_kernels() && device.is_cuda()) {
-    absl::StatusOr<std::unique_ptr<GpuLauncher>> launcher = MakeCudaLauncher(device);
-    if (!launcher.ok()) {
-      return absl::Status(launcher.status().code(),
+    absl::StatusOr<std::shared_ptr<const FusedKernels>> kernels = FusedKernelsOn(device);
+    if (!kernels.ok()) {
+      return absl::Status(kernels.status().code(),
                           absl::StrCat("`device.fused_kernels` cannot be used on this rank: ",
-                                       launcher.status().message(), "; set it to false"));
+                                       kernels.status().message(), "; set it to false"));
     }
-    options.fused = std::make_shared<FusedKernels>(*std::move(launcher));
+    options.fused = *std::move(kernels);
   }
   return options;
 }

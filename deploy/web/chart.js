@@ -55,8 +55,8 @@ function frame(svg, width, xRange, yRange, px, py) {
   }
 }
 
-/** What charts share: a size that follows the window, and a cursor for mouse and arrow keys. */
-export function interactive(figure, draw) {
+/** Draws a figure again when its width changes. */
+export function resizing(figure, draw) {
   let width = 0;
   new ResizeObserver(([entry]) => {
     const now = Math.round(entry.contentRect.width);
@@ -64,6 +64,29 @@ export function interactive(figure, draw) {
     width = now;
     draw(width);
   }).observe(figure.querySelector(".plot"));
+}
+
+/**
+ * A cursor over `count` places of a chart, for the mouse and the arrow keys.
+ * @param placeAt  the place at so many of the SVG's units from its left, of which it has `width`.
+ * @param point    shows a place; -1: none.
+ */
+export function withCursor(svg, width, count, placeAt, point) {
+  let cursor = -1;
+  const move = (place) => { cursor = place; point(place); };
+  svg.addEventListener("pointermove", (event) => {
+    const box = svg.getBoundingClientRect();
+    move(placeAt((event.clientX - box.left) / box.width * width));
+  });
+  svg.addEventListener("pointerleave", () => move(-1));
+  svg.addEventListener("blur", () => move(-1));
+  svg.addEventListener("keydown", (event) => {
+    const step = { ArrowLeft: -1, ArrowRight: 1, PageUp: -20, PageDown: 20 }[event.key];
+    if (!step) return;
+    event.preventDefault();
+    move(Math.max(0, Math.min(count - 1, (cursor < 0 ? count : cursor) + step)));
+  });
+  move(-1);
 }
 
 /** Where each curve's value is shown: at the right of the title, or, of several, beside their names. */
@@ -82,7 +105,6 @@ export function chart(title, curves, { stacked = false } = {}) {
   const value = h("span", { class: "chartvalue" });
   const [legend, places] = legendOf(curves, value);
   const figure = h("figure", { class: "card chart" }, h("div", { class: "charthead" }, h("h3", {}, title), value), plot, legend);
-  let cursor = -1;
 
   const last = (curve) => curve.y.findLast((y) => y !== null);
   const describe = (x) => {
@@ -116,29 +138,15 @@ export function chart(title, curves, { stacked = false } = {}) {
     svg.append(line);
     const xs = curves.reduce((longest, curve) => (curve.x.length > longest.length ? curve.x : longest), []);
     const point = (index) => {
-      cursor = index;
       const x = index < 0 || !xs.length ? null : xs[index];
       line.setAttribute("visibility", x === null ? "hidden" : "visible");
       if (x !== null) { line.setAttribute("x1", px(x)); line.setAttribute("x2", px(x)); }
       describe(x);
     };
-    svg.addEventListener("pointermove", (event) => {
-      const box = svg.getBoundingClientRect();
-      const x = xRange[0] + ((event.clientX - box.left) / box.width * width - LEFT) / (width - LEFT - RIGHT) * (xRange[1] - xRange[0]);
-      point(nearest(xs, x));
-    });
-    svg.addEventListener("pointerleave", () => point(-1));
-    svg.addEventListener("blur", () => point(-1));
-    svg.addEventListener("keydown", (event) => {
-      const step = { ArrowLeft: -1, ArrowRight: 1, PageUp: -20, PageDown: 20 }[event.key];
-      if (!step) return;
-      event.preventDefault();
-      point(Math.max(0, Math.min(xs.length - 1, (cursor < 0 ? xs.length - 1 : cursor) + step)));
-    });
+    withCursor(svg, width, xs.length, (at) => nearest(xs, xRange[0] + (at - LEFT) / (width - LEFT - RIGHT) * (xRange[1] - xRange[0])), point);
     plot.replaceChildren(svg);
-    describe(null);
   }
-  interactive(figure, draw);
+  resizing(figure, draw);
   return figure;
 }
 

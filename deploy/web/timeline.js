@@ -1,7 +1,7 @@
 // The newest epochs of a job on a line of time: what rollout ranks and the trainer do, and who waits for whom.
 
 import { h, number, show } from "./dom.js";
-import { interactive } from "./chart.js";
+import { resizing, withCursor } from "./chart.js";
 
 const LEFT = 76, RIGHT = 8, LANE = 34, GAP = 10, AXIS = 20;
 // In their order within an epoch (docs/architecture.md).
@@ -32,7 +32,7 @@ function whoWaits(epochs, colocated) {
 export function timeline() {
   const plot = h("div", { class: "plot" }), verdict = h("p", { class: "small" }), read = h("p", { class: "small quiet", role: "status" }), legend = h("figcaption", { class: "legend" });
   const element = h("figure", { class: "card chart", hidden: true }, h("h3", {}, "The newest epochs"), verdict, plot, read, legend);
-  let epochs = [], lanes = [], width = 0, cursor = -1;
+  let epochs = [], lanes = [], width = 0;
 
   function draw() {
     if (!width || !epochs.length) return;
@@ -60,30 +60,18 @@ export function timeline() {
       begin += epoch.seconds;
     }
     const point = (index) => {
-      marks[cursor]?.setAttribute("visibility", "hidden");
-      cursor = index;
-      marks[cursor]?.setAttribute("visibility", "visible");
-      const epoch = epochs[cursor];
+      marks.forEach((mark, i) => mark.setAttribute("visibility", i === index ? "visible" : "hidden"));
+      const epoch = epochs[index];
       read.textContent = epoch ? `Epoch ${epoch.epoch}, ${number(epoch.seconds, 3)} s: ${lanes.map(([title, stages]) => `${title} ${stages.filter(([name]) => epoch.of(name) > 0).map(([name, label]) => `${label} ${number(epoch.of(name), 3)} s`).join(", ")}`).join("; ")}` : "Arrow keys, or the mouse, read an epoch.";
     };
-    svg.addEventListener("keydown", (event) => {
-      const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-      if (!step) return;
-      event.preventDefault();
-      point(Math.max(0, Math.min(epochs.length - 1, (cursor < 0 ? epochs.length : cursor) + step)));
-    });
-    svg.addEventListener("pointermove", (event) => {
-      const box = svg.getBoundingClientRect(), at = ((event.clientX - box.left) / box.width * width - LEFT) / (width - LEFT - RIGHT) * all;
-      let end = 0;
-      point(epochs.findIndex((epoch) => (end += epoch.seconds) >= at));
-    });
-    svg.addEventListener("blur", () => point(-1));
-    svg.addEventListener("pointerleave", () => point(-1));
+    const placeAt = (at) => {
+      let end = LEFT;
+      return epochs.findIndex((epoch) => (end += epoch.seconds / all * (width - LEFT - RIGHT)) >= at);
+    };
+    withCursor(svg, width, epochs.length, placeAt, point);
     plot.replaceChildren(svg);
-    cursor = -1;
-    point(-1);
   }
-  interactive(element, (now) => { width = now; draw(); });
+  resizing(element, (now) => { width = now; draw(); });
 
   return {
     element,

@@ -76,9 +76,7 @@ class KernelRows {
 
 absl::StatusOr<std::shared_ptr<const FusedKernels>> KernelsOn(at::Device device) {
   if (!device.is_cuda()) return std::shared_ptr<const FusedKernels>();
-  absl::StatusOr<std::unique_ptr<GpuLauncher>> launcher = MakeCudaLauncher(device);
-  if (!launcher.ok()) return launcher.status();
-  return std::make_shared<const FusedKernels>(*std::move(launcher));
+  return FusedKernelsOn(device);
 }
 
 std::vector<CheckRow> CheckKernels(const FusedKernels& kernels, const CheckOptions& options) {

@@ -7,17 +7,14 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
+#include "common/base/shared_library.h"
 #include "common/base/status.h"
 #include "common/kernels/gpu/kernel_sources.h"
 #include "common/kernels/gpu/nvrtc.h"
 
 namespace imageddpo {
 namespace {
-
-template <typename Function>
-Function* DriverCall(void* library, const char* name) {
-  return reinterpret_cast<Function*>(dlsym(library, name));
-}
 
 absl::Status DriverError(const CudaDriver& driver, const std::string& what, int error) {
   return absl::InternalError(
@@ -35,21 +32,26 @@ std::optional<CudaDriver> LoadCudaDriver() {
   // CUdevice are int, the handles are pointers.
   void* const library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
   if (library == nullptr) return std::nullopt;
-  auto* const init = DriverCall<int(unsigned)>(library, "cuInit");
-  auto* const get = DriverCall<int(int*, int)>(library, "cuDeviceGet");
-  auto* const attribute = DriverCall<int(int*, int, int)>(library, "cuDeviceGetAttribute");
-  auto* const retain = DriverCall<int(void**, int)>(library, "cuDevicePrimaryCtxRetain");
-  auto* const current = DriverCall<int(void**)>(library, "cuCtxGetCurrent");
-  auto* const make_current = DriverCall<int(void*)>(library, "cuCtxSetCurrent");
-  auto* const load = DriverCall<int(void**, const void*)>(library, "cuModuleLoadData");
-  auto* const find = DriverCall<int(void**, void*, const char*)>(library, "cuModuleGetFunction");
-  auto* const launch =
-      DriverCall<int(void*, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned,
-                     void*, void**, void**)>(library, "cuLaunchKernel");
-  auto* const error_name = DriverCall<int(int, const char**)>(library, "cuGetErrorName");
-  if (init == nullptr || get == nullptr || attribute == nullptr || retain == nullptr ||
-      current == nullptr || make_current == nullptr || load == nullptr || find == nullptr ||
-      launch == nullptr || error_name == nullptr || init(0) != 0) {
+  int (*init)(unsigned) = nullptr;
+  int (*get)(int*, int) = nullptr;
+  int (*attribute)(int*, int, int) = nullptr;
+  int (*retain)(void**, int) = nullptr;
+  int (*current)(void**) = nullptr;
+  int (*make_current)(void*) = nullptr;
+  int (*load)(void**, const void*) = nullptr;
+  int (*find)(void**, void*, const char*) = nullptr;
+  int (*launch)(void*, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, void*,
+                void**, void**) = nullptr;
+  int (*error_name)(int, const char**) = nullptr;
+  if (!FindCall(library, "cuInit", &init) || !FindCall(library, "cuDeviceGet", &get) ||
+      !FindCall(library, "cuDeviceGetAttribute", &attribute) ||
+      !FindCall(library, "cuDevicePrimaryCtxRetain", &retain) ||
+      !FindCall(library, "cuCtxGetCurrent", &current) ||
+      !FindCall(library, "cuCtxSetCurrent", &make_current) ||
+      !FindCall(library, "cuModuleLoadData", &load) ||
+      !FindCall(library, "cuModuleGetFunction", &find) ||
+      !FindCall(library, "cuLaunchKernel", &launch) ||
+      !FindCall(library, "cuGetErrorName", &error_name) || init(0) != 0) {
     return std::nullopt;
   }
   return CudaDriver{
@@ -133,10 +135,19 @@ void CudaLauncher::Launch(at::Device device, const GpuLaunch& launch) {
   }
 }
 
-absl::StatusOr<std::unique_ptr<GpuLauncher>> MakeCudaLauncher(at::Device device) {
+absl::StatusOr<std::shared_ptr<const FusedKernels>> FusedKernelsOn(at::Device device) {
+  static absl::Mutex mutex(absl::kConstInit);
+  // Never freed: the driver may have ended when a process's static objects are destroyed.
+  static auto& made = *new std::map<int, std::shared_ptr<const FusedKernels>>;
+  const absl::MutexLock lock(&mutex);
+  std::shared_ptr<const FusedKernels>& kernels = made[device.index()];
+  if (kernels != nullptr) return kernels;
   std::optional<CudaDriver> driver = LoadCudaDriver();
   if (!driver) return absl::FailedPreconditionError("there is no driver of NVIDIA on this host");
-  return CudaLauncher::Create(device, *std::move(driver), CompileForGpu);
+  IMAGEDDPO_ASSIGN_OR_RETURN(std::unique_ptr<CudaLauncher> launcher,
+                             CudaLauncher::Create(device, *std::move(driver), CompileForGpu));
+  kernels = std::make_shared<const FusedKernels>(std::move(launcher));
+  return kernels;
 }
 
 }  // namespace imageddpo

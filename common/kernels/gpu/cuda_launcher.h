@@ -9,6 +9,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "common/kernels/gpu/fused_kernels.h"
 #include "common/kernels/gpu/gpu_launcher.h"
 
 namespace imageddpo {
@@ -59,7 +60,8 @@ class CudaLauncher : public GpuLauncher {
   std::map<std::string, void*> functions_;
 };
 
-/// The same with this host's driver and compiler. @param device  a CUDA device with an index.
-absl::StatusOr<std::unique_ptr<GpuLauncher>> MakeCudaLauncher(at::Device device);
+/// The kernels on a GPU with this host's driver and compiler, made once in a process and shared by
+/// its jobs. Thread-safe. @param device  a CUDA device with an index.
+absl::StatusOr<std::shared_ptr<const FusedKernels>> FusedKernelsOn(at::Device device);
 
 }  // namespace imageddpo

@@ -9,9 +9,6 @@ struct Bf16 {
   unsigned short bits;
 };
 
-/// Elements that one thread reads and writes at once.
-constexpr int kPack = 4;
-
 template <typename T>
 struct alignas(kPack * sizeof(T)) Pack {
   T values[kPack];

@@ -8,14 +8,12 @@
 #include <stdexcept>
 #include <vector>
 
+#include "common/kernels/gpu/sizes.cu.h"
+
 namespace imageddpo {
 namespace {
 
-// As in group_norm.cu.h and lora_down.cu.h.
-constexpr int64_t kMostChannels = 4096, kMostGroups = 256;
-constexpr int64_t kLowRowsOfBlock = 64, kLowOutputsOfBlock = 32;
 constexpr unsigned kThreads = 256;
-constexpr int64_t kValuesOfPack = 4;
 constexpr int64_t kMostElements = int64_t{1} << 31;  // What a kernel's ints can count.
 
 /// Chunks of a sample whose moments are computed apart: enough of them that a GPU is busy with one
@@ -60,13 +58,13 @@ bool FusedKernels::Takes(const at::Tensor& x) const {
 }
 
 bool FusedKernels::TakesGroupNorm(const at::Tensor& x_BCHW, int64_t groups) const {
-  return x_BCHW.dim() == 4 && Takes(x_BCHW) && x_BCHW.size(1) <= kMostChannels &&
-         groups <= kMostGroups && x_BCHW.size(1) % groups == 0;
+  return x_BCHW.dim() == 4 && Takes(x_BCHW) && x_BCHW.size(1) <= kMostNormChannels &&
+         groups <= kMostNormGroups && x_BCHW.size(1) % groups == 0;
 }
 
 bool FusedKernels::TakesGeglu(const at::Tensor& x) const {
-  return Takes(x) && x.dim() > 0 && x.size(-1) % (2 * kValuesOfPack) == 0 &&
-         x.storage_offset() % kValuesOfPack == 0;  // A pack is read at once.
+  return Takes(x) && x.dim() > 0 && x.size(-1) % (2 * kPack) == 0 &&
+         x.storage_offset() % kPack == 0;  // A pack is read at once.
 }
 
 bool FusedKernels::TakesLoraDown(const at::Tensor& x_NI) const {
@@ -115,7 +113,7 @@ at::Tensor FusedKernels::Geglu(const at::Tensor& x) const {
   LaunchWith(*launcher_, in.device(),
              {.kernel = ByType(in, "geglu_f32", "geglu_bf16"),
               .blocks = {static_cast<unsigned>(rows), 1},
-              .threads = static_cast<unsigned>(std::min<int64_t>(kThreads, width / kValuesOfPack))},
+              .threads = static_cast<unsigned>(std::min<int64_t>(kThreads, width / kPack))},
              Read(in), Write(out), static_cast<int>(width));
   return out;
 }
@@ -129,9 +127,9 @@ at::Tensor FusedKernels::LoraDown(const at::Tensor& x_NI, const at::Tensor& down
   const at::Tensor low = at::empty({rows, outputs}, x.options().dtype(at::kFloat));
   LaunchWith(*launcher_, x.device(),
              {.kernel = ByType(x, "lora_down_f32", "lora_down_bf16"),
-              .blocks = {static_cast<unsigned>(CeilDiv(rows, kLowRowsOfBlock)),
-                         static_cast<unsigned>(CeilDiv(outputs, kLowOutputsOfBlock))},
-              .threads = kThreads},
+              .blocks = {static_cast<unsigned>(CeilDiv(rows, kLowRows)),
+                         static_cast<unsigned>(CeilDiv(outputs, kLowOutputs))},
+              .threads = kLowThreads},
              Read(x), Read(down), Write(low), static_cast<int>(rows), static_cast<int>(x.size(1)),
              static_cast<int>(outputs));
   return low;

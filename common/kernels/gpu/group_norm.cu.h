@@ -4,9 +4,6 @@
 // it: two kernels. Threads stand side by side on channels, so that a warp reads what lies side by
 // side. All sums have one order, which depends on the number of positions and not on the batch.
 
-constexpr int kMostNormChannels = 4096;
-constexpr int kMostNormGroups = 256;
-
 /// blockIdx.x is a chunk of `chunk` positions (the last may have fewer), blockIdx.y the sample.
 /// @param moments  [samples, chunks, groups, 2]: of the chunk's values of a group the mean, and the
 ///                 sum of the squares of what they differ from it by.

@@ -3,10 +3,7 @@
 // low = x down^T, with x as the layer has it and the low-rank factor, sums and result in float32:
 // no copy of x in float32, and x is read once for the stacked factors of several layers.
 
-constexpr int kLowRows = 64;      // Rows of x that a block takes,
-constexpr int kLowOutputs = 32;   // rows of `down` (a warp's threads stand on them),
-constexpr int kLowDepth = 32;     // and how much of both it holds at a time.
-constexpr int kLowThreads = 256;  // blockDim.x
+constexpr int kLowDepth = 32;  // How much of x's and down's rows a block holds at a time.
 constexpr int kLowRowsOfThread = kLowRows * kLowOutputs / kLowThreads;
 
 /// @param x     [rows, features], contiguous; blockIdx.x: the block of rows.

@@ -6,6 +6,7 @@
 
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
+#include "common/base/shared_library.h"
 #include "common/base/status.h"
 
 namespace imageddpo {
@@ -23,12 +24,6 @@ struct Nvrtc {
   int (*cubin)(void* program, char* bytes);
   const char* (*error_text)(int result);
 };
-
-template <typename Function>
-bool FindCall(void* library, const char* name, Function** function) {
-  *function = reinterpret_cast<Function*>(dlsym(library, name));
-  return *function != nullptr;
-}
 
 absl::StatusOr<Nvrtc> LoadNvrtc() {
   // NVRTC opens its second half by name when it compiles; where it is loaded already, it finds it.

@@ -125,6 +125,7 @@ class Watcher {
 
   ExitCode Ended() {
     screen_.Status("");
+    picture_looks_ = 0;  // A last look, however short ago the one before was.
     ShowPictures();
     const absl::StatusOr<v1::Job> job = client_.GetJob(job_id_);
     std::string summary = absl::StrCat(job_id_, " ", StateName(line_.state()));

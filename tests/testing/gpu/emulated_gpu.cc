@@ -82,7 +82,9 @@ inline unsigned __float_as_uint(float value) { return std::bit_cast<unsigned>(va
 #define __global__
 #define __device__
 #define __shared__ static
-// clang-format off: in the order in which they are compiled.
+// In the order in which they are compiled.
+// clang-format off
+#include "common/kernels/gpu/sizes.cu.h"
 #include "common/kernels/gpu/element.cu.h"
 #include "common/kernels/gpu/geglu.cu.h"
 #include "common/kernels/gpu/group_norm.cu.h"

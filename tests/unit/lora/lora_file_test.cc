@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "common/lora/lora.h"
 #include "tests/testing/temp_dir.h"
@@ -317,7 +318,7 @@ TEST(LoraFile, EveryKeyIsUsedOrRefusedByName) {
 TEST(LoraFile, AKindOfFaultIsNamedOnceAndCounted) {
   TensorMap tensors;
   for (int i = 0; i < 300; ++i) {
-    tensors["unet.mid_block.layer" + std::to_string(100 + i) + ".hada_w1_a"] = at::ones({2, 2});
+    tensors[absl::StrCat("unet.mid_block.layer", 100 + i, ".hada_w1_a")] = at::ones({2, 2});
   }
   EXPECT_EQ(Error(FromTensors(tensors)),
             "file.safetensors: 300 keys of LoHa (the first is unet.mid_block.layer100.hada_w1_a)");

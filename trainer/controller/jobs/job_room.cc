@@ -1,6 +1,5 @@
 // JobService: whether there is room for a job in the queue, and whether the pool can run it.
 
-#include <algorithm>
 #include <optional>
 #include <string>
 #include <utility>

@@ -1,6 +1,5 @@
 #include "trainer/controller/jobs/job_service.h"
 
-#include <algorithm>
 #include <utility>
 
 #include "absl/strings/match.h"

@@ -48,7 +48,8 @@ v1::EpochReport ReportOf(int64_t epoch) {
 
 /// The first bytes of a PNG of 3 × 2 pixels: all that is looked at.
 std::string PngHeader() {
-  return std::string("\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x03\0\0\0\x02", 24) + "rest";
+  return absl::StrCat(absl::string_view("\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x03\0\0\0\x02", 24),
+                      "rest");
 }
 
 class TensorBoardLogTest : public testing::Test {
