@@ -13,11 +13,11 @@
 file(CONFIGURE OUTPUT ${PROJECT_BINARY_DIR}/precompiled.cc CONTENT "")
 
 function(imageddpo_precompiled_headers name deps)
-  cmake_parse_arguments(arg "" "" "HEADERS" ${ARGN})
+  cmake_parse_arguments(arg "" "" "HEADERS;FLAGS" ${ARGN})
   add_library(${name} OBJECT EXCLUDE_FROM_ALL ${PROJECT_BINARY_DIR}/precompiled.cc)
   target_link_libraries(${name} PRIVATE imageddpo_flags ${deps})
   target_precompile_headers(${name} PRIVATE ${arg_HEADERS})
-  target_compile_options(${name} PRIVATE -fpch-preprocess)
+  target_compile_options(${name} PRIVATE -fpch-preprocess ${arg_FLAGS})
   set_target_properties(${name} PROPERTIES UNITY_BUILD OFF)
 endfunction()
 
@@ -27,13 +27,17 @@ set(base_headers <absl/status/statusor.h> <absl/strings/str_cat.h> <absl/strings
   <google/protobuf/map.h> <google/protobuf/message.h> <google/protobuf/repeated_field.h>
   <algorithm> <functional> <map> <memory> <optional> <set> <string> <vector>)
 set(test_headers ${base_headers} <gmock/gmock.h> <gtest/gtest.h>)
+# Tests are not optimized, which halves the time to compile them; what they test is.
+if(NOT IMAGEDDPO_SANITIZE)
+  set(test_flags -O0)
+endif()
 imageddpo_precompiled_headers(imageddpo_headers "" HEADERS ${base_headers})
-imageddpo_precompiled_headers(imageddpo_test_headers deps::gtest HEADERS ${test_headers})
+imageddpo_precompiled_headers(imageddpo_test_headers deps::gtest FLAGS ${test_flags} HEADERS ${test_headers})
 # Most operators' headers are small beside what all of them include.
 imageddpo_precompiled_headers(imageddpo_torch_headers deps::torch HEADERS ${base_headers}
   <ATen/core/Tensor.h> <ATen/core/grad_mode.h> <ATen/TensorOperators.h> <ATen/ops/cat.h> <ATen/ops/empty.h>
   <ATen/ops/full.h> <ATen/ops/stack.h> <ATen/ops/tensor.h> <ATen/ops/zeros.h>)
-imageddpo_precompiled_headers(imageddpo_torch_test_headers "deps::torch;deps::gtest" HEADERS ${test_headers}
+imageddpo_precompiled_headers(imageddpo_torch_test_headers "deps::torch;deps::gtest" FLAGS ${test_flags} HEADERS ${test_headers}
   <ATen/ATen.h> <ATen/core/grad_mode.h>)
 
 # Whether a file of the tree includes libtorch, directly or through others. The answers are kept while CMake runs.
@@ -78,6 +82,7 @@ function(imageddpo_precompile target)
     endif()
   endforeach()
   if(arg_TEST)
+    target_compile_options(${target} PRIVATE ${test_flags})
     string(APPEND headers _test)
   endif()
   target_precompile_headers(${target} REUSE_FROM ${headers}_headers)

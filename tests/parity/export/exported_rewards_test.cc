@@ -127,7 +127,8 @@ TEST_P(ExportedReward, ScoresAnImageAloneAsInABatch) {
 TEST_P(ExportedReward, DescribesItself) {
   if (description_.contains("outputs")) {
     const std::vector<std::string> outputs = Outputs();
-    EXPECT_NE(std::find(outputs.begin(), outputs.end(), description_.at("value")), outputs.end());
+    const std::string value = description_.at("value");
+    EXPECT_NE(std::find(outputs.begin(), outputs.end(), value), outputs.end());
   }
   const std::vector<std::string> inputs = description_.at("inputs");
   const bool has_tokens = std::find(inputs.begin(), inputs.end(), "prompt_tokens") != inputs.end();
