@@ -185,7 +185,8 @@ void BM_StepWithoutUnet(benchmark::State& state) {
         prediction_BCHW, at::full({state.range(0)}, 501, at::kLong), fixture.latents_BCHW,
         kNumSteps, kEta, at::stack(noise), at::Tensor());
     if (step.stochastic_B.any().item<bool>()) step.log_prob_B.sum().backward();
-    benchmark::DoNotOptimize(prediction_BCHW.grad());
+    at::Tensor gradient_BCHW = prediction_BCHW.grad();
+    benchmark::DoNotOptimize(gradient_BCHW);
   }
 }
 
