@@ -24,8 +24,9 @@ absl::StatusOr<Caller> LiveTokens::Check(std::string_view token) const {
   if (token.empty()) {
     return WithReason(
         absl::UnauthenticatedError(
-            "a token is needed: `imageddpo admin token create` on the service's host makes one; "
-            "pass it with --token-file or $IMAGEDDPO_TOKEN"),
+            "a token is needed: `imageddpo admin token create --owner NAME --role viewer` on the "
+            "service's host makes one; imageddpo takes it with --token-file or $IMAGEDDPO_TOKEN, "
+            "an HTTP request in the header `Authorization: Bearer TOKEN`"),
         Reason::kBadToken);
   }
   const std::string sha256 = Sha256Hex(token);

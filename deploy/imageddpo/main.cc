@@ -1,12 +1,18 @@
 // imageddpo: the client of the trainer service.
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <exception>
 #include <iostream>
+#include <optional>
 #include <sstream>
+#include <string>
 #include <tuple>
+#include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "common/base/stop_flag.h"
+#include "common/base/suggest.h"
 #include "common/base/text.h"
 #include "deploy/imageddpo/client/contexts.h"
 #include "deploy/imageddpo/commands/commands.h"
@@ -25,6 +31,36 @@ constexpr char kFooter[] =
     "cannot be read; 2 wrong arguments or job file;\n"
     "3 no such job; 4 no service answers; 130 interrupted. See docs/errors.md.\n"
     "\nExample: imageddpo submit deploy/jobs/sd15-compressibility.yaml --watch";
+
+/// What was meant by a command or an option that there is none of; empty: the fault is another one.
+std::string MistypedWord(const CLI::App& app) {
+  const auto commands = app.get_subcommands();
+  const std::vector<std::string> words = app.remaining(/*recurse=*/true);
+  std::vector<std::string> known;
+  if (commands.empty()) {
+    const auto word = std::find_if(words.begin(), words.end(),
+                                   [](const std::string& text) { return !text.starts_with('-'); });
+    if (word == words.end()) return "";
+    for (const CLI::App* command : app.get_subcommands(nullptr))
+      known.push_back(command->get_name());
+    return absl::StrCat("there is no command `", *word, "`", DidYouMean(*word, known),
+                        "\nimageddpo --help lists all.\n");
+  }
+  const auto word = std::find_if(words.begin(), words.end(),
+                                 [](const std::string& text) { return text.starts_with("--"); });
+  if (word == words.end()) return "";
+  const CLI::App& command = *commands.front();
+  const std::string name = word->substr(2, word->find('=') - 2);
+  for (const CLI::App* part : {&command, &app}) {
+    for (const CLI::Option* option : part->get_options()) {
+      known.insert(known.end(), option->get_lnames().begin(), option->get_lnames().end());
+    }
+  }
+  const std::optional<std::string> closest = ClosestMatch(name, known);
+  return absl::StrCat("imageddpo ", command.get_name(), " has no option --", name,
+                      closest ? absl::StrCat("; did you mean --", *closest, "?") : "",
+                      "\nimageddpo help ", command.get_name(), " lists all.\n");
+}
 
 int Main(int argc, char** argv) {
   const StopFlag stop;
@@ -91,6 +127,12 @@ int Main(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
+    const bool may_be_mistyped = dynamic_cast<const CLI::RequiredError*>(&error) != nullptr ||
+                                 dynamic_cast<const CLI::ExtrasError*>(&error) != nullptr;
+    if (const std::string fault = may_be_mistyped ? MistypedWord(app) : ""; !fault.empty()) {
+      std::cerr << "imageddpo: " << Printable(fault, /*keep_newlines=*/true);
+      return static_cast<int>(ExitCode::kUsage);
+    }
     std::ostringstream message;  // It repeats the arguments.
     const int code = app.exit(error, std::cout, message);
     std::cerr << Printable(message.str(), /*keep_newlines=*/true);

@@ -26,9 +26,10 @@ absl::StatusOr<v1::Job> SendOnce(Client& client, Client::Method<Request, v1::Job
   if (request.request_id().empty()) request.set_request_id(RandomRequestId());
   absl::StatusOr<v1::Job> made = client.Call(method, request, Client::kSubmitTimeout);
   const absl::Status& status = made.status();
+  const bool was_sent = !absl::StrContains(status.message(), "refused") &&
+                        !absl::StrContains(status.message(), "No such file or directory");
   const bool was_lost_underway =
-      absl::IsDeadlineExceeded(status) ||
-      (absl::IsUnavailable(status) && !absl::StrContains(status.message(), "refused"));
+      absl::IsDeadlineExceeded(status) || (absl::IsUnavailable(status) && was_sent);
   if (was_lost_underway) {
     return absl::Status(
         status.code(),

@@ -178,7 +178,7 @@ void AddPlanCommand(CLI::App& app, Program& program) {
       ->type_name("N");
   command
       ->add_option("--costs", options->costs,
-                   "What `imageddpo-trace costs` wrote; twice: the mean of the two")
+                   "Needed: what `imageddpo-trace costs` wrote; twice: the mean of the two")
       ->type_name("FILE")
       ->allow_extra_args(false);
   command->add_option("--set", options->settings, "Setting on top of the file (repeatable)")
@@ -204,7 +204,10 @@ void AddPlanCommand(CLI::App& app, Program& program) {
   command->add_option("--svg", options->svg, "With --scaling: a picture of it")->type_name("FILE");
   command->add_option("-o,--output", options->output, "text or json")
       ->check(CLI::IsMember({"text", "json"}));
-  command->footer("\nExample: imageddpo plan my-job.yaml");
+  command->footer(
+      "\nExample, after the costs of such a device were measured on one:\n"
+      "  imageddpo-trace costs --job my-job.yaml --output costs.json\n"
+      "  imageddpo plan my-job.yaml --ranks 8 --costs costs.json");
   command->callback([options, &program] { program.action = [options] { return Plan(*options); }; });
 }
 
