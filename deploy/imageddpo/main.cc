@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <exception>
 #include <iostream>
-#include <optional>
 #include <sstream>
 #include <string>
 #include <tuple>
@@ -34,32 +33,31 @@ constexpr char kFooter[] =
 
 /// What was meant by a command or an option that there is none of; empty: the fault is another one.
 std::string MistypedWord(const CLI::App& app) {
-  const auto commands = app.get_subcommands();
+  const CLI::App* command = &app;
+  std::string title = "imageddpo";  // "imageddpo admin token"
+  while (!command->get_subcommands().empty()) {
+    command = command->get_subcommands().front();
+    absl::StrAppend(&title, " ", command->get_name());
+  }
   const std::vector<std::string> words = app.remaining(/*recurse=*/true);
-  std::vector<std::string> known;
-  if (commands.empty()) {
-    const auto word = std::find_if(words.begin(), words.end(),
-                                   [](const std::string& text) { return !text.starts_with('-'); });
-    if (word == words.end()) return "";
-    for (const CLI::App* command : app.get_subcommands(nullptr))
-      known.push_back(command->get_name());
-    return absl::StrCat("there is no command `", *word, "`", DidYouMean(*word, known),
-                        "\nimageddpo --help lists all.\n");
-  }
-  const auto word = std::find_if(words.begin(), words.end(),
-                                 [](const std::string& text) { return text.starts_with("--"); });
-  if (word == words.end()) return "";
-  const CLI::App& command = *commands.front();
-  const std::string name = word->substr(2, word->find('=') - 2);
-  for (const CLI::App* part : {&command, &app}) {
-    for (const CLI::Option* option : part->get_options()) {
-      known.insert(known.end(), option->get_lnames().begin(), option->get_lnames().end());
+  const auto is_option = [](const std::string& text) { return text.starts_with("--"); };
+  if (const auto word = std::find_if(words.begin(), words.end(), is_option); word != words.end()) {
+    const std::string name = word->substr(2, word->find('=') - 2);
+    std::vector<std::string> known;
+    for (const CLI::App* part : {command, &app}) {
+      for (const CLI::Option* option : part->get_options()) {
+        for (const std::string& known_name : option->get_lnames()) {
+          known.push_back(absl::StrCat("--", known_name));
+        }
+      }
     }
+    return absl::StrCat(title, " has no option --", name,
+                        DidYouMean(absl::StrCat("--", name), known), "\n", title,
+                        " --help lists all.\n");
   }
-  const std::optional<std::string> closest = ClosestMatch(name, known);
-  return absl::StrCat("imageddpo ", command.get_name(), " has no option --", name,
-                      closest ? absl::StrCat("; did you mean --", *closest, "?") : "",
-                      "\nimageddpo help ", command.get_name(), " lists all.\n");
+  const bool has_commands = !VisibleCommands(*command).empty();
+  if (words.empty() || !has_commands) return "";
+  return absl::StrCat(NoSuchCommand(*command, words.front()), "; see ", title, " --help\n");
 }
 
 int Main(int argc, char** argv) {

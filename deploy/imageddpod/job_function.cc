@@ -87,7 +87,7 @@ absl::StatusOr<ModelOptions> MakeModelOptions(const ResolvedJob& job, at::Device
   ModelOptions options = {.device = device,
                           .dtype = DtypeOf(job.precision()),
                           .recompute = job.spec().device().gradient_checkpointing()};
-  if (job.spec().device().fused_kernels() && device.is_cuda()) {
+  if (job.spec().device().fused_kernels()) {
     absl::StatusOr<std::shared_ptr<const FusedKernels>> kernels = FusedKernelsOn(device);
     if (!kernels.ok()) {
       return absl::Status(kernels.status().code(),

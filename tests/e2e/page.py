@@ -243,9 +243,9 @@ def change_jobs(page, directory, folder):
         page.open("about:blank")
         page.urls.clear()  # Of the other service's page.
         page.problems.clear()
+        page.expected = " 401 "  # Chromium notes every one in its console.
         page.open(f"{base}/#/job/{job_id}")
         page.wait("document.querySelector('#token')", "the question for a token")
-        page.expected = " 401 "  # Chromium notes every one in its console.
         check.check("token")
         use_token(page, viewer)
         check.ready()

@@ -12,7 +12,6 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "common/kernels/gpu/cuda_launcher.h"
 
 namespace imageddpo {
 namespace {
@@ -73,11 +72,6 @@ class KernelRows {
 };
 
 }  // namespace
-
-absl::StatusOr<std::shared_ptr<const FusedKernels>> KernelsOn(at::Device device) {
-  if (!device.is_cuda()) return std::shared_ptr<const FusedKernels>();
-  return FusedKernelsOn(device);
-}
 
 std::vector<CheckRow> CheckKernels(const FusedKernels& kernels, const CheckOptions& options) {
   const at::NoGradGuard no_grad;

@@ -15,6 +15,7 @@
 #include "common/base/status.h"
 #include "common/comm/mailbox/mailbox_communicator.h"
 #include "common/device/numerics.h"
+#include "common/kernels/gpu/cuda_launcher.h"
 #include "common/kernels/threads.h"
 #include "deploy/trace/guard.h"
 #include "tests/gpu_check/device.h"
@@ -54,7 +55,7 @@ absl::StatusOr<Outcome> Parity(const Options& options) {
   IMAGEDDPO_ASSIGN_OR_RETURN(const at::Device device, FindDevice(options.device));
   UseNumerics(device, {.deterministic = options.deterministic, .allow_tf32 = options.tf32});
   std::vector<CheckRow> rows;
-  const absl::StatusOr<std::shared_ptr<const FusedKernels>> kernels = KernelsOn(device);
+  const absl::StatusOr<std::shared_ptr<const FusedKernels>> kernels = FusedKernelsOn(device);
   if (!kernels.ok()) {
     rows.push_back({.part = "kernels",
                     .name = "compiled and loaded",

@@ -24,10 +24,10 @@
 #include "common/diffusion/log_prob_gradients.h"
 #include "common/diffusion/pipeline.h"
 #include "common/io/file.h"
+#include "common/kernels/gpu/cuda_launcher.h"
 #include "common/lora/lora.h"
 #include "common/nn/peak_flops.h"
 #include "rollout/sampler/sampler.h"
-#include "tests/gpu_check/kernels_check.h"
 #include "tests/gpu_check/prediction.h"
 #include "tests/gpu_check/trace.h"
 #include "trainer/algo/ppo_loss.h"
@@ -346,7 +346,7 @@ absl::StatusOr<std::unique_ptr<SpeedRun>> MakeRun(const SpeedOptions& options) {
       CountModel(options.model, {options.resolution, options.resolution}, {.rank = kRank}));
   ModelOptions model = {.device = options.device, .dtype = DtypeOf(options)};
   if (options.fused_kernels) {
-    IMAGEDDPO_ASSIGN_OR_RETURN(model.fused, KernelsOn(options.device));
+    IMAGEDDPO_ASSIGN_OR_RETURN(model.fused, FusedKernelsOn(options.device));
   }
   IMAGEDDPO_ASSIGN_OR_RETURN(Pipeline pipeline,
                              Pipeline::Load(options.model, model, {.vae = true, .text = false}));

@@ -136,6 +136,7 @@ void CudaLauncher::Launch(at::Device device, const GpuLaunch& launch) {
 }
 
 absl::StatusOr<std::shared_ptr<const FusedKernels>> FusedKernelsOn(at::Device device) {
+  if (!device.is_cuda()) return std::shared_ptr<const FusedKernels>();
   static absl::Mutex mutex(absl::kConstInit);
   // Never freed: the driver may have ended when a process's static objects are destroyed.
   static auto& made = *new std::map<int, std::shared_ptr<const FusedKernels>>;

@@ -61,7 +61,7 @@ class CudaLauncher : public GpuLauncher {
 };
 
 /// The kernels on a GPU with this host's driver and compiler, made once in a process and shared by
-/// its jobs. Thread-safe. @param device  a CUDA device with an index.
+/// its jobs; null on a CPU, which has none. Thread-safe. @param device  one of CUDA with its index.
 absl::StatusOr<std::shared_ptr<const FusedKernels>> FusedKernelsOn(at::Device device);
 
 }  // namespace imageddpo

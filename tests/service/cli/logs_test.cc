@@ -1,4 +1,4 @@
-// `imageddpo logs` and `imageddpo help --man` as processes.
+// `imageddpo logs`, `imageddpo help --man` and mistyped commands as processes.
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -64,6 +64,27 @@ TEST_F(LogsCommandTest, FollowsOverARestartOfTheService) {
   EXPECT_EQ(out.find("one"), out.rfind("one")) << "each line once: " << out;
   EXPECT_THAT(program->err(), HasSubstr("waiting up to 10m00s"));
   EXPECT_EQ(service_.logs_asked().back().cursor(), "1");
+}
+
+TEST(MistypedWords, AreToldWithWhatWasMeant) {
+  struct Case {
+    std::vector<std::string> arguments;
+    std::string told;
+  };
+  const TempDir dir;
+  for (const Case& mistyped : std::vector<Case>{
+           {{"sumbit", "job.yaml"}, "there is no command `sumbit`; did you mean `submit`?"},
+           {{"help", "sumbit"}, "there is no command `sumbit`; did you mean `submit`?"},
+           {{"admin", "tokn"}, "there is no command `tokn`; did you mean `token`?"},
+           {{"get", "job-000001", "--outptu", "json"},
+            "imageddpo get has no option --outptu; did you mean `--output`?"},
+           {{"admin", "token", "create", "--onwer=me"},
+            "imageddpo admin token create has no option --onwer; did you mean `--owner`?"},
+           {{"get"}, "required"}}) {
+    ClientProgram program(dir.path(), mistyped.arguments);
+    EXPECT_EQ(program.Wait(), 2);
+    EXPECT_THAT(program.err(), HasSubstr(mistyped.told));
+  }
 }
 
 TEST(ManualPage, HasAnExampleForEachCommand) {

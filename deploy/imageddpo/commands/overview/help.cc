@@ -6,6 +6,7 @@
 #include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/string_view.h"
+#include "common/base/suggest.h"
 #include "deploy/imageddpo/commands/overview/overview.h"
 
 namespace imageddpo {
@@ -58,6 +59,16 @@ const CLI::App* FindCommand(const CLI::App& app, const std::string& name) {
   return found.empty() ? nullptr : found.front();
 }
 
+std::vector<const CLI::App*> VisibleCommands(const CLI::App& app) {
+  return app.get_subcommands([](const CLI::App* command) { return !command->get_group().empty(); });
+}
+
+std::string NoSuchCommand(const CLI::App& app, const std::string& name) {
+  std::vector<std::string> known;
+  for (const CLI::App* command : VisibleCommands(app)) known.push_back(command->get_name());
+  return absl::StrCat("there is no command `", name, "`", DidYouMean(name, known));
+}
+
 std::string ManPage(const CLI::App& app) {
   std::string page = absl::StrCat(
       ".TH IMAGEDDPO 1\n.SH NAME\nimageddpo \\- ", Troff(app.get_description()),
@@ -65,8 +76,8 @@ std::string ManPage(const CLI::App& app) {
       ".SH OPTIONS\n");
   AppendOptions(app, &page);
   absl::StrAppend(&page, ".SH COMMANDS\n");
-  for (const CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; })) {
-    if (!command->get_group().empty()) AppendCommand(*command, command->get_name(), &page);
+  for (const CLI::App* command : VisibleCommands(app)) {
+    AppendCommand(*command, command->get_name(), &page);
   }
   absl::StrAppend(&page, ".SH NOTES\n");
   AppendText(app.get_footer(), &page);
@@ -92,7 +103,7 @@ void AddHelpCommand(CLI::App& app, Program& program) {
       const CLI::App* shown = options->command.empty() ? &app : FindCommand(app, options->command);
       if (shown == nullptr) {
         return Report(absl::InvalidArgumentError(
-            absl::StrCat("there is no command ", options->command, "; see imageddpo --help")));
+            absl::StrCat(NoSuchCommand(app, options->command), "; see imageddpo --help")));
       }
       // help() of the program would print that of the command that was typed: this one.
       std::cout << shown->get_formatter()->make_help(

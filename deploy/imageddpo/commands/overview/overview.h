@@ -22,6 +22,12 @@ void AddHelpCommand(CLI::App& app, Program& program);
 /// The sub-command of that name. Null: there is none.
 const CLI::App* FindCommand(const CLI::App& app, const std::string& name);
 
+/// The sub-commands that --help lists.
+std::vector<const CLI::App*> VisibleCommands(const CLI::App& app);
+
+/// "there is no command `sumbit`; did you mean `submit`?"
+std::string NoSuchCommand(const CLI::App& app, const std::string& name);
+
 /// The label that the jobs of a sweep have, with the sweep's name as its value.
 inline constexpr char kSweepLabel[] = "sweep";
 
